@@ -1,0 +1,37 @@
+//! The ground that the p2p crates stand on: one state machine per protocol, run in both worlds.
+//!
+//! A [`Protocol`] is a pure state machine. The [simulator](sim) runs a hundred thousand of them deterministically.
+//!
+//! - **names**: [`PeerId`], [`Keypair`], [`Contact`], [`Key`];
+//! - **machines**: [`Protocol`], [`Cx`], [`Wire`], [`Job`], [`Pending`], and [`Script`] to test them by hand;
+//! - **users**: [`Handle`], [`Request`], [`Ask`], [`Events`];
+//! - **worlds**: [`sim::Sim`].
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+mod contact;
+mod cx;
+mod handle;
+mod identity;
+mod key;
+mod pending;
+mod protocol;
+mod rng;
+mod script;
+pub mod sim;
+mod time;
+mod wire;
+
+pub use contact::{Contact, ParseContactError};
+pub use cx::{Cx, CxState, Up};
+pub use handle::{Ask, AskError, Events, Handle, MAX_OPEN_CALLS, MAX_WAITING, Request, TimedOut};
+pub use identity::{KeyFileError, Keypair, ParsePeerIdError, PeerId};
+pub use key::{Key, ParseKeyError};
+pub use pending::Pending;
+pub use protocol::{
+    Down, Effect, Job, JobError, JobId, Keyed, Link, NoJob, NoWorker, OpId, Peer, Protocol, Worker,
+};
+pub use rng::Rng;
+pub use script::Script;
+pub use sim::SimPeer;
+pub use time::Time;
+pub use wire::{DecodeError, Lane, Wire};

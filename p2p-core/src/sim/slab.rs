@@ -1,0 +1,44 @@
+//! Values that stay where they were put until they are taken out.
+
+#[derive(Debug)]
+enum Slot<T> {
+    Free { next: u32 },
+    Used(T),
+}
+
+/// Storage with stable indices; freed places are used again, the last one freed first.
+#[derive(Debug)]
+pub(super) struct Slab<T> {
+    slots: Vec<Slot<T>>,
+    free: u32,
+}
+
+const END: u32 = u32::MAX;
+
+impl<T> Slab<T> {
+    pub(super) const fn new() -> Slab<T> {
+        Slab { slots: Vec::new(), free: END }
+    }
+
+    pub(super) fn insert(&mut self, value: T) -> u32 {
+        let index = self.free;
+        if index == END {
+            self.slots.push(Slot::Used(value));
+            return (self.slots.len() - 1) as u32;
+        }
+        let freed = std::mem::replace(&mut self.slots[index as usize], Slot::Used(value));
+        let Slot::Free { next } = freed else { unreachable!("the free list leads to free places only") };
+        self.free = next;
+        index
+    }
+
+    pub(super) fn take(&mut self, index: u32) -> Option<T> {
+        let slot = self.slots.get_mut(index as usize)?;
+        if matches!(slot, Slot::Free { .. }) {
+            return None;
+        }
+        let Slot::Used(value) = std::mem::replace(slot, Slot::Free { next: self.free }) else { return None };
+        self.free = index;
+        Some(value)
+    }
+}

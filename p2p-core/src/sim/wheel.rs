@@ -1,0 +1,189 @@
+//! The event queue: a hierarchical timing wheel (Varghese & Lauck 1987) of 16-byte entries.
+//!
+//! Time is cut into ticks of 2^16 ns. An entry waits in the level of the highest byte in which its tick differs
+//! from the current one, so each byte of progress moves it down one level at most, and what it stands
+//! for never moves. The entries of the current tick are sorted, so events happen in order of their nanosecond,
+//! and within one in the order they were scheduled.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// When something happens, and where it is kept.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Entry {
+    /// Nanoseconds since the beginning of the world.
+    pub at: u64,
+    /// Numbers the entries as they are scheduled (it may wrap: that reorders a tie, the same way in every run).
+    seq: u32,
+    /// Where the event is kept.
+    pub slot: u32,
+}
+
+const TICK_BITS: u32 = 16;
+const LEVELS: usize = 6;
+const SLOTS: usize = 256;
+
+#[derive(Debug)]
+struct Level {
+    slots: Vec<Vec<Entry>>,
+    occupied: [u64; SLOTS / 64],
+}
+
+impl Level {
+    fn new() -> Level {
+        Level { slots: (0..SLOTS).map(|_| Vec::new()).collect(), occupied: [0; SLOTS / 64] }
+    }
+
+    fn push(&mut self, slot: usize, entry: Entry) {
+        self.slots[slot].push(entry);
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+    }
+
+    /// The first occupied slot after `slot`.
+    fn next_after(&self, slot: usize) -> Option<usize> {
+        let from = slot + 1;
+        (from / 64..SLOTS / 64).find_map(|word| {
+            let skip = if word == from / 64 { from % 64 } else { 0 };
+            let bits = self.occupied[word] >> skip << skip;
+            (bits != 0).then(|| word * 64 + bits.trailing_zeros() as usize)
+        })
+    }
+
+    /// Takes what is in a slot into an empty buffer, whose memory the slot keeps for the next round.
+    fn take(&mut self, slot: usize, into: &mut Vec<Entry>) {
+        debug_assert!(into.is_empty());
+        std::mem::swap(&mut self.slots[slot], into);
+        self.occupied[slot / 64] &= !(1 << (slot % 64));
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Wheel {
+    /// The tick whose entries are in `current` and `fresh`.
+    tick: u64,
+    /// Sorted, the earliest last.
+    current: Vec<Entry>,
+    /// Scheduled for the current tick, or before it, since it began.
+    fresh: BinaryHeap<Reverse<Entry>>,
+    levels: Vec<Level>,
+    spare: Vec<Entry>,
+    next_seq: u32,
+}
+
+impl Wheel {
+    pub(super) fn new() -> Wheel {
+        Wheel {
+            tick: 0,
+            current: Vec::new(),
+            fresh: BinaryHeap::new(),
+            levels: (0..LEVELS).map(|_| Level::new()).collect(),
+            spare: Vec::new(),
+            next_seq: 0,
+        }
+    }
+
+    pub(super) fn push(&mut self, at: u64, slot: u32) {
+        let entry = Entry { at, seq: self.next_seq, slot };
+        self.next_seq = self.next_seq.wrapping_add(1);
+        self.place(entry);
+    }
+
+    fn place(&mut self, entry: Entry) {
+        let tick = entry.at >> TICK_BITS;
+        if tick <= self.tick {
+            self.fresh.push(Reverse(entry));
+            return;
+        }
+        let level = (63 - (tick ^ self.tick).leading_zeros()) as usize / 8;
+        self.levels[level].push((tick >> (8 * level)) as usize % SLOTS, entry);
+    }
+
+    /// The next entry, if it is due by `limit` (in nanoseconds).
+    pub(super) fn pop_until(&mut self, limit: u64) -> Option<Entry> {
+        loop {
+            let from_fresh = match (self.fresh.peek(), self.current.last()) {
+                (Some(Reverse(fresh)), Some(current)) => fresh < current,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (None, None) => match self.advance(limit >> TICK_BITS) {
+                    true => continue,
+                    false => return None,
+                },
+            };
+            let next = match from_fresh {
+                true => self.fresh.peek().map(|reverse| reverse.0),
+                false => self.current.last().copied(),
+            };
+            next.filter(|entry| entry.at <= limit)?;
+            return match from_fresh {
+                true => self.fresh.pop().map(|reverse| reverse.0),
+                false => self.current.pop(),
+            };
+        }
+    }
+
+    /// Goes on to the next tick that has entries and is not after `limit`; false if there is none.
+    fn advance(&mut self, limit: u64) -> bool {
+        let mut level = 0;
+        while level < LEVELS {
+            let here = (self.tick >> (8 * level)) as usize % SLOTS;
+            let Some(slot) = self.levels[level].next_after(here) else {
+                level += 1;
+                continue;
+            };
+            let above = self.tick >> (8 * level) >> 8 << 8;
+            let tick = (above | slot as u64) << (8 * level);
+            if tick > limit {
+                return false;
+            }
+            self.tick = tick;
+            if level == 0 {
+                self.levels[0].take(slot, &mut self.current);
+                self.current.sort_unstable_by(|a, b| b.cmp(a));
+                return true;
+            }
+            let mut falling = std::mem::take(&mut self.spare);
+            self.levels[level].take(slot, &mut falling);
+            falling.drain(..).for_each(|entry| self.place(entry));
+            self.spare = falling;
+            if !self.fresh.is_empty() {
+                return true;
+            }
+            level = 0;
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Against a heap of (time, order of insertion), with pushes between the pops.
+        #[test]
+        fn events_come_in_order(steps in prop::collection::vec((0u64..64, any::<u64>(), any::<bool>()), 1..300)) {
+            let mut wheel = Wheel::new();
+            let mut model = BinaryHeap::new();
+            let mut now = 0;
+            for (order, (bits, noise, pop)) in steps.into_iter().enumerate() {
+                let at = now + (noise >> (63 - bits.min(50)) >> 12);
+                wheel.push(at, order as u32);
+                model.push(Reverse((at, order as u32)));
+                if pop {
+                    let Reverse((at, slot)) = model.pop().unwrap();
+                    prop_assert!(at == 0 || wheel.pop_until(at - 1).is_none());
+                    let entry = wheel.pop_until(at).unwrap();
+                    prop_assert_eq!((entry.at, entry.slot), (at, slot));
+                    now = at;
+                }
+            }
+            while let Some(Reverse((at, slot))) = model.pop() {
+                let entry = wheel.pop_until(u64::MAX).unwrap();
+                prop_assert_eq!((entry.at, entry.slot), (at, slot));
+            }
+            prop_assert!(wheel.pop_until(u64::MAX).is_none());
+        }
+    }
+}
