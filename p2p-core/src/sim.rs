@@ -121,6 +121,19 @@ type Factory<P> = Box<dyn FnMut(&mut Birth<'_>) -> P>;
 type StepCheck<P> = Box<dyn FnMut(SimPeer, &P) -> Result<(), String>>;
 type WorldCheck<P, W> = Box<dyn FnMut(&View<'_, P, W>) -> Result<(), String>>;
 
+/// A command that is over.
+#[expect(missing_debug_implementations, reason = "an outcome need not be Debug")]
+pub struct Ended<P: Protocol> {
+    /// Who was asked.
+    pub peer: SimPeer,
+    /// What [`Sim::command`] returned.
+    pub op: OpId,
+    /// When it ended.
+    pub at: Time,
+    /// How.
+    pub outcome: P::Outcome,
+}
+
 /// What is known when a node is made.
 #[derive(Debug)]
 pub struct Birth<'a> {
@@ -272,8 +285,20 @@ where
     }
 
     /// The outcomes of commands given by [`Sim::command`] that have come since the last look.
-    pub fn take_outcomes(&mut self) -> Vec<(SimPeer, OpId, P::Outcome)> {
+    pub fn take_outcomes(&mut self) -> Vec<Ended<P>> {
         std::mem::take(&mut self.world.outcomes)
+    }
+
+    /// Runs until a time, but stops as soon as an outcome waits to be taken; says whether one does.
+    pub fn run_to_outcome(&mut self, until: Time) -> bool {
+        self.take_calls();
+        while self.world.outcomes.is_empty() {
+            if !self.step(until) {
+                self.world.now = self.world.now.max(until.as_nanos());
+                return false;
+            }
+        }
+        true
     }
 
     /// What machines have said unasked since the last look; kept only from the first call on.

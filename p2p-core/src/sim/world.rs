@@ -12,9 +12,9 @@ use super::node::Body;
 use super::slab::Slab;
 use super::stats::Stats;
 use super::wheel::Wheel;
-use super::{SimPeer, stream};
+use super::{Ended, SimPeer, stream};
 use crate::handle::desk::{Call, Desk, Todo};
-use crate::protocol::{Down, Effect, Job, JobId, Link, OpId, Protocol, Worker};
+use crate::protocol::{Down, Effect, Job, JobId, Link, Protocol, Worker};
 use crate::{Lane, Rng, Time, Wire};
 
 /// Where virtual time begins, as the time of day: 2023-11-14 22:13:20 UTC.
@@ -29,7 +29,7 @@ pub(super) struct World<P: Protocol> {
     pub disk: DiskModel,
     pub disk_rng: Rng,
     pub desks: BTreeMap<u32, Desk<P>>,
-    pub outcomes: Vec<(SimPeer, OpId, P::Outcome)>,
+    pub outcomes: Vec<Ended<P>>,
     pub events: Option<Vec<(SimPeer, P::Event)>>,
     pub calls: mpsc::UnboundedReceiver<(u32, Call<P>)>,
     pub call_sender: mpsc::UnboundedSender<(u32, Call<P>)>,
@@ -199,7 +199,7 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
                     None => Err(outcome),
                 };
                 if let Err(outcome) = unasked {
-                    self.outcomes.push((node, op, outcome));
+                    self.outcomes.push(Ended { peer: node, op, at: self.now(), outcome });
                 }
             }
             Effect::Emit(event) => {
@@ -322,10 +322,11 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         (Time::from_nanos(local), EPOCH + Duration::from_nanos(local))
     }
 
-    /// How long a node's `nanos` take in the world.
+    /// How long it takes in the world until a node's clock has gone on by `nanos`, and not less.
     pub(super) fn global(&self, node: SimPeer, nanos: u64) -> u64 {
         match self.drifts.get(&node.0) {
-            Some(drift) => (u128::from(nanos) * 1_000_000 / drift.rate()) as u64,
+            // Both this and reading the clock round: one more makes up for the latter.
+            Some(drift) => (u128::from(nanos) * 1_000_000).div_ceil(drift.rate()) as u64 + 1,
             None => nanos,
         }
     }

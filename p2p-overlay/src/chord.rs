@@ -1,0 +1,246 @@
+//! Chord: a ring on which each key belongs to the first node at or after it.
+//!
+//! Stoica et al., *Chord: a scalable peer-to-peer lookup protocol for internet applications* (IEEE/ACM ToN 11(1),
+//! 2003), with the join, stabilise and rectify operations of Zave, *How to make Chord correct* (2015) and
+//! *Reasoning about identifier spaces* (IEEE TSE 2017): the protocol as first published can lose its ring.
+//!
+//! In this order: [`Chord`] and its configuration, what the tables say about a key, and in `upkeep` how they are
+//! kept. `converged` computes the tables of a whole ring directly, for experiments that start from a network at rest.
+
+mod converged;
+mod ring;
+mod upkeep;
+
+use std::time::Duration;
+
+use p2p_core::{Key, Keyed, Pending};
+use serde::{Deserialize, Serialize};
+
+use crate::lookup::LookupConfig;
+use crate::routed::Routed;
+use crate::structured::{Next, Region, Replicas};
+
+use ring::Spot;
+use upkeep::Asked;
+
+/// A Chord node: a [`Protocol`](p2p_core::Protocol) and an [`Overlay`](crate::Overlay).
+///
+/// Two nodes form a ring and find the owner of a key:
+///
+/// ```
+/// use p2p_core::sim::{Network, Sim};
+/// use p2p_core::{Key, SimPeer};
+/// use p2p_overlay::{Chord, Find, Lookup};
+/// use std::time::Duration;
+///
+/// let mut sim = Sim::<Chord<SimPeer>>::new(1, Network::default());
+/// let first = sim.spawn(|birth| Chord::create(birth.peer));
+/// let second = sim.spawn(|birth| Chord::join(birth.peer, [first]));
+/// sim.run_for(Duration::from_secs(120));
+///
+/// let (a, b) = (sim.handle(first), sim.handle(second));
+/// let find = Find::key(Key::of(b"song.ogg"));
+/// let found = sim.block_on(async { (a.lookup(find).await, b.lookup(find).await) });
+/// assert_eq!(found.0.unwrap().root(), found.1.unwrap().root());
+/// ```
+pub type Chord<P> = Routed<ChordTable<P>>;
+
+impl<P: Keyed> Chord<P> {
+    /// A node that starts a ring of its own, for others to join.
+    pub fn create(me: P) -> Chord<P> {
+        Chord::with(me, [], ChordConfig::default())
+    }
+
+    /// A node that joins the ring of any of these peers, and tries again until it has.
+    pub fn join(me: P, seeds: impl IntoIterator<Item = P>) -> Chord<P> {
+        Chord::with(me, seeds, ChordConfig::default())
+    }
+
+    /// A node with a configuration of its own; without seeds it starts a ring.
+    pub fn with(me: P, seeds: impl IntoIterator<Item = P>, config: ChordConfig) -> Chord<P> {
+        Routed::new(ChordTable::new(me, seeds, config), config.lookup)
+    }
+}
+
+/// How a Chord node behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct ChordConfig {
+    /// How many successors a node keeps, r (ToN §IV-E3: 2·log2 N withstands half of all nodes failing). 16, at most
+    /// 32.
+    pub successors: usize,
+    /// A node stabilises this often on average; each time after half to one and a half of it (ToN §VI-E: U(15, 45)
+    /// seconds). 30 s. Zero: never, the tables stay as they are, dead entries too: for experiments on a ring at rest.
+    pub stabilize: Duration,
+    /// How many fingers are looked up again each time a node stabilises. 1.
+    pub fingers: usize,
+    /// How lookups behave; the upkeep's questions have the same timeout.
+    pub lookup: LookupConfig,
+}
+
+impl Default for ChordConfig {
+    fn default() -> ChordConfig {
+        ChordConfig {
+            successors: 16,
+            stabilize: Duration::from_secs(30),
+            fingers: 1,
+            lookup: LookupConfig::default(),
+        }
+    }
+}
+
+/// The most successors that are kept or believed.
+const MAX_SUCCESSORS: usize = 32;
+/// The most seeds that are remembered.
+const MAX_SEEDS: usize = 16;
+
+/// What a Chord node knows of its ring: a predecessor, at most 32 successors and at most 256 fingers.
+///
+/// All are kept as offsets, clockwise from this node, so comparing them takes no arithmetic.
+#[derive(Clone, Debug)]
+pub struct ChordTable<P> {
+    me: P,
+    key: Key,
+    joined: bool,
+    predecessor: Option<Spot<P>>,
+    /// Ordered by offset, no two alike.
+    successors: Vec<Spot<P>>,
+    /// The finger of exponent e (the root of me + 2^e) is at 255 - e. Those that lead no further than the successor
+    /// are not kept.
+    fingers: Vec<Option<Spot<P>>>,
+    next_finger: u8,
+    /// Questions of the upkeep.
+    asked: Pending<P, Asked<P>>,
+    seeds: Vec<P>,
+    next_seed: u8,
+    config: ChordConfig,
+    #[cfg(test)]
+    pub(crate) original: bool,
+}
+
+/// What Chord nodes say to keep the ring.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ChordMsg<P> {
+    /// To a successor, or a predecessor whose life is in doubt: who are your neighbours? Answered by
+    /// [`ChordMsg::State`].
+    GetState {
+        /// Numbers the question.
+        id: u32,
+    },
+    /// A node's neighbours.
+    State {
+        /// The number of the question.
+        id: u32,
+        /// Its predecessor.
+        predecessor: Option<P>,
+        /// Its successors, the nearest first.
+        successors: Vec<P>,
+    },
+    /// To the successor, after stabilising: the sender might be its predecessor. Zave's *rectify*; not answered.
+    Notify,
+}
+
+impl<P: Keyed> ChordTable<P> {
+    /// The tables of a node that has not joined yet; without seeds, of the only node of a new ring.
+    pub fn new(me: P, seeds: impl IntoIterator<Item = P>, config: ChordConfig) -> ChordTable<P> {
+        let seeds: Vec<P> = seeds.into_iter().filter(|seed| *seed != me).take(MAX_SEEDS).collect();
+        let config = ChordConfig { successors: config.successors.clamp(1, MAX_SUCCESSORS), ..config };
+        ChordTable {
+            me,
+            key: me.key(),
+            joined: seeds.is_empty(),
+            predecessor: None,
+            successors: Vec::new(),
+            fingers: Vec::new(),
+            next_finger: 0,
+            asked: Pending::with_capacity(64),
+            seeds,
+            next_seed: 0,
+            config,
+            #[cfg(test)]
+            original: false,
+        }
+    }
+
+    /// Where this node stands.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Who comes before this node, if it knows.
+    pub fn predecessor(&self) -> Option<P> {
+        self.predecessor.map(|spot| spot.peer)
+    }
+
+    /// Who comes after this node, the nearest first. Nobody, if it is alone.
+    pub fn successors(&self) -> impl ExactSizeIterator<Item = P> {
+        self.successors.iter().map(|spot| spot.peer)
+    }
+
+    /// The fingers that lead further than the successor, each with its exponent.
+    pub fn fingers(&self) -> impl Iterator<Item = (usize, P)> {
+        let known = self.fingers.iter().enumerate();
+        known.filter_map(|(i, spot)| spot.map(|spot| (Key::<32>::BITS - 1 - i, spot.peer)))
+    }
+
+    /// The best next hop: see [`Maintenance::next`](crate::Maintenance::next).
+    fn next_hop(&self, key: &Key, avoid: &[P], claimed: bool) -> Next<P> {
+        if !self.joined {
+            return Next::Nowhere;
+        }
+        let offset = self.key.distance(key);
+        let usable = |spot: &&Spot<P>| !avoid.contains(&spot.peer);
+        match self.predecessor.as_ref().filter(usable) {
+            Some(predecessor) if offset > predecessor.offset || offset == Key::ZERO => return Next::Mine,
+            // A newcomer stands between whoever claims and this node.
+            Some(predecessor) if claimed => return Next::Root(predecessor.peer),
+            None if claimed || offset == Key::ZERO => return Next::Mine,
+            _ => {}
+        }
+        let closest = || self.closest_preceding(&offset, usable).map(|spot| spot.peer);
+        match self.successors.iter().find(usable) {
+            None if self.successors.is_empty() => Next::Mine,
+            Some(successor) if offset <= successor.offset => Next::Root(successor.peer),
+            _ => closest().map_or(Next::Nowhere, Next::Toward),
+        }
+    }
+
+    /// The last node known before an offset (ToN §IV-C, with the successor list as in §IV-E3).
+    fn closest_preceding(&self, offset: &Key, usable: impl Fn(&&Spot<P>) -> bool) -> Option<&Spot<P>> {
+        let successor = self.successors.iter().rev().find(|spot| spot.offset < *offset && usable(spot));
+        let exponent = offset.ilog2()?;
+        let nearer = self.fingers.get(Key::<32>::BITS - 1 - exponent..).unwrap_or_default();
+        let mut fingers = nearer.iter().flatten();
+        let finger = fingers.find(|spot| spot.offset < *offset && usable(spot));
+        finger.into_iter().chain(successor).max_by_key(|spot| spot.offset)
+    }
+
+    /// Up to `n` nodes before an offset, the nearest to it first.
+    fn preceding(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
+        let offset = self.key.distance(key);
+        let known = self.fingers.iter().flatten().chain(&self.successors);
+        let mut before: Vec<&Spot<P>> =
+            known.filter(|spot| spot.offset < offset && !avoid.contains(&spot.peer)).collect();
+        before.sort_unstable_by(|a, b| b.cmp(a));
+        before.dedup();
+        before.iter().take(n).map(|spot| spot.peer).collect()
+    }
+
+    fn replica_peers(&self, key: &Key, n: usize) -> Replicas<P> {
+        let offset = self.key.distance(key);
+        let mine = self.next_hop(key, &[], true) == Next::Mine;
+        let after = self.successors.iter().filter(|spot| mine || spot.offset >= offset);
+        let peers = mine.then_some(self.me).into_iter().chain(after.map(|spot| spot.peer));
+        Replicas::Peers(peers.take(n).collect())
+    }
+
+    fn region(&self) -> Region {
+        match (&self.predecessor, self.successors.is_empty()) {
+            (Some(predecessor), _) => Region::Arcs(vec![(predecessor.key(&self.key), self.key)]),
+            (None, true) if self.joined => Region::Arcs(vec![(self.key, self.key)]),
+            _ => Region::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

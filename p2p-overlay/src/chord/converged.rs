@@ -1,0 +1,72 @@
+//! The tables of a whole ring, computed directly, and Chord in experiments.
+
+use p2p_core::{Key, Keyed, SimPeer};
+
+use super::{Chord, ChordConfig, ChordTable, Spot};
+use crate::measure::Simulated;
+use crate::routed::Routed;
+
+impl<P: Keyed> Chord<P> {
+    /// The nodes of a ring at rest, each with the tables that it would have in the end, in order of `peers`.
+    /// Sorting aside it takes time in proportion to nodes × fingers.
+    pub fn converged(peers: &[P], config: ChordConfig) -> Vec<Chord<P>> {
+        let mut ring: Vec<(Key, P)> = peers.iter().map(|peer| (peer.key(), *peer)).collect();
+        ring.sort_unstable();
+        let mut tables: Vec<(P, ChordTable<P>)> =
+            (0..ring.len()).map(|i| (ring[i].1, ChordTable::in_ring(&ring, i, config))).collect();
+        tables.sort_unstable_by_key(|(peer, _)| *peer);
+        let find = |peer: &P| tables.binary_search_by_key(peer, |(peer, _)| *peer).ok();
+        let order: Vec<usize> = peers.iter().filter_map(find).collect();
+        let mut tables: Vec<Option<ChordTable<P>>> =
+            tables.into_iter().map(|(_, table)| Some(table)).collect();
+        let tables = order.into_iter().filter_map(|i| tables[i].take());
+        tables.map(|table| Routed::new(table, config.lookup)).collect()
+    }
+}
+
+impl<P: Keyed> ChordTable<P> {
+    /// The tables of node `i` of a sorted ring.
+    fn in_ring(ring: &[(Key, P)], i: usize, config: ChordConfig) -> ChordTable<P> {
+        let table = ChordTable::new(ring[i].1, [], config);
+        let nth = |n: usize| {
+            let (key, peer) = ring[(i + n) % ring.len()];
+            Spot { offset: table.key.distance(&key), peer }
+        };
+        let others = ring.len() - 1;
+        let successors: Vec<Spot<P>> = (1..=others.min(table.config.successors)).map(nth).collect();
+        let predecessor = (others > 0).then(|| nth(others));
+        let mut fingers = Vec::new();
+        if let Some(first) = successors.first() {
+            let shortest = first.offset.ilog2().map_or(0, |exponent| exponent + 1);
+            fingers = (shortest..Key::<32>::BITS)
+                .rev()
+                .map(|exponent| {
+                    let start = table.key.wrapping_add(&Key::power_of_two(exponent));
+                    let at = ring.partition_point(|(key, _)| *key < start);
+                    let spot = nth((at + ring.len() - i) % ring.len());
+                    (spot.offset > first.offset).then_some(spot)
+                })
+                .collect();
+        }
+        ChordTable { predecessor, successors, fingers, ..table }
+    }
+}
+
+impl Simulated for Chord<SimPeer> {
+    type Config = ChordConfig;
+    /// ToN §V-C: the path ends at the key's predecessor.
+    const LAST_HOP_COUNTS: bool = false;
+
+    fn converged(peers: &[SimPeer], config: ChordConfig) -> Vec<Self> {
+        Chord::converged(peers, config)
+    }
+
+    fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: ChordConfig) -> Self {
+        Chord::with(me, seeds, config)
+    }
+
+    fn owner(nodes: &[(Key, SimPeer)], key: &Key) -> SimPeer {
+        let at = nodes.partition_point(|(node, _)| node < key);
+        nodes[at % nodes.len()].1
+    }
+}

@@ -1,0 +1,47 @@
+//! Places on the ring, as one node sees them.
+
+use p2p_core::{Key, Keyed};
+
+/// A peer and how far it is, clockwise, from the node that keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Spot<P> {
+    /// Clockwise distance from the keeper.
+    pub(super) offset: Key,
+    /// Who stands there.
+    pub(super) peer: P,
+}
+
+impl<P: Keyed> Spot<P> {
+    /// Where a peer stands, seen from `keeper`.
+    pub(super) fn new(keeper: &Key, peer: P) -> Spot<P> {
+        Spot { offset: keeper.distance(&peer.key()), peer }
+    }
+
+    /// Its key.
+    pub(super) fn key(&self, keeper: &Key) -> Key {
+        keeper.wrapping_add(&self.offset)
+    }
+}
+
+/// Puts a list of peers together, the nearest first: `first`, then those that follow it in `then` for as long as
+/// they go on clockwise. Where `known` has a peer already, its key is not computed again.
+pub(super) fn list<P: Keyed>(
+    keeper: &Key,
+    first: Spot<P>,
+    then: &[P],
+    known: &[Spot<P>],
+    most: usize,
+) -> Vec<Spot<P>> {
+    let mut list = Vec::with_capacity(most.min(then.len() + 1));
+    list.push(first);
+    for &peer in then.iter().take(most) {
+        let spot = known.iter().find(|spot| spot.peer == peer).copied();
+        let spot = spot.unwrap_or_else(|| Spot::new(keeper, peer));
+        let goes_on = list.last().is_some_and(|last| spot.offset > last.offset);
+        if !goes_on || list.len() == most {
+            break; // The list has come around to this node, or is not one.
+        }
+        list.push(spot);
+    }
+    list
+}

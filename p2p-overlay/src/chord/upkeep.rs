@@ -1,0 +1,351 @@
+//! How a Chord node joins, stabilises and rectifies (Zave 2015, §4).
+//!
+//! *Join*: the newcomer looks up its own key, and takes the root and the root's successors as its own successors.
+//! *Stabilise*, now and then: it asks its first successor for its neighbours, takes them over, and if the successor
+//! has a predecessor in between, asks that one too and takes it for its first successor. Then it notifies its first
+//! successor. *Rectify*, on such a notice: it takes the sender for its predecessor if that is nearer than the one it
+//! has, or the one it has is dead.
+
+use std::time::Duration;
+
+use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Wire};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::ring::list;
+use super::{ChordMsg, ChordTable, MAX_SUCCESSORS, Spot};
+use crate::structured::{Answer, Found, Maintenance, Next, Region, Replicas, Want};
+
+impl<P: Serialize + DeserializeOwned> Wire for ChordMsg<P> {
+    const MAX_BYTES: usize = 4096;
+}
+
+/// What a [`ChordMsg::GetState`] was sent for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked<P> {
+    /// To stabilise with the first successor.
+    Successor,
+    /// To stabilise with a node between this one and its successor.
+    Between,
+    /// To see whether the predecessor lives; if not, this one takes its place.
+    Predecessor { candidate: P },
+}
+
+/// Chord's timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChordTimer {
+    /// Time to stabilise, or to try to join.
+    Stabilize,
+    /// A question of the upkeep is late.
+    Late,
+}
+
+/// The tag of the lookup that a newcomer joins by; the others are exponents of fingers.
+const JOIN: u32 = u32::MAX;
+
+impl<P: Keyed> ChordTable<P> {
+    fn is_at_rest(&self) -> bool {
+        self.config.stabilize.is_zero()
+    }
+
+    fn spot(&self, peer: P) -> Spot<P> {
+        let known = self.successors.iter().find(|spot| spot.peer == peer);
+        known.copied().unwrap_or_else(|| Spot::new(&self.key, peer))
+    }
+
+    // ---- join
+
+    fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {
+        let Some(&seed) = self.seeds.get(usize::from(self.next_seed)) else { return };
+        self.next_seed = (self.next_seed + 1) % self.seeds.len() as u8;
+        let replicas = self.config.successors as u8;
+        cx.emit(Want { tag: JOIN, key: self.key, replicas, via: Some(seed) });
+    }
+
+    fn on_joined(&mut self, cx: &mut Cx<'_, Self>, found: &Found<P>) {
+        if self.joined {
+            return;
+        }
+        // This node may be among them, if it was here before.
+        let peers: Vec<P> = found.peers.iter().copied().filter(|peer| *peer != self.me).collect();
+        let Some((&first, then)) = peers.split_first() else { return };
+        self.joined = true;
+        self.predecessor = None;
+        self.fingers.clear();
+        self.successors = list(&self.key, Spot::new(&self.key, first), then, &[], self.config.successors);
+        #[cfg(test)]
+        if self.original {
+            // As first published: the successor alone, until it is time to stabilise.
+            return self.successors.truncate(1);
+        }
+        self.stabilize(cx);
+    }
+
+    // ---- stabilise
+
+    fn stabilize(&mut self, cx: &mut Cx<'_, Self>) {
+        if let Some(first) = self.successors.first() {
+            self.ask(cx, first.peer, Asked::Successor);
+        }
+    }
+
+    fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked<P>) {
+        let deadline = cx.now() + self.config.lookup.hop_timeout;
+        if let Ok(id) = self.asked.insert(peer, deadline, why) {
+            cx.send(peer, ChordMsg::GetState { id });
+        }
+        self.arm(cx);
+    }
+
+    fn arm(&mut self, cx: &mut Cx<'_, Self>) {
+        match self.asked.next_deadline() {
+            Some(at) => cx.set_timer(at - cx.now(), ChordTimer::Late),
+            None => cx.clear_timer(ChordTimer::Late),
+        }
+    }
+
+    fn on_state(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        from: P,
+        why: Asked<P>,
+        predecessor: Option<P>,
+        successors: &[P],
+    ) {
+        let spot = self.spot(from);
+        let first = self.successors.first().map(|first| first.offset);
+        match why {
+            Asked::Successor if first == Some(spot.offset) => {
+                self.adopt(spot, successors);
+                let between = predecessor
+                    .filter(|peer| *peer != self.me)
+                    .map(|peer| self.spot(peer))
+                    .filter(|between| between.offset < spot.offset && between.offset > Key::ZERO);
+                match between {
+                    #[cfg(test)]
+                    Some(between) if self.original => {
+                        // As first published: taken over unseen.
+                        self.successors.insert(0, between);
+                        self.successors.truncate(self.config.successors);
+                        cx.send(between.peer, ChordMsg::Notify);
+                    }
+                    Some(between) => self.ask(cx, between.peer, Asked::Between),
+                    None => cx.send(from, ChordMsg::Notify),
+                }
+            }
+            Asked::Between if first.is_some_and(|first| spot.offset < first) => {
+                self.adopt(spot, successors);
+                cx.send(from, ChordMsg::Notify);
+            }
+            // The successor has changed meanwhile; or the predecessor lives, which was the question.
+            Asked::Successor | Asked::Between | Asked::Predecessor { .. } => {}
+        }
+    }
+
+    /// Takes `first` for the first successor, and its successors for those that follow.
+    fn adopt(&mut self, first: Spot<P>, then: &[P]) {
+        self.successors = list(&self.key, first, then, &self.successors, self.config.successors);
+        // Fingers that lead no further than the successor are of no use.
+        let last = first.offset.ilog2().map_or(0, |exponent| Key::<32>::BITS - 1 - exponent);
+        self.fingers.truncate(last);
+    }
+
+    /// Looks the next finger up again, from the longest to the shortest that leads further than the successor.
+    fn fix_a_finger(&mut self, cx: &mut Cx<'_, Self>) {
+        let Some(first) = self.successors.first() else { return };
+        let Some(shortest) = first.offset.ilog2().map(|exponent| exponent + 1) else { return };
+        let index = usize::from(self.next_finger);
+        let longest = Key::<32>::BITS - 1;
+        let exponent = longest.checked_sub(index).filter(|exponent| *exponent >= shortest);
+        let exponent = exponent.unwrap_or(longest);
+        self.next_finger = (longest - exponent + 1).min(255) as u8;
+        if exponent < shortest {
+            return; // Half of the ring and more lies before the successor.
+        }
+        let key = self.key.wrapping_add(&Key::power_of_two(exponent));
+        cx.emit(Want { tag: exponent as u32, key, replicas: 1, via: None });
+    }
+
+    fn on_finger(&mut self, exponent: usize, found: &Found<P>) {
+        let index = Key::<32>::BITS - 1 - exponent;
+        let spot = self.spot(found.root());
+        let further = self.successors.first().is_some_and(|first| spot.offset > first.offset);
+        if self.fingers.len() <= index && further {
+            self.fingers.resize(index + 1, None);
+        }
+        if let Some(place) = self.fingers.get_mut(index) {
+            *place = further.then_some(spot);
+        }
+    }
+
+    // ---- rectify
+
+    fn on_notify(&mut self, cx: &mut Cx<'_, Self>, from: P) {
+        if !self.joined {
+            return;
+        }
+        let spot = self.spot(from);
+        if self.successors.is_empty() {
+            self.adopt(spot, &[]);
+        }
+        match self.predecessor {
+            Some(old) if old.peer == from => {}
+            Some(old) if spot.offset < old.offset => {
+                self.ask(cx, old.peer, Asked::Predecessor { candidate: from });
+            }
+            _ => self.predecessor = Some(spot),
+        }
+    }
+
+    // ---- the dead
+
+    fn on_silence(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked<P>) {
+        let was_first = self.successors.first().is_some_and(|first| first.peer == peer);
+        self.forget(peer);
+        match why {
+            Asked::Predecessor { candidate } if self.predecessor.is_none() => {
+                self.predecessor = Some(self.spot(candidate));
+            }
+            Asked::Successor if was_first => self.stabilize(cx),
+            Asked::Between => {
+                // The successor still takes a dead node for its predecessor: being notified, it will look.
+                if let Some(first) = self.successors.first() {
+                    cx.send(first.peer, ChordMsg::Notify);
+                }
+            }
+            Asked::Predecessor { .. } | Asked::Successor => {}
+        }
+    }
+
+    /// Leaves a dead peer out of all tables.
+    fn forget(&mut self, peer: P) {
+        if self.is_at_rest() {
+            return;
+        }
+        self.predecessor = self.predecessor.filter(|spot| spot.peer != peer);
+        for finger in &mut self.fingers {
+            *finger = finger.filter(|spot| spot.peer != peer);
+        }
+        let before = self.successors.len();
+        self.successors.retain(|spot| spot.peer != peer);
+        if self.successors.is_empty() && before > 0 {
+            // All successors have died: whoever is nearest takes their place; without anybody it is back to the seeds.
+            let nearest = self.fingers.iter().flatten().chain(&self.predecessor).min();
+            match nearest.copied() {
+                Some(nearest) => self.adopt(nearest, &[]),
+                None => self.joined = self.seeds.is_empty(),
+            }
+        }
+    }
+}
+
+impl<P: Keyed> Protocol for ChordTable<P> {
+    type Peer = P;
+    type Msg = ChordMsg<P>;
+    type Timer = ChordTimer;
+    type Command = Answer<P>;
+    type Item = ();
+    type Outcome = ();
+    type Event = Want<P>;
+    type Job = NoJob;
+
+    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
+        if self.is_at_rest() {
+            return;
+        }
+        match self.joined {
+            // A node of a ring at rest begins at any time of the period.
+            true => {
+                let first = cx.rng().duration(Duration::ZERO, self.config.stabilize);
+                cx.set_timer(first, ChordTimer::Stabilize);
+            }
+            false => self.on_timer(cx, ChordTimer::Stabilize),
+        }
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: ChordMsg<P>) {
+        match msg {
+            ChordMsg::GetState { id } => {
+                if self.joined {
+                    let successors = self.successors.iter().map(|spot| spot.peer).collect();
+                    cx.send(from, ChordMsg::State { id, predecessor: self.predecessor(), successors });
+                }
+            }
+            ChordMsg::State { id, predecessor, successors } => {
+                if let Some(why) = self.asked.answer(id, from) {
+                    let successors = &successors[..successors.len().min(MAX_SUCCESSORS)];
+                    self.on_state(cx, from, why, predecessor, successors);
+                    self.arm(cx);
+                }
+            }
+            ChordMsg::Notify => self.on_notify(cx, from),
+        }
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: ChordTimer) {
+        match timer {
+            ChordTimer::Stabilize => {
+                let period = self.config.stabilize;
+                let next = cx.rng().duration(period / 2, period * 3 / 2);
+                cx.set_timer(next, ChordTimer::Stabilize);
+                if self.joined {
+                    self.stabilize(cx);
+                    (0..self.config.fingers).for_each(|_| self.fix_a_finger(cx));
+                } else {
+                    self.try_to_join(cx);
+                }
+            }
+            ChordTimer::Late => {
+                while let Some((peer, why)) = self.asked.expire(cx.now()) {
+                    self.on_silence(cx, peer, why);
+                }
+                self.arm(cx);
+            }
+        }
+    }
+
+    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, answer: Answer<P>) {
+        cx.finish(op, ());
+        match (answer.tag, answer.looked) {
+            (JOIN, Ok(found)) => self.on_joined(cx, &found),
+            (exponent, Ok(found)) => self.on_finger(exponent as usize, &found),
+            (_, Err(_)) => {} // The timer tries again.
+        }
+    }
+
+    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
+        let (Link::Down(Down::Unreachable) | Link::Down(Down::TimedOut)) = link else { return };
+        self.forget(peer);
+        while let Some(why) = self.asked.give_up(peer) {
+            self.on_silence(cx, peer, why);
+        }
+        self.arm(cx);
+    }
+}
+
+impl<P: Keyed> Maintenance for ChordTable<P> {
+    fn me(&self) -> P {
+        self.me
+    }
+    fn is_joined(&self) -> bool {
+        self.joined
+    }
+    fn next(&self, key: &Key, avoid: &[P], claimed: bool) -> Next<P> {
+        self.next_hop(key, avoid, claimed)
+    }
+    fn candidates(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
+        self.preceding(key, n, avoid)
+    }
+    fn distance(peer: &Key, key: &Key) -> Key {
+        peer.distance(key)
+    }
+    fn replicas(&self, key: &Key, n: usize) -> Replicas<P> {
+        self.replica_peers(key, n)
+    }
+    fn mine(&self) -> Region {
+        self.region()
+    }
+    fn silent(&mut self, peer: P) {
+        self.forget(peer);
+    }
+}

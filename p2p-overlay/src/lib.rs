@@ -1,0 +1,24 @@
+//! Overlay networks as pure state machines, over any network that `p2p-core` runs.
+//!
+//! **Structured overlays** find the node that is responsible for a key. They share one vocabulary ([`Overlay`],
+//! [`Find`], [`Next`], [`Region`], [`Replicas`]) and one lookup driver ([`Routed`]); each brings its tables and their
+//! upkeep ([`Maintenance`]). Applications that do not care which one they run on take an `Arc<dyn Lookup<P>>`.
+//!
+//! - [`Chord`]: a ring with fingers;
+//! - [`measure`]: any of them in the simulator, by numbers;
+//! - [`can`]: the geometry of CAN, as yet without its protocol.
+
+pub mod can;
+mod chord;
+mod lookup;
+pub mod measure;
+mod routed;
+mod structured;
+
+pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable};
+pub use lookup::{Hint, LookupConfig, LookupMsg};
+pub use routed::{Routed, RoutedMsg, RoutedTimer};
+pub use structured::{
+    Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, Next, Overlay, Region,
+    Replicas, Want,
+};

@@ -1,0 +1,397 @@
+//! The lookup driver that every structured overlay shares.
+//!
+//! An overlay's [`Maintenance`] says who is nearer to a key; this drives the question there, in three manners
+//! (Dabek et al., *Designing a DHT for low latency and high throughput*, NSDI 2004, §4.1):
+//!
+//! - *recursive* ([`hop`]): each node passes the question on and waits for the next one to accept it. Who does not
+//!   within [`LookupConfig::hop_timeout`] is left out, and the next best is tried. The answer goes back along the
+//!   path, or (*semi-recursive*) straight from the root to the asker;
+//! - *iterative* ([`shortlist`]): the asker asks nodes itself, several at a time.
+//!
+//! A lookup ends when the root itself says so: that it is alive is part of the answer. The asker tries again when
+//! a question was lost with the node that had it.
+
+mod hop;
+mod shortlist;
+
+use p2p_core::{Cx, Key, Keyed, OpId, Pending, Time};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+use crate::routed::{Routed, RoutedMsg, RoutedTimer};
+use crate::structured::{Find, Found, Looked, LookupError, MAX_REPLICAS, Maintenance, Mode, Next, Replicas};
+use hop::{Relay, Task};
+use shortlist::Shortlist;
+
+/// How lookups behave.
+#[derive(Clone, Copy, Debug)]
+pub struct LookupConfig {
+    /// How long a peer has to accept or answer a question. 500 ms (Chord, ToN 2003, §VI-E).
+    pub hop_timeout: Duration,
+    /// How long the asker waits for the whole answer before it asks again. 10 s.
+    pub timeout: Duration,
+    /// How often a lookup is tried in all. 3.
+    pub tries: u8,
+    /// A question that was passed on this often is dropped: it is going in circles. 512.
+    pub max_hops: u16,
+    /// How many questions wait at a node at once, own and others'. One more is not accepted. 1024.
+    pub capacity: usize,
+}
+
+impl Default for LookupConfig {
+    fn default() -> LookupConfig {
+        LookupConfig {
+            hop_timeout: Duration::from_millis(500),
+            timeout: Duration::from_secs(10),
+            tries: 3,
+            max_hops: 512,
+            capacity: 1024,
+        }
+    }
+}
+
+/// What lookups say between nodes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum LookupMsg<P> {
+    /// From each node to the next: find the root. Answered by [`LookupMsg::Accepted`] at once.
+    Forward {
+        /// Numbers the question between these two.
+        hop: u32,
+        /// The question.
+        task: Task<P>,
+    },
+    /// To the sender of a [`LookupMsg::Forward`]: this node takes care of it.
+    Accepted {
+        /// The number of the question.
+        hop: u32,
+    },
+    /// From the root to the asker, or back along the path: here it is.
+    Found {
+        /// The asker's number for the lookup.
+        ticket: u64,
+        /// The root first.
+        peers: Vec<P>,
+        /// How often the question was passed on.
+        hops: u16,
+        /// How many peers were silent on the way.
+        timeouts: u16,
+    },
+    /// To the asker: the question went in circles, or nobody nearer is known.
+    Lost {
+        /// The asker's number for the lookup.
+        ticket: u64,
+    },
+    /// From the asker of an iterative lookup to one node after the other. Answered by [`LookupMsg::Answer`].
+    Ask {
+        /// Numbers the question between these two.
+        id: u32,
+        /// The key.
+        key: Key,
+        /// How many peers are wanted.
+        replicas: u8,
+        /// Somebody said that the asked node is the root.
+        claimed: bool,
+        /// Peers found silent so far.
+        avoid: Vec<P>,
+    },
+    /// What the asked node knows.
+    Answer {
+        /// The number of the question.
+        id: u32,
+        /// It.
+        hint: Hint<P>,
+    },
+}
+
+/// An answer to an iterative question.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Hint<P> {
+    /// The asked node is the root; the peers that hold copies, itself first.
+    Mine(Vec<P>),
+    /// The root should be the first of these that is alive.
+    Root(Vec<P>),
+    /// These are nearer.
+    Toward(Vec<P>),
+}
+
+/// How many peers a [`Hint`] has at most.
+const HINTS: usize = 8;
+/// How many silent peers a question remembers.
+const AVOIDED: usize = 32;
+
+/// Who wants a lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    User(OpId),
+    Upkeep(u32),
+}
+
+/// The lookups that a node has begun, or passes on. All its lists hold at most [`LookupConfig::capacity`] entries.
+#[derive(Clone, Debug)]
+pub(crate) struct Lookups<P> {
+    config: LookupConfig,
+    /// Begun here.
+    begun: Vec<Begun<P>>,
+    /// Questions to other peers.
+    asked: Pending<P, Question<P>>,
+    /// Where answers go back to.
+    relays: Vec<Relay<P>>,
+    /// Ended, to be handed over.
+    ended: Vec<(Purpose, Looked<P>)>,
+    armed: Option<Time>,
+}
+
+#[derive(Clone, Debug)]
+struct Begun<P> {
+    /// Random, so that nobody who has not seen the question can answer it.
+    ticket: u64,
+    purpose: Purpose,
+    find: Find,
+    via: Option<P>,
+    deadline: Time,
+    tries_left: u8,
+    timeouts: u32,
+    shortlist: Option<Box<Shortlist<P>>>,
+}
+
+#[derive(Clone, Debug)]
+enum Question<P> {
+    /// Whether it accepts a question that is passed on.
+    Hop(Task<P>),
+    /// What it knows: of the iterative lookup with this ticket.
+    Ask(u64),
+}
+
+impl<P: Keyed> Lookups<P> {
+    pub(crate) fn new(config: LookupConfig) -> Lookups<P> {
+        let asked = Pending::with_capacity(config.capacity);
+        Lookups { config, begun: Vec::new(), asked, relays: Vec::new(), ended: Vec::new(), armed: None }
+    }
+
+    /// An answer to be handed over.
+    pub(crate) fn ended(&mut self) -> Option<(Purpose, Looked<P>)> {
+        self.ended.pop()
+    }
+
+    /// Begins a lookup, at `via` if that is given.
+    pub(crate) fn begin<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        purpose: Purpose,
+        find: Find,
+        via: Option<P>,
+    ) {
+        if self.begun.len() >= self.config.capacity {
+            self.ended.push((purpose, Err(LookupError::Busy)));
+            return;
+        }
+        let find = find.replicas(find.replicas);
+        let tries_left = self.config.tries;
+        let lookup = Begun {
+            ticket: 0,
+            purpose,
+            find,
+            via,
+            deadline: Time::MAX,
+            tries_left,
+            timeouts: 0,
+            shortlist: None,
+        };
+        self.begun.push(lookup);
+        self.try_again(cx, table, self.begun.len() - 1);
+        self.arm(cx);
+    }
+
+    /// Starts one of the lookups begun here once more, or ends it if it has been tried often enough.
+    fn try_again<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        index: usize,
+    ) {
+        let timeout = self.config.timeout;
+        let lookup = &mut self.begun[index];
+        let Some(tries_left) = lookup.tries_left.checked_sub(1) else {
+            let timeouts = lookup.timeouts;
+            return self.end(index, Err(LookupError::NoAnswer { timeouts }));
+        };
+        lookup.tries_left = tries_left;
+        lookup.ticket = cx.rng().next_u64();
+        lookup.deadline = cx.now() + timeout;
+        let (ticket, find, via) = (lookup.ticket, lookup.find, lookup.via);
+        match find.mode {
+            Mode::Recursive | Mode::SemiRecursive => {
+                let task = Task {
+                    ticket,
+                    origin: table.me(),
+                    key: find.key,
+                    replicas: find.replicas,
+                    hops: 0,
+                    timeouts: 0,
+                    claimed: false,
+                    back: find.mode == Mode::Recursive,
+                    avoid: Vec::new(),
+                };
+                match via {
+                    Some(first) if first != table.me() => self.pass_on(cx, first, task, false),
+                    _ => self.route(cx, table, task),
+                }
+            }
+            Mode::Iterative { parallel } => self.begin_iterative(cx, table, index, parallel),
+        }
+    }
+
+    /// Ends one of the lookups begun here.
+    fn end(&mut self, index: usize, looked: Looked<P>) {
+        let lookup = self.begun.swap_remove(index);
+        self.ended.push((lookup.purpose, looked));
+    }
+
+    fn find_begun(&self, ticket: u64) -> Option<usize> {
+        self.begun.iter().position(|lookup| lookup.ticket == ticket)
+    }
+
+    /// A root has answered one of the lookups begun here.
+    fn found(&mut self, index: usize, mut peers: Vec<P>, hops: u16, timeouts: u16) {
+        let lookup = &self.begun[index];
+        peers.truncate(usize::from(lookup.find.replicas));
+        let timeouts = lookup.timeouts + u32::from(timeouts);
+        self.end(index, Ok(Found { peers, hops: u32::from(hops), timeouts }));
+    }
+
+    /// Takes a lookup back.
+    pub(crate) fn cancel<M: Maintenance<Peer = P>>(&mut self, cx: &mut Cx<'_, Routed<M>>, op: OpId) {
+        self.begun.retain(|lookup| lookup.purpose != Purpose::User(op));
+        self.arm(cx);
+    }
+
+    pub(crate) fn on_message<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        from: P,
+        msg: LookupMsg<P>,
+    ) {
+        match msg {
+            LookupMsg::Forward { hop, task } => self.on_forward(cx, table, from, hop, task),
+            LookupMsg::Accepted { hop } => {
+                self.asked.answer(hop, from);
+            }
+            LookupMsg::Found { ticket, peers, hops, timeouts } => {
+                self.on_found(cx, from, ticket, peers, hops, timeouts);
+            }
+            LookupMsg::Lost { ticket } => {
+                if let Some(index) = self.find_begun(ticket) {
+                    self.try_again(cx, table, index);
+                }
+            }
+            LookupMsg::Ask { id, key, replicas, claimed, mut avoid } => {
+                if table.is_joined() {
+                    avoid.truncate(AVOIDED);
+                    let hint = hint(table, &key, replicas, claimed, &avoid);
+                    cx.send(from, RoutedMsg::Lookup(LookupMsg::Answer { id, hint }));
+                }
+            }
+            LookupMsg::Answer { id, hint } => {
+                if let Some(Question::Ask(ticket)) = self.asked.answer(id, from) {
+                    self.on_hint(cx, table, from, ticket, hint);
+                }
+            }
+        }
+        self.arm(cx);
+    }
+
+    /// Somebody is late.
+    pub(crate) fn on_timer<M: Maintenance<Peer = P>>(&mut self, cx: &mut Cx<'_, Routed<M>>, table: &mut M) {
+        self.armed = None;
+        let now = cx.now();
+        while let Some((peer, question)) = self.asked.expire(now) {
+            self.on_silence(cx, table, peer, question);
+        }
+        while let Some(index) = self.begun.iter().position(|lookup| lookup.deadline <= now) {
+            self.try_again(cx, table, index);
+        }
+        self.relays.retain(|relay| relay.until > now);
+        self.arm(cx);
+    }
+
+    /// A peer cannot answer any more.
+    pub(crate) fn on_link_down<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        peer: P,
+    ) {
+        while let Some(question) = self.asked.give_up(peer) {
+            self.on_silence(cx, table, peer, question);
+        }
+        self.arm(cx);
+    }
+
+    fn on_silence<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        peer: P,
+        question: Question<P>,
+    ) {
+        table.silent(peer);
+        match question {
+            Question::Hop(mut task) => {
+                task.timeouts = task.timeouts.saturating_add(1);
+                if task.avoid.len() >= AVOIDED {
+                    task.avoid.remove(0);
+                }
+                task.avoid.push(peer);
+                self.route(cx, table, task);
+            }
+            Question::Ask(ticket) => self.on_silent_hint(cx, table, peer, ticket),
+        }
+    }
+
+    /// Sets the timer to when the next one is late, or clears it.
+    fn arm<M: Maintenance<Peer = P>>(&mut self, cx: &mut Cx<'_, Routed<M>>) {
+        let deadlines = self.begun.iter().map(|lookup| lookup.deadline);
+        let next = deadlines.chain(self.asked.next_deadline()).min();
+        match next {
+            _ if next == self.armed => return,
+            Some(at) => cx.set_timer(at - cx.now(), RoutedTimer::Lookups),
+            None => cx.clear_timer(RoutedTimer::Lookups),
+        }
+        self.armed = next;
+    }
+}
+
+/// The peers that a root gives.
+fn replica_peers<M: Maintenance>(table: &M, key: &Key, replicas: u8) -> Vec<M::Peer> {
+    let wanted = usize::from(replicas.clamp(1, MAX_REPLICAS));
+    match table.replicas(key, wanted) {
+        Replicas::Peers(peers) if !peers.is_empty() => peers,
+        _ => vec![table.me()],
+    }
+}
+
+/// What this node knows about a key, the peers in `avoid` left out.
+fn hint<M: Maintenance>(
+    table: &M,
+    key: &Key,
+    replicas: u8,
+    claimed: bool,
+    avoid: &[M::Peer],
+) -> Hint<M::Peer> {
+    match table.next(key, avoid, claimed) {
+        Next::Mine => Hint::Mine(replica_peers(table, key, replicas)),
+        Next::Root(first) => {
+            let mut left_out = avoid.to_vec();
+            left_out.push(first);
+            while left_out.len() < avoid.len() + HINTS
+                && let Next::Root(next) = table.next(key, &left_out, claimed)
+            {
+                left_out.push(next);
+            }
+            Hint::Root(left_out.split_off(avoid.len()))
+        }
+        Next::Toward(_) | Next::Nowhere => Hint::Toward(table.candidates(key, HINTS, avoid)),
+    }
+}

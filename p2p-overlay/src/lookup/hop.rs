@@ -1,0 +1,152 @@
+//! Recursive lookups: each node passes the question on.
+
+use p2p_core::{Cx, Key, Keyed, Time};
+use serde::{Deserialize, Serialize};
+
+use super::{LookupMsg, Lookups, Question, replica_peers};
+use crate::routed::{Routed, RoutedMsg};
+use crate::structured::{LookupError, Maintenance, Next};
+
+/// A question on its way from node to node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Task<P> {
+    /// The asker's number for the lookup.
+    pub(super) ticket: u64,
+    /// The asker.
+    pub(super) origin: P,
+    pub(super) key: Key,
+    /// How many peers are wanted in the answer.
+    pub(super) replicas: u8,
+    /// How often it was passed on.
+    pub(super) hops: u16,
+    /// How many peers were silent on the way.
+    pub(super) timeouts: u16,
+    /// The sender takes the receiver for the root.
+    pub(super) claimed: bool,
+    /// The answer goes back along the path.
+    pub(super) back: bool,
+    /// Peers found silent on the way, the latest last.
+    pub(super) avoid: Vec<P>,
+}
+
+/// Where the answer to a lookup that was passed on goes back to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Relay<P> {
+    ticket: u64,
+    to: P,
+    pub(super) until: Time,
+}
+
+impl<P: Keyed> Lookups<P> {
+    /// A question comes in from another node.
+    pub(super) fn on_forward<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        from: P,
+        hop: u32,
+        mut task: Task<P>,
+    ) {
+        let busy = self.asked.len() >= self.config.capacity || self.relays.len() >= self.config.capacity;
+        if busy || !table.is_joined() {
+            return; // The sender will find somebody else.
+        }
+        cx.send(from, RoutedMsg::Lookup(LookupMsg::Accepted { hop }));
+        task.hops = task.hops.saturating_add(1);
+        task.avoid.truncate(super::AVOIDED);
+        if task.back {
+            let until = cx.now() + self.config.timeout;
+            self.relays.push(Relay { ticket: task.ticket, to: from, until });
+        }
+        match task.hops > self.config.max_hops {
+            true => cx.send(task.origin, RoutedMsg::Lookup(LookupMsg::Lost { ticket: task.ticket })),
+            false => self.route(cx, table, task),
+        }
+    }
+
+    /// Passes a question on, answers it, or gives it up.
+    pub(super) fn route<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        task: Task<P>,
+    ) {
+        match table.next(&task.key, &task.avoid, task.claimed) {
+            Next::Mine => self.answer(cx, table, task),
+            Next::Root(peer) => self.pass_on(cx, peer, task, true),
+            Next::Toward(peer) => self.pass_on(cx, peer, task, false),
+            Next::Nowhere if task.origin != table.me() => {
+                cx.send(task.origin, RoutedMsg::Lookup(LookupMsg::Lost { ticket: task.ticket }));
+            }
+            Next::Nowhere => {
+                let Some(index) = self.find_begun(task.ticket) else { return };
+                self.begun[index].timeouts += u32::from(task.timeouts);
+                match table.is_joined() {
+                    true => self.try_again(cx, table, index),
+                    false => self.end(index, Err(LookupError::NotJoined)),
+                }
+            }
+        }
+    }
+
+    pub(super) fn pass_on<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        peer: P,
+        task: Task<P>,
+        claimed: bool,
+    ) {
+        let deadline = cx.now() + self.config.hop_timeout;
+        // What is kept says how the question came to this node, should it have to be routed again.
+        let passed = Task { claimed, ..task.clone() };
+        if let Ok(hop) = self.asked.insert(peer, deadline, Question::Hop(task)) {
+            let task = passed;
+            cx.send(peer, RoutedMsg::Lookup(LookupMsg::Forward { hop, task }));
+        }
+    }
+
+    /// This node is the root.
+    fn answer<M: Maintenance<Peer = P>>(&mut self, cx: &mut Cx<'_, Routed<M>>, table: &mut M, task: Task<P>) {
+        let peers = replica_peers(table, &task.key, task.replicas);
+        let Task { ticket, hops, timeouts, .. } = task;
+        if task.origin == table.me() {
+            if let Some(index) = self.find_begun(ticket) {
+                self.found(index, peers, hops, timeouts);
+            }
+            return;
+        }
+        let to = match task.back {
+            true => self.take_relay(ticket),
+            false => Some(task.origin),
+        };
+        if let Some(to) = to {
+            cx.send(to, RoutedMsg::Lookup(LookupMsg::Found { ticket, peers, hops, timeouts }));
+        }
+    }
+
+    /// An answer comes in: for this node, or to be passed back.
+    pub(super) fn on_found<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        from: P,
+        ticket: u64,
+        peers: Vec<P>,
+        hops: u16,
+        timeouts: u16,
+    ) {
+        if let Some(index) = self.find_begun(ticket) {
+            // Straight from the root: nobody can name another as the root but by routing the question wrongly.
+            let back = self.begun[index].find.mode == crate::structured::Mode::Recursive;
+            if peers.first().is_some_and(|root| back || *root == from) {
+                self.found(index, peers, hops, timeouts);
+            }
+        } else if let Some(to) = self.take_relay(ticket) {
+            cx.send(to, RoutedMsg::Lookup(LookupMsg::Found { ticket, peers, hops, timeouts }));
+        }
+    }
+
+    fn take_relay(&mut self, ticket: u64) -> Option<P> {
+        let at = self.relays.iter().position(|relay| relay.ticket == ticket)?;
+        Some(self.relays.swap_remove(at).to)
+    }
+}

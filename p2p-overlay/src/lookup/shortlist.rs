@@ -1,0 +1,208 @@
+//! Iterative lookups: the asker asks each node itself.
+
+use p2p_core::{Cx, Key, Keyed, Peer};
+
+use super::{AVOIDED, Hint, LookupMsg, Lookups, Question, hint};
+use crate::routed::{Routed, RoutedMsg};
+use crate::structured::{LookupError, Maintenance};
+
+/// The peers that an iterative lookup knows of. At most [`MAX_KNOWN`].
+#[derive(Clone, Debug)]
+pub(super) struct Shortlist<P> {
+    parallel: u8,
+    known: Vec<Known<P>>,
+}
+
+const MAX_KNOWN: usize = 128;
+
+#[derive(Clone, Debug)]
+struct Known<P> {
+    peer: P,
+    /// How far it has yet to go; nothing, if it is said to be the root.
+    distance: Key,
+    claimed: bool,
+    /// How many steps led to it.
+    depth: u16,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    New,
+    Asked,
+    Answered,
+    Silent,
+}
+
+impl<P: Peer> Shortlist<P> {
+    fn add(&mut self, peer: P, distance: Key, claimed: bool, depth: u16) {
+        let same = self.known.iter_mut().find(|known| known.peer == peer && known.claimed == claimed);
+        if same.is_some() || self.known.len() >= MAX_KNOWN {
+            return;
+        }
+        self.known.push(Known { peer, distance, claimed, depth, state: State::New });
+    }
+
+    fn waiting(&self, claimed: bool) -> usize {
+        self.known.iter().filter(|known| known.state == State::Asked && known.claimed == claimed).count()
+    }
+
+    /// Whom to ask next: of the peers said to be the root the first, one at a time; else the nearest.
+    fn next(&mut self) -> Option<&mut Known<P>> {
+        let may_claim = self.waiting(true) == 0;
+        let may_ask = self.waiting(false) < usize::from(self.parallel.max(1));
+        let new = self.known.iter_mut().filter(|known| known.state == State::New);
+        let may = new.filter(|known| if known.claimed { may_claim } else { may_ask });
+        may.min_by_key(|known| (!known.claimed, known.distance))
+    }
+
+    /// The peers that did not answer, those nearest to the key first.
+    fn silent(&self) -> Vec<P> {
+        let silent = self.known.iter().filter(|known| known.state == State::Silent);
+        let mut silent: Vec<&Known<P>> = silent.collect();
+        silent.sort_by_key(|known| (!known.claimed, known.distance));
+        silent.iter().take(AVOIDED).map(|known| known.peer).collect()
+    }
+
+    /// Somebody was silent: the nearest peer that has answered may know another way.
+    fn ask_again(&mut self) {
+        let answered = self.known.iter_mut().filter(|known| known.state == State::Answered && !known.claimed);
+        if let Some(nearest) = answered.min_by_key(|known| known.distance) {
+            nearest.state = State::New;
+        }
+    }
+
+    fn settle(&mut self, peer: P, state: State) -> u16 {
+        let asked = self.known.iter_mut().find(|known| known.peer == peer && known.state == State::Asked);
+        let Some(known) = asked else { return 0 };
+        known.state = state;
+        known.depth
+    }
+}
+
+impl<P: Keyed> Lookups<P> {
+    pub(super) fn begin_iterative<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        index: usize,
+        parallel: u8,
+    ) {
+        let lookup = &mut self.begun[index];
+        let find = lookup.find;
+        let mut list = Shortlist { parallel, known: Vec::new() };
+        if let Some(first) = lookup.via {
+            list.add(first, Key::MAX, false, 1);
+        } else {
+            let own = hint(table, &find.key, find.replicas, false, &[]);
+            if let Hint::Mine(peers) = own {
+                return self.found(index, peers, 0, 0);
+            }
+            add_hint::<M>(&mut list, own, table.me(), &find.key, 1);
+        }
+        if list.known.is_empty() {
+            return self.end(index, Err(LookupError::NotJoined));
+        }
+        lookup.shortlist = Some(Box::new(list));
+        self.ask_more(cx, table, index);
+    }
+
+    /// Asks as many as may be asked at a time; starts over if nobody is left.
+    fn ask_more<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        index: usize,
+    ) {
+        let lookup = &mut self.begun[index];
+        let Some(list) = &mut lookup.shortlist else { return };
+        let (key, replicas) = (lookup.find.key, lookup.find.replicas);
+        let deadline = cx.now() + self.config.hop_timeout;
+        let avoid = list.silent();
+        while let Some(known) = list.next() {
+            let avoid = avoid.clone();
+            let Ok(id) = self.asked.insert(known.peer, deadline, Question::Ask(lookup.ticket)) else { break };
+            known.state = State::Asked;
+            let ask = LookupMsg::Ask { id, key, replicas, claimed: known.claimed, avoid };
+            cx.send(known.peer, RoutedMsg::Lookup(ask));
+        }
+        if list.waiting(true) + list.waiting(false) == 0 {
+            lookup.shortlist = None;
+            self.try_again(cx, table, index);
+        }
+    }
+
+    pub(super) fn on_hint<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        from: P,
+        ticket: u64,
+        hint: Hint<P>,
+    ) {
+        let Some(index) = self.find_begun(ticket) else { return };
+        let lookup = &mut self.begun[index];
+        let Some(list) = &mut lookup.shortlist else { return };
+        let depth = list.settle(from, State::Answered);
+        if let Hint::Mine(peers) = hint {
+            if peers.first() == Some(&from) {
+                return self.found(index, peers, depth, 0);
+            }
+            return self.ask_more(cx, table, index);
+        }
+        let key = lookup.find.key;
+        if let Hint::Root(peers) = &hint {
+            let silent = list.silent();
+            if peers.iter().find(|peer| !silent.contains(peer)) == Some(&table.me()) {
+                let peers = super::replica_peers(table, &key, lookup.find.replicas);
+                return self.found(index, peers, depth, 0);
+            }
+        }
+        add_hint::<M>(list, hint, table.me(), &key, depth.saturating_add(1));
+        self.ask_more(cx, table, index);
+    }
+
+    pub(super) fn on_silent_hint<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        peer: P,
+        ticket: u64,
+    ) {
+        let Some(index) = self.find_begun(ticket) else { return };
+        self.begun[index].timeouts += 1;
+        if let Some(list) = &mut self.begun[index].shortlist {
+            list.settle(peer, State::Silent);
+            list.ask_again();
+        }
+        self.ask_more(cx, table, index);
+    }
+}
+
+fn add_hint<M: Maintenance>(
+    list: &mut Shortlist<M::Peer>,
+    hint: Hint<M::Peer>,
+    me: M::Peer,
+    key: &Key,
+    depth: u16,
+) {
+    let (peers, claimed) = match hint {
+        Hint::Root(peers) => (peers, true),
+        Hint::Toward(peers) => (peers, false),
+        Hint::Mine(_) => return,
+    };
+    for (rank, peer) in peers.into_iter().filter(|peer| *peer != me).take(super::HINTS).enumerate() {
+        let distance = match claimed {
+            true => Key::ZERO.wrapping_add(&rank_key(rank)),
+            false => M::distance(&peer.key(), key),
+        };
+        list.add(peer, distance, claimed, depth);
+    }
+}
+
+/// Orders the peers said to be the root as they were named.
+fn rank_key(rank: usize) -> Key {
+    let mut bytes = [0; 32];
+    bytes[31] = rank as u8;
+    Key::new(bytes)
+}

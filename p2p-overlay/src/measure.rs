@@ -1,0 +1,339 @@
+//! Measuring an overlay in the simulator, so that applications choose by numbers.
+//!
+//! An [`Experiment`] runs one workload on any overlay that is [`Simulated`]: lookups of random keys in pairs, each pair
+//! the same key from two nodes at once, on a network that is at rest, damaged, or under churn. The [`Report`] compares
+//! each answer with a brute-force look at all nodes.
+//!
+//! ```
+//! use p2p_core::SimPeer;
+//! use p2p_overlay::measure::Experiment;
+//! use p2p_overlay::{Chord, ChordConfig};
+//!
+//! let experiment = Experiment { nodes: 200, lookups: 400, ..Experiment::default() };
+//! let report = experiment.run::<Chord<SimPeer>>(ChordConfig::default());
+//! assert_eq!(report.success(), 1.0);
+//! assert!(report.hops.mean() < 7.0);
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use p2p_core::sim::{Encoding, Ended, Histogram, Latency, Network, Session, Sim, Stats, churn};
+use p2p_core::{Key, Keyed, NoJob, OpId, Rng, SimPeer, Time, Wire};
+
+use crate::structured::{Find, Looked, Mode, Overlay, Region};
+
+/// An overlay that can be measured.
+pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
+    /// How its nodes are configured.
+    type Config: Copy + 'static;
+    /// Whether the paper counts the last hop, to the owner itself.
+    const LAST_HOP_COUNTS: bool;
+
+    /// A network at rest.
+    fn converged(peers: &[SimPeer], config: Self::Config) -> Vec<Self>;
+    /// A node that joins through these; without any it starts a network.
+    fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: Self::Config) -> Self;
+    /// Who is responsible for a key, by a look at all nodes, which are sorted by their keys.
+    fn owner(nodes: &[(Key, SimPeer)], key: &Key) -> SimPeer;
+}
+
+/// How the network comes to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Its tables are computed: at rest from the beginning.
+    Converged,
+    /// Its nodes join one after the other, 50 a second, and have ten minutes to settle.
+    Joined,
+}
+
+/// One workload on one network.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// How many nodes. 1000.
+    pub nodes: u32,
+    /// How many lookups. 10,000.
+    pub lookups: u64,
+    /// How many lookups begin per second. 100.
+    pub rate: f64,
+    /// The seed of everything. 1.
+    pub seed: u64,
+    /// The share of nodes that die at once before the lookups begin. 0.
+    pub fail: f64,
+    /// How long nodes stay; those that leave are replaced. They stay for good.
+    pub churn: Option<Session>,
+    /// How the network comes to be. Converged.
+    pub start: Start,
+    /// How lookups travel. Semi-recursive.
+    pub mode: Mode,
+    /// The network between the nodes. Exponential latency with a mean of 50 ms, and messages are measured.
+    pub network: Network,
+}
+
+impl Default for Experiment {
+    fn default() -> Experiment {
+        Experiment {
+            nodes: 1000,
+            lookups: 10_000,
+            rate: 100.0,
+            seed: 1,
+            fail: 0.0,
+            churn: None,
+            start: Start::Converged,
+            mode: Mode::default(),
+            network: Network {
+                latency: Latency::Exponential(Duration::from_millis(50)),
+                encoding: Encoding::Measure,
+                ..Network::default()
+            },
+        }
+    }
+}
+
+/// What an experiment showed.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Lookups that were begun by nodes that then lived on until the end of the lookup.
+    pub lookups: u64,
+    /// Lookups that ended at the node that a brute-force look at all live nodes gave at that moment.
+    pub succeeded: u64,
+    /// Pairs of lookups of one key from two nodes at one time that both ended, and of those the ones that ended alike.
+    pub pairs: (u64, u64),
+    /// Hops per successful lookup, counted as the overlay's paper does.
+    pub hops: Histogram,
+    /// Silent peers met per lookup, of all that ended.
+    pub timeouts: Histogram,
+    /// Microseconds per successful lookup.
+    pub latency_us: Histogram,
+    /// Keys per node, of 50 random keys for each.
+    pub load: Histogram,
+    /// What the simulation did while lookups were under way.
+    pub stats: Stats,
+    /// Virtual seconds while lookups were under way.
+    pub seconds: f64,
+    /// Nodes that were alive at the end.
+    pub alive: usize,
+    /// The hash of all that happened.
+    pub trace: u64,
+}
+
+impl Report {
+    /// The share of lookups that succeeded.
+    pub fn success(&self) -> f64 {
+        self.succeeded as f64 / self.lookups.max(1) as f64
+    }
+
+    /// The share of pairs that agree.
+    pub fn agreement(&self) -> f64 {
+        self.pairs.1 as f64 / self.pairs.0.max(1) as f64
+    }
+
+    /// Bytes sent per node and second.
+    pub fn bytes_per_node_s(&self) -> f64 {
+        self.stats.bytes as f64 / self.alive.max(1) as f64 / self.seconds.max(1e-9)
+    }
+}
+
+/// A lookup under way.
+struct Asked {
+    key: Key,
+    pair: u64,
+    began: Time,
+}
+
+impl Experiment {
+    /// Builds the network and runs the workload.
+    pub fn run<O: Simulated>(&self, config: O::Config) -> Report {
+        let mut sim = self.build::<O>(config);
+        self.look_up(&mut sim)
+    }
+
+    /// The network, before the workload: converged or joined, damaged, and with its churn scheduled.
+    pub fn build<O: Simulated>(&self, config: O::Config) -> Sim<O> {
+        let mut sim = Sim::<O>::new(self.seed, self.network.clone());
+        sim.population(move |birth| {
+            let seeds = (0..3).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+            O::newcomer(birth.peer, seeds, config)
+        });
+        match self.start {
+            Start::Converged => {
+                let peers: Vec<SimPeer> = (0..self.nodes).map(SimPeer).collect();
+                O::converged(&peers, config).into_iter().for_each(|node| {
+                    sim.spawn(|_| node);
+                });
+            }
+            Start::Joined => {
+                for _ in 0..self.nodes {
+                    sim.join();
+                    sim.run_for(Duration::from_millis(20));
+                }
+                sim.run_for(Duration::from_secs(600));
+            }
+        }
+        let mut rng = Rng::stream(self.seed, FAULTS);
+        let mut victims = sim.alive().to_vec();
+        rng.shuffle(&mut victims);
+        victims.truncate((f64::from(self.nodes) * self.fail) as usize);
+        victims.into_iter().for_each(|peer| sim.crash(peer));
+        if let Some(session) = self.churn {
+            let span = Duration::from_secs_f64(self.lookups as f64 / self.rate) + WARM_UP + COOL_DOWN;
+            sim.inject(churn(&mut rng, self.nodes, self.nodes, session, span));
+            sim.run_for(WARM_UP);
+        }
+        sim
+    }
+
+    /// Runs the workload on a network that stands.
+    pub fn look_up<O: Simulated>(&self, sim: &mut Sim<O>) -> Report {
+        let mut report = Report::default();
+        let mut asked: BTreeMap<OpId, Asked> = BTreeMap::new();
+        let mut firsts: BTreeMap<u64, Option<SimPeer>> = BTreeMap::new();
+        let mut census = Census::default();
+        let (before, began) = (sim.stats(), sim.now());
+        let mut next = sim.now();
+        for pair in 0..self.lookups.div_ceil(2) {
+            let gap = sim.workload_rng().exponential() * 2.0 / self.rate;
+            next += Duration::from_secs_f64(gap);
+            while sim.run_to_outcome(next) {
+                self.collect(sim, &mut asked, &mut firsts, &mut census, &mut report);
+            }
+            let key = sim.workload_rng().key();
+            for _ in 0..2 {
+                let joined = |sim: &Sim<O>, peer: &SimPeer| sim.node(*peer).is_some_and(O::is_joined);
+                let origin = loop {
+                    let at = sim.workload_rng().next_u64();
+                    let origin = sim.alive()[(at % sim.alive().len() as u64) as usize];
+                    if joined(sim, &origin) {
+                        break origin;
+                    }
+                };
+                let op = sim.command(origin, Find::key(key).mode(self.mode));
+                asked.insert(op, Asked { key, pair, began: sim.now() });
+            }
+        }
+        let end = sim.now() + COOL_DOWN;
+        while sim.run_to_outcome(end) {
+            self.collect(sim, &mut asked, &mut firsts, &mut census, &mut report);
+            if asked.is_empty() {
+                break;
+            }
+        }
+        report.seconds = (sim.now() - began).as_secs_f64();
+        report.stats = difference(sim.stats(), before);
+        report.alive = sim.alive().len();
+        report.load = load(sim, self.seed);
+        report.trace = sim.trace();
+        report
+    }
+
+    fn collect<O: Simulated>(
+        &self,
+        sim: &mut Sim<O>,
+        asked: &mut BTreeMap<OpId, Asked>,
+        firsts: &mut BTreeMap<u64, Option<SimPeer>>,
+        census: &mut Census,
+        report: &mut Report,
+    ) {
+        for Ended { op, at, outcome, .. } in sim.take_outcomes() {
+            let Some(Asked { key, pair, began }) = asked.remove(&op) else { continue };
+            let root = outcome.as_ref().ok().map(|found| found.root());
+            match firsts.remove(&pair) {
+                None => drop(firsts.insert(pair, root)),
+                Some(first) => {
+                    if let (Some(first), Some(second)) = (first, root) {
+                        report.pairs.0 += 1;
+                        report.pairs.1 += u64::from(first == second);
+                    }
+                }
+            }
+            report.lookups += 1;
+            let right = root == Some(O::owner(census.look(sim), &key));
+            record::<O>(report, right, &outcome, at - began);
+        }
+    }
+}
+
+/// The stream of the faults.
+const FAULTS: u64 = 1 << 20;
+const WARM_UP: Duration = Duration::from_secs(300);
+const COOL_DOWN: Duration = Duration::from_secs(180);
+
+fn record<O: Simulated>(report: &mut Report, right: bool, looked: &Looked<SimPeer>, took: Duration) {
+    let Ok(found) = looked else { return };
+    report.timeouts.add(u64::from(found.timeouts));
+    if right {
+        report.succeeded += 1;
+        report.hops.add(u64::from(found.hops.saturating_sub(u32::from(!O::LAST_HOP_COUNTS))));
+        report.latency_us.add(took.as_micros() as u64);
+    }
+}
+
+/// All nodes that have joined, sorted by their keys; counted again when who lives has changed.
+#[derive(Default)]
+struct Census {
+    keys: BTreeMap<SimPeer, Key>,
+    nodes: Vec<(Key, SimPeer)>,
+}
+
+impl Census {
+    fn look<O: Simulated>(&mut self, sim: &Sim<O>) -> &[(Key, SimPeer)] {
+        let joined = |peer: &SimPeer| sim.node(*peer).is_some_and(O::is_joined);
+        let count = sim.alive().iter().filter(|peer| joined(peer)).count();
+        let unchanged = count == self.nodes.len() && self.nodes.iter().all(|(_, peer)| joined(peer));
+        if !unchanged {
+            let keys = &mut self.keys;
+            let key = |peer: &SimPeer| *keys.entry(*peer).or_insert_with(|| peer.key());
+            let mut nodes: Vec<_> = sim.alive().iter().filter(|peer| joined(peer)).copied().collect();
+            nodes.sort_unstable();
+            let keys: Vec<Key> = nodes.iter().map(key).collect();
+            self.nodes = keys.into_iter().zip(nodes).collect();
+            self.nodes.sort_unstable();
+        }
+        &self.nodes
+    }
+}
+
+/// Keys per node, of 50 random keys for each, by what the nodes say is theirs.
+fn load<O: Simulated>(sim: &Sim<O>, seed: u64) -> Histogram {
+    let mut rng = Rng::stream(seed, FAULTS + 1);
+    let mut keys: Vec<Key> = (0..50 * sim.alive().len()).map(|_| rng.key()).collect();
+    keys.sort_unstable();
+    sim.view().iter().map(|(_, node)| count(&keys, &node.mine())).collect()
+}
+
+/// How many of the sorted keys lie in a region.
+fn count(keys: &[Key], region: &Region) -> u64 {
+    let upto = |key: &Key| keys.partition_point(|other| other <= key);
+    let in_arc = |(after, upto_key): &(Key, Key)| match after < upto_key {
+        true => upto(upto_key) - upto(after),
+        false => keys.len() - upto(after) + upto(upto_key),
+    };
+    match region {
+        Region::Arcs(arcs) => arcs.iter().map(in_arc).sum::<usize>() as u64,
+        Region::Prefixes(prefixes) => {
+            let has =
+                |key: &Key| prefixes.iter().any(|(prefix, bits)| key.common_prefix(prefix) >= (*bits).into());
+            keys.iter().filter(|key| has(key)).count() as u64
+        }
+        Region::Boxes(zones) => {
+            let has = |key: &Key| zones.iter().any(|zone| zone.contains(&zone.space().point(key)));
+            keys.iter().filter(|key| has(key)).count() as u64
+        }
+        Region::Nothing => 0,
+    }
+}
+
+fn difference(after: Stats, before: Stats) -> Stats {
+    Stats {
+        delivered: after.delivered - before.delivered,
+        timers: after.timers - before.timers,
+        sent: after.sent - before.sent,
+        bytes: after.bytes - before.bytes,
+        lost: after.lost - before.lost,
+        cut: after.cut - before.cut,
+        undeliverable: after.undeliverable - before.undeliverable,
+        overflowed: after.overflowed - before.overflowed,
+        jobs: after.jobs - before.jobs,
+        jobs_failed: after.jobs_failed - before.jobs_failed,
+    }
+}

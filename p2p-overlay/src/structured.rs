@@ -1,0 +1,247 @@
+//! What all structured overlays have in common, in words that favour none of them.
+//!
+//! A structured overlay makes one node (or the few closest) responsible for each [`Key`]. After Dabek et al.,
+//! *Towards a common API for structured peer-to-peer overlays* (IPTPS 2003), in our shape: an overlay answers
+//! pure questions about its present state, and finding what lies further away is a command. There is no upcall
+//! on the way: a layer that must see every hop carries a message of its own and asks [`Overlay::next`].
+//!
+//! Two traits:
+//! - [`Overlay`] is what users and the layers above see: a [`Protocol`] that takes [`Find`]s;
+//! - [`Maintenance`] is what an overlay's author writes: the tables, how they are kept, and what they say about a
+//!   key. [`Routed`](crate::Routed) makes the one from the other by adding the shared lookup driver.
+
+use async_trait::async_trait;
+use p2p_core::{AskError, Handle, Key, Keyed, Protocol, Request};
+
+/// What a node's tables say about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next<P> {
+    /// This node is responsible.
+    Mine,
+    /// That peer is responsible, as far as this node can tell: the last hop.
+    Root(P),
+    /// That peer is nearer.
+    Toward(P),
+    /// Nobody is known who is nearer.
+    Nowhere,
+}
+
+/// Where the copies of an object belong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replicas<P> {
+    /// On these peers, the root first.
+    Peers(Vec<P>),
+    /// At these keys, wherever they lead: overlays that replicate by salted keys or in other realities.
+    Keys(Vec<Key>),
+}
+
+/// The part of the key space that a node is responsible for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Region {
+    /// The half-open arcs `(after, upto]` of a ring.
+    Arcs(Vec<(Key, Key)>),
+    /// The keys that begin with these many bits of these keys.
+    Prefixes(Vec<(Key, u16)>),
+    /// Boxes in a torus: a key's coordinates are its consecutive parts (see [`can::Space`](crate::can::Space)).
+    Boxes(Vec<crate::can::Zone>),
+    /// Nothing, or nobody knows yet: the node has not joined.
+    Nothing,
+}
+
+/// How a lookup travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// From node to node, and the answer back the same way.
+    Recursive,
+    /// From node to node, and the answer straight from the root to the asker: fewest messages.
+    #[default]
+    SemiRecursive,
+    /// The asker asks each node itself.
+    Iterative {
+        /// How many it asks at a time (Kademlia's α).
+        parallel: u8,
+    },
+}
+
+/// Find the node that is responsible for a key.
+///
+/// ```
+/// use p2p_core::Key;
+/// use p2p_overlay::{Find, Mode};
+///
+/// let find = Find::key(Key::of(b"song.ogg")).replicas(3).mode(Mode::Iterative { parallel: 3 });
+/// assert_eq!(find.replicas, 3);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Find {
+    /// The key.
+    pub key: Key,
+    /// How many peers are wanted in the answer, the root among them. At most [`MAX_REPLICAS`].
+    pub replicas: u8,
+    /// How it travels.
+    pub mode: Mode,
+}
+
+/// The most peers that one lookup gives.
+pub const MAX_REPLICAS: u8 = 32;
+
+impl Find {
+    /// A question for the root alone, in the default mode.
+    pub fn key(key: Key) -> Find {
+        Find { key, replicas: 1, mode: Mode::default() }
+    }
+
+    /// With this many peers in the answer.
+    pub fn replicas(self, replicas: u8) -> Find {
+        Find { replicas: replicas.clamp(1, MAX_REPLICAS), ..self }
+    }
+
+    /// In this mode.
+    pub fn mode(self, mode: Mode) -> Find {
+        Find { mode, ..self }
+    }
+}
+
+/// What a lookup found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found<P> {
+    /// The root first, then where further copies belong, as the root knows it. At most as many as were asked for.
+    pub peers: Vec<P>,
+    /// How many times the question was passed on until the root had it.
+    pub hops: u32,
+    /// How many peers did not answer on the way.
+    pub timeouts: u32,
+}
+
+impl<P: Copy> Found<P> {
+    /// The node that is responsible.
+    pub fn root(&self) -> P {
+        self.peers[0]
+    }
+}
+
+/// Why a lookup found nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    /// This node knows nobody: it has not joined, or has lost everybody it knew.
+    #[error("this node is not part of an overlay: join through a live contact")]
+    NotJoined,
+    /// No answer in time, after all retries.
+    #[error("no answer after {timeouts} peers were silent")]
+    NoAnswer {
+        /// How many peers were silent on the way, as far as the asker saw.
+        timeouts: u32,
+    },
+    /// The caller has too many lookups open at this node.
+    #[error("too many lookups at once: wait for some to end")]
+    Busy,
+    /// No answer from the protocol itself.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+}
+
+/// What a lookup ended with.
+pub type Looked<P> = Result<Found<P>, LookupError>;
+
+/// A structured overlay: lookups as commands, and pure questions about the present state.
+pub trait Overlay:
+    Protocol<Peer: Keyed, Command = Find, Item = (), Outcome = Looked<<Self as Protocol>::Peer>>
+{
+    /// This node.
+    fn me(&self) -> Self::Peer;
+    /// Whether the node takes part: it has joined, or has started an overlay of its own.
+    fn is_joined(&self) -> bool;
+    /// What this node's tables say about a key, leaving out some peers.
+    fn next(&self, key: &Key, avoid: &[Self::Peer]) -> Next<Self::Peer>;
+    /// Where `n` copies of the object at `key` belong, as far as this node knows; exact at the root.
+    fn replicas(&self, key: &Key, n: usize) -> Replicas<Self::Peer>;
+    /// What this node is responsible for.
+    fn mine(&self) -> Region;
+}
+
+/// [`Find`] is a typed request to any overlay.
+impl<O: Overlay> Request<O> for Find {
+    type Item = ();
+    type Reply = Looked<O::Peer>;
+
+    fn command(self) -> Find {
+        self
+    }
+    fn item((): ()) -> Option<()> {
+        None
+    }
+    fn reply(outcome: Looked<O::Peer>) -> Option<Looked<O::Peer>> {
+        Some(outcome)
+    }
+}
+
+/// Who is responsible for a key, asked by an application that does not care which overlay says so.
+#[async_trait]
+pub trait Lookup<P>: Send + Sync {
+    /// Looks a key up.
+    ///
+    /// # Errors
+    /// See [`LookupError`].
+    async fn lookup(&self, find: Find) -> Looked<P>;
+}
+
+#[async_trait]
+impl<O: Overlay> Lookup<O::Peer> for Handle<O> {
+    async fn lookup(&self, find: Find) -> Looked<O::Peer> {
+        self.ask(find).await?
+    }
+}
+
+/// The part in which overlays differ: their tables, how these are kept, and what they say about a key.
+///
+/// It is a machine of its own, a child of [`Routed`](crate::Routed). It asks for lookups by emitting [`Want`]s, and
+/// each comes back as its command.
+pub trait Maintenance:
+    Protocol<
+        Peer: Keyed,
+        Command = Answer<<Self as Protocol>::Peer>,
+        Item = (),
+        Outcome = (),
+        Event = Want<<Self as Protocol>::Peer>,
+    >
+{
+    /// This node.
+    fn me(&self) -> Self::Peer;
+    /// Whether the node takes part in an overlay.
+    fn is_joined(&self) -> bool;
+    /// The best next hop for a key, leaving out some peers. If `claimed`, the asker took this node for the root: it
+    /// should be [`Next::Mine`] unless somebody better is known.
+    fn next(&self, key: &Key, avoid: &[Self::Peer], claimed: bool) -> Next<Self::Peer>;
+    /// Up to `n` peers that may be asked about a key next, best first, some left out; never this node.
+    fn candidates(&self, key: &Key, n: usize, avoid: &[Self::Peer]) -> Vec<Self::Peer>;
+    /// How far a peer at `peer` has yet to go to `key`: less is better.
+    fn distance(peer: &Key, key: &Key) -> Key;
+    /// See [`Overlay::replicas`].
+    fn replicas(&self, key: &Key, n: usize) -> Replicas<Self::Peer>;
+    /// See [`Overlay::mine`].
+    fn mine(&self) -> Region;
+    /// The lookup driver asked a peer in vain.
+    fn silent(&mut self, peer: Self::Peer);
+}
+
+/// A lookup that maintenance wants done.
+#[derive(Clone, Copy, Debug)]
+pub struct Want<P> {
+    /// Comes back with the answer.
+    pub tag: u32,
+    /// What to look up.
+    pub key: Key,
+    /// How many peers are wanted in the answer.
+    pub replicas: u8,
+    /// Whom to ask first; by default this node's own tables say.
+    pub via: Option<P>,
+}
+
+/// What came of a [`Want`].
+#[derive(Clone, Debug)]
+pub struct Answer<P> {
+    /// The tag of the [`Want`].
+    pub tag: u32,
+    /// What was found.
+    pub looked: Looked<P>,
+}
