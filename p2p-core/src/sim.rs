@@ -12,6 +12,7 @@
 //! - [`Sim::check_each_step`], [`Sim::check_world`]: what must always hold;
 //! - [`Sim::stats`], [`Sim::trace`]: what happened.
 
+mod arrivals;
 mod churn;
 mod disk;
 mod fault;
@@ -108,6 +109,7 @@ pub struct Sim<P: Protocol<Peer = SimPeer>, W = NoWorker> {
     world: World<P>,
     /// Who is alive, in no particular order; and where each stands in that list.
     alive: Vec<SimPeer>,
+    turnover: u64,
     factory: Option<Factory<P>>,
     workers: Box<dyn FnMut(SimPeer) -> W>,
     workload: Rng,
@@ -173,6 +175,7 @@ where
             nodes: Vec::new(),
             world: World::new(seed, network, disk),
             alive: Vec::new(),
+            turnover: 0,
             factory: None,
             workers: Box::new(workers),
             workload: Rng::stream(seed, stream::WORKLOAD),
@@ -222,6 +225,7 @@ where
         if let Some(moved) = self.alive.get(place) {
             self.nodes[moved.index()].body.place = place as u32;
         }
+        self.turnover += 1;
         self.world.desks.remove(&peer.0);
         self.world.links_of_dead(peer);
         self.world.note(0x0c, peer.0.into());
@@ -246,6 +250,7 @@ where
         node.machine = Some(machine);
         node.body.place = self.alive.len() as u32;
         self.alive.push(peer);
+        self.turnover += 1;
         self.world.note(0x0a, peer.0.into());
         self.input(peer, |machine, cx| machine.on_start(cx));
     }
@@ -268,6 +273,11 @@ where
     /// Who is alive, in no particular order.
     pub fn alive(&self) -> &[SimPeer] {
         &self.alive
+    }
+
+    /// How often a node has started or died so far: unchanged, if the living are the same as before.
+    pub fn turnover(&self) -> u64 {
+        self.turnover
     }
 
     /// The living machines with their names, in order of the names.

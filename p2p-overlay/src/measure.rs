@@ -145,7 +145,8 @@ impl Experiment {
     /// Builds the network and runs the workload.
     pub fn run<O: Simulated>(&self, config: O::Config) -> Report {
         let mut sim = self.build::<O>(config);
-        self.look_up(&mut sim)
+        let report = self.look_up(&mut sim);
+        Report { load: load(&sim), ..report }
     }
 
     /// The network, before the workload: converged or joined, damaged, and with its churn scheduled.
@@ -183,7 +184,7 @@ impl Experiment {
         sim
     }
 
-    /// Runs the workload on a network that stands.
+    /// Runs the workload on a network that stands. The report's [`Report::load`] stays empty: see [`load`].
     pub fn look_up<O: Simulated>(&self, sim: &mut Sim<O>) -> Report {
         let mut report = Report::default();
         let mut asked: BTreeMap<OpId, Asked> = BTreeMap::new();
@@ -221,7 +222,6 @@ impl Experiment {
         report.seconds = (sim.now() - began).as_secs_f64();
         report.stats = difference(sim.stats(), before);
         report.alive = sim.alive().len();
-        report.load = load(sim, self.seed);
         report.trace = sim.trace();
         report
     }
@@ -268,34 +268,35 @@ fn record<O: Simulated>(report: &mut Report, right: bool, looked: &Looked<SimPee
     }
 }
 
-/// All nodes that have joined, sorted by their keys; counted again when who lives has changed.
+/// All nodes that have joined, sorted by their keys; counted again when who lives, or has joined, has changed.
 #[derive(Default)]
 struct Census {
+    turnover: u64,
     keys: BTreeMap<SimPeer, Key>,
     nodes: Vec<(Key, SimPeer)>,
+    /// Alive, but not joined when last counted.
+    outside: Vec<SimPeer>,
 }
 
 impl Census {
     fn look<O: Simulated>(&mut self, sim: &Sim<O>) -> &[(Key, SimPeer)] {
         let joined = |peer: &SimPeer| sim.node(*peer).is_some_and(O::is_joined);
-        let count = sim.alive().iter().filter(|peer| joined(peer)).count();
-        let unchanged = count == self.nodes.len() && self.nodes.iter().all(|(_, peer)| joined(peer));
-        if !unchanged {
-            let keys = &mut self.keys;
-            let key = |peer: &SimPeer| *keys.entry(*peer).or_insert_with(|| peer.key());
-            let mut nodes: Vec<_> = sim.alive().iter().filter(|peer| joined(peer)).copied().collect();
-            nodes.sort_unstable();
-            let keys: Vec<Key> = nodes.iter().map(key).collect();
-            self.nodes = keys.into_iter().zip(nodes).collect();
+        if self.turnover != sim.turnover() || self.outside.iter().any(joined) {
+            self.turnover = sim.turnover();
+            let (inside, outside): (Vec<SimPeer>, Vec<SimPeer>) =
+                sim.alive().iter().partition(|peer| joined(peer));
+            let keyed = |peer: SimPeer| (*self.keys.entry(peer).or_insert_with(|| peer.key()), peer);
+            self.nodes = inside.into_iter().map(keyed).collect();
             self.nodes.sort_unstable();
+            self.outside = outside;
         }
         &self.nodes
     }
 }
 
 /// Keys per node, of 50 random keys for each, by what the nodes say is theirs.
-fn load<O: Simulated>(sim: &Sim<O>, seed: u64) -> Histogram {
-    let mut rng = Rng::stream(seed, FAULTS + 1);
+pub fn load<O: Simulated>(sim: &Sim<O>) -> Histogram {
+    let mut rng = Rng::new(50);
     let mut keys: Vec<Key> = (0..50 * sim.alive().len()).map(|_| rng.key()).collect();
     keys.sort_unstable();
     sim.view().iter().map(|(_, node)| count(&keys, &node.mine())).collect()

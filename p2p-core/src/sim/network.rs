@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::SimPeer;
+use super::arrivals::Arrivals;
 use super::fault::Cut;
 use crate::rng::mix;
 use crate::time::nanos;
@@ -133,8 +134,7 @@ pub(super) struct Net {
     /// When each sender's uplink is free.
     uplinks: BTreeMap<u32, u64>,
     downlinks: BTreeMap<u32, u64>,
-    /// When the last ordered message between two peers arrives.
-    ordered: BTreeMap<(u32, u32), u64>,
+    arrivals: Arrivals,
 }
 
 impl Net {
@@ -149,7 +149,7 @@ impl Net {
             bad_lines: BTreeSet::new(),
             uplinks: BTreeMap::new(),
             downlinks: BTreeMap::new(),
-            ordered: BTreeMap::new(),
+            arrivals: Arrivals::default(),
         }
     }
 
@@ -198,12 +198,7 @@ impl Net {
             return Fate::Arrives(at, again.map(|more| at + more));
         }
         if lane == Lane::Ordered && self.may_overtake() {
-            let last = self.ordered.entry((from.0, to.0)).or_default();
-            at = at.max(*last);
-            *last = at;
-            if self.ordered.len() > 1 << 16 {
-                self.ordered.retain(|_, last| *last > now);
-            }
+            at = self.arrivals.next(now, from, to, at);
         }
         Fate::Arrives(at, None)
     }

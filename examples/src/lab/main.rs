@@ -1,0 +1,40 @@
+//! `lab`: the protocols in the simulator, by numbers.
+//!
+//! ```sh
+//! cargo run --release --bin lab -- overlay --overlay chord --nodes 10000 --lookups 20000 --seed 1
+//! ```
+
+mod overlay;
+mod plot;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs protocols in the deterministic simulator and prints what they do.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Lookups in a structured overlay: static, with failures, or under churn.
+    Overlay(overlay::Args),
+}
+
+#[expect(clippy::print_stderr, reason = "a program's errors belong there")]
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Overlay(args) => overlay::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lab: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! `lab overlay`: one workload on one structured overlay.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use p2p_core::SimPeer;
+use p2p_core::sim::{Histogram, Session};
+use p2p_overlay::measure::{Experiment, Report, Simulated, Start, load};
+use p2p_overlay::{Chord, ChordConfig, Mode};
+use serde::Serialize;
+
+/// What to simulate.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which overlay.
+    #[arg(long, value_enum, default_value_t = Kind::Chord)]
+    overlay: Kind,
+    /// How many nodes.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    nodes: u32,
+    /// How many lookups.
+    #[arg(long, default_value_t = 10_000)]
+    lookups: u64,
+    /// How many lookups begin per simulated second.
+    #[arg(long, default_value_t = 100.0, value_parser = positive)]
+    rate: f64,
+    /// The seed of everything: the same one gives the same run.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The share of nodes that die at once before the lookups begin. Nothing is repaired then.
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = share)]
+    fail: f64,
+    /// Nodes leave and are replaced; half of them stay no longer than this many seconds.
+    #[arg(long, value_name = "MEDIAN_SESSION_S", value_parser = positive)]
+    churn: Option<f64>,
+    /// How the network comes to be: its tables computed, or its nodes joining one after the other.
+    #[arg(long, value_enum, default_value_t = StartAs::Converged)]
+    start: StartAs,
+    /// How lookups travel.
+    #[arg(long, value_enum, default_value_t = Travel::SemiRecursive)]
+    mode: Travel,
+    /// No upkeep: the tables stay as they are. Always so with --fail.
+    #[arg(long)]
+    at_rest: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Draw the distribution of the hops.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Chord,
+}
+
+#[derive(Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum StartAs {
+    Converged,
+    Joined,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Travel {
+    Recursive,
+    SemiRecursive,
+    Iterative,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    (0.0..1.0).contains(&share).then_some(share).ok_or_else(|| "a share is at least 0 and below 1".into())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    (number > 0.0 && number < 1e9)
+        .then_some(number)
+        .ok_or_else(|| "expected a number above 0 and below 10^9".into())
+}
+
+/// What came out, as `--json` prints it.
+#[derive(Serialize)]
+struct Output {
+    overlay: Kind,
+    nodes: u32,
+    seed: u64,
+    lookups: u64,
+    success: f64,
+    agreement: f64,
+    hops: Hops,
+    timeouts_mean: f64,
+    latency_ms: Latency,
+    load: Load,
+    bytes_per_node_s: f64,
+    events: u64,
+    events_per_s: f64,
+    wall_s: f64,
+    bytes_per_node: u64,
+    start: StartAs,
+    trace: String,
+}
+
+#[derive(Serialize)]
+struct Hops {
+    mean: f64,
+    p50: u64,
+    p99: u64,
+    max: u64,
+    histogram: Vec<(u64, u64)>,
+}
+
+#[derive(Serialize)]
+struct Latency {
+    p50: f64,
+    p99: f64,
+}
+
+#[derive(Serialize)]
+struct Load {
+    mean: f64,
+    p1: u64,
+    p99: u64,
+    max: u64,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let output = match args.overlay {
+        Kind::Chord => {
+            let at_rest = args.at_rest || args.fail > 0.0;
+            let stabilize = if at_rest { Duration::ZERO } else { ChordConfig::default().stabilize };
+            simulate::<Chord<SimPeer>>(args, ChordConfig { stabilize, ..ChordConfig::default() })
+        }
+    };
+    if let Some(path) = &args.plot {
+        let title = format!("hops per lookup, {} nodes", args.nodes);
+        crate::plot::histogram(path, &title, &output.hops.histogram)?;
+    }
+    match args.json {
+        true => print(&serde_json::to_string(&output)?),
+        false => table(&output),
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "wall time is what is measured")]
+fn simulate<O: Simulated>(args: &Args, config: O::Config) -> Output {
+    let mode = match args.mode {
+        Travel::Recursive => Mode::Recursive,
+        Travel::SemiRecursive => Mode::SemiRecursive,
+        Travel::Iterative => Mode::Iterative { parallel: 3 },
+    };
+    let churn = args.churn.map(|median| Session::Exponential { median: Duration::from_secs_f64(median) });
+    let start = match args.start {
+        StartAs::Converged => Start::Converged,
+        StartAs::Joined => Start::Joined,
+    };
+    let experiment = Experiment {
+        nodes: args.nodes,
+        lookups: args.lookups,
+        rate: args.rate,
+        seed: args.seed,
+        fail: args.fail,
+        churn,
+        start,
+        mode,
+        ..Experiment::default()
+    };
+    let before = resident();
+    let mut sim = experiment.build::<O>(config);
+    let clock = std::time::Instant::now();
+    let report = experiment.look_up(&mut sim);
+    let wall = clock.elapsed().as_secs_f64();
+    let bytes_per_node = resident().saturating_sub(before) / u64::from(args.nodes);
+    output(args, &Report { load: load(&sim), ..report }, wall, bytes_per_node)
+}
+
+/// The memory of this process, in bytes.
+fn resident() -> u64 {
+    memory_stats::memory_stats().map_or(0, |memory| memory.physical_mem as u64)
+}
+
+fn output(args: &Args, report: &Report, wall_s: f64, bytes_per_node: u64) -> Output {
+    let ms = |p| report.latency_us.percentile(p) as f64 / 1e3;
+    let spread =
+        |histogram: &Histogram| (histogram.percentile(50.0), histogram.percentile(99.0), histogram.max());
+    let (p50, p99, max) = spread(&report.hops);
+    let events = report.stats.events();
+    Output {
+        overlay: args.overlay,
+        nodes: args.nodes,
+        seed: args.seed,
+        lookups: report.lookups,
+        success: report.success(),
+        agreement: report.agreement(),
+        hops: Hops { mean: report.hops.mean(), p50, p99, max, histogram: report.hops.iter().collect() },
+        timeouts_mean: report.timeouts.mean(),
+        latency_ms: Latency { p50: ms(50.0), p99: ms(99.0) },
+        load: Load {
+            mean: report.load.mean(),
+            p1: report.load.percentile(1.0),
+            p99: report.load.percentile(99.0),
+            max: report.load.max(),
+        },
+        bytes_per_node_s: report.bytes_per_node_s(),
+        events,
+        events_per_s: events as f64 / wall_s,
+        wall_s,
+        bytes_per_node,
+        start: args.start,
+        trace: format!("{:016x}", report.trace),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the result of the program")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+fn table(output: &Output) {
+    let Output { hops, latency_ms, load, .. } = output;
+    let rows = [
+        (
+            "lookups",
+            format!(
+                "{} ({:.4} right, {:.4} of the pairs agree)",
+                output.lookups, output.success, output.agreement
+            ),
+        ),
+        ("hops", format!("mean {:.3}, p50 {}, p99 {}, max {}", hops.mean, hops.p50, hops.p99, hops.max)),
+        ("timeouts", format!("{:.3} per lookup", output.timeouts_mean)),
+        ("latency", format!("p50 {:.1} ms, p99 {:.1} ms", latency_ms.p50, latency_ms.p99)),
+        ("keys a node", format!("mean {:.1}, p1 {}, p99 {}, max {}", load.mean, load.p1, load.p99, load.max)),
+        ("traffic", format!("{:.1} bytes a node and second", output.bytes_per_node_s)),
+        (
+            "simulation",
+            format!(
+                "{} events in {:.2} s, {:.2} million a second",
+                output.events,
+                output.wall_s,
+                output.events_per_s / 1e6
+            ),
+        ),
+        ("memory", format!("{} bytes a node", output.bytes_per_node)),
+        ("trace", output.trace.clone()),
+    ];
+    rows.into_iter().for_each(|(name, value)| print(&format!("{name:<12} {value}")));
+}
