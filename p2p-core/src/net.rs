@@ -8,7 +8,7 @@
 //! In the order of a byte's way in: the `gate` decides whom to let in before any handshake, `tls` proves keys,
 //! [`Transport`] and [`Connection`] carry streams (by [`QuicTransport`], or a [`MemoryNetwork`] in tests), the
 //! `pool` keeps one connection per peer, `serve` hands streams out by protocol name, and the `driver` runs machines.
-
+//! Foreign networks have drivers of their own: [`udp`] and [`tcp`].
 #![allow(clippy::disallowed_types, reason = "the live world has clocks and threads of its own")]
 
 mod clock;
@@ -18,6 +18,7 @@ mod gate;
 mod memory;
 mod node;
 mod outbox;
+mod plain;
 mod pool;
 mod quic;
 mod runner;
@@ -25,9 +26,11 @@ mod serve;
 mod shared;
 mod stats;
 mod stream;
+pub mod tcp;
 mod timers;
 mod tls;
 mod transport;
+pub mod udp;
 mod worker;
 
 pub use error::{OpenError, RequestError, SendError, ServeError};
