@@ -14,8 +14,10 @@ mod handle;
 mod identity;
 mod key;
 mod limits;
+mod liveness;
 #[cfg(feature = "net")]
 pub mod net;
+mod peers;
 mod pending;
 mod protocol;
 mod rng;
@@ -30,6 +32,8 @@ pub use handle::{Ask, AskError, Events, Handle, MAX_OPEN_CALLS, MAX_WAITING, Req
 pub use identity::{KeyFileError, Keypair, ParsePeerIdError, PeerId};
 pub use key::{Key, ParseKeyError};
 pub use limits::Limits;
+pub use liveness::{Health, Rtt, Suspicion};
+pub use peers::{Address, HostCache, Learnt, MAX_ADDRESSES};
 pub use pending::Pending;
 pub use protocol::{
     Down, Effect, Job, JobError, JobId, Keyed, Link, NoJob, NoWorker, OpId, Peer, Protocol, Worker,

@@ -7,11 +7,12 @@
 //! tables are bounded by [`Limits::rate_entries`]; when they are full of busy entries, strangers must validate.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::stats::{Refusal, Refusals};
+use crate::peers::subnet;
 use crate::{Limits, Time};
 
 /// How many seconds' worth of its rate a source may use at once.
@@ -33,14 +34,6 @@ pub(super) enum Verdict {
 enum Source {
     Address(IpAddr),
     Subnet(IpAddr),
-}
-
-/// The subnet of an address: /24 of IPv4, /48 of IPv6.
-pub(crate) fn subnet(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & 0xffff_ff00).into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !0u128 << 80).into(),
-    }
 }
 
 /// When each allowance of a source will be full again, in nanoseconds: possibly forged, validated.
@@ -210,6 +203,7 @@ impl Drop for ConnectionPass {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     fn gate(change: impl FnOnce(&mut Limits)) -> Arc<Gate> {
         let mut limits = Limits { handshakes_per_address: 1, ..Limits::default() };

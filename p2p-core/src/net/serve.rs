@@ -5,13 +5,16 @@
 //! number and in bytes bounded over all peers; above the bound a request is refused as busy.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::sync::Notify;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::pool::{Link, Use};
@@ -154,6 +157,15 @@ pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>) {
     });
 }
 
+/// A future's output if it comes in time. Most is there at once, and then no timer is set.
+async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+    let mut future = pin!(future);
+    match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => timeout(limit, future).await,
+    }
+}
+
 async fn take_bi(
     shared: Arc<Shared>,
     link: Arc<Link>,
@@ -166,7 +178,7 @@ async fn take_bi(
     let Some(mut share) = share.filter(|_| !shared.draining()) else {
         return shared.refuse(Dropped::Busy, code::BUSY, send, recv);
     };
-    let name = match timeout(limits.request_timeout, recv.read_name()).await {
+    let name = match within(limits.request_timeout, recv.read_name()).await {
         Ok(Ok(Some(name))) => name,
         Ok(_) => return,
         Err(_) => return shared.refuse(Dropped::TimedOut, code::TIMED_OUT, send, recv),
@@ -179,7 +191,7 @@ async fn take_bi(
         Taker::Requests(handler) => {
             let in_all = limits.requests_bytes_in_all;
             let body = recv.read_to_end_counting(limits.request_bytes, |bytes| share.grow(bytes, in_all));
-            let body = match timeout(limits.request_timeout, body).await {
+            let body = match within(limits.request_timeout, body).await {
                 Ok(Ok(body)) => body,
                 Ok(Err(StreamError::TooLong(_))) => {
                     return shared.refuse(Dropped::TooLong, code::TOO_LONG, send, recv);
@@ -212,7 +224,7 @@ async fn take_bi(
 
 async fn take_uni(shared: Arc<Shared>, link: Arc<Link>, mut recv: RecvStream) {
     link.touch();
-    let name = match timeout(shared.limits.request_timeout, recv.read_name()).await {
+    let name = match within(shared.limits.request_timeout, recv.read_name()).await {
         Ok(Ok(Some(name))) => name,
         Ok(_) => return,
         Err(_) => {
