@@ -150,7 +150,7 @@ async fn a_datagram_arrives() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn simultaneous_dials_settle_on_one_connection() {
-    for _ in 0..10 {
+    for _ in 0..4 {
         let (a, b) = (echo().await, echo().await);
         let ask = |from: Node, to: Contact| async move {
             for _ in 0..50 {
