@@ -5,7 +5,7 @@
 //! - **names**: [`PeerId`], [`Keypair`], [`Contact`], [`Key`];
 //! - **machines**: [`Protocol`], [`Cx`], [`Wire`], [`Job`], [`Pending`], and [`Script`] to test them by hand;
 //! - **users**: [`Handle`], [`Request`], [`Ask`], [`Events`];
-//! - **worlds**: [`sim::Sim`].
+//! - **worlds**: [`sim::Sim`], and live by QUIC with the feature `net` (on by default): `net::Node`, under [`Limits`].
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod contact;
@@ -13,6 +13,11 @@ mod cx;
 mod handle;
 mod identity;
 mod key;
+mod limits;
+mod liveness;
+#[cfg(feature = "net")]
+pub mod net;
+mod peers;
 mod pending;
 mod protocol;
 mod rng;
@@ -26,6 +31,9 @@ pub use cx::{Cx, CxState, Up};
 pub use handle::{Ask, AskError, Events, Handle, MAX_OPEN_CALLS, MAX_WAITING, Request, TimedOut};
 pub use identity::{KeyFileError, Keypair, ParsePeerIdError, PeerId};
 pub use key::{Key, ParseKeyError};
+pub use limits::Limits;
+pub use liveness::{Health, Rtt, Suspicion};
+pub use peers::{Address, HostCache, Learnt, MAX_ADDRESSES};
 pub use pending::Pending;
 pub use protocol::{
     Down, Effect, Job, JobError, JobId, Keyed, Link, NoJob, NoWorker, OpId, Peer, Protocol, Worker,

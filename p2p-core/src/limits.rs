@@ -1,0 +1,108 @@
+//! What a node lets others cost it.
+//!
+//! Everything a remote peer can make grow has its bound here, in one place and with a default, so that a program
+//! without any configuration is safe and one with special needs changes one number. What happens at a bound is
+//! told by name: in an error, as [`Down::Overflow`](crate::Down::Overflow), or as a count in the node's statistics.
+
+use std::time::Duration;
+
+/// The bounds of one node. Change what you need:
+///
+/// ```
+/// use p2p_core::Limits;
+///
+/// let limits = Limits { connections: 100, ..Limits::default() };
+/// assert!(limits.request_bytes > 0);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest body of a request and of a reply, in bytes. 4 MiB.
+    pub request_bytes: usize,
+    /// Request bodies being received or handled, in bytes over all peers. 64 MiB.
+    pub requests_bytes_in_all: usize,
+    /// Requests and streams being handled at once, over all peers; more are refused as busy. 4,096.
+    pub requests_at_once: usize,
+    /// Requests and streams both ways that one peer may have open to us. 1,024.
+    pub streams_per_connection: u32,
+    /// Streams of messages that one peer may have open to us: one per protocol, and one per bulk message. 64.
+    pub message_streams_per_connection: u32,
+    /// What one connection may have sent us without our having read it, in bytes. 16 MiB.
+    pub connection_window: u32,
+    /// What one stream may have sent us without our having read it, in bytes. 4 MiB.
+    pub stream_window: u32,
+    /// Connections in all, both ways. 1,024.
+    pub connections: usize,
+    /// Connections from one IP address. 64.
+    pub connections_per_address: usize,
+    /// Connections from one subnet: a /24 of IPv4, a /48 of IPv6. 256.
+    pub connections_per_subnet: usize,
+    /// Handshakes in progress that others began; above half of it addresses must be validated first. 256.
+    pub handshakes_at_once: usize,
+    /// Handshakes per second from one IP address, on the average; bursts of four seconds' worth pass. 16.
+    pub handshakes_per_address: u32,
+    /// Handshakes per second from one subnet, on the average; bursts of four seconds' worth pass. 64.
+    pub handshakes_per_subnet: u32,
+    /// Addresses and subnets whose rate is remembered. 8,192.
+    pub rate_entries: usize,
+    /// Whether loopback addresses count as addresses and subnets too; they are one machine's own. No.
+    pub count_loopback: bool,
+    /// What waits to be sent to one peer by one protocol, in bytes; above it the link goes down. 4 MiB.
+    pub queue_bytes_per_peer: usize,
+    /// Peers one protocol has links to. 2,048.
+    pub links_per_protocol: usize,
+    /// Messages received and not yet taken in by one protocol; its peers wait above that. 1,024.
+    pub inbox_messages: usize,
+    /// Jobs of one protocol that wait or are being done. 4,096.
+    pub jobs: usize,
+    /// Jobs a worker is given at once. 256.
+    pub jobs_per_batch: usize,
+    /// Datagrams received and not yet read, in bytes per connection. 1 MiB.
+    pub datagram_bytes: usize,
+    /// How long a request may take, from its call to its reply. 30 s.
+    pub request_timeout: Duration,
+    /// How long a dial may take, with its handshake. 10 s.
+    pub dial_timeout: Duration,
+    /// How long a connection may be without any use before it is closed. 60 s.
+    pub idle_timeout: Duration,
+    /// How long a peer may be silent, though it is asked for a sign of life, before it counts as dead. 20 s.
+    pub silence_timeout: Duration,
+    /// How long shutting down may take. 5 s.
+    pub shutdown_deadline: Duration,
+    /// Largest UDP payload tried by path-MTU discovery, in bytes. 6,500: on links that carry it (loopback, jumbo
+    /// frames) it halves the cost of a byte; ten such packets still fit one segmentation offload of 64 KiB.
+    pub udp_payload: u16,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            request_bytes: 4 << 20,
+            requests_bytes_in_all: 64 << 20,
+            requests_at_once: 4096,
+            streams_per_connection: 1024,
+            message_streams_per_connection: 64,
+            connection_window: 16 << 20,
+            stream_window: 4 << 20,
+            connections: 1024,
+            connections_per_address: 64,
+            connections_per_subnet: 256,
+            handshakes_at_once: 256,
+            handshakes_per_address: 16,
+            handshakes_per_subnet: 64,
+            rate_entries: 8192,
+            count_loopback: false,
+            queue_bytes_per_peer: 4 << 20,
+            links_per_protocol: 2048,
+            inbox_messages: 1024,
+            jobs: 4096,
+            jobs_per_batch: 256,
+            datagram_bytes: 1 << 20,
+            request_timeout: Duration::from_secs(30),
+            dial_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            silence_timeout: Duration::from_secs(20),
+            shutdown_deadline: Duration::from_secs(5),
+            udp_payload: 6500,
+        }
+    }
+}

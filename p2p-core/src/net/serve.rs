@@ -1,0 +1,267 @@
+//! What is done with what a connection brings.
+//!
+//! Every stream begins with the name of its protocol; every datagram too. A stream both ways is a request to a
+//! handler or a conversation; a stream one way, or a datagram, is for a machine. Handlers run side by side, in
+//! number and in bytes bounded over all peers; above the bound a request is refused as busy.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::sync::Notify;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+
+use super::pool::{Link, Use};
+use super::shared::Shared;
+use super::stats::{Drop as Dropped, ProtocolCounters};
+use super::stream::{RecvStream, SendStream, StreamError, code};
+use crate::{Contact, Down};
+
+/// A request as its handler gets it.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// Who asks: the id is proved, the address is where the connection comes from.
+    pub from: Contact,
+    /// What it sent.
+    pub body: Bytes,
+}
+
+/// A handler's refusal, with a number of its own that the asker gets as
+/// [`RequestError::Application`](super::RequestError::Application).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused(pub u32);
+
+pub(super) type Reply = Pin<Box<dyn Future<Output = Result<Bytes, Refused>> + Send>>;
+pub(super) type Conversation = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Who takes what comes under one name.
+pub(super) enum Taker {
+    Requests(Box<dyn Fn(Incoming) -> Reply + Send + Sync>),
+    Streams(Box<dyn Fn(Contact, SendStream, RecvStream) -> Conversation + Send + Sync>),
+    Datagrams(Box<dyn Fn(Contact, Bytes) + Send + Sync>),
+    Machine(Arc<dyn Inbox>),
+}
+
+/// A running machine, as connections see it.
+pub(super) trait Inbox: Send + Sync {
+    /// Reads a stream of messages to its end.
+    fn stream(self: Arc<Self>, link: Arc<Link>, stream: RecvStream) -> Conversation;
+    /// Takes a datagram.
+    fn datagram(&self, link: &Arc<Link>, bytes: &[u8]);
+    /// The peer's last connection is gone.
+    fn down(self: Arc<Self>, peer: Contact, why: Down) -> Conversation;
+}
+
+/// One protocol that a node serves.
+pub(super) struct Service {
+    pub taker: Taker,
+    pub counters: Arc<ProtocolCounters>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Service({:?})", self.counters)
+    }
+}
+
+/// What handlers use at once, over all peers.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    handlers: AtomicUsize,
+    bytes: AtomicUsize,
+    left: Notify,
+}
+
+impl Load {
+    /// Resolves when no handler runs.
+    pub(super) async fn none(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.handlers.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+}
+
+/// One handler's share of the load; given back when dropped.
+struct Share<'a> {
+    load: &'a Load,
+    bytes: usize,
+}
+
+impl<'a> Share<'a> {
+    fn enter(load: &'a Load, most: usize) -> Option<Share<'a>> {
+        let share = Share { load, bytes: 0 };
+        (load.handlers.fetch_add(1, Ordering::Relaxed) < most).then_some(share)
+    }
+
+    fn grow(&mut self, by: usize, most: usize) -> Result<(), StreamError> {
+        self.bytes += by;
+        match self.load.bytes.fetch_add(by, Ordering::Relaxed) + by <= most {
+            true => Ok(()),
+            false => Err(StreamError::Abandoned(code::BUSY.into())),
+        }
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        if self.load.handlers.fetch_sub(1, Ordering::Release) == 1 {
+            self.load.left.notify_waiters();
+        }
+        self.load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Serves a connection until it is lost.
+pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>) {
+    let (node, on) = (shared.clone(), link.clone());
+    tokio::spawn(async move {
+        while let Ok((send, recv)) = on.conn.accept_bi().await {
+            let stream = take_bi(node.clone(), on.clone(), Use::new(&on), send, recv);
+            tokio::spawn(stream);
+        }
+    });
+    let (node, on) = (shared.clone(), link.clone());
+    tokio::spawn(async move {
+        while let Ok(recv) = on.conn.accept_uni().await {
+            tokio::spawn(take_uni(node.clone(), on.clone(), recv));
+        }
+    });
+    let (node, on) = (shared.clone(), link.clone());
+    tokio::spawn(async move {
+        while let Ok(datagram) = on.conn.recv_datagram().await {
+            on.touch();
+            take_datagram(&node, &on, datagram);
+        }
+    });
+    let (node, on) = (shared.clone(), link.clone());
+    tokio::spawn(async move {
+        let lost = on.conn.closed().await;
+        let why = on.down(lost);
+        tracing::debug!(peer = ?on.peer, %lost, ?why, "a connection is gone");
+        node.count_bytes(&on);
+        if node.pool.forget(&on) {
+            for inbox in node.inboxes() {
+                inbox.down(on.peer, why).await;
+            }
+        }
+    });
+}
+
+/// A future's output if it comes in time. Most is there at once, and then no timer is set.
+async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+    let mut future = pin!(future);
+    match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => timeout(limit, future).await,
+    }
+}
+
+async fn take_bi(
+    shared: Arc<Shared>,
+    link: Arc<Link>,
+    hold: Use,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) {
+    let limits = &shared.limits;
+    let share = Share::enter(&shared.load, limits.requests_at_once);
+    let Some(mut share) = share.filter(|_| !shared.draining()) else {
+        return shared.refuse(Dropped::Busy, code::BUSY, send, recv);
+    };
+    let name = match within(limits.request_timeout, recv.read_name()).await {
+        Ok(Ok(Some(name))) => name,
+        Ok(_) => return,
+        Err(_) => return shared.refuse(Dropped::TimedOut, code::TIMED_OUT, send, recv),
+    };
+    let Some(service) = name.as_str().and_then(|name| shared.service(name)) else {
+        return shared.refuse(Dropped::NotServed, code::NOT_SERVED, send, recv);
+    };
+    service.counters.received.fetch_add(1, Ordering::Relaxed);
+    match &service.taker {
+        Taker::Requests(handler) => {
+            let in_all = limits.requests_bytes_in_all;
+            let body = recv.read_to_end_counting(limits.request_bytes, |bytes| share.grow(bytes, in_all));
+            let body = match within(limits.request_timeout, body).await {
+                Ok(Ok(body)) => body,
+                Ok(Err(StreamError::TooLong(_))) => {
+                    return shared.refuse(Dropped::TooLong, code::TOO_LONG, send, recv);
+                }
+                Ok(Err(StreamError::Abandoned(number))) if number == u64::from(code::BUSY) => {
+                    return shared.refuse(Dropped::Busy, code::BUSY, send, recv);
+                }
+                Ok(Err(_)) => return,
+                Err(_) => return shared.refuse(Dropped::TimedOut, code::TIMED_OUT, send, recv),
+            };
+            match handler(Incoming { from: link.peer, body }).await {
+                Ok(reply) => {
+                    if send.write_chunk(reply).await.is_ok() {
+                        let _ = send.finish();
+                    }
+                }
+                Err(Refused(number)) => send.reset(code::APPLICATION.saturating_add(number)),
+            }
+        }
+        Taker::Streams(handler) => {
+            send.hold(Use::new(&link));
+            recv.hold(hold);
+            handler(link.peer, send, recv).await;
+        }
+        Taker::Datagrams(_) | Taker::Machine(_) => {
+            shared.refuse(Dropped::NotServed, code::NOT_SERVED, send, recv);
+        }
+    }
+}
+
+async fn take_uni(shared: Arc<Shared>, link: Arc<Link>, mut recv: RecvStream) {
+    link.touch();
+    let name = match within(shared.limits.request_timeout, recv.read_name()).await {
+        Ok(Ok(Some(name))) => name,
+        Ok(_) => return,
+        Err(_) => {
+            shared.counters.drop(Dropped::TimedOut);
+            return recv.stop(code::TIMED_OUT);
+        }
+    };
+    let Some(name) = name.as_str() else { return };
+    match shared.service(name).as_deref() {
+        Some(Service { taker: Taker::Machine(inbox), .. }) => inbox.clone().stream(link, recv).await,
+        // A peer that shuts down sees by this stream's end that we have everything: see `Shared::flush`.
+        _ if name.is_empty() => {}
+        _ => {
+            shared.counters.drop(Dropped::NotServed);
+            recv.stop(code::NOT_SERVED);
+        }
+    }
+}
+
+fn take_datagram(shared: &Arc<Shared>, link: &Arc<Link>, mut datagram: Bytes) {
+    let Some(&len) = datagram.first() else { return };
+    let len = usize::from(len);
+    if datagram.len() <= len {
+        return shared.counters.drop(Dropped::Undecodable);
+    }
+    if len == 0 {
+        return shared.observed(link, &datagram[1..]);
+    }
+    let name = datagram.slice(1..=len);
+    datagram.advance(1 + len);
+    let service = std::str::from_utf8(&name).ok().and_then(|name| shared.service(name));
+    match service.as_deref() {
+        Some(Service { taker: Taker::Machine(inbox), .. }) => inbox.datagram(link, &datagram),
+        Some(Service { taker: Taker::Datagrams(handler), counters }) => {
+            counters.received.fetch_add(1, Ordering::Relaxed);
+            handler(link.peer, datagram);
+        }
+        _ => shared.counters.drop(Dropped::NotServed),
+    }
+}

@@ -1,0 +1,412 @@
+//! Runs a [`Protocol`] over plain TCP: the peers are connections, and a [`Codec`] makes messages of their bytes.
+//!
+//! Foreign networks (BitTorrent, Gnutella, Bitcoin) know their peers by connections, not keys. A machine dials by
+//! sending to a [`TcpPeer::Dialled`] that it has made up; whoever dials us is a [`TcpPeer::Accepted`]. Each connection
+//! has a codec of its own, which sees every message pass in both directions in the machine's order. So it may change the
+//! stream's encoding in the middle (an encryption handshake, deflate, HTTP after GIV), and one listener serves
+//! many torrents: the first message says which.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::{Either, select};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, tcp};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::clock::Clock;
+use super::gate::{ConnectionPass, Gate, Verdict};
+pub use super::plain::{Malformed, Running};
+use super::runner::{Input, Runner};
+use super::worker::Crew;
+use crate::protocol::{Down, Link};
+use crate::{Limits, Protocol, Worker};
+
+/// Bytes that are read at once.
+const CHUNK: usize = 64 << 10;
+
+/// A TCP connection's name. It is never used again for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TcpPeer {
+    /// One that this end makes, at the first message to it.
+    Dialled {
+        /// Where to.
+        addr: SocketAddr,
+        /// The machine's own number, to have several to one address, or to dial anew.
+        number: u64,
+    },
+    /// One that the other end made.
+    Accepted {
+        /// Where from.
+        addr: SocketAddr,
+        /// The driver's number.
+        number: u64,
+    },
+}
+
+impl TcpPeer {
+    /// The other end's address.
+    pub fn addr(&self) -> SocketAddr {
+        match self {
+            TcpPeer::Dialled { addr, .. } | TcpPeer::Accepted { addr, .. } => *addr,
+        }
+    }
+}
+
+/// What follows a message that was encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// More may follow.
+    Open,
+    /// The connection is closed when it has been sent.
+    Close,
+}
+
+/// How the bytes of one connection become messages, and the other way round.
+pub trait Codec: Send + 'static {
+    /// What travels.
+    type Msg: Send + 'static;
+
+    /// Appends what is sent before any message, when the connection is made. Nothing.
+    fn begin(&mut self, output: &mut BytesMut) {
+        let _ = output;
+    }
+
+    /// Takes the next message from the front of `input`; `None` while it is not all there, and then it is called
+    /// again with more. It must not let `input` grow without bound: what is too long is malformed. What it
+    /// appends to `output` is sent at once: an encryption handshake's part that is no message.
+    ///
+    /// # Errors
+    /// The bytes are no message; the connection is closed.
+    fn decode(&mut self, input: &mut BytesMut, output: &mut BytesMut)
+    -> Result<Option<Self::Msg>, Malformed>;
+
+    /// Appends a message's bytes.
+    fn encode(&mut self, msg: Self::Msg, output: &mut BytesMut) -> After;
+}
+
+/// Runs a machine over TCP, with workers for its jobs if it has any. It accepts connections if `listen` says where;
+/// `codec` makes each its codec. Must be called in a tokio runtime.
+///
+/// # Errors
+/// The address cannot be bound, or there is no thread for a worker.
+pub async fn spawn<P, C, W>(
+    machine: P,
+    codec: impl Fn(TcpPeer) -> C + Send + 'static,
+    listen: Option<SocketAddr>,
+    limits: Limits,
+    workers: impl IntoIterator<Item = W>,
+) -> std::io::Result<Running<P>>
+where
+    P: Protocol<Peer = TcpPeer>,
+    C: Codec<Msg = P::Msg>,
+    W: Worker<P::Job> + 'static,
+{
+    let listener = match listen {
+        Some(addr) => Some(TcpListener::bind(addr).await?),
+        None => None,
+    };
+    let local = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let crew = Crew::start("tcp", workers, limits.jobs, limits.jobs_per_batch)?;
+    let (runner, handle) = Runner::new(machine, Clock::start(), crew);
+    let (stop, stopped) = watch::channel(false);
+    let (sender, notes) = mpsc::channel(limits.inbox_messages.max(1));
+    let driver = Driver {
+        runner,
+        codec,
+        gate: Gate::new(limits.clone()),
+        limits: limits.clone(),
+        sender,
+        notes,
+        lines: BTreeMap::new(),
+        accepted: 0,
+        links: VecDeque::new(),
+    };
+    let task = tokio::spawn(driver.run(listener, stopped));
+    Ok(Running { handle, local, stop, task, limits })
+}
+
+/// What connections tell the machine's task.
+enum Note<M> {
+    Message(TcpPeer, M),
+    Up(TcpPeer),
+    Down(TcpPeer, Down),
+}
+
+struct Driver<P: Protocol, C: Codec, F> {
+    runner: Runner<P>,
+    codec: F,
+    gate: Arc<Gate>,
+    limits: Limits,
+    sender: mpsc::Sender<Note<P::Msg>>,
+    notes: mpsc::Receiver<Note<P::Msg>>,
+    /// Every connection; at most [`Limits::connections`].
+    lines: BTreeMap<TcpPeer, (Arc<Line<C>>, JoinHandle<()>)>,
+    accepted: u64,
+    links: VecDeque<(TcpPeer, Link)>,
+}
+
+/// One connection's codec and what waits to be sent on it.
+struct Line<C> {
+    state: Mutex<LineState<C>>,
+    wake: Notify,
+}
+
+struct LineState<C> {
+    codec: C,
+    output: BytesMut,
+    /// Bytes taken from `output` and not yet written.
+    writing: usize,
+    closing: bool,
+}
+
+impl<C: Codec> Line<C> {
+    fn new(mut codec: C) -> Arc<Line<C>> {
+        let mut output = BytesMut::new();
+        codec.begin(&mut output);
+        let state = LineState { codec, output, writing: 0, closing: false };
+        Arc::new(Line { state: Mutex::new(state), wake: Notify::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, LineState<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Encodes a message; `false` if more waits than may.
+    fn push(&self, msg: C::Msg, most: usize) -> bool {
+        let mut state = self.state();
+        let LineState { codec, output, writing, closing } = &mut *state;
+        if *closing {
+            return true;
+        }
+        let before = output.len() + *writing;
+        *closing = codec.encode(msg, output) == After::Close;
+        let fits = before == 0 || output.len() + *writing <= most;
+        drop(state);
+        self.wake.notify_one();
+        fits
+    }
+
+    fn close(&self) {
+        self.state().closing = true;
+        self.wake.notify_one();
+    }
+
+    /// Writes whatever waits until the line is closed.
+    async fn write(&self, mut to: tcp::OwnedWriteHalf) -> Down {
+        loop {
+            let (bytes, closing) = {
+                let mut state = self.state();
+                let bytes: Bytes = state.output.split().freeze();
+                state.writing = bytes.len();
+                (bytes, state.closing)
+            };
+            if bytes.is_empty() {
+                if closing {
+                    let _ = to.shutdown().await;
+                    return Down::Closed;
+                }
+                self.wake.notified().await;
+            } else if to.write_all(&bytes).await.is_err() {
+                return Down::Closed;
+            }
+        }
+    }
+
+    /// Reads messages until the other end closes.
+    async fn read(
+        &self,
+        peer: TcpPeer,
+        mut from: tcp::OwnedReadHalf,
+        notes: &mpsc::Sender<Note<C::Msg>>,
+    ) -> Down {
+        let mut input = BytesMut::new();
+        loop {
+            input.reserve(CHUNK);
+            match from.read_buf(&mut input).await {
+                Ok(0) | Err(_) => return Down::Closed,
+                Ok(_) => {}
+            }
+            loop {
+                let decoded = {
+                    let mut state = self.state();
+                    let LineState { codec, output, .. } = &mut *state;
+                    let before = output.len();
+                    let decoded = codec.decode(&mut input, output);
+                    if output.len() > before {
+                        self.wake.notify_one();
+                    }
+                    decoded
+                };
+                match decoded {
+                    Ok(Some(msg)) => {
+                        if notes.send(Note::Message(peer, msg)).await.is_err() {
+                            return Down::Shutdown;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::debug!(?peer, %error, "a peer misbehaved");
+                        return Down::Misbehaved;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Carries one connection until it is gone.
+async fn carry<C: Codec>(
+    line: Arc<Line<C>>,
+    peer: TcpPeer,
+    stream: Option<TcpStream>,
+    limits: Limits,
+    notes: mpsc::Sender<Note<C::Msg>>,
+    _pass: ConnectionPass,
+) {
+    let stream = match stream {
+        Some(stream) => Some(stream),
+        None => timeout(limits.dial_timeout, TcpStream::connect(peer.addr())).await.ok().and_then(Result::ok),
+    };
+    let why = match stream {
+        None => Down::Unreachable,
+        Some(stream) => {
+            let _ = stream.set_nodelay(true);
+            let _ = notes.send(Note::Up(peer)).await;
+            let (reader, writer) = stream.into_split();
+            match select(pin!(line.read(peer, reader, &notes)), pin!(line.write(writer))).await {
+                Either::Left((why, _)) | Either::Right((why, _)) => why,
+            }
+        }
+    };
+    let _ = notes.send(Note::Down(peer, why)).await;
+}
+
+enum Next<P: Protocol> {
+    Input(Input<P>),
+    Note(Note<P::Msg>),
+    Accepted(TcpStream, SocketAddr),
+}
+
+impl<P, C, F> Driver<P, C, F>
+where
+    P: Protocol<Peer = TcpPeer>,
+    C: Codec<Msg = P::Msg>,
+    F: Fn(TcpPeer) -> C + Send + 'static,
+{
+    async fn run(mut self, listener: Option<TcpListener>, mut stopped: watch::Receiver<bool>) {
+        let mut stopped = pin!(async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        });
+        let clock = Clock::start();
+        let mut out = Vec::new();
+        self.runner.feed(Input::Start, &mut out);
+        let mut network_first = false;
+        loop {
+            for (to, msg) in out.drain(..) {
+                self.send(to, msg);
+            }
+            if let Some((peer, link)) = self.links.pop_front() {
+                self.runner.feed(Input::Link(peer, link), &mut out);
+                continue;
+            }
+            network_first = !network_first;
+            let next = poll_fn(|cx| {
+                if stopped.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                for network in [network_first, !network_first] {
+                    if network {
+                        if let Poll::Ready(Some(note)) = self.notes.poll_recv(cx) {
+                            return Poll::Ready(Some(Next::Note(note)));
+                        }
+                        if let Some(Poll::Ready(Ok((stream, from)))) =
+                            listener.as_ref().map(|listener| listener.poll_accept(cx))
+                        {
+                            return Poll::Ready(Some(Next::Accepted(stream, from)));
+                        }
+                    } else if let Poll::Ready(input) = self.runner.poll(cx) {
+                        return Poll::Ready(Some(Next::Input(input)));
+                    }
+                }
+                Poll::Pending
+            });
+            let input = match next.await {
+                None => break,
+                Some(Next::Input(input)) => input,
+                // What comes from a line that was taken down is nobody's any more.
+                Some(Next::Note(Note::Message(peer, msg))) => match self.lines.contains_key(&peer) {
+                    true => Input::Message(peer, msg),
+                    false => continue,
+                },
+                Some(Next::Note(Note::Up(peer))) => match self.lines.contains_key(&peer) {
+                    true => Input::Link(peer, Link::Up),
+                    false => continue,
+                },
+                Some(Next::Note(Note::Down(peer, why))) => match self.lines.remove(&peer) {
+                    Some(_) => Input::Link(peer, Link::Down(why)),
+                    None => continue,
+                },
+                Some(Next::Accepted(stream, addr)) => {
+                    // TCP's own handshake has shown that the address is not forged.
+                    if self.gate.judge(clock.now(), addr.ip(), true) == Verdict::Accept {
+                        self.accepted += 1;
+                        let peer = TcpPeer::Accepted { addr, number: self.accepted };
+                        self.open(peer, Some(stream));
+                    }
+                    continue;
+                }
+            };
+            if !self.runner.feed(input, &mut out) {
+                tracing::error!("a worker has panicked or lost a job: the protocol ends");
+                break;
+            }
+        }
+        self.finish().await;
+    }
+
+    fn open(&mut self, peer: TcpPeer, stream: Option<TcpStream>) -> Option<Arc<Line<C>>> {
+        let pass = self.gate.connection(peer.addr().ip())?;
+        let line = Line::new((self.codec)(peer));
+        let carried = carry(line.clone(), peer, stream, self.limits.clone(), self.sender.clone(), pass);
+        self.lines.insert(peer, (line.clone(), tokio::spawn(carried)));
+        Some(line)
+    }
+
+    fn send(&mut self, to: TcpPeer, msg: P::Msg) {
+        let line = match (self.lines.get(&to), to) {
+            (Some((line, _)), _) => line.clone(),
+            (None, TcpPeer::Dialled { .. }) => match self.open(to, None) {
+                Some(line) => line,
+                None => return self.links.push_back((to, Link::Down(Down::Overflow))),
+            },
+            // It is gone, and that has been told.
+            (None, TcpPeer::Accepted { .. }) => return,
+        };
+        if !line.push(msg, self.limits.queue_bytes_per_peer) {
+            if let Some((_, task)) = self.lines.remove(&to) {
+                task.abort();
+            }
+            self.links.push_back((to, Link::Down(Down::Overflow)));
+        }
+    }
+
+    async fn finish(mut self) {
+        self.notes.close();
+        let lines = std::mem::take(&mut self.lines);
+        for (line, _) in lines.values() {
+            line.close();
+        }
+        for (_, task) in lines.into_values() {
+            let _ = task.await;
+        }
+        self.runner.finish().await;
+    }
+}

@@ -1,0 +1,136 @@
+//! Runs a [`Protocol`] over plain UDP: the peers are addresses, and every packet a message.
+//!
+//! Nothing is proved: an address can be forged, and a protocol that needs proof (KRPC's tokens) brings its own.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Poll;
+
+use tokio::io::ReadBuf;
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+
+use super::clock::Clock;
+pub use super::plain::{Malformed, Running};
+use super::runner::{Input, Runner};
+use super::worker::Crew;
+use crate::{Limits, Protocol, Worker};
+
+/// The largest packet there can be, in bytes.
+const MAX_PACKET: usize = 65_535;
+/// Messages of one input that wait while the socket is full; more are lost, as packets may be.
+const WAITING: usize = 1024;
+
+/// How a protocol's messages become packets.
+pub trait PacketCodec: Send + 'static {
+    /// What travels.
+    type Msg;
+
+    /// The message in a packet. A packet that is none is dropped.
+    ///
+    /// # Errors
+    /// The bytes are no message.
+    fn decode(&mut self, from: SocketAddr, packet: &[u8]) -> Result<Self::Msg, Malformed>;
+
+    /// Appends a message's bytes.
+    fn encode(&mut self, to: SocketAddr, msg: Self::Msg, packet: &mut Vec<u8>);
+}
+
+/// Binds a socket and runs a machine on it, with workers for its jobs if it has any. Must be called in a tokio
+/// runtime.
+///
+/// # Errors
+/// The address cannot be bound, or there is no thread for a worker.
+pub async fn spawn<P, C, W>(
+    machine: P,
+    codec: C,
+    bind: SocketAddr,
+    limits: Limits,
+    workers: impl IntoIterator<Item = W>,
+) -> std::io::Result<Running<P>>
+where
+    P: Protocol<Peer = SocketAddr>,
+    C: PacketCodec<Msg = P::Msg>,
+    W: Worker<P::Job> + 'static,
+{
+    let socket = UdpSocket::bind(bind).await?;
+    let local = Some(socket.local_addr()?);
+    let crew = Crew::start("udp", workers, limits.jobs, limits.jobs_per_batch)?;
+    let (runner, handle) = Runner::new(machine, Clock::start(), crew);
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(run(runner, codec, socket, stopped));
+    Ok(Running { handle, local, stop, task, limits })
+}
+
+enum Next<P: Protocol> {
+    Input(Input<P>),
+    Packet(usize, SocketAddr),
+    Writable,
+}
+
+async fn run<P, C>(mut runner: Runner<P>, mut codec: C, socket: UdpSocket, mut stopped: watch::Receiver<bool>)
+where
+    P: Protocol<Peer = SocketAddr>,
+    C: PacketCodec<Msg = P::Msg>,
+{
+    let mut stopped = pin!(async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    });
+    let mut buffer = vec![0; MAX_PACKET];
+    let mut packet = Vec::new();
+    let mut out = Vec::new();
+    let mut waiting: std::collections::VecDeque<(SocketAddr, P::Msg)> = std::collections::VecDeque::new();
+    let mut network_first = false;
+    runner.feed(Input::Start, &mut out);
+    loop {
+        waiting.extend(out.drain(..).take(WAITING.saturating_sub(waiting.len())));
+        network_first = !network_first;
+        let something_waits = !waiting.is_empty();
+        let next = poll_fn(|cx| {
+            if stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            if something_waits && socket.poll_send_ready(cx).is_ready() {
+                return Poll::Ready(Some(Next::Writable));
+            }
+            for network in [network_first, !network_first] {
+                if network {
+                    let mut filled = ReadBuf::new(&mut buffer);
+                    // An error is a peer's port that is closed, told by ICMP: nothing to do.
+                    if let Poll::Ready(Ok(from)) = socket.poll_recv_from(cx, &mut filled) {
+                        return Poll::Ready(Some(Next::Packet(filled.filled().len(), from)));
+                    }
+                } else if let Poll::Ready(input) = runner.poll(cx) {
+                    return Poll::Ready(Some(Next::Input(input)));
+                }
+            }
+            Poll::Pending
+        });
+        let input = match next.await {
+            None => break,
+            Some(Next::Input(input)) => input,
+            Some(Next::Packet(len, from)) => match codec.decode(from, &buffer[..len]) {
+                Ok(msg) => Input::Message(from, msg),
+                Err(error) => {
+                    tracing::debug!(%from, %error, "dropped a packet");
+                    continue;
+                }
+            },
+            Some(Next::Writable) => {
+                if let Some((to, msg)) = waiting.pop_front() {
+                    packet.clear();
+                    codec.encode(to, msg, &mut packet);
+                    // What cannot be sent is lost.
+                    let _ = socket.try_send_to(&packet, to);
+                }
+                continue;
+            }
+        };
+        if !runner.feed(input, &mut out) {
+            tracing::error!("a worker has panicked or lost a job: the protocol ends");
+            break;
+        }
+    }
+    runner.finish().await;
+}

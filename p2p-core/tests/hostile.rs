@@ -1,0 +1,144 @@
+//! What strangers throw at a node, and that honest peers are served meanwhile.
+#![cfg(feature = "net")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use p2p_core::net::{Drop, Incoming, Node, Refusal};
+use p2p_core::{Limits, Rng};
+use tokio::time::timeout;
+
+async fn patient<T>(future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(120), future).await.expect("this test's step takes far too long")
+}
+
+async fn server(limits: Limits) -> Node {
+    let node = Node::builder().limits(limits).bind("127.0.0.1:0").await.unwrap();
+    node.serve("echo/1", |request: Incoming| async move { Ok(request.body) }).unwrap();
+    node
+}
+
+async fn is_served(server: &Node) {
+    let honest = Node::builder().bind("127.0.0.1:0").await.unwrap();
+    assert_eq!(patient(honest.request(server.contact(), "echo/1", "x")).await.unwrap(), "x");
+    patient(honest.shutdown()).await;
+}
+
+/// The first packets of handshakes that never go on: dials whose answers go nowhere.
+async fn first_packets(count: usize) -> Vec<Vec<u8>> {
+    let trap = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = trap.local_addr().unwrap();
+    let dialler = Node::builder().bind("127.0.0.1:0").await.unwrap();
+    for _ in 0..count {
+        let nobody = p2p_core::Contact::new(p2p_core::Keypair::generate().id(), at);
+        let dialler = dialler.clone();
+        tokio::spawn(async move { dialler.open(nobody, "x/1").await.is_ok() });
+    }
+    let trapped = tokio::task::spawn_blocking(move || {
+        // By connection id (RFC 9000 §17.2): a packet that is sent again is the same handshake.
+        let mut packets = std::collections::BTreeMap::new();
+        while packets.len() < count {
+            let mut packet = vec![0; 2000];
+            let len = trap.recv(&mut packet).unwrap();
+            packet.truncate(len);
+            packets.insert(packet[6..14].to_vec(), packet);
+        }
+        packets.into_values().collect()
+    });
+    patient(trapped).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_and_half_open_handshakes_keep_nobody_out() {
+    let server =
+        server(Limits { handshakes_at_once: 32, dial_timeout: Duration::from_secs(2), ..Limits::default() })
+            .await;
+    let to = server.contact().addr;
+    let mut rng = Rng::new(1);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let hellos = first_packets(60).await;
+    for i in 0..2000 {
+        let mut garbage = vec![0; rng.index(1400)];
+        rng.fill(&mut garbage);
+        socket.send_to(&garbage, to).unwrap();
+        if i % 30 == 0
+            && let Some(hello) = hellos.get(i / 30)
+        {
+            socket.send_to(hello, to).unwrap();
+            tokio::task::yield_now().await;
+        }
+    }
+    is_served(&server).await;
+    let refusals = server.stats().refusals;
+    assert!(refusals.of(Refusal::Unvalidated) > 0, "{refusals:?}");
+    assert_eq!(server.stats().accepted, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_connections_are_bounded_and_counted() {
+    let attempts: usize = std::env::var("P2P_ATTEMPTS").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
+    let limits = Limits {
+        count_loopback: true,
+        connections_per_address: 50,
+        handshakes_per_address: 100_000,
+        handshakes_per_subnet: 100_000,
+        ..Limits::default()
+    };
+    let server = server(limits).await;
+    let mut connected = Vec::new();
+    let mut refused = 0;
+    // One after the other, so that it shows the bound and not the machine's speed.
+    for _ in 0..attempts {
+        let one = Node::builder().bind("127.0.0.1:0").await.unwrap();
+        match patient(one.request(server.contact(), "echo/1", "x")).await {
+            Ok(reply) => {
+                assert_eq!(reply, "x");
+                connected.push(one);
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert_eq!((connected.len(), refused), (50, attempts - 50));
+    let stats = server.stats();
+    assert_eq!(stats.connections, 50);
+    assert_eq!(stats.refusals.of(Refusal::AddressConnections), refused as u64);
+    // Those who are in are served; when one goes another may come.
+    assert!(patient(connected[0].request(server.contact(), "echo/1", "x")).await.is_ok());
+    patient(connected.pop().unwrap().shutdown()).await;
+    patient(async {
+        while server.stats().connections == 50 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    is_served(&server).await;
+}
+
+#[tokio::test]
+async fn requests_without_end_are_refused_as_busy() {
+    let limits = Limits { requests_at_once: 8, ..Limits::default() };
+    let server = server(limits).await;
+    let flooder = Node::builder().bind("127.0.0.1:0").await.unwrap();
+    // Eight bodies that never end.
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(patient(flooder.open(server.contact(), "echo/1")).await.unwrap());
+    }
+    patient(async {
+        while server.stats().protocols["echo/1"].received < 8 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    let busy = patient(flooder.request(server.contact(), "echo/1", "x")).await;
+    assert_eq!(busy, Err(p2p_core::net::RequestError::Busy));
+    assert_eq!(server.stats().drops[&Drop::Busy], 1);
+    held.clear();
+    patient(async {
+        while flooder.request(server.contact(), "echo/1", "x").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
