@@ -132,8 +132,10 @@ pub enum Link {
 pub enum Down {
     /// It could not be made: nobody answers there, or somebody else does.
     Unreachable,
-    /// It was silent for too long.
+    /// It was silent for too long: the peer may be dead.
     TimedOut,
+    /// Nobody had used it for a while. The peer is well; the next message brings the connection back.
+    Idle,
     /// The peer closed it or does not serve this protocol.
     Closed,
     /// A queue went over its bound: the peer takes in less than it is sent, or sends more than it may.

@@ -77,7 +77,8 @@ impl Link {
         }
         match lost {
             Lost::Here => Down::Shutdown,
-            Lost::TimedOut | Lost::There(Some(CloseReason::Idle)) => Down::TimedOut,
+            Lost::TimedOut => Down::TimedOut,
+            Lost::There(Some(CloseReason::Idle)) => Down::Idle,
             Lost::There(_) | Lost::Reset => Down::Closed,
             Lost::Broken => Down::Misbehaved,
         }
@@ -249,7 +250,7 @@ impl Pool {
                     link.close(CloseReason::Settled, Down::Closed);
                 }
             } else if unused >= self.idle {
-                link.close(CloseReason::Idle, Down::TimedOut);
+                link.close(CloseReason::Idle, Down::Idle);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The event queue: a hierarchical timing wheel (Varghese & Lauck 1987) of 16-byte entries.
 //!
-//! Time is cut into ticks of 2^16 ns. An entry waits in the level of the highest byte in which its tick differs
+//! Time is cut into ticks of 2^18 ns. An entry waits in the level of the highest byte in which its tick differs
 //! from the current one, so each byte of progress moves it down one level at most, and what it stands
 //! for never moves. The entries of the current tick are sorted, so events happen in order of their nanosecond,
 //! and within one in the order they were scheduled.
@@ -19,7 +19,7 @@ pub(super) struct Entry {
     pub slot: u32,
 }
 
-const TICK_BITS: u32 = 16;
+const TICK_BITS: u32 = 18;
 const LEVELS: usize = 6;
 const SLOTS: usize = 256;
 
@@ -96,6 +96,11 @@ impl Wheel {
         }
         let level = (63 - (tick ^ self.tick).leading_zeros()) as usize / 8;
         self.levels[level].push((tick >> (8 * level)) as usize % SLOTS, entry);
+    }
+
+    /// The slots of up to `n` entries that come next, as far as the current tick knows.
+    pub(super) fn upcoming(&self, n: usize) -> impl Iterator<Item = u32> {
+        self.current.iter().rev().take(n).map(|entry| entry.slot)
     }
 
     /// The next entry, if it is due by `limit` (in nanoseconds).

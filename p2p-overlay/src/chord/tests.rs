@@ -265,3 +265,18 @@ fn a_lone_node_owns_everything_and_a_stranger_owns_nothing() {
     assert_eq!(sim.block_on(a.ask(find)).unwrap().map(|found| found.root()), Ok(alone));
     assert_eq!(sim.block_on(b.ask(find)).unwrap(), Err(crate::LookupError::NotJoined));
 }
+
+/// Many join at once, through members that have only just joined themselves.
+#[test]
+fn a_crowd_joins_at_once() {
+    run_seeds(10, |seed| {
+        let mut sim = ring(seed, 1, false);
+        for _ in 0..100 {
+            sim.join();
+            sim.run_for(Duration::from_millis(20));
+        }
+        sim.run_for(120 * SECOND);
+        assert!(is_ideal(&sim));
+        sim.trace()
+    });
+}

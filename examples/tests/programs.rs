@@ -1,0 +1,133 @@
+//! The programs, run as a user runs them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+fn lab(args: &[&str]) -> Value {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_lab")).arg("overlay").arg("--json").args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn lab_prints_every_field_and_the_same_trace_twice() {
+    let args = ["--overlay", "chord", "--nodes", "300", "--lookups", "600", "--seed", "7"];
+    let (first, second) = (lab(&args), lab(&args));
+    assert_eq!(first["trace"], second["trace"]);
+    assert_eq!(first["success"], 1.0);
+    let fields = [
+        "overlay",
+        "nodes",
+        "seed",
+        "lookups",
+        "success",
+        "agreement",
+        "hops",
+        "timeouts_mean",
+        "latency_ms",
+        "load",
+        "bytes_per_node_s",
+        "events",
+        "events_per_s",
+        "wall_s",
+        "bytes_per_node",
+        "start",
+        "trace",
+    ];
+    for field in fields {
+        assert!(!first[field].is_null(), "{field} is missing");
+    }
+    for field in ["mean", "p50", "p99", "max", "histogram"] {
+        assert!(!first["hops"][field].is_null(), "hops.{field} is missing");
+    }
+}
+
+#[test]
+fn lab_damages_churns_joins_and_draws() {
+    let failed = lab(&["--nodes", "300", "--lookups", "600", "--fail", "0.3"]);
+    assert!(failed["timeouts_mean"].as_f64().unwrap() > 1.0);
+    let churned = lab(&["--nodes", "200", "--lookups", "600", "--churn", "3600", "--rate", "10"]);
+    assert!(churned["success"].as_f64().unwrap() > 0.98, "{churned}");
+    let plot = std::env::temp_dir().join(format!("p2p-lab-{}.svg", std::process::id()));
+    let joined =
+        lab(&["--nodes", "100", "--lookups", "200", "--start", "joined", "--plot", plot.to_str().unwrap()]);
+    assert_eq!(joined["success"], 1.0, "{joined}");
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("<svg"));
+    std::fs::remove_file(plot).unwrap();
+}
+
+#[test]
+fn lab_says_what_is_wrong_with_an_argument() {
+    let output = Command::new(env!("CARGO_BIN_EXE_lab")).args(["overlay", "--fail", "1.5"]).output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("a share is at least 0 and below 1"));
+}
+
+#[test]
+fn the_tour_checks_out_and_a_missing_file_does_not() {
+    let tour = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_tour")).args(args).output().unwrap();
+    let done = tour(&["--nodes", "8"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(String::from_utf8_lossy(&done.stdout).contains("byte for byte"));
+    let failed = tour(&["--nodes", "4", "--file", "no/such/file"]);
+    assert!(!failed.status.success());
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("no/such/file"));
+}
+
+/// A running `chat`; ended by its process id when dropped.
+struct Chat {
+    child: Child,
+    input: ChildStdin,
+    said: mpsc::Receiver<String>,
+}
+
+impl Chat {
+    fn start(args: &[&str]) -> Chat {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_chat"))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, said) = mpsc::channel();
+        #[allow(clippy::disallowed_methods, reason = "reads a process's output beside the test")]
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Chat { input: child.stdin.take().unwrap(), child, said }
+    }
+
+    fn hears(&self) -> String {
+        self.said.recv_timeout(Duration::from_secs(30)).expect("nothing was heard in 30 s")
+    }
+}
+
+impl Drop for Chat {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn three_chat_and_the_third_reaches_the_second_through_the_first() {
+    let first = Chat::start(&[]);
+    let contact = first.hears().strip_prefix("contact: ").unwrap().to_owned();
+    let second = Chat::start(&["--join", &contact]);
+    let mut third = Chat::start(&["--join", &contact]);
+    second.hears();
+    third.hears();
+    // Say it until both are known: who is here travels with the greetings.
+    loop {
+        writeln!(third.input, "hello").unwrap();
+        if third.hears() == "(to 2)" {
+            break;
+        }
+    }
+    assert!(first.hears().ends_with(": hello"));
+    assert!(second.hears().ends_with(": hello"));
+}
