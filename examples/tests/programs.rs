@@ -1,5 +1,7 @@
 //! The programs, run as a user runs them.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;

@@ -22,7 +22,7 @@ pub struct Space {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Point([u32; 8]);
 
-/// A box: in dimension `i` it starts at `from[i]` and is 2^(32 - depth[i]) long.
+/// A box: in dimension `i` it is 2^32 long, halved as often as its turn came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Zone {
     space: Space,

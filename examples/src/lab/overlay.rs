@@ -148,7 +148,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-#[expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "wall time is what is measured")]
+#[expect(clippy::disallowed_types, reason = "wall time is what is measured")]
 fn simulate<O: Simulated>(args: &Args, config: O::Config) -> Output {
     let mode = match args.mode {
         Travel::Recursive => Mode::Recursive,

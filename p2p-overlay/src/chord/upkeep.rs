@@ -311,7 +311,7 @@ impl<P: Keyed> Protocol for ChordTable<P> {
     }
 
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
-        let (Link::Down(Down::Unreachable) | Link::Down(Down::TimedOut)) = link else { return };
+        let Link::Down(Down::Unreachable | Down::TimedOut) = link else { return };
         self.forget(peer);
         while let Some(why) = self.asked.give_up(peer) {
             self.on_silence(cx, peer, why);
