@@ -3,6 +3,8 @@
 //! The rings of a simulation are few, and their nodes stand where chance put them: where a figure depends on that,
 //! several seeds are averaged.
 
+#![allow(clippy::print_stdout, reason = "what was measured is worth seeing")]
+
 use std::time::Duration;
 
 use p2p_core::sim::{Histogram, Latency, Network, Session};
