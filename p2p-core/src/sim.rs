@@ -115,9 +115,6 @@ pub struct Sim<P: Protocol<Peer = SimPeer>, W = NoWorker> {
     workload: Rng,
     births: Rng,
     open: Arc<OpenCalls>,
-    touch: Option<fn(&P) -> u64>,
-    /// How many of the events to come have been looked at by `touch`.
-    touched: u32,
     step_check: Option<StepCheck<P>>,
     world_check: Option<(u64, WorldCheck<P, W>)>,
 }
@@ -184,8 +181,6 @@ where
             workload: Rng::stream(seed, stream::WORKLOAD),
             births: Rng::stream(seed, stream::BIRTH),
             open: Arc::default(),
-            touch: None,
-            touched: 0,
             step_check: None,
             world_check: None,
         }
@@ -402,39 +397,8 @@ where
         self.check_the_world();
     }
 
-    /// Has the simulator read the nodes of the next events together, ahead of time, by a function that reads what an
-    /// input will need: in a large network each node's memory is far from the processor, and this way the waits
-    /// overlap. It changes nothing else.
-    pub fn touch_ahead(&mut self, touch: fn(&P) -> u64) {
-        self.touch = Some(touch);
-    }
-
-    fn look_ahead(&mut self, touch: fn(&P) -> u64) {
-        const AHEAD: usize = 16;
-        let mut peers = [SimPeer(0); AHEAD];
-        let mut n = 0;
-        for peer in self.world.upcoming(AHEAD) {
-            peers[n] = peer;
-            n += 1;
-        }
-        let mut read = 0;
-        for peer in &peers[..n] {
-            if let Some(Node { machine: Some(machine), body, .. }) = self.nodes.get(peer.index()) {
-                read ^= touch(machine) ^ body.touch();
-            }
-        }
-        std::hint::black_box(read);
-        self.touched = n as u32;
-    }
-
     /// Does what happens next, if that is not after `until`.
     fn step(&mut self, until: Time) -> bool {
-        if let Some(touch) = self.touch {
-            match self.touched.checked_sub(1) {
-                Some(left) => self.touched = left,
-                None => self.look_ahead(touch),
-            }
-        }
         let Some(happening) = self.world.next(until.as_nanos()) else { return false };
         match happening {
             Happening::Message { from, to, msg } => self.deliver(from, to, msg),

@@ -225,14 +225,6 @@ impl<P: Keyed> ChordTable<P> {
         before.iter().take(n).map(|spot| spot.peer).collect()
     }
 
-    /// Reads what the next input will need.
-    fn touch(&self) -> u64 {
-        let byte = |key: &Key| u64::from(key.as_bytes()[0]);
-        let ends = self.successors.first().into_iter().chain(self.successors.last());
-        let spots = ends.chain(&self.predecessor).chain(self.fingers.iter().step_by(2).flatten());
-        spots.map(|spot| byte(&spot.offset)).sum::<u64>() ^ byte(&self.key) ^ self.asked.len() as u64
-    }
-
     fn replica_peers(&self, key: &Key, n: usize) -> Replicas<P> {
         let offset = self.key.distance(key);
         let mine = self.next_hop(key, &[], true) == Next::Mine;

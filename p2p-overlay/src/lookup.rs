@@ -168,13 +168,6 @@ impl<P: Keyed> Lookups<P> {
         Lookups { config, begun: Vec::new(), asked, relays: Vec::new(), ended: Vec::new(), armed: None }
     }
 
-    /// Reads what the next input will need.
-    pub(crate) fn touch(&self) -> u64 {
-        let begun = self.begun.first().map_or(0, |lookup| lookup.ticket);
-        let asked = self.asked.iter().map(|_| 1).sum::<u64>();
-        begun ^ asked ^ (self.relays.len() ^ self.ended.len() ^ self.config.capacity) as u64
-    }
-
     /// An answer to be handed over.
     pub(crate) fn ended(&mut self) -> Option<(Purpose, Looked<P>)> {
         self.ended.pop()

@@ -34,8 +34,6 @@ pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     fn converged(peers: &[SimPeer], config: Self::Config) -> Vec<Self>;
     /// A node that joins through these; without any it starts a network.
     fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: Self::Config) -> Self;
-    /// Reads what the node's next input will need: see [`Sim::touch_ahead`].
-    fn touch(&self) -> u64;
     /// Who is responsible for a key, by a look at all nodes, which are sorted by their keys.
     fn owner(nodes: &[(Key, SimPeer)], key: &Key) -> SimPeer;
 }
@@ -154,7 +152,6 @@ impl Experiment {
     /// The network, before the workload: converged or joined, damaged, and with its churn scheduled.
     pub fn build<O: Simulated>(&self, config: O::Config) -> Sim<O> {
         let mut sim = Sim::<O>::new(self.seed, self.network.clone());
-        sim.touch_ahead(O::touch);
         sim.population(move |birth| {
             let seeds = (0..3).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
             O::newcomer(birth.peer, seeds, config)

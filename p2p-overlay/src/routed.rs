@@ -52,11 +52,6 @@ impl<M: Maintenance> Routed<M> {
         &mut self.table
     }
 
-    /// The memory that the next input needs: the lookups' and the tables'.
-    pub(crate) fn touch_with(&self, table: impl FnOnce(&M) -> u64) -> u64 {
-        table(&self.table) ^ self.lookups.touch()
-    }
-
     /// Hands the maintenance an input, and sees to the lookups that it wants.
     fn upkeep(&mut self, cx: &mut Cx<'_, Self>, input: impl FnOnce(&mut M, &mut Cx<'_, M>)) {
         let table = &mut self.table;

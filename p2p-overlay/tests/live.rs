@@ -1,5 +1,7 @@
 //! Chord over real QUIC, on loopback: the same machine that the simulator runs.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

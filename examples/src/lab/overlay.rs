@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use p2p_core::SimPeer;
-use p2p_core::sim::{Histogram, Session};
+use p2p_core::sim::{Encoding, Histogram, Latency, Network, Session};
 use p2p_overlay::measure::{Experiment, Report, Simulated, Start, load};
 use p2p_overlay::{Chord, ChordConfig, Mode};
 use serde::Serialize;
@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// How lookups travel.
     #[arg(long, value_enum, default_value_t = Travel::SemiRecursive)]
     mode: Travel,
+    /// How long messages take: 50 ms on average, or up to 141 ms by the distance of nodes in a square.
+    #[arg(long, value_enum, default_value_t = Delay::Exponential)]
+    latency: Delay,
     /// No upkeep: the tables stay as they are. Always so with --fail.
     #[arg(long)]
     at_rest: bool,
@@ -72,6 +75,13 @@ enum Travel {
     Iterative,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Delay {
+    Constant,
+    Exponential,
+    Plane,
+}
+
 fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
     (0.0..1.0).contains(&share).then_some(share).ok_or_else(|| "a share is at least 0 and below 1".into())
@@ -95,7 +105,7 @@ struct Output {
     agreement: f64,
     hops: Hops,
     timeouts_mean: f64,
-    latency_ms: Latency,
+    latency_ms: LatencyMs,
     load: Load,
     bytes_per_node_s: f64,
     events: u64,
@@ -116,7 +126,7 @@ struct Hops {
 }
 
 #[derive(Serialize)]
-struct Latency {
+struct LatencyMs {
     p50: f64,
     p99: f64,
 }
@@ -160,6 +170,11 @@ fn simulate<O: Simulated>(args: &Args, config: O::Config) -> Output {
         StartAs::Converged => Start::Converged,
         StartAs::Joined => Start::Joined,
     };
+    let latency = match args.latency {
+        Delay::Constant => Latency::Constant(Duration::from_millis(50)),
+        Delay::Exponential => Latency::Exponential(Duration::from_millis(50)),
+        Delay::Plane => Latency::Plane(Duration::from_millis(100)),
+    };
     let experiment = Experiment {
         nodes: args.nodes,
         lookups: args.lookups,
@@ -169,7 +184,7 @@ fn simulate<O: Simulated>(args: &Args, config: O::Config) -> Output {
         churn,
         start,
         mode,
-        ..Experiment::default()
+        network: Network { latency, encoding: Encoding::Measure, ..Network::default() },
     };
     let before = resident();
     let mut sim = experiment.build::<O>(config);
@@ -200,7 +215,7 @@ fn output(args: &Args, report: &Report, wall_s: f64, bytes_per_node: u64) -> Out
         agreement: report.agreement(),
         hops: Hops { mean: report.hops.mean(), p50, p99, max, histogram: report.hops.iter().collect() },
         timeouts_mean: report.timeouts.mean(),
-        latency_ms: Latency { p50: ms(50.0), p99: ms(99.0) },
+        latency_ms: LatencyMs { p50: ms(50.0), p99: ms(99.0) },
         load: Load {
             mean: report.load.mean(),
             p1: report.load.percentile(1.0),

@@ -69,11 +69,6 @@ impl<P: Protocol<Peer = SimPeer>, W> Body<P, W> {
         world.push_timer(due, node, id);
     }
 
-    /// Reads what an event is going to need.
-    pub(super) fn touch(&self) -> u64 {
-        self.paused_until ^ self.timers.first().map_or(0, |armed| armed.due)
-    }
-
     pub(super) fn clear_timer(&mut self, timer: &P::Timer) {
         if let Ok(i) = self.timers.binary_search_by(|armed| armed.timer.cmp(timer)) {
             self.timers.remove(i);

@@ -98,11 +98,6 @@ impl Wheel {
         self.levels[level].push((tick >> (8 * level)) as usize % SLOTS, entry);
     }
 
-    /// The slots of up to `n` entries that come next, as far as the current tick knows.
-    pub(super) fn upcoming(&self, n: usize) -> impl Iterator<Item = u32> {
-        self.current.iter().rev().take(n).map(|entry| entry.slot)
-    }
-
     /// The next entry, if it is due by `limit` (in nanoseconds).
     pub(super) fn pop_until(&mut self, limit: u64) -> Option<Entry> {
         loop {

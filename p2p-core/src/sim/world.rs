@@ -137,17 +137,6 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         }
     }
 
-    /// The nodes of up to `n` events that come next.
-    pub(super) fn upcoming(&self, n: usize) -> impl Iterator<Item = SimPeer> {
-        self.wheel.upcoming(n).filter_map(|slot| match slot & OTHER {
-            0 => self.messages.get(slot).map(|parcel| parcel.to),
-            _ => match self.others.get(slot & !OTHER)? {
-                Other::Timer { node, .. } => Some(*node),
-                Other::Rare(_) => None,
-            },
-        })
-    }
-
     fn push(&mut self, at: u64, parcel: Parcel<P::Msg>) {
         let slot = self.messages.insert(parcel);
         debug_assert!(slot & OTHER == 0);

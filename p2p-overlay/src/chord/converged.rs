@@ -65,10 +65,6 @@ impl Simulated for Chord<SimPeer> {
         Chord::with(me, seeds, config)
     }
 
-    fn touch(&self) -> u64 {
-        self.touch_with(ChordTable::touch)
-    }
-
     fn owner(nodes: &[(Key, SimPeer)], key: &Key) -> SimPeer {
         let at = nodes.partition_point(|(node, _)| node < key);
         nodes[at % nodes.len()].1
