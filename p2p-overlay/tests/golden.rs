@@ -1,0 +1,25 @@
+//! One seed, one run: the same on every machine, in debug and in release.
+
+use std::time::Duration;
+
+use p2p_core::SimPeer;
+use p2p_core::sim::{Encoding, Network, Session};
+use p2p_overlay::measure::Experiment;
+use p2p_overlay::{Chord, ChordConfig};
+
+/// Chord under churn, every message through bytes. A change of the protocol or the simulator changes the hash; then
+/// commit the new one, from a release build.
+#[test]
+fn chord_under_churn() {
+    let experiment = Experiment {
+        nodes: 200,
+        lookups: 1000,
+        rate: 10.0,
+        churn: Some(Session::Pareto { median: Duration::from_secs(600), shape: 1.2 }),
+        network: Network { encoding: Encoding::RoundTrip, ..Experiment::default().network },
+        ..Experiment::default()
+    };
+    let run = || experiment.run::<Chord<SimPeer>>(ChordConfig::default()).trace;
+    assert_eq!(run(), run());
+    assert_eq!(format!("{:016x}", run()), "8fec040f2b4af1c6");
+}
