@@ -69,9 +69,17 @@ async fn garbage_and_half_open_handshakes_keep_nobody_out() {
             tokio::task::yield_now().await;
         }
     }
+    // The garbage may have pushed some out of the socket's buffer: they come again, as they would.
+    patient(async {
+        while server.stats().refusals.of(Refusal::Unvalidated) == 0 {
+            for hello in &hellos {
+                socket.send_to(hello, to).unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    })
+    .await;
     is_served(&server).await;
-    let refusals = server.stats().refusals;
-    assert!(refusals.of(Refusal::Unvalidated) > 0, "{refusals:?}");
     assert_eq!(server.stats().accepted, 1);
 }
 
