@@ -150,3 +150,23 @@ async fn requests_without_end_are_refused_as_busy() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_its_reply_keeps_nobody_out() {
+    let limits =
+        Limits { requests_at_once: 1, request_timeout: Duration::from_millis(200), ..Limits::default() };
+    let server = server(limits).await;
+    server.serve("long/1", |_| async { Ok(vec![0; 1 << 20].into()) }).unwrap();
+    let deaf = Limits { stream_window: 1 << 10, ..Limits::default() };
+    let deaf = Node::builder().limits(deaf).bind("127.0.0.1:0").await.unwrap();
+    let (mut send, unread) = patient(deaf.open(server.contact(), "long/1")).await.unwrap();
+    send.finish().unwrap();
+    patient(async {
+        while !server.stats().drops.contains_key(&Drop::TimedOut) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    is_served(&server).await;
+    drop(unread);
+}
