@@ -156,8 +156,9 @@ pub trait Job: Send + 'static {
         None
     }
 
-    /// What comes back when the job was not done.
-    fn failed(self, why: JobError) -> Self::Done;
+    /// What comes back when the job was not done. It is asked of every job before a worker gets it, because a
+    /// worker that panics takes its jobs along: keep it cheap.
+    fn failed(&self, why: JobError) -> Self::Done;
 }
 
 /// Why a job was not done.
@@ -169,6 +170,10 @@ pub enum JobError {
     /// The disk, or what else the worker works on, failed.
     #[error("the storage failed")]
     Storage,
+    /// The worker panicked, in this batch or before: it does nothing any more. Whether the job was done is
+    /// unknown.
+    #[error("the worker has panicked")]
+    Panicked,
 }
 
 /// The job of a machine that has none.
@@ -177,8 +182,8 @@ pub enum NoJob {}
 
 impl Job for NoJob {
     type Done = NoJob;
-    fn failed(self, _: JobError) -> NoJob {
-        self
+    fn failed(&self, _: JobError) -> NoJob {
+        *self
     }
 }
 

@@ -69,9 +69,17 @@ async fn garbage_and_half_open_handshakes_keep_nobody_out() {
             tokio::task::yield_now().await;
         }
     }
+    // The garbage may have pushed some out of the socket's buffer: they come again, as they would.
+    patient(async {
+        while server.stats().refusals.of(Refusal::Unvalidated) == 0 {
+            for hello in &hellos {
+                socket.send_to(hello, to).unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    })
+    .await;
     is_served(&server).await;
-    let refusals = server.stats().refusals;
-    assert!(refusals.of(Refusal::Unvalidated) > 0, "{refusals:?}");
     assert_eq!(server.stats().accepted, 1);
 }
 
@@ -141,4 +149,24 @@ async fn requests_without_end_are_refused_as_busy() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_its_reply_keeps_nobody_out() {
+    let limits =
+        Limits { requests_at_once: 1, request_timeout: Duration::from_millis(200), ..Limits::default() };
+    let server = server(limits).await;
+    server.serve("long/1", |_| async { Ok(vec![0; 1 << 20].into()) }).unwrap();
+    let deaf = Limits { stream_window: 1 << 10, ..Limits::default() };
+    let deaf = Node::builder().limits(deaf).bind("127.0.0.1:0").await.unwrap();
+    let (mut send, unread) = patient(deaf.open(server.contact(), "long/1")).await.unwrap();
+    send.finish().unwrap();
+    patient(async {
+        while !server.stats().drops.contains_key(&Drop::TimedOut) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    is_served(&server).await;
+    drop(unread);
 }

@@ -229,7 +229,7 @@ impl Job for Square {
     fn lane(&self) -> Option<u64> {
         Some(self.0 % 2)
     }
-    fn failed(self, why: JobError) -> Self::Done {
+    fn failed(&self, why: JobError) -> Self::Done {
         Err(why)
     }
 }
@@ -295,4 +295,30 @@ async fn workers_do_jobs_and_a_full_queue_is_told() {
     }
     patient(node.shutdown()).await;
     assert_eq!(patient(squarer.ask(Of(1))).await, Err(p2p_core::AskError::Stopped));
+}
+
+/// Squares numbers until it is given a zero.
+struct Fragile;
+impl Worker<Square> for Fragile {
+    fn run(&mut self, batch: Vec<Square>) -> Vec<Result<u64, JobError>> {
+        assert!(batch.iter().all(|Square(n)| *n > 0), "a worker may do that");
+        // A job too few, which is as bad.
+        batch.into_iter().filter(|Square(n)| *n != 1).map(|Square(n)| Ok(n * n)).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_panics_or_loses_a_job_fails_its_jobs_and_the_node_lives_on() {
+    let node = Node::builder().bind("127.0.0.1:0").await.unwrap();
+    let squarer = node.spawn_with_workers("square/1", Squarer(Vec::new()), [Fragile, Fragile]).unwrap();
+    let ask = |n| patient(squarer.ask(Of(n)));
+    assert_eq!([ask(2).await, ask(3).await], [Ok(Ok(4)), Ok(Ok(9))]);
+    assert_eq!(ask(0).await, Ok(Err(JobError::Panicked)));
+    assert_eq!(ask(2).await, Ok(Err(JobError::Panicked)), "the broken worker is given nothing more");
+    assert_eq!(ask(3).await, Ok(Ok(9)), "the other's lane goes on");
+    assert_eq!(ask(1).await, Ok(Err(JobError::Panicked)));
+    node.serve("echo/1", |request: p2p_core::net::Incoming| async move { Ok(request.body) }).unwrap();
+    let other = Node::builder().bind("127.0.0.1:0").await.unwrap();
+    assert_eq!(patient(other.request(node.contact(), "echo/1", "x")).await.unwrap(), "x");
+    patient(node.shutdown()).await;
 }

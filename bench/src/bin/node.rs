@@ -2,7 +2,8 @@
 //!
 //! Both have the same transport configuration ([`transport_config`]: path MTU, windows), TLS 1.3 with an ed25519 raw
 //! public key, `Bytes` handed over without a copy, and a task per request on the serving side.
-//! `cargo run --release -p bench --bin node [rounds]` prints medians of paired runs.
+//! `cargo run --release -p bench --bin node [rounds] [outstanding]` prints medians of paired runs; with the second
+//! number only requests are measured, that many at a time.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -202,6 +203,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 #[tokio::main]
 async fn main() {
     let rounds = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(5);
+    let only: Option<usize> = std::env::args().nth(2).and_then(|outstanding| outstanding.parse().ok());
     let limits = Limits::default();
     let (_server, _dialler, dialled, accepted) = raw::pair(&limits).await;
     let node = async || Node::builder().bind("127.0.0.1:0").await.unwrap();
@@ -223,7 +225,7 @@ async fn main() {
 
     // The first run of each finds the path's MTU.
     let mut bulk = [Vec::new(), Vec::new(), Vec::new()];
-    for round in 0..=rounds {
+    for round in 0..=if only.is_none() { rounds } else { 0 } {
         // Who goes first changes, so that neither has the warmer machine.
         let mut ours = None;
         if round % 2 == 1 {
@@ -239,8 +241,10 @@ async fn main() {
             bulk.iter_mut().zip([raw, ours, ours / raw]).for_each(|(all, one)| all.push(one));
         }
     }
-    let [raw, ours, ratio] = bulk.map(median);
-    println!("bulk 1 GiB, one stream: raw quinn {raw:.0} MB/s, Node {ours:.0} MB/s, ratio {ratio:.3}");
+    if only.is_none() {
+        let [raw, ours, ratio] = bulk.map(median);
+        println!("bulk 1 GiB, one stream: raw quinn {raw:.0} MB/s, Node {ours:.0} MB/s, ratio {ratio:.3}");
+    }
 
     tokio::spawn(async move {
         while let Ok((mut send, mut recv)) = accepted.accept_bi().await {
@@ -252,7 +256,7 @@ async fn main() {
         }
     });
     let body = Bytes::from(vec![7; 64]);
-    for outstanding in [1, 64, 512] {
+    for outstanding in only.map_or(vec![1, 64, 512], |one| vec![one]) {
         let mut rates = [Vec::new(), Vec::new(), Vec::new()];
         for round in 0..=rounds {
             let (connection, sent) = (dialled.clone(), body.clone());

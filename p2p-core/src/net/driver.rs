@@ -166,14 +166,7 @@ where
                 self.runner.feed(Input::Link(peer, link), &mut out);
                 self.send_all(&mut out);
             }
-            if !self.runner.feed(input, &mut out) {
-                tracing::error!(
-                    protocol = self.name,
-                    "a worker has panicked or lost a job: the protocol ends"
-                );
-                self.shared.withdraw(&self.name);
-                break;
-            }
+            self.runner.feed(input, &mut out);
             self.send_all(&mut out);
         }
         self.finish().await;

@@ -30,8 +30,6 @@ pub(super) enum Input<P: Protocol> {
     Call(Call<P>),
     Cancel(OpId),
     Job(JobId, <P::Job as Job>::Done),
-    /// A worker has panicked: the machine cannot go on.
-    Broken,
 }
 
 /// A machine and everything it needs but a network.
@@ -76,8 +74,8 @@ impl<P: Protocol> Runner<P> {
         (runner, handle)
     }
 
-    /// Gives the machine an input; its messages are added to `out`. `false` if it cannot go on.
-    pub(super) fn feed(&mut self, input: Input<P>, out: &mut Vec<(P::Peer, P::Msg)>) -> bool {
+    /// Gives the machine an input; its messages are added to `out`.
+    pub(super) fn feed(&mut self, input: Input<P>, out: &mut Vec<(P::Peer, P::Msg)>) {
         match input {
             Input::Start => self.step(out, |machine, cx| machine.on_start(cx)),
             Input::Message(from, msg) => self.step(out, |machine, cx| machine.on_message(cx, from, msg)),
@@ -96,9 +94,7 @@ impl<P: Protocol> Runner<P> {
                 }
                 Todo::Nothing => {}
             },
-            Input::Broken => return false,
         }
-        true
     }
 
     fn step(&mut self, out: &mut Vec<(P::Peer, P::Msg)>, run: impl FnOnce(&mut P, &mut Cx<'_, P>)) {
@@ -137,8 +133,8 @@ impl<P: Protocol> Runner<P> {
                     }
                 }
                 1 => {
-                    if let Poll::Ready(done) = self.crew.poll(cx) {
-                        return Poll::Ready(done.map_or(Input::Broken, |(id, done)| Input::Job(id, done)));
+                    if let Poll::Ready((id, done)) = self.crew.poll(cx) {
+                        return Poll::Ready(Input::Job(id, done));
                     }
                 }
                 2 => {

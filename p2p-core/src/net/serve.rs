@@ -203,11 +203,17 @@ async fn take_bi(
                 Err(_) => return shared.refuse(Dropped::TimedOut, code::TIMED_OUT, send, recv),
             };
             match handler(Incoming { from: link.peer, body }).await {
-                Ok(reply) => {
-                    if send.write_chunk(reply).await.is_ok() {
+                // A peer that does not read its reply must not keep its share of the load.
+                Ok(reply) => match within(limits.request_timeout, send.write_chunk(reply)).await {
+                    Ok(Ok(())) => {
                         let _ = send.finish();
                     }
-                }
+                    Ok(Err(_)) => {}
+                    Err(_) => {
+                        shared.counters.drop(Dropped::TimedOut);
+                        send.reset(code::TIMED_OUT);
+                    }
+                },
                 Err(Refused(number)) => send.reset(code::APPLICATION.saturating_add(number)),
             }
         }

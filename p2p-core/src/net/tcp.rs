@@ -364,10 +364,7 @@ where
                     continue;
                 }
             };
-            if !self.runner.feed(input, &mut out) {
-                tracing::error!("a worker has panicked or lost a job: the protocol ends");
-                break;
-            }
+            self.runner.feed(input, &mut out);
         }
         self.finish().await;
     }

@@ -127,10 +127,7 @@ where
                 continue;
             }
         };
-        if !runner.feed(input, &mut out) {
-            tracing::error!("a worker has panicked or lost a job: the protocol ends");
-            break;
-        }
+        runner.feed(input, &mut out);
     }
     runner.finish().await;
 }

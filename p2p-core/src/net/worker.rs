@@ -1,8 +1,9 @@
 //! Threads that do machines' jobs.
 //!
 //! Each [`Worker`] has a thread of its own and takes what waits for it as one batch, so that many writes share one
-//! sync. Jobs of one lane go to one worker, in order. A full queue is told at once. A worker that panics, or
-//! loses a job, ends its protocol: the machine could wait for that job forever.
+//! sync. Jobs of one lane go to one worker, in order. A full queue is told at once. When a worker panics, or
+//! answers for more or fewer jobs than it was given, that batch and all it is given from then on come back as
+//! failed: the machine never waits for a job in vain, and goes on.
 #![allow(clippy::disallowed_types, reason = "the runner owns the threads")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +19,7 @@ type Done<J> = (JobId, <J as Job>::Done);
 /// One protocol's workers.
 pub(super) struct Crew<J: Job> {
     queues: Vec<threads::Sender<(JobId, J)>>,
-    done: mpsc::UnboundedReceiver<Option<Done<J>>>,
+    done: mpsc::UnboundedReceiver<Done<J>>,
     open: usize,
     most: usize,
     turn: usize,
@@ -54,20 +55,21 @@ impl<J: Job> Crew<J> {
             self.turn as u64
         });
         let queue = &self.queues[(which % self.queues.len() as u64) as usize];
-        queue.send((id, job)).map_err(|threads::SendError((_, job))| job.failed(JobError::Storage))?;
+        queue.send((id, job)).map_err(|threads::SendError((_, job))| job.failed(JobError::Panicked))?;
         self.open += 1;
         Ok(())
     }
 
-    /// The next job that is done; `None` if a worker has panicked.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Done<J>>> {
-        if self.queues.is_empty() {
-            return Poll::Pending;
+    /// The next job that is done.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done<J>> {
+        match self.done.poll_recv(cx) {
+            Poll::Ready(Some(done)) => {
+                self.open -= 1;
+                Poll::Ready(done)
+            }
+            // `None`: there are no workers.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
-        self.done.poll_recv(cx).map(|done| {
-            self.open -= 1;
-            done.flatten()
-        })
     }
 
     /// Gives no more jobs and waits until the last is done and the workers are dropped.
@@ -80,28 +82,29 @@ impl<J: Job> Crew<J> {
 fn work<J: Job, W: Worker<J>>(
     mut worker: W,
     jobs: &threads::Receiver<(JobId, J)>,
-    done: &mpsc::UnboundedSender<Option<Done<J>>>,
+    done: &mpsc::UnboundedSender<Done<J>>,
     most: usize,
 ) {
-    while let Ok((id, job)) = jobs.recv() {
-        let (mut ids, mut batch) = (vec![id], vec![job]);
-        while batch.len() < most
-            && let Ok((id, job)) = jobs.try_recv()
-        {
+    while let Ok(first) = jobs.recv() {
+        let (mut ids, mut batch, mut spare) = (Vec::new(), Vec::new(), Vec::new());
+        let more = std::iter::from_fn(|| jobs.try_recv().ok());
+        for (id, job) in std::iter::once(first).chain(more).take(most) {
             ids.push(id);
+            spare.push(job.failed(JobError::Panicked));
             batch.push(job);
         }
         let results = catch_unwind(AssertUnwindSafe(|| worker.run(batch)));
-        match results {
-            Ok(results) if results.len() == ids.len() => {
-                for result in ids.into_iter().zip(results) {
-                    let _ = done.send(Some(result));
-                }
-            }
-            _ => {
-                let _ = done.send(None);
-                return;
-            }
+        let results = results.ok().filter(|results| results.len() == ids.len());
+        let broken = results.is_none();
+        for result in ids.into_iter().zip(results.unwrap_or(spare)) {
+            let _ = done.send(result);
         }
+        if broken {
+            break;
+        }
+    }
+    // Only a broken worker leaves jobs. What it holds may be half done: it is not run again.
+    while let Ok((id, job)) = jobs.recv() {
+        let _ = done.send((id, job.failed(JobError::Panicked)));
     }
 }

@@ -61,7 +61,7 @@ enum DiskDone {
 }
 impl Job for Disk {
     type Done = DiskDone;
-    fn failed(self, why: JobError) -> DiskDone {
+    fn failed(&self, why: JobError) -> DiskDone {
         DiskDone::Failed(why)
     }
 }

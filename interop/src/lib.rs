@@ -1,0 +1,1 @@
+//! Tests with programs no one here wrote: see `tests/`.
