@@ -350,10 +350,11 @@ impl<P: Keyed> Lookups<P> {
         }
     }
 
-    /// Sets the timer to when the next one is late, or clears it.
+    /// Sets the timer to when the next one is late, or a relay is to be forgotten, or clears it.
     fn arm<M: Maintenance<Peer = P>>(&mut self, cx: &mut Cx<'_, Routed<M>>) {
         let deadlines = self.begun.iter().map(|lookup| lookup.deadline);
-        let next = deadlines.chain(self.asked.next_deadline()).min();
+        let relays = self.relays.iter().map(|relay| relay.until);
+        let next = deadlines.chain(self.asked.next_deadline()).chain(relays).min();
         match next {
             _ if next == self.armed => return,
             Some(at) => cx.set_timer(at - cx.now(), RoutedTimer::Lookups),
@@ -395,3 +396,6 @@ fn hint<M: Maintenance>(
         Next::Toward(_) | Next::Nowhere => Hint::Toward(table.candidates(key, HINTS, avoid)),
     }
 }
+
+#[cfg(test)]
+mod tests;
