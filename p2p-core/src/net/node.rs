@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::driver;
 use super::error::{OpenError, RequestError, SendError, ServeError};
-use super::pool::Use;
+use super::pool::{Link, Use};
 use super::quic::QuicTransport;
 use super::serve::{Incoming, Refused, Taker};
 use super::shared::{Phase, Shared, header};
@@ -162,26 +162,17 @@ impl Node {
     }
 
     async fn request_once(&self, peer: Contact, protocol: &str, body: Bytes) -> Result<Bytes, RequestError> {
-        /// Below this a copy is cheaper than a second chunk.
-        const SMALL: usize = 2048;
-        let mut head = header(protocol, if body.len() <= SMALL { body.len() } else { 0 })?;
+        let head = header(protocol, if body.len() <= SMALL { body.len() } else { 0 })?;
         let link = self.shared.link(peer).await.map_err(OpenError::from)?;
         let _hold = Use::new(&link);
-        let (mut send, mut recv) = link.conn.open_bi().await.map_err(RequestError::Lost)?;
+        let max = self.shared.limits.request_bytes;
         self.shared.counters_of(protocol).sent.fetch_add(1, Ordering::Relaxed);
-        let written = if body.len() <= SMALL {
-            head.extend_from_slice(&body);
-            send.write_chunk(head.into()).await
-        } else {
-            send.write_chunks(&mut [head.into(), body]).await
-        };
-        match written {
-            // The peer may refuse the request before it has read all of it: its reason comes with the reply.
-            Ok(()) | Err(super::StreamError::Abandoned(_)) => {}
-            Err(error) => return Err(error.into()),
+        let outcome = exchange(&link, head, body, max).await;
+        if let Err(RequestError::Lost(_)) = outcome {
+            // Its own task has yet to notice: what begins from now on must not begin there.
+            link.retire();
         }
-        let _ = send.finish();
-        Ok(recv.read_to_end(self.shared.limits.request_bytes).await?)
+        outcome
     }
 
     /// Opens a stream both ways to a peer's protocol, which the peer takes by [`Node::serve_streams`]. Connects if
@@ -333,4 +324,25 @@ impl Node {
         self.shared.phase.send_replace(Phase::Closed);
         let _ = timeout_at(deadline, self.shared.transport.close()).await;
     }
+}
+
+/// Below this a copy is cheaper than a second chunk.
+const SMALL: usize = 2048;
+
+/// Sends one request on a connection and reads its reply.
+async fn exchange(link: &Link, mut head: Vec<u8>, body: Bytes, max: usize) -> Result<Bytes, RequestError> {
+    let (mut send, mut recv) = link.conn.open_bi().await.map_err(RequestError::Lost)?;
+    let written = if body.len() <= SMALL {
+        head.extend_from_slice(&body);
+        send.write_chunk(head.into()).await
+    } else {
+        send.write_chunks(&mut [head.into(), body]).await
+    };
+    match written {
+        // The peer may refuse the request before it has read all of it: its reason comes with the reply.
+        Ok(()) | Err(super::StreamError::Abandoned(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let _ = send.finish();
+    Ok(recv.read_to_end(max).await?)
 }

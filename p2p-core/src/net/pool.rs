@@ -60,6 +60,11 @@ impl Link {
         self.retired.load(Ordering::Relaxed)
     }
 
+    /// Nothing new begins on it.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn dead(&self) -> bool {
         self.dead.load(Ordering::Acquire)
     }
