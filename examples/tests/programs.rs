@@ -18,34 +18,37 @@ fn lab(args: &[&str]) -> Value {
 
 #[test]
 fn lab_prints_every_field_and_the_same_trace_twice() {
-    let args = ["--overlay", "chord", "--nodes", "300", "--lookups", "600", "--seed", "7"];
-    let (first, second) = (lab(&args), lab(&args));
-    assert_eq!(first["trace"], second["trace"]);
-    assert_eq!(first["success"], 1.0);
-    let fields = [
-        "overlay",
-        "nodes",
-        "seed",
-        "lookups",
-        "success",
-        "agreement",
-        "hops",
-        "timeouts_mean",
-        "latency_ms",
-        "load",
-        "bytes_per_node_s",
-        "events",
-        "events_per_s",
-        "wall_s",
-        "bytes_per_node",
-        "start",
-        "trace",
-    ];
-    for field in fields {
-        assert!(!first[field].is_null(), "{field} is missing");
-    }
-    for field in ["mean", "p50", "p99", "max", "histogram"] {
-        assert!(!first["hops"][field].is_null(), "hops.{field} is missing");
+    // In Kademlia a message that is late, as one in some thousand is here, may hide the closest node.
+    for (overlay, success) in [("chord", 1.0), ("kademlia", 0.99)] {
+        let args = ["--overlay", overlay, "--nodes", "300", "--lookups", "600", "--seed", "7"];
+        let (first, second) = (lab(&args), lab(&args));
+        assert_eq!(first["trace"], second["trace"]);
+        assert!(first["success"].as_f64().unwrap() >= success, "{first}");
+        let fields = [
+            "overlay",
+            "nodes",
+            "seed",
+            "lookups",
+            "success",
+            "agreement",
+            "hops",
+            "timeouts_mean",
+            "latency_ms",
+            "load",
+            "bytes_per_node_s",
+            "events",
+            "events_per_s",
+            "wall_s",
+            "bytes_per_node",
+            "start",
+            "trace",
+        ];
+        for field in fields {
+            assert!(!first[field].is_null(), "{field} is missing");
+        }
+        for field in ["mean", "p50", "p99", "max", "histogram"] {
+            assert!(!first["hops"][field].is_null(), "hops.{field} is missing");
+        }
     }
 }
 

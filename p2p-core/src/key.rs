@@ -128,6 +128,13 @@ impl<const N: usize> Key<N> {
         Key(out)
     }
 
+    /// The bits that both have set.
+    pub fn and(&self, other: &Self) -> Self {
+        let mut out = self.0;
+        out.iter_mut().zip(&other.0).for_each(|(o, b)| *o &= b);
+        Key(out)
+    }
+
     /// How many leading bits two keys share, 0 to [`Key::BITS`].
     #[inline]
     pub fn common_prefix(&self, other: &Self) -> usize {

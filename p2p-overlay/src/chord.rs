@@ -112,6 +112,8 @@ pub struct ChordTable<P> {
     asked: Pending<P, Asked<P>>,
     seeds: Vec<P>,
     next_seed: u8,
+    /// The predecessor or the successors are not the same as when last asked.
+    changed: bool,
     config: ChordConfig,
     #[cfg(test)]
     pub(crate) original: bool,
@@ -155,6 +157,7 @@ impl<P: Keyed> ChordTable<P> {
             asked: Pending::with_capacity(64),
             seeds,
             next_seed: 0,
+            changed: false,
             config,
             #[cfg(test)]
             original: false,

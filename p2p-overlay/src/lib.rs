@@ -5,20 +5,23 @@
 //! upkeep ([`Maintenance`]). Applications that do not care which one they run on take an `Arc<dyn Lookup<P>>`.
 //!
 //! - [`Chord`]: a ring with fingers;
+//! - [`Kademlia`]: a tree by exclusive or, whose tables every message keeps fresh;
 //! - [`measure`]: any of them in the simulator, by numbers;
 //! - [`can`]: the geometry of CAN, as yet without its protocol.
 
 pub mod can;
 mod chord;
+mod kademlia;
 mod lookup;
 pub mod measure;
 mod routed;
 mod structured;
 
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable};
+pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
 pub use routed::{Routed, RoutedMsg, RoutedTimer};
 pub use structured::{
-    Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, Next, Overlay, Region,
-    Replicas, Want,
+    Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, NeighboursChanged,
+    Next, Overlay, Region, Replicas, Want,
 };

@@ -8,9 +8,11 @@
 //!   path, or (*semi-recursive*) straight from the root to the asker;
 //! - *iterative* ([`shortlist`]): the asker asks nodes itself, several at a time.
 //!
-//! A lookup ends when the root itself says so: that it is alive is part of the answer. The asker tries again when
+//! A lookup ends when the root itself says so: that it is alive is part of the answer. Where no node can say so
+//! (Kademlia) an iterative lookup ends when the [closest](converge) nodes have all answered. The asker tries again when
 //! a question was lost with the node that had it.
 
+mod converge;
 mod hop;
 mod shortlist;
 
@@ -20,12 +22,15 @@ use std::time::Duration;
 
 use crate::routed::{Routed, RoutedMsg, RoutedTimer};
 use crate::structured::{Find, Found, Looked, LookupError, MAX_REPLICAS, Maintenance, Mode, Next, Replicas};
+use converge::Closest;
 use hop::{Relay, Task};
 use shortlist::Shortlist;
 
 /// How lookups behave.
 #[derive(Clone, Copy, Debug)]
 pub struct LookupConfig {
+    /// How lookups travel that do not say how. Semi-recursively.
+    pub mode: Mode,
     /// How long a peer has to accept or answer a question. 500 ms (Chord, ToN 2003, §VI-E).
     pub hop_timeout: Duration,
     /// How long the asker waits for the whole answer before it asks again. 10 s.
@@ -41,6 +46,7 @@ pub struct LookupConfig {
 impl Default for LookupConfig {
     fn default() -> LookupConfig {
         LookupConfig {
+            mode: Mode::SemiRecursive,
             hop_timeout: Duration::from_millis(500),
             timeout: Duration::from_secs(10),
             tries: 3,
@@ -151,7 +157,17 @@ struct Begun<P> {
     deadline: Time,
     tries_left: u8,
     timeouts: u32,
-    shortlist: Option<Box<Shortlist<P>>>,
+    asking: Asking<P>,
+}
+
+/// Whom an iterative lookup knows and has asked.
+#[derive(Clone, Debug)]
+enum Asking<P> {
+    Nobody,
+    /// Until the root answers.
+    Root(Box<Shortlist<P>>),
+    /// Until the closest have answered.
+    Closest(Box<Closest<P>>),
 }
 
 #[derive(Clone, Debug)]
@@ -196,7 +212,7 @@ impl<P: Keyed> Lookups<P> {
             deadline: Time::MAX,
             tries_left,
             timeouts: 0,
-            shortlist: None,
+            asking: Asking::Nobody,
         };
         self.begun.push(lookup);
         self.try_again(cx, table, self.begun.len() - 1);
@@ -220,8 +236,8 @@ impl<P: Keyed> Lookups<P> {
         lookup.ticket = cx.rng().next_u64();
         lookup.deadline = cx.now() + timeout;
         let (ticket, find, via) = (lookup.ticket, lookup.find, lookup.via);
-        match find.mode {
-            Mode::Recursive | Mode::SemiRecursive => {
+        match self.mode(find) {
+            mode @ (Mode::Recursive | Mode::SemiRecursive) => {
                 let task = Task {
                     ticket,
                     origin: table.me(),
@@ -230,7 +246,7 @@ impl<P: Keyed> Lookups<P> {
                     hops: 0,
                     timeouts: 0,
                     claimed: false,
-                    back: find.mode == Mode::Recursive,
+                    back: mode == Mode::Recursive,
                     avoid: Vec::new(),
                 };
                 match via {
@@ -238,8 +254,15 @@ impl<P: Keyed> Lookups<P> {
                     _ => self.route(cx, table, task),
                 }
             }
-            Mode::Iterative { parallel } => self.begin_iterative(cx, table, index, parallel),
+            Mode::Iterative { parallel, paths } => match M::CONVERGES {
+                true => self.begin_converging(cx, table, index, parallel, paths),
+                false => self.begin_iterative(cx, table, index, parallel),
+            },
         }
+    }
+
+    fn mode(&self, find: Find) -> Mode {
+        find.mode.unwrap_or(self.config.mode)
     }
 
     /// Ends one of the lookups begun here.
@@ -289,13 +312,25 @@ impl<P: Keyed> Lookups<P> {
             LookupMsg::Ask { id, key, replicas, claimed, mut avoid } => {
                 if table.is_joined() {
                     avoid.truncate(AVOIDED);
-                    let hint = hint(table, &key, replicas, claimed, &avoid);
+                    let wanted = usize::from(replicas.min(MAX_REPLICAS));
+                    let hint = match M::CONVERGES {
+                        true => Hint::Toward(table.candidates(&key, wanted, &[])),
+                        false => hint(table, &key, replicas, claimed, &avoid),
+                    };
                     cx.send(from, RoutedMsg::Lookup(LookupMsg::Answer { id, hint }));
                 }
             }
             LookupMsg::Answer { id, hint } => {
-                if let Some(Question::Ask(ticket)) = self.asked.answer(id, from) {
-                    self.on_hint(cx, table, from, ticket, hint);
+                if let Some(Question::Ask(ticket)) = self.asked.answer(id, from)
+                    && let Some(index) = self.find_begun(ticket)
+                {
+                    match (&self.begun[index].asking, hint) {
+                        (Asking::Nobody, _) => {}
+                        (Asking::Root(_), hint) => self.on_hint(cx, table, from, index, hint),
+                        (Asking::Closest(_), Hint::Toward(peers) | Hint::Mine(peers) | Hint::Root(peers)) => {
+                            self.on_closer(cx, table, from, index, &peers);
+                        }
+                    }
                 }
             }
         }
@@ -346,7 +381,15 @@ impl<P: Keyed> Lookups<P> {
                 task.avoid.push(peer);
                 self.route(cx, table, task);
             }
-            Question::Ask(ticket) => self.on_silent_hint(cx, table, peer, ticket),
+            Question::Ask(ticket) => {
+                let Some(index) = self.find_begun(ticket) else { return };
+                self.begun[index].timeouts += 1;
+                match self.begun[index].asking {
+                    Asking::Nobody => {}
+                    Asking::Root(_) => self.on_silent_hint(cx, table, peer, index),
+                    Asking::Closest(_) => self.on_silent_closest(cx, table, peer, index),
+                }
+            }
         }
     }
 

@@ -34,8 +34,9 @@ pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     fn converged(peers: &[SimPeer], config: Self::Config) -> Vec<Self>;
     /// A node that joins through these; without any it starts a network.
     fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: Self::Config) -> Self;
-    /// Who is responsible for a key, by a look at all nodes, which are sorted by their keys.
-    fn owner(nodes: &[(Key, SimPeer)], key: &Key) -> SimPeer;
+    /// The `n` nodes that are responsible for a key, the first first, by a look at all nodes, which are sorted by their
+    /// keys; fewer if there are not so many.
+    fn owners(nodes: &[(Key, SimPeer)], key: &Key, n: usize) -> Vec<SimPeer>;
 }
 
 /// How the network comes to be.
@@ -64,8 +65,10 @@ pub struct Experiment {
     pub churn: Option<Session>,
     /// How the network comes to be. Converged.
     pub start: Start,
-    /// How lookups travel. Semi-recursive.
-    pub mode: Mode,
+    /// How many peers each lookup wants; it succeeds if all of them are right. 1.
+    pub replicas: u8,
+    /// How lookups travel. In the overlay's own manner.
+    pub mode: Option<Mode>,
     /// The network between the nodes. Exponential latency with a mean of 50 ms, and messages are measured.
     pub network: Network,
 }
@@ -80,7 +83,8 @@ impl Default for Experiment {
             fail: 0.0,
             churn: None,
             start: Start::Converged,
-            mode: Mode::default(),
+            replicas: 1,
+            mode: None,
             network: Network {
                 latency: Latency::Exponential(Duration::from_millis(50)),
                 encoding: Encoding::Measure,
@@ -95,7 +99,7 @@ impl Default for Experiment {
 pub struct Report {
     /// Lookups that were begun by nodes that then lived on until the end of the lookup.
     pub lookups: u64,
-    /// Lookups that ended at the node that a brute-force look at all live nodes gave at that moment.
+    /// Lookups that ended at the node, or the nodes, that a brute-force look at all live nodes gave at that moment.
     pub succeeded: u64,
     /// Pairs of lookups of one key from two nodes at one time that both ended, and of those the ones that ended alike.
     pub pairs: (u64, u64),
@@ -208,7 +212,8 @@ impl Experiment {
                         break origin;
                     }
                 };
-                let op = sim.command(origin, Find::key(key).mode(self.mode));
+                let op =
+                    sim.command(origin, Find { mode: self.mode, ..Find::key(key).replicas(self.replicas) });
                 asked.insert(op, Asked { key, pair, began: sim.now() });
             }
         }
@@ -247,7 +252,8 @@ impl Experiment {
                 }
             }
             report.lookups += 1;
-            let right = root == Some(O::owner(census.look(sim), &key));
+            let owners = O::owners(census.look(sim), &key, self.replicas.into());
+            let right = outcome.as_ref().is_ok_and(|found| found.peers == owners);
             record::<O>(report, right, &outcome, at - began);
         }
     }
@@ -311,15 +317,15 @@ fn count(keys: &[Key], region: &Region) -> u64 {
     };
     match region {
         Region::Arcs(arcs) => arcs.iter().map(in_arc).sum::<usize>() as u64,
-        Region::Prefixes(prefixes) => {
-            let has =
-                |key: &Key| prefixes.iter().any(|(prefix, bits)| key.common_prefix(prefix) >= (*bits).into());
-            keys.iter().filter(|key| has(key)).count() as u64
+        Region::Bits { key, mask } => {
+            // What agrees in the leading bits stands together.
+            let bits = (0..Key::<32>::BITS).find(|&i| !mask.bit(i)).unwrap_or(Key::<32>::BITS);
+            let near = |other: &Key| other.common_prefix(key) >= bits;
+            let from = keys.partition_point(|other| other < key && !near(other));
+            let near = &keys[from..][..keys[from..].partition_point(near)];
+            near.iter().filter(|key| region.contains(key)).count() as u64
         }
-        Region::Boxes(zones) => {
-            let has = |key: &Key| zones.iter().any(|zone| zone.contains(&zone.space().point(key)));
-            keys.iter().filter(|key| has(key)).count() as u64
-        }
+        Region::Boxes(_) => keys.iter().filter(|key| region.contains(key)).count() as u64,
         Region::Nothing => 0,
     }
 }

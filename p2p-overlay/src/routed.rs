@@ -5,7 +5,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::lookup::{LookupConfig, LookupMsg, Lookups, Purpose};
-use crate::structured::{Answer, Find, Looked, Maintenance, Next, Overlay, Region, Replicas};
+use crate::structured::{
+    Answer, Find, Looked, Maintenance, NeighboursChanged, Next, Overlay, Region, Replicas,
+};
 
 /// The overlay that `M` keeps the tables of: [`Chord`](crate::Chord) is `Routed<ChordTable>`.
 #[derive(Clone, Debug)]
@@ -65,7 +67,7 @@ impl<M: Maintenance> Routed<M> {
         self.settle(cx);
     }
 
-    /// Hands over the answers of lookups that have ended.
+    /// Hands over the answers of lookups that have ended, and says what has changed.
     fn settle(&mut self, cx: &mut Cx<'_, Self>) {
         while let Some((purpose, looked)) = self.lookups.ended() {
             match purpose {
@@ -75,6 +77,9 @@ impl<M: Maintenance> Routed<M> {
                     self.upkeep(cx, |table, cx| table.on_command(cx, op, Answer { tag, looked }));
                 }
             }
+        }
+        if self.table.take_changed() {
+            cx.emit(NeighboursChanged);
         }
     }
 }
@@ -86,7 +91,7 @@ impl<M: Maintenance> Protocol for Routed<M> {
     type Command = Find;
     type Item = ();
     type Outcome = Looked<M::Peer>;
-    type Event = ();
+    type Event = NeighboursChanged;
     type Job = M::Job;
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
@@ -94,6 +99,7 @@ impl<M: Maintenance> Protocol for Routed<M> {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, msg: Self::Msg) {
+        self.table.heard(cx.now(), from);
         match msg {
             RoutedMsg::Lookup(msg) => {
                 self.lookups.on_message(cx, &mut self.table, from, msg);

@@ -11,7 +11,7 @@
 //!   key. [`Routed`](crate::Routed) makes the one from the other by adding the shared lookup driver.
 
 use async_trait::async_trait;
-use p2p_core::{AskError, Handle, Key, Keyed, Protocol, Request};
+use p2p_core::{AskError, Handle, Key, Keyed, Protocol, Request, Time};
 
 /// What a node's tables say about a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,27 +40,53 @@ pub enum Replicas<P> {
 pub enum Region {
     /// The half-open arcs `(after, upto]` of a ring.
     Arcs(Vec<(Key, Key)>),
-    /// The keys that begin with these many bits of these keys.
-    Prefixes(Vec<(Key, u16)>),
+    /// The keys that agree with `key` in every bit that `mask` has set.
+    Bits {
+        /// Where the node stands.
+        key: Key,
+        /// The bits that tell it from the others.
+        mask: Key,
+    },
     /// Boxes in a torus: a key's coordinates are its consecutive parts (see [`can::Space`](crate::can::Space)).
     Boxes(Vec<crate::can::Zone>),
     /// Nothing, or nobody knows yet: the node has not joined.
     Nothing,
 }
 
+impl Region {
+    /// Whether a key lies in it.
+    pub fn contains(&self, key: &Key) -> bool {
+        match self {
+            Region::Arcs(arcs) => arcs.iter().any(|(after, upto)| key.is_in_arc(after, upto)),
+            Region::Bits { key: own, mask } => key.xor(own).and(mask) == Key::ZERO,
+            Region::Boxes(zones) => zones.iter().any(|zone| zone.contains(&zone.space().point(key))),
+            Region::Nothing => false,
+        }
+    }
+}
+
 /// How a lookup travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// From node to node, and the answer back the same way.
     Recursive,
     /// From node to node, and the answer straight from the root to the asker: fewest messages.
-    #[default]
     SemiRecursive,
     /// The asker asks each node itself.
     Iterative {
-        /// How many it asks at a time (Kademlia's α).
+        /// How many it asks at a time (Kademlia's α), on each path.
         parallel: u8,
+        /// How many paths it follows that have no node in common (S/Kademlia §4.4), so that liars on one cannot
+        /// mislead the others. Where the root alone can say that it is the root there is but one.
+        paths: u8,
     },
+}
+
+impl Mode {
+    /// Iteratively, this many at a time, on one path.
+    pub const fn iterative(parallel: u8) -> Mode {
+        Mode::Iterative { parallel, paths: 1 }
+    }
 }
 
 /// Find the node that is responsible for a key.
@@ -69,7 +95,7 @@ pub enum Mode {
 /// use p2p_core::Key;
 /// use p2p_overlay::{Find, Mode};
 ///
-/// let find = Find::key(Key::of(b"song.ogg")).replicas(3).mode(Mode::Iterative { parallel: 3 });
+/// let find = Find::key(Key::of(b"song.ogg")).replicas(3).mode(Mode::iterative(3));
 /// assert_eq!(find.replicas, 3);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,17 +104,17 @@ pub struct Find {
     pub key: Key,
     /// How many peers are wanted in the answer, the root among them. At most [`MAX_REPLICAS`].
     pub replicas: u8,
-    /// How it travels.
-    pub mode: Mode,
+    /// How it travels; `None` in the overlay's own manner ([`LookupConfig::mode`](crate::LookupConfig)).
+    pub mode: Option<Mode>,
 }
 
 /// The most peers that one lookup gives.
 pub const MAX_REPLICAS: u8 = 32;
 
 impl Find {
-    /// A question for the root alone, in the default mode.
+    /// A question for the root alone, in the overlay's own manner.
     pub fn key(key: Key) -> Find {
-        Find { key, replicas: 1, mode: Mode::default() }
+        Find { key, replicas: 1, mode: None }
     }
 
     /// With this many peers in the answer.
@@ -98,7 +124,7 @@ impl Find {
 
     /// In this mode.
     pub fn mode(self, mode: Mode) -> Find {
-        Find { mode, ..self }
+        Find { mode: Some(mode), ..self }
     }
 }
 
@@ -107,7 +133,8 @@ impl Find {
 pub struct Found<P> {
     /// The root first, then where further copies belong, as the root knows it. At most as many as were asked for.
     pub peers: Vec<P>,
-    /// How many times the question was passed on until the root had it.
+    /// How many times the question was passed on until the root had it; where several peers had to answer, the last
+    /// of them.
     pub hops: u32,
     /// How many peers did not answer on the way.
     pub timeouts: u32,
@@ -143,9 +170,20 @@ pub enum LookupError {
 /// What a lookup ended with.
 pub type Looked<P> = Result<Found<P>, LookupError>;
 
+/// What an overlay says unasked: the peers next to this node, who hold copies of what it holds, are not the same as
+/// before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighboursChanged;
+
 /// A structured overlay: lookups as commands, and pure questions about the present state.
 pub trait Overlay:
-    Protocol<Peer: Keyed, Command = Find, Item = (), Outcome = Looked<<Self as Protocol>::Peer>>
+    Protocol<
+        Peer: Keyed,
+        Command = Find,
+        Item = (),
+        Outcome = Looked<<Self as Protocol>::Peer>,
+        Event = NeighboursChanged,
+    >
 {
     /// This node.
     fn me(&self) -> Self::Peer;
@@ -205,6 +243,10 @@ pub trait Maintenance:
         Event = Want<<Self as Protocol>::Peer>,
     >
 {
+    /// Whether the nodes closest to a key are responsible for it, and none of them can tell that it is one: then an
+    /// iterative lookup goes on until the closest have all answered. Otherwise one node is, and says so: there it ends.
+    const CONVERGES: bool;
+
     /// This node.
     fn me(&self) -> Self::Peer;
     /// Whether the node takes part in an overlay.
@@ -222,6 +264,12 @@ pub trait Maintenance:
     fn mine(&self) -> Region;
     /// The lookup driver asked a peer in vain.
     fn silent(&mut self, peer: Self::Peer);
+    /// A message came from a peer, so it lives.
+    fn heard(&mut self, now: Time, peer: Self::Peer) {
+        let _ = (now, peer);
+    }
+    /// Whether the peers next to this node have changed since this was last asked.
+    fn take_changed(&mut self) -> bool;
 }
 
 /// A lookup that maintenance wants done.

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use p2p_core::SimPeer;
 use p2p_core::sim::{Encoding, Network, Session};
-use p2p_overlay::measure::Experiment;
-use p2p_overlay::{Chord, ChordConfig};
+use p2p_overlay::measure::{Experiment, Simulated};
+use p2p_overlay::{Chord, Kademlia};
 
-/// Chord under churn, every message through bytes. A change of the protocol or the simulator changes the hash; then
-/// commit the new one, from a release build.
-#[test]
-fn chord_under_churn() {
+/// An overlay under churn, every message through bytes. A change of the protocol or the simulator changes the hash;
+/// then commit the new one, from a release build.
+fn trace<O: Simulated<Config: Default>>() -> String {
     let experiment = Experiment {
         nodes: 200,
         lookups: 1000,
@@ -19,7 +18,17 @@ fn chord_under_churn() {
         network: Network { encoding: Encoding::RoundTrip, ..Experiment::default().network },
         ..Experiment::default()
     };
-    let run = || experiment.run::<Chord<SimPeer>>(ChordConfig::default()).trace;
+    let run = || experiment.run::<O>(O::Config::default()).trace;
     assert_eq!(run(), run());
-    assert_eq!(format!("{:016x}", run()), "8fec040f2b4af1c6");
+    format!("{:016x}", run())
+}
+
+#[test]
+fn chord_under_churn() {
+    assert_eq!(trace::<Chord<SimPeer>>(), "8fec040f2b4af1c6");
+}
+
+#[test]
+fn kademlia_under_churn() {
+    assert_eq!(trace::<Kademlia<SimPeer>>(), "9f3d9cb4eaee0257");
 }

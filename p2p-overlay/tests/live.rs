@@ -1,4 +1,4 @@
-//! Chord over real QUIC, on loopback: the same machine that the simulator runs.
+//! The overlays over real QUIC, on loopback: the same machines that the simulator runs.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -6,62 +6,81 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_core::net::Node;
-use p2p_core::{Contact, Handle, Key, Keyed};
-use p2p_overlay::{Chord, ChordConfig, Find, Lookup, LookupConfig, Mode};
+use p2p_core::{Contact, Handle, Key, Keyed, Wire};
+use p2p_overlay::{Chord, ChordConfig, Find, Kademlia, KademliaConfig, Lookup, LookupConfig, Mode, Overlay};
 
-type Ring = Vec<(Node, Handle<Chord<Contact>>)>;
+type Network<O> = Vec<(Node, Handle<O>)>;
 
-/// A ring that settles in seconds.
-fn quick() -> ChordConfig {
-    let lookup = LookupConfig { timeout: Duration::from_secs(3), ..LookupConfig::default() };
-    ChordConfig { stabilize: Duration::from_millis(200), fingers: 4, lookup, ..ChordConfig::default() }
-}
+/// How far a node's key is from a key, by the overlay's measure.
+type Distance = fn(&Key, &Key) -> Key;
 
-async fn start(nodes: usize) -> Ring {
-    let mut ring: Ring = Vec::new();
+async fn start<O>(nodes: usize, make: impl Fn(Contact, Option<Contact>) -> O) -> Network<O>
+where
+    O: Overlay<Peer = Contact, Msg: Wire, Job = p2p_core::NoJob>,
+{
+    let mut network: Network<O> = Vec::new();
     for _ in 0..nodes {
         let node = Node::builder().bind("127.0.0.1:0").await.unwrap();
-        let seeds: Vec<Contact> = ring.first().map(|(first, _)| first.contact()).into_iter().collect();
-        let chord = node.spawn("chord/1", Chord::with(node.contact(), seeds, quick())).unwrap();
-        ring.push((node, chord));
+        let first = network.first().map(|(first, _)| first.contact());
+        let overlay = node.spawn("overlay/1", make(node.contact(), first)).unwrap();
+        network.push((node, overlay));
     }
-    ring
+    network
 }
 
-/// Who owns a key, by a look at all nodes.
-fn owner(ring: &Ring, key: &Key) -> Contact {
-    let contacts = ring.iter().map(|(node, _)| node.contact());
-    contacts.min_by_key(|contact| key.distance(&contact.key())).unwrap()
-}
-
-/// Looks keys up from every node until all answers are right, as they are once the ring has settled.
-async fn settles(ring: &Ring, mode: Mode) {
+/// Looks keys up from every node until all answers are those of a look at all nodes, as they are once the network has
+/// settled.
+async fn settles<O: Overlay<Peer = Contact>>(network: &Network<O>, mode: Mode, distance: Distance) {
+    let owner = |key: &Key| {
+        let contacts = network.iter().map(|(node, _)| node.contact());
+        contacts.min_by_key(|contact| distance(&contact.key(), key)).unwrap()
+    };
     let settled = async {
         loop {
             let mut right = true;
-            for (i, (_, chord)) in ring.iter().enumerate() {
+            for (i, (_, overlay)) in network.iter().enumerate() {
                 let key = Key::of(format!("key {i}").as_bytes());
-                let overlay: Arc<dyn Lookup<Contact>> = Arc::new(chord.clone());
+                let overlay: Arc<dyn Lookup<Contact>> = Arc::new(overlay.clone());
                 let found = overlay.lookup(Find::key(key).mode(mode)).await;
-                right &= found.is_ok_and(|found| found.root() == owner(ring, &key));
+                right &= found.is_ok_and(|found| found.root() == owner(&key));
             }
             if right {
                 return;
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), settled).await.expect("the ring does not settle");
+    tokio::time::timeout(Duration::from_secs(60), settled).await.expect("the network does not settle");
+}
+
+/// Settles by every mode, loses five nodes, the first, through whom all have joined, among them, and settles again.
+async fn settles_and_mends<O: Overlay<Peer = Contact>>(mut network: Network<O>, distance: Distance) {
+    for mode in [Mode::SemiRecursive, Mode::Recursive, Mode::iterative(3)] {
+        settles(&network, mode, distance).await;
+    }
+    network.drain(..5).for_each(drop);
+    settles(&network, Mode::SemiRecursive, distance).await;
+    settles(&network, Mode::iterative(3), distance).await;
+}
+
+/// Networks that settle in seconds.
+const PERIOD: Duration = Duration::from_millis(200);
+
+fn patient(lookup: LookupConfig) -> LookupConfig {
+    LookupConfig { timeout: Duration::from_secs(3), ..lookup }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_ring_over_quic_settles_and_mends() {
-    let mut ring = start(16).await;
-    for mode in [Mode::SemiRecursive, Mode::Recursive, Mode::Iterative { parallel: 3 }] {
-        settles(&ring, mode).await;
-    }
-    // Five die, the first, through whom all have joined, among them.
-    for (node, _) in ring.drain(..5) {
-        drop(node);
-    }
-    settles(&ring, Mode::SemiRecursive).await;
+async fn chord_over_quic_settles_and_mends() {
+    let config = ChordConfig { stabilize: PERIOD, fingers: 4, ..ChordConfig::default() };
+    let config = ChordConfig { lookup: patient(config.lookup), ..config };
+    let ring = start(16, |me, seed| Chord::with(me, seed, config)).await;
+    settles_and_mends(ring, |node, key| key.distance(node)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kademlia_over_quic_settles_and_mends() {
+    let config = KademliaConfig { upkeep: PERIOD, k: 4, ..KademliaConfig::default() };
+    let config = KademliaConfig { lookup: patient(config.lookup), ..config };
+    let network = start(16, |me, seed| Kademlia::with(me, seed, config)).await;
+    settles_and_mends(network, |node, key| node.xor(key)).await;
 }

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use p2p_core::SimPeer;
 use p2p_core::sim::{Encoding, Histogram, Latency, Network, Session};
 use p2p_overlay::measure::{Experiment, Report, Simulated, Start, load};
-use p2p_overlay::{Chord, ChordConfig, Mode};
+use p2p_overlay::{Chord, ChordConfig, Kademlia, KademliaConfig, Mode};
 use serde::Serialize;
 
 /// What to simulate.
@@ -38,9 +38,9 @@ pub(crate) struct Args {
     /// How the network comes to be: its tables computed, or its nodes joining one after the other.
     #[arg(long, value_enum, default_value_t = StartAs::Converged)]
     start: StartAs,
-    /// How lookups travel.
-    #[arg(long, value_enum, default_value_t = Travel::SemiRecursive)]
-    mode: Travel,
+    /// How lookups travel; by default in the overlay's own manner.
+    #[arg(long, value_enum)]
+    mode: Option<Travel>,
     /// How long messages take: 50 ms on average, or up to 141 ms by the distance of nodes in a square.
     #[arg(long, value_enum, default_value_t = Delay::Exponential)]
     latency: Delay,
@@ -59,6 +59,7 @@ pub(crate) struct Args {
 #[serde(rename_all = "lowercase")]
 enum Kind {
     Chord,
+    Kademlia,
 }
 
 #[derive(Clone, Copy, ValueEnum, Serialize)]
@@ -140,11 +141,16 @@ struct Load {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let at_rest = args.at_rest || args.fail > 0.0;
+    let every = |period| if at_rest { Duration::ZERO } else { period };
     let output = match args.overlay {
         Kind::Chord => {
-            let at_rest = args.at_rest || args.fail > 0.0;
-            let stabilize = if at_rest { Duration::ZERO } else { ChordConfig::default().stabilize };
-            simulate::<Chord<SimPeer>>(args, ChordConfig { stabilize, ..ChordConfig::default() })
+            let config = ChordConfig::default();
+            simulate::<Chord<SimPeer>>(args, ChordConfig { stabilize: every(config.stabilize), ..config })
+        }
+        Kind::Kademlia => {
+            let config = KademliaConfig::default();
+            simulate::<Kademlia<SimPeer>>(args, KademliaConfig { upkeep: every(config.upkeep), ..config })
         }
     };
     if let Some(path) = &args.plot {
@@ -160,11 +166,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
 #[expect(clippy::disallowed_types, reason = "wall time is what is measured")]
 fn simulate<O: Simulated>(args: &Args, config: O::Config) -> Output {
-    let mode = match args.mode {
+    let mode = args.mode.map(|travel| match travel {
         Travel::Recursive => Mode::Recursive,
         Travel::SemiRecursive => Mode::SemiRecursive,
-        Travel::Iterative => Mode::Iterative { parallel: 3 },
-    };
+        Travel::Iterative => Mode::iterative(3),
+    });
     let churn = args.churn.map(|median| Session::Exponential { median: Duration::from_secs_f64(median) });
     let start = match args.start {
         StartAs::Converged => Start::Converged,
@@ -183,6 +189,7 @@ fn simulate<O: Simulated>(args: &Args, config: O::Config) -> Output {
         fail: args.fail,
         churn,
         start,
+        replicas: 1,
         mode,
         network: Network { latency, encoding: Encoding::Measure, ..Network::default() },
     };

@@ -65,8 +65,9 @@ impl Simulated for Chord<SimPeer> {
         Chord::with(me, seeds, config)
     }
 
-    fn owner(nodes: &[(Key, SimPeer)], key: &Key) -> SimPeer {
+    fn owners(nodes: &[(Key, SimPeer)], key: &Key, n: usize) -> Vec<SimPeer> {
         let at = nodes.partition_point(|(node, _)| node < key);
-        nodes[at % nodes.len()].1
+        let (before, after) = nodes.split_at(at);
+        after.iter().chain(before).take(n).map(|(_, peer)| *peer).collect()
     }
 }

@@ -70,6 +70,7 @@ impl<P: Keyed> ChordTable<P> {
         let peers: Vec<P> = found.peers.iter().copied().filter(|peer| *peer != self.me).collect();
         let Some((&first, then)) = peers.split_first() else { return };
         self.joined = true;
+        self.changed = true;
         self.predecessor = None;
         self.fingers.clear();
         self.successors = list(&self.key, Spot::new(&self.key, first), then, &[], self.config.successors);
@@ -141,7 +142,9 @@ impl<P: Keyed> ChordTable<P> {
 
     /// Takes `first` for the first successor, and its successors for those that follow.
     fn adopt(&mut self, first: Spot<P>, then: &[P]) {
-        self.successors = list(&self.key, first, then, &self.successors, self.config.successors);
+        let successors = list(&self.key, first, then, &self.successors, self.config.successors);
+        self.changed |= successors != self.successors;
+        self.successors = successors;
         // Fingers that lead no further than the successor are of no use.
         let last = first.offset.ilog2().map_or(0, |exponent| Key::<32>::BITS - 1 - exponent);
         self.fingers.truncate(last);
@@ -190,8 +193,13 @@ impl<P: Keyed> ChordTable<P> {
             Some(old) if spot.offset < old.offset => {
                 self.ask(cx, old.peer, Asked::Predecessor { candidate: from });
             }
-            _ => self.predecessor = Some(spot),
+            _ => self.precede(Some(spot)),
         }
+    }
+
+    fn precede(&mut self, predecessor: Option<Spot<P>>) {
+        self.changed |= self.predecessor != predecessor;
+        self.predecessor = predecessor;
     }
 
     // ---- the dead
@@ -201,7 +209,7 @@ impl<P: Keyed> ChordTable<P> {
         self.forget(peer);
         match why {
             Asked::Predecessor { candidate } if self.predecessor.is_none() => {
-                self.predecessor = Some(self.spot(candidate));
+                self.precede(Some(self.spot(candidate)));
             }
             Asked::Successor if was_first => self.stabilize(cx),
             Asked::Between => {
@@ -219,12 +227,13 @@ impl<P: Keyed> ChordTable<P> {
         if self.is_at_rest() {
             return;
         }
-        self.predecessor = self.predecessor.filter(|spot| spot.peer != peer);
+        self.precede(self.predecessor.filter(|spot| spot.peer != peer));
         for finger in &mut self.fingers {
             *finger = finger.filter(|spot| spot.peer != peer);
         }
         let before = self.successors.len();
         self.successors.retain(|spot| spot.peer != peer);
+        self.changed |= self.successors.len() < before;
         if self.successors.is_empty() && before > 0 {
             // All successors have died: whoever is nearest takes their place; without anybody it is back to the seeds.
             let nearest = self.fingers.iter().flatten().chain(&self.predecessor).min();
@@ -321,6 +330,8 @@ impl<P: Keyed> Protocol for ChordTable<P> {
 }
 
 impl<P: Keyed> Maintenance for ChordTable<P> {
+    const CONVERGES: bool = false;
+
     fn me(&self) -> P {
         self.me
     }
@@ -344,5 +355,8 @@ impl<P: Keyed> Maintenance for ChordTable<P> {
     }
     fn silent(&mut self, peer: P) {
         self.forget(peer);
+    }
+    fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LookupMsg, Lookups, Question, replica_peers};
 use crate::routed::{Routed, RoutedMsg};
-use crate::structured::{LookupError, Maintenance, Next};
+use crate::structured::{LookupError, Maintenance, Mode, Next};
 
 /// A question on its way from node to node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -136,7 +136,7 @@ impl<P: Keyed> Lookups<P> {
     ) {
         if let Some(index) = self.find_begun(ticket) {
             // Straight from the root: nobody can name another as the root but by routing the question wrongly.
-            let back = self.begun[index].find.mode == crate::structured::Mode::Recursive;
+            let back = self.mode(self.begun[index].find) == Mode::Recursive;
             if peers.first().is_some_and(|root| back || *root == from) {
                 self.found(index, peers, hops, timeouts);
             }

@@ -1,8 +1,8 @@
-//! Iterative lookups: the asker asks each node itself.
+//! Iterative lookups for a root that knows that it is one: the asker asks each node itself.
 
 use p2p_core::{Cx, Key, Keyed, Peer};
 
-use super::{AVOIDED, Hint, LookupMsg, Lookups, Question, hint};
+use super::{AVOIDED, Asking, Hint, LookupMsg, Lookups, Question, hint};
 use crate::routed::{Routed, RoutedMsg};
 use crate::structured::{LookupError, Maintenance};
 
@@ -103,7 +103,7 @@ impl<P: Keyed> Lookups<P> {
         if list.known.is_empty() {
             return self.end(index, Err(LookupError::NotJoined));
         }
-        lookup.shortlist = Some(Box::new(list));
+        lookup.asking = Asking::Root(Box::new(list));
         self.ask_more(cx, table, index);
     }
 
@@ -115,7 +115,7 @@ impl<P: Keyed> Lookups<P> {
         index: usize,
     ) {
         let lookup = &mut self.begun[index];
-        let Some(list) = &mut lookup.shortlist else { return };
+        let Asking::Root(list) = &mut lookup.asking else { return };
         let (key, replicas) = (lookup.find.key, lookup.find.replicas);
         let deadline = cx.now() + self.config.hop_timeout;
         let avoid = list.silent();
@@ -127,7 +127,7 @@ impl<P: Keyed> Lookups<P> {
             cx.send(known.peer, RoutedMsg::Lookup(ask));
         }
         if list.waiting(true) + list.waiting(false) == 0 {
-            lookup.shortlist = None;
+            lookup.asking = Asking::Nobody;
             self.try_again(cx, table, index);
         }
     }
@@ -137,12 +137,11 @@ impl<P: Keyed> Lookups<P> {
         cx: &mut Cx<'_, Routed<M>>,
         table: &mut M,
         from: P,
-        ticket: u64,
+        index: usize,
         hint: Hint<P>,
     ) {
-        let Some(index) = self.find_begun(ticket) else { return };
         let lookup = &mut self.begun[index];
-        let Some(list) = &mut lookup.shortlist else { return };
+        let Asking::Root(list) = &mut lookup.asking else { return };
         let depth = list.settle(from, State::Answered);
         if let Hint::Mine(peers) = hint {
             if peers.first() == Some(&from) {
@@ -167,11 +166,9 @@ impl<P: Keyed> Lookups<P> {
         cx: &mut Cx<'_, Routed<M>>,
         table: &mut M,
         peer: P,
-        ticket: u64,
+        index: usize,
     ) {
-        let Some(index) = self.find_begun(ticket) else { return };
-        self.begun[index].timeouts += 1;
-        if let Some(list) = &mut self.begun[index].shortlist {
+        if let Asking::Root(list) = &mut self.begun[index].asking {
             list.settle(peer, State::Silent);
             list.ask_again();
         }

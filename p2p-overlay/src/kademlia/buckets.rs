@@ -1,0 +1,295 @@
+//! The contacts of a Kademlia node, and who may become one.
+//!
+//! They stand in one list in order of their distance, so that a bucket is a run of it, and the neighbourhood its
+//! beginning. A bucket has room for k; a newcomer to a full one waits as a replacement until a contact turns out to be
+//! dead (§4.1), since whoever has been here long will likely stay (§2.2). The k nearest are contacts in any case: this is
+//! what the splits of §2.4 come to.
+
+use std::time::Duration;
+
+use p2p_core::{Key, Keyed, Rng, Time};
+
+/// A peer that has been heard of from itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Contact<P> {
+    /// From the node that keeps it.
+    pub(super) distance: Key,
+    pub(super) peer: P,
+    /// When it was last heard from.
+    pub(super) seen: Time,
+    /// How often it has been silent since.
+    pub(super) silent: u8,
+}
+
+/// A contact is given up when it has been silent this often with nobody to take its place (§4.1: a node whose own
+/// line is down must not forget everybody).
+const GIVE_UP: u8 = 3;
+
+/// See the module's text.
+#[derive(Clone, Debug)]
+pub(super) struct Buckets<P> {
+    me: Key,
+    k: usize,
+    spares: usize,
+    bits: u8,
+    /// By distance.
+    contacts: Vec<Contact<P>>,
+    /// In waiting, by distance.
+    waiting: Vec<Contact<P>>,
+    /// For each level, when something in its range was last looked up.
+    looked_up: Vec<Time>,
+    /// The neighbourhood is not the same as when last asked.
+    changed: bool,
+}
+
+/// A run of one level (the bits shared with this node, divided by b) and one digit.
+type Bucket = (usize, u8);
+
+impl<P: Keyed> Buckets<P> {
+    pub(super) fn new(me: Key, k: usize, spares: usize, bits: u8) -> Buckets<P> {
+        let (contacts, waiting, looked_up) = Default::default();
+        Buckets { me, k, spares, bits, contacts, waiting, looked_up, changed: false }
+    }
+
+    pub(super) fn me(&self) -> Key {
+        self.me
+    }
+
+    /// The nearest first.
+    pub(super) fn contacts(&self) -> impl ExactSizeIterator<Item = &Contact<P>> {
+        self.contacts.iter()
+    }
+
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn bucket(&self, distance: &Key) -> Bucket {
+        let level = distance.leading_zeros() / usize::from(self.bits);
+        (level, distance.digit(level, self.bits.into()))
+    }
+
+    /// The places of a bucket in a list that is sorted by distance: the nearer a bucket, the higher its level and the
+    /// lower its digit.
+    fn run(&self, list: &[Contact<P>], bucket: Bucket) -> std::ops::Range<usize> {
+        let order = |contact: &Contact<P>| {
+            let (level, digit) = self.bucket(&contact.distance);
+            (std::cmp::Reverse(level), digit)
+        };
+        let wanted = (std::cmp::Reverse(bucket.0), bucket.1);
+        let from = list.partition_point(|contact| order(contact) < wanted);
+        from..from + list[from..].partition_point(|contact| order(contact) == wanted)
+    }
+
+    /// A peer has been heard from.
+    pub(super) fn heard(&mut self, now: Time, peer: P) {
+        let distance = self.me.xor(&peer.key());
+        if distance == Key::ZERO {
+            return;
+        }
+        let contact = Contact { distance, peer, seen: now, silent: 0 };
+        match self.find(&distance) {
+            Ok(at) => {
+                self.changed |= self.contacts[at].silent > 0 && self.is_near(at);
+                self.contacts[at] = contact;
+            }
+            Err(at) => self.admit(at, contact),
+        }
+    }
+
+    fn find(&self, distance: &Key) -> Result<usize, usize> {
+        self.contacts.binary_search_by(|contact| contact.distance.cmp(distance))
+    }
+
+    /// Whether place `at` is among the k nearest that are not silent.
+    fn is_near(&self, at: usize) -> bool {
+        at < self.k
+            || self.contacts[..at].iter().filter(|contact| contact.silent == 0).take(self.k).count() < self.k
+    }
+
+    fn admit(&mut self, at: usize, contact: Contact<P>) {
+        let bucket = self.bucket(&contact.distance);
+        if self.is_near(at) {
+            self.unwait(&contact.distance);
+            self.contacts.insert(at, contact);
+            self.changed = true;
+            return self.trim();
+        }
+        let run = self.run(&self.contacts, bucket);
+        if run.len() < self.k {
+            self.unwait(&contact.distance);
+            self.contacts.insert(at, contact);
+        } else if let Some(dead) = run.clone().find(|&i| self.contacts[i].silent > 0) {
+            self.unwait(&contact.distance);
+            self.contacts.remove(dead);
+            let at = self.contacts.partition_point(|other| other.distance < contact.distance);
+            self.contacts.insert(at, contact);
+        } else {
+            self.wait(contact, bucket);
+        }
+    }
+
+    /// One more is among the k nearest, so one is not any more: where its bucket is too full it has to wait.
+    fn trim(&mut self) {
+        let mut alive = self.contacts.iter().filter(|contact| contact.silent == 0);
+        let Some(last) = alive.nth(self.k) else { return };
+        let bucket = self.bucket(&last.distance);
+        let run = self.run(&self.contacts, bucket);
+        let beyond = self.contacts.partition_point(|contact| contact.distance < last.distance).max(run.start);
+        if run.len() > self.k
+            && let Some(newest) = (beyond..run.end).max_by_key(|&i| self.contacts[i].seen)
+        {
+            let contact = self.contacts.remove(newest);
+            self.wait(contact, bucket);
+        }
+    }
+
+    /// Notes a replacement; where too many wait, the one that was heard from longest ago is forgotten.
+    fn wait(&mut self, contact: Contact<P>, bucket: Bucket) {
+        self.unwait(&contact.distance);
+        let run = self.run(&self.waiting, bucket);
+        if run.len() >= self.spares
+            && let Some(oldest) = run.min_by_key(|&i| self.waiting[i].seen)
+        {
+            self.waiting.remove(oldest);
+        }
+        if self.spares > 0 {
+            let at = self.waiting.partition_point(|other| other.distance < contact.distance);
+            self.waiting.insert(at, contact);
+        }
+    }
+
+    fn unwait(&mut self, distance: &Key) {
+        if let Ok(at) = self.waiting.binary_search_by(|contact| contact.distance.cmp(distance)) {
+            self.waiting.remove(at);
+        }
+    }
+
+    /// A peer did not answer: who waits takes its place.
+    pub(super) fn silent(&mut self, peer: P) {
+        let distance = self.me.xor(&peer.key());
+        self.unwait(&distance);
+        let Ok(at) = self.find(&distance) else { return };
+        self.changed |= self.contacts[at].silent == 0 && self.is_near(at);
+        let bucket = self.bucket(&distance);
+        let run = self.run(&self.waiting, bucket);
+        if let Some(latest) = run.max_by_key(|&i| self.waiting[i].seen) {
+            let replacement = self.waiting.remove(latest);
+            self.contacts.remove(at);
+            let at = self.contacts.partition_point(|other| other.distance < replacement.distance);
+            self.contacts.insert(at, replacement);
+            return;
+        }
+        let contact = &mut self.contacts[at];
+        contact.silent = contact.silent.saturating_add(1);
+        if contact.silent >= GIVE_UP && self.contacts.iter().any(|contact| contact.silent == 0) {
+            self.contacts.remove(at);
+        }
+    }
+
+    /// The contacts closest to a key, with their distance from it, some left out and the silent last resort.
+    pub(super) fn closest(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<(Key, P)> {
+        let target = self.me.xor(key);
+        let level = target.leading_zeros();
+        let from = self.contacts.partition_point(|contact| contact.distance.leading_zeros() > level);
+        let upto =
+            from + self.contacts[from..].partition_point(|contact| contact.distance.leading_zeros() == level);
+        // Those that differ from this node first where the key does; then those that agree with it there; then
+        // those that differ earlier, the later the nearer.
+        let mut found = Vec::with_capacity(n);
+        let rest =
+            self.contacts[upto..].chunk_by(|a, b| a.distance.leading_zeros() == b.distance.leading_zeros());
+        for group in [&self.contacts[from..upto], &self.contacts[..from]].into_iter().chain(rest) {
+            let begin = found.len();
+            let usable = group.iter().filter(|contact| contact.silent == 0 && !avoid.contains(&contact.peer));
+            found.extend(usable.map(|contact| (target.xor(&contact.distance), contact.peer)));
+            found[begin..].sort_unstable();
+            if found.len() >= n {
+                found.truncate(n);
+                return found;
+            }
+        }
+        if found.is_empty() && avoid.is_empty() {
+            // All have been silent: it may be this node's line.
+            found.extend(self.contacts.iter().map(|contact| (target.xor(&contact.distance), contact.peer)));
+            found.sort_unstable();
+            found.truncate(n);
+        }
+        found
+    }
+
+    /// The bits in which some contact differs from this node first.
+    pub(super) fn occupied(&self) -> Key {
+        let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
+        alive.fold(Key::ZERO, |mask, contact| match contact.distance.leading_zeros() {
+            level @ 0..256 => mask.with_bit(level, true),
+            _ => mask,
+        })
+    }
+
+    /// The bits shared with the nearest contact.
+    pub(super) fn deepest(&self) -> Option<usize> {
+        self.contacts.first().map(|contact| contact.distance.leading_zeros())
+    }
+
+    // ---- freshness
+
+    /// Something at this distance was looked up.
+    pub(super) fn looked_up(&mut self, now: Time, key: &Key) {
+        let level = self.me.xor(key).leading_zeros();
+        if let Some(time) = self.looked_up.get_mut(level) {
+            *time = now;
+        }
+    }
+
+    /// The level in whose range nothing was looked up for longest, if that is `age` ago.
+    pub(super) fn stalest(&mut self, now: Time, age: Duration) -> Option<usize> {
+        let levels = self.deepest().map_or(0, |deepest| deepest + 1).min(Key::<32>::BITS);
+        self.looked_up.resize(levels, Time::ZERO);
+        let stalest = (0..levels).min_by_key(|&level| self.looked_up[level])?;
+        (now - self.looked_up[stalest] >= age).then_some(stalest)
+    }
+
+    /// A random key that shares this many bits with this node, and not one more.
+    pub(super) fn key_at(&self, level: usize, rng: &mut Rng) -> Key {
+        let mut key = rng.key();
+        for bit in 0..level {
+            key = key.with_bit(bit, self.me.bit(bit));
+        }
+        key.with_bit(level, !self.me.bit(level))
+    }
+
+    /// The k nearest that are not silent.
+    pub(super) fn near(&self) -> Vec<P> {
+        let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
+        alive.take(self.k).map(|contact| contact.peer).collect()
+    }
+
+    /// Whether a peer is not a contact, but would be one of the k nearest.
+    pub(super) fn misses(&self, peer: P) -> bool {
+        self.find(&self.me.xor(&peer.key())).is_err_and(|at| self.is_near(at))
+    }
+
+    /// Contacts whose life is in doubt: whoever was silent; of those not heard from for `age` the k nearest, and in
+    /// each bucket for which somebody waits the one that was heard from longest ago.
+    pub(super) fn doubtful(&self, now: Time, age: Duration) -> Vec<P> {
+        let old = |contact: &&Contact<P>| now - contact.seen >= age;
+        let silent = self.contacts.iter().filter(|contact| contact.silent > 0);
+        let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
+        let mut doubtful: Vec<&Contact<P>> = silent.chain(alive.take(self.k).filter(old)).collect();
+        for bucket in self.waiting.chunk_by(|a, b| self.bucket(&a.distance) == self.bucket(&b.distance)) {
+            let run = self.run(&self.contacts, self.bucket(&bucket[0].distance));
+            doubtful.extend(self.contacts[run].iter().min_by_key(|contact| contact.seen).filter(old));
+        }
+        doubtful.sort_unstable_by_key(|contact| contact.distance);
+        doubtful.dedup();
+        doubtful.into_iter().map(|contact| contact.peer).collect()
+    }
+
+    /// Puts contacts in as they are, for a network that is at rest.
+    pub(super) fn fill(&mut self, mut contacts: Vec<Contact<P>>) {
+        contacts.sort_unstable_by_key(|contact| contact.distance);
+        contacts.dedup_by_key(|contact| contact.distance);
+        self.contacts = contacts;
+    }
+}

@@ -1,0 +1,102 @@
+//! The tables of a whole network, computed directly, and Kademlia in experiments.
+
+use p2p_core::{Key, Keyed, Rng, SimPeer, Time};
+
+use super::buckets::Contact;
+use super::{Kademlia, KademliaConfig, KademliaTable};
+use crate::measure::Simulated;
+use crate::routed::Routed;
+
+impl<P: Keyed> Kademlia<P> {
+    /// The nodes of a network at rest, in order of `peers`: each knows its k nearest, and k others, chosen by chance,
+    /// of each bucket (all, where there are fewer).
+    pub fn converged(peers: &[P], config: KademliaConfig) -> Vec<Kademlia<P>> {
+        let mut nodes: Vec<(Key, P)> = peers.iter().map(|peer| (peer.key(), *peer)).collect();
+        nodes.sort_unstable();
+        let table = |peer: &P| KademliaTable::among(&nodes, *peer, config);
+        peers.iter().map(|peer| Routed::new(table(peer), config.lookup)).collect()
+    }
+}
+
+impl<P: Keyed> KademliaTable<P> {
+    /// The tables of one of some sorted nodes.
+    fn among(nodes: &[(Key, P)], me: P, config: KademliaConfig) -> KademliaTable<P> {
+        let mut table = KademliaTable::new(me, [], config);
+        let own = table.key();
+        let seed = own.as_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+        let mut rng = Rng::new(seed);
+        let mut contacts = Vec::new();
+        let mut add = |(key, peer): &(Key, P)| {
+            let distance = own.xor(key);
+            contacts.push(Contact { distance, peer: *peer, seen: Time::ZERO, silent: 0 });
+        };
+        // Down the tree: the other half of each subtree that this node is in, in buckets of b bits.
+        let mut subtree = nodes;
+        let bits = usize::from(table.config.bits);
+        let mut level = 0;
+        while subtree.len() > 1 && level < Key::<32>::BITS {
+            let mut rest = subtree;
+            let mut inner: &[(Key, P)] = &[];
+            while let Some((first, _)) = rest.first() {
+                let digit = first.digit(level / bits, bits);
+                let (same, others) =
+                    rest.split_at(rest.partition_point(|(key, _)| key.digit(level / bits, bits) <= digit));
+                rest = others;
+                match digit == own.digit(level / bits, bits) {
+                    true => inner = same,
+                    false => sample(&mut rng, same.len(), table.config.k).for_each(|i| add(&same[i])),
+                }
+            }
+            subtree = inner;
+            level += bits;
+        }
+        closest(nodes, &own, table.config.k + 1).iter().filter(|node| node.0 != own).for_each(add);
+        table.buckets.fill(contacts);
+        table
+    }
+}
+
+/// Some of `n` places, chosen by chance (Floyd's sampling); all, if there are no more.
+fn sample(rng: &mut Rng, n: usize, some: usize) -> impl Iterator<Item = usize> + use<> {
+    let mut chosen = Vec::new();
+    for last in n.saturating_sub(some)..n {
+        let i = rng.below(last as u64 + 1) as usize;
+        chosen.push(if chosen.contains(&i) { last } else { i });
+    }
+    chosen.into_iter()
+}
+
+/// The `n` nodes closest to a key, the closest first, of nodes that are sorted by their keys.
+fn closest<P: Keyed>(nodes: &[(Key, P)], key: &Key, n: usize) -> Vec<(Key, P)> {
+    // The smallest subtree around the key that has so many has them all.
+    let mut subtree = nodes;
+    for level in 0..Key::<32>::BITS {
+        let ones = subtree.partition_point(|(node, _)| !node.bit(level));
+        let half = if key.bit(level) { &subtree[ones..] } else { &subtree[..ones] };
+        if half.len() < n {
+            break;
+        }
+        subtree = half;
+    }
+    let mut closest = subtree.to_vec();
+    closest.sort_unstable_by_key(|(node, _)| node.xor(key));
+    closest.truncate(n);
+    closest
+}
+
+impl Simulated for Kademlia<SimPeer> {
+    type Config = KademliaConfig;
+    const LAST_HOP_COUNTS: bool = true;
+
+    fn converged(peers: &[SimPeer], config: KademliaConfig) -> Vec<Self> {
+        Kademlia::converged(peers, config)
+    }
+
+    fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: KademliaConfig) -> Self {
+        Kademlia::with(me, seeds, config)
+    }
+
+    fn owners(nodes: &[(Key, SimPeer)], key: &Key, n: usize) -> Vec<SimPeer> {
+        closest(nodes, key, n).into_iter().map(|(_, peer)| peer).collect()
+    }
+}

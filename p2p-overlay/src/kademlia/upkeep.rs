@@ -1,0 +1,226 @@
+//! How a Kademlia node joins, and keeps its tables when nobody asks it anything.
+//!
+//! *Join* (§2.3): the newcomer looks up its own key by a node it knows, then a key in each bucket further away than its
+//! nearest neighbour. Everybody whom it asks learns of it. *Upkeep*, now and then: it asks one of its neighbours who is
+//! near, and pings those it does not know, its silent neighbours, and contacts whose place somebody waits for. It looks
+//! up a key in a bucket in which nothing was looked up for long. (The paper looks the own key up every hour instead:
+//! that costs more, and under churn it comes too late.)
+
+use std::time::Duration;
+
+use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{KademliaMsg, KademliaTable};
+use crate::structured::{Answer, MAX_REPLICAS, Maintenance, Next, Region, Replicas, Want};
+
+impl<P: Serialize + DeserializeOwned> Wire for KademliaMsg<P> {
+    const MAX_BYTES: usize = 4096;
+}
+
+/// Kademlia's timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KademliaTimer {
+    /// Time to look after the tables, or to try to join.
+    Upkeep,
+    /// A ping is late.
+    Late,
+}
+
+/// What a lookup of the upkeep is for, as its tag.
+const JOIN: u32 = 0;
+const EXPLORE: u32 = 1;
+const REFRESH: u32 = 2;
+
+impl<P: Keyed> KademliaTable<P> {
+    fn is_at_rest(&self) -> bool {
+        self.config.upkeep.is_zero()
+    }
+
+    fn want(&mut self, cx: &mut Cx<'_, Self>, tag: u32, level: usize) {
+        let key = self.buckets.key_at(level, cx.rng());
+        self.buckets.looked_up(cx.now(), &key);
+        cx.emit(Want { tag, key, replicas: 1, via: None });
+    }
+
+    // ---- join
+
+    fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {
+        let Some(&seed) = self.seeds.get(usize::from(self.next_seed)) else { return };
+        self.next_seed = (self.next_seed + 1) % self.seeds.len() as u8;
+        let replicas = self.config.k as u8;
+        cx.emit(Want { tag: JOIN, key: self.key(), replicas, via: Some(seed) });
+    }
+
+    /// Looks up a key in the next bucket, towards the furthest.
+    fn explore(&mut self, cx: &mut Cx<'_, Self>) {
+        let Some(level) = self.exploring else { return };
+        self.exploring = level.checked_sub(1);
+        self.want(cx, EXPLORE, level);
+    }
+
+    // ---- upkeep
+
+    fn look_after(&mut self, cx: &mut Cx<'_, Self>) {
+        if let Some(level) = self.buckets.stalest(cx.now(), self.config.refresh) {
+            self.want(cx, REFRESH, level);
+        }
+        let neighbour = cx.rng().choose(&self.buckets.near()).copied();
+        if let Some(neighbour) = neighbour {
+            self.ask(cx, neighbour, |id| KademliaMsg::GetNeighbours { id });
+        }
+        let doubtful = self.buckets.doubtful(cx.now(), self.config.upkeep);
+        for peer in doubtful.into_iter().filter(|peer| Some(*peer) != neighbour) {
+            self.ask(cx, peer, |id| KademliaMsg::Ping { id });
+        }
+    }
+
+    fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P, question: impl FnOnce(u32) -> KademliaMsg<P>) {
+        let deadline = cx.now() + self.config.lookup.hop_timeout;
+        if let Ok(id) = self.asked.insert(peer, deadline, ()) {
+            cx.send(peer, question(id));
+        }
+        self.arm(cx);
+    }
+
+    fn arm(&mut self, cx: &mut Cx<'_, Self>) {
+        match self.asked.next_deadline() {
+            Some(at) => cx.set_timer(at - cx.now(), KademliaTimer::Late),
+            None => cx.clear_timer(KademliaTimer::Late),
+        }
+    }
+}
+
+impl<P: Keyed> Protocol for KademliaTable<P> {
+    type Peer = P;
+    type Msg = KademliaMsg<P>;
+    type Timer = KademliaTimer;
+    type Command = Answer<P>;
+    type Item = ();
+    type Outcome = ();
+    type Event = Want<P>;
+    type Job = NoJob;
+
+    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
+        if self.is_at_rest() {
+            return;
+        }
+        match self.joined {
+            // A node of a network at rest begins at any time of the period.
+            true => {
+                let first = cx.rng().duration(Duration::ZERO, self.config.upkeep);
+                cx.set_timer(first, KademliaTimer::Upkeep);
+            }
+            false => self.on_timer(cx, KademliaTimer::Upkeep),
+        }
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: KademliaMsg<P>) {
+        match msg {
+            KademliaMsg::Ping { id } => cx.send(from, KademliaMsg::Pong { id }),
+            KademliaMsg::Pong { id } => {
+                self.asked.answer(id, from);
+                self.arm(cx);
+            }
+            KademliaMsg::GetNeighbours { id } => {
+                if self.joined {
+                    let peers = self.candidates(&from.key(), self.config.k, &[from]);
+                    cx.send(from, KademliaMsg::Neighbours { id, peers });
+                }
+            }
+            KademliaMsg::Neighbours { id, peers } => {
+                if self.asked.answer(id, from).is_some() && !self.is_at_rest() {
+                    for peer in peers.into_iter().take(MAX_REPLICAS.into()) {
+                        if peer != self.me && self.buckets.misses(peer) {
+                            self.ask(cx, peer, |id| KademliaMsg::Ping { id });
+                        }
+                    }
+                }
+                self.arm(cx);
+            }
+        }
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: KademliaTimer) {
+        match timer {
+            KademliaTimer::Upkeep => {
+                let period = self.config.upkeep;
+                let next = cx.rng().duration(period / 2, period * 3 / 2);
+                cx.set_timer(next, KademliaTimer::Upkeep);
+                match self.joined {
+                    true => self.look_after(cx),
+                    false => self.try_to_join(cx),
+                }
+            }
+            KademliaTimer::Late => {
+                while let Some((peer, ())) = self.asked.expire(cx.now()) {
+                    self.buckets.silent(peer);
+                }
+                self.arm(cx);
+            }
+        }
+    }
+
+    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, answer: Answer<P>) {
+        cx.finish(op, ());
+        match (answer.tag, answer.looked) {
+            (JOIN, Ok(_)) if !self.joined => {
+                self.joined = true;
+                self.exploring = self.buckets.deepest();
+                self.explore(cx);
+            }
+            (EXPLORE, _) => self.explore(cx),
+            // The answers have come as messages, and whoever sent them has been heard. The timer tries again.
+            _ => {}
+        }
+    }
+
+    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
+        let Link::Down(Down::Unreachable | Down::TimedOut) = link else { return };
+        if !self.is_at_rest() {
+            self.buckets.silent(peer);
+        }
+        while self.asked.give_up(peer).is_some() {}
+        self.arm(cx);
+    }
+}
+
+impl<P: Keyed> Maintenance for KademliaTable<P> {
+    const CONVERGES: bool = true;
+
+    fn me(&self) -> P {
+        self.me
+    }
+    fn is_joined(&self) -> bool {
+        self.joined
+    }
+    fn next(&self, key: &Key, avoid: &[P], _claimed: bool) -> Next<P> {
+        self.next_hop(key, avoid)
+    }
+    fn candidates(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
+        self.buckets.closest(key, n, avoid).into_iter().map(|(_, peer)| peer).collect()
+    }
+    fn distance(peer: &Key, key: &Key) -> Key {
+        peer.xor(key)
+    }
+    fn replicas(&self, key: &Key, n: usize) -> Replicas<P> {
+        Replicas::Peers(self.closest_with_me(key, n))
+    }
+    fn mine(&self) -> Region {
+        self.region()
+    }
+    fn silent(&mut self, peer: P) {
+        if !self.is_at_rest() {
+            self.buckets.silent(peer);
+        }
+    }
+    fn heard(&mut self, now: Time, peer: P) {
+        if !self.is_at_rest() {
+            self.buckets.heard(now, peer);
+        }
+    }
+    fn take_changed(&mut self) -> bool {
+        self.buckets.take_changed()
+    }
+}
