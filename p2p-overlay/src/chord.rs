@@ -93,7 +93,7 @@ const MAX_SUCCESSORS: usize = 32;
 /// The most seeds that are remembered.
 const MAX_SEEDS: usize = 16;
 
-/// What a Chord node knows of its ring: a predecessor, at most 32 successors and at most 256 fingers.
+/// What a Chord node knows of its ring: at most 32 predecessors, 32 successors and 256 fingers.
 ///
 /// All are kept as offsets, clockwise from this node, so comparing them takes no arithmetic.
 #[derive(Clone, Debug)]
@@ -102,6 +102,9 @@ pub struct ChordTable<P> {
     key: Key,
     joined: bool,
     predecessor: Option<Spot<P>>,
+    /// Those before the predecessor, the nearest first, as it has told: so that a node that holds copies knows of which
+    /// roots. Nothing of the ring depends on them.
+    before: Vec<Spot<P>>,
     /// Ordered by offset, no two alike.
     successors: Vec<Spot<P>>,
     /// The finger of exponent e (the root of me + 2^e) is at 255 - e. Those that lead no further than the successor
@@ -138,7 +141,10 @@ pub enum ChordMsg<P> {
         successors: Vec<P>,
     },
     /// To the successor, after stabilising: the sender might be its predecessor. Zave's *rectify*; not answered.
-    Notify,
+    Notify {
+        /// Who comes before the sender, the nearest first.
+        before: Vec<P>,
+    },
 }
 
 impl<P: Keyed> ChordTable<P> {
@@ -151,6 +157,7 @@ impl<P: Keyed> ChordTable<P> {
             key: me.key(),
             joined: seeds.is_empty(),
             predecessor: None,
+            before: Vec::new(),
             successors: Vec::new(),
             fingers: Vec::new(),
             next_finger: 0,
@@ -228,12 +235,29 @@ impl<P: Keyed> ChordTable<P> {
         before.iter().take(n).map(|spot| spot.peer).collect()
     }
 
+    /// The node at or after a key and those that follow it, if it is one of the nodes around this one.
     fn replica_peers(&self, key: &Key, n: usize) -> Replicas<P> {
+        if self.successors.is_empty() {
+            return Replicas::Peers(self.joined.then_some(self.me).into_iter().take(n).collect());
+        }
         let offset = self.key.distance(key);
-        let mine = self.next_hop(key, &[], true) == Next::Mine;
-        let after = self.successors.iter().filter(|spot| mine || spot.offset >= offset);
-        let peers = mine.then_some(self.me).into_iter().chain(after.map(|spot| spot.peer));
-        Replicas::Peers(peers.take(n).collect())
+        let before = self.before.iter().rev().chain(&self.predecessor);
+        let behind: Vec<&Spot<P>> = before.collect();
+        let peers: Vec<P> = match self.next_hop(key, &[], true) == Next::Mine {
+            true => std::iter::once(self.me).chain(self.successors()).take(n).collect(),
+            false if self.successors.last().is_some_and(|last| offset <= last.offset) => {
+                let after = self.successors.iter().filter(|spot| spot.offset >= offset);
+                after.map(|spot| spot.peer).take(n).collect()
+            }
+            false if behind.first().is_some_and(|first| offset > first.offset) => {
+                let after = behind.iter().filter(|spot| spot.offset >= offset).map(|spot| spot.peer);
+                after.chain(std::iter::once(self.me)).chain(self.successors()).take(n).collect()
+            }
+            false => Vec::new(),
+        };
+        // In a small ring the nodes before this one come after it too.
+        let once = |(i, peer): (usize, &P)| (!peers[..i].contains(peer)).then_some(*peer);
+        Replicas::Peers(peers.iter().enumerate().filter_map(once).collect())
     }
 
     fn region(&self) -> Region {

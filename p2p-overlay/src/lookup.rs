@@ -407,12 +407,14 @@ impl<P: Keyed> Lookups<P> {
     }
 }
 
-/// The peers that a root gives.
+/// The peers that a root gives: itself, and those after it. Before it there may be one that it takes for alive and the
+/// asker knows to be dead.
 fn replica_peers<M: Maintenance>(table: &M, key: &Key, replicas: u8) -> Vec<M::Peer> {
     let wanted = usize::from(replicas.clamp(1, MAX_REPLICAS));
-    match table.replicas(key, wanted) {
-        Replicas::Peers(peers) if !peers.is_empty() => peers,
-        _ => vec![table.me()],
+    let Replicas::Peers(mut peers) = table.replicas(key, wanted) else { return vec![table.me()] };
+    match peers.iter().position(|peer| *peer == table.me()) {
+        Some(at) => peers.split_off(at),
+        None => vec![table.me()],
     }
 }
 

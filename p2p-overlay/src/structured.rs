@@ -191,7 +191,8 @@ pub trait Overlay:
     fn is_joined(&self) -> bool;
     /// What this node's tables say about a key, leaving out some peers.
     fn next(&self, key: &Key, avoid: &[Self::Peer]) -> Next<Self::Peer>;
-    /// Where `n` copies of the object at `key` belong, as far as this node knows; exact at the root.
+    /// Where `n` copies of the object at `key` belong: exact at the nodes that hold them. A node further away may not
+    /// know: then there are fewer peers, or none.
     fn replicas(&self, key: &Key, n: usize) -> Replicas<Self::Peer>;
     /// What this node is responsible for.
     fn mine(&self) -> Region;

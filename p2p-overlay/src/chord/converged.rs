@@ -34,7 +34,9 @@ impl<P: Keyed> ChordTable<P> {
         };
         let others = ring.len() - 1;
         let successors: Vec<Spot<P>> = (1..=others.min(table.config.successors)).map(nth).collect();
-        let predecessor = (others > 0).then(|| nth(others));
+        let mut before = (1..=others.min(table.config.successors)).map(|n| nth(ring.len() - n));
+        let predecessor = before.next();
+        let before = before.collect();
         let mut fingers = Vec::new();
         if let Some(first) = successors.first() {
             let shortest = first.offset.ilog2().map_or(0, |exponent| exponent + 1);
@@ -48,7 +50,7 @@ impl<P: Keyed> ChordTable<P> {
                 })
                 .collect();
         }
-        ChordTable { predecessor, successors, fingers, ..table }
+        ChordTable { predecessor, before, successors, fingers, ..table }
     }
 }
 

@@ -34,14 +34,37 @@ pub(super) fn list<P: Keyed>(
 ) -> Vec<Spot<P>> {
     let mut list = Vec::with_capacity(most.min(then.len() + 1));
     list.push(first);
-    for &peer in then.iter().take(most) {
-        let spot = known.iter().find(|spot| spot.peer == peer).copied();
-        let spot = spot.unwrap_or_else(|| Spot::new(keeper, peer));
-        let goes_on = list.last().is_some_and(|last| spot.offset > last.offset);
-        if !goes_on || list.len() == most {
-            break; // The list has come around to this node, or is not one.
-        }
-        list.push(spot);
-    }
+    let mut last = first.offset;
+    let then = follow(keeper, then, known).take_while(|spot| {
+        // Otherwise the list has come around to this node, or is not one.
+        spot.offset > std::mem::replace(&mut last, spot.offset)
+    });
+    list.extend(then.take(most - 1));
     list
+}
+
+/// Those before `last`, the nearest first, for as long as they go on counterclockwise.
+pub(super) fn list_before<P: Keyed>(
+    keeper: &Key,
+    last: Spot<P>,
+    then: &[P],
+    known: &[Spot<P>],
+    most: usize,
+) -> Vec<Spot<P>> {
+    let mut last = last.offset;
+    let then = follow(keeper, then, known).take_while(|spot| {
+        spot.offset > Key::ZERO && spot.offset < std::mem::replace(&mut last, spot.offset)
+    });
+    then.take(most).collect()
+}
+
+fn follow<'a, P: Keyed>(
+    keeper: &'a Key,
+    peers: &'a [P],
+    known: &'a [Spot<P>],
+) -> impl Iterator<Item = Spot<P>> + 'a {
+    peers.iter().map(|&peer| {
+        let spot = known.iter().find(|spot| spot.peer == peer).copied();
+        spot.unwrap_or_else(|| Spot::new(keeper, peer))
+    })
 }

@@ -246,7 +246,7 @@ fn one_who_is_claimed_for_a_newcomers_key_names_the_newcomer() {
     let newcomer = newcomer.unwrap();
     let its_key = newcomer.key();
     assert_eq!(Maintenance::next(script.machine(), &its_key, &[], true), Next::Mine);
-    script.message(newcomer, ChordMsg::Notify);
+    script.message(newcomer, ChordMsg::Notify { before: Vec::new() });
     assert_eq!(Maintenance::next(script.machine(), &its_key, &[], true), Next::Root(newcomer));
     assert_eq!(
         Maintenance::next(script.machine(), &its_key, &[newcomer], true),

@@ -3,8 +3,8 @@
 //! *Join*: the newcomer looks up its own key, and takes the root and the root's successors as its own successors.
 //! *Stabilise*, now and then: it asks its first successor for its neighbours, takes them over, and if the successor
 //! has a predecessor in between, asks that one too and takes it for its first successor, and so on until there is none
-//! (Zave goes one step at a time). Then it notifies its first successor. *Rectify*, on such a notice: it takes the sender for its predecessor if that is nearer than the one it
-//! has, or the one it has is dead.
+//! (Zave goes one step at a time). Then it notifies its first successor. *Rectify*, on such a notice: it takes the sender
+//! for its predecessor if that is nearer than the one it has, or the one it has is dead.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Wire};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::ring::list;
+use super::ring::{list, list_before};
 use super::{ChordMsg, ChordTable, MAX_SUCCESSORS, Spot};
 use crate::structured::{Answer, Found, Maintenance, Next, Region, Replicas, Want};
 
@@ -71,7 +71,7 @@ impl<P: Keyed> ChordTable<P> {
         let Some((&first, then)) = peers.split_first() else { return };
         self.joined = true;
         self.changed = true;
-        self.predecessor = None;
+        self.precede(None);
         self.fingers.clear();
         self.successors = list(&self.key, Spot::new(&self.key, first), then, &[], self.config.successors);
         #[cfg(test)]
@@ -132,12 +132,17 @@ impl<P: Keyed> ChordTable<P> {
                 // As first published: taken over unseen.
                 self.successors.insert(0, between);
                 self.successors.truncate(self.config.successors);
-                cx.send(between.peer, ChordMsg::Notify);
+                self.notify(cx, between.peer);
             }
             // Ever nearer, so this ends; after many have joined at once it saves as many periods.
             Some(between) => self.ask(cx, between.peer, Asked::Between),
-            None => cx.send(from, ChordMsg::Notify),
+            None => self.notify(cx, from),
         }
+    }
+
+    fn notify(&self, cx: &mut Cx<'_, Self>, successor: P) {
+        let before = self.predecessor.iter().chain(&self.before).map(|spot| spot.peer);
+        cx.send(successor, ChordMsg::Notify { before: before.take(self.config.successors).collect() });
     }
 
     /// Takes `first` for the first successor, and its successors for those that follow.
@@ -180,7 +185,7 @@ impl<P: Keyed> ChordTable<P> {
 
     // ---- rectify
 
-    fn on_notify(&mut self, cx: &mut Cx<'_, Self>, from: P) {
+    fn on_notify(&mut self, cx: &mut Cx<'_, Self>, from: P, before: &[P]) {
         if !self.joined {
             return;
         }
@@ -195,11 +200,20 @@ impl<P: Keyed> ChordTable<P> {
             }
             _ => self.precede(Some(spot)),
         }
+        if self.predecessor == Some(spot) {
+            let most = self.config.successors - 1;
+            let before = list_before(&self.key, spot, before, &self.before, most);
+            self.changed |= before != self.before;
+            self.before = before;
+        }
     }
 
     fn precede(&mut self, predecessor: Option<Spot<P>>) {
-        self.changed |= self.predecessor != predecessor;
-        self.predecessor = predecessor;
+        if self.predecessor != predecessor {
+            self.predecessor = predecessor;
+            self.before.clear();
+            self.changed = true;
+        }
     }
 
     // ---- the dead
@@ -215,7 +229,7 @@ impl<P: Keyed> ChordTable<P> {
             Asked::Between => {
                 // The successor still takes a dead node for its predecessor: being notified, it will look.
                 if let Some(first) = self.successors.first() {
-                    cx.send(first.peer, ChordMsg::Notify);
+                    self.notify(cx, first.peer);
                 }
             }
             Asked::Predecessor { .. } | Asked::Successor => {}
@@ -231,10 +245,12 @@ impl<P: Keyed> ChordTable<P> {
         for finger in &mut self.fingers {
             *finger = finger.filter(|spot| spot.peer != peer);
         }
-        let before = self.successors.len();
+        let known = self.successors.len() + self.before.len();
+        let had_successors = !self.successors.is_empty();
         self.successors.retain(|spot| spot.peer != peer);
-        self.changed |= self.successors.len() < before;
-        if self.successors.is_empty() && before > 0 {
+        self.before.retain(|spot| spot.peer != peer);
+        self.changed |= self.successors.len() + self.before.len() < known;
+        if self.successors.is_empty() && had_successors {
             // All successors have died: whoever is nearest takes their place; without anybody it is back to the seeds.
             let nearest = self.fingers.iter().flatten().chain(&self.predecessor).min();
             match nearest.copied() {
@@ -284,7 +300,10 @@ impl<P: Keyed> Protocol for ChordTable<P> {
                     self.arm(cx);
                 }
             }
-            ChordMsg::Notify => self.on_notify(cx, from),
+            ChordMsg::Notify { before } => {
+                let before = &before[..before.len().min(MAX_SUCCESSORS)];
+                self.on_notify(cx, from, before);
+            }
         }
     }
 
