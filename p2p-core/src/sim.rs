@@ -288,6 +288,11 @@ where
         Time::from_nanos(self.world.now)
     }
 
+    /// The time of day, since the Unix epoch, by a clock that does not drift.
+    pub fn wall(&self) -> Duration {
+        world::EPOCH + self.now().since(Time::ZERO)
+    }
+
     /// Runs for this long.
     pub fn run_for(&mut self, duration: Duration) {
         let until = self.now() + duration;

@@ -235,29 +235,36 @@ impl<P: Keyed> ChordTable<P> {
         before.iter().take(n).map(|spot| spot.peer).collect()
     }
 
-    /// The node at or after a key and those that follow it, if it is one of the nodes around this one.
+    /// The node at or after a key and those that follow it, as far as the ring is known without a gap.
     fn replica_peers(&self, key: &Key, n: usize) -> Replicas<P> {
-        if self.successors.is_empty() {
-            return Replicas::Peers(self.joined.then_some(self.me).into_iter().take(n).collect());
-        }
         let offset = self.key.distance(key);
-        let before = self.before.iter().rev().chain(&self.predecessor);
-        let behind: Vec<&Spot<P>> = before.collect();
-        let peers: Vec<P> = match self.next_hop(key, &[], true) == Next::Mine {
-            true => std::iter::once(self.me).chain(self.successors()).take(n).collect(),
-            false if self.successors.last().is_some_and(|last| offset <= last.offset) => {
-                let after = self.successors.iter().filter(|spot| spot.offset >= offset);
-                after.map(|spot| spot.peer).take(n).collect()
+        let ahead = &self.successors;
+        let behind: Vec<&Spot<P>> = self.before.iter().rev().chain(&self.predecessor).collect();
+        let (last_ahead, first_behind) =
+            (ahead.last().map(|spot| spot.offset), behind.first().map(|spot| spot.offset));
+        // In a small ring those before this node come after it too.
+        let no_gap = first_behind.is_some() && first_behind <= last_ahead;
+        let after = |spot: &&Spot<P>| spot.offset >= offset;
+        let mut peers: Vec<P> = Vec::new();
+        if self.next_hop(key, &[], true) == Next::Mine {
+            peers.push(self.me);
+            peers.extend(self.successors());
+        } else if last_ahead.is_some_and(|last| offset <= last) && !no_gap {
+            peers.extend(ahead.iter().filter(after).map(|spot| spot.peer));
+        } else if no_gap || first_behind.is_some_and(|first| offset > first) {
+            let mut known: Vec<&Spot<P>> = ahead.iter().chain(behind).filter(after).collect();
+            known.sort_unstable();
+            peers.extend(known.iter().map(|spot| spot.peer));
+            peers.push(self.me);
+            peers.extend(self.successors());
+        }
+        let mut once: Vec<P> = Vec::with_capacity(n);
+        for peer in peers {
+            if once.len() < n && !once.contains(&peer) {
+                once.push(peer);
             }
-            false if behind.first().is_some_and(|first| offset > first.offset) => {
-                let after = behind.iter().filter(|spot| spot.offset >= offset).map(|spot| spot.peer);
-                after.chain(std::iter::once(self.me)).chain(self.successors()).take(n).collect()
-            }
-            false => Vec::new(),
-        };
-        // In a small ring the nodes before this one come after it too.
-        let once = |(i, peer): (usize, &P)| (!peers[..i].contains(peer)).then_some(*peer);
-        Replicas::Peers(peers.iter().enumerate().filter_map(once).collect())
+        }
+        Replicas::Peers(once)
     }
 
     fn region(&self) -> Region {

@@ -18,7 +18,7 @@ use crate::protocol::{Down, Effect, Job, JobId, Link, Protocol, Worker};
 use crate::{Lane, Rng, Time, Wire};
 
 /// Where virtual time begins, as the time of day: 2023-11-14 22:13:20 UTC.
-const EPOCH: Duration = Duration::from_secs(1_700_000_000);
+pub(super) const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 
 pub(super) struct World<P: Protocol> {
     pub now: u64,

@@ -1,0 +1,26 @@
+//! A distributed hash table over any structured overlay.
+//!
+//! [`Replicated<O>`] is a machine over the overlay `O`: it keeps records on the nodes that the overlay makes responsible
+//! for their keys, and moves the copies when nodes come and go. There are three kinds of [`Record`]: values under their
+//! hash, values [`Signed`] by a publisher who may replace them, and who provides what. Applications hold a
+//! [`Dht`], which does not say what is under it.
+//!
+//! What was acknowledged is at so many nodes, each of which has synced it ([`Stored::copies`]); it stays while fewer of them
+//! fail before the others have noticed and copied it.
+
+mod dht;
+mod record;
+mod replicated;
+mod request;
+mod store;
+
+pub use dht::Dht;
+pub use record::{InvalidRecord, Kind, MAX_SALT, MAX_VALUE, Record, Signed, Slot, Version};
+pub use replicated::{
+    DhtConfig, DhtMsg, DhtTimer, OFFERED, Refusal, Replicated, Verdict, Wanted,
+};
+pub use request::{
+    DhtCommand, DhtItem, DhtOutcome, Get, GetError, GetProviders, GetSigned, Provide, Publish, Put, PutError,
+    Stored, Withdraw, Withdrawn,
+};
+pub use store::{Entry, MemoryStore, StoreDone, StoreJob, WriteError};

@@ -1,0 +1,317 @@
+//! What a distributed hash table keeps: values under their hash, values signed by a publisher, and who provides what.
+//!
+//! Every record says when it ends, in seconds since the Unix epoch. Its publisher decides that; copying a record never
+//! changes it. An immutable value may be put again by anybody, with a new end; a signed one only by its publisher, since
+//! the end is signed too.
+
+use std::fmt;
+
+use bytes::Bytes;
+use p2p_core::{Key, Keypair, PeerId};
+use serde::{Deserialize, Serialize};
+
+/// The longest value, in bytes: 64 KiB.
+pub const MAX_VALUE: usize = 64 << 10;
+/// The longest salt of a signed value, in bytes.
+pub const MAX_SALT: usize = 64;
+
+/// One thing kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record<P> {
+    /// A value under its BLAKE3 hash.
+    Immutable {
+        /// At most [`MAX_VALUE`] bytes.
+        value: Bytes,
+        /// Seconds since the Unix epoch.
+        expires: u64,
+    },
+    /// A value that its publisher may replace.
+    Mutable(Signed),
+    /// A peer has what this key names.
+    Provider {
+        /// The key of what it has.
+        key: Key,
+        /// Who has it. Only a peer itself says so; others pass it on.
+        peer: P,
+        /// Seconds since the Unix epoch.
+        expires: u64,
+    },
+}
+
+/// A value signed by its publisher, under the key of the publisher and a salt.
+///
+/// ```
+/// use p2p_core::Keypair;
+/// use p2p_dht::Signed;
+///
+/// let keypair = Keypair::generate();
+/// let signed = Signed::new(&keypair, "profile", 1, 2_000_000_000, "ada").unwrap();
+/// assert_eq!(signed.key(), Signed::key_of(&keypair.id(), b"profile"));
+/// assert!(signed.is_genuine());
+/// ```
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    publisher: PeerId,
+    salt: Bytes,
+    sequence: u64,
+    expires: u64,
+    value: Bytes,
+    /// Serde knows arrays of up to 32 bytes.
+    signature: [[u8; 32]; 2],
+}
+
+impl Signed {
+    /// Signs a value. Of two with one salt the one with the higher sequence number counts; a publisher that signs two
+    /// different values with one number keeps either of them. `expires` is in seconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// The value or the salt is too long.
+    pub fn new(
+        keypair: &Keypair,
+        salt: impl Into<Bytes>,
+        sequence: u64,
+        expires: u64,
+        value: impl Into<Bytes>,
+    ) -> Result<Signed, InvalidRecord> {
+        let (salt, value) = (salt.into(), value.into());
+        let unsigned = Signed { publisher: keypair.id(), salt, sequence, expires, value, signature: [[0; 32]; 2] };
+        unsigned.fits()?;
+        let signature = keypair.sign(&unsigned.message());
+        let (first, second) = signature.split_at(32);
+        let halves = [first, second].map(|half| half.try_into().expect("64 bytes"));
+        Ok(Signed { signature: halves, ..unsigned })
+    }
+
+    /// Where a publisher's value with this salt is kept.
+    pub fn key_of(publisher: &PeerId, salt: &[u8]) -> Key {
+        Key::of(&[b"p2p-dht mutable key\0".as_slice(), publisher.as_bytes(), salt].concat())
+    }
+
+    /// Where it is kept.
+    pub fn key(&self) -> Key {
+        Signed::key_of(&self.publisher, &self.salt)
+    }
+
+    /// Who signed it.
+    pub fn publisher(&self) -> PeerId {
+        self.publisher
+    }
+
+    /// Tells the publisher's values apart.
+    pub fn salt(&self) -> &[u8] {
+        &self.salt
+    }
+
+    /// The higher, the newer.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// When it ends, in seconds since the Unix epoch.
+    pub fn expires(&self) -> u64 {
+        self.expires
+    }
+
+    /// The value.
+    pub fn value(&self) -> &Bytes {
+        &self.value
+    }
+
+    /// Whether the publisher has signed all this.
+    pub fn is_genuine(&self) -> bool {
+        let signature: Vec<u8> = self.signature.concat();
+        let signature: [u8; 64] = signature.try_into().expect("two halves of 32 bytes");
+        self.publisher.verify(&self.message(), &signature)
+    }
+
+    fn fits(&self) -> Result<(), InvalidRecord> {
+        if self.value.len() > MAX_VALUE {
+            return Err(InvalidRecord::TooLong { len: self.value.len() });
+        }
+        match self.salt.len() {
+            len if len > MAX_SALT => Err(InvalidRecord::Salt { len }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is signed: every field, each of known length but the value, which comes last.
+    fn message(&self) -> Vec<u8> {
+        let mut message = b"p2p-dht mutable record\0".to_vec();
+        message.push(self.salt.len() as u8);
+        message.extend_from_slice(&self.salt);
+        message.extend_from_slice(&self.sequence.to_be_bytes());
+        message.extend_from_slice(&self.expires.to_be_bytes());
+        message.extend_from_slice(&self.value);
+        message
+    }
+}
+
+impl fmt::Debug for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Signed { publisher, sequence, expires, value, .. } = self;
+        write!(f, "Signed({publisher:?}, sequence {sequence}, {} bytes until {expires})", value.len())
+    }
+}
+
+/// Where a record is kept: of one key there may be a value, a signed value, and any number of providers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Slot<P> {
+    /// The key.
+    pub key: Key,
+    /// What of it.
+    pub kind: Kind<P>,
+}
+
+/// What kind of record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind<P> {
+    /// A value under its hash.
+    Immutable,
+    /// A signed value.
+    Mutable,
+    /// That this peer has what the key names.
+    Provider(P),
+}
+
+/// Tells copies of one record apart: the greater replaces the smaller. By the sequence number where there is one (and
+/// of two with the same, by the value's hash, so that all replicas keep the same), else by when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version(pub u64, pub u64);
+
+impl<P: Copy> Record<P> {
+    /// Where it is kept. Hashes the value.
+    pub fn slot(&self) -> Slot<P> {
+        match self {
+            Record::Immutable { value, .. } => Slot { key: Key::of(value), kind: Kind::Immutable },
+            Record::Mutable(signed) => Slot { key: signed.key(), kind: Kind::Mutable },
+            Record::Provider { key, peer, .. } => Slot { key: *key, kind: Kind::Provider(*peer) },
+        }
+    }
+
+    /// Tells it from other copies.
+    pub fn version(&self) -> Version {
+        match self {
+            Record::Immutable { expires, .. } | Record::Provider { expires, .. } => Version(*expires, 0),
+            Record::Mutable(signed) => {
+                let hash = blake3::hash(&signed.value);
+                let first = hash.as_bytes().iter().take(8);
+                Version(signed.sequence, first.fold(0, |first, byte| first << 8 | u64::from(*byte)))
+            }
+        }
+    }
+
+    /// When it ends, in seconds since the Unix epoch.
+    pub fn expires(&self) -> u64 {
+        match self {
+            Record::Immutable { expires, .. } | Record::Provider { expires, .. } => *expires,
+            Record::Mutable(signed) => signed.expires,
+        }
+    }
+
+    /// How much room it takes, in bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            Record::Immutable { value, .. } => value.len(),
+            Record::Mutable(signed) => signed.value.len() + signed.salt.len() + 128,
+            Record::Provider { .. } => 128,
+        }
+    }
+
+    /// Whether it fits, and, if it is signed, whether its publisher has signed it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), InvalidRecord> {
+        match self {
+            Record::Immutable { value, .. } if value.len() > MAX_VALUE => {
+                Err(InvalidRecord::TooLong { len: value.len() })
+            }
+            Record::Immutable { .. } | Record::Provider { .. } => Ok(()),
+            Record::Mutable(signed) => {
+                signed.fits()?;
+                signed.is_genuine().then_some(()).ok_or(InvalidRecord::Signature)
+            }
+        }
+    }
+}
+
+/// Why something is not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum InvalidRecord {
+    /// The value is too long.
+    #[error("a value of {len} bytes; at most {MAX_VALUE} are kept")]
+    TooLong {
+        /// How long it is, in bytes.
+        len: usize,
+    },
+    /// The salt is too long.
+    #[error("a salt of {len} bytes; it has at most {MAX_SALT}")]
+    Salt {
+        /// How long it is, in bytes.
+        len: usize,
+    },
+    /// The publisher has not signed it.
+    #[error("the signature is not the publisher's")]
+    Signature,
+    /// It has ended, or ends later than is allowed.
+    #[error("it ends in the past or too far in the future")]
+    Lifetime,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn signed(sequence: u64, value: &'static str) -> Signed {
+        Signed::new(&Keypair::from_seed(&[7; 32]), "salt", sequence, 1000, value).expect("it fits")
+    }
+
+    #[test]
+    fn a_change_of_any_field_breaks_the_signature() {
+        let good = signed(3, "value");
+        assert!(good.is_genuine());
+        let forged = [
+            Signed { publisher: Keypair::from_seed(&[8; 32]).id(), ..good.clone() },
+            Signed { salt: "tlas".into(), ..good.clone() },
+            Signed { sequence: 4, ..good.clone() },
+            Signed { expires: 1001, ..good.clone() },
+            Signed { value: "Value".into(), ..good.clone() },
+            // A byte moved from the salt to the value.
+            Signed { salt: "sal".into(), value: "tvalue".into(), ..good.clone() },
+        ];
+        for record in forged {
+            assert_eq!(Record::<u8>::Mutable(record).check(), Err(InvalidRecord::Signature));
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_signed_or_kept() {
+        let keypair = Keypair::from_seed(&[7; 32]);
+        let long = vec![0; MAX_VALUE + 1];
+        let error = Signed::new(&keypair, "", 1, 1, long.clone()).unwrap_err();
+        assert_eq!(error, InvalidRecord::TooLong { len: MAX_VALUE + 1 });
+        assert!(Signed::new(&keypair, "", 1, 1, vec![0; MAX_VALUE]).is_ok());
+        let error = Signed::new(&keypair, vec![0; MAX_SALT + 1], 1, 1, "").unwrap_err();
+        assert_eq!(error, InvalidRecord::Salt { len: MAX_SALT + 1 });
+        assert!(Record::<u8>::Immutable { value: long.into(), expires: 1 }.check().is_err());
+    }
+
+    #[test]
+    fn a_value_that_spells_a_publishers_key_does_not_take_its_place() {
+        let signed = signed(1, "value");
+        let spelt = [b"p2p-dht mutable key\0".as_slice(), signed.publisher.as_bytes(), &signed.salt].concat();
+        let record = Record::<u8>::Immutable { value: spelt.into(), expires: 1 };
+        assert_eq!(record.slot().key, signed.key());
+        assert_ne!(record.slot(), Record::Mutable(signed).slot());
+    }
+
+    proptest! {
+        #[test]
+        fn the_newer_replaces_the_older(a in 0u64..9, b in 0u64..9) {
+            let version = |sequence, value| Record::<u8>::Mutable(signed(sequence, value)).version();
+            prop_assert_eq!(version(a, "x") < version(b, "x"), a < b);
+            prop_assert_ne!(version(a, "x"), version(b, "y"));
+        }
+    }
+}

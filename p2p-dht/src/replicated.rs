@@ -1,0 +1,557 @@
+//! The machine: records on the nodes that an overlay makes responsible for their keys.
+//!
+//! A publisher looks up the r nodes responsible for a key and stores the record at each; they copy it to one another
+//! whenever they change (DHash, Dabek et al. SOSP 2001, §4.2; Kademlia §2.5). Nothing here knows which overlay it is.
+//!
+//! In this order: [`Replicated`], its configuration and its messages, and how inputs are told apart. Then `serve`
+//! (what others ask), `put` and `get` (what the user asks), `repair` (copies move when nodes come and go), `keep`
+//! (own records are published again, ended ones forgotten), over the `index` of what this node has.
+
+mod get;
+mod index;
+mod keep;
+mod put;
+mod repair;
+mod serve;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use p2p_core::{Cx, JobId, Key, Lane, Link, NoJob, OpId, Pending, Protocol, Time, Up, Wire};
+use p2p_overlay::{Find, Looked, Overlay, Replicas};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::record::{Record, Slot, Version};
+use crate::request::{DhtCommand, DhtItem, DhtOutcome};
+use crate::store::{StoreDone, StoreJob};
+
+use get::Get;
+use index::Index;
+use put::Put;
+use repair::Repair;
+
+/// A node of a distributed hash table over the overlay `O`.
+///
+/// It is a [`Protocol`] whose jobs a worker does, such as [`MemoryStore`](crate::MemoryStore). Its users hold a
+/// [`Handle`](p2p_core::Handle), which is a [`Dht`](crate::Dht):
+///
+/// ```
+/// use p2p_core::SimPeer;
+/// use p2p_core::sim::{DiskModel, Network, Sim};
+/// use p2p_dht::{Dht, DhtConfig, MemoryStore, Replicated};
+/// use p2p_overlay::Kademlia;
+/// use std::time::Duration;
+///
+/// type Node = Replicated<Kademlia<SimPeer>>;
+/// let mut sim = Sim::<Node, MemoryStore<SimPeer>>::with_workers(
+///     1, Network::default(), DiskModel::default(), |_| MemoryStore::default(),
+/// );
+/// let first = sim.spawn(|birth| Node::new(Kademlia::create(birth.peer), DhtConfig::default()));
+/// for _ in 0..9 {
+///     sim.spawn(|birth| Node::new(Kademlia::join(birth.peer, [first]), DhtConfig::default()));
+/// }
+/// sim.run_for(Duration::from_secs(30));
+///
+/// let (here, there) = (sim.handle(SimPeer(3)), sim.handle(SimPeer(7)));
+/// let value = sim.block_on(async move {
+///     let key = here.put("a value".into()).await.unwrap();
+///     there.get(key).await.unwrap()
+/// });
+/// assert_eq!(value, "a value");
+/// ```
+pub struct Replicated<O: Overlay> {
+    overlay: O,
+    config: DhtConfig,
+    index: Index<O::Peer>,
+    /// Whether the index has what was there when the node started.
+    scanned: bool,
+    /// Questions to peers.
+    asked: Pending<O::Peer, Question<O::Peer>>,
+    /// Lookups, and the put or get that each is for.
+    finds: BTreeMap<OpId, OpId>,
+    puts: BTreeMap<OpId, Put<O::Peer>>,
+    gets: BTreeMap<OpId, Get<O::Peer>>,
+    jobs: BTreeMap<JobId, JobFor<O::Peer>>,
+    repair: Repair<O::Peer>,
+    /// When what this node has published is published again.
+    republished: BTreeMap<Slot<O::Peer>, Time>,
+    /// What this node says to itself: it may be a replica too.
+    loopback: VecDeque<Msg<O>>,
+}
+
+type Msg<O> = DhtMsg<<O as Protocol>::Peer, <O as Protocol>::Msg>;
+
+/// How a node of the hash table behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct DhtConfig {
+    /// How many nodes keep each record, r. 8; 1 to 16.
+    pub replicas: u8,
+    /// How many of them must have it before it counts as stored; all, where the network has fewer nodes. 5.
+    pub write_quorum: u8,
+    /// How many of them must answer before the newest signed value counts as the newest. Together with the write
+    /// quorum it is more than all, so that one of them has what was stored last. 4.
+    pub read_quorum: u8,
+    /// How many are asked for an immutable value at a time. 2.
+    pub parallel: u8,
+    /// How long a peer has to store or give a record. 4 s.
+    pub timeout: Duration,
+    /// All records are compared with the other replicas this often on average. 10 min.
+    pub repair: Duration,
+    /// How long after a change among the neighbours the records that it concerns are copied, on average. 5 s.
+    pub settle: Duration,
+    /// A node stores what it has published again this often on average. 1 h.
+    pub republish: Duration,
+    /// How long records last that do not say. 24 h.
+    pub lifetime: Duration,
+    /// Records that last longer than this are refused. 30 days.
+    pub max_lifetime: Duration,
+    /// How many records a node keeps. 65,536.
+    pub max_records: usize,
+    /// How many bytes of records a node keeps. 1 GiB.
+    pub max_bytes: u64,
+    /// How many providers of one key a node keeps, and gives. 64.
+    pub max_providers: usize,
+    /// How many puts and gets are under way at once, and how many jobs. One more is refused. 1024.
+    pub capacity: usize,
+}
+
+impl Default for DhtConfig {
+    fn default() -> DhtConfig {
+        DhtConfig {
+            replicas: 8,
+            write_quorum: 5,
+            read_quorum: 4,
+            parallel: 2,
+            timeout: Duration::from_secs(4),
+            repair: Duration::from_secs(600),
+            settle: Duration::from_secs(5),
+            republish: Duration::from_secs(3600),
+            lifetime: Duration::from_secs(24 * 3600),
+            max_lifetime: Duration::from_secs(30 * 24 * 3600),
+            max_records: 65_536,
+            max_bytes: 1 << 30,
+            max_providers: 64,
+            capacity: 1024,
+        }
+    }
+}
+
+/// What nodes of the hash table say to each other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum DhtMsg<P, M> {
+    /// The overlay's own.
+    Overlay(M),
+    /// From a publisher, or another replica: keep this. Answered by [`DhtMsg::Stored`].
+    Store {
+        /// Numbers the question.
+        id: u32,
+        /// The record.
+        record: Record<P>,
+        /// If a signed value is there already, it must have this sequence number.
+        expected: Option<u64>,
+        /// Whether a replica copies it; otherwise somebody publishes it.
+        copy: bool,
+    },
+    /// Whether it is kept.
+    Stored {
+        /// The number of the question.
+        id: u32,
+        /// Or why not.
+        result: Result<(), Refusal>,
+    },
+    /// From a reader: what is there? Answered by [`DhtMsg::Loaded`].
+    Load {
+        /// Numbers the question.
+        id: u32,
+        /// The key.
+        key: Key,
+        /// What of it.
+        wanted: Wanted,
+    },
+    /// This is.
+    Loaded {
+        /// The number of the question.
+        id: u32,
+        /// At most one value, or some providers.
+        records: Vec<Record<P>>,
+    },
+    /// From one replica to another: these should be at both. Answered by [`DhtMsg::Compared`].
+    Offer {
+        /// Numbers the question.
+        id: u32,
+        /// What the sender has; at most [`OFFERED`].
+        copies: Vec<(Slot<P>, Version)>,
+    },
+    /// What of an offer is missing: the offerer stores that.
+    Compared {
+        /// The number of the question.
+        id: u32,
+        /// For each copy offered.
+        verdicts: Vec<Verdict>,
+    },
+}
+
+/// How many copies are offered at once.
+pub const OFFERED: usize = 32;
+
+/// What of a key a reader wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wanted {
+    /// The value whose hash it is.
+    Immutable,
+    /// The signed value.
+    Mutable,
+    /// Who provides what it names.
+    Providers,
+}
+
+/// What a replica says about a copy that it is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It has this one, or a newer one.
+    Has,
+    /// It wants it.
+    Wants,
+    /// Somebody else is sending it already.
+    Expects,
+    /// It will not take it.
+    Refuses,
+}
+
+/// Why a replica does not keep a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Refusal {
+    /// It is not a record.
+    #[error("the record is not valid")]
+    Invalid,
+    /// It ends in the past, or too far in the future.
+    #[error("the record has ended, or lasts longer than the peer keeps records")]
+    Lifetime,
+    /// There is a signed value with this sequence number.
+    #[error("there is a value with sequence number {0}")]
+    Conflict(u64),
+    /// The replica has no room.
+    #[error("the peer has no room")]
+    Full,
+    /// The peer is not one of those that keep this key, as far as it knows.
+    #[error("the peer does not keep records of this key")]
+    NotResponsible,
+    /// The replica has too much to do.
+    #[error("the peer is busy")]
+    Busy,
+    /// The replica's storage failed.
+    #[error("the peer's storage failed")]
+    Failed,
+    /// The replica did not answer.
+    #[error("the peer is silent")]
+    Silent,
+}
+
+impl<P: Serialize + DeserializeOwned, M: Wire> Wire for DhtMsg<P, M> {
+    /// A value of [`MAX_VALUE`](crate::MAX_VALUE) bytes, or [`OFFERED`] copies, or some providers.
+    const MAX_BYTES: usize = 80 << 10;
+
+    /// A large value holds nothing else up.
+    fn lane(&self) -> Lane {
+        let large = |record: &Record<P>| matches!(record, Record::Immutable { value, .. } if value.len() > 4096)
+            || matches!(record, Record::Mutable(signed) if signed.value().len() > 4096);
+        match self {
+            DhtMsg::Overlay(msg) => msg.lane(),
+            DhtMsg::Store { record, .. } if large(record) => Lane::Bulk,
+            DhtMsg::Loaded { records, .. } if records.iter().any(large) => Lane::Bulk,
+            _ => Lane::Ordered,
+        }
+    }
+}
+
+/// The timers of a node of the hash table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DhtTimer<T> {
+    /// The overlay's own.
+    Overlay(T),
+    /// A peer is late.
+    Late,
+    /// Time to compare records with the other replicas.
+    Repair,
+    /// Neighbours have changed a while ago.
+    Settled,
+    /// Time to publish own records again, and to forget those that have ended.
+    Keep,
+}
+
+/// What a question to a peer was for.
+#[derive(Clone, Copy, Debug)]
+enum Question<P> {
+    /// To store the record of this put.
+    Store(OpId),
+    /// To load what this get wants.
+    Load(OpId),
+    /// To compare the copies of this batch.
+    Offer(u64),
+    /// To copy this record of this batch.
+    Copy(u64, Slot<P>),
+}
+
+/// What a job is for.
+#[derive(Clone, Debug)]
+enum JobFor<P> {
+    /// A peer wants this stored.
+    Store { from: P, id: u32, slot: Slot<P>, version: Version, size: usize, copy: bool },
+    /// A peer wants to know what is there.
+    Load { from: P, id: u32 },
+    /// To have what this node publishes itself.
+    Own { size: usize },
+    /// To publish it again.
+    Republish,
+    /// To copy what a peer wants of a batch.
+    Copy { batch: u64, to: P },
+    /// To know what was there when the node started.
+    Scan,
+    /// To be rid of it.
+    Remove,
+}
+
+impl<O: Overlay<Job = NoJob>> Replicated<O> {
+    /// A node that keeps records for others in this overlay.
+    pub fn new(overlay: O, config: DhtConfig) -> Replicated<O> {
+        let config = DhtConfig { replicas: config.replicas.clamp(1, 16), ..config };
+        Replicated {
+            overlay,
+            config,
+            index: Index::default(),
+            scanned: false,
+            asked: Pending::with_capacity(4 * config.capacity),
+            finds: BTreeMap::new(),
+            puts: BTreeMap::new(),
+            gets: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            repair: Repair::default(),
+            republished: BTreeMap::new(),
+            loopback: VecDeque::new(),
+        }
+    }
+
+    /// The overlay.
+    pub fn overlay(&self) -> &O {
+        &self.overlay
+    }
+
+    /// What this node keeps, sorted by key, with which copy of each.
+    pub fn held(&self) -> impl ExactSizeIterator<Item = (&Slot<O::Peer>, Version)> {
+        self.index.iter().map(|(slot, held)| (slot, held.version))
+    }
+
+    /// Hands the overlay an input, and takes in the lookups that have ended.
+    fn below(&mut self, cx: &mut Cx<'_, Self>, input: impl FnOnce(&mut O, &mut Cx<'_, O>)) {
+        let overlay = &mut self.overlay;
+        let ups = cx.nest(DhtMsg::Overlay, DhtTimer::Overlay, |job: NoJob| match job {}, |cx| input(overlay, cx));
+        for up in ups {
+            match up {
+                Up::Finished(find, looked) => {
+                    if let Some(op) = self.finds.remove(&find) {
+                        self.on_looked(cx, op, looked);
+                    }
+                }
+                Up::Event(_) => self.on_neighbours_changed(cx),
+                Up::Item(_, ()) => {}
+            }
+        }
+    }
+
+    /// The lookups that say where a key's records belong.
+    fn finds(&self, key: Key, n: u8) -> Vec<Find> {
+        match self.overlay.replicas(&key, n.into()) {
+            Replicas::Peers(_) => vec![Find::key(key).replicas(n)],
+            Replicas::Keys(keys) => keys.into_iter().map(Find::key).collect(),
+        }
+    }
+
+    /// Looks up for an operation; each answer comes back to it.
+    fn look_up(&mut self, cx: &mut Cx<'_, Self>, op: OpId, finds: Vec<Find>) {
+        for find in finds {
+            let id = cx.op();
+            self.finds.insert(id, op);
+            self.below(cx, |overlay, cx| overlay.on_command(cx, id, find));
+        }
+    }
+
+    fn on_looked(&mut self, cx: &mut Cx<'_, Self>, op: OpId, looked: Looked<O::Peer>) {
+        match self.puts.contains_key(&op) {
+            true => self.put_located(cx, op, looked),
+            false => self.get_located(cx, op, looked),
+        }
+    }
+
+    /// Takes the lookups of an operation back.
+    fn forget_finds(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        let theirs = self.finds.iter().filter(|(_, of)| **of == op).map(|(find, _)| *find);
+        for find in theirs.collect::<Vec<OpId>>() {
+            self.finds.remove(&find);
+            self.below(cx, |overlay, cx| overlay.on_cancel(cx, find));
+        }
+    }
+
+    // ---- messages between nodes, and from this node to itself
+
+    fn tell(&mut self, cx: &mut Cx<'_, Self>, to: O::Peer, msg: Msg<O>) {
+        match to == self.overlay.me() {
+            true => self.loopback.push_back(msg),
+            false => cx.send(to, msg),
+        }
+    }
+
+    /// Asks a peer; where too much is asked already, it counts as silent.
+    fn ask(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        peer: O::Peer,
+        what: Question<O::Peer>,
+        msg: impl FnOnce(u32) -> Msg<O>,
+    ) -> bool {
+        let deadline = cx.now() + self.config.timeout;
+        let Ok(id) = self.asked.insert(peer, deadline, what) else { return false };
+        self.tell(cx, peer, msg(id));
+        true
+    }
+
+    fn on_peer(&mut self, cx: &mut Cx<'_, Self>, from: O::Peer, msg: Msg<O>) {
+        match msg {
+            DhtMsg::Overlay(msg) => self.below(cx, |overlay, cx| overlay.on_message(cx, from, msg)),
+            DhtMsg::Store { id, record, expected, copy } => self.on_store(cx, from, id, record, expected, copy),
+            DhtMsg::Stored { id, result } => match self.asked.answer(id, from) {
+                Some(Question::Store(op)) => self.put_answered(cx, op, from, result),
+                Some(Question::Copy(batch, slot)) => self.copied(cx, batch, slot, result),
+                Some(Question::Load(_) | Question::Offer(_)) | None => {}
+            },
+            DhtMsg::Load { id, key, wanted } => self.on_load(cx, from, id, key, wanted),
+            DhtMsg::Loaded { id, records } => {
+                if let Some(Question::Load(op)) = self.asked.answer(id, from) {
+                    self.get_answered(cx, op, from, records);
+                }
+            }
+            DhtMsg::Offer { id, copies } => self.on_offer(cx, from, id, &copies),
+            DhtMsg::Compared { id, verdicts } => {
+                if let Some(Question::Offer(batch)) = self.asked.answer(id, from) {
+                    self.compared(cx, batch, from, &verdicts);
+                }
+            }
+        }
+    }
+
+    fn on_silence(&mut self, cx: &mut Cx<'_, Self>, peer: O::Peer, question: Question<O::Peer>) {
+        match question {
+            Question::Store(op) => self.put_answered(cx, op, peer, Err(Refusal::Silent)),
+            Question::Load(op) => self.get_silent(cx, op),
+            Question::Offer(batch) | Question::Copy(batch, _) => self.one_less(cx, batch),
+        }
+    }
+
+    /// What every input ends with.
+    fn settle(&mut self, cx: &mut Cx<'_, Self>) {
+        while let Some(msg) = self.loopback.pop_front() {
+            let me = self.overlay.me();
+            self.on_peer(cx, me, msg);
+        }
+        match self.asked.next_deadline() {
+            Some(at) => cx.set_timer(at - cx.now(), DhtTimer::Late),
+            None => cx.clear_timer(DhtTimer::Late),
+        }
+    }
+
+    // ---- jobs
+
+    fn start(&mut self, cx: &mut Cx<'_, Self>, job: StoreJob<O::Peer>, what: JobFor<O::Peer>) {
+        let id = cx.start(job);
+        self.jobs.insert(id, what);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.jobs.len() >= self.config.capacity
+    }
+}
+
+impl<O: Overlay<Job = NoJob>> Protocol for Replicated<O> {
+    type Peer = O::Peer;
+    type Msg = Msg<O>;
+    type Timer = DhtTimer<O::Timer>;
+    type Command = DhtCommand<O::Peer>;
+    type Item = DhtItem<O::Peer>;
+    type Outcome = DhtOutcome<O::Peer>;
+    type Event = ();
+    type Job = StoreJob<O::Peer>;
+
+    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
+        self.start(cx, StoreJob::Scan, JobFor::Scan);
+        self.begin_repairs(cx);
+        self.keep_later(cx);
+        self.below(cx, |overlay, cx| overlay.on_start(cx));
+        self.settle(cx);
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: O::Peer, msg: Msg<O>) {
+        self.on_peer(cx, from, msg);
+        self.settle(cx);
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: DhtTimer<O::Timer>) {
+        match timer {
+            DhtTimer::Overlay(timer) => self.below(cx, |overlay, cx| overlay.on_timer(cx, timer)),
+            DhtTimer::Late => {
+                while let Some((peer, question)) = self.asked.expire(cx.now()) {
+                    self.on_silence(cx, peer, question);
+                }
+            }
+            DhtTimer::Repair => self.repair_all(cx),
+            DhtTimer::Settled => self.repair_changed(cx),
+            DhtTimer::Keep => self.keep(cx),
+        }
+        self.settle(cx);
+    }
+
+    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: DhtCommand<O::Peer>) {
+        match command {
+            DhtCommand::Put { value } => self.put_value(cx, op, value),
+            DhtCommand::Publish { signed, expected } => {
+                self.begin_put(cx, op, Record::Mutable(signed), expected, false);
+            }
+            DhtCommand::Provide { key } => self.provide(cx, op, key),
+            DhtCommand::Withdraw { slot } => self.withdraw(cx, op, slot),
+            DhtCommand::Get { key, wanted } => self.begin_get(cx, op, key, wanted),
+        }
+        self.settle(cx);
+    }
+
+    fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        self.puts.remove(&op);
+        self.gets.remove(&op);
+        self.forget_finds(cx, op);
+    }
+
+    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: O::Peer, link: Link) {
+        if let Link::Down(_) = link {
+            while let Some(question) = self.asked.give_up(peer) {
+                self.on_silence(cx, peer, question);
+            }
+        }
+        self.below(cx, |overlay, cx| overlay.on_link(cx, peer, link));
+        self.settle(cx);
+    }
+
+    fn on_job(&mut self, cx: &mut Cx<'_, Self>, id: JobId, done: StoreDone<O::Peer>) {
+        if let Some(what) = self.jobs.remove(&id) {
+            self.job_done(cx, what, done);
+            self.settle(cx);
+        }
+    }
+}
+
+impl<O: Overlay> fmt::Debug for Replicated<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Replicated({} records)", self.index.iter().len())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! Reading: the nodes responsible for a key are asked, until one has the value, or enough have said what they have.
+
+use p2p_core::{Cx, Key, NoJob, OpId};
+use p2p_overlay::{Looked, LookupError, MAX_REPLICAS, Overlay};
+
+use super::{DhtMsg, Question, Replicated, Wanted};
+use crate::record::{Record, Signed};
+use crate::request::{DhtItem, DhtOutcome, GetError};
+
+/// A key whose replicas are being asked.
+#[derive(Clone, Debug)]
+pub(super) struct Get<P> {
+    key: Key,
+    wanted: Wanted,
+    /// Only this node itself has been asked.
+    here: bool,
+    finding: usize,
+    lookup_error: Option<LookupError>,
+    /// To be asked, the first last.
+    peers: Vec<P>,
+    waiting: usize,
+    silent: usize,
+    /// Who has answered, with the sequence number of what it has.
+    answered: Vec<(P, Option<u64>)>,
+    newest: Option<Signed>,
+    providers: Vec<P>,
+}
+
+impl<O: Overlay<Job = NoJob>> Replicated<O> {
+    pub(super) fn begin_get(&mut self, cx: &mut Cx<'_, Self>, op: OpId, key: Key, wanted: Wanted) {
+        let get = Get {
+            key,
+            wanted,
+            // What is here, and cannot be outdated, need not be looked for.
+            here: wanted == Wanted::Immutable && !self.index.of(key, wanted, 1).is_empty(),
+            finding: 0,
+            lookup_error: None,
+            peers: Vec::new(),
+            waiting: 0,
+            silent: 0,
+            answered: Vec::new(),
+            newest: None,
+            providers: Vec::new(),
+        };
+        if self.puts.len() + self.gets.len() >= self.config.capacity {
+            return self.finish_get(cx, op, &get, Err(GetError::Busy));
+        }
+        let here = get.here;
+        self.gets.insert(op, get);
+        match here {
+            true => self.load_at(cx, op, self.overlay.me()),
+            false => self.locate_for(cx, op),
+        }
+    }
+
+    fn locate_for(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        let Some(get) = self.gets.get(&op) else { return };
+        // A value may still be where it was before nodes came in between.
+        let n = match get.wanted {
+            Wanted::Immutable => self.config.replicas.saturating_mul(2).min(MAX_REPLICAS),
+            Wanted::Mutable | Wanted::Providers => self.config.replicas,
+        };
+        let finds = self.finds(get.key, n);
+        if let Some(get) = self.gets.get_mut(&op) {
+            get.finding = finds.len();
+        }
+        self.look_up(cx, op, finds);
+    }
+
+    pub(super) fn get_located(&mut self, cx: &mut Cx<'_, Self>, op: OpId, looked: Looked<O::Peer>) {
+        let Some(get) = self.gets.get_mut(&op) else { return };
+        get.finding -= 1;
+        match looked {
+            Err(error) => get.lookup_error = Some(error),
+            Ok(found) => {
+                let asked = |peer: &O::Peer| get.answered.iter().any(|(other, _)| other == peer);
+                let new: Vec<O::Peer> = found.peers.into_iter().rev().filter(|peer| !asked(peer)).collect();
+                get.peers.extend(new);
+            }
+        }
+        self.advance_get(cx, op);
+    }
+
+    fn load_at(&mut self, cx: &mut Cx<'_, Self>, op: OpId, peer: O::Peer) {
+        let Some(get) = self.gets.get_mut(&op) else { return };
+        get.waiting += 1;
+        let (key, wanted) = (get.key, get.wanted);
+        if !self.ask(cx, peer, Question::Load(op), |id| DhtMsg::Load { id, key, wanted }) {
+            self.get_silent(cx, op);
+        }
+    }
+
+    pub(super) fn get_silent(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        let Some(get) = self.gets.get_mut(&op) else { return };
+        get.waiting -= 1;
+        get.silent += 1;
+        self.advance_get(cx, op);
+    }
+
+    pub(super) fn get_answered(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        op: OpId,
+        from: O::Peer,
+        records: Vec<Record<O::Peer>>,
+    ) {
+        let Some(get) = self.gets.get_mut(&op) else { return };
+        get.waiting -= 1;
+        let mut sequence = None;
+        for record in records.into_iter().take(self.config.max_providers) {
+            match (get.wanted, record) {
+                (Wanted::Immutable, Record::Immutable { value, .. }) if Key::of(&value) == get.key => {
+                    let Some(get) = self.gets.remove(&op) else { return };
+                    self.forget_finds(cx, op);
+                    return self.finish_get(cx, op, &get, Ok(Some(value)));
+                }
+                (Wanted::Mutable, Record::Mutable(signed)) if signed.key() == get.key && signed.is_genuine() => {
+                    sequence = Some(signed.sequence());
+                    if get.newest.as_ref().is_none_or(|newest| newest.sequence() < signed.sequence()) {
+                        get.newest = Some(signed);
+                    }
+                }
+                (Wanted::Providers, Record::Provider { key, peer, .. }) if key == get.key => {
+                    let many = get.providers.len() >= self.config.max_providers;
+                    if !many && !get.providers.contains(&peer) {
+                        get.providers.push(peer);
+                        cx.item(op, DhtItem::Provider(peer));
+                    }
+                }
+                // Not what was asked for.
+                _ => {}
+            }
+        }
+        get.answered.push((from, sequence));
+        self.advance_get(cx, op);
+    }
+
+    /// Asks the next peers, or ends the get.
+    fn advance_get(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        let replicas = usize::from(self.config.replicas);
+        let at_once = match self.gets.get(&op).map(|get| get.wanted) {
+            Some(Wanted::Immutable) => self.config.parallel.max(1).into(),
+            _ => replicas,
+        };
+        while let Some(get) = self.gets.get_mut(&op)
+            && get.waiting < at_once
+            && let Some(peer) = get.peers.pop()
+        {
+            self.load_at(cx, op, peer);
+        }
+        let Some(get) = self.gets.get_mut(&op) else { return };
+        let asked = get.answered.len() + get.waiting + get.silent;
+        let needed = usize::from(self.config.read_quorum).min(asked);
+        let enough = get.wanted == Wanted::Mutable && get.finding == 0 && get.answered.len() >= needed && needed > 0;
+        if (get.finding > 0 || get.waiting > 0) && !enough {
+            return;
+        }
+        if std::mem::take(&mut get.here) {
+            // It was not here after all.
+            get.answered.clear();
+            return self.locate_for(cx, op);
+        }
+        let Some(get) = self.gets.remove(&op) else { return };
+        let (answered, silent) = (get.answered.len(), get.silent);
+        let result = match get.lookup_error {
+            Some(error) if answered == 0 => Err(error.into()),
+            _ if get.wanted == Wanted::Mutable && answered < needed => {
+                let newest = get.newest.clone().map(Box::new);
+                Err(GetError::Partial { answered, needed, silent, newest })
+            }
+            _ if get.newest.is_none() && get.providers.is_empty() => Err(GetError::NotFound { answered, silent }),
+            _ => Ok(None),
+        };
+        self.renew_the_outdated(cx, &get);
+        self.finish_get(cx, op, &get, result);
+    }
+
+    /// Replicas that gave an older value than others, or none, get the newest.
+    fn renew_the_outdated(&mut self, cx: &mut Cx<'_, Self>, get: &Get<O::Peer>) {
+        let Some(newest) = &get.newest else { return };
+        for (peer, sequence) in &get.answered {
+            if sequence.is_none_or(|sequence| sequence < newest.sequence()) {
+                let record = Record::Mutable(newest.clone());
+                // The answer is of no interest: the number stands for no question.
+                self.tell(cx, *peer, DhtMsg::Store { id: u32::MAX, record, expected: None, copy: true });
+            }
+        }
+    }
+
+    fn finish_get(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        op: OpId,
+        get: &Get<O::Peer>,
+        result: Result<Option<bytes::Bytes>, GetError>,
+    ) {
+        let not_found = GetError::NotFound { answered: get.answered.len(), silent: get.silent };
+        let outcome = match get.wanted {
+            Wanted::Immutable => DhtOutcome::Value(result.and_then(|value| value.ok_or(not_found))),
+            Wanted::Mutable => {
+                DhtOutcome::Signed(result.and_then(|_| get.newest.clone().ok_or(not_found)))
+            }
+            Wanted::Providers => DhtOutcome::Providers(result.map(|_| get.providers.clone())),
+        };
+        cx.finish(op, outcome);
+    }
+}

@@ -1,0 +1,115 @@
+//! What a node has, without the values: they are with its worker.
+
+use std::collections::BTreeMap;
+
+use p2p_core::{Key, Peer};
+
+use super::{DhtConfig, Wanted};
+use crate::record::{Kind, Slot, Version};
+use crate::store::Entry;
+
+/// A record that this node keeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) version: Version,
+    /// Seconds since the Unix epoch.
+    pub(super) expires: u64,
+    pub(super) size: usize,
+    /// This node has published it.
+    pub(super) own: bool,
+    /// The replicas that all have it, as a fingerprint: nothing to repair as long as they stay the same.
+    pub(super) confirmed: u64,
+    /// The replicas that it is being compared with, and how many of them have not confirmed it.
+    pub(super) comparing: u64,
+    pub(super) unconfirmed: usize,
+}
+
+/// All records of a node: at most [`DhtConfig::max_records`] and [`DhtConfig::max_bytes`], what is being written
+/// included, and what it has published itself aside.
+#[derive(Clone, Debug)]
+pub(super) struct Index<P> {
+    held: BTreeMap<Slot<P>, Held>,
+    bytes: u64,
+    /// Being written: how many, and their bytes.
+    coming: (usize, u64),
+}
+
+impl<P> Default for Index<P> {
+    fn default() -> Self {
+        Index { held: BTreeMap::new(), bytes: 0, coming: (0, 0) }
+    }
+}
+
+impl<P: Peer> Index<P> {
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&Slot<P>, &Held)> {
+        self.held.iter()
+    }
+
+    pub(super) fn get(&self, slot: &Slot<P>) -> Option<&Held> {
+        self.held.get(slot)
+    }
+
+    pub(super) fn get_mut(&mut self, slot: &Slot<P>) -> Option<&mut Held> {
+        self.held.get_mut(slot)
+    }
+
+    /// The slots of a key that a reader wants, `most` at most.
+    pub(super) fn of(&self, key: Key, wanted: Wanted, most: usize) -> Vec<Slot<P>> {
+        let from = Slot { key, kind: Kind::Immutable };
+        let of_key = self.held.range(from..).map(|(slot, _)| *slot).take_while(|slot| slot.key == key);
+        let asked_for = of_key.filter(|slot| {
+            matches!(
+                (wanted, slot.kind),
+                (Wanted::Immutable, Kind::Immutable)
+                    | (Wanted::Mutable, Kind::Mutable)
+                    | (Wanted::Providers, Kind::Provider(_))
+            )
+        });
+        asked_for.take(most).collect()
+    }
+
+    /// Whether there is room for one more record.
+    pub(super) fn has_room(&self, slot: &Slot<P>, size: usize, config: &DhtConfig) -> bool {
+        if self.held.contains_key(slot) {
+            return true;
+        }
+        let providers = match slot.kind {
+            Kind::Provider(_) => self.of(slot.key, Wanted::Providers, config.max_providers).len(),
+            Kind::Immutable | Kind::Mutable => 0,
+        };
+        providers < config.max_providers
+            && self.held.len() + self.coming.0 < config.max_records
+            && self.bytes + self.coming.1 + size as u64 <= config.max_bytes
+    }
+
+    /// A record is being written.
+    pub(super) fn begin(&mut self, size: usize) {
+        self.coming.0 += 1;
+        self.coming.1 += size as u64;
+    }
+
+    /// It has been, or has not.
+    pub(super) fn end(&mut self, size: usize) {
+        self.coming.0 -= 1;
+        self.coming.1 -= size as u64;
+    }
+
+    /// Notes what is there. A newer copy has to be confirmed anew.
+    pub(super) fn put(&mut self, entry: &Entry<P>) {
+        let Entry { slot, version, expires, size, own } = *entry;
+        let old = self.held.get(&slot).copied();
+        let same = old.filter(|old| old.version == version);
+        let (confirmed, comparing, unconfirmed) =
+            same.map_or((0, 0, 0), |old| (old.confirmed, old.comparing, old.unconfirmed));
+        self.bytes = self.bytes + size as u64 - old.map_or(0, |old| old.size as u64);
+        let held = Held { version, expires, size, own, confirmed, comparing, unconfirmed };
+        self.held.insert(slot, held);
+    }
+
+    /// Lets go of a record; says which copy it was.
+    pub(super) fn remove(&mut self, slot: &Slot<P>) -> Option<Version> {
+        let old = self.held.remove(slot)?;
+        self.bytes -= old.size as u64;
+        Some(old.version)
+    }
+}

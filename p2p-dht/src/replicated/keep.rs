@@ -1,0 +1,82 @@
+//! What a node has published it publishes again, before it ends and in case all who kept it are gone; and what has ended
+//! is forgotten.
+
+use std::time::Duration;
+
+use p2p_core::{Cx, NoJob, OpId};
+use p2p_overlay::Overlay;
+
+use super::{DhtTimer, JobFor, Replicated};
+use crate::record::{Kind, Record, Slot};
+use crate::request::{DhtOutcome, Withdrawn};
+use crate::store::StoreJob;
+
+/// How often a node looks whether something has ended or is to be published again.
+const PERIOD: Duration = Duration::from_secs(30);
+/// How many records are published again each time.
+const AT_ONCE: usize = 64;
+
+impl<O: Overlay<Job = NoJob>> Replicated<O> {
+    pub(super) fn keep_later(&mut self, cx: &mut Cx<'_, Self>) {
+        let after = cx.rng().duration(PERIOD / 2, PERIOD * 3 / 2);
+        cx.set_timer(after, DhtTimer::Keep);
+    }
+
+    pub(super) fn keep(&mut self, cx: &mut Cx<'_, Self>) {
+        self.keep_later(cx);
+        if !self.scanned {
+            self.start(cx, StoreJob::Scan, JobFor::Scan);
+        }
+        let wall = cx.wall().as_secs();
+        let ended = self.index.iter().filter(|(_, held)| held.expires <= wall).map(|(slot, _)| *slot);
+        for slot in ended.collect::<Vec<_>>() {
+            self.republished.remove(&slot);
+            self.forget(cx, slot);
+        }
+        let now = cx.now();
+        let due = self.republished.iter().filter(|(_, at)| **at <= now).map(|(slot, _)| *slot);
+        for slot in due.take(AT_ONCE).collect::<Vec<_>>() {
+            self.published(cx, slot);
+            self.start(cx, StoreJob::Read(vec![slot]), JobFor::Republish);
+        }
+    }
+
+    /// Notes that a record was published now, and when that is due again.
+    pub(super) fn published(&mut self, cx: &mut Cx<'_, Self>, slot: Slot<O::Peer>) {
+        let period = self.config.republish;
+        let after = cx.rng().duration(period / 2, period * 3 / 2);
+        self.republished.insert(slot, cx.now() + after);
+    }
+
+    /// Publishes a record again: with a new end, unless that is signed.
+    pub(super) fn republish(&mut self, cx: &mut Cx<'_, Self>, record: Record<O::Peer>) {
+        if !self.republished.contains_key(&record.slot()) {
+            return; // Withdrawn meanwhile.
+        }
+        let expires = self.until(cx, self.config.lifetime);
+        let record = match record {
+            Record::Immutable { value, .. } => Record::Immutable { value, expires },
+            Record::Provider { key, peer, .. } => Record::Provider { key, peer, expires },
+            Record::Mutable(signed) => Record::Mutable(signed),
+        };
+        let op = cx.op();
+        self.begin_put(cx, op, record, None, true);
+    }
+
+    /// Publishes a record no more: what is kept of it ends when its time is up.
+    pub(super) fn withdraw(&mut self, cx: &mut Cx<'_, Self>, op: OpId, what: Withdrawn<O::Peer>) {
+        let slot = match what {
+            Withdrawn::Record(slot) => slot,
+            Withdrawn::Provider(key) => Slot { key, kind: Kind::Provider(self.overlay.me()) },
+        };
+        self.republished.remove(&slot);
+        cx.finish(op, DhtOutcome::Withdrawn);
+    }
+
+    /// Lets go of a record.
+    pub(super) fn forget(&mut self, cx: &mut Cx<'_, Self>, slot: Slot<O::Peer>) {
+        if let Some(version) = self.index.remove(&slot) {
+            self.start(cx, StoreJob::Remove(slot, version), JobFor::Remove);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Storing: the record goes to the nodes responsible for its key, until enough of them have synced it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_core::{Cx, Key, NoJob, OpId};
+use p2p_overlay::{Looked, LookupError, Overlay};
+
+use super::{DhtMsg, JobFor, Question, Refusal, Replicated};
+use crate::record::{InvalidRecord, Record, Slot};
+use crate::request::{DhtOutcome, PutError, Stored};
+use crate::store::StoreJob;
+
+/// How often the responsible nodes are looked up, where some of those found did not keep the record.
+const ROUNDS: u8 = 3;
+
+/// A record on its way to its replicas: at most [`ROUNDS`] times [`DhtConfig::replicas`](super::DhtConfig) of them.
+#[derive(Clone, Debug)]
+pub(super) struct Put<P> {
+    record: Record<P>,
+    slot: Slot<P>,
+    expected: Option<u64>,
+    /// Nobody waits for it: it is published again.
+    again: bool,
+    rounds_left: u8,
+    /// Lookups and answers that are still to come.
+    finding: usize,
+    waiting: usize,
+    /// Somebody failed in this round.
+    failed: bool,
+    lookup_error: Option<LookupError>,
+    stored: Vec<P>,
+    refused: Vec<(P, Refusal)>,
+}
+
+impl<O: Overlay<Job = NoJob>> Replicated<O> {
+    pub(super) fn put_value(&mut self, cx: &mut Cx<'_, Self>, op: OpId, value: Bytes) {
+        let expires = self.until(cx, self.config.lifetime);
+        self.begin_put(cx, op, Record::Immutable { value, expires }, None, false);
+    }
+
+    pub(super) fn provide(&mut self, cx: &mut Cx<'_, Self>, op: OpId, key: Key) {
+        let expires = self.until(cx, self.config.lifetime);
+        let peer = self.overlay.me();
+        self.begin_put(cx, op, Record::Provider { key, peer, expires }, None, false);
+    }
+
+    /// This long from now, in seconds since the Unix epoch.
+    pub(super) fn until(&self, cx: &Cx<'_, Self>, lifetime: Duration) -> u64 {
+        cx.wall().saturating_add(lifetime).as_secs()
+    }
+
+    pub(super) fn begin_put(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        op: OpId,
+        record: Record<O::Peer>,
+        expected: Option<u64>,
+        again: bool,
+    ) {
+        let fail = |cx: &mut Cx<'_, Self>, error| match again {
+            true => {}
+            false => cx.finish(op, DhtOutcome::Stored(Err(error))),
+        };
+        if let Err(invalid) = record.check() {
+            return fail(cx, invalid.into());
+        }
+        if record.expires() > self.until(cx, self.config.max_lifetime) || record.expires() <= cx.wall().as_secs() {
+            return fail(cx, InvalidRecord::Lifetime.into());
+        }
+        if self.puts.len() + self.gets.len() >= self.config.capacity {
+            return fail(cx, PutError::Busy);
+        }
+        let (slot, size) = (record.slot(), record.size());
+        if !self.index.has_room(&slot, size, &self.config) {
+            return fail(cx, PutError::Full);
+        }
+        self.index.begin(size);
+        let own = StoreJob::Write { record: record.clone(), slot, expected, own: true };
+        let put = Put {
+            record,
+            slot,
+            expected,
+            again,
+            rounds_left: ROUNDS,
+            finding: 0,
+            waiting: 0,
+            failed: false,
+            lookup_error: None,
+            stored: Vec::new(),
+            refused: Vec::new(),
+        };
+        self.puts.insert(op, put);
+        self.published(cx, slot);
+        self.start(cx, own, JobFor::Own { size });
+        self.next_round(cx, op);
+    }
+
+    fn next_round(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        let Some(key) = self.puts.get(&op).map(|put| put.slot.key) else { return };
+        let finds = self.finds(key, self.config.replicas);
+        if let Some(put) = self.puts.get_mut(&op) {
+            put.rounds_left -= 1;
+            put.failed = false;
+            put.finding = finds.len();
+        }
+        self.look_up(cx, op, finds);
+    }
+
+    /// A lookup has ended.
+    pub(super) fn put_located(&mut self, cx: &mut Cx<'_, Self>, op: OpId, looked: Looked<O::Peer>) {
+        let Some(put) = self.puts.get_mut(&op) else { return };
+        put.finding -= 1;
+        match looked {
+            Err(error) => put.lookup_error = Some(error),
+            Ok(found) => {
+                let known = |peer: &O::Peer| {
+                    put.stored.contains(peer) || put.refused.iter().any(|(refused, _)| refused == peer)
+                };
+                let new: Vec<O::Peer> = found.peers.into_iter().filter(|peer| !known(peer)).collect();
+                for peer in new {
+                    self.store_at(cx, op, peer);
+                }
+            }
+        }
+        self.advance_put(cx, op);
+    }
+
+    fn store_at(&mut self, cx: &mut Cx<'_, Self>, op: OpId, peer: O::Peer) {
+        let Some(put) = self.puts.get_mut(&op) else { return };
+        put.waiting += 1;
+        let (record, expected) = (put.record.clone(), put.expected);
+        let asked = self.ask(cx, peer, Question::Store(op), |id| DhtMsg::Store { id, record, expected, copy: false });
+        if !asked {
+            self.put_answered(cx, op, peer, Err(Refusal::Busy));
+        }
+    }
+
+    /// A replica has answered, or will not.
+    pub(super) fn put_answered(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        op: OpId,
+        peer: O::Peer,
+        result: Result<(), Refusal>,
+    ) {
+        let Some(put) = self.puts.get_mut(&op) else { return };
+        put.waiting -= 1;
+        match result {
+            Ok(()) => put.stored.push(peer),
+            Err(refusal) => {
+                put.failed = true;
+                put.refused.push((peer, refusal));
+            }
+        }
+        self.advance_put(cx, op);
+    }
+
+    /// Ends the put, or looks for others in the place of those that failed.
+    fn advance_put(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        let Some(put) = self.puts.get(&op) else { return };
+        if put.finding > 0 || put.waiting > 0 {
+            return;
+        }
+        let conflicts = put.refused.iter().filter_map(|(_, refusal)| match refusal {
+            Refusal::Conflict(sequence) => Some(*sequence),
+            _ => None,
+        });
+        let conflict = conflicts.max();
+        let short = put.stored.len() < self.config.replicas.into();
+        if put.failed && short && conflict.is_none() && put.rounds_left > 0 {
+            return self.next_round(cx, op);
+        }
+        let Some(put) = self.puts.remove(&op) else { return };
+        let copies = put.stored.len();
+        let needed = usize::from(self.config.write_quorum).min(copies + put.refused.len());
+        let refusals: Vec<Refusal> = put.refused.iter().map(|(_, refusal)| *refusal).collect();
+        let result = match (conflict, put.lookup_error) {
+            (Some(sequence), _) => Err(PutError::Conflict { sequence }),
+            (None, Some(error)) if copies == 0 => Err(error.into()),
+            (None, _) if copies < needed => Err(PutError::Quorum { copies, needed, refusals }),
+            (None, _) => Ok(Stored { key: put.slot.key, copies, refusals }),
+        };
+        if put.again {
+            return;
+        }
+        if result.is_err() {
+            // It is not to appear later, when it is published again.
+            self.republished.remove(&put.slot);
+            if self.index.get(&put.slot).is_some_and(|held| held.version == put.record.version()) {
+                self.forget(cx, put.slot);
+            }
+        }
+        cx.finish(op, DhtOutcome::Stored(result));
+    }
+}

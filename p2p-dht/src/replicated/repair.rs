@@ -1,0 +1,290 @@
+//! Copies move when nodes come and go.
+//!
+//! Every node compares what it keeps with the other nodes that should keep it, now and then all of it, and soon after its
+//! neighbours have changed what that concerns. It offers its copies by name; what the other lacks it sends. A copy that all who
+//! should have it have confirmed, and that this node should not have any more, is dropped.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use p2p_core::{Cx, Keyed, NoJob, Peer, Time};
+use p2p_overlay::{Overlay, Replicas};
+
+use super::{DhtMsg, DhtTimer, JobFor, OFFERED, Question, Refusal, Replicated, Verdict};
+use crate::record::{Record, Slot, Version};
+use crate::store::StoreJob;
+
+/// How many records are looked at before the machine turns to other things.
+const SLICE: usize = 1024;
+/// How many batches are under way at once.
+const WINDOW: usize = 4;
+
+/// What is under way: one slice of records, in batches for each peer.
+#[derive(Clone, Debug)]
+pub(super) struct Repair<P> {
+    /// Batches that wait: of at most [`SLICE`] records for each of the replicas.
+    queue: VecDeque<Batch<P>>,
+    /// At most [`WINDOW`] of them.
+    open: BTreeMap<u64, Batch<P>>,
+    next: u64,
+    pass: Option<Pass<P>>,
+    /// A change of neighbours waits for them to settle.
+    settling: bool,
+    /// Copies that others are sending: whoever offers them too need not.
+    coming: BTreeMap<Slot<P>, Time>,
+}
+
+/// One run over all records.
+#[derive(Clone, Copy, Debug)]
+struct Pass<P> {
+    /// The last record looked at.
+    after: Option<Slot<P>>,
+    /// Those that all replicas have confirmed, too.
+    all: bool,
+}
+
+/// Some copies for one peer.
+#[derive(Clone, Debug)]
+struct Batch<P> {
+    to: P,
+    copies: Vec<(Slot<P>, Version)>,
+    /// How many of them are being sent.
+    sending: usize,
+}
+
+impl<P> Default for Repair<P> {
+    fn default() -> Self {
+        let (queue, open, coming) = Default::default();
+        Repair { queue, open, next: 0, pass: None, settling: false, coming }
+    }
+}
+
+impl<P: Peer> Repair<P> {
+    /// A copy that was coming has come, or will not.
+    pub(super) fn has_come(&mut self, slot: &Slot<P>) {
+        self.coming.remove(slot);
+    }
+}
+
+impl<O: Overlay<Job = NoJob>> Replicated<O> {
+    // ---- when
+
+    pub(super) fn begin_repairs(&mut self, cx: &mut Cx<'_, Self>) {
+        let period = self.config.repair;
+        let after = cx.rng().duration(period / 2, period * 3 / 2);
+        cx.set_timer(after, DhtTimer::Repair);
+    }
+
+    pub(super) fn repair_all(&mut self, cx: &mut Cx<'_, Self>) {
+        self.begin_repairs(cx);
+        let now = cx.now();
+        self.repair.coming.retain(|_, until| *until > now);
+        self.begin_pass(cx, true);
+    }
+
+    pub(super) fn on_neighbours_changed(&mut self, cx: &mut Cx<'_, Self>) {
+        if !self.repair.settling {
+            self.repair.settling = true;
+            let settle = self.config.settle;
+            let after = cx.rng().duration(settle / 2, settle * 3 / 2);
+            cx.set_timer(after, DhtTimer::Settled);
+        }
+    }
+
+    pub(super) fn repair_changed(&mut self, cx: &mut Cx<'_, Self>) {
+        self.repair.settling = false;
+        self.begin_pass(cx, false);
+    }
+
+    fn begin_pass(&mut self, cx: &mut Cx<'_, Self>, all: bool) {
+        let all = all || self.repair.pass.is_some_and(|pass| pass.all);
+        self.repair.pass = Some(Pass { after: None, all });
+        self.go_on(cx);
+    }
+
+    // ---- what
+
+    /// Opens as many batches as may be open; when there are none left, looks at the next slice of records.
+    fn go_on(&mut self, cx: &mut Cx<'_, Self>) {
+        loop {
+            while self.repair.open.len() < WINDOW
+                && let Some(batch) = self.repair.queue.pop_front()
+            {
+                self.offer(cx, batch);
+            }
+            let Some(pass) = self.repair.pass.filter(|_| self.repair.open.is_empty()) else { return };
+            self.look_at_a_slice(cx, pass);
+        }
+    }
+
+    fn look_at_a_slice(&mut self, cx: &mut Cx<'_, Self>, pass: Pass<O::Peer>) {
+        let now = cx.wall().as_secs();
+        let records = self.index.iter().skip_while(|(slot, _)| pass.after.is_some_and(|after| **slot <= after));
+        let slice: Vec<(Slot<O::Peer>, u64)> =
+            records.take(SLICE).map(|(slot, held)| (*slot, held.expires)).collect();
+        let last = slice.last().map(|(slot, _)| *slot);
+        self.repair.pass = last.filter(|_| slice.len() == SLICE).map(|last| Pass { after: Some(last), ..pass });
+        let mut names = BTreeMap::new();
+        let mut plan: BTreeMap<O::Peer, Vec<(Slot<O::Peer>, Version)>> = BTreeMap::new();
+        for (slot, _) in slice.into_iter().filter(|(_, expires)| *expires > now) {
+            let peers = self.others(&slot);
+            let replicas = fingerprint(&peers, &mut names);
+            let Some(held) = self.index.get_mut(&slot) else { continue };
+            if peers.is_empty() || held.confirmed == replicas && !pass.all {
+                continue;
+            }
+            (held.comparing, held.unconfirmed) = (replicas, peers.len());
+            for peer in peers {
+                plan.entry(peer).or_default().push((slot, held.version));
+            }
+        }
+        for (to, copies) in plan {
+            let batches = copies.chunks(OFFERED);
+            self.repair.queue.extend(batches.map(|copies| Batch { to, copies: copies.to_vec(), sending: 0 }));
+        }
+    }
+
+    /// The nodes that should have a record beside this one. Nobody, where this node cannot tell, or has it only because it
+    /// has published it.
+    fn others(&self, slot: &Slot<O::Peer>) -> Vec<O::Peer> {
+        let Replicas::Peers(mut peers) = self.overlay.replicas(&slot.key, self.config.replicas.into()) else {
+            return Vec::new();
+        };
+        let me = self.overlay.me();
+        let only_published = self.index.get(slot).is_some_and(|held| held.own) && !peers.contains(&me);
+        if only_published || !self.overlay.is_joined() {
+            return Vec::new();
+        }
+        peers.retain(|peer| *peer != me);
+        peers
+    }
+
+    // ---- a batch
+
+    fn offer(&mut self, cx: &mut Cx<'_, Self>, batch: Batch<O::Peer>) {
+        let id = self.repair.next;
+        self.repair.next += 1;
+        let (to, copies) = (batch.to, batch.copies.clone());
+        if self.ask(cx, to, Question::Offer(id), |id| DhtMsg::Offer { id, copies }) {
+            self.repair.open.insert(id, batch);
+        }
+    }
+
+    /// Another replica names what it has.
+    pub(super) fn on_offer(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        from: O::Peer,
+        id: u32,
+        copies: &[(Slot<O::Peer>, Version)],
+    ) {
+        let until = cx.now() + self.config.timeout;
+        let verdict = |(slot, version): &(Slot<O::Peer>, Version)| {
+            if self.index.get(slot).is_some_and(|held| held.version >= *version) {
+                return Verdict::Has;
+            }
+            if self.repair.coming.get(slot).is_some_and(|until| *until > cx.now()) {
+                return Verdict::Expects;
+            }
+            let crowded = self.repair.coming.len() >= self.config.capacity;
+            if crowded || !self.is_responsible(&slot.key) || !self.index.has_room(slot, 0, &self.config) {
+                return Verdict::Refuses;
+            }
+            self.repair.coming.insert(*slot, until);
+            Verdict::Wants
+        };
+        let verdicts = copies.iter().take(OFFERED).map(verdict).collect();
+        self.tell(cx, from, DhtMsg::Compared { id, verdicts });
+    }
+
+    /// The other says what it lacks.
+    pub(super) fn compared(&mut self, cx: &mut Cx<'_, Self>, id: u64, from: O::Peer, verdicts: &[Verdict]) {
+        let Some(batch) = self.repair.open.get_mut(&id) else { return };
+        let copies = std::mem::take(&mut batch.copies);
+        let with = |wanted| {
+            let pairs = copies.iter().zip(verdicts).filter(move |(_, verdict)| **verdict == wanted);
+            pairs.map(|(copy, _)| *copy).collect::<Vec<_>>()
+        };
+        let (has, wants) = (with(Verdict::Has), with(Verdict::Wants));
+        batch.sending = wants.len();
+        has.iter().for_each(|copy| self.confirm(cx, copy));
+        for (slot, _) in &wants {
+            self.start(cx, StoreJob::Read(vec![*slot]), JobFor::Copy { batch: id, to: from });
+        }
+        if wants.is_empty() {
+            self.end_batch(cx, id);
+        }
+    }
+
+    /// A record that the other wants has been read.
+    pub(super) fn copy(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        batch: u64,
+        to: O::Peer,
+        records: Vec<Record<O::Peer>>,
+    ) {
+        let Some(record) = records.into_iter().next() else { return self.one_less(cx, batch) };
+        let slot = record.slot();
+        let store = |id| DhtMsg::Store { id, record, expected: None, copy: true };
+        if !self.ask(cx, to, Question::Copy(batch, slot), store) {
+            self.one_less(cx, batch);
+        }
+    }
+
+    pub(super) fn copied(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        batch: u64,
+        slot: Slot<O::Peer>,
+        result: Result<(), Refusal>,
+    ) {
+        if let (Ok(()), Some(held)) = (result, self.index.get(&slot)) {
+            let copy = (slot, held.version);
+            self.confirm(cx, &copy);
+        }
+        self.one_less(cx, batch);
+    }
+
+    /// One of a batch's copies is done with; or the other did not answer to the offer, and all are.
+    pub(super) fn one_less(&mut self, cx: &mut Cx<'_, Self>, id: u64) {
+        if let Some(batch) = self.repair.open.get_mut(&id) {
+            batch.sending = batch.sending.saturating_sub(1);
+            if batch.sending == 0 {
+                self.end_batch(cx, id);
+            }
+        }
+    }
+
+    fn end_batch(&mut self, cx: &mut Cx<'_, Self>, id: u64) {
+        self.repair.open.remove(&id);
+        self.go_on(cx);
+    }
+
+    /// One more replica has this copy.
+    fn confirm(&mut self, cx: &mut Cx<'_, Self>, (slot, version): &(Slot<O::Peer>, Version)) {
+        let Some(held) = self.index.get_mut(slot).filter(|held| held.version == *version) else { return };
+        if held.unconfirmed == 0 {
+            return;
+        }
+        held.unconfirmed -= 1;
+        if held.unconfirmed > 0 {
+            return;
+        }
+        held.confirmed = held.comparing;
+        let own = held.own;
+        let Replicas::Peers(peers) = self.overlay.replicas(&slot.key, self.config.replicas.into()) else { return };
+        if !own && !peers.is_empty() && !peers.contains(&self.overlay.me()) {
+            self.forget(cx, *slot);
+        }
+    }
+}
+
+/// Tells one set of peers from another; never zero. `names` remembers the peers' keys.
+fn fingerprint<P: Keyed>(peers: &[P], names: &mut BTreeMap<P, u64>) -> u64 {
+    let name = |peer: &P| {
+        *names.entry(*peer).or_insert_with(|| {
+            peer.key().as_bytes()[..8].iter().fold(0, |name, byte| name << 8 | u64::from(*byte))
+        })
+    };
+    peers.iter().map(name).fold(peers.len() as u64, u64::wrapping_add) | 1
+}

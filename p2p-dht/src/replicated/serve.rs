@@ -1,0 +1,152 @@
+//! What other nodes ask of this one: to keep records, and to give them.
+
+use p2p_core::{Cx, Key, NoJob};
+use p2p_overlay::{Overlay, Replicas};
+
+use super::{DhtMsg, JobFor, Refusal, Replicated, Wanted};
+use crate::record::{Kind, MAX_VALUE, Record, Slot};
+use crate::store::{StoreDone, StoreJob, WriteError};
+
+/// A clock may be so much ahead of the publisher's, in seconds.
+const SKEW: u64 = 600;
+
+impl<O: Overlay<Job = NoJob>> Replicated<O> {
+    // ---- keeping
+
+    pub(super) fn on_store(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        from: O::Peer,
+        id: u32,
+        record: Record<O::Peer>,
+        expected: Option<u64>,
+        copy: bool,
+    ) {
+        let (slot, version, size) = (record.slot(), record.version(), record.size());
+        if let Err(refusal) = self.may_keep(cx, from, &slot, &record, copy) {
+            return self.tell(cx, from, DhtMsg::Stored { id, result: Err(refusal) });
+        }
+        if let Some(held) = self.index.get(&slot)
+            && (held.version == version || copy && held.version > version)
+        {
+            self.repair.has_come(&slot);
+            return self.tell(cx, from, DhtMsg::Stored { id, result: Ok(()) });
+        }
+        let refusal = match (self.is_busy(), self.index.has_room(&slot, size, &self.config)) {
+            (true, _) => Refusal::Busy,
+            (_, false) => Refusal::Full,
+            (false, true) => {
+                self.index.begin(size);
+                let write = StoreJob::Write { record, slot, expected: expected.filter(|_| !copy), own: false };
+                return self.start(cx, write, JobFor::Store { from, id, slot, version, size, copy });
+            }
+        };
+        self.tell(cx, from, DhtMsg::Stored { id, result: Err(refusal) });
+    }
+
+    /// Whether this node is among those that keep a key, or near enough to become one. Where it cannot tell, it is.
+    pub(super) fn is_responsible(&self, key: &Key) -> bool {
+        let near = 2 * usize::from(self.config.replicas);
+        match self.overlay.replicas(key, near) {
+            Replicas::Peers(peers) => peers.is_empty() || peers.contains(&self.overlay.me()),
+            Replicas::Keys(_) => true,
+        }
+    }
+
+    /// What can be said about a record without looking at its signature.
+    fn may_keep(
+        &self,
+        cx: &Cx<'_, Self>,
+        from: O::Peer,
+        slot: &Slot<O::Peer>,
+        record: &Record<O::Peer>,
+        copy: bool,
+    ) -> Result<(), Refusal> {
+        let now = cx.wall().as_secs();
+        // What a provider says can be copied by anybody, with another end: it may not be far.
+        let longest = match record {
+            Record::Provider { .. } => self.config.lifetime,
+            Record::Immutable { .. } | Record::Mutable(_) => self.config.max_lifetime,
+        };
+        let latest = now.saturating_add(longest.as_secs()).saturating_add(SKEW);
+        let claimed = matches!(record, Record::Provider { peer, .. } if *peer != from && !copy);
+        match record.expires() {
+            _ if !self.is_responsible(&slot.key) => Err(Refusal::NotResponsible),
+            _ if record.size() > MAX_VALUE + 256 || claimed => Err(Refusal::Invalid),
+            expires if expires <= now || expires > latest => Err(Refusal::Lifetime),
+            _ => Ok(()),
+        }
+    }
+
+    // ---- giving
+
+    pub(super) fn on_load(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        from: O::Peer,
+        id: u32,
+        key: Key,
+        wanted: Wanted,
+    ) {
+        let slots = self.index.of(key, wanted, self.config.max_providers);
+        match slots.is_empty() || self.is_busy() {
+            true => self.tell(cx, from, DhtMsg::Loaded { id, records: Vec::new() }),
+            false => self.start(cx, StoreJob::Read(slots), JobFor::Load { from, id }),
+        }
+    }
+
+    // ---- the worker is back
+
+    pub(super) fn job_done(&mut self, cx: &mut Cx<'_, Self>, what: JobFor<O::Peer>, done: StoreDone<O::Peer>) {
+        match (what, done) {
+            (JobFor::Store { from, id, slot, version, size, copy }, StoreDone::Written(written)) => {
+                self.index.end(size);
+                self.repair.has_come(&slot);
+                let result = match written {
+                    Ok(entry) => {
+                        self.index.put(&entry);
+                        let newer = slot.kind == Kind::Mutable && entry.version > version && !copy;
+                        if newer { Err(Refusal::Conflict(entry.version.0)) } else { Ok(()) }
+                    }
+                    Err(WriteError::Invalid) => Err(Refusal::Invalid),
+                    Err(WriteError::Conflict(sequence)) => Err(Refusal::Conflict(sequence)),
+                    Err(WriteError::Failed(_)) => Err(Refusal::Failed),
+                };
+                self.tell(cx, from, DhtMsg::Stored { id, result });
+            }
+            (JobFor::Own { size }, StoreDone::Written(written)) => {
+                self.index.end(size);
+                if let Ok(entry) = written {
+                    self.index.put(&entry);
+                }
+            }
+            (JobFor::Load { from, id }, StoreDone::Read(records)) => {
+                let now = cx.wall().as_secs();
+                let mut records = records.unwrap_or_default();
+                records.retain(|record| record.expires() > now);
+                self.tell(cx, from, DhtMsg::Loaded { id, records });
+            }
+            (JobFor::Republish, StoreDone::Read(records)) => {
+                records.into_iter().flatten().for_each(|record| self.republish(cx, record));
+            }
+            (JobFor::Copy { batch, to }, StoreDone::Read(records)) => match records {
+                Ok(records) => self.copy(cx, batch, to, records),
+                Err(_) => self.one_less(cx, batch),
+            },
+            (JobFor::Scan, StoreDone::Scanned(Ok(entries))) => {
+                self.scanned = true;
+                for entry in entries {
+                    // What was written since is newer.
+                    if self.index.get(&entry.slot).is_none() {
+                        self.index.put(&entry);
+                    }
+                    if entry.own {
+                        self.published(cx, entry.slot);
+                    }
+                }
+            }
+            // A record whose removal failed ends by itself. Nobody else's answer comes here.
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Where a node keeps its records: the jobs of the storage machine, and a worker that does them in memory.
+//!
+//! A write is acknowledged when its job comes back, so a worker answers only for what would survive a crash. That
+//! of two copies the newer stays is decided here, where writes of one key come one after the other.
+
+use std::collections::BTreeMap;
+
+use p2p_core::{Job, JobError, Peer, Worker};
+
+use crate::record::{Kind, Record, Slot, Version};
+
+/// What a storage machine asks of its worker.
+#[derive(Clone, Debug)]
+pub enum StoreJob<P> {
+    /// Check a record and keep it, unless a newer copy is there.
+    Write {
+        /// The record.
+        record: Record<P>,
+        /// Where it is kept.
+        slot: Slot<P>,
+        /// If a signed value is there already, it must have this sequence number.
+        expected: Option<u64>,
+        /// Whether this node has published it.
+        own: bool,
+    },
+    /// Read these records, all of one key.
+    Read(Vec<Slot<P>>),
+    /// Forget this copy of a record, if it is still the one that is there.
+    Remove(Slot<P>, Version),
+    /// Say what is there: asked once, at the start.
+    Scan,
+}
+
+/// What comes back.
+#[derive(Clone, Debug)]
+pub enum StoreDone<P> {
+    /// Of a write: what is there now.
+    Written(Result<Entry<P>, WriteError>),
+    /// Of a read: those that are there.
+    Read(Result<Vec<Record<P>>, JobError>),
+    /// Of a removal.
+    Removed(Result<(), JobError>),
+    /// Of a scan.
+    Scanned(Result<Vec<Entry<P>>, JobError>),
+}
+
+/// A record that is kept, without its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<P> {
+    /// Where.
+    pub slot: Slot<P>,
+    /// Which copy.
+    pub version: Version,
+    /// When it ends, in seconds since the Unix epoch.
+    pub expires: u64,
+    /// How much room it takes, in bytes.
+    pub size: usize,
+    /// Whether this node has published it.
+    pub own: bool,
+}
+
+/// Why a record was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// It is not genuine.
+    Invalid,
+    /// There is a signed value with this sequence number, which is not lower, or not the one that was expected.
+    Conflict(u64),
+    /// The storage failed.
+    Failed(JobError),
+}
+
+impl<P: Peer> Job for StoreJob<P> {
+    type Done = StoreDone<P>;
+
+    /// Jobs of one key are done in order.
+    fn lane(&self) -> Option<u64> {
+        let slot = match self {
+            StoreJob::Write { slot, .. } | StoreJob::Remove(slot, _) => slot,
+            StoreJob::Read(slots) => slots.first()?,
+            StoreJob::Scan => return Some(0),
+        };
+        Some(slot.key.as_bytes()[..8].iter().fold(0, |lane, byte| lane << 8 | u64::from(*byte)))
+    }
+
+    fn failed(&self, why: JobError) -> StoreDone<P> {
+        match self {
+            StoreJob::Write { .. } => StoreDone::Written(Err(WriteError::Failed(why))),
+            StoreJob::Read(_) => StoreDone::Read(Err(why)),
+            StoreJob::Remove(..) => StoreDone::Removed(Err(why)),
+            StoreJob::Scan => StoreDone::Scanned(Err(why)),
+        }
+    }
+}
+
+impl<P: Peer> Entry<P> {
+    /// What is known of a record.
+    pub fn new(record: &Record<P>, slot: Slot<P>, own: bool) -> Entry<P> {
+        Entry { slot, version: record.version(), expires: record.expires(), size: record.size(), own }
+    }
+
+    /// What is there after `record` is written over `before`, and whether that is the new one.
+    ///
+    /// # Errors
+    /// The record is not to be written.
+    pub fn after_write(
+        record: &Record<P>,
+        slot: Slot<P>,
+        own: bool,
+        expected: Option<u64>,
+        before: Option<Entry<P>>,
+    ) -> Result<(Entry<P>, bool), WriteError> {
+        record.check().map_err(|_| WriteError::Invalid)?;
+        let new = Entry::new(record, slot, own);
+        let Some(old) = before else { return Ok((new, true)) };
+        let own = own || old.own;
+        let conflict = expected.is_some_and(|expected| old.version.0 != expected && old.version != new.version);
+        if slot.kind == Kind::Mutable && conflict {
+            return Err(WriteError::Conflict(old.version.0));
+        }
+        match new.version > old.version {
+            true => Ok((Entry { own, ..new }, true)),
+            false => Ok((Entry { own, ..old }, false)),
+        }
+    }
+}
+
+/// Keeps records in memory: they are gone with the process.
+///
+/// ```
+/// use p2p_core::{SimPeer, Worker};
+/// use p2p_dht::{MemoryStore, Record, StoreDone, StoreJob};
+///
+/// let mut store = MemoryStore::default();
+/// let record: Record<SimPeer> = Record::Immutable { value: "hello".into(), expires: 2_000_000_000 };
+/// let slot = record.slot();
+/// let write = StoreJob::Write { record: record.clone(), slot, expected: None, own: false };
+/// let done = store.run(vec![write, StoreJob::Read(vec![slot])]);
+/// assert!(matches!(&done[1], StoreDone::Read(Ok(records)) if *records == [record]));
+/// ```
+#[derive(Clone, Debug)]
+pub struct MemoryStore<P> {
+    records: BTreeMap<Slot<P>, (Record<P>, Entry<P>)>,
+}
+
+impl<P> Default for MemoryStore<P> {
+    fn default() -> Self {
+        MemoryStore { records: BTreeMap::new() }
+    }
+}
+
+impl<P: Peer> Worker<StoreJob<P>> for MemoryStore<P> {
+    fn run(&mut self, batch: Vec<StoreJob<P>>) -> Vec<StoreDone<P>> {
+        let one = |job| match job {
+            StoreJob::Write { record, slot, expected, own } => {
+                let before = self.records.get(&slot).map(|(_, entry)| *entry);
+                let after = Entry::after_write(&record, slot, own, expected, before);
+                if let Ok((entry, is_new)) = after {
+                    match self.records.get_mut(&slot) {
+                        Some(kept) if !is_new => kept.1 = entry,
+                        _ => drop(self.records.insert(slot, (record, entry))),
+                    }
+                }
+                StoreDone::Written(after.map(|(entry, _)| entry))
+            }
+            StoreJob::Read(slots) => {
+                let there = slots.iter().filter_map(|slot| self.records.get(slot));
+                StoreDone::Read(Ok(there.map(|(record, _)| record.clone()).collect()))
+            }
+            StoreJob::Remove(slot, version) => {
+                if self.records.get(&slot).is_some_and(|(_, entry)| entry.version == version) {
+                    self.records.remove(&slot);
+                }
+                StoreDone::Removed(Ok(()))
+            }
+            StoreJob::Scan => {
+                StoreDone::Scanned(Ok(self.records.values().map(|(_, entry)| *entry).collect()))
+            }
+        };
+        batch.into_iter().map(one).collect()
+    }
+}
