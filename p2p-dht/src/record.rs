@@ -74,7 +74,8 @@ impl Signed {
         value: impl Into<Bytes>,
     ) -> Result<Signed, InvalidRecord> {
         let (salt, value) = (salt.into(), value.into());
-        let unsigned = Signed { publisher: keypair.id(), salt, sequence, expires, value, signature: [[0; 32]; 2] };
+        let unsigned =
+            Signed { publisher: keypair.id(), salt, sequence, expires, value, signature: [[0; 32]; 2] };
         unsigned.fits()?;
         let signature = keypair.sign(&unsigned.message());
         let (first, second) = signature.split_at(32);

@@ -255,8 +255,10 @@ impl<P: Serialize + DeserializeOwned, M: Wire> Wire for DhtMsg<P, M> {
 
     /// A large value holds nothing else up.
     fn lane(&self) -> Lane {
-        let large = |record: &Record<P>| matches!(record, Record::Immutable { value, .. } if value.len() > 4096)
-            || matches!(record, Record::Mutable(signed) if signed.value().len() > 4096);
+        let large = |record: &Record<P>| {
+            matches!(record, Record::Immutable { value, .. } if value.len() > 4096)
+                || matches!(record, Record::Mutable(signed) if signed.value().len() > 4096)
+        };
         match self {
             DhtMsg::Overlay(msg) => msg.lane(),
             DhtMsg::Store { record, .. } if large(record) => Lane::Bulk,
@@ -346,7 +348,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     /// Hands the overlay an input, and takes in the lookups that have ended.
     fn below(&mut self, cx: &mut Cx<'_, Self>, input: impl FnOnce(&mut O, &mut Cx<'_, O>)) {
         let overlay = &mut self.overlay;
-        let ups = cx.nest(DhtMsg::Overlay, DhtTimer::Overlay, |job: NoJob| match job {}, |cx| input(overlay, cx));
+        let ups =
+            cx.nest(DhtMsg::Overlay, DhtTimer::Overlay, |job: NoJob| match job {}, |cx| input(overlay, cx));
         for up in ups {
             match up {
                 Up::Finished(find, looked) => {
@@ -419,7 +422,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     fn on_peer(&mut self, cx: &mut Cx<'_, Self>, from: O::Peer, msg: Msg<O>) {
         match msg {
             DhtMsg::Overlay(msg) => self.below(cx, |overlay, cx| overlay.on_message(cx, from, msg)),
-            DhtMsg::Store { id, record, expected, copy } => self.on_store(cx, from, id, record, expected, copy),
+            DhtMsg::Store { id, record, expected, copy } => {
+                self.on_store(cx, from, id, record, expected, copy);
+            }
             DhtMsg::Stored { id, result } => match self.asked.answer(id, from) {
                 Some(Question::Store(op)) => self.put_answered(cx, op, from, result),
                 Some(Question::Copy(batch, slot)) => self.copied(cx, batch, slot, result),

@@ -114,7 +114,8 @@ impl<P: Peer> Entry<P> {
         let new = Entry::new(record, slot, own);
         let Some(old) = before else { return Ok((new, true)) };
         let own = own || old.own;
-        let conflict = expected.is_some_and(|expected| old.version.0 != expected && old.version != new.version);
+        let conflict =
+            expected.is_some_and(|expected| old.version.0 != expected && old.version != new.version);
         if slot.kind == Kind::Mutable && conflict {
             return Err(WriteError::Conflict(old.version.0));
         }

@@ -9,7 +9,8 @@ use futures::StreamExt;
 use p2p_core::sim::Network;
 use p2p_core::{Key, Keypair, SimPeer};
 use p2p_dht::{
-    Dht, DhtConfig, GetError, GetProviders, InvalidRecord, MAX_VALUE, Publish, Put, PutError, Signed, Withdraw,
+    Dht, DhtConfig, GetError, GetProviders, InvalidRecord, MAX_VALUE, Publish, Put, PutError, Signed,
+    Withdraw,
 };
 use p2p_overlay::{Chord, Kademlia};
 use world::{Quick, SECOND, World, config, world};
@@ -77,7 +78,8 @@ fn the_newest_signed_value_counts<O: Quick>() {
     let (here, there) = (sim.handle(SimPeer(2)), sim.handle(SimPeer(9)));
     let keypair = Keypair::from_seed(&[1; 32]);
     let until = in_an_hour(&sim);
-    let sign = move |sequence, value: &'static str| Signed::new(&keypair, "name", sequence, until, value).unwrap();
+    let sign =
+        move |sequence, value: &'static str| Signed::new(&keypair, "name", sequence, until, value).unwrap();
     let publisher = Keypair::from_seed(&[1; 32]).id();
     sim.block_on(async move {
         here.publish(sign(1, "one"), None).await.unwrap();
@@ -163,7 +165,9 @@ fn quorums_tell_the_truth<O: Quick>() {
     let value = Signed::new(&keypair, "", 1, until, "one").unwrap();
     let stored = {
         let writer = writer.clone();
-        sim.block_on(async move { writer.ask(Publish { signed: value, expected: None }).await.unwrap().unwrap() })
+        sim.block_on(
+            async move { writer.ask(Publish { signed: value, expected: None }).await.unwrap().unwrap() },
+        )
     };
     assert_eq!(stored.copies, 5);
     for peer in [2, 3, 4, 5] {
@@ -183,7 +187,9 @@ fn quorums_tell_the_truth<O: Quick>() {
     }
     match write {
         Ok(_) => {}
-        Err(PutError::Quorum { copies, needed, refusals }) => assert!(copies < needed && !refusals.is_empty()),
+        Err(PutError::Quorum { copies, needed, refusals }) => {
+            assert!(copies < needed && !refusals.is_empty())
+        }
         Err(error) => panic!("{error}"),
     }
 }

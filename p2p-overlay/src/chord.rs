@@ -16,6 +16,7 @@ use std::time::Duration;
 use p2p_core::{Key, Keyed, Pending};
 use serde::{Deserialize, Serialize};
 
+use crate::doors::Doors;
 use crate::lookup::LookupConfig;
 use crate::routed::Routed;
 use crate::structured::{Next, Region, Replicas};
@@ -90,10 +91,9 @@ impl Default for ChordConfig {
 
 /// The most successors that are kept or believed.
 const MAX_SUCCESSORS: usize = 32;
-/// The most seeds that are remembered.
-const MAX_SEEDS: usize = 16;
 
-/// What a Chord node knows of its ring: at most 32 predecessors, 32 successors and 256 fingers.
+/// What a Chord node knows of its ring: at most 32 predecessors, 32 successors and 256 fingers, and up to 32 peers through
+/// whom it finds back.
 ///
 /// All are kept as offsets, clockwise from this node, so comparing them takes no arithmetic.
 #[derive(Clone, Debug)]
@@ -113,8 +113,7 @@ pub struct ChordTable<P> {
     next_finger: u8,
     /// Questions of the upkeep.
     asked: Pending<P, Asked<P>>,
-    seeds: Vec<P>,
-    next_seed: u8,
+    doors: Doors<P>,
     /// The predecessor or the successors are not the same as when last asked.
     changed: bool,
     config: ChordConfig,
@@ -150,20 +149,19 @@ pub enum ChordMsg<P> {
 impl<P: Keyed> ChordTable<P> {
     /// The tables of a node that has not joined yet; without seeds, of the only node of a new ring.
     pub fn new(me: P, seeds: impl IntoIterator<Item = P>, config: ChordConfig) -> ChordTable<P> {
-        let seeds: Vec<P> = seeds.into_iter().filter(|seed| *seed != me).take(MAX_SEEDS).collect();
+        let doors = Doors::new(me, seeds);
         let config = ChordConfig { successors: config.successors.clamp(1, MAX_SUCCESSORS), ..config };
         ChordTable {
             me,
             key: me.key(),
-            joined: seeds.is_empty(),
+            joined: doors.is_founder(),
             predecessor: None,
             before: Vec::new(),
             successors: Vec::new(),
             fingers: Vec::new(),
             next_finger: 0,
             asked: Pending::with_capacity(64),
-            seeds,
-            next_seed: 0,
+            doors,
             changed: false,
             config,
             #[cfg(test)]

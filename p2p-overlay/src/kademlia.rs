@@ -18,6 +18,7 @@ use std::time::Duration;
 use p2p_core::{Key, Keyed, Pending};
 use serde::{Deserialize, Serialize};
 
+use crate::doors::Doors;
 use crate::lookup::LookupConfig;
 use crate::routed::Routed;
 use crate::structured::{Mode, Next, Region};
@@ -97,11 +98,8 @@ impl Default for KademliaConfig {
     }
 }
 
-/// The most seeds that are remembered.
-const MAX_SEEDS: usize = 16;
-
 /// What a Kademlia node knows: at most k contacts for each bucket, the k nearest whatever their bucket, and at most
-/// [`KademliaConfig::replacements`] in waiting for each.
+/// [`KademliaConfig::replacements`] in waiting for each; and up to 32 peers through whom it finds back.
 #[derive(Clone, Debug)]
 pub struct KademliaTable<P> {
     me: P,
@@ -111,8 +109,7 @@ pub struct KademliaTable<P> {
     asked: Pending<P, ()>,
     /// The level whose range is refreshed next, after joining: from the nearest bucket to the furthest.
     exploring: Option<usize>,
-    seeds: Vec<P>,
-    next_seed: u8,
+    doors: Doors<P>,
     config: KademliaConfig,
 }
 
@@ -147,16 +144,15 @@ pub enum KademliaMsg<P> {
 impl<P: Keyed> KademliaTable<P> {
     /// The tables of a node that has not joined yet; without seeds, of the only node of a new network.
     pub fn new(me: P, seeds: impl IntoIterator<Item = P>, config: KademliaConfig) -> KademliaTable<P> {
-        let seeds: Vec<P> = seeds.into_iter().filter(|seed| *seed != me).take(MAX_SEEDS).collect();
+        let doors = Doors::new(me, seeds);
         let config = KademliaConfig { k: config.k.clamp(1, 32), bits: config.bits.clamp(1, 8), ..config };
         KademliaTable {
             me,
-            joined: seeds.is_empty(),
+            joined: doors.is_founder(),
             buckets: Buckets::new(me.key(), config.k, config.replacements, config.bits),
             asked: Pending::with_capacity(64),
             exploring: None,
-            seeds,
-            next_seed: 0,
+            doors,
             config,
         }
     }

@@ -11,6 +11,7 @@
 
 pub mod can;
 mod chord;
+mod doors;
 mod kademlia;
 mod lookup;
 pub mod measure;

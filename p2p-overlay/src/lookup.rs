@@ -344,6 +344,11 @@ impl<P: Keyed> Lookups<P> {
         while let Some((peer, question)) = self.asked.expire(now) {
             self.on_silence(cx, table, peer, question);
         }
+        for index in (0..self.begun.len()).rev() {
+            if let Asking::Closest(_) = &self.begun[index].asking {
+                self.ask_closer(cx, table, index);
+            }
+        }
         while let Some(index) = self.begun.iter().position(|lookup| lookup.deadline <= now) {
             self.try_again(cx, table, index);
         }
@@ -395,9 +400,14 @@ impl<P: Keyed> Lookups<P> {
 
     /// Sets the timer to when the next one is late, or a relay is to be forgotten, or clears it.
     fn arm<M: Maintenance<Peer = P>>(&mut self, cx: &mut Cx<'_, Routed<M>>) {
+        let now = cx.now();
         let deadlines = self.begun.iter().map(|lookup| lookup.deadline);
+        let late = self.begun.iter().filter_map(|lookup| match &lookup.asking {
+            Asking::Closest(closest) => closest.next_late(now),
+            Asking::Nobody | Asking::Root(_) => None,
+        });
         let relays = self.relays.iter().map(|relay| relay.until);
-        let next = deadlines.chain(self.asked.next_deadline()).chain(relays).min();
+        let next = deadlines.chain(late).chain(self.asked.next_deadline()).chain(relays).min();
         match next {
             _ if next == self.armed => return,
             Some(at) => cx.set_timer(at - cx.now(), RoutedTimer::Lookups),

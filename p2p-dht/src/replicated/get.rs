@@ -114,7 +114,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                     self.forget_finds(cx, op);
                     return self.finish_get(cx, op, &get, Ok(Some(value)));
                 }
-                (Wanted::Mutable, Record::Mutable(signed)) if signed.key() == get.key && signed.is_genuine() => {
+                (Wanted::Mutable, Record::Mutable(signed))
+                    if signed.key() == get.key && signed.is_genuine() =>
+                {
                     sequence = Some(signed.sequence());
                     if get.newest.as_ref().is_none_or(|newest| newest.sequence() < signed.sequence()) {
                         get.newest = Some(signed);
@@ -151,7 +153,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let Some(get) = self.gets.get_mut(&op) else { return };
         let asked = get.answered.len() + get.waiting + get.silent;
         let needed = usize::from(self.config.read_quorum).min(asked);
-        let enough = get.wanted == Wanted::Mutable && get.finding == 0 && get.answered.len() >= needed && needed > 0;
+        let enough =
+            get.wanted == Wanted::Mutable && get.finding == 0 && get.answered.len() >= needed && needed > 0;
         if (get.finding > 0 || get.waiting > 0) && !enough {
             return;
         }
@@ -168,7 +171,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 let newest = get.newest.clone().map(Box::new);
                 Err(GetError::Partial { answered, needed, silent, newest })
             }
-            _ if get.newest.is_none() && get.providers.is_empty() => Err(GetError::NotFound { answered, silent }),
+            _ if get.newest.is_none() && get.providers.is_empty() => {
+                Err(GetError::NotFound { answered, silent })
+            }
             _ => Ok(None),
         };
         self.renew_the_outdated(cx, &get);
@@ -197,9 +202,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let not_found = GetError::NotFound { answered: get.answered.len(), silent: get.silent };
         let outcome = match get.wanted {
             Wanted::Immutable => DhtOutcome::Value(result.and_then(|value| value.ok_or(not_found))),
-            Wanted::Mutable => {
-                DhtOutcome::Signed(result.and_then(|_| get.newest.clone().ok_or(not_found)))
-            }
+            Wanted::Mutable => DhtOutcome::Signed(result.and_then(|_| get.newest.clone().ok_or(not_found))),
             Wanted::Providers => DhtOutcome::Providers(result.map(|_| get.providers.clone())),
         };
         cx.finish(op, outcome);

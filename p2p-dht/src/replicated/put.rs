@@ -65,7 +65,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         if let Err(invalid) = record.check() {
             return fail(cx, invalid.into());
         }
-        if record.expires() > self.until(cx, self.config.max_lifetime) || record.expires() <= cx.wall().as_secs() {
+        if record.expires() > self.until(cx, self.config.max_lifetime)
+            || record.expires() <= cx.wall().as_secs()
+        {
             return fail(cx, InvalidRecord::Lifetime.into());
         }
         if self.puts.len() + self.gets.len() >= self.config.capacity {
@@ -130,7 +132,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let Some(put) = self.puts.get_mut(&op) else { return };
         put.waiting += 1;
         let (record, expected) = (put.record.clone(), put.expected);
-        let asked = self.ask(cx, peer, Question::Store(op), |id| DhtMsg::Store { id, record, expected, copy: false });
+        let asked =
+            self.ask(cx, peer, Question::Store(op), |id| DhtMsg::Store { id, record, expected, copy: false });
         if !asked {
             self.put_answered(cx, op, peer, Err(Refusal::Busy));
         }

@@ -18,6 +18,9 @@ const SLICE: usize = 1024;
 /// How many batches are under way at once.
 const WINDOW: usize = 4;
 
+/// A copy, by name.
+type Copy<P> = (Slot<P>, Version);
+
 /// What is under way: one slice of records, in batches for each peer.
 #[derive(Clone, Debug)]
 pub(super) struct Repair<P> {
@@ -46,7 +49,7 @@ struct Pass<P> {
 #[derive(Clone, Debug)]
 struct Batch<P> {
     to: P,
-    copies: Vec<(Slot<P>, Version)>,
+    copies: Vec<Copy<P>>,
     /// How many of them are being sent.
     sending: usize,
 }
@@ -118,13 +121,15 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
 
     fn look_at_a_slice(&mut self, cx: &mut Cx<'_, Self>, pass: Pass<O::Peer>) {
         let now = cx.wall().as_secs();
-        let records = self.index.iter().skip_while(|(slot, _)| pass.after.is_some_and(|after| **slot <= after));
+        let records =
+            self.index.iter().skip_while(|(slot, _)| pass.after.is_some_and(|after| **slot <= after));
         let slice: Vec<(Slot<O::Peer>, u64)> =
             records.take(SLICE).map(|(slot, held)| (*slot, held.expires)).collect();
         let last = slice.last().map(|(slot, _)| *slot);
-        self.repair.pass = last.filter(|_| slice.len() == SLICE).map(|last| Pass { after: Some(last), ..pass });
+        self.repair.pass =
+            last.filter(|_| slice.len() == SLICE).map(|last| Pass { after: Some(last), ..pass });
         let mut names = BTreeMap::new();
-        let mut plan: BTreeMap<O::Peer, Vec<(Slot<O::Peer>, Version)>> = BTreeMap::new();
+        let mut plan: BTreeMap<O::Peer, Vec<Copy<O::Peer>>> = BTreeMap::new();
         for (slot, _) in slice.into_iter().filter(|(_, expires)| *expires > now) {
             let peers = self.others(&slot);
             let replicas = fingerprint(&peers, &mut names);
@@ -143,18 +148,13 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
     }
 
-    /// The nodes that should have a record beside this one. Nobody, where this node cannot tell, or has it only because it
-    /// has published it.
+    /// The nodes that should have a record beside this one. Nobody, where this node cannot tell.
     fn others(&self, slot: &Slot<O::Peer>) -> Vec<O::Peer> {
         let Replicas::Peers(mut peers) = self.overlay.replicas(&slot.key, self.config.replicas.into()) else {
             return Vec::new();
         };
         let me = self.overlay.me();
-        let only_published = self.index.get(slot).is_some_and(|held| held.own) && !peers.contains(&me);
-        if only_published || !self.overlay.is_joined() {
-            return Vec::new();
-        }
-        peers.retain(|peer| *peer != me);
+        peers.retain(|peer| *peer != me && self.overlay.is_joined());
         peers
     }
 
@@ -175,10 +175,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         cx: &mut Cx<'_, Self>,
         from: O::Peer,
         id: u32,
-        copies: &[(Slot<O::Peer>, Version)],
+        copies: &[Copy<O::Peer>],
     ) {
         let until = cx.now() + self.config.timeout;
-        let verdict = |(slot, version): &(Slot<O::Peer>, Version)| {
+        let verdict = |(slot, version): &Copy<O::Peer>| {
             if self.index.get(slot).is_some_and(|held| held.version >= *version) {
                 return Verdict::Has;
             }
@@ -261,7 +261,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     /// One more replica has this copy.
-    fn confirm(&mut self, cx: &mut Cx<'_, Self>, (slot, version): &(Slot<O::Peer>, Version)) {
+    fn confirm(&mut self, cx: &mut Cx<'_, Self>, (slot, version): &Copy<O::Peer>) {
         let Some(held) = self.index.get_mut(slot).filter(|held| held.version == *version) else { return };
         if held.unconfirmed == 0 {
             return;
@@ -272,7 +272,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
         held.confirmed = held.comparing;
         let own = held.own;
-        let Replicas::Peers(peers) = self.overlay.replicas(&slot.key, self.config.replicas.into()) else { return };
+        let Replicas::Peers(peers) = self.overlay.replicas(&slot.key, self.config.replicas.into()) else {
+            return;
+        };
         if !own && !peers.is_empty() && !peers.contains(&self.overlay.me()) {
             self.forget(cx, *slot);
         }

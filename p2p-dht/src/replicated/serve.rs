@@ -37,7 +37,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             (_, false) => Refusal::Full,
             (false, true) => {
                 self.index.begin(size);
-                let write = StoreJob::Write { record, slot, expected: expected.filter(|_| !copy), own: false };
+                let write =
+                    StoreJob::Write { record, slot, expected: expected.filter(|_| !copy), own: false };
                 return self.start(cx, write, JobFor::Store { from, id, slot, version, size, copy });
             }
         };
@@ -97,7 +98,12 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
 
     // ---- the worker is back
 
-    pub(super) fn job_done(&mut self, cx: &mut Cx<'_, Self>, what: JobFor<O::Peer>, done: StoreDone<O::Peer>) {
+    pub(super) fn job_done(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        what: JobFor<O::Peer>,
+        done: StoreDone<O::Peer>,
+    ) {
         match (what, done) {
             (JobFor::Store { from, id, slot, version, size, copy }, StoreDone::Written(written)) => {
                 self.index.end(size);

@@ -4,7 +4,9 @@
 //! *Stabilise*, now and then: it asks its first successor for its neighbours, takes them over, and if the successor
 //! has a predecessor in between, asks that one too and takes it for its first successor, and so on until there is none
 //! (Zave goes one step at a time). Then it notifies its first successor. *Rectify*, on such a notice: it takes the sender
-//! for its predecessor if that is nearer than the one it has, or the one it has is dead.
+//! for its predecessor if that is nearer than the one it has, or the one it has is dead. *Merge*, seldom: it looks up its own
+//! key through a peer that it has lost; if that leads to another ring, the answer is a successor that stands between this
+//! node and its own, and stabilising goes on from there.
 
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::ring::{list, list_before};
 use super::{ChordMsg, ChordTable, MAX_SUCCESSORS, Spot};
+use crate::doors::SELDOM;
 use crate::structured::{Answer, Found, Maintenance, Next, Region, Replicas, Want};
 
 impl<P: Serialize + DeserializeOwned> Wire for ChordMsg<P> {
@@ -40,8 +43,10 @@ pub enum ChordTimer {
     Late,
 }
 
-/// The tag of the lookup that a newcomer joins by; the others are exponents of fingers.
+/// The tags of the lookups that a newcomer joins by, and by which two rings become one; the others are exponents of
+/// fingers.
 const JOIN: u32 = u32::MAX;
+const MERGE: u32 = JOIN - 1;
 
 impl<P: Keyed> ChordTable<P> {
     fn is_at_rest(&self) -> bool {
@@ -56,10 +61,13 @@ impl<P: Keyed> ChordTable<P> {
     // ---- join
 
     fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {
-        let Some(&seed) = self.seeds.get(usize::from(self.next_seed)) else { return };
-        self.next_seed = (self.next_seed + 1) % self.seeds.len() as u8;
+        let Some(door) = self.doors.next() else {
+            // This node has started the ring and has met nobody whom it still reaches.
+            self.joined = true;
+            return;
+        };
         let replicas = self.config.successors as u8;
-        cx.emit(Want { tag: JOIN, key: self.key, replicas, via: Some(seed) });
+        cx.emit(Want { tag: JOIN, key: self.key, replicas, via: Some(door) });
     }
 
     fn on_joined(&mut self, cx: &mut Cx<'_, Self>, found: &Found<P>) {
@@ -80,6 +88,22 @@ impl<P: Keyed> ChordTable<P> {
             return self.successors.truncate(1);
         }
         self.stabilize(cx);
+    }
+
+    // ---- merge
+
+    fn knock(&mut self, cx: &mut Cx<'_, Self>) {
+        let via = self.doors.any(cx.rng());
+        if via.is_some() && cx.rng().below(SELDOM) == 0 {
+            cx.emit(Want { tag: MERGE, key: self.key, replicas: 1, via });
+        }
+    }
+
+    fn on_knocked(&mut self, cx: &mut Cx<'_, Self>, found: &Found<P>) {
+        let spot = self.spot(found.root());
+        if spot.offset > Key::ZERO && self.successors.first().is_none_or(|first| spot.offset < first.offset) {
+            self.ask(cx, spot.peer, Asked::Between);
+        }
     }
 
     // ---- stabilise
@@ -117,7 +141,7 @@ impl<P: Keyed> ChordTable<P> {
         let first = self.successors.first().map(|first| first.offset);
         match why {
             Asked::Successor if first == Some(spot.offset) => {}
-            Asked::Between if first.is_some_and(|first| spot.offset < first) => {}
+            Asked::Between if first.is_none_or(|first| spot.offset < first) => {}
             // The successor has changed meanwhile; or the predecessor lives, which was the question.
             Asked::Successor | Asked::Between | Asked::Predecessor { .. } => return,
         }
@@ -241,6 +265,10 @@ impl<P: Keyed> ChordTable<P> {
         if self.is_at_rest() {
             return;
         }
+        let mut known = self.successors.iter().chain(&self.predecessor).chain(self.fingers.iter().flatten());
+        if known.any(|spot| spot.peer == peer) {
+            self.doors.lose(peer);
+        }
         self.precede(self.predecessor.filter(|spot| spot.peer != peer));
         for finger in &mut self.fingers {
             *finger = finger.filter(|spot| spot.peer != peer);
@@ -251,11 +279,14 @@ impl<P: Keyed> ChordTable<P> {
         self.before.retain(|spot| spot.peer != peer);
         self.changed |= self.successors.len() + self.before.len() < known;
         if self.successors.is_empty() && had_successors {
-            // All successors have died: whoever is nearest takes their place; without anybody it is back to the seeds.
+            // All successors have died: whoever is nearest takes their place; without anybody it has to join again.
             let nearest = self.fingers.iter().flatten().chain(&self.predecessor).min();
             match nearest.copied() {
                 Some(nearest) => self.adopt(nearest, &[]),
-                None => self.joined = self.seeds.is_empty(),
+                None => {
+                    self.joined = false;
+                    self.doors.begin();
+                }
             }
         }
     }
@@ -316,6 +347,7 @@ impl<P: Keyed> Protocol for ChordTable<P> {
                 if self.joined {
                     self.stabilize(cx);
                     (0..self.config.fingers).for_each(|_| self.fix_a_finger(cx));
+                    self.knock(cx);
                 } else {
                     self.try_to_join(cx);
                 }
@@ -333,6 +365,7 @@ impl<P: Keyed> Protocol for ChordTable<P> {
         cx.finish(op, ());
         match (answer.tag, answer.looked) {
             (JOIN, Ok(found)) => self.on_joined(cx, &found),
+            (MERGE, Ok(found)) => self.on_knocked(cx, &found),
             (exponent, Ok(found)) => self.on_finger(exponent as usize, &found),
             (_, Err(_)) => {} // The timer tries again.
         }

@@ -24,6 +24,8 @@ pub(super) struct Contact<P> {
 /// A contact is given up when it has been silent this often with nobody to take its place (§4.1: a node whose own
 /// line is down must not forget everybody).
 const GIVE_UP: u8 = 3;
+/// When all contacts have been silent this often, they are gone, or this node is.
+const ALL_GONE: u8 = 2 * GIVE_UP;
 
 /// See the module's text.
 #[derive(Clone, Debug)]
@@ -165,11 +167,11 @@ impl<P: Keyed> Buckets<P> {
         }
     }
 
-    /// A peer did not answer: who waits takes its place.
-    pub(super) fn silent(&mut self, peer: P) {
+    /// A peer did not answer: who waits takes its place. The contact that is lost, if one is.
+    pub(super) fn silent(&mut self, peer: P) -> Option<P> {
         let distance = self.me.xor(&peer.key());
         self.unwait(&distance);
-        let Ok(at) = self.find(&distance) else { return };
+        let at = self.find(&distance).ok()?;
         self.changed |= self.contacts[at].silent == 0 && self.is_near(at);
         let bucket = self.bucket(&distance);
         let run = self.run(&self.waiting, bucket);
@@ -178,13 +180,27 @@ impl<P: Keyed> Buckets<P> {
             self.contacts.remove(at);
             let at = self.contacts.partition_point(|other| other.distance < replacement.distance);
             self.contacts.insert(at, replacement);
-            return;
+            return Some(peer);
         }
         let contact = &mut self.contacts[at];
         contact.silent = contact.silent.saturating_add(1);
         if contact.silent >= GIVE_UP && self.contacts.iter().any(|contact| contact.silent == 0) {
             self.contacts.remove(at);
+            return Some(peer);
         }
+        None
+    }
+
+    /// Whether there are contacts, and all have been silent for long.
+    pub(super) fn are_all_gone(&self) -> bool {
+        !self.contacts.is_empty() && self.contacts.iter().all(|contact| contact.silent >= ALL_GONE)
+    }
+
+    /// Forgets all contacts, and names them, the nearest last.
+    pub(super) fn clear(&mut self) -> impl Iterator<Item = P> + use<P> {
+        self.changed = true;
+        self.waiting.clear();
+        std::mem::take(&mut self.contacts).into_iter().rev().map(|contact| contact.peer)
     }
 
     /// The contacts closest to a key, with their distance from it, some left out and the silent last resort.

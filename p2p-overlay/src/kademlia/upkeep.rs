@@ -3,7 +3,8 @@
 //! *Join* (§2.3): the newcomer looks up its own key by a node it knows, then a key in each bucket further away than its
 //! nearest neighbour. Everybody whom it asks learns of it. *Upkeep*, now and then: it asks one of its neighbours who is
 //! near, and pings those it does not know, its silent neighbours, and contacts whose place somebody waits for. It looks
-//! up a key in a bucket in which nothing was looked up for long. (The paper looks the own key up every hour instead:
+//! up a key in a bucket in which nothing was looked up for long. Seldom it pings a peer that it has lost: if that lives in a
+//! network that was cut off, it is a contact again, and its neighbours will be. (The paper looks the own key up every hour instead:
 //! that costs more, and under churn it comes too late.)
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{KademliaMsg, KademliaTable};
+use crate::doors::SELDOM;
 use crate::structured::{Answer, MAX_REPLICAS, Maintenance, Next, Region, Replicas, Want};
 
 impl<P: Serialize + DeserializeOwned> Wire for KademliaMsg<P> {
@@ -47,10 +49,13 @@ impl<P: Keyed> KademliaTable<P> {
     // ---- join
 
     fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {
-        let Some(&seed) = self.seeds.get(usize::from(self.next_seed)) else { return };
-        self.next_seed = (self.next_seed + 1) % self.seeds.len() as u8;
+        let Some(door) = self.doors.next() else {
+            // This node has started the network and has met nobody whom it still reaches.
+            self.joined = true;
+            return;
+        };
         let replicas = self.config.k as u8;
-        cx.emit(Want { tag: JOIN, key: self.key(), replicas, via: Some(seed) });
+        cx.emit(Want { tag: JOIN, key: self.key(), replicas, via: Some(door) });
     }
 
     /// Looks up a key in the next bucket, towards the furthest.
@@ -71,8 +76,26 @@ impl<P: Keyed> KademliaTable<P> {
             self.ask(cx, neighbour, |id| KademliaMsg::GetNeighbours { id });
         }
         let doubtful = self.buckets.doubtful(cx.now(), self.config.upkeep);
-        for peer in doubtful.into_iter().filter(|peer| Some(*peer) != neighbour) {
+        let lost = self.doors.any(cx.rng()).filter(|_| cx.rng().below(SELDOM) == 0);
+        for peer in doubtful.into_iter().chain(lost).filter(|peer| Some(*peer) != neighbour) {
             self.ask(cx, peer, |id| KademliaMsg::Ping { id });
+        }
+    }
+
+    /// A peer did not answer. Whoever has heard from nobody for long has to join again.
+    fn on_silence(&mut self, peer: P) {
+        if self.is_at_rest() {
+            return;
+        }
+        if let Some(lost) = self.buckets.silent(peer) {
+            self.doors.lose(lost);
+        }
+        if self.joined && self.buckets.are_all_gone() {
+            for contact in self.buckets.clear() {
+                self.doors.lose(contact);
+            }
+            self.joined = false;
+            self.doors.begin();
         }
     }
 
@@ -155,7 +178,7 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
             }
             KademliaTimer::Late => {
                 while let Some((peer, ())) = self.asked.expire(cx.now()) {
-                    self.buckets.silent(peer);
+                    self.on_silence(peer);
                 }
                 self.arm(cx);
             }
@@ -178,9 +201,7 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
 
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
         let Link::Down(Down::Unreachable | Down::TimedOut) = link else { return };
-        if !self.is_at_rest() {
-            self.buckets.silent(peer);
-        }
+        self.on_silence(peer);
         while self.asked.give_up(peer).is_some() {}
         self.arm(cx);
     }
@@ -211,9 +232,7 @@ impl<P: Keyed> Maintenance for KademliaTable<P> {
         self.region()
     }
     fn silent(&mut self, peer: P) {
-        if !self.is_at_rest() {
-            self.buckets.silent(peer);
-        }
+        self.on_silence(peer);
     }
     fn heard(&mut self, now: Time, peer: P) {
         if !self.is_at_rest() {

@@ -5,7 +5,7 @@
 //! (asked for k, it is the paper's lookup). On several paths (S/Kademlia §4.4) each node belongs to the path that
 //! heard of it first; the paths go on by themselves, and what they found is put together.
 
-use p2p_core::{Cx, Key, Keyed, Peer};
+use p2p_core::{Cx, Key, Keyed, Peer, Time};
 
 use super::{Asking, LookupMsg, Lookups, Question};
 use crate::routed::{Routed, RoutedMsg};
@@ -20,6 +20,8 @@ pub(super) struct Closest<P> {
     paths: Vec<Path<P>>,
 }
 
+/// Whoever has not answered after this part of the timeout does not keep others from being asked.
+const PATIENCE: u32 = 3;
 const MAX_KNOWN: usize = 96;
 const MAX_PATHS: usize = 16;
 
@@ -38,9 +40,16 @@ struct Known<P> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     New,
-    Asked,
+    /// Until this time others wait for its answer; then it is late, and one more may be asked.
+    Asked(Time),
     Answered,
     Silent,
+}
+
+impl State {
+    fn is_asked(self) -> bool {
+        matches!(self, State::Asked(_))
+    }
 }
 
 impl<P: Peer> Closest<P> {
@@ -64,13 +73,23 @@ impl<P: Peer> Closest<P> {
     }
 
     /// Whom to ask next: on each path the nearest that is new, if it is among the nearest that may be alive.
-    fn next(&mut self) -> Option<&mut Known<P>> {
+    fn next(&mut self, now: Time) -> Option<&mut Known<P>> {
         let (width, parallel) = (self.width, self.parallel);
         self.paths.iter_mut().find_map(|path| {
-            let asked = path.iter().filter(|known| known.state == State::Asked).count();
+            let awaited = |known: &&Known<P>| matches!(known.state, State::Asked(late) if late > now);
+            let asked = path.iter().filter(awaited).count();
             let mut near = path.iter_mut().filter(|known| known.state != State::Silent).take(width);
             near.find(|known| known.state == State::New && asked < parallel)
         })
+    }
+
+    /// When the next of those asked is late.
+    pub(super) fn next_late(&self, now: Time) -> Option<Time> {
+        let late = self.paths.iter().flatten().filter_map(|known| match known.state {
+            State::Asked(late) => Some(late),
+            State::New | State::Answered | State::Silent => None,
+        });
+        late.filter(|late| *late > now).min()
     }
 
     /// Whether the nearest on each path have answered.
@@ -84,7 +103,7 @@ impl<P: Peer> Closest<P> {
     /// Notes what became of a question: on which path it was, and how many steps had led there.
     fn settle(&mut self, peer: P, state: State) -> Option<(usize, u16)> {
         self.paths.iter_mut().enumerate().find_map(|(path, known)| {
-            let asked = known.iter_mut().find(|known| known.peer == peer && known.state == State::Asked)?;
+            let asked = known.iter_mut().find(|known| known.peer == peer && known.state.is_asked())?;
             asked.state = state;
             Some((path, asked.depth))
         })
@@ -130,7 +149,7 @@ impl<P: Keyed> Lookups<P> {
     }
 
     /// Asks as many as may be asked at a time, and ends the lookup when there is nobody left.
-    fn ask_closer<M: Maintenance<Peer = P>>(
+    pub(super) fn ask_closer<M: Maintenance<Peer = P>>(
         &mut self,
         cx: &mut Cx<'_, Routed<M>>,
         table: &mut M,
@@ -139,12 +158,13 @@ impl<P: Keyed> Lookups<P> {
         let lookup = &mut self.begun[index];
         let Asking::Closest(closest) = &mut lookup.asking else { return };
         let (key, replicas) = (lookup.find.key, usize::from(lookup.find.replicas));
-        let width = closest.width as u8;
+        let wanted = closest.width as u8;
         let deadline = cx.now() + self.config.hop_timeout;
-        while let Some(known) = closest.next() {
+        let late = cx.now() + self.config.hop_timeout / PATIENCE;
+        while let Some(known) = closest.next(cx.now()) {
             let Ok(id) = self.asked.insert(known.peer, deadline, Question::Ask(lookup.ticket)) else { break };
-            known.state = State::Asked;
-            let ask = LookupMsg::Ask { id, key, replicas: width, claimed: false, avoid: Vec::new() };
+            known.state = State::Asked(late);
+            let ask = LookupMsg::Ask { id, key, replicas: wanted, claimed: false, avoid: Vec::new() };
             cx.send(known.peer, RoutedMsg::Lookup(ask));
         }
         if !closest.is_done() {

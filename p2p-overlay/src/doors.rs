@@ -1,0 +1,69 @@
+//! The peers through whom a node finds back into its network.
+//!
+//! A network that was cut in two goes on as two networks: each half takes the other for dead, and forgets it. So that they
+//! become one again when the cut is mended, every node remembers some whom it has lost, and asks one of them now and then.
+
+use p2p_core::{Peer, Rng};
+
+/// The seeds that a node was given, and the peers that it has lost last. At most [`MOST`] of each.
+#[derive(Clone, Debug)]
+pub(crate) struct Doors<P> {
+    seeds: Vec<P>,
+    /// The latest last.
+    lost: Vec<P>,
+    /// How many have been tried since the node was shut out.
+    tried: usize,
+}
+
+/// How many seeds, and how many lost peers, are remembered.
+const MOST: usize = 16;
+
+/// A node asks whether one of them leads to another network once in so many periods of its upkeep.
+pub(crate) const SELDOM: u64 = 8;
+
+impl<P: Peer> Doors<P> {
+    /// The doors of a node that was given these seeds.
+    pub(crate) fn new(me: P, seeds: impl IntoIterator<Item = P>) -> Doors<P> {
+        let seeds = seeds.into_iter().filter(|seed| *seed != me).take(MOST).collect();
+        Doors { seeds, lost: Vec::new(), tried: 0 }
+    }
+
+    /// Whether the node was given no seeds: it has started its network.
+    pub(crate) fn is_founder(&self) -> bool {
+        self.seeds.is_empty()
+    }
+
+    /// A peer is taken for dead.
+    pub(crate) fn lose(&mut self, peer: P) {
+        self.lost.retain(|lost| *lost != peer);
+        if self.lost.len() == MOST {
+            self.lost.remove(0);
+        }
+        self.lost.push(peer);
+    }
+
+    /// The node is shut out: all doors are to be tried.
+    pub(crate) fn begin(&mut self) {
+        self.tried = 0;
+    }
+
+    /// Whom to join through next, those lost last first; over and over. `None` once, after a founder has tried all: it
+    /// may be alone.
+    pub(crate) fn next(&mut self) -> Option<P> {
+        let doors = self.lost.iter().rev().chain(&self.seeds);
+        let most = self.lost.len() + self.seeds.len();
+        if self.is_founder() && self.tried >= most {
+            return None;
+        }
+        let door = doors.copied().nth(self.tried % most);
+        self.tried += 1;
+        door
+    }
+
+    /// One of them.
+    pub(crate) fn any(&self, rng: &mut Rng) -> Option<P> {
+        let most = self.lost.len() + self.seeds.len();
+        let doors = self.lost.iter().chain(&self.seeds);
+        (most > 0).then(|| rng.index(most)).and_then(|i| doors.copied().nth(i))
+    }
+}
