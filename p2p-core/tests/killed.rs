@@ -3,87 +3,30 @@
 //! The process is this test program itself: it has no harness, and serves if it is told where.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and may talk")]
 
+mod support;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use futures::StreamExt;
-use p2p_core::net::{Incoming, Node};
-use p2p_core::{
-    Contact, Cx, Events, Keypair, Lane, Limits, Link, NoJob, OpId, PeerId, Protocol, Request, Wire,
-};
-use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use p2p_core::net::{Incoming, Node, RequestError};
+use p2p_core::{Contact, Down, Keypair, Limits, Link};
+use support::talker::{End, Event, Msg, Talker};
+use support::{is_echoed, patient};
 
 const AT: &str = "P2P_CORE_TEST_SERVE_AT";
-
-async fn patient<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(30), future).await.expect("this test's step takes far too long")
-}
 
 fn keypair() -> Keypair {
     Keypair::from_seed(&[9; 32])
 }
 
-/// Answers each number with the next; says what comes.
-struct Counter;
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Number(u32);
-
-impl Wire for Number {
-    const MAX_BYTES: usize = 16;
-    fn lane(&self) -> Lane {
-        Lane::Ordered
-    }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Event {
-    Got(PeerId, Number),
-    Link(PeerId, Link),
-}
-
-struct Say(Contact, Number);
-
-impl Protocol for Counter {
-    type Peer = Contact;
-    type Msg = Number;
-    type Timer = ();
-    type Command = Say;
-    type Item = ();
-    type Outcome = ();
-    type Event = Event;
-    type Job = NoJob;
-
-    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: Contact, number: Number) {
-        if number.0.is_multiple_of(2) {
-            cx.send(from, Number(number.0 + 1));
-        }
-        cx.emit(Event::Got(from.id, number));
-    }
-    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, say: Say) {
-        cx.send(say.0, say.1);
-        cx.finish(op, ());
-    }
-    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: Contact, link: Link) {
-        cx.emit(Event::Link(peer.id, link));
-    }
-}
-
-impl Request<Counter> for Say {
-    type Item = ();
-    type Reply = ();
-    fn command(self) -> Say {
-        self
-    }
-    fn item((): ()) -> Option<()> {
-        None
-    }
-    fn reply((): ()) -> Option<()> {
-        Some(())
-    }
+/// Answers each even number with the next.
+fn counter() -> Talker {
+    Talker::answering(|_, msg| match msg {
+        Msg::Ordered(number, _) if number.is_multiple_of(2) => Some(Msg::Ordered(number + 1, vec![])),
+        _ => None,
+    })
 }
 
 fn main() {
@@ -103,7 +46,7 @@ fn serve(at: String) {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let node = Node::builder().identity(keypair()).bind(at).await.unwrap();
         node.serve("echo/1", |request: Incoming| async move { Ok(request.body) }).unwrap();
-        let _counter = node.spawn("count/1", Counter).unwrap();
+        let _counter = node.spawn("talk/1", counter()).unwrap();
         println!("ready at {}", node.contact().addr);
         // Ends with the process that started it.
         let _ = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await;
@@ -135,42 +78,36 @@ impl Drop for Killed {
     }
 }
 
-async fn next(events: &mut Events<Event>) -> Event {
-    patient(events.next()).await.expect("the machine has stopped")
-}
-
 async fn a_killed_process_that_starts_again_is_found_again() {
     let (first, at) = start("127.0.0.1:0".parse().unwrap());
     let server = Contact::new(keypair().id(), at);
     // Silence would be noticed by the end of the world only: it is the restarted process that tells.
     let limits = Limits { silence_timeout: Duration::from_secs(3600), ..Limits::default() };
-    let node = Node::builder().limits(limits).bind("127.0.0.1:0").await.unwrap();
-    let counter = node.spawn("count/1", Counter).unwrap();
-    let mut events = counter.events();
+    let mut client = End::over_quic(limits).await;
 
-    assert_eq!(patient(node.request(server, "echo/1", "x")).await.unwrap(), "x");
-    patient(counter.ask(Say(server, Number(0)))).await.unwrap();
-    assert_eq!(next(&mut events).await, Event::Link(server.id, Link::Up));
-    assert_eq!(next(&mut events).await, Event::Got(server.id, Number(1)));
+    is_echoed(&client.node, server).await;
+    client.say(server, [Msg::Ordered(0, vec![])]).await;
+    assert_eq!(client.next().await, Event::Link(server, Link::Up));
+    assert_eq!(client.next().await, Event::Got(server, Msg::Ordered(1, vec![])));
 
     drop(first);
     let (second, again_at) = start(at);
     assert_eq!(again_at, at);
     // What goes out on the old connection is lost, and that is told.
-    patient(counter.ask(Say(server, Number(2)))).await.unwrap();
-    assert_eq!(next(&mut events).await, Event::Link(server.id, Link::Down(p2p_core::Down::Closed)));
-    patient(counter.ask(Say(server, Number(4)))).await.unwrap();
-    assert_eq!(next(&mut events).await, Event::Link(server.id, Link::Up));
-    assert_eq!(next(&mut events).await, Event::Got(server.id, Number(5)));
-    assert_eq!(patient(node.request(server, "echo/1", "y")).await.unwrap(), "y");
-    assert_eq!(node.stats().dialled, 2);
+    client.say(server, [Msg::Ordered(2, vec![])]).await;
+    assert_eq!(client.next().await, Event::Link(server, Link::Down(Down::Closed)));
+    client.say(server, [Msg::Ordered(4, vec![])]).await;
+    assert_eq!(client.next().await, Event::Link(server, Link::Up));
+    assert_eq!(client.next().await, Event::Got(server, Msg::Ordered(5, vec![])));
+    is_echoed(&client.node, server).await;
+    assert_eq!(client.node.stats().dialled, 2);
 
     // The same for requests alone: one fails at the most, by name.
     drop(second);
     let (_third, _) = start(at);
     let mut lost = 0;
-    while let Err(error) = patient(node.request(server, "echo/1", "z")).await {
-        assert!(matches!(error, p2p_core::net::RequestError::Lost(_)), "{error:?}");
+    while let Err(error) = patient(client.node.request(server, "echo/1", "z")).await {
+        assert!(matches!(error, RequestError::Lost(_)), "{error:?}");
         lost += 1;
     }
     assert!(lost <= 1, "{lost} requests were lost");

@@ -246,7 +246,7 @@ where
     }
 
     fn send(&mut self, to: Contact, msg: P::Msg) {
-        self.port.counters.sent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.port.counters.sent();
         if to.id == self.me {
             match self.own.len() < self.shared.limits.inbox_messages {
                 true => self.own.push_back(msg),
@@ -395,7 +395,7 @@ impl<M: Wire + Send + 'static> Port<M> {
                 let Some(frame) = rest.get(4..4 + len) else { break };
                 match M::from_bytes(frame) {
                     Ok(message) => {
-                        self.counters.received.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        self.counters.received();
                         self.tell(Note::Message(link.clone(), message)).await;
                     }
                     Err(error) => return self.misbehaved(link, &error),
@@ -425,7 +425,7 @@ impl<M: Wire + Send + 'static> Inbox for Port<M> {
     fn datagram(&self, link: &Arc<Connected>, bytes: &[u8]) {
         match M::from_bytes(bytes) {
             Ok(message) => {
-                self.counters.received.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.counters.received();
                 if self.notes.try_send(Note::Message(link.clone(), message)).is_err() {
                     self.shared.counters.drop(Dropped::DatagramOverrun);
                 }

@@ -11,6 +11,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
 use super::stats::{Refusal, Refusals};
 use crate::peers::subnet;
 use crate::{Limits, Time};
@@ -44,6 +47,7 @@ type Allowances = [u64; 2];
 pub(super) struct Gate {
     limits: Limits,
     state: Mutex<State>,
+    refused: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +62,7 @@ struct State {
 
 impl Gate {
     pub(super) fn new(limits: Limits) -> Arc<Gate> {
-        Arc::new(Gate { limits, state: Mutex::default() })
+        Arc::new(Gate { limits, state: Mutex::default(), refused: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,15 +75,20 @@ impl Gate {
 
     pub(super) fn count(&self, refusal: Refusal) {
         self.state().refusals.count(refusal);
+        self.refused.notify_waiters();
+    }
+
+    /// The next refusal.
+    pub(super) fn refused(&self) -> Notified<'_> {
+        self.refused.notified()
     }
 
     /// What to do with a first packet from `ip`. `validated` says that the address is not forged.
     pub(super) fn judge(&self, now: Time, ip: IpAddr, validated: bool) -> Verdict {
-        let mut state = self.state();
-        let verdict = self.verdict(&mut state, now, ip.to_canonical(), validated);
+        let verdict = self.verdict(&mut self.state(), now, ip.to_canonical(), validated);
         match verdict {
-            Verdict::Refuse(refusal) => state.refusals.count(refusal),
-            Verdict::Retry => state.refusals.count(Refusal::Unvalidated),
+            Verdict::Refuse(refusal) => self.count(refusal),
+            Verdict::Retry => self.count(Refusal::Unvalidated),
             Verdict::Accept => {}
         }
         verdict

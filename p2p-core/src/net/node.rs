@@ -1,10 +1,12 @@
 //! [`Node`]: the live world in one value.
 
-use std::future::Future;
-use std::sync::atomic::Ordering;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, PoisonError};
+use std::task::Poll;
 
 use bytes::Bytes;
+use futures::future::select;
 use tokio::net::ToSocketAddrs;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -166,7 +168,7 @@ impl Node {
         let link = self.shared.link(peer).await.map_err(OpenError::from)?;
         let _hold = Use::new(&link);
         let max = self.shared.limits.request_bytes;
-        self.shared.counters_of(protocol).sent.fetch_add(1, Ordering::Relaxed);
+        self.shared.counters_of(protocol).sent();
         let outcome = exchange(&link, head, body, max).await;
         if let Err(RequestError::Lost(_)) = outcome {
             // Its own task has yet to notice: what begins from now on must not begin there.
@@ -188,7 +190,7 @@ impl Node {
         let header = header(protocol, 0)?;
         let link = self.shared.link(peer.into()).await?;
         let (mut send, mut recv) = link.conn.open_bi().await?;
-        self.shared.counters_of(protocol).sent.fetch_add(1, Ordering::Relaxed);
+        self.shared.counters_of(protocol).sent();
         send.hold(Use::new(&link));
         recv.hold(Use::new(&link));
         match send.write_chunk(header.into()).await {
@@ -212,7 +214,7 @@ impl Node {
         datagram.extend_from_slice(bytes);
         let link = self.shared.link(peer.into()).await.map_err(OpenError::from)?;
         link.touch();
-        self.shared.counters_of(protocol).sent.fetch_add(1, Ordering::Relaxed);
+        self.shared.counters_of(protocol).sent();
         Ok(link.conn.send_datagram(datagram.into())?)
     }
 
@@ -300,6 +302,30 @@ impl Node {
     /// What the node has counted.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
+    }
+
+    /// What the node has counted, as soon as it meets a condition; bytes alone are no occasion to look again.
+    ///
+    /// ```no_run
+    /// # async fn all_gone(node: p2p_core::net::Node) {
+    /// let stats = node.stats_when(|stats| stats.connections == 0).await;
+    /// # }
+    /// ```
+    pub async fn stats_when(&self, condition: impl Fn(&Stats) -> bool) -> Stats {
+        let waiting = self.shared.counters.changes.wait();
+        loop {
+            let told = pin!(waiting.changed());
+            let mut changed = pin!(select(told, self.shared.transport.refused()));
+            // Polled once before the look: what changes from then on is not missed.
+            let at_once = poll_fn(|cx| Poll::Ready(changed.as_mut().poll(cx).is_ready())).await;
+            let stats = self.stats();
+            if condition(&stats) {
+                return stats;
+            }
+            if !at_once {
+                changed.await;
+            }
+        }
     }
 
     /// Ends the node: nothing new begins, handlers and machines' queues come to their end, peers are told. Takes

@@ -277,6 +277,10 @@ impl Transport for QuicTransport {
     fn refusals(&self) -> Refusals {
         self.gate.refusals()
     }
+
+    async fn refused(&self) {
+        self.gate.refused().await;
+    }
 }
 
 #[derive(Debug)]

@@ -149,7 +149,9 @@ pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>) {
         let why = on.down(lost);
         tracing::debug!(peer = ?on.peer, %lost, ?why, "a connection is gone");
         node.count_bytes(&on);
-        if node.pool.forget(&on) {
+        let last = node.pool.forget(&on);
+        node.counters.changes.tell();
+        if last {
             for inbox in node.inboxes() {
                 inbox.down(on.peer, why).await;
             }
@@ -186,7 +188,7 @@ async fn take_bi(
     let Some(service) = name.as_str().and_then(|name| shared.service(name)) else {
         return shared.refuse(Dropped::NotServed, code::NOT_SERVED, send, recv);
     };
-    service.counters.received.fetch_add(1, Ordering::Relaxed);
+    service.counters.received();
     match &service.taker {
         Taker::Requests(handler) => {
             let in_all = limits.requests_bytes_in_all;
@@ -265,7 +267,7 @@ fn take_datagram(shared: &Arc<Shared>, link: &Arc<Link>, mut datagram: Bytes) {
     match service.as_deref() {
         Some(Service { taker: Taker::Machine(inbox), .. }) => inbox.datagram(link, &datagram),
         Some(Service { taker: Taker::Datagrams(handler), counters }) => {
-            counters.received.fetch_add(1, Ordering::Relaxed);
+            counters.received();
             handler(link.peer, datagram);
         }
         _ => shared.counters.drop(Dropped::NotServed),

@@ -98,6 +98,7 @@ impl Shared {
         let (link, current) = self.pool.adopt(conn, dialled);
         tracing::debug!(peer = ?link.peer, dialled, "connected");
         serve::attend(self, &link);
+        self.counters.changes.tell();
         current
     }
 
@@ -184,7 +185,8 @@ impl Shared {
             return counters.clone();
         }
         let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
-        named.entry(name.into()).or_default().clone()
+        let counters = || Arc::new(ProtocolCounters::new(&self.counters.changes));
+        named.entry(name.into()).or_insert_with(counters).clone()
     }
 
     pub(super) fn refuse(&self, why: Dropped, code: u32, mut send: SendStream, mut recv: RecvStream) {

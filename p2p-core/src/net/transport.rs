@@ -40,6 +40,11 @@ pub trait Transport: Debug + Send + Sync + 'static {
     fn refusals(&self) -> Refusals {
         Refusals::default()
     }
+
+    /// Resolves at the next refusal.
+    async fn refused(&self) {
+        std::future::pending().await
+    }
 }
 
 /// A connection to one peer that has proved its key.
