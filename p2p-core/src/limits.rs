@@ -48,8 +48,15 @@ pub struct Limits {
     pub count_loopback: bool,
     /// What waits to be sent to one peer by one protocol, in bytes; above it the link goes down. 4 MiB.
     pub queue_bytes_per_peer: usize,
-    /// Peers one protocol has links to. 2,048.
+    /// Peers one protocol has links to. Above it the one that was idle longest has to go, and if none is idle no other
+    /// is let in. 2,048.
     pub links_per_protocol: usize,
+    /// What one connection may have sent of messages that are not all there yet, in bytes; above it the stream is given
+    /// up. No protocol's longest message may be longer. 8 MiB.
+    pub unfinished_bytes_per_connection: usize,
+    /// The same over all connections; above it each may still have its share of this, by [`Limits::connections`], so
+    /// that there may be twice as much. 64 MiB.
+    pub unfinished_bytes: usize,
     /// Messages received and not yet taken in by one protocol; its peers wait above that. 1,024.
     pub inbox_messages: usize,
     /// Jobs of one protocol that wait or are being done. 4,096.
@@ -58,7 +65,8 @@ pub struct Limits {
     pub jobs_per_batch: usize,
     /// Datagrams received and not yet read, in bytes per connection. 1 MiB.
     pub datagram_bytes: usize,
-    /// How long a request may take, from its call to its reply. 30 s.
+    /// How long a request may take, from its call to its reply; also how long a message may take to come, once it
+    /// has begun. 30 s.
     pub request_timeout: Duration,
     /// How long a dial may take, with its handshake. 10 s.
     pub dial_timeout: Duration,
@@ -93,6 +101,8 @@ impl Default for Limits {
             count_loopback: false,
             queue_bytes_per_peer: 4 << 20,
             links_per_protocol: 2048,
+            unfinished_bytes_per_connection: 8 << 20,
+            unfinished_bytes: 64 << 20,
             inbox_messages: 1024,
             jobs: 4096,
             jobs_per_batch: 256,

@@ -20,6 +20,7 @@ mod node;
 mod outbox;
 mod plain;
 mod pool;
+mod port;
 mod quic;
 mod runner;
 mod serve;
@@ -31,6 +32,7 @@ mod timers;
 mod tls;
 mod transport;
 pub mod udp;
+mod unfinished;
 mod worker;
 
 pub use error::{OpenError, RequestError, SendError, ServeError};

@@ -296,6 +296,15 @@ impl Connection for MemoryConnection {
         self.ends.closed(self.me).await
     }
 
+    fn lost(&self) -> Option<Lost> {
+        self.ends.lost(self.me)
+    }
+
+    fn activity(&self) -> u64 {
+        // What is written is there at once: there is nothing on the way that a user does not know of.
+        self.sent.load(Ordering::Relaxed)
+    }
+
     fn bytes(&self) -> (u64, u64) {
         (self.sent.load(Ordering::Relaxed), 0)
     }

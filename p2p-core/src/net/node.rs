@@ -169,12 +169,7 @@ impl Node {
         let _hold = Use::new(&link);
         let max = self.shared.limits.request_bytes;
         self.shared.counters_of(protocol).sent();
-        let outcome = exchange(&link, head, body, max).await;
-        if let Err(RequestError::Lost(_)) = outcome {
-            // Its own task has yet to notice: what begins from now on must not begin there.
-            link.retire();
-        }
-        outcome
+        exchange(&link, head, body, max).await
     }
 
     /// Opens a stream both ways to a peer's protocol, which the peer takes by [`Node::serve_streams`]. Connects if
@@ -231,7 +226,7 @@ impl Node {
         R: Future<Output = Result<Bytes, Refused>> + Send + 'static,
     {
         let handler = move |request: Incoming| Box::pin(handler(request)) as _;
-        self.shared.register(protocol, Taker::Requests(Box::new(handler)))
+        self.shared.register(protocol, Taker::Requests(Box::new(handler))).map(drop)
     }
 
     /// Takes the streams that peers [open](Node::open) to a protocol.
@@ -246,7 +241,7 @@ impl Node {
         let handler = move |from: Contact, send: SendStream, recv: RecvStream| {
             Box::pin(handler(from, send, recv)) as super::serve::Conversation
         };
-        self.shared.register(protocol, Taker::Streams(Box::new(handler)))
+        self.shared.register(protocol, Taker::Streams(Box::new(handler))).map(drop)
     }
 
     /// Takes the datagrams to a protocol. The handler must not wait: it holds up the connection's others.
@@ -258,11 +253,11 @@ impl Node {
         protocol: &str,
         handler: impl Fn(Contact, Bytes) + Send + Sync + 'static,
     ) -> Result<(), ServeError> {
-        self.shared.register(protocol, Taker::Datagrams(Box::new(handler)))
+        self.shared.register(protocol, Taker::Datagrams(Box::new(handler))).map(drop)
     }
 
     /// Serves a protocol no more: its name is free again. A machine that was [spawned](Node::spawn) hears nothing
-    /// more from its peers.
+    /// more from its peers, whose streams are refused.
     pub fn withdraw(&self, protocol: &str) {
         self.shared.withdraw(protocol);
     }

@@ -217,7 +217,7 @@ async fn handshake_in(
         }
     };
     drop(handshake);
-    let Some(pass) = gate.connection(connection.remote_address().ip()) else {
+    let Some(pass) = gate.accepted(connection.remote_address().ip()) else {
         connection.close(CloseReason::TooMany.code().into(), b"too many connections");
         return None;
     };
@@ -245,7 +245,7 @@ impl Transport for QuicTransport {
 
     async fn dial(&self, to: Contact) -> Result<Arc<dyn Connection>, DialError> {
         let (config, other) = self.client_config(to.id)?;
-        let pass = self.gate.connection(to.addr.ip()).ok_or(DialError::TooMany)?;
+        let pass = self.gate.dialled(to.addr.ip()).ok_or(DialError::TooMany)?;
         // The name is not sent: see the module on TLS.
         let connecting =
             self.endpoint.connect_with(config, to.addr, "peer.invalid").map_err(|error| match error {
@@ -365,6 +365,17 @@ impl Connection for QuicConnection {
         let lost = lost(&self.inner.closed().await);
         self.pass.lock().unwrap_or_else(PoisonError::into_inner).take();
         lost
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        self.inner.close_reason().map(|error| lost(&error))
+    }
+
+    fn activity(&self) -> u64 {
+        let stats = self.inner.stats();
+        let frames =
+            [stats.frame_tx, stats.frame_rx].map(|frames| frames.stream.wrapping_add(frames.datagram));
+        frames[0].wrapping_add(frames[1])
     }
 
     fn bytes(&self) -> (u64, u64) {

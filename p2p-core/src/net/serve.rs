@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::pool::{Link, Use};
 use super::shared::Shared;
-use super::stats::{Drop as Dropped, ProtocolCounters};
+use super::stats::{Changes, Drop as Dropped, ProtocolCounters};
 use super::stream::{RecvStream, SendStream, StreamError, code};
 use crate::{Contact, Down};
 
@@ -55,13 +55,25 @@ pub(super) trait Inbox: Send + Sync {
     /// Takes a datagram.
     fn datagram(&self, link: &Arc<Link>, bytes: &[u8]);
     /// The peer's last connection is gone.
-    fn down(self: Arc<Self>, peer: Contact, why: Down) -> Conversation;
+    fn down(self: Arc<Self>, link: Arc<Link>, why: Down) -> Conversation;
+    /// It takes nothing more: peers' streams are given up.
+    fn end(&self);
 }
 
 /// One protocol that a node serves.
 pub(super) struct Service {
     pub taker: Taker,
     pub counters: Arc<ProtocolCounters>,
+}
+
+impl Service {
+    /// It is served no more.
+    pub(super) fn end(&self) {
+        match &self.taker {
+            Taker::Machine(inbox) => inbox.end(),
+            Taker::Requests(_) | Taker::Streams(_) | Taker::Datagrams(_) => {}
+        }
+    }
 }
 
 impl fmt::Debug for Service {
@@ -71,14 +83,29 @@ impl fmt::Debug for Service {
 }
 
 /// What handlers use at once, over all peers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Load {
+    changes: Arc<Changes>,
     handlers: AtomicUsize,
     bytes: AtomicUsize,
     left: Notify,
 }
 
 impl Load {
+    pub(super) fn new(changes: Arc<Changes>) -> Load {
+        Load { changes, handlers: AtomicUsize::new(0), bytes: AtomicUsize::new(0), left: Notify::new() }
+    }
+
+    /// Handlers now.
+    pub(super) fn handlers(&self) -> usize {
+        self.handlers.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of request bodies now.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Resolves when no handler runs.
     pub(super) async fn none(&self) {
         loop {
@@ -100,7 +127,9 @@ struct Share<'a> {
 impl<'a> Share<'a> {
     fn enter(load: &'a Load, most: usize) -> Option<Share<'a>> {
         let share = Share { load, bytes: 0 };
-        (load.handlers.fetch_add(1, Ordering::Relaxed) < most).then_some(share)
+        let entered = load.handlers.fetch_add(1, Ordering::Relaxed) < most;
+        load.changes.tell();
+        entered.then_some(share)
     }
 
     fn grow(&mut self, by: usize, most: usize) -> Result<(), StreamError> {
@@ -118,6 +147,7 @@ impl Drop for Share<'_> {
             self.load.left.notify_waiters();
         }
         self.load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.load.changes.tell();
     }
 }
 
@@ -153,14 +183,14 @@ pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>) {
         node.counters.changes.tell();
         if last {
             for inbox in node.inboxes() {
-                inbox.down(on.peer, why).await;
+                inbox.down(on.clone(), why).await;
             }
         }
     });
 }
 
 /// A future's output if it comes in time. Most is there at once, and then no timer is set.
-async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
     let mut future = pin!(future);
     match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
         Poll::Ready(output) => Ok(output),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub clock: Clock,
     pub pool: Pool,
     pub load: Load,
+    /// Bytes of messages that have begun to come.
+    pub unfinished: AtomicUsize,
     pub counters: Counters,
     pub phase: watch::Sender<Phase>,
     /// The tasks that run machines.
@@ -54,13 +56,15 @@ impl Shared {
     pub(super) fn new(transport: Arc<dyn Transport>, limits: Limits) -> Arc<Shared> {
         let clock = Clock::start();
         let pool = Pool::new(transport.id(), clock, limits.idle_timeout);
+        let counters = Counters::default();
         Arc::new(Shared {
             transport,
             limits,
             clock,
             pool,
-            load: Load::default(),
-            counters: Counters::default(),
+            load: Load::new(counters.changes.clone()),
+            unfinished: AtomicUsize::new(0),
+            counters,
             phase: watch::Sender::new(Phase::Running),
             machines: Mutex::default(),
             services: RwLock::default(),
@@ -150,7 +154,7 @@ impl Shared {
         self.services.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    pub(super) fn register(&self, name: &str, taker: Taker) -> Result<(), ServeError> {
+    pub(super) fn register(&self, name: &str, taker: Taker) -> Result<Arc<Service>, ServeError> {
         if name.is_empty() || name.len() > 255 {
             return Err(ServeError::Name(name.into()));
         }
@@ -162,12 +166,25 @@ impl Shared {
         if services.contains_key(name) {
             return Err(ServeError::Taken(name.into()));
         }
-        services.insert(name.into(), Arc::new(Service { taker, counters }));
-        Ok(())
+        let service = Arc::new(Service { taker, counters });
+        services.insert(name.into(), service.clone());
+        Ok(service)
     }
 
     pub(super) fn withdraw(&self, name: &str) {
-        self.services.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(service) = services.remove(name) {
+            service.end();
+        }
+    }
+
+    /// Withdraws the name if it is still this service's.
+    pub(super) fn vacate(&self, name: &str, service: &Arc<Service>) {
+        let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
+        if services.get(name).is_some_and(|current| Arc::ptr_eq(current, service)) {
+            services.remove(name);
+        }
+        service.end();
     }
 
     /// Every running machine.
@@ -233,6 +250,9 @@ impl Shared {
         let (sent, received) = bytes.fold((0, 0), |(s, r), (sent, received)| (s + sent, r + received));
         Stats {
             connections: live.len(),
+            requests: self.load.handlers(),
+            request_bytes: self.load.bytes(),
+            unfinished_bytes: self.unfinished.load(Ordering::Relaxed),
             dialled: load(&self.counters.dialled),
             accepted: load(&self.counters.accepted),
             bytes_sent: sent + load(&self.counters.bytes_sent),

@@ -56,6 +56,12 @@ impl Refusals {
 pub struct Stats {
     /// Connections now.
     pub connections: usize,
+    /// Requests and streams being handled now.
+    pub requests: usize,
+    /// Request bodies being received or handled now, in bytes.
+    pub request_bytes: usize,
+    /// What has come of messages that are not all there, in bytes now.
+    pub unfinished_bytes: usize,
     /// Connections this node has made since it started.
     pub dialled: u64,
     /// Connections others have made to it.
@@ -96,13 +102,15 @@ pub enum Drop {
     Overflow,
     /// A datagram came faster than its protocol takes messages in.
     DatagramOverrun,
-    /// A stream took too long to come.
+    /// A stream or message took too long to come.
     TimedOut,
     /// The peer could not be reached.
     Unreachable,
+    /// Messages that had begun to come went over their bound.
+    Unfinished,
 }
 
-const DROPS: [Drop; 8] = [
+const DROPS: [Drop; 9] = [
     Drop::NotServed,
     Drop::Busy,
     Drop::TooLong,
@@ -111,6 +119,7 @@ const DROPS: [Drop; 8] = [
     Drop::DatagramOverrun,
     Drop::TimedOut,
     Drop::Unreachable,
+    Drop::Unfinished,
 ];
 
 /// Who waits for a count to change. Mostly nobody does, and a change costs one load more.

@@ -43,7 +43,7 @@ pub trait Transport: Debug + Send + Sync + 'static {
 
     /// Resolves at the next refusal.
     async fn refused(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -85,6 +85,12 @@ pub trait Connection: Debug + Send + Sync + 'static {
 
     /// Resolves when it is lost.
     async fn closed(&self) -> Lost;
+
+    /// How it was lost, as soon as it is; `None` while it lives.
+    fn lost(&self) -> Option<Lost>;
+
+    /// A number that changes whenever data of a stream or a datagram moves, either way.
+    fn activity(&self) -> u64;
 
     /// Bytes sent and received on the wire.
     fn bytes(&self) -> (u64, u64);
