@@ -18,9 +18,10 @@ use std::time::Duration;
 pub struct Limits {
     /// Longest body of a request and of a reply, in bytes. 4 MiB.
     pub request_bytes: usize,
-    /// Request bodies being received or handled, in bytes over all peers. 64 MiB.
+    /// Request bodies being received or handled, in bytes over all peers, the second half shared as below. 64 MiB.
     pub requests_bytes_in_all: usize,
-    /// Requests and streams being handled at once, over all peers; more are refused as busy. 4,096.
+    /// Requests and streams being handled at once, over all peers; more are refused as busy. Above half of it each
+    /// connection may have an equal share only, by [`Limits::connections`], so that nobody is kept out. 4,096.
     pub requests_at_once: usize,
     /// Requests and streams both ways that one peer may have open to us. 1,024.
     pub streams_per_connection: u32,

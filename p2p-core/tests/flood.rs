@@ -18,15 +18,6 @@ const INBOX: usize = 100;
 const STREAMS: u32 = 4;
 const MESSAGES: u32 = 10_000;
 
-/// Opens the barrier at the end, so that a failed test ends too.
-struct Opens(Barrier);
-
-impl Drop for Opens {
-    fn drop(&mut self) {
-        self.0.open();
-    }
-}
-
 /// Which of the flood's streams a message is of, in its first byte.
 fn message(stream: u32, number: u32) -> Msg {
     Msg::Ordered(number, vec![stream as u8; 1000])
@@ -42,7 +33,7 @@ async fn a_flood_of_messages_is_bounded_and_honest_peers_are_served() {
     };
     let server = echo(limits.clone()).await;
     let barrier = Barrier::default();
-    let opens = Opens(barrier.clone());
+    let opens = barrier.opened_at_the_end();
     let (noted, mut taken) = watch::channel(Vec::<(PeerId, u8, u32)>::new());
     let gated = Talker::answering(move |from, msg| {
         // Not on the runtime's time: tasks that this thread has at hand must go on.
@@ -91,7 +82,7 @@ async fn a_flood_of_messages_is_bounded_and_honest_peers_are_served() {
     let bound = 2 * u64::from(limits.connection_window) + u64::from(STREAMS) * (64 << 10) + (most + 1) * 1100;
     assert!(kept <= bound, "{kept} bytes of the flood are kept somewhere, the bound is {bound}");
 
-    opens.0.open();
+    drop(opens);
     let its_own =
         |taken: &Vec<(PeerId, u8, u32)>| taken.iter().position(|(from, ..)| *from == honest.node.id());
     let before = its_own(&patient(taken.wait_for(|taken| its_own(taken).is_some())).await.unwrap()).unwrap();

@@ -15,6 +15,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument;
 
 use super::error::ServeError;
 use super::outbox::{self, Outbox};
@@ -121,7 +122,8 @@ where
     };
     let mut machines = shared.machines.lock().unwrap_or_else(PoisonError::into_inner);
     machines.retain(|machine| !machine.is_finished());
-    machines.push(tokio::spawn(driver.run()));
+    let span = tracing::debug_span!(parent: None, "protocol", name);
+    machines.push(tokio::spawn(driver.run().instrument(span)));
     Ok(handle)
 }
 
@@ -351,14 +353,15 @@ where
             let number = self.turn;
             let outbox = Outbox::new(self.shared.limits.queue_bytes_per_peer);
             let (port, header, queue) = (self.port.clone(), self.header.clone(), outbox.clone());
-            let task = self.writers.spawn(async move {
+            let task = async move {
                 let up = |link| {
                     let port = port.clone();
                     async move { port.tell(Note::Up(number, link)).await }
                 };
                 let why = outbox::send(port.shared.clone(), to, header, queue, up).await;
                 port.tell(Note::Ended(number, to, why)).await;
-            });
+            };
+            let task = self.writers.spawn(task.instrument(tracing::trace_span!("outbox", ?to)));
             Writer { number, outbox, task }
         });
         &writer.outbox

@@ -1,9 +1,11 @@
 //! [`Node`]: the live world in one value.
 
 use std::future::{Future, poll_fn};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::select;
@@ -12,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::driver;
 use super::error::{OpenError, RequestError, SendError, ServeError};
+use super::hosts::Hosts;
 use super::pool::{Link, Use};
 use super::quic::QuicTransport;
 use super::serve::{Incoming, Refused, Taker};
@@ -20,7 +23,7 @@ use super::stats::Stats;
 use super::stream::{RecvStream, SendStream};
 use super::transport::{CloseReason, Transport};
 use crate::protocol::NoJob;
-use crate::{Contact, Handle, Keypair, Limits, NoWorker, PeerId, Protocol, Wire, Worker};
+use crate::{Contact, Handle, Keypair, Learnt, Limits, NoWorker, PeerId, Protocol, Wire, Worker};
 
 /// A peer on the network: one endpoint, its identity, and the protocols it runs. Clones are the same node; when
 /// the last is dropped the node closes at once. [`Node::shutdown`] lets it end what it has begun.
@@ -69,6 +72,7 @@ pub struct NodeBuilder {
     keypair: Option<Keypair>,
     network: Option<String>,
     limits: Limits,
+    hosts: Hosts,
 }
 
 impl NodeBuilder {
@@ -90,6 +94,16 @@ impl NodeBuilder {
         self
     }
 
+    /// The file in which the node remembers where its peers are: see [`Node::peers`]. It is read now if it exists, and
+    /// written every minute and at [`Node::shutdown`]. Without one all is forgotten with the node.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no such file: see [`HostCache::load`](crate::HostCache::load).
+    pub fn peers(mut self, file: impl Into<PathBuf>) -> std::io::Result<NodeBuilder> {
+        self.hosts = Hosts::load(file.into())?;
+        Ok(self)
+    }
+
     /// Binds a UDP socket and starts. Port 0 leaves the port to the system. Must be called in a tokio runtime.
     ///
     /// # Errors
@@ -100,13 +114,13 @@ impl NodeBuilder {
         let keypair = self.keypair.unwrap_or_else(Keypair::generate);
         let network = self.network.as_deref().unwrap_or("p2p");
         let transport = QuicTransport::bind(keypair, network, addr, &self.limits)?;
-        Ok(Node::start(transport, self.limits))
+        Ok(Node::start(transport, self.limits, self.hosts))
     }
 
     /// Starts on a transport, which knows who the node is and what its network is. Must be called in a tokio
     /// runtime.
     pub fn bind_on(self, transport: Arc<dyn Transport>) -> Node {
-        Node::start(transport, self.limits)
+        Node::start(transport, self.limits, self.hosts)
     }
 }
 
@@ -116,10 +130,11 @@ impl Node {
         NodeBuilder::default()
     }
 
-    fn start(transport: Arc<dyn Transport>, limits: Limits) -> Node {
-        let shared = Shared::new(transport, limits);
+    fn start(transport: Arc<dyn Transport>, limits: Limits, hosts: Hosts) -> Node {
+        let shared = Shared::new(transport, limits, hosts);
         tokio::spawn(shared.clone().accept());
         tokio::spawn(shared.clone().sweep());
+        tokio::spawn(shared.clone().save_hosts());
         Node { _alive: Arc::new(Alive(shared.clone())), shared }
     }
 
@@ -294,6 +309,23 @@ impl Node {
 
     // ---- about itself
 
+    /// Where peers were last seen, one address each, the most promising first: whom to dial after a start. At most as
+    /// many as a default [`HostCache`](crate::HostCache) holds. What this node has dialled comes before those who have
+    /// connected to it, and both before what was [heard](Node::heard_of).
+    pub fn peers(&self) -> Vec<Contact> {
+        self.shared.hosts.best()
+    }
+
+    /// Notes where somebody says that a peer is; never in the place of an address that is proved.
+    pub fn heard_of(&self, contact: Contact) {
+        self.shared.hosts.note(contact, Learnt::Hearsay, self.shared.clock.wall());
+    }
+
+    /// The estimated round-trip time to a peer (RFC 9002 §5); `None` if there is no connection, or none that measures.
+    pub fn rtt(&self, peer: &PeerId) -> Option<Duration> {
+        self.shared.pool.current(peer)?.conn.rtt()
+    }
+
     /// What the node has counted.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
@@ -343,6 +375,7 @@ impl Node {
         let drain_by = deadline - self.shared.limits.shutdown_deadline / 4;
         let _ = timeout_at(drain_by, drained).await;
         self.shared.phase.send_replace(Phase::Closed);
+        let _ = timeout_at(deadline, self.shared.hosts.save()).await;
         let _ = timeout_at(deadline, self.shared.transport.close()).await;
     }
 }

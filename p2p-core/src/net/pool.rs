@@ -42,6 +42,9 @@ pub(super) struct Link {
     busy: AtomicUsize,
     /// Bytes of messages that have begun to come on it.
     pub unfinished: AtomicUsize,
+    /// The peer's requests and streams being handled, and the bytes of their bodies.
+    pub requests: AtomicUsize,
+    pub request_bytes: AtomicUsize,
     /// Whether it was used since the last sweep: cheaper for every request than to read the clock.
     touched: AtomicBool,
     /// Its connection's, as the last sweep found it.
@@ -211,6 +214,8 @@ impl Pool {
             why: OnceLock::new(),
             busy: AtomicUsize::new(0),
             unfinished: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+            request_bytes: AtomicUsize::new(0),
             activity: AtomicU64::new(0),
             touched: AtomicBool::new(false),
             used: AtomicU64::new(self.clock.now().as_nanos()),
@@ -292,6 +297,11 @@ impl Pool {
             let _ = link.why.set(Down::Shutdown);
         }
         state.dials.clear();
+    }
+
+    /// The connection in use to a peer, if there is one.
+    pub(super) fn current(&self, peer: &PeerId) -> Option<Arc<Link>> {
+        self.state().usable(peer)
     }
 
     /// Every connection there is.

@@ -16,6 +16,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::rustls::pki_types::CertificateDer;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::clock::Clock;
 use super::gate::{ConnectionPass, Gate, HandshakePass, Verdict};
@@ -185,11 +186,13 @@ async fn accept(
         }
         let handshake = gate.handshake();
         let (gate, ready) = (gate.clone(), ready.clone());
-        tokio::spawn(async move {
+        let span = tracing::debug_span!("handshake", %ip);
+        let shaking = async move {
             if let Some(connection) = handshake_in(incoming, &gate, handshake, deadline).await {
                 let _ = ready.send(connection).await;
             }
-        });
+        };
+        tokio::spawn(shaking.instrument(span));
     }
 }
 
@@ -376,6 +379,10 @@ impl Connection for QuicConnection {
         let frames =
             [stats.frame_tx, stats.frame_rx].map(|frames| frames.stream.wrapping_add(frames.datagram));
         frames[0].wrapping_add(frames[1])
+    }
+
+    fn rtt(&self) -> Option<Duration> {
+        Some(self.inner.rtt())
     }
 
     fn bytes(&self) -> (u64, u64) {

@@ -2,7 +2,7 @@
 //!
 //! Every stream begins with the name of its protocol; every datagram too. A stream both ways is a request to a
 //! handler or a conversation; a stream one way, or a datagram, is for a machine. Handlers run side by side, in
-//! number and in bytes bounded over all peers; above the bound a request is refused as busy.
+//! number and in bytes bounded over all peers and fairly shared; above the bound a request is refused as busy.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -16,10 +16,11 @@ use bytes::{Buf, Bytes};
 use tokio::sync::Notify;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
+use tracing::{Instrument, Span};
 
 use super::pool::{Link, Use};
 use super::shared::Shared;
-use super::stats::{Changes, Drop as Dropped, ProtocolCounters};
+use super::stats::{Drop as Dropped, ProtocolCounters};
 use super::stream::{RecvStream, SendStream, StreamError, code};
 use crate::{Contact, Down};
 
@@ -83,19 +84,14 @@ impl fmt::Debug for Service {
 }
 
 /// What handlers use at once, over all peers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Load {
-    changes: Arc<Changes>,
     handlers: AtomicUsize,
     bytes: AtomicUsize,
     left: Notify,
 }
 
 impl Load {
-    pub(super) fn new(changes: Arc<Changes>) -> Load {
-        Load { changes, handlers: AtomicUsize::new(0), bytes: AtomicUsize::new(0), left: Notify::new() }
-    }
-
     /// Handlers now.
     pub(super) fn handlers(&self) -> usize {
         self.handlers.load(Ordering::Relaxed)
@@ -119,22 +115,36 @@ impl Load {
 }
 
 /// One handler's share of the load; given back when dropped.
+///
+/// The first half of what there is goes to whoever comes first. Of the second half each connection may have as much as
+/// if all had the same, so that a flood by some keeps nobody else out.
 struct Share<'a> {
-    load: &'a Load,
+    shared: &'a Shared,
+    link: &'a Link,
     bytes: usize,
 }
 
+/// Whether a connection that uses so much may, when so much of `most` is used in all.
+fn fair(here: usize, in_all: usize, most: usize, connections: usize) -> bool {
+    in_all <= most / 2 || (in_all <= most && here <= (most / connections.max(1)).max(1))
+}
+
 impl<'a> Share<'a> {
-    fn enter(load: &'a Load, most: usize) -> Option<Share<'a>> {
-        let share = Share { load, bytes: 0 };
-        let entered = load.handlers.fetch_add(1, Ordering::Relaxed) < most;
-        load.changes.tell();
-        entered.then_some(share)
+    fn enter(shared: &'a Shared, link: &'a Link) -> Option<Share<'a>> {
+        let share = Share { shared, link, bytes: 0 };
+        let here = link.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let in_all = shared.load.handlers.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.counters.changes.tell();
+        let limits = &shared.limits;
+        fair(here, in_all, limits.requests_at_once, limits.connections).then_some(share)
     }
 
-    fn grow(&mut self, by: usize, most: usize) -> Result<(), StreamError> {
+    fn grow(&mut self, by: usize) -> Result<(), StreamError> {
         self.bytes += by;
-        match self.load.bytes.fetch_add(by, Ordering::Relaxed) + by <= most {
+        let here = self.link.request_bytes.fetch_add(by, Ordering::Relaxed) + by;
+        let in_all = self.shared.load.bytes.fetch_add(by, Ordering::Relaxed) + by;
+        let limits = &self.shared.limits;
+        match fair(here, in_all, limits.requests_bytes_in_all, limits.connections) {
             true => Ok(()),
             false => Err(StreamError::Abandoned(code::BUSY.into())),
         }
@@ -143,38 +153,44 @@ impl<'a> Share<'a> {
 
 impl Drop for Share<'_> {
     fn drop(&mut self) {
-        if self.load.handlers.fetch_sub(1, Ordering::Release) == 1 {
-            self.load.left.notify_waiters();
+        let load = &self.shared.load;
+        self.link.requests.fetch_sub(1, Ordering::Relaxed);
+        self.link.request_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        if load.handlers.fetch_sub(1, Ordering::Release) == 1 {
+            load.left.notify_waiters();
         }
-        self.load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.load.changes.tell();
+        self.shared.counters.changes.tell();
     }
 }
 
 /// Serves a connection until it is lost.
-pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>) {
+pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>, span: &Span) {
     let (node, on) = (shared.clone(), link.clone());
-    tokio::spawn(async move {
+    let task = async move {
         while let Ok((send, recv)) = on.conn.accept_bi().await {
             let stream = take_bi(node.clone(), on.clone(), Use::new(&on), send, recv);
-            tokio::spawn(stream);
+            tokio::spawn(stream.instrument(Span::current()));
         }
-    });
+    };
+    tokio::spawn(task.instrument(span.clone()));
     let (node, on) = (shared.clone(), link.clone());
-    tokio::spawn(async move {
+    let task = async move {
         while let Ok(recv) = on.conn.accept_uni().await {
-            tokio::spawn(take_uni(node.clone(), on.clone(), recv));
+            tokio::spawn(take_uni(node.clone(), on.clone(), recv).instrument(Span::current()));
         }
-    });
+    };
+    tokio::spawn(task.instrument(span.clone()));
     let (node, on) = (shared.clone(), link.clone());
-    tokio::spawn(async move {
+    let task = async move {
         while let Ok(datagram) = on.conn.recv_datagram().await {
             on.touch();
             take_datagram(&node, &on, datagram);
         }
-    });
+    };
+    tokio::spawn(task.instrument(span.clone()));
     let (node, on) = (shared.clone(), link.clone());
-    tokio::spawn(async move {
+    let task = async move {
         let lost = on.conn.closed().await;
         let why = on.down(lost);
         tracing::debug!(peer = ?on.peer, %lost, ?why, "a connection is gone");
@@ -186,7 +202,8 @@ pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>) {
                 inbox.down(on.clone(), why).await;
             }
         }
-    });
+    };
+    tokio::spawn(task.instrument(span.clone()));
 }
 
 /// A future's output if it comes in time. Most is there at once, and then no timer is set.
@@ -206,7 +223,7 @@ async fn take_bi(
     mut recv: RecvStream,
 ) {
     let limits = &shared.limits;
-    let share = Share::enter(&shared.load, limits.requests_at_once);
+    let share = Share::enter(&shared, &link);
     let Some(mut share) = share.filter(|_| !shared.draining()) else {
         return shared.refuse(Dropped::Busy, code::BUSY, send, recv);
     };
@@ -221,8 +238,7 @@ async fn take_bi(
     service.counters.received();
     match &service.taker {
         Taker::Requests(handler) => {
-            let in_all = limits.requests_bytes_in_all;
-            let body = recv.read_to_end_counting(limits.request_bytes, |bytes| share.grow(bytes, in_all));
+            let body = recv.read_to_end_counting(limits.request_bytes, |bytes| share.grow(bytes));
             let body = match within(limits.request_timeout, body).await {
                 Ok(Ok(body)) => body,
                 Ok(Err(StreamError::TooLong(_))) => {

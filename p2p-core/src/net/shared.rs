@@ -10,15 +10,17 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::clock::Clock;
 use super::error::{OpenError, ServeError};
+use super::hosts::{Hosts, SAVE_EVERY};
 use super::pool::{Found, Link, Pool};
 use super::serve::{self, Inbox, Load, Service, Taker};
 use super::stats::{Counters, Drop as Dropped, ProtocolCounters, Stats};
 use super::stream::{RecvStream, SendStream};
 use super::transport::{Connection, DialError, Transport};
-use crate::{Contact, Limits, PeerId};
+use crate::{Contact, Learnt, Limits, PeerId};
 
 /// How many peers' opinions on our address are kept.
 const VOTES: usize = 32;
@@ -44,6 +46,7 @@ pub(super) struct Shared {
     pub unfinished: AtomicUsize,
     pub counters: Counters,
     pub phase: watch::Sender<Phase>,
+    pub hosts: Arc<Hosts>,
     /// The tasks that run machines.
     pub machines: Mutex<Vec<JoinHandle<()>>>,
     services: RwLock<BTreeMap<String, Arc<Service>>>,
@@ -53,7 +56,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(transport: Arc<dyn Transport>, limits: Limits) -> Arc<Shared> {
+    pub(super) fn new(transport: Arc<dyn Transport>, limits: Limits, hosts: Hosts) -> Arc<Shared> {
         let clock = Clock::start();
         let pool = Pool::new(transport.id(), clock, limits.idle_timeout);
         let counters = Counters::default();
@@ -62,10 +65,11 @@ impl Shared {
             limits,
             clock,
             pool,
-            load: Load::new(counters.changes.clone()),
+            load: Load::default(),
             unfinished: AtomicUsize::new(0),
             counters,
             phase: watch::Sender::new(Phase::Running),
+            hosts: Arc::new(hosts),
             machines: Mutex::default(),
             services: RwLock::default(),
             named: RwLock::default(),
@@ -88,6 +92,14 @@ impl Shared {
         }
     }
 
+    /// Saves the host cache now and then, while the node lives.
+    pub(super) async fn save_hosts(self: Arc<Self>) {
+        let mut phase = self.phase.subscribe();
+        while timeout(SAVE_EVERY, phase.wait_for(|phase| *phase == Phase::Closed)).await.is_err() {
+            self.hosts.save().await;
+        }
+    }
+
     /// Closes what nobody uses, every second, while the node lives.
     pub(super) async fn sweep(self: Arc<Self>) {
         let mut phase = self.phase.subscribe();
@@ -101,7 +113,10 @@ impl Shared {
     fn adopt(self: &Arc<Self>, conn: Arc<dyn Connection>, dialled: bool) -> Arc<Link> {
         let (link, current) = self.pool.adopt(conn, dialled);
         tracing::debug!(peer = ?link.peer, dialled, "connected");
-        serve::attend(self, &link);
+        let learnt = if dialled { Learnt::Proved } else { Learnt::Told };
+        self.hosts.note(link.peer, learnt, self.clock.wall());
+        let span = tracing::debug_span!(parent: None, "connection", peer = ?link.peer, dialled);
+        serve::attend(self, &link, &span);
         self.counters.changes.tell();
         current
     }
@@ -114,7 +129,7 @@ impl Shared {
             Found::Dial(receiver) => {
                 // A task of its own: others may wait for it when this caller is gone.
                 let shared = self.clone();
-                tokio::spawn(async move {
+                let dial = async move {
                     let outcome = shared.transport.dial(to).await.map(|conn| {
                         shared.counters.dialled.fetch_add(1, Ordering::Relaxed);
                         shared.adopt(conn, true)
@@ -122,9 +137,11 @@ impl Shared {
                     if let Err(error) = &outcome {
                         tracing::debug!(peer = ?to, %error, "a dial failed");
                         shared.counters.drop(Dropped::Unreachable);
+                        shared.hosts.failed(to);
                     }
                     shared.pool.dialled(to, &outcome);
-                });
+                };
+                tokio::spawn(dial.instrument(tracing::debug_span!(parent: None, "dial", ?to)));
                 receiver
             }
         };

@@ -7,6 +7,7 @@
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -91,6 +92,9 @@ pub trait Connection: Debug + Send + Sync + 'static {
 
     /// A number that changes whenever data of a stream or a datagram moves, either way.
     fn activity(&self) -> u64;
+
+    /// The transport's estimate of the round-trip time; `None` if it has none.
+    fn rtt(&self) -> Option<Duration>;
 
     /// Bytes sent and received on the wire.
     fn bytes(&self) -> (u64, u64);

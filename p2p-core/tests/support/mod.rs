@@ -41,8 +41,22 @@ impl Barrier {
         self.0.1.notify_all();
     }
 
+    /// Opens it at the end of a test, so that a failed one ends too.
+    pub fn opened_at_the_end(&self) -> Opens {
+        Opens(self.clone())
+    }
+
     pub fn wait(&self) {
         let closed = self.0.0.lock().unwrap();
         drop(self.0.1.wait_while(closed, |open| !*open).unwrap());
+    }
+}
+
+/// Opens a barrier when dropped.
+pub struct Opens(Barrier);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        self.0.open();
     }
 }
