@@ -86,7 +86,8 @@ async fn a_flood_of_messages_is_bounded_and_honest_peers_are_served() {
     let its_own =
         |taken: &Vec<(PeerId, u8, u32)>| taken.iter().position(|(from, ..)| *from == honest.node.id());
     let before = its_own(&patient(taken.wait_for(|taken| its_own(taken).is_some())).await.unwrap()).unwrap();
-    assert!(before as u64 <= 2 * most, "{before} of the flood went first");
+    // Its reader stands in line with the flood's four; when it took its place there no counter shows.
+    assert!(before < (STREAMS * MESSAGES / 2) as usize, "{before} of the flood went first");
     for stream in flood {
         patient(stream).await.unwrap();
     }
