@@ -55,8 +55,7 @@ pub struct Limits {
     /// What one connection may have sent of messages that are not all there yet, in bytes; above it the stream is given
     /// up. No protocol's longest message may be longer. 8 MiB.
     pub unfinished_bytes_per_connection: usize,
-    /// The same over all connections; above it each may still have its share of this, by [`Limits::connections`], so
-    /// that there may be twice as much. 64 MiB.
+    /// The same over all connections, the second half in equal shares as with [`Limits::requests_at_once`]. 64 MiB.
     pub unfinished_bytes: usize,
     /// Messages received and not yet taken in by one protocol; its peers wait above that. 1,024.
     pub inbox_messages: usize,
@@ -80,6 +79,16 @@ pub struct Limits {
     /// Largest UDP payload tried by path-MTU discovery, in bytes. 6,500: on links that carry it (loopback, jumbo
     /// frames) it halves the cost of a byte; ten such packets still fit one segmentation offload of 64 KiB.
     pub udp_payload: u16,
+}
+
+#[cfg(feature = "net")]
+impl Limits {
+    /// Whether a connection may use as much as `here` when `in_all` of `most` is used. The first half goes to whoever
+    /// comes first; of the second each connection may have as much as if all had the same, so that a flood by some
+    /// keeps nobody else out.
+    pub(crate) fn fair(&self, here: usize, in_all: usize, most: usize) -> bool {
+        in_all <= most / 2 || (in_all <= most && here <= (most / self.connections.max(1)).max(1))
+    }
 }
 
 impl Default for Limits {

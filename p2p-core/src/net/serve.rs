@@ -115,18 +115,10 @@ impl Load {
 }
 
 /// One handler's share of the load; given back when dropped.
-///
-/// The first half of what there is goes to whoever comes first. Of the second half each connection may have as much as
-/// if all had the same, so that a flood by some keeps nobody else out.
 struct Share<'a> {
     shared: &'a Shared,
     link: &'a Link,
     bytes: usize,
-}
-
-/// Whether a connection that uses so much may, when so much of `most` is used in all.
-fn fair(here: usize, in_all: usize, most: usize, connections: usize) -> bool {
-    in_all <= most / 2 || (in_all <= most && here <= (most / connections.max(1)).max(1))
 }
 
 impl<'a> Share<'a> {
@@ -136,7 +128,7 @@ impl<'a> Share<'a> {
         let in_all = shared.load.handlers.fetch_add(1, Ordering::Relaxed) + 1;
         shared.counters.changes.tell();
         let limits = &shared.limits;
-        fair(here, in_all, limits.requests_at_once, limits.connections).then_some(share)
+        limits.fair(here, in_all, limits.requests_at_once).then_some(share)
     }
 
     fn grow(&mut self, by: usize) -> Result<(), StreamError> {
@@ -144,7 +136,7 @@ impl<'a> Share<'a> {
         let here = self.link.request_bytes.fetch_add(by, Ordering::Relaxed) + by;
         let in_all = self.shared.load.bytes.fetch_add(by, Ordering::Relaxed) + by;
         let limits = &self.shared.limits;
-        match fair(here, in_all, limits.requests_bytes_in_all, limits.connections) {
+        match limits.fair(here, in_all, limits.requests_bytes_in_all) {
             true => Ok(()),
             false => Err(StreamError::Abandoned(code::BUSY.into())),
         }

@@ -2,8 +2,7 @@
 //!
 //! A message is decoded when its last byte is there, and until then somebody has to keep the others. A peer may begin
 //! as many as it may open streams and finish none, so what it has here is bounded per connection, and over all
-//! connections; above the second bound each may still have its fair share, so that whoever fills it up keeps
-//! nobody else's small messages out.
+//! connections, [fairly](crate::Limits::fair).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -41,8 +40,8 @@ impl<'a> Unfinished<'a> {
             let all = self.shared.unfinished.fetch_add(by, Ordering::Relaxed) + by;
             self.shared.counters.changes.tell();
             let limits = &self.shared.limits;
-            let fair = limits.unfinished_bytes / limits.connections.max(1);
-            if here > limits.unfinished_bytes_per_connection || (all > limits.unfinished_bytes && here > fair)
+            if here > limits.unfinished_bytes_per_connection
+                || !limits.fair(here, all, limits.unfinished_bytes)
             {
                 return Err(TooMuch);
             }
