@@ -18,9 +18,10 @@ use std::time::Duration;
 pub struct Limits {
     /// Longest body of a request and of a reply, in bytes. 4 MiB.
     pub request_bytes: usize,
-    /// Request bodies being received or handled, in bytes over all peers. 64 MiB.
+    /// Request bodies being received or handled, in bytes over all peers, the second half shared as below. 64 MiB.
     pub requests_bytes_in_all: usize,
-    /// Requests and streams being handled at once, over all peers; more are refused as busy. 4,096.
+    /// Requests and streams being handled at once, over all peers; more are refused as busy. Above half of it each
+    /// connection may have an equal share only, by [`Limits::connections`], so that nobody is kept out. 4,096.
     pub requests_at_once: usize,
     /// Requests and streams both ways that one peer may have open to us. 1,024.
     pub streams_per_connection: u32,
@@ -48,8 +49,14 @@ pub struct Limits {
     pub count_loopback: bool,
     /// What waits to be sent to one peer by one protocol, in bytes; above it the link goes down. 4 MiB.
     pub queue_bytes_per_peer: usize,
-    /// Peers one protocol has links to. 2,048.
+    /// Peers one protocol has links to. Above it the one that was idle longest has to go, and if none is idle no other
+    /// is let in. 2,048.
     pub links_per_protocol: usize,
+    /// What one connection may have sent of messages that are not all there yet, in bytes; above it the stream is given
+    /// up. No protocol's longest message may be longer. 8 MiB.
+    pub unfinished_bytes_per_connection: usize,
+    /// The same over all connections, the second half in equal shares as with [`Limits::requests_at_once`]. 64 MiB.
+    pub unfinished_bytes: usize,
     /// Messages received and not yet taken in by one protocol; its peers wait above that. 1,024.
     pub inbox_messages: usize,
     /// Jobs of one protocol that wait or are being done. 4,096.
@@ -58,7 +65,8 @@ pub struct Limits {
     pub jobs_per_batch: usize,
     /// Datagrams received and not yet read, in bytes per connection. 1 MiB.
     pub datagram_bytes: usize,
-    /// How long a request may take, from its call to its reply. 30 s.
+    /// How long a request may take, from its call to its reply; also how long a message may take to come, once it
+    /// has begun. 30 s.
     pub request_timeout: Duration,
     /// How long a dial may take, with its handshake. 10 s.
     pub dial_timeout: Duration,
@@ -71,6 +79,16 @@ pub struct Limits {
     /// Largest UDP payload tried by path-MTU discovery, in bytes. 6,500: on links that carry it (loopback, jumbo
     /// frames) it halves the cost of a byte; ten such packets still fit one segmentation offload of 64 KiB.
     pub udp_payload: u16,
+}
+
+#[cfg(feature = "net")]
+impl Limits {
+    /// Whether a connection may use as much as `here` when `in_all` of `most` is used. The first half goes to whoever
+    /// comes first; of the second each connection may have as much as if all had the same, so that a flood by some
+    /// keeps nobody else out.
+    pub(crate) fn fair(&self, here: usize, in_all: usize, most: usize) -> bool {
+        in_all <= most / 2 || (in_all <= most && here <= (most / self.connections.max(1)).max(1))
+    }
 }
 
 impl Default for Limits {
@@ -93,6 +111,8 @@ impl Default for Limits {
             count_loopback: false,
             queue_bytes_per_peer: 4 << 20,
             links_per_protocol: 2048,
+            unfinished_bytes_per_connection: 8 << 20,
+            unfinished_bytes: 64 << 20,
             inbox_messages: 1024,
             jobs: 4096,
             jobs_per_batch: 256,

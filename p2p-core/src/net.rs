@@ -7,7 +7,11 @@
 //!
 //! In the order of a byte's way in: the `gate` decides whom to let in before any handshake, `tls` proves keys,
 //! [`Transport`] and [`Connection`] carry streams (by [`QuicTransport`], or a [`MemoryNetwork`] in tests), the
-//! `pool` keeps one connection per peer, `serve` hands streams out by protocol name, and the `driver` runs machines.
+//! `pool` keeps one connection per peer, `serve` hands streams out by protocol name, and the `driver` runs machines,
+//! each behind a `port` for what comes and an `outbox` per peer for what goes. `hosts` remembers where peers were.
+//!
+//! Spans: `dial`, `handshake`, `connection` and `protocol` at debug, `outbox` at trace. What is routine is told at
+//! debug at the most; a machine that panics is an error, a host cache that cannot be saved a warning.
 //! Foreign networks have drivers of their own: [`udp`] and [`tcp`].
 #![allow(clippy::disallowed_types, reason = "the live world has clocks and threads of its own")]
 
@@ -15,11 +19,13 @@ mod clock;
 mod driver;
 mod error;
 mod gate;
+mod hosts;
 mod memory;
 mod node;
 mod outbox;
 mod plain;
 mod pool;
+mod port;
 mod quic;
 mod runner;
 mod serve;
@@ -31,6 +37,7 @@ mod timers;
 mod tls;
 mod transport;
 pub mod udp;
+mod unfinished;
 mod worker;
 
 pub use error::{OpenError, RequestError, SendError, ServeError};

@@ -2,150 +2,34 @@
 #![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::sync::Arc;
+mod support;
+
 use std::time::Duration;
 
 use futures::StreamExt;
 use p2p_core::net::{MemoryNetwork, Node, QuicTransport, Transport};
 use p2p_core::{
-    Contact, Cx, Down, Handle, Job, JobError, JobId, Keypair, Lane, Limits, Link, NoJob, OpId, Protocol,
-    Request, Wire, Worker,
+    Contact, Cx, Down, Job, JobError, JobId, Keypair, Limits, Link, OpId, Protocol, Request, Worker,
 };
-use serde::{Deserialize, Serialize};
+use support::talker::{End, Event, Msg};
+use support::{Barrier, patient};
 use tokio::time::timeout;
 
-async fn patient<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(30), future).await.expect("this test's step takes far too long")
-}
-
-/// Sends numbered messages and says what comes.
-struct Talker;
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-enum Msg {
-    Ordered(u32, Vec<u8>),
-    Bulk(u32, Vec<u8>),
-    Datagram(u32),
-}
-
-impl Wire for Msg {
-    const MAX_BYTES: usize = 1 << 20;
-    fn lane(&self) -> Lane {
-        match self {
-            Msg::Ordered(..) => Lane::Ordered,
-            Msg::Bulk(..) => Lane::Bulk,
-            Msg::Datagram(_) => Lane::Datagram,
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Event {
-    Got(Contact, Msg),
-    Link(Contact, Link),
-    Rang,
-}
-
-/// Send all these to a peer.
-struct Say(Contact, Vec<Msg>);
-
-impl Protocol for Talker {
-    type Peer = Contact;
-    type Msg = Msg;
-    type Timer = ();
-    type Command = Say;
-    type Item = ();
-    type Outcome = ();
-    type Event = Event;
-    type Job = NoJob;
-
-    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: Contact, msg: Msg) {
-        cx.emit(Event::Got(from, msg));
-    }
-    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, say: Say) {
-        for msg in say.1 {
-            cx.send(say.0, msg);
-        }
-        cx.set_timer(Duration::from_millis(1), ());
-        cx.finish(op, ());
-    }
-    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, (): ()) {
-        cx.emit(Event::Rang);
-    }
-    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: Contact, link: Link) {
-        cx.emit(Event::Link(peer, link));
-    }
-}
-
-impl Request<Talker> for Say {
-    type Item = ();
-    type Reply = ();
-    fn command(self) -> Say {
-        self
-    }
-    fn item((): ()) -> Option<()> {
-        None
-    }
-    fn reply((): ()) -> Option<()> {
-        Some(())
-    }
-}
-
-struct End {
-    node: Node,
-    talker: Handle<Talker>,
-    events: p2p_core::Events<Event>,
-}
-
-impl End {
-    fn new(node: Node) -> End {
-        let talker = node.spawn("talk/1", Talker).unwrap();
-        let events = talker.events();
-        End { node, talker, events }
-    }
-
-    async fn over_quic(limits: Limits) -> End {
-        End::new(Node::builder().limits(limits).bind("127.0.0.1:0").await.unwrap())
-    }
-
-    async fn say(&self, to: &End, messages: impl IntoIterator<Item = Msg>) {
-        patient(self.talker.ask(Say(to.node.contact(), messages.into_iter().collect()))).await.unwrap();
-    }
-
-    /// The next event that is not an alarm.
-    async fn next(&mut self) -> Event {
-        loop {
-            match patient(self.events.next()).await.expect("the machine has stopped") {
-                Event::Rang => {}
-                event => return event,
-            }
-        }
-    }
-
-    async fn until_down(&mut self) -> Down {
-        loop {
-            if let Event::Link(_, Link::Down(why)) = self.next().await {
-                return why;
-            }
-        }
-    }
-}
-
 async fn converse(mut a: End, mut b: End) {
-    a.say(&b, (0..100).map(|i| Msg::Ordered(i, vec![i as u8; 100]))).await;
+    a.say(b.node.contact(), (0..100).map(|i| Msg::Ordered(i, vec![i as u8; 100]))).await;
     assert_eq!(b.next().await, Event::Link(a.node.contact(), Link::Up));
     for i in 0..100 {
         assert_eq!(b.next().await, Event::Got(a.node.contact(), Msg::Ordered(i, vec![i as u8; 100])));
     }
     assert_eq!(a.next().await, Event::Link(b.node.contact(), Link::Up));
-    b.say(&a, [Msg::Datagram(1)]).await;
+    b.say(a.node.contact(), [Msg::Datagram(1)]).await;
     assert_eq!(a.next().await, Event::Got(b.node.contact(), Msg::Datagram(1)));
-    b.say(&a, [Msg::Bulk(2, vec![2; 900_000])]).await;
+    b.say(a.node.contact(), [Msg::Bulk(2, vec![2; 900_000])]).await;
     assert_eq!(a.next().await, Event::Got(b.node.contact(), Msg::Bulk(2, vec![2; 900_000])));
-    b.say(&b, [Msg::Ordered(3, vec![])]).await;
+    b.say(b.node.contact(), [Msg::Ordered(3, vec![])]).await;
     assert_eq!(b.next().await, Event::Got(b.node.contact(), Msg::Ordered(3, vec![])), "to itself");
     assert_eq!(a.node.stats().protocols["talk/1"].received, 2);
-    a.say(&b, [Msg::Ordered(4, vec![4])]).await;
+    a.say(b.node.contact(), [Msg::Ordered(4, vec![4])]).await;
     a.node.shutdown().await;
     assert_eq!(b.next().await, Event::Got(a.node.contact(), Msg::Ordered(4, vec![4])), "sent before the end");
     assert_eq!(b.next().await, Event::Link(a.node.contact(), Link::Down(Down::Closed)));
@@ -169,7 +53,7 @@ async fn nobody_there_is_told() {
     let mut a = End::over_quic(limits).await;
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let nobody = Contact::new(Keypair::generate().id(), socket.local_addr().unwrap());
-    patient(a.talker.ask(Say(nobody, vec![Msg::Datagram(1)]))).await.unwrap();
+    a.say(nobody, [Msg::Datagram(1)]).await;
     assert_eq!(a.next().await, Event::Link(nobody, Link::Down(Down::Unreachable)));
 }
 
@@ -190,8 +74,7 @@ async fn a_peer_that_never_reads_overflows_and_nothing_grows() {
     });
     let mut sent = 0;
     let why = loop {
-        let message = Msg::Ordered(sent, vec![0; 60_000]);
-        patient(a.talker.ask(Say(contact, vec![message]))).await.unwrap();
+        a.say(contact, [Msg::Ordered(sent, vec![0; 60_000])]).await;
         sent += 1;
         assert!(sent < 1000, "60 MB went to a peer that reads nothing");
         if let Ok(Some(Event::Link(_, Link::Down(why)))) = timeout(Duration::ZERO, a.events.next()).await {
@@ -207,7 +90,7 @@ async fn a_peer_that_never_reads_overflows_and_nothing_grows() {
 async fn what_is_no_message_is_misbehaviour() {
     let mut a = End::over_quic(Limits::default()).await;
     let mut b = End::over_quic(Limits::default()).await;
-    a.say(&b, [Msg::Ordered(1, vec![])]).await;
+    a.say(b.node.contact(), [Msg::Ordered(1, vec![])]).await;
     assert_eq!(b.next().await, Event::Link(a.node.contact(), Link::Up));
     assert_eq!(b.next().await, Event::Got(a.node.contact(), Msg::Ordered(1, vec![])));
     // The same node sends what the protocol does not know.
@@ -216,7 +99,7 @@ async fn what_is_no_message_is_misbehaviour() {
     assert_eq!(a.until_down().await, Down::Closed);
     assert_eq!(b.node.stats().drops[&p2p_core::net::Drop::Undecodable], 1);
     // And the two can speak again.
-    b.say(&a, [Msg::Ordered(2, vec![])]).await;
+    b.say(a.node.contact(), [Msg::Ordered(2, vec![])]).await;
     assert_eq!(a.next().await, Event::Link(b.node.contact(), Link::Up));
     assert_eq!(a.next().await, Event::Got(b.node.contact(), Msg::Ordered(2, vec![])));
 }
@@ -233,12 +116,10 @@ impl Job for Square {
         Err(why)
     }
 }
-struct Squares(Arc<tokio::sync::Semaphore>);
+struct Squares(Barrier);
 impl Worker<Square> for Squares {
     fn run(&mut self, batch: Vec<Square>) -> Vec<Result<u64, JobError>> {
-        while self.0.available_permits() == 0 {
-            std::thread::yield_now();
-        }
+        self.0.wait();
         batch.into_iter().map(|Square(n)| Ok(n * n)).collect()
     }
 }
@@ -281,15 +162,15 @@ impl Request<Squarer> for Of {
 async fn workers_do_jobs_and_a_full_queue_is_told() {
     let node =
         Node::builder().limits(Limits { jobs: 10, ..Limits::default() }).bind("127.0.0.1:0").await.unwrap();
-    let open = Arc::new(tokio::sync::Semaphore::new(0));
-    let workers = [Squares(open.clone()), Squares(open.clone())];
+    let barrier = Barrier::default();
+    let workers = [Squares(barrier.clone()), Squares(barrier.clone())];
     let squarer = node.spawn_with_workers("square/1", Squarer(Vec::new()), workers).unwrap();
     let asked: Vec<_> = (0..15).map(|n| squarer.ask(Of(n))).collect();
     let (done, refused) = asked.into_iter().enumerate().partition::<Vec<_>, _>(|(n, _)| *n < 10);
     for (_, refused) in refused {
         assert_eq!(patient(refused).await, Ok(Err(JobError::QueueFull)));
     }
-    open.add_permits(1);
+    barrier.open();
     for (n, done) in done {
         assert_eq!(patient(done).await, Ok(Ok((n * n) as u64)));
     }

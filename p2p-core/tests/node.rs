@@ -2,41 +2,19 @@
 #![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_core::net::{DialError, Incoming, Node, OpenError, Refused, RequestError, StreamError, code};
 use p2p_core::{Contact, Keypair, Limits};
+use support::{echo, is_echoed, node, patient};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
-
-async fn node(limits: Limits) -> Node {
-    Node::builder().limits(limits).bind("127.0.0.1:0").await.unwrap()
-}
-
-async fn echo() -> Node {
-    let node = node(Limits::default()).await;
-    node.serve("echo/1", |request: Incoming| async move { Ok(request.body) }).unwrap();
-    node
-}
-
-async fn patient<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(30), future).await.expect("this test's step takes far too long")
-}
-
-/// Waits until something that only a counter shows has come true.
-async fn until(what: impl Fn() -> bool) {
-    patient(async {
-        while !what() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
-}
 
 #[tokio::test]
 async fn a_request_is_answered() {
-    let (server, client) = (echo().await, node(Limits::default()).await);
+    let (server, client) = (echo(Limits::default()).await, node(Limits::default()).await);
     for len in [0, 1, 2048, 2049, 100_000, 4 << 20] {
         let body = Bytes::from(vec![7; len]);
         let reply = patient(client.request(server.contact(), "echo/1", body.clone())).await.unwrap();
@@ -57,7 +35,7 @@ async fn the_handler_knows_who_asks() {
 
 #[tokio::test]
 async fn each_fault_has_its_name() {
-    let (server, client) = (echo().await, node(Limits::default()).await);
+    let (server, client) = (echo(Limits::default()).await, node(Limits::default()).await);
     server.serve("no/1", |_| async { Err(Refused(7)) }).unwrap();
     server.serve("panic/1", |_| async { panic!("a handler may do that") }).unwrap();
     let ask = |name: &'static str| patient(client.request(server.contact(), name, "x"));
@@ -85,7 +63,7 @@ async fn a_longer_request_than_the_server_takes_is_refused_by_name() {
 
 #[tokio::test]
 async fn somebody_else_at_the_address_is_not_taken_for_the_peer() {
-    let (server, client) = (echo().await, node(Limits::default()).await);
+    let (server, client) = (echo(Limits::default()).await, node(Limits::default()).await);
     let expected = Keypair::generate().id();
     let contact = Contact::new(expected, server.contact().addr);
     let refused = patient(client.request(contact, "echo/1", "x")).await;
@@ -95,7 +73,7 @@ async fn somebody_else_at_the_address_is_not_taken_for_the_peer() {
 
 #[tokio::test]
 async fn another_network_is_refused() {
-    let server = echo().await;
+    let server = echo(Limits::default()).await;
     let stranger = Node::builder().network("other").bind("127.0.0.1:0").await.unwrap();
     let refused = patient(stranger.request(server.contact(), "echo/1", "x")).await;
     assert!(
@@ -151,7 +129,7 @@ async fn a_datagram_arrives() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn simultaneous_dials_settle_on_one_connection() {
     for _ in 0..4 {
-        let (a, b) = (echo().await, echo().await);
+        let (a, b) = (echo(Limits::default()).await, echo(Limits::default()).await);
         let ask = |from: Node, to: Contact| async move {
             for _ in 0..50 {
                 assert_eq!(from.request(to, "echo/1", "x").await.unwrap(), "x");
@@ -159,7 +137,9 @@ async fn simultaneous_dials_settle_on_one_connection() {
         };
         let asked = futures::future::join(ask(a.clone(), b.contact()), ask(b.clone(), a.contact()));
         patient(asked).await;
-        until(|| a.stats().connections == 1 && b.stats().connections == 1).await;
+        for node in [&a, &b] {
+            patient(node.stats_when(|stats| stats.connections == 1)).await;
+        }
         // Both use the same one: nothing new is dialled.
         let before = (a.stats().dialled, b.stats().dialled);
         patient(futures::future::join(ask(a.clone(), b.contact()), ask(b.clone(), a.contact()))).await;
@@ -170,12 +150,14 @@ async fn simultaneous_dials_settle_on_one_connection() {
 
 #[tokio::test]
 async fn an_idle_connection_closes_and_comes_back() {
-    let server = echo().await;
+    let server = echo(Limits::default()).await;
     let client = node(Limits { idle_timeout: Duration::from_millis(40), ..Limits::default() }).await;
     for round in 1..=3 {
         assert_eq!(patient(client.request(server.contact(), "echo/1", "x")).await.unwrap(), "x");
         assert_eq!(client.stats().dialled, round);
-        until(|| client.stats().connections == 0 && server.stats().connections == 0).await;
+        for node in [&client, &server] {
+            patient(node.stats_when(|stats| stats.connections == 0)).await;
+        }
     }
 }
 
@@ -191,8 +173,12 @@ async fn a_stream_in_use_is_not_idle() {
         .unwrap();
     let client = node(Limits { idle_timeout: Duration::from_millis(40), ..Limits::default() }).await;
     let (mut send, mut recv) = patient(client.open(server.contact(), "echo/1")).await.unwrap();
-    // Many idle timeouts long nothing happens. What is shown does not depend on how long it really was.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Meanwhile connections that are not in use come and go.
+    let other = echo(Limits::default()).await;
+    for _ in 0..3 {
+        is_echoed(&client, other.contact()).await;
+        patient(client.stats_when(|stats| stats.connections == 1)).await;
+    }
     send.write(b"still here").await.unwrap();
     assert_eq!(patient(recv.read_chunk(99)).await.unwrap().unwrap(), "still here");
 }
@@ -211,7 +197,7 @@ async fn a_peer_that_restarts_is_found_again() {
     assert_eq!(patient(client.request(contact, "echo/1", "x")).await.unwrap(), "x");
     server.shutdown().await;
     drop(server);
-    until(|| client.stats().connections == 0).await;
+    patient(client.stats_when(|stats| stats.connections == 0)).await;
     let server = patient(async {
         loop {
             // The first endpoint's socket closes when its last task has noticed.

@@ -188,7 +188,7 @@ fn quorums_tell_the_truth<O: Quick>() {
     match write {
         Ok(_) => {}
         Err(PutError::Quorum { copies, needed, refusals }) => {
-            assert!(copies < needed && !refusals.is_empty())
+            assert!(copies < needed && !refusals.is_empty());
         }
         Err(error) => panic!("{error}"),
     }

@@ -1,8 +1,7 @@
 //! Runs a [`Protocol`] on a node.
 //!
-//! One task owns the machine and feeds it; each peer it sends to has a task with an [outbox](super::outbox); each
-//! stream of messages that a peer opens is read by a task of its own, which waits when the machine's inbox is
-//! full, and so does the peer. The lanes: [`Lane::Datagram`] is a QUIC datagram, [`Lane::Ordered`] one stream per
+//! One task owns the machine and feeds it; each peer it sends to has a task with an [outbox](super::outbox); what
+//! peers send comes by its [port](super::port), which waits when the machine's inbox is full. The lanes: [`Lane::Datagram`] is a QUIC datagram, [`Lane::Ordered`] one stream per
 //! peer and protocol that carries frames (4 bytes of length, little-endian, then the message), [`Lane::Bulk`]
 //! a stream with one frame. All begin with the protocol's name. A machine's message to its own node comes straight
 //! back.
@@ -13,43 +12,23 @@ use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument;
 
 use super::error::ServeError;
 use super::outbox::{self, Outbox};
-use super::pool::{Link as Connected, Use};
+use super::pool::Link as Connected;
+use super::port::{Note, Port};
 use super::runner::{Input, Runner};
-use super::serve::{Conversation, Inbox, Taker};
+use super::serve::{Service, Taker};
 use super::shared::{Phase, Shared, header};
-use super::stats::{Drop as Dropped, ProtocolCounters};
-use super::stream::{RecvStream, StreamError, code};
-use super::transport::{CloseReason, DatagramError};
+use super::stats::Drop as Dropped;
+use super::transport::DatagramError;
 use super::worker::Crew;
 use crate::protocol::{Down, Link, Protocol, Worker};
 use crate::{Contact, Handle, Lane, PeerId, Wire};
-
-/// Bytes of a stream that are read at once.
-const CHUNK: usize = 64 << 10;
-
-/// What connections tell the machine's task.
-enum Note<M> {
-    Message(Arc<Connected>, M),
-    /// An outbox, by its number, has a connection.
-    Up(u64, Arc<Connected>),
-    /// An outbox has ended.
-    Ended(u64, Contact, Option<Down>),
-    /// The link to a peer is gone.
-    Down(Contact, Down),
-}
-
-/// The inbox's end that connections have.
-struct Port<M> {
-    notes: mpsc::Sender<Note<M>>,
-    shared: Arc<Shared>,
-    counters: Arc<ProtocolCounters>,
-}
 
 struct Driver<P: Protocol> {
     runner: Runner<P>,
@@ -61,17 +40,49 @@ struct Driver<P: Protocol> {
     notes: mpsc::Receiver<Note<P::Msg>>,
     /// Everybody there is a link or an outbox to. At most [`Limits::links_per_protocol`](crate::Limits).
     peers: BTreeMap<PeerId, PeerState>,
-    outboxes: u64,
+    /// The tasks of the outboxes, also of some that are let go and come to their end.
+    writers: JoinSet<()>,
+    /// Counts what is sent and received: the time by which a peer was idle longest.
+    turn: u64,
     /// Links that came or went, to be told.
     links: VecDeque<(Contact, Link)>,
     /// Messages to this node itself.
     own: VecDeque<P::Msg>,
+    _place: Place,
 }
 
+/// A peer the machine talks with.
 #[derive(Default)]
 struct PeerState {
-    link: Option<Arc<Connected>>,
-    outbox: Option<(u64, Arc<Outbox>, JoinHandle<()>)>,
+    /// The connections it has talked on since the link is up, the latest last: it is one link to the machine though
+    /// one replaced another.
+    links: Vec<Arc<Connected>>,
+    writer: Option<Writer>,
+    /// The turn of its latest message.
+    used: u64,
+}
+
+/// An outbox and its task.
+struct Writer {
+    number: u64,
+    outbox: Arc<Outbox>,
+    task: AbortHandle,
+}
+
+/// A machine's name among the services, given back when the machine ends, even by a panic.
+struct Place {
+    shared: Arc<Shared>,
+    name: String,
+    service: Arc<Service>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(protocol = self.name, "a machine has panicked: it is stopped");
+        }
+        self.shared.vacate(&self.name, &self.service);
+    }
 }
 
 pub(super) fn spawn<P, W>(
@@ -90,8 +101,9 @@ where
     let crew = Crew::start(name, workers, limits.jobs, limits.jobs_per_batch)
         .map_err(|error| ServeError::Thread(error.to_string()))?;
     let (sender, notes) = mpsc::channel(limits.inbox_messages.max(1));
-    let port = Arc::new(Port { notes: sender, shared: shared.clone(), counters: shared.counters_of(name) });
-    shared.register(name, Taker::Machine(port.clone()))?;
+    let port = Arc::new(Port::new(sender, shared, name));
+    let service = shared.register(name, Taker::Machine(port.clone()))?;
+    let place = Place { shared: shared.clone(), name: name.into(), service };
     let (runner, handle) = Runner::new(machine, shared.clock, crew);
     let driver = Driver {
         runner,
@@ -102,13 +114,16 @@ where
         port,
         notes,
         peers: BTreeMap::new(),
-        outboxes: 0,
+        writers: JoinSet::new(),
+        turn: 0,
         links: VecDeque::new(),
         own: VecDeque::new(),
+        _place: place,
     };
     let mut machines = shared.machines.lock().unwrap_or_else(PoisonError::into_inner);
     machines.retain(|machine| !machine.is_finished());
-    machines.push(tokio::spawn(driver.run()));
+    let span = tracing::debug_span!(parent: None, "protocol", name);
+    machines.push(tokio::spawn(driver.run().instrument(span)));
     Ok(handle)
 }
 
@@ -174,31 +189,38 @@ where
 
     /// What a note means for the machine. Changes of links are put in `links`.
     fn note(&mut self, note: Note<P::Msg>) -> Option<Input<P>> {
+        while self.writers.try_join_next().is_some() {}
         match note {
-            Note::Message(link, msg) => {
-                let from = link.peer;
-                self.up(link).then_some(Input::Message(from, msg))
-            }
+            Note::Message(source, msg) => match self.up(&source.link) {
+                true => Some(Input::Message(source.link.peer, msg)),
+                false => {
+                    self.shared.counters.drop(Dropped::Busy);
+                    source.refused.notify_one();
+                    None
+                }
+            },
             Note::Up(number, link) => {
-                let current = self.peers.get(&link.peer.id).and_then(|peer| peer.outbox.as_ref());
-                if current.is_some_and(|(current, ..)| *current == number) {
-                    self.up(link);
+                let current = self.peers.get(&link.peer.id).and_then(|peer| peer.writer.as_ref());
+                if current.is_some_and(|writer| writer.number == number) {
+                    self.up(&link);
                 }
                 None
             }
             Note::Ended(number, peer, why) => {
                 let state = self.peers.get_mut(&peer.id)?;
-                state.outbox.take_if(|(current, ..)| *current == number)?;
+                state.writer.take_if(|writer| writer.number == number)?;
                 match why {
                     Some(why) => self.down(peer, why),
-                    None => self.tidy(&peer.id),
+                    None if state.links.is_empty() => drop(self.peers.remove(&peer.id)),
+                    None => {}
                 }
                 None
             }
-            Note::Down(peer, why) => {
-                let state = self.peers.get(&peer.id)?;
-                if state.link.is_some() {
-                    self.down(peer, why);
+            Note::Down(link, why) => {
+                let state = self.peers.get(&link.peer.id)?;
+                // If not, it was told before.
+                if state.links.iter().any(|on| Arc::ptr_eq(on, &link)) {
+                    self.down(link.peer, why);
                 }
                 None
             }
@@ -206,37 +228,58 @@ where
     }
 
     /// Notes that there is a link to a peer. `false` if there are too many.
-    fn up(&mut self, link: Arc<Connected>) -> bool {
-        if !self.peers.contains_key(&link.peer.id)
-            && self.peers.len() >= self.shared.limits.links_per_protocol
-        {
-            self.shared.counters.drop(Dropped::Busy);
-            return false;
+    fn up(&mut self, link: &Arc<Connected>) -> bool {
+        if !self.peers.contains_key(&link.peer.id) {
+            if link.dead() {
+                // Its last messages; that it is gone has been told.
+                return true;
+            }
+            if !self.room() {
+                return false;
+            }
         }
-        if link.dead() {
-            // Its last messages; that it is gone has been told.
-            return true;
-        }
+        self.turn += 1;
         let state = self.peers.entry(link.peer.id).or_default();
-        if state.link.is_none() {
+        state.used = self.turn;
+        if state.links.is_empty() {
             self.links.push_back((link.peer, Link::Up));
         }
-        state.link = Some(link);
+        if state.links.last().is_none_or(|latest| !Arc::ptr_eq(latest, link)) {
+            state.links.retain(|on| !Arc::ptr_eq(on, link) && !on.dead());
+            state.links.push(link.clone());
+        }
+        true
+    }
+
+    /// Has room for another peer, if need be in the place of the one that was idle longest.
+    fn room(&mut self) -> bool {
+        if self.peers.len() < self.shared.limits.links_per_protocol {
+            return true;
+        }
+        let idle = self.peers.iter().filter(|(_, state)| {
+            !state.links.is_empty() && state.writer.as_ref().is_none_or(|writer| writer.outbox.is_idle())
+        });
+        let Some((&id, _)) = idle.min_by_key(|(_, state)| state.used) else { return false };
+        let Some(state) = self.peers.remove(&id) else { return false };
+        if let Some(writer) = state.writer {
+            // What it has sent arrives, unless too many have to be waited for already.
+            match self.writers.len() < 2 * self.shared.limits.links_per_protocol {
+                true => writer.outbox.finish(),
+                false => writer.task.abort(),
+            }
+        }
+        if let Some(latest) = state.links.last() {
+            self.links.push_back((latest.peer, Link::Down(Down::Idle)));
+        }
         true
     }
 
     fn down(&mut self, peer: Contact, why: Down) {
         let state = self.peers.remove(&peer.id);
-        if let Some((_, _, writer)) = state.and_then(|state| state.outbox) {
-            writer.abort();
+        if let Some(writer) = state.and_then(|state| state.writer) {
+            writer.task.abort();
         }
         self.links.push_back((peer, Link::Down(why)));
-    }
-
-    fn tidy(&mut self, peer: &PeerId) {
-        if self.peers.get(peer).is_some_and(|state| state.link.is_none() && state.outbox.is_none()) {
-            self.peers.remove(peer);
-        }
     }
 
     fn send_all(&mut self, out: &mut Vec<(Contact, P::Msg)>) {
@@ -246,7 +289,7 @@ where
     }
 
     fn send(&mut self, to: Contact, msg: P::Msg) {
-        self.port.counters.sent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.port.counters.sent();
         if to.id == self.me {
             match self.own.len() < self.shared.limits.inbox_messages {
                 true => self.own.push_back(msg),
@@ -254,8 +297,7 @@ where
             }
             return;
         }
-        let full = self.peers.len() >= self.shared.limits.links_per_protocol;
-        if full && !self.peers.contains_key(&to.id) {
+        if !self.peers.contains_key(&to.id) && !self.room() {
             self.shared.counters.drop(Dropped::Overflow);
             self.links.push_back((to, Link::Down(Down::Overflow)));
             return;
@@ -277,16 +319,16 @@ where
             debug_assert!(false, "a machine sent a message of {len} bytes");
             return self.shared.counters.drop(Dropped::TooLong);
         }
+        self.turn += 1;
         let state = self.peers.entry(to.id).or_default();
+        state.used = self.turn;
         let queued = match msg.lane() {
-            Lane::Ordered => {
-                Self::outbox(&mut self.outboxes, state, &self.port, &self.header, to).ordered(&bytes)
-            }
+            Lane::Ordered => self.outbox(to).ordered(&bytes),
             Lane::Bulk => {
                 bytes[head..start].copy_from_slice(&(len as u32).to_le_bytes());
-                Self::outbox(&mut self.outboxes, state, &self.port, &self.header, to).bulk(bytes.into())
+                self.outbox(to).bulk(bytes.into())
             }
-            Lane::Datagram => match state.link.as_ref().filter(|link| link.usable()) {
+            Lane::Datagram => match state.links.last().filter(|link| link.usable()) {
                 Some(link) => {
                     link.touch();
                     match link.conn.send_datagram(bytes.into()) {
@@ -295,8 +337,7 @@ where
                     }
                     Ok(())
                 }
-                None => Self::outbox(&mut self.outboxes, state, &self.port, &self.header, to)
-                    .datagram(bytes.into()),
+                None => self.outbox(to).datagram(bytes.into()),
             },
         };
         if queued.is_err() {
@@ -306,42 +347,34 @@ where
     }
 
     /// The outbox to a peer, with its task.
-    fn outbox<'a>(
-        outboxes: &mut u64,
-        state: &'a mut PeerState,
-        port: &Arc<Port<P::Msg>>,
-        header: &Bytes,
-        to: Contact,
-    ) -> &'a Outbox {
-        let (_, outbox, _) = state.outbox.get_or_insert_with(|| {
-            *outboxes += 1;
-            let number = *outboxes;
-            let outbox = Outbox::new(port.shared.limits.queue_bytes_per_peer);
-            let (port, header, queue) = (port.clone(), header.clone(), outbox.clone());
-            let task = tokio::spawn(async move {
+    fn outbox(&mut self, to: Contact) -> &Outbox {
+        let state = self.peers.entry(to.id).or_default();
+        let writer = state.writer.get_or_insert_with(|| {
+            let number = self.turn;
+            let outbox = Outbox::new(self.shared.limits.queue_bytes_per_peer);
+            let (port, header, queue) = (self.port.clone(), self.header.clone(), outbox.clone());
+            let task = async move {
                 let up = |link| {
                     let port = port.clone();
                     async move { port.tell(Note::Up(number, link)).await }
                 };
                 let why = outbox::send(port.shared.clone(), to, header, queue, up).await;
                 port.tell(Note::Ended(number, to, why)).await;
-            });
-            (number, outbox, task)
+            };
+            let task = self.writers.spawn(task.instrument(tracing::trace_span!("outbox", ?to)));
+            Writer { number, outbox, task }
         });
-        outbox
+        &writer.outbox
     }
 
     /// Sends what waits to be sent, then ends the machine.
     async fn finish(mut self) {
         // Nobody reads notes any more, and no task may wait for that.
         self.notes.close();
-        let peers = std::mem::take(&mut self.peers);
-        for (_, outbox, _) in peers.values().filter_map(|peer| peer.outbox.as_ref()) {
-            outbox.finish();
+        for writer in self.peers.values().filter_map(|peer| peer.writer.as_ref()) {
+            writer.outbox.finish();
         }
-        for (_, _, task) in peers.into_values().filter_map(|peer| peer.outbox) {
-            let _ = task.await;
-        }
+        while self.writers.join_next().await.is_some() {}
         self.runner.finish().await;
     }
 }
@@ -350,91 +383,4 @@ enum Next<P: Protocol> {
     Note(Note<P::Msg>),
     Own(P::Msg),
     Input(Input<P>),
-}
-
-impl<M: Send> Port<M> {
-    async fn tell(&self, note: Note<M>) {
-        // If the machine is gone, nobody needs to know.
-        let _ = self.notes.send(note).await;
-    }
-}
-
-impl<M: Wire + Send + 'static> Port<M> {
-    fn misbehaved(&self, link: &Connected, what: &dyn std::fmt::Display) {
-        tracing::debug!(peer = ?link.peer, %what, "a peer misbehaved");
-        self.shared.counters.drop(Dropped::Undecodable);
-        link.close(CloseReason::Misbehaved, Down::Misbehaved);
-    }
-
-    /// Reads frames to the stream's end.
-    async fn read(&self, link: &Arc<Connected>, mut stream: RecvStream) {
-        let mut buffer = BytesMut::new();
-        let mut hold = None;
-        loop {
-            let chunk = match stream.read_chunk(CHUNK).await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) if buffer.is_empty() => return,
-                Ok(None) => return self.misbehaved(link, &"a stream that ends within a message"),
-                Err(StreamError::Abandoned(number)) if number == u64::from(code::OVERFLOW) => {
-                    return self.tell(Note::Down(link.peer, Down::Overflow)).await;
-                }
-                Err(_) => return,
-            };
-            link.touch();
-            // Most chunks are whole frames: these are decoded in place.
-            let gathered = !buffer.is_empty();
-            if gathered {
-                buffer.extend_from_slice(&chunk);
-            }
-            let mut rest: &[u8] = if gathered { &buffer } else { &chunk };
-            let before = rest.len();
-            while let Some(len) = rest.first_chunk::<4>().map(|len| u32::from_le_bytes(*len) as usize) {
-                if len > M::MAX_BYTES {
-                    return self.misbehaved(link, &format_args!("a message of {len} bytes"));
-                }
-                let Some(frame) = rest.get(4..4 + len) else { break };
-                match M::from_bytes(frame) {
-                    Ok(message) => {
-                        self.counters.received.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                        self.tell(Note::Message(link.clone(), message)).await;
-                    }
-                    Err(error) => return self.misbehaved(link, &error),
-                }
-                rest = &rest[4 + len..];
-            }
-            let used = before - rest.len();
-            match gathered {
-                true => buffer.advance(used),
-                false => buffer.extend_from_slice(&chunk[used..]),
-            }
-            // In the middle of a message the link is in use.
-            hold = match (buffer.is_empty(), hold) {
-                (true, _) => None,
-                (false, None) => Some(Use::new(link)),
-                (false, held) => held,
-            };
-        }
-    }
-}
-
-impl<M: Wire + Send + 'static> Inbox for Port<M> {
-    fn stream(self: Arc<Self>, link: Arc<Connected>, stream: RecvStream) -> Conversation {
-        Box::pin(async move { self.read(&link, stream).await })
-    }
-
-    fn datagram(&self, link: &Arc<Connected>, bytes: &[u8]) {
-        match M::from_bytes(bytes) {
-            Ok(message) => {
-                self.counters.received.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                if self.notes.try_send(Note::Message(link.clone(), message)).is_err() {
-                    self.shared.counters.drop(Dropped::DatagramOverrun);
-                }
-            }
-            Err(error) => self.misbehaved(link, &error),
-        }
-    }
-
-    fn down(self: Arc<Self>, peer: Contact, why: Down) -> Conversation {
-        Box::pin(async move { self.tell(Note::Down(peer, why)).await })
-    }
 }

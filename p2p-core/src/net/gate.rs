@@ -11,6 +11,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
 use super::stats::{Refusal, Refusals};
 use crate::peers::subnet;
 use crate::{Limits, Time};
@@ -44,6 +47,7 @@ type Allowances = [u64; 2];
 pub(super) struct Gate {
     limits: Limits,
     state: Mutex<State>,
+    refused: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +62,7 @@ struct State {
 
 impl Gate {
     pub(super) fn new(limits: Limits) -> Arc<Gate> {
-        Arc::new(Gate { limits, state: Mutex::default() })
+        Arc::new(Gate { limits, state: Mutex::default(), refused: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,15 +75,20 @@ impl Gate {
 
     pub(super) fn count(&self, refusal: Refusal) {
         self.state().refusals.count(refusal);
+        self.refused.notify_waiters();
+    }
+
+    /// The next refusal.
+    pub(super) fn refused(&self) -> Notified<'_> {
+        self.refused.notified()
     }
 
     /// What to do with a first packet from `ip`. `validated` says that the address is not forged.
     pub(super) fn judge(&self, now: Time, ip: IpAddr, validated: bool) -> Verdict {
-        let mut state = self.state();
-        let verdict = self.verdict(&mut state, now, ip.to_canonical(), validated);
+        let verdict = self.verdict(&mut self.state(), now, ip.to_canonical(), validated);
         match verdict {
-            Verdict::Refuse(refusal) => state.refusals.count(refusal),
-            Verdict::Retry => state.refusals.count(Refusal::Unvalidated),
+            Verdict::Refuse(refusal) => self.count(refusal),
+            Verdict::Retry => self.count(Refusal::Unvalidated),
             Verdict::Accept => {}
         }
         verdict
@@ -99,18 +108,14 @@ impl Gate {
         if ip.is_loopback() && !limits.count_loopback {
             return Verdict::Accept;
         }
-        let sources = [
-            (Source::Address(ip), limits.handshakes_per_address, limits.connections_per_address),
-            (Source::Subnet(subnet(ip)), limits.handshakes_per_subnet, limits.connections_per_subnet),
-        ];
-        for (source, _, connections) in sources {
-            if state.connections.get(&source).is_some_and(|&open| open >= connections) {
-                let address = matches!(source, Source::Address(_));
-                let why = if address { Refusal::AddressConnections } else { Refusal::SubnetConnections };
-                return Verdict::Refuse(why);
-            }
+        if let Some(why) = self.crowded(state, ip) {
+            return Verdict::Refuse(why);
         }
-        for (source, rate, _) in sources {
+        let sources = [
+            (Source::Address(ip), limits.handshakes_per_address),
+            (Source::Subnet(subnet(ip)), limits.handshakes_per_subnet),
+        ];
+        for (source, rate) in sources {
             if !state.allow(source, rate, usize::from(validated), now, limits.rate_entries) {
                 return match (validated, source) {
                     (false, _) => Verdict::Retry,
@@ -128,12 +133,44 @@ impl Gate {
         HandshakePass(self.clone())
     }
 
-    /// Notes a connection, until the pass is dropped; `None` if there are too many.
-    pub(super) fn connection(self: &Arc<Self>, ip: IpAddr) -> Option<ConnectionPass> {
-        let ip = ip.to_canonical();
+    /// Why another connection from `ip` would be one too many.
+    fn crowded(&self, state: &State, ip: IpAddr) -> Option<Refusal> {
+        let limits = &self.limits;
+        if state.in_all >= limits.connections {
+            return Some(Refusal::Connections);
+        }
+        if ip.is_loopback() && !limits.count_loopback {
+            return None;
+        }
+        let open = |source| state.connections.get(&source).copied().unwrap_or(0);
+        if open(Source::Address(ip)) >= limits.connections_per_address {
+            return Some(Refusal::AddressConnections);
+        }
+        (open(Source::Subnet(subnet(ip))) >= limits.connections_per_subnet)
+            .then_some(Refusal::SubnetConnections)
+    }
+
+    /// Notes a connection from `ip` whose handshake is done, until the pass is dropped; `None` if there are too many by
+    /// now: handshakes run side by side, and all may have been judged before the first was done.
+    pub(super) fn accepted(self: &Arc<Self>, ip: IpAddr) -> Option<ConnectionPass> {
+        self.enter(ip.to_canonical(), |state, ip| self.crowded(state, ip))
+    }
+
+    /// Notes a connection that this node makes; only how many there are in all is bounded.
+    pub(super) fn dialled(self: &Arc<Self>, ip: IpAddr) -> Option<ConnectionPass> {
+        let most = self.limits.connections;
+        self.enter(ip.to_canonical(), |state, _| (state.in_all >= most).then_some(Refusal::Connections))
+    }
+
+    fn enter(
+        self: &Arc<Self>,
+        ip: IpAddr,
+        crowded: impl FnOnce(&State, IpAddr) -> Option<Refusal>,
+    ) -> Option<ConnectionPass> {
         let mut state = self.state();
-        if state.in_all >= self.limits.connections {
-            state.refusals.count(Refusal::Connections);
+        if let Some(why) = crowded(&state, ip) {
+            drop(state);
+            self.count(why);
             return None;
         }
         state.in_all += 1;
@@ -263,10 +300,23 @@ mod tests {
     fn connections_are_counted_until_they_go() {
         let gate = gate(|limits| limits.connections_per_address = 1);
         let ip = "192.0.2.1".parse().unwrap();
-        let pass = gate.connection(ip).unwrap();
+        let pass = gate.accepted(ip).unwrap();
         assert_eq!(gate.judge(at(1), ip, true), Verdict::Refuse(Refusal::AddressConnections));
         drop(pass);
         assert_eq!(gate.judge(at(1), ip, true), Verdict::Accept);
         assert!(gate.state().connections.is_empty());
+    }
+
+    #[test]
+    fn handshakes_side_by_side_do_not_overshoot() {
+        let gate = gate(|limits| limits.connections_per_address = 2);
+        let ip = "192.0.2.1".parse().unwrap();
+        for _ in 0..3 {
+            assert_eq!(gate.judge(at(1), ip, true), Verdict::Accept);
+        }
+        let passes: Vec<_> = (0..3).map(|_| gate.accepted(ip)).collect();
+        assert!(passes[0].is_some() && passes[1].is_some() && passes[2].is_none());
+        assert_eq!(gate.refusals().of(Refusal::AddressConnections), 1);
+        assert!(gate.dialled(ip).is_some(), "our own dials are not the address's doing");
     }
 }

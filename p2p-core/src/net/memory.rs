@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -294,6 +295,19 @@ impl Connection for MemoryConnection {
 
     async fn closed(&self) -> Lost {
         self.ends.closed(self.me).await
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        self.ends.lost(self.me)
+    }
+
+    fn activity(&self) -> u64 {
+        // What is written is there at once: there is nothing on the way that a user does not know of.
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    fn rtt(&self) -> Option<Duration> {
+        None
     }
 
     fn bytes(&self) -> (u64, u64) {

@@ -1,15 +1,20 @@
 //! [`Node`]: the live world in one value.
 
-use std::future::Future;
-use std::sync::atomic::Ordering;
+use std::future::{Future, poll_fn};
+use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::select;
 use tokio::net::ToSocketAddrs;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::driver;
 use super::error::{OpenError, RequestError, SendError, ServeError};
+use super::hosts::Hosts;
 use super::pool::{Link, Use};
 use super::quic::QuicTransport;
 use super::serve::{Incoming, Refused, Taker};
@@ -18,7 +23,7 @@ use super::stats::Stats;
 use super::stream::{RecvStream, SendStream};
 use super::transport::{CloseReason, Transport};
 use crate::protocol::NoJob;
-use crate::{Contact, Handle, Keypair, Limits, NoWorker, PeerId, Protocol, Wire, Worker};
+use crate::{Contact, Handle, Keypair, Learnt, Limits, NoWorker, PeerId, Protocol, Wire, Worker};
 
 /// A peer on the network: one endpoint, its identity, and the protocols it runs. Clones are the same node; when
 /// the last is dropped the node closes at once. [`Node::shutdown`] lets it end what it has begun.
@@ -67,6 +72,7 @@ pub struct NodeBuilder {
     keypair: Option<Keypair>,
     network: Option<String>,
     limits: Limits,
+    hosts: Hosts,
 }
 
 impl NodeBuilder {
@@ -88,6 +94,16 @@ impl NodeBuilder {
         self
     }
 
+    /// The file in which the node remembers where its peers are: see [`Node::peers`]. It is read now if it exists, and
+    /// written every minute and at [`Node::shutdown`]. Without one all is forgotten with the node.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no such file: see [`HostCache::load`](crate::HostCache::load).
+    pub fn peers(mut self, file: impl Into<PathBuf>) -> std::io::Result<NodeBuilder> {
+        self.hosts = Hosts::load(file.into())?;
+        Ok(self)
+    }
+
     /// Binds a UDP socket and starts. Port 0 leaves the port to the system. Must be called in a tokio runtime.
     ///
     /// # Errors
@@ -98,13 +114,13 @@ impl NodeBuilder {
         let keypair = self.keypair.unwrap_or_else(Keypair::generate);
         let network = self.network.as_deref().unwrap_or("p2p");
         let transport = QuicTransport::bind(keypair, network, addr, &self.limits)?;
-        Ok(Node::start(transport, self.limits))
+        Ok(Node::start(transport, self.limits, self.hosts))
     }
 
     /// Starts on a transport, which knows who the node is and what its network is. Must be called in a tokio
     /// runtime.
     pub fn bind_on(self, transport: Arc<dyn Transport>) -> Node {
-        Node::start(transport, self.limits)
+        Node::start(transport, self.limits, self.hosts)
     }
 }
 
@@ -114,10 +130,11 @@ impl Node {
         NodeBuilder::default()
     }
 
-    fn start(transport: Arc<dyn Transport>, limits: Limits) -> Node {
-        let shared = Shared::new(transport, limits);
+    fn start(transport: Arc<dyn Transport>, limits: Limits, hosts: Hosts) -> Node {
+        let shared = Shared::new(transport, limits, hosts);
         tokio::spawn(shared.clone().accept());
         tokio::spawn(shared.clone().sweep());
+        tokio::spawn(shared.clone().save_hosts());
         Node { _alive: Arc::new(Alive(shared.clone())), shared }
     }
 
@@ -166,13 +183,8 @@ impl Node {
         let link = self.shared.link(peer).await.map_err(OpenError::from)?;
         let _hold = Use::new(&link);
         let max = self.shared.limits.request_bytes;
-        self.shared.counters_of(protocol).sent.fetch_add(1, Ordering::Relaxed);
-        let outcome = exchange(&link, head, body, max).await;
-        if let Err(RequestError::Lost(_)) = outcome {
-            // Its own task has yet to notice: what begins from now on must not begin there.
-            link.retire();
-        }
-        outcome
+        self.shared.counters_of(protocol).sent();
+        exchange(&link, head, body, max).await
     }
 
     /// Opens a stream both ways to a peer's protocol, which the peer takes by [`Node::serve_streams`]. Connects if
@@ -188,7 +200,7 @@ impl Node {
         let header = header(protocol, 0)?;
         let link = self.shared.link(peer.into()).await?;
         let (mut send, mut recv) = link.conn.open_bi().await?;
-        self.shared.counters_of(protocol).sent.fetch_add(1, Ordering::Relaxed);
+        self.shared.counters_of(protocol).sent();
         send.hold(Use::new(&link));
         recv.hold(Use::new(&link));
         match send.write_chunk(header.into()).await {
@@ -212,7 +224,7 @@ impl Node {
         datagram.extend_from_slice(bytes);
         let link = self.shared.link(peer.into()).await.map_err(OpenError::from)?;
         link.touch();
-        self.shared.counters_of(protocol).sent.fetch_add(1, Ordering::Relaxed);
+        self.shared.counters_of(protocol).sent();
         Ok(link.conn.send_datagram(datagram.into())?)
     }
 
@@ -229,7 +241,7 @@ impl Node {
         R: Future<Output = Result<Bytes, Refused>> + Send + 'static,
     {
         let handler = move |request: Incoming| Box::pin(handler(request)) as _;
-        self.shared.register(protocol, Taker::Requests(Box::new(handler)))
+        self.shared.register(protocol, Taker::Requests(Box::new(handler))).map(drop)
     }
 
     /// Takes the streams that peers [open](Node::open) to a protocol.
@@ -244,7 +256,7 @@ impl Node {
         let handler = move |from: Contact, send: SendStream, recv: RecvStream| {
             Box::pin(handler(from, send, recv)) as super::serve::Conversation
         };
-        self.shared.register(protocol, Taker::Streams(Box::new(handler)))
+        self.shared.register(protocol, Taker::Streams(Box::new(handler))).map(drop)
     }
 
     /// Takes the datagrams to a protocol. The handler must not wait: it holds up the connection's others.
@@ -256,11 +268,11 @@ impl Node {
         protocol: &str,
         handler: impl Fn(Contact, Bytes) + Send + Sync + 'static,
     ) -> Result<(), ServeError> {
-        self.shared.register(protocol, Taker::Datagrams(Box::new(handler)))
+        self.shared.register(protocol, Taker::Datagrams(Box::new(handler))).map(drop)
     }
 
     /// Serves a protocol no more: its name is free again. A machine that was [spawned](Node::spawn) hears nothing
-    /// more from its peers.
+    /// more from its peers, whose streams are refused.
     pub fn withdraw(&self, protocol: &str) {
         self.shared.withdraw(protocol);
     }
@@ -297,9 +309,50 @@ impl Node {
 
     // ---- about itself
 
+    /// Where peers were last seen, one address each, the most promising first: whom to dial after a start. At most as
+    /// many as a default [`HostCache`](crate::HostCache) holds. What this node has dialled comes before those who have
+    /// connected to it, and both before what was [heard](Node::heard_of).
+    pub fn peers(&self) -> Vec<Contact> {
+        self.shared.hosts.best()
+    }
+
+    /// Notes where somebody says that a peer is; never in the place of an address that is proved.
+    pub fn heard_of(&self, contact: Contact) {
+        self.shared.hosts.note(contact, Learnt::Hearsay, self.shared.clock.wall());
+    }
+
+    /// The estimated round-trip time to a peer (RFC 9002 §5); `None` if there is no connection, or none that measures.
+    pub fn rtt(&self, peer: &PeerId) -> Option<Duration> {
+        self.shared.pool.current(peer)?.conn.rtt()
+    }
+
     /// What the node has counted.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
+    }
+
+    /// What the node has counted, as soon as it meets a condition; bytes alone are no occasion to look again.
+    ///
+    /// ```no_run
+    /// # async fn all_gone(node: p2p_core::net::Node) {
+    /// let stats = node.stats_when(|stats| stats.connections == 0).await;
+    /// # }
+    /// ```
+    pub async fn stats_when(&self, condition: impl Fn(&Stats) -> bool) -> Stats {
+        let waiting = self.shared.counters.changes.wait();
+        loop {
+            let told = pin!(waiting.changed());
+            let mut changed = pin!(select(told, self.shared.transport.refused()));
+            // Polled once before the look: what changes from then on is not missed.
+            let at_once = poll_fn(|cx| Poll::Ready(changed.as_mut().poll(cx).is_ready())).await;
+            let stats = self.stats();
+            if condition(&stats) {
+                return stats;
+            }
+            if !at_once {
+                changed.await;
+            }
+        }
     }
 
     /// Ends the node: nothing new begins, handlers and machines' queues come to their end, peers are told. Takes
@@ -322,6 +375,7 @@ impl Node {
         let drain_by = deadline - self.shared.limits.shutdown_deadline / 4;
         let _ = timeout_at(drain_by, drained).await;
         self.shared.phase.send_replace(Phase::Closed);
+        let _ = timeout_at(deadline, self.shared.hosts.save()).await;
         let _ = timeout_at(deadline, self.shared.transport.close()).await;
     }
 }

@@ -3,20 +3,22 @@
 //! A machine's messages are encoded into the queue at once; the task takes whatever has gathered while it was
 //! writing and writes it in one go, so a burst is coalesced without a timer. The queue is bounded in bytes.
 
+use std::future::pending;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{Either, select};
+use futures::future::{BoxFuture, Either, select};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use super::pool::{Link, Use};
 use super::shared::Shared;
 use super::stats::Drop as Dropped;
 use super::stream::{SendStream, StreamError, code};
-use super::transport::{DatagramError, DialError};
+use super::transport::{DatagramError, DialError, Lost};
 use crate::{Contact, Down};
 
 /// How long a connection that is given up for another may take to deliver what was written on it.
@@ -40,6 +42,8 @@ struct Queue {
     datagrams: Vec<Bytes>,
     /// All of these, and what is being written.
     bytes: usize,
+    /// More came than may.
+    over: bool,
     /// Nothing more will come.
     finishing: bool,
 }
@@ -66,6 +70,7 @@ impl Outbox {
     fn grown(&self, mut queue: MutexGuard<'_, Queue>, by: usize) -> Result<(), Overflow> {
         let fits = queue.bytes == 0 || queue.bytes + by <= self.most;
         queue.bytes += by;
+        queue.over |= !fits;
         drop(queue);
         self.wake.notify_one();
         if fits { Ok(()) } else { Err(Overflow) }
@@ -99,6 +104,11 @@ impl Outbox {
     pub(super) fn finish(&self) {
         self.queue().finishing = true;
         self.wake.notify_one();
+    }
+
+    /// Whether everything is written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue().bytes == 0
     }
 
     fn sent(&self, bytes: usize) {
@@ -138,7 +148,7 @@ impl Outbox {
 }
 
 /// Sends what comes into `outbox` until the connection is lost or the outbox is finished. `up` is told of every
-/// connection before it is used. Gives why it ended, if not by being finished.
+/// connection before it is used. Gives why it ended, if not by being finished with everything delivered.
 pub(super) async fn send<F: Future<Output = ()>>(
     shared: Arc<Shared>,
     to: Contact,
@@ -155,11 +165,19 @@ pub(super) async fn send<F: Future<Output = ()>>(
             Err(_) => return Some(Down::Unreachable),
         };
         up(link.clone()).await;
-        match send_on(&shared, &link, &header, &outbox).await {
-            Ok(Ended::Finished) => return None,
-            Ok(Ended::Retired) => {}
+        let mut sender = Sender::on(&link, &outbox, &shared);
+        let ended = match sender.send(&header).await {
+            Ok(Ended::Finished) => sender.end().await.map(|()| true),
+            Ok(Ended::Retired) => sender.end().await.map(|()| false),
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(true) => return None,
+            Ok(false) => {}
             Err(StreamError::Lost(lost)) => return Some(link.down(lost)),
-            Err(StreamError::Abandoned(number)) if number == u64::from(code::OVERFLOW) => {
+            Err(StreamError::Abandoned(number))
+                if [code::OVERFLOW, code::BUSY].map(u64::from).contains(&number) =>
+            {
                 return Some(Down::Overflow);
             }
             Err(_) => return Some(Down::Closed),
@@ -173,87 +191,156 @@ enum Ended {
     Retired,
 }
 
-async fn send_on(
-    shared: &Arc<Shared>,
-    link: &Arc<Link>,
-    header: &Bytes,
-    outbox: &Arc<Outbox>,
-) -> Result<Ended, StreamError> {
-    let mut stream: Option<SendStream> = None;
-    let mut bulk = JoinSet::new();
-    let mut closed = link.conn.closed();
-    loop {
-        if link.retired() && !shared.draining() {
-            end(stream, bulk).await;
-            return Ok(Ended::Retired);
+/// Why an idle sender has something to do.
+enum Woken {
+    Queue,
+    Retired,
+    /// A bulk message is delivered, or not; or the ordered stream was given up by the peer.
+    Stream(Result<(), StreamError>),
+}
+
+/// Sends on one connection.
+struct Sender<'a> {
+    shared: &'a Arc<Shared>,
+    link: &'a Arc<Link>,
+    outbox: &'a Arc<Outbox>,
+    /// The stream of the ordered lane, once there was a message for it.
+    stream: Option<Opened>,
+    bulk: JoinSet<Result<(), StreamError>>,
+    closed: BoxFuture<'a, Lost>,
+}
+
+impl<'a> Sender<'a> {
+    fn on(link: &'a Arc<Link>, outbox: &'a Arc<Outbox>, shared: &'a Arc<Shared>) -> Sender<'a> {
+        Sender { shared, link, outbox, stream: None, bulk: JoinSet::new(), closed: link.conn.closed() }
+    }
+
+    async fn send(&mut self, header: &Bytes) -> Result<Ended, StreamError> {
+        loop {
+            if self.link.retired() && !self.shared.draining() {
+                return Ok(Ended::Retired);
+            }
+            match self.outbox.take() {
+                Ok(work) => self.write(work, header).await?,
+                Err(true) => return Ok(Ended::Finished),
+                Err(false) => match self.idle().await {
+                    Woken::Queue => {}
+                    Woken::Retired => return Ok(Ended::Retired),
+                    Woken::Stream(outcome) => outcome?,
+                },
+            }
         }
-        let work = match outbox.take() {
-            Ok(work) => work,
-            Err(true) => {
-                end(stream, bulk).await;
-                return Ok(Ended::Finished);
-            }
-            Err(false) => {
-                let wake = std::pin::pin!(outbox.wake.notified());
-                match select(wake, &mut closed).await {
-                    Either::Left(_) => continue,
-                    Either::Right(_) if link.retired() => return Ok(Ended::Retired),
-                    Either::Right((lost, _)) => return Err(lost.into()),
-                }
-            }
-        };
-        link.touch();
-        while bulk.try_join_next().is_some() {}
+    }
+
+    async fn write(&mut self, work: Queue, header: &Bytes) -> Result<(), StreamError> {
+        self.link.touch();
+        while let Some(done) = self.bulk.try_join_next() {
+            delivered(done)?;
+        }
         for datagram in work.datagrams {
             let len = datagram.len();
-            match link.conn.send_datagram(datagram) {
+            match self.link.conn.send_datagram(datagram) {
                 Err(DatagramError::Lost(lost)) => return Err(lost.into()),
-                Err(DatagramError::TooLong { .. }) => shared.counters.drop(Dropped::TooLong),
+                Err(DatagramError::TooLong { .. }) => self.shared.counters.drop(Dropped::TooLong),
                 Ok(()) => {}
             }
-            outbox.sent(len);
+            self.outbox.sent(len);
         }
         for message in work.bulk {
-            bulk.spawn(send_bulk(link.clone(), outbox.clone(), message));
+            self.bulk.spawn(send_bulk(self.link.clone(), self.outbox.clone(), message));
         }
         if work.ordered.is_empty() {
-            continue;
+            return Ok(());
         }
-        let stream = match &mut stream {
+        let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
-                let mut opened = link.conn.open_uni().await?;
-                // Dropped in the middle only when the queue went over its bound.
-                opened.on_drop(code::OVERFLOW);
-                opened.write_chunk(header.clone()).await?;
-                stream.insert(opened)
+                let mut opened = Opened::open(self.link, self.outbox).await?;
+                opened.stream.write_chunk(header.clone()).await?;
+                self.stream.insert(opened)
             }
         };
         let len = work.ordered.len();
-        stream.write_chunk(work.ordered.into()).await?;
-        outbox.sent(len);
+        stream.stream.write_chunk(work.ordered.into()).await?;
+        self.outbox.sent(len);
+        Ok(())
     }
+
+    /// Waits for something to do. A loss or a refusal by the peer shows here too, not at the next message only.
+    async fn idle(&mut self) -> Woken {
+        let Sender { link, outbox, stream, bulk, closed, .. } = self;
+        let queue = pin!(outbox.wake.notified());
+        let retired = pin!(link.until_retired());
+        let refused = pin!(async {
+            match stream {
+                Some(opened) => opened.stream.stopped().await,
+                None => pending().await,
+            }
+        });
+        let sent = pin!(async {
+            match bulk.join_next().await {
+                Some(done) => delivered(done),
+                None => pending().await,
+            }
+        });
+        let streams = select(refused, sent);
+        match select(select(queue, retired), select(streams, closed)).await {
+            Either::Left((Either::Left(_), _)) => Woken::Queue,
+            Either::Left((Either::Right(_), _)) => Woken::Retired,
+            Either::Right((Either::Left((outcome, _)), _)) => Woken::Stream(outcome.factor_first().0),
+            Either::Right((Either::Right((lost, _)), _)) => Woken::Stream(Err(lost.into())),
+        }
+    }
+
+    /// Ends the streams, and waits until the peer has everything.
+    async fn end(self) -> Result<(), StreamError> {
+        let Sender { link, stream, mut bulk, .. } = self;
+        let _hold = Use::new(link);
+        let all = async {
+            if let Some(mut opened) = stream {
+                let _ = opened.stream.finish();
+                opened.stream.stopped().await?;
+            }
+            while let Some(done) = bulk.join_next().await {
+                delivered(done)?;
+            }
+            Ok(())
+        };
+        timeout(MOVE, all).await.unwrap_or(Err(StreamError::Abandoned(code::TIMED_OUT.into())))
+    }
+}
+
+fn delivered(done: Result<Result<(), StreamError>, JoinError>) -> Result<(), StreamError> {
+    done.unwrap_or(Err(StreamError::Finished))
 }
 
 async fn send_bulk(link: Arc<Link>, outbox: Arc<Outbox>, message: Bytes) -> Result<(), StreamError> {
     let _hold = Use::new(&link);
     let len = message.len();
-    let mut stream = link.conn.open_uni().await?;
-    stream.on_drop(code::OVERFLOW);
-    let written = stream.write_chunk(message).await;
+    let mut opened = Opened::open(&link, &outbox).await?;
+    opened.stream.write_chunk(message).await?;
+    opened.stream.finish()?;
+    opened.stream.stopped().await?;
     outbox.sent(len);
-    written?;
-    stream.finish()
+    Ok(())
 }
 
-/// Ends streams so that the peer has everything.
-async fn end(stream: Option<SendStream>, mut bulk: JoinSet<Result<(), StreamError>>) {
-    let delivered = async {
-        while bulk.join_next().await.is_some() {}
-        if let Some(mut stream) = stream {
-            let _ = stream.finish();
-            let _ = stream.stopped().await;
+/// A stream of messages. If it is dropped because more came than may wait, the peer is told that.
+struct Opened {
+    stream: SendStream,
+    outbox: Arc<Outbox>,
+}
+
+impl Opened {
+    async fn open(link: &Link, outbox: &Arc<Outbox>) -> Result<Opened, StreamError> {
+        Ok(Opened { stream: link.conn.open_uni().await?, outbox: outbox.clone() })
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if self.outbox.queue().over {
+            self.stream.reset(code::OVERFLOW);
         }
-    };
-    let _ = timeout(MOVE, delivered).await;
+    }
 }

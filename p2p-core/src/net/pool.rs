@@ -2,10 +2,11 @@
 //!
 //! A [`Pool`] keeps, per peer, the connection in use, and dials when there is none. Two peers that dial each
 //! other at once end up with two connections: both keep the one that the lower id dialled. The other is
-//! *retired*: nothing new begins on it, and it closes when nothing has happened on it for a while, so that
+//! *retired*: nothing new begins on it, and it closes when nothing has moved on it for a while, so that
 //! streams that had begun come to their end. A peer that dials again has lost its old connection: the new one
 //! takes over. A connection that nobody has used for [`Limits::idle_timeout`](crate::Limits::idle_timeout)
-//! closes too, and the next use dials anew.
+//! closes too, and the next use dials anew. A connection that is lost is never handed out, though its task may
+//! have yet to notice.
 
 use std::collections::{BTreeMap, btree_map};
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::clock::Clock;
 use super::transport::{CloseReason, Connection, DialError, Lost};
@@ -33,13 +34,21 @@ pub(super) struct Link {
     /// Whether this end dialled.
     dialled: bool,
     retired: AtomicBool,
+    retiring: Notify,
     dead: AtomicBool,
     /// Why this end closed it, if it did.
     why: OnceLock<Down>,
     /// Streams and requests in use.
     busy: AtomicUsize,
+    /// Bytes of messages that have begun to come on it.
+    pub unfinished: AtomicUsize,
+    /// The peer's requests and streams being handled, and the bytes of their bodies.
+    pub requests: AtomicUsize,
+    pub request_bytes: AtomicUsize,
     /// Whether it was used since the last sweep: cheaper for every request than to read the clock.
     touched: AtomicBool,
+    /// Its connection's, as the last sweep found it.
+    activity: AtomicU64,
     /// When a sweep last found it used, in nanoseconds.
     used: AtomicU64,
 }
@@ -52,19 +61,32 @@ impl Link {
 
     /// Whether new streams may begin on it.
     pub(super) fn usable(&self) -> bool {
-        !self.retired.load(Ordering::Relaxed) && !self.dead()
+        !self.retired() && self.conn.lost().is_none()
     }
 
     /// Whether the peer has another to go on with.
     pub(super) fn retired(&self) -> bool {
-        self.retired.load(Ordering::Relaxed)
+        self.retired.load(Ordering::Acquire)
     }
 
-    /// Nothing new begins on it.
-    pub(super) fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
+    /// Nothing new begins on it, and what has begun comes to its end.
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.retiring.notify_waiters();
     }
 
+    /// Resolves when it is retired.
+    pub(super) async fn until_retired(&self) {
+        loop {
+            let retiring = self.retiring.notified();
+            if self.retired() {
+                return;
+            }
+            retiring.await;
+        }
+    }
+
+    /// Whether it is lost, and whoever has to know has been told.
     pub(super) fn dead(&self) -> bool {
         self.dead.load(Ordering::Acquire)
     }
@@ -187,9 +209,14 @@ impl Pool {
             conn,
             dialled,
             retired: AtomicBool::new(false),
+            retiring: Notify::new(),
             dead: AtomicBool::new(false),
             why: OnceLock::new(),
             busy: AtomicUsize::new(0),
+            unfinished: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+            request_bytes: AtomicUsize::new(0),
+            activity: AtomicU64::new(0),
             touched: AtomicBool::new(false),
             used: AtomicU64::new(self.clock.now().as_nanos()),
         });
@@ -204,11 +231,11 @@ impl Pool {
         };
         if wins {
             if let Some(current) = links.first() {
-                current.retired.store(true, Ordering::Relaxed);
+                current.retire();
             }
             links.insert(0, link.clone());
         } else {
-            link.retired.store(true, Ordering::Relaxed);
+            link.retire();
             links.push(link.clone());
         }
         if links.len() > MOST_PER_PEER
@@ -229,7 +256,7 @@ impl Pool {
         match links.get().first() {
             Some(next) => {
                 // The one in use is gone: a retired one that still lives is as good.
-                next.retired.store(false, Ordering::Relaxed);
+                next.retired.store(false, Ordering::Release);
                 false
             }
             None => {
@@ -246,11 +273,13 @@ impl Pool {
             if link.busy.load(Ordering::Relaxed) > 0 {
                 continue;
             }
-            if link.touched.swap(false, Ordering::Relaxed) {
+            let activity = link.conn.activity();
+            let moved = link.activity.swap(activity, Ordering::Relaxed) != activity;
+            if link.touched.swap(false, Ordering::Relaxed) || moved {
                 link.used.store(now.as_nanos(), Ordering::Relaxed);
             }
             let unused = now.since(crate::Time::from_nanos(link.used.load(Ordering::Relaxed)));
-            if link.retired.load(Ordering::Relaxed) {
+            if link.retired() {
                 if unused >= QUIET {
                     link.close(CloseReason::Settled, Down::Closed);
                 }
@@ -268,6 +297,11 @@ impl Pool {
             let _ = link.why.set(Down::Shutdown);
         }
         state.dials.clear();
+    }
+
+    /// The connection in use to a peer, if there is one.
+    pub(super) fn current(&self, peer: &PeerId) -> Option<Arc<Link>> {
+        self.state().usable(peer)
     }
 
     /// Every connection there is.

@@ -16,6 +16,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::rustls::pki_types::CertificateDer;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::clock::Clock;
 use super::gate::{ConnectionPass, Gate, HandshakePass, Verdict};
@@ -185,11 +186,13 @@ async fn accept(
         }
         let handshake = gate.handshake();
         let (gate, ready) = (gate.clone(), ready.clone());
-        tokio::spawn(async move {
+        let span = tracing::debug_span!("handshake", %ip);
+        let shaking = async move {
             if let Some(connection) = handshake_in(incoming, &gate, handshake, deadline).await {
                 let _ = ready.send(connection).await;
             }
-        });
+        };
+        tokio::spawn(shaking.instrument(span));
     }
 }
 
@@ -217,7 +220,7 @@ async fn handshake_in(
         }
     };
     drop(handshake);
-    let Some(pass) = gate.connection(connection.remote_address().ip()) else {
+    let Some(pass) = gate.accepted(connection.remote_address().ip()) else {
         connection.close(CloseReason::TooMany.code().into(), b"too many connections");
         return None;
     };
@@ -245,7 +248,7 @@ impl Transport for QuicTransport {
 
     async fn dial(&self, to: Contact) -> Result<Arc<dyn Connection>, DialError> {
         let (config, other) = self.client_config(to.id)?;
-        let pass = self.gate.connection(to.addr.ip()).ok_or(DialError::TooMany)?;
+        let pass = self.gate.dialled(to.addr.ip()).ok_or(DialError::TooMany)?;
         // The name is not sent: see the module on TLS.
         let connecting =
             self.endpoint.connect_with(config, to.addr, "peer.invalid").map_err(|error| match error {
@@ -276,6 +279,10 @@ impl Transport for QuicTransport {
 
     fn refusals(&self) -> Refusals {
         self.gate.refusals()
+    }
+
+    async fn refused(&self) {
+        self.gate.refused().await;
     }
 }
 
@@ -361,6 +368,21 @@ impl Connection for QuicConnection {
         let lost = lost(&self.inner.closed().await);
         self.pass.lock().unwrap_or_else(PoisonError::into_inner).take();
         lost
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        self.inner.close_reason().map(|error| lost(&error))
+    }
+
+    fn activity(&self) -> u64 {
+        let stats = self.inner.stats();
+        let frames =
+            [stats.frame_tx, stats.frame_rx].map(|frames| frames.stream.wrapping_add(frames.datagram));
+        frames[0].wrapping_add(frames[1])
+    }
+
+    fn rtt(&self) -> Option<Duration> {
+        Some(self.inner.rtt())
     }
 
     fn bytes(&self) -> (u64, u64) {

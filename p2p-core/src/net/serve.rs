@@ -2,7 +2,7 @@
 //!
 //! Every stream begins with the name of its protocol; every datagram too. A stream both ways is a request to a
 //! handler or a conversation; a stream one way, or a datagram, is for a machine. Handlers run side by side, in
-//! number and in bytes bounded over all peers; above the bound a request is refused as busy.
+//! number and in bytes bounded over all peers and fairly shared; above the bound a request is refused as busy.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -16,6 +16,7 @@ use bytes::{Buf, Bytes};
 use tokio::sync::Notify;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
+use tracing::{Instrument, Span};
 
 use super::pool::{Link, Use};
 use super::shared::Shared;
@@ -55,13 +56,25 @@ pub(super) trait Inbox: Send + Sync {
     /// Takes a datagram.
     fn datagram(&self, link: &Arc<Link>, bytes: &[u8]);
     /// The peer's last connection is gone.
-    fn down(self: Arc<Self>, peer: Contact, why: Down) -> Conversation;
+    fn down(self: Arc<Self>, link: Arc<Link>, why: Down) -> Conversation;
+    /// It takes nothing more: peers' streams are given up.
+    fn end(&self);
 }
 
 /// One protocol that a node serves.
 pub(super) struct Service {
     pub taker: Taker,
     pub counters: Arc<ProtocolCounters>,
+}
+
+impl Service {
+    /// It is served no more.
+    pub(super) fn end(&self) {
+        match &self.taker {
+            Taker::Machine(inbox) => inbox.end(),
+            Taker::Requests(_) | Taker::Streams(_) | Taker::Datagrams(_) => {}
+        }
+    }
 }
 
 impl fmt::Debug for Service {
@@ -79,6 +92,16 @@ pub(super) struct Load {
 }
 
 impl Load {
+    /// Handlers now.
+    pub(super) fn handlers(&self) -> usize {
+        self.handlers.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of request bodies now.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Resolves when no handler runs.
     pub(super) async fn none(&self) {
         loop {
@@ -93,19 +116,27 @@ impl Load {
 
 /// One handler's share of the load; given back when dropped.
 struct Share<'a> {
-    load: &'a Load,
+    shared: &'a Shared,
+    link: &'a Link,
     bytes: usize,
 }
 
 impl<'a> Share<'a> {
-    fn enter(load: &'a Load, most: usize) -> Option<Share<'a>> {
-        let share = Share { load, bytes: 0 };
-        (load.handlers.fetch_add(1, Ordering::Relaxed) < most).then_some(share)
+    fn enter(shared: &'a Shared, link: &'a Link) -> Option<Share<'a>> {
+        let share = Share { shared, link, bytes: 0 };
+        let here = link.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let in_all = shared.load.handlers.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.counters.changes.tell();
+        let limits = &shared.limits;
+        limits.fair(here, in_all, limits.requests_at_once).then_some(share)
     }
 
-    fn grow(&mut self, by: usize, most: usize) -> Result<(), StreamError> {
+    fn grow(&mut self, by: usize) -> Result<(), StreamError> {
         self.bytes += by;
-        match self.load.bytes.fetch_add(by, Ordering::Relaxed) + by <= most {
+        let here = self.link.request_bytes.fetch_add(by, Ordering::Relaxed) + by;
+        let in_all = self.shared.load.bytes.fetch_add(by, Ordering::Relaxed) + by;
+        let limits = &self.shared.limits;
+        match limits.fair(here, in_all, limits.requests_bytes_in_all) {
             true => Ok(()),
             false => Err(StreamError::Abandoned(code::BUSY.into())),
         }
@@ -114,51 +145,61 @@ impl<'a> Share<'a> {
 
 impl Drop for Share<'_> {
     fn drop(&mut self) {
-        if self.load.handlers.fetch_sub(1, Ordering::Release) == 1 {
-            self.load.left.notify_waiters();
+        let load = &self.shared.load;
+        self.link.requests.fetch_sub(1, Ordering::Relaxed);
+        self.link.request_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        if load.handlers.fetch_sub(1, Ordering::Release) == 1 {
+            load.left.notify_waiters();
         }
-        self.load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.shared.counters.changes.tell();
     }
 }
 
 /// Serves a connection until it is lost.
-pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>) {
+pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>, span: &Span) {
     let (node, on) = (shared.clone(), link.clone());
-    tokio::spawn(async move {
+    let task = async move {
         while let Ok((send, recv)) = on.conn.accept_bi().await {
             let stream = take_bi(node.clone(), on.clone(), Use::new(&on), send, recv);
-            tokio::spawn(stream);
+            tokio::spawn(stream.instrument(Span::current()));
         }
-    });
+    };
+    tokio::spawn(task.instrument(span.clone()));
     let (node, on) = (shared.clone(), link.clone());
-    tokio::spawn(async move {
+    let task = async move {
         while let Ok(recv) = on.conn.accept_uni().await {
-            tokio::spawn(take_uni(node.clone(), on.clone(), recv));
+            tokio::spawn(take_uni(node.clone(), on.clone(), recv).instrument(Span::current()));
         }
-    });
+    };
+    tokio::spawn(task.instrument(span.clone()));
     let (node, on) = (shared.clone(), link.clone());
-    tokio::spawn(async move {
+    let task = async move {
         while let Ok(datagram) = on.conn.recv_datagram().await {
             on.touch();
             take_datagram(&node, &on, datagram);
         }
-    });
+    };
+    tokio::spawn(task.instrument(span.clone()));
     let (node, on) = (shared.clone(), link.clone());
-    tokio::spawn(async move {
+    let task = async move {
         let lost = on.conn.closed().await;
         let why = on.down(lost);
         tracing::debug!(peer = ?on.peer, %lost, ?why, "a connection is gone");
         node.count_bytes(&on);
-        if node.pool.forget(&on) {
+        let last = node.pool.forget(&on);
+        node.counters.changes.tell();
+        if last {
             for inbox in node.inboxes() {
-                inbox.down(on.peer, why).await;
+                inbox.down(on.clone(), why).await;
             }
         }
-    });
+    };
+    tokio::spawn(task.instrument(span.clone()));
 }
 
 /// A future's output if it comes in time. Most is there at once, and then no timer is set.
-async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
     let mut future = pin!(future);
     match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
         Poll::Ready(output) => Ok(output),
@@ -174,7 +215,7 @@ async fn take_bi(
     mut recv: RecvStream,
 ) {
     let limits = &shared.limits;
-    let share = Share::enter(&shared.load, limits.requests_at_once);
+    let share = Share::enter(&shared, &link);
     let Some(mut share) = share.filter(|_| !shared.draining()) else {
         return shared.refuse(Dropped::Busy, code::BUSY, send, recv);
     };
@@ -186,11 +227,10 @@ async fn take_bi(
     let Some(service) = name.as_str().and_then(|name| shared.service(name)) else {
         return shared.refuse(Dropped::NotServed, code::NOT_SERVED, send, recv);
     };
-    service.counters.received.fetch_add(1, Ordering::Relaxed);
+    service.counters.received();
     match &service.taker {
         Taker::Requests(handler) => {
-            let in_all = limits.requests_bytes_in_all;
-            let body = recv.read_to_end_counting(limits.request_bytes, |bytes| share.grow(bytes, in_all));
+            let body = recv.read_to_end_counting(limits.request_bytes, |bytes| share.grow(bytes));
             let body = match within(limits.request_timeout, body).await {
                 Ok(Ok(body)) => body,
                 Ok(Err(StreamError::TooLong(_))) => {
@@ -265,7 +305,7 @@ fn take_datagram(shared: &Arc<Shared>, link: &Arc<Link>, mut datagram: Bytes) {
     match service.as_deref() {
         Some(Service { taker: Taker::Machine(inbox), .. }) => inbox.datagram(link, &datagram),
         Some(Service { taker: Taker::Datagrams(handler), counters }) => {
-            counters.received.fetch_add(1, Ordering::Relaxed);
+            counters.received();
             handler(link.peer, datagram);
         }
         _ => shared.counters.drop(Dropped::NotServed),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,15 +10,17 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::clock::Clock;
 use super::error::{OpenError, ServeError};
+use super::hosts::{Hosts, SAVE_EVERY};
 use super::pool::{Found, Link, Pool};
 use super::serve::{self, Inbox, Load, Service, Taker};
 use super::stats::{Counters, Drop as Dropped, ProtocolCounters, Stats};
 use super::stream::{RecvStream, SendStream};
 use super::transport::{Connection, DialError, Transport};
-use crate::{Contact, Limits, PeerId};
+use crate::{Contact, Learnt, Limits, PeerId};
 
 /// How many peers' opinions on our address are kept.
 const VOTES: usize = 32;
@@ -40,8 +42,11 @@ pub(super) struct Shared {
     pub clock: Clock,
     pub pool: Pool,
     pub load: Load,
+    /// Bytes of messages that have begun to come.
+    pub unfinished: AtomicUsize,
     pub counters: Counters,
     pub phase: watch::Sender<Phase>,
+    pub hosts: Arc<Hosts>,
     /// The tasks that run machines.
     pub machines: Mutex<Vec<JoinHandle<()>>>,
     services: RwLock<BTreeMap<String, Arc<Service>>>,
@@ -51,17 +56,20 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(transport: Arc<dyn Transport>, limits: Limits) -> Arc<Shared> {
+    pub(super) fn new(transport: Arc<dyn Transport>, limits: Limits, hosts: Hosts) -> Arc<Shared> {
         let clock = Clock::start();
         let pool = Pool::new(transport.id(), clock, limits.idle_timeout);
+        let counters = Counters::default();
         Arc::new(Shared {
             transport,
             limits,
             clock,
             pool,
             load: Load::default(),
-            counters: Counters::default(),
+            unfinished: AtomicUsize::new(0),
+            counters,
             phase: watch::Sender::new(Phase::Running),
+            hosts: Arc::new(hosts),
             machines: Mutex::default(),
             services: RwLock::default(),
             named: RwLock::default(),
@@ -84,6 +92,14 @@ impl Shared {
         }
     }
 
+    /// Saves the host cache now and then, while the node lives.
+    pub(super) async fn save_hosts(self: Arc<Self>) {
+        let mut phase = self.phase.subscribe();
+        while timeout(SAVE_EVERY, phase.wait_for(|phase| *phase == Phase::Closed)).await.is_err() {
+            self.hosts.save().await;
+        }
+    }
+
     /// Closes what nobody uses, every second, while the node lives.
     pub(super) async fn sweep(self: Arc<Self>) {
         let mut phase = self.phase.subscribe();
@@ -97,7 +113,11 @@ impl Shared {
     fn adopt(self: &Arc<Self>, conn: Arc<dyn Connection>, dialled: bool) -> Arc<Link> {
         let (link, current) = self.pool.adopt(conn, dialled);
         tracing::debug!(peer = ?link.peer, dialled, "connected");
-        serve::attend(self, &link);
+        let learnt = if dialled { Learnt::Proved } else { Learnt::Told };
+        self.hosts.note(link.peer, learnt, self.clock.wall());
+        let span = tracing::debug_span!(parent: None, "connection", peer = ?link.peer, dialled);
+        serve::attend(self, &link, &span);
+        self.counters.changes.tell();
         current
     }
 
@@ -109,7 +129,7 @@ impl Shared {
             Found::Dial(receiver) => {
                 // A task of its own: others may wait for it when this caller is gone.
                 let shared = self.clone();
-                tokio::spawn(async move {
+                let dial = async move {
                     let outcome = shared.transport.dial(to).await.map(|conn| {
                         shared.counters.dialled.fetch_add(1, Ordering::Relaxed);
                         shared.adopt(conn, true)
@@ -117,9 +137,11 @@ impl Shared {
                     if let Err(error) = &outcome {
                         tracing::debug!(peer = ?to, %error, "a dial failed");
                         shared.counters.drop(Dropped::Unreachable);
+                        shared.hosts.failed(to);
                     }
                     shared.pool.dialled(to, &outcome);
-                });
+                };
+                tokio::spawn(dial.instrument(tracing::debug_span!(parent: None, "dial", ?to)));
                 receiver
             }
         };
@@ -149,7 +171,7 @@ impl Shared {
         self.services.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    pub(super) fn register(&self, name: &str, taker: Taker) -> Result<(), ServeError> {
+    pub(super) fn register(&self, name: &str, taker: Taker) -> Result<Arc<Service>, ServeError> {
         if name.is_empty() || name.len() > 255 {
             return Err(ServeError::Name(name.into()));
         }
@@ -161,12 +183,25 @@ impl Shared {
         if services.contains_key(name) {
             return Err(ServeError::Taken(name.into()));
         }
-        services.insert(name.into(), Arc::new(Service { taker, counters }));
-        Ok(())
+        let service = Arc::new(Service { taker, counters });
+        services.insert(name.into(), service.clone());
+        Ok(service)
     }
 
     pub(super) fn withdraw(&self, name: &str) {
-        self.services.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(service) = services.remove(name) {
+            service.end();
+        }
+    }
+
+    /// Withdraws the name if it is still this service's.
+    pub(super) fn vacate(&self, name: &str, service: &Arc<Service>) {
+        let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
+        if services.get(name).is_some_and(|current| Arc::ptr_eq(current, service)) {
+            services.remove(name);
+        }
+        service.end();
     }
 
     /// Every running machine.
@@ -184,7 +219,8 @@ impl Shared {
             return counters.clone();
         }
         let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
-        named.entry(name.into()).or_default().clone()
+        let counters = || Arc::new(ProtocolCounters::new(&self.counters.changes));
+        named.entry(name.into()).or_insert_with(counters).clone()
     }
 
     pub(super) fn refuse(&self, why: Dropped, code: u32, mut send: SendStream, mut recv: RecvStream) {
@@ -231,6 +267,9 @@ impl Shared {
         let (sent, received) = bytes.fold((0, 0), |(s, r), (sent, received)| (s + sent, r + received));
         Stats {
             connections: live.len(),
+            requests: self.load.handlers(),
+            request_bytes: self.load.bytes(),
+            unfinished_bytes: self.unfinished.load(Ordering::Relaxed),
             dialled: load(&self.counters.dialled),
             accepted: load(&self.counters.accepted),
             bytes_sent: sent + load(&self.counters.bytes_sent),

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// Why a handshake or connection was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +56,12 @@ impl Refusals {
 pub struct Stats {
     /// Connections now.
     pub connections: usize,
+    /// Requests and streams being handled now.
+    pub requests: usize,
+    /// Request bodies being received or handled now, in bytes.
+    pub request_bytes: usize,
+    /// What has come of messages that are not all there, in bytes now.
+    pub unfinished_bytes: usize,
     /// Connections this node has made since it started.
     pub dialled: u64,
     /// Connections others have made to it.
@@ -92,13 +102,15 @@ pub enum Drop {
     Overflow,
     /// A datagram came faster than its protocol takes messages in.
     DatagramOverrun,
-    /// A stream took too long to come.
+    /// A stream or message took too long to come.
     TimedOut,
     /// The peer could not be reached.
     Unreachable,
+    /// Messages that had begun to come went over their bound.
+    Unfinished,
 }
 
-const DROPS: [Drop; 8] = [
+const DROPS: [Drop; 9] = [
     Drop::NotServed,
     Drop::Busy,
     Drop::TooLong,
@@ -107,11 +119,60 @@ const DROPS: [Drop; 8] = [
     Drop::DatagramOverrun,
     Drop::TimedOut,
     Drop::Unreachable,
+    Drop::Unfinished,
 ];
+
+/// Who waits for a count to change. Mostly nobody does, and a change costs one load more.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    waiting: AtomicUsize,
+    changed: Notify,
+}
+
+impl Changes {
+    /// Has changes told while the guard lives.
+    pub(super) fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(self)
+    }
+
+    /// Tells that something has changed. A write, so that who comes to wait after it sees the change.
+    pub(super) fn tell(&self) {
+        if self.waiting.fetch_add(0, Ordering::SeqCst) > 0 {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Adds one. In one order with `wait`: either this sees the waiter, or the waiter sees the count.
+    fn add(&self, count: &AtomicU64) {
+        count.fetch_add(1, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+/// Somebody who waits for changes.
+#[derive(Debug)]
+pub(super) struct Waiting<'a>(&'a Changes);
+
+impl Waiting<'_> {
+    /// The next change.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.0.changed.notified()
+    }
+}
+
+impl std::ops::Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 /// The counters behind [`Stats`].
 #[derive(Default)]
 pub(super) struct Counters {
+    pub changes: Arc<Changes>,
     drops: [AtomicU64; DROPS.len()],
     pub dialled: AtomicU64,
     pub accepted: AtomicU64,
@@ -121,11 +182,11 @@ pub(super) struct Counters {
 
 impl Counters {
     pub(super) fn drop(&self, why: Drop) {
-        self.drops[why as usize].fetch_add(1, Ordering::Relaxed);
+        self.changes.add(&self.drops[why as usize]);
     }
 
     pub(super) fn drops(&self) -> BTreeMap<Drop, u64> {
-        let counted = DROPS.iter().map(|&why| (why, self.drops[why as usize].load(Ordering::Relaxed)));
+        let counted = DROPS.iter().map(|&why| (why, self.drops[why as usize].load(Ordering::SeqCst)));
         counted.filter(|(_, count)| *count > 0).collect()
     }
 }
@@ -137,15 +198,28 @@ impl fmt::Debug for Counters {
 }
 
 /// One protocol's counters.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ProtocolCounters {
-    pub sent: AtomicU64,
-    pub received: AtomicU64,
+    changes: Arc<Changes>,
+    sent: AtomicU64,
+    received: AtomicU64,
 }
 
 impl ProtocolCounters {
+    pub(super) fn new(changes: &Arc<Changes>) -> ProtocolCounters {
+        ProtocolCounters { changes: changes.clone(), sent: AtomicU64::new(0), received: AtomicU64::new(0) }
+    }
+
+    pub(super) fn sent(&self) {
+        self.changes.add(&self.sent);
+    }
+
+    pub(super) fn received(&self) {
+        self.changes.add(&self.received);
+    }
+
     pub(super) fn snapshot(&self) -> ProtocolStats {
-        let [sent, received] = [&self.sent, &self.received].map(|count| count.load(Ordering::Relaxed));
+        let [sent, received] = [&self.sent, &self.received].map(|count| count.load(Ordering::SeqCst));
         ProtocolStats { sent, received }
     }
 }

@@ -46,8 +46,6 @@ pub mod code {
 pub struct SendStream {
     kind: SendKind,
     done: bool,
-    /// With what it is given up when it is dropped.
-    on_drop: u32,
     hold: Option<Use>,
 }
 
@@ -59,21 +57,16 @@ enum SendKind {
 
 impl SendStream {
     pub(super) fn quic(stream: quinn::SendStream) -> SendStream {
-        SendStream { kind: SendKind::Quic(stream), done: false, on_drop: code::DROPPED, hold: None }
+        SendStream { kind: SendKind::Quic(stream), done: false, hold: None }
     }
 
     pub(super) fn memory(pipe: PipeWriter) -> SendStream {
-        SendStream { kind: SendKind::Memory(pipe), done: false, on_drop: code::DROPPED, hold: None }
+        SendStream { kind: SendKind::Memory(pipe), done: false, hold: None }
     }
 
     /// Keeps its connection from being closed as unused.
     pub(super) fn hold(&mut self, hold: Use) {
         self.hold = Some(hold);
-    }
-
-    /// Gives the stream up with another number if it is dropped early.
-    pub(super) fn on_drop(&mut self, code: u32) {
-        self.on_drop = code;
     }
 
     /// Writes all these bytes, with a copy.
@@ -160,7 +153,7 @@ impl SendStream {
 impl Drop for SendStream {
     fn drop(&mut self) {
         if !self.done {
-            self.reset(self.on_drop);
+            self.reset(code::DROPPED);
         }
     }
 }

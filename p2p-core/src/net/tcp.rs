@@ -370,7 +370,11 @@ where
     }
 
     fn open(&mut self, peer: TcpPeer, stream: Option<TcpStream>) -> Option<Arc<Line<C>>> {
-        let pass = self.gate.connection(peer.addr().ip())?;
+        let ip = peer.addr().ip();
+        let pass = match peer {
+            TcpPeer::Dialled { .. } => self.gate.dialled(ip)?,
+            TcpPeer::Accepted { .. } => self.gate.accepted(ip)?,
+        };
         let line = Line::new((self.codec)(peer));
         let carried = carry(line.clone(), peer, stream, self.limits.clone(), self.sender.clone(), pass);
         self.lines.insert(peer, (line.clone(), tokio::spawn(carried)));

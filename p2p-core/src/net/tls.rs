@@ -59,7 +59,8 @@ impl Tls {
     /// For dialling `peer` and nobody else; who answered instead, if somebody did, is left in the cell.
     pub(super) fn client(&self, peer: PeerId) -> Result<(ClientConfig, Arc<OnceLock<PeerId>>), Error> {
         let other = Arc::new(OnceLock::new());
-        let verifier = Expect { provider: self.provider.clone(), peer, other: other.clone() };
+        let expected = Some((peer, other.clone()));
+        let verifier = Verifier { provider: self.provider.clone(), expected };
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
@@ -75,7 +76,7 @@ impl Tls {
     pub(super) fn server(&self) -> Result<ServerConfig, Error> {
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_client_cert_verifier(Arc::new(Anyone { provider: self.provider.clone() }))
+            .with_client_cert_verifier(Arc::new(Verifier { provider: self.provider.clone(), expected: None }))
             .with_cert_resolver(self.own.clone());
         config.alpn_protocols = vec![self.alpn.clone()];
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
@@ -154,15 +155,29 @@ fn check_signature(
     verify_tls13_signature_with_raw_key(message, &key, signed, &provider.signature_verification_algorithms)
 }
 
-/// Takes the key of one peer.
+/// Checks the other side's key: one peer's for a dialler, anybody's for who is dialled. rustls has a trait for either
+/// role; the second passes on to the first what is the same.
 #[derive(Debug)]
-struct Expect {
+struct Verifier {
     provider: Arc<CryptoProvider>,
-    peer: PeerId,
-    other: Arc<OnceLock<PeerId>>,
+    /// Whose key it has to be, and where it is left whose it was instead.
+    expected: Option<(PeerId, Arc<OnceLock<PeerId>>)>,
 }
 
-impl ServerCertVerifier for Expect {
+impl Verifier {
+    fn verify(&self, key: &CertificateDer<'_>, more: &[CertificateDer<'_>]) -> Result<(), Error> {
+        let found = sole_key(key, more)?;
+        match &self.expected {
+            Some((peer, other)) if found != *peer => {
+                let _ = other.set(found);
+                Err(Error::InvalidCertificate(CertificateError::NotValidForName))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         key: &CertificateDer<'_>,
@@ -171,12 +186,7 @@ impl ServerCertVerifier for Expect {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let found = sole_key(key, more)?;
-        if found != self.peer {
-            let _ = self.other.set(found);
-            return Err(Error::InvalidCertificate(CertificateError::NotValidForName));
-        }
-        Ok(ServerCertVerified::assertion())
+        self.verify(key, more).map(|()| ServerCertVerified::assertion())
     }
     fn verify_tls12_signature(
         &self,
@@ -202,13 +212,7 @@ impl ServerCertVerifier for Expect {
     }
 }
 
-/// Takes any peer's key.
-#[derive(Debug)]
-struct Anyone {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ClientCertVerifier for Anyone {
+impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -218,15 +222,15 @@ impl ClientCertVerifier for Anyone {
         more: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        sole_key(key, more).map(|_| ClientCertVerified::assertion())
+        self.verify(key, more).map(|()| ClientCertVerified::assertion())
     }
     fn verify_tls12_signature(
         &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
+        message: &[u8],
+        key: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerIncompatible::Tls12NotOffered.into())
+        ServerCertVerifier::verify_tls12_signature(self, message, key, signed)
     }
     fn verify_tls13_signature(
         &self,
@@ -234,13 +238,13 @@ impl ClientCertVerifier for Anyone {
         key: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        check_signature(&self.provider, message, key, signed)
+        ServerCertVerifier::verify_tls13_signature(self, message, key, signed)
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
+        ServerCertVerifier::supported_verify_schemes(self)
     }
     fn requires_raw_public_keys(&self) -> bool {
-        true
+        ServerCertVerifier::requires_raw_public_keys(self)
     }
 }
 
@@ -253,14 +257,15 @@ mod tests {
     fn only_the_dialled_key_is_taken() {
         let [ada, bob] = [1, 2].map(|seed| Keypair::from_seed(&[seed; 32]).id());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let expect = Expect { provider, peer: ada, other: Arc::default() };
+        let other = Arc::default();
+        let expect = Verifier { provider, expected: Some((ada, Arc::clone(&other))) };
         let name = ServerName::try_from("peer").unwrap();
         let verify = |key: &[u8], more: &[CertificateDer<'_>]| {
             expect.verify_server_cert(&CertificateDer::from(key), more, &name, &[], UnixTime::now()).is_ok()
         };
         assert!(verify(&spki(&ada), &[]));
         assert!(!verify(&spki(&bob), &[]));
-        assert_eq!(expect.other.get(), Some(&bob));
+        assert_eq!(other.get(), Some(&bob));
         assert!(!verify(&spki(&ada), &[CertificateDer::from(spki(&bob).to_vec())]), "an intermediate");
         assert!(!verify(&spki(&ada)[..43], &[]));
         assert!(!verify(&[&spki(&ada)[..], &[0]].concat(), &[]));

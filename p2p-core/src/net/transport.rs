@@ -7,6 +7,7 @@
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,6 +40,11 @@ pub trait Transport: Debug + Send + Sync + 'static {
     /// Handshakes refused so far, by reason.
     fn refusals(&self) -> Refusals {
         Refusals::default()
+    }
+
+    /// Resolves at the next refusal.
+    async fn refused(&self) {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -80,6 +86,15 @@ pub trait Connection: Debug + Send + Sync + 'static {
 
     /// Resolves when it is lost.
     async fn closed(&self) -> Lost;
+
+    /// How it was lost, as soon as it is; `None` while it lives.
+    fn lost(&self) -> Option<Lost>;
+
+    /// A number that changes whenever data of a stream or a datagram moves, either way.
+    fn activity(&self) -> u64;
+
+    /// The transport's estimate of the round-trip time; `None` if it has none.
+    fn rtt(&self) -> Option<Duration>;
 
     /// Bytes sent and received on the wire.
     fn bytes(&self) -> (u64, u64);

@@ -159,9 +159,31 @@ impl PipeReader {
 
 impl Drop for PipeReader {
     fn drop(&mut self) {
-        let finished = self.0.state().finished;
-        if !finished {
+        let read = {
+            let state = self.0.state();
+            state.finished && state.chunks.is_empty()
+        };
+        // Otherwise a writer that waits until all is read would wait for ever.
+        if !read {
             self.stop(crate::net::stream::code::DROPPED.into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_goes_early_is_not_waited_for() {
+        let (mut writer, mut reader, _) = pipe();
+        writer.write("one".into()).await.unwrap();
+        writer.write("two".into()).await.unwrap();
+        writer.finish();
+        assert_eq!(reader.read(9).await.unwrap().unwrap(), "one");
+        drop(reader);
+        let dropped = crate::net::stream::code::DROPPED.into();
+        let drained = tokio::time::timeout(std::time::Duration::ZERO, writer.drained()).await;
+        assert_eq!(drained.expect("nobody reads any more"), Err(StreamError::Abandoned(dropped)));
     }
 }

@@ -1,0 +1,203 @@
+//! The end of a machine's inbox that connections have.
+//!
+//! Each stream of messages that a peer opens is read by a task of its own. It waits when the machine's inbox is full,
+//! and so does the peer; it refuses the stream when the machine has no room for the peer or has ended, so that the
+//! peer learns why. What is not all there yet is [bounded](super::unfinished), in bytes and in time.
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use futures::future::{Either, select};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+
+use super::pool::Link as Connected;
+use super::serve::{Conversation, Inbox, within};
+use super::shared::Shared;
+use super::stats::{Drop as Dropped, ProtocolCounters};
+use super::stream::{RecvStream, StreamError, code};
+use super::transport::CloseReason;
+use super::unfinished::Unfinished;
+use crate::{Contact, Down, Wire};
+
+/// Bytes of a stream that are read at once.
+const CHUNK: usize = 64 << 10;
+
+/// What connections tell the machine's task.
+pub(super) enum Note<M> {
+    Message(Arc<Source>, M),
+    /// An outbox, by its number, has a connection.
+    Up(u64, Arc<Connected>),
+    /// An outbox has ended.
+    Ended(u64, Contact, Option<Down>),
+    /// A connection is gone, or something that came on it.
+    Down(Arc<Connected>, Down),
+}
+
+/// Where a message came from: one stream, or a datagram.
+pub(super) struct Source {
+    pub link: Arc<Connected>,
+    /// There is no room for the peer.
+    pub refused: Notify,
+}
+
+impl Source {
+    fn new(link: Arc<Connected>) -> Arc<Source> {
+        Arc::new(Source { link, refused: Notify::new() })
+    }
+}
+
+/// Takes in what peers send to one machine.
+pub(super) struct Port<M> {
+    notes: mpsc::Sender<Note<M>>,
+    pub shared: Arc<Shared>,
+    pub counters: Arc<ProtocolCounters>,
+    ended: watch::Sender<bool>,
+}
+
+/// Why a stream of messages is not read further.
+enum Fault {
+    Misbehaved(String),
+    Stream(StreamError),
+    Unfinished,
+    TimedOut,
+}
+
+impl<M> Port<M> {
+    pub(super) fn new(notes: mpsc::Sender<Note<M>>, shared: &Arc<Shared>, name: &str) -> Port<M> {
+        let counters = shared.counters_of(name);
+        Port { notes, shared: shared.clone(), counters, ended: watch::Sender::new(false) }
+    }
+
+    pub(super) async fn tell(&self, note: Note<M>) {
+        // If the machine is gone, nobody needs to know.
+        let _ = self.notes.send(note).await;
+    }
+
+    fn misbehaved(&self, link: &Connected, what: &dyn fmt::Display) {
+        tracing::debug!(peer = ?link.peer, %what, "a peer misbehaved");
+        self.shared.counters.drop(Dropped::Undecodable);
+        link.close(CloseReason::Misbehaved, Down::Misbehaved);
+    }
+}
+
+impl<M: Wire + Send + 'static> Port<M> {
+    /// Reads frames to the stream's end.
+    async fn read(&self, source: &Arc<Source>, stream: &mut RecvStream) -> Result<(), Fault> {
+        let link = &source.link;
+        let mut buffer = BytesMut::new();
+        let mut unfinished = Unfinished::new(&self.shared, link);
+        let mut deadline: Option<Instant> = None;
+        loop {
+            let chunk = stream.read_chunk(CHUNK);
+            let chunk = match deadline {
+                None => chunk.await,
+                Some(deadline) => {
+                    let left = Instant::saturating_duration_since(&deadline, Instant::now());
+                    within(left, chunk).await.map_err(|_| Fault::TimedOut)?
+                }
+            };
+            let Some(chunk) = chunk.map_err(Fault::Stream)? else {
+                return match buffer.is_empty() {
+                    true => Ok(()),
+                    false => Err(Fault::Misbehaved("a stream that ends within a message".into())),
+                };
+            };
+            link.touch();
+            // Most chunks are whole frames: these are decoded in place.
+            let gathered = !buffer.is_empty();
+            if gathered {
+                buffer.extend_from_slice(&chunk);
+            }
+            let mut rest: &[u8] = if gathered { &buffer } else { &chunk };
+            let before = rest.len();
+            while let Some(len) = rest.first_chunk::<4>().map(|len| u32::from_le_bytes(*len) as usize) {
+                if len > M::MAX_BYTES {
+                    return Err(Fault::Misbehaved(format!("a message of {len} bytes")));
+                }
+                let Some(frame) = rest.get(4..4 + len) else { break };
+                let message = M::from_bytes(frame).map_err(|error| Fault::Misbehaved(error.to_string()))?;
+                self.counters.received();
+                self.tell(Note::Message(source.clone(), message)).await;
+                rest = &rest[4 + len..];
+            }
+            if !gathered || rest.len() < before {
+                // Into a buffer of its own length: what was large is given back.
+                buffer = BytesMut::from(rest);
+                deadline = None;
+            }
+            if !buffer.is_empty() && deadline.is_none() {
+                deadline = Some(Instant::now() + self.shared.limits.request_timeout);
+            }
+            unfinished.is(buffer.len()).map_err(|_| Fault::Unfinished)?;
+        }
+    }
+
+    async fn fault(&self, link: Arc<Connected>, stream: &mut RecvStream, fault: Fault) {
+        let (why, number, down) = match fault {
+            Fault::Misbehaved(what) => return self.misbehaved(&link, &what),
+            Fault::Stream(StreamError::Abandoned(number)) if number == u64::from(code::OVERFLOW) => {
+                return self.tell(Note::Down(link, Down::Overflow)).await;
+            }
+            // Nothing is told twice: the machine knows if the peer's last connection is gone.
+            Fault::Stream(StreamError::Lost(lost)) => {
+                let why = link.down(lost);
+                return self.tell(Note::Down(link, why)).await;
+            }
+            Fault::Stream(_) => return,
+            Fault::Unfinished => (Dropped::Unfinished, code::OVERFLOW, Down::Overflow),
+            Fault::TimedOut => (Dropped::TimedOut, code::TIMED_OUT, Down::TimedOut),
+        };
+        self.shared.counters.drop(why);
+        stream.stop(number);
+        self.tell(Note::Down(link, down)).await;
+    }
+}
+
+impl<M: Wire + Send + 'static> Inbox for Port<M> {
+    fn stream(self: Arc<Self>, link: Arc<Connected>, mut stream: RecvStream) -> Conversation {
+        Box::pin(async move {
+            let source = Source::new(link);
+            let mut ended = self.ended.subscribe();
+            let ended = async {
+                let _ = ended.wait_for(|ended| *ended).await;
+            };
+            let outcome = {
+                let read = pin!(self.read(&source, &mut stream));
+                let (refused, ended) = (pin!(source.refused.notified()), pin!(ended));
+                match select(read, select(refused, ended)).await {
+                    Either::Left((read, _)) => Ok(read),
+                    Either::Right((Either::Left(_), _)) => Err(code::BUSY),
+                    Either::Right((Either::Right(_), _)) => Err(code::NOT_SERVED),
+                }
+            };
+            match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => self.fault(source.link.clone(), &mut stream, fault).await,
+                Err(number) => stream.stop(number),
+            }
+        })
+    }
+
+    fn datagram(&self, link: &Arc<Connected>, bytes: &[u8]) {
+        match M::from_bytes(bytes) {
+            Ok(message) => {
+                self.counters.received();
+                if self.notes.try_send(Note::Message(Source::new(link.clone()), message)).is_err() {
+                    self.shared.counters.drop(Dropped::DatagramOverrun);
+                }
+            }
+            Err(error) => self.misbehaved(link, &error),
+        }
+    }
+
+    fn down(self: Arc<Self>, link: Arc<Connected>, why: Down) -> Conversation {
+        Box::pin(async move { self.tell(Note::Down(link, why)).await })
+    }
+
+    fn end(&self) {
+        self.ended.send_replace(true);
+    }
+}
