@@ -15,7 +15,7 @@ use p2p_core::{Cx, Key, OpId, Peer, Pending, Time};
 
 use crate::command::{FetchError, FetchItem, Fetched, PeerReport, Progress, Standing};
 use crate::job::{SwarmJob, Tag, Target, Work};
-use crate::msg::{Part, Refusal, SwarmMsg};
+use crate::msg::{Part, QuestionId, Refusal, SwarmMsg};
 use crate::provider::Provider;
 use crate::runs::{RunSet, bytes_of, run_count};
 use crate::swarm::{Swarm, SwarmConfig};
@@ -38,6 +38,7 @@ pub(crate) struct Step<'a, 'b, P: Peer> {
     pub cx: &'a mut Cx<'b, Swarm<P>>,
     pub asks: &'a mut Pending<P, Asked>,
     pub config: &'a SwarmConfig,
+    pub session: u64,
 }
 
 /// A fetch in progress.
@@ -82,8 +83,16 @@ enum Stage {
 #[derive(Debug)]
 struct Flight<P> {
     asked: Vec<(P, Time)>,
-    /// Who sent it, and the size they say the blob has, while the worker verifies and writes it.
-    writing: Option<(P, u64)>,
+    /// What was sent, while the worker verifies and writes it.
+    writing: Option<Sent<P>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sent<P> {
+    from: P,
+    /// What the sender says the blob's size is.
+    size: u64,
+    bytes: u64,
 }
 
 impl<P: Peer> Download<P> {
@@ -220,7 +229,8 @@ impl<P: Peer> Download<P> {
 
     /// The provider with most room that is not slow, if there is one, and not among these.
     fn most_room(&self, now: Time, except: &[(P, Time)]) -> Option<P> {
-        let others = self.providers.iter().filter(|(peer, _)| !except.iter().any(|(other, _)| other == *peer));
+        let others =
+            self.providers.iter().filter(|(peer, _)| !except.iter().any(|(other, _)| other == *peer));
         let free = others.filter(|(_, provider)| provider.room(now) > 0);
         let best = free.max_by_key(|(_, p)| (p.standing == Standing::Good, p.room(now)));
         best.map(|(peer, _)| *peer)
@@ -229,12 +239,13 @@ impl<P: Peer> Download<P> {
     fn ask(&mut self, step: &mut Step<'_, '_, P>, peer: P, part: Part) -> bool {
         let now = step.cx.now();
         let asked = Asked { fetch: self.number, part, at: now };
-        let Ok(id) = step.asks.insert(peer, now + step.config.silence, asked) else { return false };
+        let Ok(number) = step.asks.insert(peer, now + step.config.silence, asked) else { return false };
         let flight = self.flights.entry(part).or_insert_with(|| Flight { asked: Vec::new(), writing: None });
         flight.asked.push((peer, now));
         if let Some(provider) = self.providers.get_mut(&peer) {
             provider.in_flight += 1;
         }
+        let id = QuestionId { session: step.session, number };
         step.cx.send(peer, SwarmMsg::Ask { id, root: self.root, part });
         true
     }
@@ -315,14 +326,14 @@ impl<P: Peer> Download<P> {
             return self.go_on(step);
         }
         flight.asked.retain(|(peer, _)| *peer != from);
-        flight.writing = Some((from, size));
+        flight.writing = Some(Sent { from, size, bytes: bytes.len() as u64 });
         let run = match asked.part {
             Part::Last => run_count(size) - 1,
             Part::Run(run) => run,
         };
         let plausible = self.size.is_none_or(|known| known == size) && bytes.len() as u64 == len(size, run);
         if !plausible {
-            return self.not_proved(step, asked.part, bytes.len() as u64);
+            return self.not_proved(step, asked.part);
         }
         let tag = Tag::Write { fetch: self.number, run };
         let work = Work::Write { fetch: self.number, run, size, data: bytes, proof };
@@ -361,7 +372,8 @@ impl<P: Peer> Download<P> {
     /// The worker has verified a run and written it.
     pub(crate) fn written(&mut self, step: &mut Step<'_, '_, P>, run: u64) {
         let part = self.part(run);
-        let Some((from, size)) = self.flights.remove(&part).and_then(|flight| flight.writing) else { return };
+        let sent = self.flights.remove(&part).and_then(|flight| flight.writing);
+        let Some(Sent { from, size, .. }) = sent else { return };
         if self.size.is_none() {
             self.size = Some(size);
             self.have = RunSet::new(run_count(size));
@@ -378,12 +390,12 @@ impl<P: Peer> Download<P> {
 
     /// The worker says that a run is not what the root says.
     pub(crate) fn disproved(&mut self, step: &mut Step<'_, '_, P>, run: u64) {
-        let bytes = self.size.map_or(0, |size| len(size, run));
-        self.not_proved(step, self.part(run), bytes);
+        self.not_proved(step, self.part(run));
     }
 
-    fn not_proved(&mut self, step: &mut Step<'_, '_, P>, part: Part, bytes: u64) {
-        let Some((from, _)) = self.flights.get_mut(&part).and_then(|flight| flight.writing.take()) else { return };
+    fn not_proved(&mut self, step: &mut Step<'_, '_, P>, part: Part) {
+        let sent = self.flights.get_mut(&part).and_then(|flight| flight.writing.take());
+        let Some(Sent { from, bytes, .. }) = sent else { return };
         if let Some(provider) = self.providers.get_mut(&from) {
             provider.wasted += bytes;
             if provider.standing != Standing::Liar {

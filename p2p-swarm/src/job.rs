@@ -73,7 +73,11 @@ pub(crate) enum Output {
     Importing(Box<Import>),
     /// The blobs, the one that was asked for last.
     Imported(Vec<Blob>),
-    Read { size: u64, data: Bytes, proof: Vec<ChainingValue> },
+    Read {
+        size: u64,
+        data: Bytes,
+        proof: Vec<ChainingValue>,
+    },
     /// The target is being hashed.
     Checking,
     /// The size, if it is known, and the runs that are there.

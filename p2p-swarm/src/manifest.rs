@@ -129,11 +129,7 @@ impl Manifest {
             let (root, after) = after.split_first_chunk().ok_or(ManifestError::Truncated)?;
             let name = std::str::from_utf8(name)
                 .map_err(|_| refuse(&String::from_utf8_lossy(name), "it is not UTF-8"))?;
-            entries.push(Entry {
-                name: name.into(),
-                size: u64::from_be_bytes(*size),
-                root: Key::new(*root),
-            });
+            entries.push(Entry { name: name.into(), size: u64::from_be_bytes(*size), root: Key::new(*root) });
             rest = after;
         }
         let manifest = Manifest { entries };
@@ -211,8 +207,23 @@ mod tests {
     fn hostile_names_are_refused() {
         let long = "x".repeat(256);
         let names = [
-            "", "/", "/etc/passwd", "a/", "a//b", ".", "..", "../a", "a/../b", "a/.", "a\\b", "C:x", "a\0b", "a\nb", &long,
-            "a.p2p-part", "a.p2p-groups",
+            "",
+            "/",
+            "/etc/passwd",
+            "a/",
+            "a//b",
+            ".",
+            "..",
+            "../a",
+            "a/../b",
+            "a/.",
+            "a\\b",
+            "C:x",
+            "a\0b",
+            "a\nb",
+            &long,
+            "a.p2p-part",
+            "a.p2p-groups",
         ];
         for name in names {
             let refused = Manifest::decode(&raw(&[name.as_bytes()]));

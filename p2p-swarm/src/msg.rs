@@ -13,7 +13,7 @@ pub enum SwarmMsg {
     /// To a provider: send me this. Answered by [`SwarmMsg::Data`] or [`SwarmMsg::Refused`].
     Ask {
         /// Numbers the question.
-        id: u32,
+        id: QuestionId,
         /// The blob.
         root: Key,
         /// Which part of it.
@@ -22,7 +22,7 @@ pub enum SwarmMsg {
     /// A run, and what proves it.
     Data {
         /// The number of the question.
-        id: u32,
+        id: QuestionId,
         /// The blob's size in bytes: a claim, unless this is the last run.
         size: u64,
         /// The siblings on the way up to the root, as [`verify`](crate::verify) wants them.
@@ -33,10 +33,20 @@ pub enum SwarmMsg {
     /// There will be no data.
     Refused {
         /// The number of the question.
-        id: u32,
+        id: QuestionId,
         /// Why.
         why: Refusal,
     },
+}
+
+/// A question's number, as its asker chose it. An answer to somebody who has crashed and started again meanwhile must not
+/// be taken for the answer to a new question, and an honest peer for a liar: hence the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuestionId {
+    /// Drawn at random when the asker starts.
+    pub session: u64,
+    /// Counts its questions.
+    pub number: u32,
 }
 
 /// Which run of a blob.

@@ -44,7 +44,9 @@ impl RunSet {
 
     /// Adds a run of the blob; says whether it is new.
     pub(crate) fn insert(&mut self, run: u64) -> bool {
-        let Some(word) = self.words.get_mut((run / 64) as usize).filter(|_| run < self.len) else { return false };
+        let Some(word) = self.words.get_mut((run / 64) as usize).filter(|_| run < self.len) else {
+            return false;
+        };
         let new = *word & (1 << (run % 64)) == 0;
         *word |= 1 << (run % 64);
         self.count += u64::from(new);

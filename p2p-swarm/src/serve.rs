@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use p2p_core::{Key, Peer};
 
-use crate::msg::Part;
+use crate::msg::{Part, QuestionId};
 
 /// Peers with questions at a time; more are told to come later. 1,024.
 const MAX_ASKERS: usize = 1024;
@@ -16,7 +16,7 @@ const MAX_ASKERS: usize = 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question<P> {
     pub peer: P,
-    pub id: u32,
+    pub id: QuestionId,
     pub root: Key,
     pub part: Part,
 }
@@ -59,7 +59,8 @@ impl<P: Peer> Serving<P> {
             return None;
         }
         let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
-        let next = self.waiting.range((after, Bound::Unbounded)).next().or_else(|| self.waiting.first_key_value());
+        let next =
+            self.waiting.range((after, Bound::Unbounded)).next().or_else(|| self.waiting.first_key_value());
         let peer = *next?.0;
         let queue = self.waiting.get_mut(&peer)?;
         let question = queue.pop_front();
@@ -89,8 +90,13 @@ mod tests {
     use super::*;
     use p2p_core::SimPeer;
 
-    fn question(peer: u32, id: u32) -> Question<SimPeer> {
-        Question { peer: SimPeer(peer), id, root: Key::ZERO, part: Part::Last }
+    fn question(peer: u32, number: u32) -> Question<SimPeer> {
+        Question {
+            peer: SimPeer(peer),
+            id: QuestionId { session: 0, number },
+            root: Key::ZERO,
+            part: Part::Last,
+        }
     }
 
     #[test]

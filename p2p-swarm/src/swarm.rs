@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::Bytes;
 use p2p_core::{Cx, JobId, Key, Link, OpId, Peer, Pending, Protocol};
 
 use crate::command::{
-    AddProviders, Fetch, FetchError, FetchItem, Share, Shared, SwarmCommand, SwarmEvent, SwarmOutcome, Unshare,
+    AddProviders, Fetch, FetchError, FetchItem, Share, Shared, SwarmCommand, SwarmEvent, SwarmOutcome,
+    Unshare,
 };
 use crate::download::{Asked, Download, Step};
 use crate::job::{Blob, Output, Source, StoreError, SwarmDone, SwarmJob, Tag, Work};
-use crate::msg::{Part, Refusal, SwarmMsg};
+use crate::msg::{Part, QuestionId, Refusal, SwarmMsg};
 use crate::runs::run_count;
 use crate::serve::{Question, Serving};
 use crate::ticket::Kind;
@@ -97,6 +97,8 @@ pub struct Swarm<P> {
     downloads: BTreeMap<u64, Download<P>>,
     next_fetch: u64,
     asks: Pending<P, Asked>,
+    /// Tells the answers to this machine from those to one that ran here before.
+    session: u64,
     serving: Serving<P>,
 }
 
@@ -132,6 +134,7 @@ impl<P: Peer> Swarm<P> {
             downloads: BTreeMap::new(),
             next_fetch: 0,
             asks: Pending::with_capacity(1024),
+            session: 0,
         }
     }
 
@@ -295,8 +298,8 @@ impl<P: Peer> Swarm<P> {
         number: u64,
         run: impl FnOnce(&mut Download<P>, &mut Step<'_, '_, P>) -> T,
     ) -> Option<T> {
-        let Swarm { downloads, asks, config, .. } = self;
-        Some(run(downloads.get_mut(&number)?, &mut Step { cx, asks, config }))
+        let Swarm { downloads, asks, config, session, .. } = self;
+        Some(run(downloads.get_mut(&number)?, &mut Step { cx, asks, config, session: *session }))
     }
 
     /// A provider owes no answer any more that it could give.
@@ -308,16 +311,12 @@ impl<P: Peer> Swarm<P> {
         }
     }
 
-    fn data(&mut self, cx: &mut Cx<'_, Self>, from: P, id: u32, size: u64, proof: Vec<[u8; 32]>, bytes: Bytes) {
-        if let Some(asked) = self.asks.answer(id, from) {
-            self.step(cx, asked.fetch, |download, step| download.data(step, from, asked, size, proof, bytes));
+    /// The question that a peer answers, if it was asked that and has not answered yet.
+    fn answered(&mut self, from: P, id: QuestionId) -> Option<Asked> {
+        if id.session != self.session {
+            return None;
         }
-    }
-
-    fn refused(&mut self, cx: &mut Cx<'_, Self>, from: P, id: u32, why: Refusal) {
-        if let Some(asked) = self.asks.answer(id, from) {
-            self.step(cx, asked.fetch, |download, step| download.refused(step, from, asked, why));
-        }
+        self.asks.answer(id.number, from)
     }
 
     fn worked(&mut self, cx: &mut Cx<'_, Self>, number: u64, result: Result<Output, StoreError>) {
@@ -380,11 +379,21 @@ impl<P: Peer> Protocol for Swarm<P> {
     type Event = SwarmEvent;
     type Job = SwarmJob;
 
+    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
+        self.session = cx.rng().next_u64();
+    }
+
     fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: SwarmMsg) {
         match msg {
             SwarmMsg::Ask { id, root, part } => self.asked(cx, Question { peer: from, id, root, part }),
-            SwarmMsg::Data { id, size, proof, bytes } => self.data(cx, from, id, size, proof, bytes),
-            SwarmMsg::Refused { id, why } => self.refused(cx, from, id, why),
+            SwarmMsg::Data { id, size, proof, bytes } => {
+                let Some(asked) = self.answered(from, id) else { return };
+                self.step(cx, asked.fetch, |d, step| d.data(step, from, asked, size, proof, bytes));
+            }
+            SwarmMsg::Refused { id, why } => {
+                let Some(asked) = self.answered(from, id) else { return };
+                self.step(cx, asked.fetch, |d, step| d.refused(step, from, asked, why));
+            }
         }
     }
 

@@ -36,7 +36,6 @@ pub struct MemoryFiles(Arc<Mutex<Disk>>);
 struct Disk {
     names: BTreeMap<PathBuf, usize>,
     files: Vec<Contents>,
-    bytes_written: u64,
 }
 
 #[derive(Debug, Default)]
@@ -67,14 +66,15 @@ impl MemoryFiles {
         disk.names.get(path.as_ref()).map(|file| disk.files[*file].now.clone())
     }
 
+    /// What is left of a file at the worst if power fails now.
+    pub fn synced(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
+        let disk = self.disk();
+        disk.names.get(path.as_ref()).map(|file| disk.files[*file].synced.clone())
+    }
+
     /// The names of all files, in order.
     pub fn names(&self) -> Vec<PathBuf> {
         self.disk().names.keys().cloned().collect()
-    }
-
-    /// How many bytes have been written since the beginning.
-    pub fn bytes_written(&self) -> u64 {
-        self.disk().bytes_written
     }
 
     /// Power fails: each write that was not synced is there, or not, or in part.
@@ -134,9 +134,7 @@ impl Storage for MemoryFiles {
     }
 
     fn write_at(&mut self, file: &mut usize, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let disk = &mut *self.disk();
-        disk.bytes_written += bytes.len() as u64;
-        let file = &mut disk.files[*file];
+        let file = &mut self.disk().files[*file];
         let (at, end) = (at as usize, at as usize + bytes.len());
         if file.now.len() < end {
             file.now.resize(end, 0);

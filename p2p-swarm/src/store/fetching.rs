@@ -200,11 +200,7 @@ impl<P: Peer + Sync> Run<P> {
     }
 
     /// Goes on until a blob is there, which counts on top of `done` bytes of `total`.
-    async fn next(
-        &mut self,
-        done: u64,
-        total: Option<u64>,
-    ) -> Result<(usize, Fetched<P>), ContentError<P>> {
+    async fn next(&mut self, done: u64, total: Option<u64>) -> Result<(usize, Fetched<P>), ContentError<P>> {
         while let Some(step) = self.work.next().await {
             match step {
                 Step::Found(peers) => {

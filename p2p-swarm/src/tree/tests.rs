@@ -30,7 +30,8 @@ fn post_order(tree: &Outboard) -> Vec<u8> {
             out.extend_from_slice(right);
         }
     }
-    let (mut levels, mut rest, mut count) = (Vec::new(), tree.nodes.as_slice(), group_count(tree.size) as usize);
+    let (mut levels, mut rest, mut count) =
+        (Vec::new(), tree.nodes.as_slice(), group_count(tree.size) as usize);
     while !rest.is_empty() {
         let (level, after) = rest.split_at(count);
         levels.push(level);
@@ -42,8 +43,10 @@ fn post_order(tree: &Outboard) -> Vec<u8> {
 }
 
 fn lengths() -> impl Strategy<Value = usize> {
-    let edges = (0usize..40, -2i64..3).prop_map(|(groups, off)| (groups as i64 * GROUP as i64 + off).max(0) as usize);
-    let chunks = (0usize..40, -1i64..2).prop_map(|(chunks, off)| (chunks as i64 * 1024 + off).max(0) as usize);
+    let edges =
+        (0usize..40, -2i64..3).prop_map(|(groups, off)| (groups as i64 * GROUP as i64 + off).max(0) as usize);
+    let chunks =
+        (0usize..40, -1i64..2).prop_map(|(chunks, off)| (chunks as i64 * 1024 + off).max(0) as usize);
     prop_oneof![edges, chunks, 0usize..700_000]
 }
 
@@ -63,7 +66,9 @@ fn bytes(blob: &[u8], groups: &Range<u64>) -> Vec<u8> {
 
 #[test]
 fn the_edges_have_blake3s_root() {
-    for len in [0, 1, 1023, 1024, 1025, 16_383, 16_384, 16_385, 32_767, 32_768, 32_769, 49_152, 49_153, 163_840] {
+    for len in
+        [0, 1, 1023, 1024, 1025, 16_383, 16_384, 16_385, 32_767, 32_768, 32_769, 49_152, 49_153, 163_840]
+    {
         let blob = blob(len);
         assert_eq!(outboard(&blob).root(), Key::of(&blob), "{len} bytes");
     }

@@ -46,9 +46,20 @@ pub(super) struct Partial<S: Storage> {
 
 enum Place<F> {
     /// There is a file already where the target is to be. Perhaps it is the blob.
-    There { file: F, builder: TreeBuilder, names: Names },
-    File { names: Names, data: F, values: F },
-    Memory { max: u64, bytes: Vec<u8> },
+    There {
+        file: F,
+        builder: TreeBuilder,
+        names: Names,
+    },
+    File {
+        names: Names,
+        data: F,
+        values: F,
+    },
+    Memory {
+        max: u64,
+        bytes: Vec<u8>,
+    },
 }
 
 /// What a blob's files are called.
@@ -72,7 +83,8 @@ impl Names {
 impl<S: Storage> Partial<S> {
     /// Opens what is there of a target.
     pub(super) fn open(storage: &mut S, root: Key, target: Target) -> Result<Partial<S>, StoreError> {
-        let empty = |place| Partial { root, place, size: None, groups: Vec::new(), checking: None, dirty: false };
+        let empty =
+            |place| Partial { root, place, size: None, groups: Vec::new(), checking: None, dirty: false };
         let names = match target {
             Target::Memory { max } => return Ok(empty(Place::Memory { max, bytes: Vec::new() })),
             Target::File(target) => Names::new(target),
