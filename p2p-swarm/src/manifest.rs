@@ -1,9 +1,6 @@
 //! A folder as a blob: the list of its files.
 //!
-//! The encoding is canonical and written by hand, because its hash is the folder's name: the 12 bytes `p2p-folder/1`,
-//! then for each file, in ascending order of the names' bytes, the name's length (2 bytes, big-endian), the name
-//! (UTF-8), the file's size (8 bytes, big-endian) and its root (32 bytes). One folder has one encoding: empty folders,
-//! permissions and times are not part of it.
+//! The encoding is canonical and written by hand, because its hash is the folder's name.
 //!
 //! Names come from strangers and become paths, so decoding is strict: relative, `/` between the parts, no part empty,
 //! `.` or `..`, no backslash, colon or control character, no file where another name wants a folder, none of the
@@ -33,6 +30,10 @@ pub struct Entry {
 }
 
 /// The files of a folder.
+///
+/// Encoded it is the 12 bytes `p2p-folder/1`, then for each file, in ascending order of the names' bytes, the name's length
+/// (2 bytes, big-endian), the name (UTF-8), the file's size (8 bytes, big-endian) and its root (32 bytes). One folder
+/// has one encoding: empty folders, permissions and times are not part of it.
 ///
 /// ```
 /// use p2p_core::Key;
@@ -99,7 +100,7 @@ impl Manifest {
         self.entries.iter().fold(0, |sum, entry| sum.saturating_add(entry.size))
     }
 
-    /// The encoding: see the [module](self).
+    /// The encoding.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         for entry in &self.entries {

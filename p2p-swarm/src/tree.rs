@@ -5,10 +5,7 @@
 //! groups* of 16 chunks: a group is sent whole, and what is kept per blob is 4 MiB in a GiB.
 //!
 //! - The **root** of a blob is its plain BLAKE3 hash, also if it is shorter than a group.
-//! - An [`Outboard`] holds the tree above the groups *level by level*: level 0 has one 32-byte chaining value for each
-//!   group, in order, and level `l + 1` the parents of the pairs of level `l`; a last one without a partner is
-//!   taken up as it is, as BLAKE3's tree has it. The top level is the root alone. So node `i` of level `l` stands for
-//!   the groups from `i << l`, and is found without a search, however much of the tree is there.
+//! - An [`Outboard`] holds the tree above the groups.
 //! - A **proof** of a run of groups is the siblings on the way up, level by level, at each the left one first. It is
 //!   whole each time: at most 100 values of 32 bytes, 1/600 of a run of 256 KiB in a blob of a TiB. A verifier that
 //!   remembered the parents it knows would save that, and would depend on the order in which runs come.
@@ -38,7 +35,10 @@ pub(crate) fn span(size: u64, groups: &Range<u64>) -> Range<u64> {
     at(groups.start)..at(groups.end)
 }
 
-/// The tree over a blob above its groups: see the [module](self) for the layout.
+/// The tree over a blob above its groups, *level by level*: level 0 has one 32-byte chaining value for each group, in order,
+/// and level `l + 1` the parents of the pairs of level `l`; a last one without a partner is taken up as it is, as BLAKE3's
+/// tree has it. The top level is the root alone. So node `i` of level `l` stands for the groups from `i << l` on, and is
+/// found without a search.
 ///
 /// ```
 /// use p2p_core::Key;

@@ -109,7 +109,7 @@ impl Storage for MemoryFiles {
     }
 
     fn create(&mut self, path: &Path) -> io::Result<usize> {
-        if self.disk().names.get(path).is_none() {
+        if !self.disk().names.contains_key(path) {
             self.put(path, Vec::new());
         }
         self.open(path)
