@@ -38,11 +38,12 @@ pub trait Storage: Send + 'static {
     /// # Errors
     /// What the system says.
     fn resize(&mut self, file: &mut Self::File, len: u64) -> io::Result<()>;
-    /// Fills the buffer from a place in the file.
+    /// Puts this many bytes from a place in the file in the buffer, in place of what it has.
     ///
     /// # Errors
     /// What the system says; `UnexpectedEof` if the file is too short.
-    fn read_at(&mut self, file: &mut Self::File, at: u64, buffer: &mut [u8]) -> io::Result<()>;
+    fn read_at(&mut self, file: &mut Self::File, at: u64, len: usize, buffer: &mut Vec<u8>)
+    -> io::Result<()>;
     /// Writes all bytes at a place in the file.
     ///
     /// # Errors

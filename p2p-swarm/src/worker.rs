@@ -101,9 +101,10 @@ impl<S: Storage> StoreWorker<S> {
         let data = match source {
             Source::Memory(all) => all.slice(bytes.start as usize..bytes.end as usize),
             Source::File(path) => {
-                let mut data = vec![0; (bytes.end - bytes.start) as usize];
+                let len = (bytes.end - bytes.start) as usize;
+                let mut data = Vec::new();
                 let mut file = self.storage.open(path).map_err(at(path))?;
-                self.storage.read_at(&mut file, bytes.start, &mut data).map_err(changed(path))?;
+                self.storage.read_at(&mut file, bytes.start, len, &mut data).map_err(changed(path))?;
                 if hash_groups(group_count(size), groups.start, &data) != outboard.groups(groups.clone()) {
                     return Err(StoreError::Changed(path.clone()));
                 }

@@ -40,9 +40,15 @@ impl Storage for Files {
         file.set_len(len)
     }
 
-    fn read_at(&mut self, file: &mut File, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+    fn read_at(&mut self, file: &mut File, at: u64, len: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
         file.seek(SeekFrom::Start(at))?;
-        file.read_exact(buffer)
+        // Not `read_exact`: it would need zeros to read over.
+        buffer.clear();
+        buffer.reserve_exact(len);
+        match file.take(len as u64).read_to_end(buffer)? == len {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 
     fn write_at(&mut self, file: &mut File, at: u64, bytes: &[u8]) -> io::Result<()> {

@@ -126,10 +126,11 @@ impl Storage for MemoryFiles {
         Ok(())
     }
 
-    fn read_at(&mut self, file: &mut usize, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+    fn read_at(&mut self, file: &mut usize, at: u64, len: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
         let file = &self.disk().files[*file];
-        let bytes = file.now.get(at as usize..).and_then(|rest| rest.get(..buffer.len()));
-        buffer.copy_from_slice(bytes.ok_or(ErrorKind::UnexpectedEof)?);
+        let bytes = file.now.get(at as usize..).and_then(|rest| rest.get(..len));
+        buffer.clear();
+        buffer.extend_from_slice(bytes.ok_or(ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 

@@ -52,8 +52,7 @@ impl Import {
                     return Ok(None);
                 }
                 let len = (*size - builder.len()).min(CHUNK as u64);
-                buffer.resize(len as usize, 0);
-                storage.read_at(&mut file, builder.len(), buffer).map_err(changed(path))?;
+                storage.read_at(&mut file, builder.len(), len as usize, buffer).map_err(changed(path))?;
                 builder.update(buffer);
                 budget = budget.saturating_sub(len);
             }

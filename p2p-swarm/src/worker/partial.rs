@@ -145,9 +145,8 @@ impl<S: Storage> Partial<S> {
                         values.fill(ABSENT);
                         continue;
                     }
-                    buffer.resize((bytes.end - bytes.start) as usize, 0);
                     // A file that is too short, or cannot be read there, does not have this run.
-                    let read = storage.read_at(data, bytes.start, buffer);
+                    let read = storage.read_at(data, bytes.start, (bytes.end - bytes.start) as usize, buffer);
                     if read.is_ok() && hash_groups(group_count(size), groups.start, buffer) == values {
                         present.insert(run);
                     } else {
@@ -262,8 +261,8 @@ fn hash_on<S: Storage>(
     let size = storage.len(file)?;
     let end = size.min(builder.len() + SLICE);
     while builder.len() < end {
-        buffer.resize((end - builder.len()).min(CHUNK as u64) as usize, 0);
-        storage.read_at(file, builder.len(), buffer)?;
+        let len = (end - builder.len()).min(CHUNK as u64) as usize;
+        storage.read_at(file, builder.len(), len, buffer)?;
         builder.update(buffer);
     }
     Ok(builder.len() >= size)
@@ -281,9 +280,9 @@ fn header(root: &Key, size: u64) -> [u8; HEADER] {
 
 /// The size that a record of this root's blob states.
 fn read_header<S: Storage>(storage: &mut S, values: &mut S::File, root: &Key) -> Option<u64> {
-    let mut found = [0; HEADER];
-    storage.read_at(values, 0, &mut found).ok()?;
-    let size = u64::from_be_bytes(*found[48..].first_chunk()?);
+    let mut found = Vec::new();
+    storage.read_at(values, 0, HEADER, &mut found).ok()?;
+    let size = u64::from_be_bytes(*found.get(48..)?.first_chunk()?);
     (found == header(root, size)).then_some(size)
 }
 
@@ -293,9 +292,10 @@ fn read_values<S: Storage>(
     values: &mut S::File,
     count: u64,
 ) -> std::io::Result<Vec<ChainingValue>> {
-    let mut groups = vec![ABSENT; count as usize];
     let there = storage.len(values)?.saturating_sub(HEADER as u64) / ABSENT.len() as u64;
-    let there = there.min(count) as usize;
-    storage.read_at(values, HEADER as u64, groups[..there].as_flattened_mut())?;
+    let (mut bytes, len) = (Vec::new(), there.min(count) as usize * ABSENT.len());
+    storage.read_at(values, HEADER as u64, len, &mut bytes)?;
+    let mut groups = bytes.as_chunks().0.to_vec();
+    groups.resize(count as usize, ABSENT);
     Ok(groups)
 }
