@@ -141,3 +141,6 @@ fn changed(path: &Path) -> impl Fn(io::Error) -> StoreError {
         _ => at(path)(error),
     }
 }
+
+#[cfg(test)]
+mod tests;
