@@ -407,9 +407,11 @@ impl<M: Wire + Send + 'static> Port<M> {
                 true => buffer.advance(used),
                 false => buffer.extend_from_slice(&chunk[used..]),
             }
-            // Room for the rest of a message that has begun, so that a long one is not moved again and again. Its
-            // length is no more than a message may have, or the link would be closed by now.
-            if let Some(len) = buffer.first_chunk::<4>().map(|len| u32::from_le_bytes(*len) as usize) {
+            // Room for the rest of a message, so that a long one is not moved again and again; but not for a mere
+            // claim: an eighth of it must be there.
+            if let Some(len) = buffer.first_chunk::<4>().map(|len| u32::from_le_bytes(*len) as usize)
+                && buffer.len() >= len / 8
+            {
                 buffer.reserve((4 + len).saturating_sub(buffer.len()));
             }
             // In the middle of a message the link is in use.
