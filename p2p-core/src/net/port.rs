@@ -128,6 +128,13 @@ impl<M: Wire + Send + 'static> Port<M> {
                 buffer = BytesMut::from(rest);
                 deadline = None;
             }
+            // Room for the rest of a message, so that a long one is not moved again and again; but not for a mere
+            // claim: an eighth of it must be there.
+            if let Some(len) = buffer.first_chunk::<4>().map(|len| u32::from_le_bytes(*len) as usize)
+                && buffer.len() >= len / 8
+            {
+                buffer.reserve((4 + len).saturating_sub(buffer.len()));
+            }
             if !buffer.is_empty() && deadline.is_none() {
                 deadline = Some(Instant::now() + self.shared.limits.request_timeout);
             }

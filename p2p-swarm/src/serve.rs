@@ -1,0 +1,124 @@
+//! The providing side: who waits for what, and whose turn it is.
+//!
+//! Peers take turns, one run each, so that one that asks for much waits longer and nobody else does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+use p2p_core::{Key, Peer};
+
+use crate::msg::{Part, QuestionId};
+
+/// Peers with questions at a time; more are told to come later. 1,024.
+const MAX_ASKERS: usize = 1024;
+
+/// A question of a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question<P> {
+    pub peer: P,
+    pub id: QuestionId,
+    pub root: Key,
+    pub part: Part,
+}
+
+/// The questions that wait, and those that are being read for. At most `per_peer` wait of each of 1,024 peers, and
+/// `reads` are under way.
+#[derive(Debug)]
+pub(crate) struct Serving<P> {
+    waiting: BTreeMap<P, VecDeque<Question<P>>>,
+    reading: BTreeMap<u64, Question<P>>,
+    /// Who had the last turn.
+    last: Option<P>,
+    next: u64,
+    reads: usize,
+    per_peer: usize,
+}
+
+impl<P: Peer> Serving<P> {
+    pub(crate) fn new(reads: usize, per_peer: usize) -> Serving<P> {
+        Serving { waiting: BTreeMap::new(), reading: BTreeMap::new(), last: None, next: 0, reads, per_peer }
+    }
+
+    /// Takes a question on; `false` if there are too many.
+    pub(crate) fn ask(&mut self, question: Question<P>) -> bool {
+        let full = self.waiting.len() >= MAX_ASKERS;
+        if full && !self.waiting.contains_key(&question.peer) {
+            return false;
+        }
+        let queue = self.waiting.entry(question.peer).or_default();
+        if queue.len() >= self.per_peer {
+            return false;
+        }
+        queue.push_back(question);
+        true
+    }
+
+    /// The question whose turn it is, with a number to [end](Serving::read) it by, if another read may begin.
+    pub(crate) fn turn(&mut self) -> Option<(u64, Question<P>)> {
+        if self.reading.len() >= self.reads {
+            return None;
+        }
+        let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let next =
+            self.waiting.range((after, Bound::Unbounded)).next().or_else(|| self.waiting.first_key_value());
+        let peer = *next?.0;
+        let queue = self.waiting.get_mut(&peer)?;
+        let question = queue.pop_front();
+        if queue.is_empty() {
+            self.waiting.remove(&peer);
+        }
+        self.last = Some(peer);
+        self.next += 1;
+        let question = question?;
+        self.reading.insert(self.next, question);
+        Some((self.next, question))
+    }
+
+    /// A read is done: whose it was, if they are still there.
+    pub(crate) fn read(&mut self, number: u64) -> Option<Question<P>> {
+        self.reading.remove(&number)
+    }
+
+    /// A peer is gone, and wants nothing. What is being read for it is sent into the void.
+    pub(crate) fn gone(&mut self, peer: P) {
+        self.waiting.remove(&peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use p2p_core::SimPeer;
+
+    fn question(peer: u32, number: u32) -> Question<SimPeer> {
+        Question {
+            peer: SimPeer(peer),
+            id: QuestionId { session: 0, number },
+            root: Key::ZERO,
+            part: Part::Last,
+        }
+    }
+
+    #[test]
+    fn a_greedy_peer_does_not_starve_others() {
+        let mut serving = Serving::new(100, 8);
+        for id in 0..20 {
+            assert_eq!(serving.ask(question(1, id)), id < 8, "question {id}");
+        }
+        assert!(serving.ask(question(2, 0)) && serving.ask(question(3, 0)));
+        let order: Vec<u32> = std::iter::from_fn(|| serving.turn()).map(|(_, q)| q.peer.0).collect();
+        assert_eq!(order, [1, 2, 3, 1, 1, 1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn reads_and_askers_are_bounded() {
+        let mut serving = Serving::new(2, 8);
+        let taken = (0..2000).filter(|peer| serving.ask(question(*peer, 0))).count();
+        assert_eq!(taken, MAX_ASKERS);
+        let (first, second) = (serving.turn().unwrap().0, serving.turn());
+        assert!(second.is_some() && serving.turn().is_none());
+        assert_eq!(serving.read(first).unwrap().peer, SimPeer(0));
+        assert!(serving.read(first).is_none(), "once");
+        assert!(serving.turn().is_some());
+    }
+}
