@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+mod support;
+
+use std::io::Write;
+use std::process::Command;
 
 use serde_json::Value;
+use support::Running;
 
 fn lab(args: &[&str]) -> Value {
     let output =
@@ -84,46 +85,16 @@ fn the_tour_checks_out_and_a_missing_file_does_not() {
     assert!(String::from_utf8_lossy(&failed.stderr).contains("no/such/file"));
 }
 
-/// A running `chat`; ended by its process id when dropped.
-struct Chat {
-    child: Child,
-    input: ChildStdin,
-    said: mpsc::Receiver<String>,
-}
-
-impl Chat {
-    fn start(args: &[&str]) -> Chat {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chat"))
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (sender, said) = mpsc::channel();
-        #[allow(clippy::disallowed_methods, reason = "reads a process's output beside the test")]
-        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Chat { input: child.stdin.take().unwrap(), child, said }
-    }
-
-    fn hears(&self) -> String {
-        self.said.recv_timeout(Duration::from_secs(30)).expect("nothing was heard in 30 s")
-    }
-}
-
-impl Drop for Chat {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn chat(args: &[&str]) -> Running {
+    Running::start(Command::new(env!("CARGO_BIN_EXE_chat")).args(args))
 }
 
 #[test]
 fn three_chat_and_the_third_reaches_the_second_through_the_first() {
-    let first = Chat::start(&[]);
+    let first = chat(&[]);
     let contact = first.hears().strip_prefix("contact: ").unwrap().to_owned();
-    let second = Chat::start(&["--join", &contact]);
-    let mut third = Chat::start(&["--join", &contact]);
+    let second = chat(&["--join", &contact]);
+    let mut third = chat(&["--join", &contact]);
     second.hears();
     third.hears();
     // Say it until both are known: who is here travels with the greetings.

@@ -281,6 +281,8 @@ pub enum DhtTimer<T> {
     Settled,
     /// Time to publish own records again, and to forget those that have ended.
     Keep,
+    /// Time to go on with a put.
+    Again(OpId),
 }
 
 /// What a question to a peer was for.
@@ -511,6 +513,7 @@ impl<O: Overlay<Job = NoJob>> Protocol for Replicated<O> {
             DhtTimer::Repair => self.repair_all(cx),
             DhtTimer::Settled => self.repair_changed(cx),
             DhtTimer::Keep => self.keep(cx),
+            DhtTimer::Again(op) => self.next_round(cx, op),
         }
         self.settle(cx);
     }

@@ -5,7 +5,7 @@
 //! its [`Manifest`] lists its files. Applications use a [`ContentStore`]:
 //!
 //! - [`ContentStore::share`] hashes a file or folder and serves it; a [`Ticket`] names it, and perhaps who has it;
-//! - [`ContentStore::fetch`] gets it from the ticket's contacts and whoever a [`Discovery`] finds.
+//! - [`ContentStore::fetch`] gets it from the ticket's contacts and whoever the [`Dht`](p2p_dht::Dht) finds.
 //!
 //! Below is one machine, the [`Swarm`], that every peer runs, as provider and fetcher alike; it takes [`Share`],
 //! [`Unshare`], [`Fetch`] and [`AddProviders`] as typed requests. Its jobs (hashing, reading, writing) are done by
@@ -28,7 +28,6 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod command;
-mod discovery;
 mod download;
 mod job;
 mod manifest;
@@ -47,7 +46,6 @@ pub use command::{
     AddProviders, Fetch, FetchError, FetchItem, Fetched, PeerReport, Progress, Share, Shared, Standing,
     SwarmCommand, SwarmEvent, SwarmOutcome, Unshare,
 };
-pub use discovery::{Discovery, DiscoveryError};
 pub use job::{StoreError, SwarmDone, SwarmJob, Target};
 pub use manifest::{Entry, MAX_MANIFEST, MAX_NAME, Manifest, ManifestError};
 pub use msg::{Part, QuestionId, Refusal, SwarmMsg};

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use p2p_core::{AskError, Handle, Peer};
+use p2p_dht::{Dht, PutError};
 
 use crate::command::{FetchError, PeerReport, Share, Shared};
-use crate::discovery::{Discovery, DiscoveryError};
 use crate::job::StoreError;
 use crate::manifest::ManifestError;
 use crate::swarm::Swarm;
@@ -68,7 +68,7 @@ pub enum ContentError<P> {
     },
     /// It is shared, but not announced.
     #[error(transparent)]
-    Announce(#[from] DiscoveryError),
+    Announce(#[from] PutError),
     /// The swarm's node says nothing.
     #[error(transparent)]
     Ask(#[from] AskError),
@@ -102,25 +102,25 @@ pub enum ContentError<P> {
 #[derive(Clone)]
 pub struct Store<P: Peer> {
     swarm: Handle<Swarm<P>>,
-    discovery: Option<Arc<dyn Discovery<P>>>,
+    dht: Option<Arc<dyn Dht<P>>>,
 }
 
 impl<P: Peer> Store<P> {
     /// A store that knows of no providers but those in tickets.
     pub fn new(swarm: Handle<Swarm<P>>) -> Store<P> {
-        Store { swarm, discovery: None }
+        Store { swarm, dht: None }
     }
 
-    /// Announces and finds providers there.
+    /// Announces what it shares, and finds who has what it fetches, in this hash table.
     #[must_use]
-    pub fn discovery(self, discovery: Arc<dyn Discovery<P>>) -> Store<P> {
-        Store { discovery: Some(discovery), ..self }
+    pub fn with_dht(self, dht: Arc<dyn Dht<P>>) -> Store<P> {
+        Store { dht: Some(dht), ..self }
     }
 }
 
 impl<P: Peer> std::fmt::Debug for Store<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("discovery", &self.discovery.is_some()).finish_non_exhaustive()
+        f.debug_struct("Store").field("dht", &self.dht.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -128,13 +128,13 @@ impl<P: Peer> std::fmt::Debug for Store<P> {
 impl<P: Peer + Sync> ContentStore<P> for Store<P> {
     async fn share(&self, path: &Path) -> Result<Shared, ContentError<P>> {
         let shared = self.swarm.ask(Share { path: path.into() }).await??;
-        if let Some(discovery) = &self.discovery {
-            discovery.announce(shared.root).await?;
+        if let Some(dht) = &self.dht {
+            dht.provide(shared.root).await?;
         }
         Ok(shared)
     }
 
     fn fetch(&self, ticket: &Ticket<P>, to: &Path) -> Fetching<P> {
-        Fetching::new(self.swarm.clone(), self.discovery.clone(), ticket.clone(), PathBuf::from(to))
+        Fetching::new(self.swarm.clone(), self.dht.clone(), ticket.clone(), PathBuf::from(to))
     }
 }

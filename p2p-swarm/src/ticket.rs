@@ -44,7 +44,7 @@ pub struct Ticket<P = Contact> {
 }
 
 impl<P> Ticket<P> {
-    /// A ticket that names nobody: providers are found by discovery.
+    /// A ticket that names nobody: providers are found in the hash table.
     pub fn new(root: Key, kind: Kind) -> Ticket<P> {
         Ticket { root, kind, contacts: Vec::new() }
     }

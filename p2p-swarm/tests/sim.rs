@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use p2p_core::sim::{
     Bandwidth, Cut, DiskModel, Encoding, Fault, FaultMix, Latency, Liar, Loss, Network, Sim, random_faults,
     run_seeds,
 };
-use p2p_core::{Key, Rng, SimPeer, Time};
+use p2p_core::{Key, PeerId, Rng, SimPeer, Time};
+use p2p_dht::{Dht, GetError, PutError, Signed};
 use p2p_swarm::{
-    ContentError, ContentStore, Discovery, DiscoveryError, Entry, Fetch, FetchError, FetchItem, Fetched,
-    Manifest, MemoryFiles, MemoryWorker, Share, Standing, Store, StoreError, Swarm, SwarmCommand,
-    SwarmConfig, SwarmMsg, SwarmOutcome, Target, Ticket,
+    ContentError, ContentStore, Entry, Fetch, FetchError, FetchItem, Fetched, Manifest, MemoryFiles,
+    MemoryWorker, Share, Standing, Store, StoreError, Swarm, SwarmCommand, SwarmConfig, SwarmMsg,
+    SwarmOutcome, Target, Ticket,
 };
 
 type World = Sim<Liar<Swarm<SimPeer>>, MemoryWorker>;
@@ -308,15 +310,27 @@ fn a_file_that_has_changed_makes_no_liar_of_its_owner() {
     assert_eq!(sim.take_events().len(), 1, "its owner is told");
 }
 
-/// Everybody has everything.
+/// A hash table by which everybody has everything; a store keeps nothing else in it.
 struct Everybody(Vec<SimPeer>);
 
 #[async_trait]
-impl Discovery<SimPeer> for Everybody {
-    async fn announce(&self, _: Key) -> Result<(), DiscoveryError> {
+impl Dht<SimPeer> for Everybody {
+    async fn put(&self, _: Bytes) -> Result<Key, PutError> {
+        Err(PutError::Busy)
+    }
+    async fn get(&self, _: Key) -> Result<Bytes, GetError> {
+        Err(GetError::Busy)
+    }
+    async fn publish(&self, _: Signed, _: Option<u64>) -> Result<Key, PutError> {
+        Err(PutError::Busy)
+    }
+    async fn latest(&self, _: PeerId, _: &[u8]) -> Result<Signed, GetError> {
+        Err(GetError::Busy)
+    }
+    async fn provide(&self, _: Key) -> Result<(), PutError> {
         Ok(())
     }
-    async fn providers(&self, _: Key) -> Result<Vec<SimPeer>, DiscoveryError> {
+    async fn providers(&self, _: Key) -> Result<Vec<SimPeer>, GetError> {
         Ok(self.0.clone())
     }
 }
@@ -327,7 +341,7 @@ fn stores(disks: &[MemoryFiles]) -> (Sim<Swarm<SimPeer>, MemoryWorker>, Vec<Stor
     let mut sim = Sim::with_workers(7, network(), DiskModel::default(), worker);
     let peers: Vec<SimPeer> = disks.iter().map(|_| sim.spawn(|_| Swarm::default())).collect();
     let everybody = Arc::new(Everybody(peers.clone()));
-    let stores = peers.iter().map(|peer| Store::new(sim.handle(*peer)).discovery(everybody.clone()));
+    let stores = peers.iter().map(|peer| Store::new(sim.handle(*peer)).with_dht(everybody.clone()));
     let stores = stores.collect();
     (sim, stores)
 }

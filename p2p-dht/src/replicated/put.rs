@@ -6,13 +6,13 @@ use bytes::Bytes;
 use p2p_core::{Cx, Key, NoJob, OpId};
 use p2p_overlay::{Looked, LookupError, Overlay};
 
-use super::{DhtMsg, JobFor, Question, Refusal, Replicated};
+use super::{DhtMsg, DhtTimer, JobFor, Question, Refusal, Replicated};
 use crate::record::{InvalidRecord, Record, Slot};
 use crate::request::{DhtOutcome, PutError, Stored};
 use crate::store::StoreJob;
 
 /// How often the responsible nodes are looked up, where some of those found did not keep the record.
-const ROUNDS: u8 = 3;
+const ROUNDS: u8 = 4;
 
 /// A record on its way to its replicas: at most [`ROUNDS`] times [`DhtConfig::replicas`](super::DhtConfig) of them.
 #[derive(Clone, Debug)]
@@ -98,10 +98,13 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         self.next_round(cx, op);
     }
 
-    fn next_round(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+    /// Looks the responsible nodes up. Who was not responsible may be now: nodes have come or gone, and they do not
+    /// agree yet.
+    pub(super) fn next_round(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         let Some(key) = self.puts.get(&op).map(|put| put.slot.key) else { return };
         let finds = self.finds(key, self.config.replicas);
         if let Some(put) = self.puts.get_mut(&op) {
+            put.refused.retain(|(_, refusal)| *refusal != Refusal::NotResponsible);
             put.rounds_left -= 1;
             put.failed = false;
             put.finding = finds.len();
@@ -172,7 +175,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let conflict = conflicts.max();
         let short = put.stored.len() < self.config.replicas.into();
         if put.failed && short && conflict.is_none() && put.rounds_left > 0 {
-            return self.next_round(cx, op);
+            let unsettled = put.refused.iter().any(|(_, refusal)| *refusal == Refusal::NotResponsible);
+            return match unsettled {
+                true => cx.set_timer(self.config.settle, DhtTimer::Again(op)),
+                false => self.next_round(cx, op),
+            };
         }
         let Some(put) = self.puts.remove(&op) else { return };
         let copies = put.stored.len();

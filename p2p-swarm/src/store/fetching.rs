@@ -13,10 +13,10 @@ use futures::channel::mpsc;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, SelectAll, Stream, StreamExt};
 use p2p_core::{Ask, AskError, Handle, Key, Peer};
+use p2p_dht::Dht;
 
 use super::{ContentError, Received};
 use crate::command::{AddProviders, Fetch, FetchError, FetchItem, Fetched, PeerReport, Progress};
-use crate::discovery::Discovery;
 use crate::job::Target;
 use crate::manifest::{Entry, MAX_MANIFEST, Manifest};
 use crate::swarm::Swarm;
@@ -46,14 +46,14 @@ type Outcome<P> = Result<Received<P>, ContentError<P>>;
 impl<P: Peer + Sync> Fetching<P> {
     pub(super) fn new(
         swarm: Handle<Swarm<P>>,
-        discovery: Option<Arc<dyn Discovery<P>>>,
+        dht: Option<Arc<dyn Dht<P>>>,
         ticket: Ticket<P>,
         to: PathBuf,
     ) -> Fetching<P> {
         let (tell, items) = mpsc::channel(WAITING);
         let run = Run {
             swarm,
-            discovery,
+            dht,
             root: ticket.root,
             known: ticket.contacts.into_iter().collect(),
             lookups: 0,
@@ -119,7 +119,7 @@ const MANIFEST: usize = usize::MAX;
 
 struct Run<P: Peer> {
     swarm: Handle<Swarm<P>>,
-    discovery: Option<Arc<dyn Discovery<P>>>,
+    dht: Option<Arc<dyn Dht<P>>>,
     root: Key,
     /// Who may have it.
     known: BTreeSet<P>,
@@ -188,13 +188,13 @@ impl<P: Peer + Sync> Run<P> {
     }
 
     fn look_up(&mut self) {
-        if let Some(discovery) = self.discovery.clone()
+        if let Some(dht) = self.dht.clone()
             && self.lookups < LOOKUPS
         {
             self.lookups += 1;
             let root = self.root;
             // A lookup that fails finds nobody: the fetch says so when it ends.
-            let found = async move { Step::Found(discovery.providers(root).await.unwrap_or_default()) };
+            let found = async move { Step::Found(dht.providers(root).await.unwrap_or_default()) };
             self.work.push(stream::once(found).boxed());
         }
     }

@@ -1,0 +1,143 @@
+//! What the programs share: a member of a hash table, over the overlay that its user names.
+
+#![expect(clippy::print_stdout, reason = "programs talk on the terminal")]
+
+use std::error::Error;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use p2p_core::net::Node;
+use p2p_core::{Contact, Handle, Keypair, NoJob, Wire};
+use p2p_dht::{Dht, DhtConfig, MemoryStore, Replicated};
+use p2p_overlay::{Chord, ChordConfig, Kademlia, KademliaConfig, LookupConfig, Overlay};
+
+/// An error for the user of a program.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// Which overlay finds the nodes responsible for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A ring with fingers.
+    Chord,
+    /// A tree by exclusive or.
+    Kademlia,
+}
+
+/// How a program takes part.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Part {
+    /// Which overlay: all members of one network must use the same.
+    #[arg(long, value_enum, default_value_t = Kind::Kademlia)]
+    pub overlay: Kind,
+    /// Where to listen.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Members to join through; without any the program starts a network of its own.
+    #[arg(long, value_name = "CONTACT")]
+    pub join: Vec<Contact>,
+    /// Where the identity is kept; a new one every time otherwise.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// A node that keeps records for others.
+#[derive(Debug)]
+pub struct Member {
+    /// The node.
+    pub node: Node,
+    /// The hash table.
+    pub dht: AnyDht,
+}
+
+/// A hash table over any overlay.
+#[derive(Clone)]
+pub struct AnyDht(pub Arc<dyn Dht<Contact>>);
+
+impl std::fmt::Debug for AnyDht {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AnyDht")
+    }
+}
+
+/// Upkeep for networks of people who wait at their screens: every second.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+impl Part {
+    /// This program's identity.
+    ///
+    /// # Errors
+    /// The folder or the key in it cannot be read or made.
+    pub fn identity(&self) -> Result<Keypair, Failure> {
+        let Some(data) = &self.data else { return Ok(Keypair::generate()) };
+        std::fs::create_dir_all(data).map_err(|error| format!("{}: {error}", data.display()))?;
+        Ok(Keypair::load_or_create(data.join("key"))?)
+    }
+
+    /// Becomes a member.
+    ///
+    /// # Errors
+    /// The identity cannot be had, or the address cannot be listened at.
+    pub async fn member(&self) -> Result<Member, Failure> {
+        let bound = Node::builder().identity(self.identity()?).bind(self.listen).await;
+        let node = bound.map_err(|error| format!("cannot listen at {}: {error}", self.listen))?;
+        let dht = spawn(&node, self.overlay, &self.join)?;
+        Ok(Member { node, dht })
+    }
+}
+
+/// Runs a hash table on a node.
+///
+/// # Errors
+/// The node runs one already.
+pub fn spawn(node: &Node, overlay: Kind, join: &[Contact]) -> Result<AnyDht, Failure> {
+    let (me, seeds) = (node.contact(), join.iter().copied());
+    let patient = |lookup| LookupConfig { timeout: 3 * UPKEEP, ..lookup };
+    Ok(match overlay {
+        Kind::Chord => {
+            let config = ChordConfig { stabilize: UPKEEP, fingers: 4, ..ChordConfig::default() };
+            let config = ChordConfig { lookup: patient(config.lookup), ..config };
+            AnyDht(Arc::new(replicated(node, "chord", Chord::with(me, seeds, config))?))
+        }
+        Kind::Kademlia => {
+            let config = KademliaConfig { upkeep: UPKEEP, ..KademliaConfig::default() };
+            let config = KademliaConfig { lookup: patient(config.lookup), ..config };
+            AnyDht(Arc::new(replicated(node, "kademlia", Kademlia::with(me, seeds, config))?))
+        }
+    })
+}
+
+fn replicated<O>(node: &Node, name: &str, overlay: O) -> Result<Handle<Replicated<O>>, Failure>
+where
+    O: Overlay<Peer = Contact, Msg: Wire, Job = NoJob>,
+{
+    let config =
+        DhtConfig { repair: 60 * UPKEEP, settle: UPKEEP, timeout: 2 * UPKEEP, ..DhtConfig::default() };
+    let machine = Replicated::new(overlay, config);
+    Ok(node.spawn_with_workers(&format!("dht-{name}/1"), machine, [MemoryStore::default()])?)
+}
+
+/// Prints `name: value`, a line that other programs can read, at once.
+pub fn say(name: &str, value: impl Display) {
+    println!("{name}: {value}");
+}
+
+/// Tries something until it succeeds or a minute is over: a member that has just started has to find the others.
+///
+/// # Errors
+/// The last one.
+pub async fn patiently<T, E, F>(mut attempt: impl FnMut() -> F) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        match attempt().await {
+            Err(_) if tokio::time::Instant::now() < end => tokio::time::sleep(UPKEEP / 5).await,
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Programs that run beside a test.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A running program; ended by its process id when dropped, as by `kill -9`.
+pub struct Running {
+    child: Child,
+    pub input: ChildStdin,
+    said: mpsc::Receiver<String>,
+}
+
+impl Running {
+    pub fn start(command: &mut Command) -> Running {
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = piped.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, said) = mpsc::channel();
+        #[allow(clippy::disallowed_methods, reason = "reads a process's output beside the test")]
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Running { input: child.stdin.take().unwrap(), child, said }
+    }
+
+    /// The next line it prints.
+    pub fn hears(&self) -> String {
+        self.said.recv_timeout(Duration::from_secs(90)).expect("nothing was heard in 90 s")
+    }
+
+    /// What follows `name: ` in the first line from now on that begins so.
+    pub fn says(&self, name: &str) -> String {
+        loop {
+            if let Some(value) = self.hears().strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")) {
+                return value.to_owned();
+            }
+        }
+    }
+
+    /// Whether it ends well, and what it has printed by then.
+    pub fn ends(mut self) -> (bool, Vec<String>) {
+        let lines = self.said.iter().collect();
+        (self.child.wait().unwrap().success(), lines)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A number from the environment: full sizes are for the second tier.
+pub fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
