@@ -15,10 +15,10 @@ mod request;
 mod store;
 
 pub use dht::Dht;
-pub use record::{InvalidRecord, Kind, MAX_SALT, MAX_VALUE, Record, Signed, Slot, Version};
+pub use record::{InvalidRecord, MAX_SALT, MAX_VALUE, Record, RecordKind, Signed, Slot, Version};
 pub use replicated::{DhtConfig, DhtMsg, DhtTimer, OFFERED, Refusal, Replicated, Verdict, Wanted};
 pub use request::{
     DhtCommand, DhtItem, DhtOutcome, Get, GetError, GetProviders, GetSigned, Provide, Publish, Put, PutError,
     Stored, Withdraw, Withdrawn,
 };
-pub use store::{Entry, MemoryStore, StoreDone, StoreJob, WriteError};
+pub use store::{MemoryStore, StoreDone, StoreEntry, StoreJob, WriteError};

@@ -160,12 +160,12 @@ pub struct Slot<P> {
     /// The key.
     pub key: Key,
     /// What of it.
-    pub kind: Kind<P>,
+    pub kind: RecordKind<P>,
 }
 
 /// What kind of record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Kind<P> {
+pub enum RecordKind<P> {
     /// A value under its hash.
     Immutable,
     /// A signed value.
@@ -183,9 +183,9 @@ impl<P: Copy> Record<P> {
     /// Where it is kept. Hashes the value.
     pub fn slot(&self) -> Slot<P> {
         match self {
-            Record::Immutable { value, .. } => Slot { key: Key::of(value), kind: Kind::Immutable },
-            Record::Mutable(signed) => Slot { key: signed.key(), kind: Kind::Mutable },
-            Record::Provider { key, peer, .. } => Slot { key: *key, kind: Kind::Provider(*peer) },
+            Record::Immutable { value, .. } => Slot { key: Key::of(value), kind: RecordKind::Immutable },
+            Record::Mutable(signed) => Slot { key: signed.key(), kind: RecordKind::Mutable },
+            Record::Provider { key, peer, .. } => Slot { key: *key, kind: RecordKind::Provider(*peer) },
         }
     }
 

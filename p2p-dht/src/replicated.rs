@@ -383,9 +383,13 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     fn on_looked(&mut self, cx: &mut Cx<'_, Self>, op: OpId, looked: Looked<O::Peer>) {
-        match self.puts.contains_key(&op) {
-            true => self.put_located(cx, op, looked),
-            false => self.get_located(cx, op, looked),
+        if self.puts.contains_key(&op) {
+            self.put_located(cx, op, looked);
+        } else if self.gets.contains_key(&op) {
+            self.get_located(cx, op, looked);
+        } else {
+            // The user's own: puts and gets take theirs back when they end.
+            cx.finish(op, DhtOutcome::Found(looked));
         }
     }
 
@@ -527,6 +531,7 @@ impl<O: Overlay<Job = NoJob>> Protocol for Replicated<O> {
             DhtCommand::Provide { key } => self.provide(cx, op, key),
             DhtCommand::Withdraw { slot } => self.withdraw(cx, op, slot),
             DhtCommand::Get { key, wanted } => self.begin_get(cx, op, key, wanted),
+            DhtCommand::Find { find } => self.look_up(cx, op, vec![find]),
         }
         self.settle(cx);
     }

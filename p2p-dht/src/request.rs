@@ -4,9 +4,9 @@
 
 use bytes::Bytes;
 use p2p_core::{AskError, Key, NoJob, Request};
-use p2p_overlay::{LookupError, Overlay};
+use p2p_overlay::{Find, Looked, LookupError, Overlay};
 
-use crate::record::{InvalidRecord, Kind, Signed, Slot};
+use crate::record::{InvalidRecord, RecordKind, Signed, Slot};
 use crate::replicated::{Refusal, Replicated, Wanted};
 
 /// A command to [`Replicated`]: see the typed requests, [`Put`], [`Publish`], [`Provide`], [`Withdraw`], [`Get`],
@@ -42,6 +42,11 @@ pub enum DhtCommand<P> {
         /// What of it.
         wanted: Wanted,
     },
+    /// See [`Find`].
+    Find {
+        /// The lookup.
+        find: Find,
+    },
 }
 
 /// What is not published any more: a record, or that this node provides something.
@@ -73,6 +78,8 @@ pub enum DhtOutcome<P> {
     Signed(Result<Signed, GetError>),
     /// Of [`GetProviders`].
     Providers(Result<Vec<P>, GetError>),
+    /// Of [`Find`].
+    Found(Looked<P>),
 }
 
 /// A record is stored.
@@ -194,12 +201,12 @@ pub struct GetProviders(pub Key);
 impl<P> Withdraw<P> {
     /// No longer publishes a value under its hash.
     pub fn value(key: Key) -> Withdraw<P> {
-        Withdraw(Withdrawn::Record(Slot { key, kind: Kind::Immutable }))
+        Withdraw(Withdrawn::Record(Slot { key, kind: RecordKind::Immutable }))
     }
 
     /// No longer publishes a signed value.
     pub fn signed(key: Key) -> Withdraw<P> {
-        Withdraw(Withdrawn::Record(Slot { key, kind: Kind::Mutable }))
+        Withdraw(Withdrawn::Record(Slot { key, kind: RecordKind::Mutable }))
     }
 
     /// No longer says that this node has what a key names.
@@ -247,6 +254,25 @@ request!(GetProviders, Result<Vec<O::Peer>, GetError>, Providers, |this| DhtComm
     key: this.0,
     wanted: Wanted::Providers
 });
+
+/// Who is responsible for a key, as the overlay below says.
+impl<O: Overlay<Job = NoJob>> Request<Replicated<O>> for Find {
+    type Item = ();
+    type Reply = Looked<O::Peer>;
+
+    fn command(self) -> DhtCommand<O::Peer> {
+        DhtCommand::Find { find: self }
+    }
+    fn item(_: DhtItem<O::Peer>) -> Option<()> {
+        None
+    }
+    fn reply(outcome: DhtOutcome<O::Peer>) -> Option<Looked<O::Peer>> {
+        match outcome {
+            DhtOutcome::Found(looked) => Some(looked),
+            _ => None,
+        }
+    }
+}
 
 impl<O: Overlay<Job = NoJob>> Request<Replicated<O>> for Withdraw<O::Peer> {
     type Item = ();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use p2p_core::{Job, JobError, Peer, Worker};
 
-use crate::record::{Kind, Record, Slot, Version};
+use crate::record::{Record, RecordKind, Slot, Version};
 
 /// What a storage machine asks of its worker.
 #[derive(Clone, Debug)]
@@ -35,18 +35,18 @@ pub enum StoreJob<P> {
 #[derive(Clone, Debug)]
 pub enum StoreDone<P> {
     /// Of a write: what is there now.
-    Written(Result<Entry<P>, WriteError>),
+    Written(Result<StoreEntry<P>, WriteError>),
     /// Of a read: those that are there.
     Read(Result<Vec<Record<P>>, JobError>),
     /// Of a removal.
     Removed(Result<(), JobError>),
     /// Of a scan.
-    Scanned(Result<Vec<Entry<P>>, JobError>),
+    Scanned(Result<Vec<StoreEntry<P>>, JobError>),
 }
 
 /// A record that is kept, without its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry<P> {
+pub struct StoreEntry<P> {
     /// Where.
     pub slot: Slot<P>,
     /// Which copy.
@@ -93,10 +93,10 @@ impl<P: Peer> Job for StoreJob<P> {
     }
 }
 
-impl<P: Peer> Entry<P> {
+impl<P: Peer> StoreEntry<P> {
     /// What is known of a record.
-    pub fn new(record: &Record<P>, slot: Slot<P>, own: bool) -> Entry<P> {
-        Entry { slot, version: record.version(), expires: record.expires(), size: record.size(), own }
+    pub fn new(record: &Record<P>, slot: Slot<P>, own: bool) -> StoreEntry<P> {
+        StoreEntry { slot, version: record.version(), expires: record.expires(), size: record.size(), own }
     }
 
     /// What is there after `record` is written over `before`, and whether that is the new one.
@@ -108,20 +108,20 @@ impl<P: Peer> Entry<P> {
         slot: Slot<P>,
         own: bool,
         expected: Option<u64>,
-        before: Option<Entry<P>>,
-    ) -> Result<(Entry<P>, bool), WriteError> {
+        before: Option<StoreEntry<P>>,
+    ) -> Result<(StoreEntry<P>, bool), WriteError> {
         record.check().map_err(|_| WriteError::Invalid)?;
-        let new = Entry::new(record, slot, own);
+        let new = StoreEntry::new(record, slot, own);
         let Some(old) = before else { return Ok((new, true)) };
         let own = own || old.own;
         let conflict =
             expected.is_some_and(|expected| old.version.0 != expected && old.version != new.version);
-        if slot.kind == Kind::Mutable && conflict {
+        if slot.kind == RecordKind::Mutable && conflict {
             return Err(WriteError::Conflict(old.version.0));
         }
         match new.version > old.version {
-            true => Ok((Entry { own, ..new }, true)),
-            false => Ok((Entry { own, ..old }, false)),
+            true => Ok((StoreEntry { own, ..new }, true)),
+            false => Ok((StoreEntry { own, ..old }, false)),
         }
     }
 }
@@ -141,7 +141,7 @@ impl<P: Peer> Entry<P> {
 /// ```
 #[derive(Clone, Debug)]
 pub struct MemoryStore<P> {
-    records: BTreeMap<Slot<P>, (Record<P>, Entry<P>)>,
+    records: BTreeMap<Slot<P>, (Record<P>, StoreEntry<P>)>,
 }
 
 impl<P> Default for MemoryStore<P> {
@@ -155,7 +155,7 @@ impl<P: Peer> Worker<StoreJob<P>> for MemoryStore<P> {
         let one = |job| match job {
             StoreJob::Write { record, slot, expected, own } => {
                 let before = self.records.get(&slot).map(|(_, entry)| *entry);
-                let after = Entry::after_write(&record, slot, own, expected, before);
+                let after = StoreEntry::after_write(&record, slot, own, expected, before);
                 if let Ok((entry, is_new)) = after {
                     match self.records.get_mut(&slot) {
                         Some(kept) if !is_new => kept.1 = entry,

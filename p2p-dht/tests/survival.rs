@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use p2p_core::sim::{FaultMix, Latency, Loss, Network, random_faults, run_seeds};
 use p2p_core::{Key, Rng, SimPeer};
-use p2p_dht::{Dht, Kind, Put, Slot, Stored};
+use p2p_dht::{Dht, Put, RecordKind, Slot, Stored};
 use p2p_overlay::{Chord, Kademlia};
 use world::{Quick, SECOND, World, config, world};
 
@@ -25,7 +25,7 @@ struct Acknowledged {
 }
 
 fn holders<O: Quick>(sim: &World<O>, key: Key) -> Vec<SimPeer> {
-    let slot = Slot { key, kind: Kind::Immutable };
+    let slot = Slot { key, kind: RecordKind::Immutable };
     let holds = sim.view();
     let holds = holds.iter().filter(|(_, node)| node.held().any(|(held, _)| *held == slot));
     holds.map(|(peer, _)| peer).collect()

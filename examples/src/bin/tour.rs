@@ -1,4 +1,4 @@
-//! `tour`: real QUIC nodes in one process find each other, look keys up, move a file and survive deaths.
+//! `tour`: real QUIC nodes in one process find each other, store values, share a file and survive deaths.
 //!
 //! ```sh
 //! cargo run --release --bin tour
@@ -10,26 +10,28 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program talks on the terminal")]
 #![expect(clippy::disallowed_types, reason = "a program has a clock")]
 
-use std::error::Error;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use clap::Parser;
+use futures::StreamExt;
+use futures::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
-use p2p_core::net::{Node, RecvStream, SendStream};
-use p2p_core::{Contact, Handle, Key, Keyed};
-use p2p_overlay::{Chord, ChordConfig, Find, Lookup, LookupConfig};
-use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
+use p2p_core::net::Node;
+use p2p_core::{Contact, Handle, Key, Keyed, Rng};
+use p2p_dht::{Dht, DhtConfig, MemoryStore, Put, Replicated};
+use p2p_examples::Failure;
+use p2p_overlay::{Find, Kademlia, KademliaConfig};
+use p2p_swarm::{ContentStore, FetchItem, FileWorker, Files, Kind, Store, Swarm, Ticket};
 use tokio::time::timeout;
 
 /// Takes real QUIC nodes through every layer there is, on loopback, and checks each step.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// The file to move; 256 MiB of noise otherwise.
+    /// The file to share; 256 MiB of noise otherwise.
     #[arg(long)]
     file: Option<PathBuf>,
     /// How many nodes.
@@ -37,28 +39,29 @@ struct Args {
     nodes: u16,
 }
 
-/// A node and its place in the ring.
+/// A node, what it keeps for others, and what it shares.
 struct Member {
     node: Node,
-    chord: Handle<Chord<Contact>>,
+    dht: Handle<Replicated<Kademlia<Contact>>>,
+    store: Store<Contact>,
 }
 
-type Outcome<T = String> = Result<T, Box<dyn Error + Send + Sync>>;
+type Outcome<T = String> = Result<T, Failure>;
 
 /// How long any step may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The most nodes that die: one fewer than keep each value.
+const DEATHS: usize = 7;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
     let mut report = Report::default();
-    match tour(&args, &mut report).await {
-        Ok(()) => {
-            report.print();
-            ExitCode::SUCCESS
-        }
+    let done = tour(&args, &mut report).await;
+    report.print();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report.print();
             eprintln!("tour: {error}");
             ExitCode::FAILURE
         }
@@ -66,80 +69,79 @@ async fn main() -> ExitCode {
 }
 
 async fn tour(args: &Args, report: &mut Report) -> Outcome<()> {
-    let mut ring = report.step("boot", boot(args.nodes)).await?;
-    report.step("join", settle(&ring)).await?;
-    report.step("lookup", look_up(&ring)).await?;
-    report.step("file", move_file(&ring, args.file.clone())).await?;
-    let dead = usize::from(args.nodes) / 4;
-    ring.drain(..dead).for_each(drop);
-    report.step("deaths", settle(&ring)).await?;
-    report.step("lookup again", look_up(&ring)).await?;
-    futures::future::join_all(ring.iter().map(|member| member.node.shutdown())).await;
+    let folder = Folder::new()?;
+    let mut members = report.step("boot", boot(args.nodes)).await?;
+    report.step("join", settle(&members)).await?;
+    report.step("lookup", look_up(&members)).await?;
+    let keys = report.step("put", put(&members)).await?;
+    report.step("get", get(&members, &keys)).await?;
+    let (path, root) = report.step("share", share(&members, &folder, args.file.clone())).await?;
+    report.step("fetch", fetch(&members, &folder, &path, root)).await?;
+    let deaths = (usize::from(args.nodes) / 4).min(DEATHS);
+    members.drain(..deaths).for_each(drop);
+    report.step("deaths", settle(&members)).await?;
+    report.step("get again", get(&members, &keys)).await?;
+    join_all(members.iter().map(|member| member.node.shutdown())).await;
     Ok(())
 }
 
-/// Starts the nodes; each runs Chord and knows the first one.
+/// Starts the nodes; each knows the first one.
 async fn boot(nodes: u16) -> Outcome<(Vec<Member>, String)> {
-    let lookup = LookupConfig { timeout: Duration::from_secs(3), ..LookupConfig::default() };
-    let stabilize = Duration::from_millis(200);
-    let config = ChordConfig { stabilize, fingers: 4, lookup, ..ChordConfig::default() };
-    let mut ring: Vec<Member> = Vec::new();
+    let config = KademliaConfig { upkeep: Duration::from_secs(1), ..KademliaConfig::default() };
+    let keeping = DhtConfig { settle: Duration::from_secs(1), ..DhtConfig::default() };
+    let mut members: Vec<Member> = Vec::new();
     for _ in 0..nodes {
         let node = Node::builder().bind("127.0.0.1:0").await?;
-        let first = ring.first().map(|first| first.node.contact());
-        let chord = node.spawn("chord/1", Chord::with(node.contact(), first, config))?;
-        ring.push(Member { node, chord });
+        let first = members.first().map(|first| first.node.contact());
+        let overlay = Kademlia::with(node.contact(), first, config);
+        let machine = Replicated::new(overlay, keeping);
+        let dht = node.spawn_with_workers("dht/1", machine, [MemoryStore::default()])?;
+        let swarm = node.spawn_with_workers("swarm/1", Swarm::default(), [FileWorker::new(Files)])?;
+        let store = Store::new(swarm).with_dht(std::sync::Arc::new(dht.clone()));
+        members.push(Member { node, dht, store });
     }
-    let said = format!(
-        "{nodes} nodes, each with its own key and UDP port, the first at {}",
-        ring[0].node.contact().addr
-    );
-    Ok((ring, said))
+    let at = members[0].node.contact().addr;
+    Ok((members, format!("{nodes} nodes, each with its own key and UDP port, the first at {at}")))
 }
 
-/// Who owns a key, by a look at all nodes.
-fn owner(ring: &[Member], key: &Key) -> Option<Contact> {
-    ring.iter().map(|member| member.node.contact()).min_by_key(|contact| key.distance(&contact.key()))
+/// The nodes closest to a key, by a look at all nodes.
+fn closest(members: &[Member], key: &Key, n: usize) -> Vec<Contact> {
+    let mut contacts: Vec<Contact> = members.iter().map(|member| member.node.contact()).collect();
+    contacts.sort_by_key(|contact| contact.key().xor(key));
+    contacts.truncate(n);
+    contacts
 }
 
-/// Waits until every node knows its true neighbours: it finds that the key after its own is its successor's, and that
-/// its predecessor's key is not its own.
-async fn settle(ring: &[Member]) -> Outcome<((), String)> {
-    let bar = bar(ring.len() as u64, "{msg:>14} {bar:30} {pos}/{len} nodes");
+/// Waits until every node finds the eight nodes closest to itself.
+async fn settle(members: &[Member]) -> Outcome<((), String)> {
+    let bar = bar(members.len() as u64, "{msg:>14} {bar:30} {pos}/{len} nodes");
     bar.set_message("settling");
     let mut asked = 0;
-    for member in ring {
-        let me = member.node.contact().key();
-        let keys = ring.iter().map(|other| other.node.contact().key());
-        let before = keys.filter(|key| *key != me).min_by_key(|key| key.distance(&me)).unwrap_or(me);
-        let after = me.wrapping_add(&Key::power_of_two(0));
-        for key in [before, after] {
-            loop {
-                asked += 1;
-                let found = member.chord.lookup(Find::key(key)).await;
-                if found.is_ok_and(|found| Some(found.root()) == owner(ring, &key)) {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
+    for member in members {
+        let key = member.node.contact().key();
+        loop {
+            asked += 1;
+            let found = member.dht.ask(Find::key(key).replicas(8)).await?;
+            if found.is_ok_and(|found| found.peers == closest(members, &key, 8)) {
+                break;
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(((), format!("a ring of {} after {asked} questions", ring.len())))
+    Ok(((), format!("a network of {} after {asked} questions", members.len())))
 }
 
-/// Every node looks keys up; all answers must be the true owners.
-async fn look_up(ring: &[Member]) -> Outcome<((), String)> {
+/// Every node looks keys up; all answers must be the closest nodes.
+async fn look_up(members: &[Member]) -> Outcome<((), String)> {
     let (mut hops, mut asked) = (0, 0u32);
-    for (i, member) in ring.iter().enumerate() {
+    for (i, member) in members.iter().enumerate() {
         for j in 0..8 {
             let key = Key::of(format!("song {i}.{j}").as_bytes());
-            let found = member.chord.lookup(Find::key(key)).await?;
-            if Some(found.root()) != owner(ring, &key) {
-                return Err(
-                    format!("node {i} was told that {:?} owns {key:?}: it does not", found.root()).into()
-                );
+            let found = member.dht.ask(Find::key(key)).await??;
+            if found.peers != closest(members, &key, 1) {
+                return Err(format!("node {i} was told that {:?} is closest to {key:?}", found.root()).into());
             }
             hops += found.hops;
             asked += 1;
@@ -148,88 +150,120 @@ async fn look_up(ring: &[Member]) -> Outcome<((), String)> {
     Ok(((), format!("{asked} lookups, all right, {:.1} hops each", f64::from(hops) / f64::from(asked))))
 }
 
-/// One node sends another a file over a stream of its own; the receiver's BLAKE3 must be the sender's.
-async fn move_file(ring: &[Member], file: Option<PathBuf>) -> Outcome<((), String)> {
-    let (from, to) = (&ring[0].node, &ring[ring.len() - 1].node);
-    let (done, mut hashes) = mpsc::channel(1);
-    to.serve_streams("file/1", move |_, send, recv| {
-        let done = done.clone();
-        async move {
-            let _ = done.send(receive(send, recv).await).await;
-        }
-    })?;
-    let size = match &file {
-        Some(path) => {
-            tokio::fs::metadata(path).await.map_err(|error| format!("{}: {error}", path.display()))?.len()
-        }
-        None => 256 << 20,
-    };
-    let bar = bar(size, "{msg:>14} {bar:30} {bytes}/{total_bytes} at {bytes_per_sec}");
-    bar.set_message("moving");
-    let (mut send, mut recv) = from.open(to.contact(), "file/1").await?;
-    let clock = Instant::now();
-    let mut hasher = blake3::Hasher::new();
-    let mut source = Source::open(file).await?;
-    while let Some(chunk) = source.next().await? {
-        hasher.update(&chunk);
-        bar.inc(chunk.len() as u64);
-        send.write_chunk(chunk).await?;
+fn value(i: usize) -> String {
+    format!("what node {i} has to say")
+}
+
+/// Every node stores a value.
+async fn put(members: &[Member]) -> Outcome<(Vec<Key>, String)> {
+    let puts = members.iter().enumerate().map(|(i, member)| member.dht.ask(Put(value(i).into())));
+    let (mut keys, mut fewest) = (Vec::new(), usize::MAX);
+    for stored in join_all(puts).await {
+        let stored = stored??;
+        fewest = fewest.min(stored.copies);
+        keys.push(stored.key);
     }
-    send.finish()?;
-    let theirs = recv.read_to_end(32).await?;
+    let said = format!("{} values, each at {fewest} nodes or more", keys.len());
+    Ok((keys, said))
+}
+
+/// Every value is read, by a node other than the one that stored it.
+async fn get(members: &[Member], keys: &[Key]) -> Outcome<((), String)> {
+    for (i, key) in keys.iter().enumerate() {
+        let reader = &members[(i + members.len() / 2) % members.len()];
+        if reader.dht.get(*key).await? != value(i) {
+            return Err(format!("value {i} is not what was stored").into());
+        }
+    }
+    Ok(((), format!("{} values, all as they were stored", keys.len())))
+}
+
+/// A folder of the tour's own, which goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Outcome<Folder> {
+        let path = std::env::temp_dir().join(format!("p2p-tour-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Folder(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Three nodes share the same file and make it known.
+async fn share(
+    members: &[Member],
+    folder: &Folder,
+    file: Option<PathBuf>,
+) -> Outcome<((PathBuf, Key), String)> {
+    let path = match file {
+        Some(path) => path,
+        None => noise(folder.0.join("noise"))?,
+    };
+    let shared = join_all(members[..3].iter().map(|member| member.store.share(&path))).await;
+    let mut size = 0;
+    let mut root = Key::ZERO;
+    for shared in shared {
+        let shared = shared?;
+        (root, size) = (shared.root, shared.size);
+    }
+    if root != hash(&path)? {
+        return Err("the file's root is not its BLAKE3 hash".into());
+    }
+    Ok(((path, root), format!("{:.0} MB at three nodes, under {root:?}", size as f64 / 1e6)))
+}
+
+/// The last node fetches it, knowing nothing but its hash.
+async fn fetch(members: &[Member], folder: &Folder, path: &Path, root: Key) -> Outcome<((), String)> {
+    let Some(last) = members.last() else { return Err("nobody is left".into()) };
+    let out = folder.0.join("copy");
+    let bar = bar(0, "{msg:>14} {bar:30} {bytes}/{total_bytes} at {bytes_per_sec}");
+    bar.set_message("fetching");
+    let clock = Instant::now();
+    let mut fetching = last.store.fetch(&Ticket::new(root, Kind::File), &out);
+    while let Some(item) = fetching.next().await {
+        if let FetchItem::Progress(progress) = item {
+            bar.set_length(progress.total.unwrap_or_default());
+            bar.set_position(progress.bytes);
+        }
+    }
+    let received = fetching.await?;
     let seconds = clock.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    let received = hashes.recv().await.ok_or("the receiver is gone")??;
-    let hash = hasher.finalize();
-    if received != hash || theirs != hash.as_bytes()[..] {
-        return Err("the file did not arrive as it was sent".into());
+    if hash(&out)? != root || std::fs::metadata(path)?.len() != received.size {
+        return Err("the file did not arrive as it was shared".into());
     }
-    let rate = size as f64 / 1e6 / seconds;
-    Ok(((), format!("{:.0} MB, byte for byte, {rate:.0} MB/s", size as f64 / 1e6)))
+    let from = received.peers.iter().filter(|peer| peer.bytes > 0).count();
+    let megabytes = received.size as f64 / 1e6;
+    Ok(((), format!("{megabytes:.0} MB from {from} nodes, byte for byte, {:.0} MB/s", megabytes / seconds)))
 }
 
-/// Takes a file in, and answers with its hash.
-async fn receive(mut send: SendStream, mut recv: RecvStream) -> Outcome<blake3::Hash> {
+fn noise(path: PathBuf) -> Outcome<PathBuf> {
+    let mut file = std::fs::File::create(&path)?;
+    let mut rng = Rng::new(7);
+    let mut chunk = vec![0; 1 << 20];
+    for _ in 0..256 {
+        rng.fill(&mut chunk);
+        file.write_all(&chunk)?;
+    }
+    Ok(path)
+}
+
+/// A file's BLAKE3 hash, by the plain library.
+fn hash(path: &Path) -> Outcome<Key> {
+    let mut file = std::fs::File::open(path)?;
     let mut hasher = blake3::Hasher::new();
-    while let Some(chunk) = recv.read_chunk(1 << 20).await? {
-        hasher.update(&chunk);
-    }
-    let hash = hasher.finalize();
-    send.write(hash.as_bytes()).await?;
-    send.finish()?;
-    Ok(hash)
-}
-
-/// What is sent: a file, or noise.
-enum Source {
-    File(tokio::fs::File),
-    Noise { rng: p2p_core::Rng, left: u64 },
-}
-
-impl Source {
-    async fn open(file: Option<PathBuf>) -> Outcome<Source> {
-        match file {
-            Some(path) => Ok(Source::File(tokio::fs::File::open(path).await?)),
-            None => Ok(Source::Noise { rng: p2p_core::Rng::new(7), left: 256 << 20 }),
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(Key::new(*hasher.finalize().as_bytes())),
+            n => drop(hasher.update(&chunk[..n])),
         }
-    }
-
-    async fn next(&mut self) -> Outcome<Option<Bytes>> {
-        const CHUNK: usize = 256 << 10;
-        let mut chunk = vec![0; CHUNK];
-        match self {
-            Source::File(file) => {
-                let n = file.read(&mut chunk).await?;
-                chunk.truncate(n);
-            }
-            Source::Noise { rng, left } => {
-                let n = CHUNK.min(usize::try_from(*left)?);
-                chunk.truncate(n);
-                rng.fill(&mut chunk);
-                *left -= n as u64;
-            }
-        }
-        Ok((!chunk.is_empty()).then(|| chunk.into()))
     }
 }
 

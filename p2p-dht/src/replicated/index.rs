@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use p2p_core::{Key, Peer};
 
 use super::{DhtConfig, Wanted};
-use crate::record::{Kind, Slot, Version};
-use crate::store::Entry;
+use crate::record::{RecordKind, Slot, Version};
+use crate::store::StoreEntry;
 
 /// A record that this node keeps.
 #[derive(Clone, Copy, Debug)]
@@ -55,14 +55,14 @@ impl<P: Peer> Index<P> {
 
     /// The slots of a key that a reader wants, `most` at most.
     pub(super) fn of(&self, key: Key, wanted: Wanted, most: usize) -> Vec<Slot<P>> {
-        let from = Slot { key, kind: Kind::Immutable };
+        let from = Slot { key, kind: RecordKind::Immutable };
         let of_key = self.held.range(from..).map(|(slot, _)| *slot).take_while(|slot| slot.key == key);
         let asked_for = of_key.filter(|slot| {
             matches!(
                 (wanted, slot.kind),
-                (Wanted::Immutable, Kind::Immutable)
-                    | (Wanted::Mutable, Kind::Mutable)
-                    | (Wanted::Providers, Kind::Provider(_))
+                (Wanted::Immutable, RecordKind::Immutable)
+                    | (Wanted::Mutable, RecordKind::Mutable)
+                    | (Wanted::Providers, RecordKind::Provider(_))
             )
         });
         asked_for.take(most).collect()
@@ -74,8 +74,8 @@ impl<P: Peer> Index<P> {
             return true;
         }
         let providers = match slot.kind {
-            Kind::Provider(_) => self.of(slot.key, Wanted::Providers, config.max_providers).len(),
-            Kind::Immutable | Kind::Mutable => 0,
+            RecordKind::Provider(_) => self.of(slot.key, Wanted::Providers, config.max_providers).len(),
+            RecordKind::Immutable | RecordKind::Mutable => 0,
         };
         providers < config.max_providers
             && self.held.len() + self.coming.0 < config.max_records
@@ -95,8 +95,8 @@ impl<P: Peer> Index<P> {
     }
 
     /// Notes what is there. A newer copy has to be confirmed anew.
-    pub(super) fn put(&mut self, entry: &Entry<P>) {
-        let Entry { slot, version, expires, size, own } = *entry;
+    pub(super) fn put(&mut self, entry: &StoreEntry<P>) {
+        let StoreEntry { slot, version, expires, size, own } = *entry;
         let old = self.held.get(&slot).copied();
         let same = old.filter(|old| old.version == version);
         let (confirmed, comparing, unconfirmed) =

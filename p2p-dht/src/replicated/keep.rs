@@ -7,7 +7,7 @@ use p2p_core::{Cx, NoJob, OpId};
 use p2p_overlay::Overlay;
 
 use super::{DhtTimer, JobFor, Replicated};
-use crate::record::{Kind, Record, Slot};
+use crate::record::{Record, RecordKind, Slot};
 use crate::request::{DhtOutcome, Withdrawn};
 use crate::store::StoreJob;
 
@@ -67,7 +67,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     pub(super) fn withdraw(&mut self, cx: &mut Cx<'_, Self>, op: OpId, what: Withdrawn<O::Peer>) {
         let slot = match what {
             Withdrawn::Record(slot) => slot,
-            Withdrawn::Provider(key) => Slot { key, kind: Kind::Provider(self.overlay.me()) },
+            Withdrawn::Provider(key) => Slot { key, kind: RecordKind::Provider(self.overlay.me()) },
         };
         self.republished.remove(&slot);
         cx.finish(op, DhtOutcome::Withdrawn);

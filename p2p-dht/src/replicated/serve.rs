@@ -4,7 +4,7 @@ use p2p_core::{Cx, Key, NoJob};
 use p2p_overlay::{Overlay, Replicas};
 
 use super::{DhtMsg, JobFor, Refusal, Replicated, Wanted};
-use crate::record::{Kind, MAX_VALUE, Record, Slot};
+use crate::record::{MAX_VALUE, Record, RecordKind, Slot};
 use crate::store::{StoreDone, StoreJob, WriteError};
 
 /// A clock may be so much ahead of the publisher's, in seconds.
@@ -111,7 +111,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 let result = match written {
                     Ok(entry) => {
                         self.index.put(&entry);
-                        let newer = slot.kind == Kind::Mutable && entry.version > version && !copy;
+                        let newer = slot.kind == RecordKind::Mutable && entry.version > version && !copy;
                         if newer { Err(Refusal::Conflict(entry.version.0)) } else { Ok(()) }
                     }
                     Err(WriteError::Invalid) => Err(Refusal::Invalid),
