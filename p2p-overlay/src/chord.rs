@@ -5,11 +5,12 @@
 //! *Reasoning about identifier spaces* (IEEE TSE 2017): the protocol as first published can lose its ring.
 //!
 //! In this order: [`Chord`] and its configuration, what the tables say about a key, and in `upkeep` how they are
-//! kept. `converged` computes the tables of a whole ring directly, for experiments that start from a network at rest.
+//! kept. `virtuals` lets a host run several nodes. `converged` computes the tables of a whole ring directly, for experiments that start from a network at rest.
 
 mod converged;
 mod ring;
 mod upkeep;
+mod virtuals;
 
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use crate::structured::{Next, Region, Replicas};
 
 use ring::Spot;
 use upkeep::Asked;
+
+pub use virtuals::{MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 
 /// A Chord node: a [`Protocol`](p2p_core::Protocol) and an [`Overlay`](crate::Overlay).
 ///

@@ -18,7 +18,7 @@ pub mod measure;
 mod routed;
 mod structured;
 
-pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable};
+pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
 pub use routed::{Routed, RoutedMsg, RoutedTimer};

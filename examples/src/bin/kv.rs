@@ -10,6 +10,7 @@
 //! ```
 
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program talks on the terminal")]
+#![expect(clippy::disallowed_types, reason = "a program has a clock")]
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
