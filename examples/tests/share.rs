@@ -3,6 +3,7 @@
 //! The liar is this test program itself: it has no harness, and serves lies if it is told what.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail, and talk")]
+#![allow(clippy::disallowed_methods, reason = "it has files")]
 
 mod support;
 
