@@ -21,4 +21,4 @@ pub use request::{
     DhtCommand, DhtItem, DhtOutcome, Get, GetError, GetProviders, GetSigned, Provide, Publish, Put, PutError,
     Stored, Withdraw, Withdrawn,
 };
-pub use store::{MemoryStore, StoreDone, StoreEntry, StoreJob, WriteError};
+pub use store::{MemoryStore, StoreDone, StoreEntry, StoreJob, WriteError, Writer};

@@ -174,10 +174,17 @@ pub enum RecordKind<P> {
     Provider(P),
 }
 
-/// Tells copies of one record apart: the greater replaces the smaller. By the sequence number where there is one (and
-/// of two with the same, by the value's hash, so that all replicas keep the same), else by when it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Version(pub u64, pub u64);
+/// Tells copies of one record apart: the greater replaces the smaller. By the sequence number where there is one, and then
+/// by when it ends; of two signed values that have both the same, by the value's hash, so that all replicas keep one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version {
+    /// The sequence number of a signed value; else 0.
+    pub sequence: u64,
+    /// When it ends, in seconds since the Unix epoch.
+    pub expires: u64,
+    /// The beginning of a signed value's hash; else 0.
+    pub hash: u64,
+}
 
 impl<P: Copy> Record<P> {
     /// Where it is kept. Hashes the value.
@@ -192,11 +199,14 @@ impl<P: Copy> Record<P> {
     /// Tells it from other copies.
     pub fn version(&self) -> Version {
         match self {
-            Record::Immutable { expires, .. } | Record::Provider { expires, .. } => Version(*expires, 0),
+            Record::Immutable { expires, .. } | Record::Provider { expires, .. } => {
+                Version { expires: *expires, ..Version::default() }
+            }
             Record::Mutable(signed) => {
                 let hash = blake3::hash(&signed.value);
                 let first = hash.as_bytes().iter().take(8);
-                Version(signed.sequence, first.fold(0, |first, byte| first << 8 | u64::from(*byte)))
+                let hash = first.fold(0, |first, byte| first << 8 | u64::from(*byte));
+                Version { sequence: signed.sequence, expires: signed.expires, hash }
             }
         }
     }

@@ -69,6 +69,8 @@ pub struct Replicated<O: Overlay> {
     scanned: bool,
     /// Questions to peers.
     asked: Pending<O::Peer, Question<O::Peer>>,
+    /// When [`DhtTimer::Late`] fires.
+    late: Option<Time>,
     /// Lookups, and the put or get that each is for.
     finds: BTreeMap<OpId, OpId>,
     puts: BTreeMap<OpId, Put<O::Peer>>,
@@ -88,10 +90,10 @@ type Msg<O> = DhtMsg<<O as Protocol>::Peer, <O as Protocol>::Msg>;
 pub struct DhtConfig {
     /// How many nodes keep each record, r. 8; 1 to 16.
     pub replicas: u8,
-    /// How many of them must have it before it counts as stored; all, where the network has fewer nodes. 5.
+    /// How many of them must have it before it counts as stored; all, where the network has fewer nodes. 5; at least 1.
     pub write_quorum: u8,
     /// How many of them must answer before the newest signed value counts as the newest. Together with the write
-    /// quorum it is more than all, so that one of them has what was stored last. 4.
+    /// quorum it should be more than all, so that one of them has what was stored last. 4; at least 1.
     pub read_quorum: u8,
     /// How many are asked for an immutable value at a time. 2.
     pub parallel: u8,
@@ -279,6 +281,8 @@ pub enum DhtTimer<T> {
     Repair,
     /// Neighbours have changed a while ago.
     Settled,
+    /// Time to look at the next records of a repair.
+    Slice,
     /// Time to publish own records again, and to forget those that have ended.
     Keep,
     /// Time to go on with a put.
@@ -302,7 +306,7 @@ enum Question<P> {
 #[derive(Clone, Debug)]
 enum JobFor<P> {
     /// A peer wants this stored.
-    Store { from: P, id: u32, slot: Slot<P>, version: Version, size: usize, copy: bool },
+    Store { from: P, id: u32, slot: Slot<P>, size: usize },
     /// A peer wants to know what is there.
     Load { from: P, id: u32 },
     /// To have what this node publishes itself.
@@ -313,20 +317,26 @@ enum JobFor<P> {
     Copy { batch: u64, to: P },
     /// To know what was there when the node started.
     Scan,
-    /// To be rid of it.
+    /// To be rid of it, or not to publish it any more.
     Remove,
 }
 
 impl<O: Overlay<Job = NoJob>> Replicated<O> {
     /// A node that keeps records for others in this overlay.
     pub fn new(overlay: O, config: DhtConfig) -> Replicated<O> {
-        let config = DhtConfig { replicas: config.replicas.clamp(1, 16), ..config };
+        let config = DhtConfig {
+            replicas: config.replicas.clamp(1, 16),
+            write_quorum: config.write_quorum.max(1),
+            read_quorum: config.read_quorum.max(1),
+            ..config
+        };
         Replicated {
             overlay,
             config,
             index: Index::default(),
             scanned: false,
             asked: Pending::with_capacity(4 * config.capacity),
+            late: None,
             finds: BTreeMap::new(),
             puts: BTreeMap::new(),
             gets: BTreeMap::new(),
@@ -434,20 +444,22 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             DhtMsg::Stored { id, result } => match self.asked.answer(id, from) {
                 Some(Question::Store(op)) => self.put_answered(cx, op, from, result),
                 Some(Question::Copy(batch, slot)) => self.copied(cx, batch, slot, result),
-                Some(Question::Load(_) | Question::Offer(_)) | None => {}
+                // An answer to something else is none.
+                Some(other @ (Question::Load(_) | Question::Offer(_))) => self.on_silence(cx, from, other),
+                None => {}
             },
             DhtMsg::Load { id, key, wanted } => self.on_load(cx, from, id, key, wanted),
-            DhtMsg::Loaded { id, records } => {
-                if let Some(Question::Load(op)) = self.asked.answer(id, from) {
-                    self.get_answered(cx, op, from, records);
-                }
-            }
+            DhtMsg::Loaded { id, records } => match self.asked.answer(id, from) {
+                Some(Question::Load(op)) => self.get_answered(cx, op, from, records),
+                Some(other) => self.on_silence(cx, from, other),
+                None => {}
+            },
             DhtMsg::Offer { id, copies } => self.on_offer(cx, from, id, &copies),
-            DhtMsg::Compared { id, verdicts } => {
-                if let Some(Question::Offer(batch)) = self.asked.answer(id, from) {
-                    self.compared(cx, batch, from, &verdicts);
-                }
-            }
+            DhtMsg::Compared { id, verdicts } => match self.asked.answer(id, from) {
+                Some(Question::Offer(batch)) => self.compared(cx, batch, from, &verdicts),
+                Some(other) => self.on_silence(cx, from, other),
+                None => {}
+            },
         }
     }
 
@@ -455,7 +467,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         match question {
             Question::Store(op) => self.put_answered(cx, op, peer, Err(Refusal::Silent)),
             Question::Load(op) => self.get_silent(cx, op),
-            Question::Offer(batch) | Question::Copy(batch, _) => self.one_less(cx, batch),
+            Question::Offer(batch) => self.offer_ignored(cx, batch, peer),
+            Question::Copy(batch, _) => self.one_less(cx, batch),
         }
     }
 
@@ -466,9 +479,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             self.on_peer(cx, me, msg);
         }
         match self.asked.next_deadline() {
+            next if next == self.late => return,
             Some(at) => cx.set_timer(at - cx.now(), DhtTimer::Late),
             None => cx.clear_timer(DhtTimer::Late),
         }
+        self.late = self.asked.next_deadline();
     }
 
     // ---- jobs
@@ -510,12 +525,14 @@ impl<O: Overlay<Job = NoJob>> Protocol for Replicated<O> {
         match timer {
             DhtTimer::Overlay(timer) => self.below(cx, |overlay, cx| overlay.on_timer(cx, timer)),
             DhtTimer::Late => {
+                self.late = None;
                 while let Some((peer, question)) = self.asked.expire(cx.now()) {
                     self.on_silence(cx, peer, question);
                 }
             }
             DhtTimer::Repair => self.repair_all(cx),
             DhtTimer::Settled => self.repair_changed(cx),
+            DhtTimer::Slice => self.look_at_a_slice(cx),
             DhtTimer::Keep => self.keep(cx),
             DhtTimer::Again(op) => self.next_round(cx, op),
         }

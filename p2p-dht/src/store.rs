@@ -18,17 +18,32 @@ pub enum StoreJob<P> {
         record: Record<P>,
         /// Where it is kept.
         slot: Slot<P>,
-        /// If a signed value is there already, it must have this sequence number.
-        expected: Option<u64>,
+        /// Who stores it, and what it must replace.
+        by: Writer,
         /// Whether this node has published it.
         own: bool,
     },
     /// Read these records, all of one key.
     Read(Vec<Slot<P>>),
+    /// Note that this node does not publish a record any more.
+    Disown(Slot<P>),
     /// Forget this copy of a record, if it is still the one that is there.
     Remove(Slot<P>, Version),
     /// Say what is there: asked once, at the start.
     Scan,
+}
+
+/// Who has a record written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// Another replica, or this node for itself: the newer copy stays.
+    Replica,
+    /// A publisher. A signed value that is not newer than what is there is a conflict; and if what is there must have a
+    /// certain sequence number and has not.
+    Publisher {
+        /// That number.
+        expected: Option<u64>,
+    },
 }
 
 /// What comes back.
@@ -38,7 +53,7 @@ pub enum StoreDone<P> {
     Written(Result<StoreEntry<P>, WriteError>),
     /// Of a read: those that are there.
     Read(Result<Vec<Record<P>>, JobError>),
-    /// Of a removal.
+    /// Of a removal, or of [`StoreJob::Disown`].
     Removed(Result<(), JobError>),
     /// Of a scan.
     Scanned(Result<Vec<StoreEntry<P>>, JobError>),
@@ -76,7 +91,7 @@ impl<P: Peer> Job for StoreJob<P> {
     /// Jobs of one key are done in order.
     fn lane(&self) -> Option<u64> {
         let slot = match self {
-            StoreJob::Write { slot, .. } | StoreJob::Remove(slot, _) => slot,
+            StoreJob::Write { slot, .. } | StoreJob::Remove(slot, _) | StoreJob::Disown(slot) => slot,
             StoreJob::Read(slots) => slots.first()?,
             StoreJob::Scan => return Some(0),
         };
@@ -87,7 +102,7 @@ impl<P: Peer> Job for StoreJob<P> {
         match self {
             StoreJob::Write { .. } => StoreDone::Written(Err(WriteError::Failed(why))),
             StoreJob::Read(_) => StoreDone::Read(Err(why)),
-            StoreJob::Remove(..) => StoreDone::Removed(Err(why)),
+            StoreJob::Remove(..) | StoreJob::Disown(_) => StoreDone::Removed(Err(why)),
             StoreJob::Scan => StoreDone::Scanned(Err(why)),
         }
     }
@@ -107,17 +122,22 @@ impl<P: Peer> StoreEntry<P> {
         record: &Record<P>,
         slot: Slot<P>,
         own: bool,
-        expected: Option<u64>,
+        by: Writer,
         before: Option<StoreEntry<P>>,
     ) -> Result<(StoreEntry<P>, bool), WriteError> {
         record.check().map_err(|_| WriteError::Invalid)?;
         let new = StoreEntry::new(record, slot, own);
         let Some(old) = before else { return Ok((new, true)) };
         let own = own || old.own;
-        let conflict =
-            expected.is_some_and(|expected| old.version.0 != expected && old.version != new.version);
-        if slot.kind == RecordKind::Mutable && conflict {
-            return Err(WriteError::Conflict(old.version.0));
+        let (there, here) = (old.version, new.version);
+        if let Writer::Publisher { expected } = by
+            && slot.kind == RecordKind::Mutable
+        {
+            let same_value = there.sequence == here.sequence && there.hash == here.hash;
+            let outdated = there.sequence >= here.sequence;
+            if !same_value && (outdated || expected.is_some_and(|expected| expected != there.sequence)) {
+                return Err(WriteError::Conflict(there.sequence));
+            }
         }
         match new.version > old.version {
             true => Ok((StoreEntry { own, ..new }, true)),
@@ -130,12 +150,12 @@ impl<P: Peer> StoreEntry<P> {
 ///
 /// ```
 /// use p2p_core::{SimPeer, Worker};
-/// use p2p_dht::{MemoryStore, Record, StoreDone, StoreJob};
+/// use p2p_dht::{MemoryStore, Record, StoreDone, StoreJob, Writer};
 ///
 /// let mut store = MemoryStore::default();
 /// let record: Record<SimPeer> = Record::Immutable { value: "hello".into(), expires: 2_000_000_000 };
 /// let slot = record.slot();
-/// let write = StoreJob::Write { record: record.clone(), slot, expected: None, own: false };
+/// let write = StoreJob::Write { record: record.clone(), slot, by: Writer::Replica, own: false };
 /// let done = store.run(vec![write, StoreJob::Read(vec![slot])]);
 /// assert!(matches!(&done[1], StoreDone::Read(Ok(records)) if *records == [record]));
 /// ```
@@ -153,9 +173,9 @@ impl<P> Default for MemoryStore<P> {
 impl<P: Peer> Worker<StoreJob<P>> for MemoryStore<P> {
     fn run(&mut self, batch: Vec<StoreJob<P>>) -> Vec<StoreDone<P>> {
         let one = |job| match job {
-            StoreJob::Write { record, slot, expected, own } => {
+            StoreJob::Write { record, slot, by, own } => {
                 let before = self.records.get(&slot).map(|(_, entry)| *entry);
-                let after = StoreEntry::after_write(&record, slot, own, expected, before);
+                let after = StoreEntry::after_write(&record, slot, own, by, before);
                 if let Ok((entry, is_new)) = after {
                     match self.records.get_mut(&slot) {
                         Some(kept) if !is_new => kept.1 = entry,
@@ -167,6 +187,12 @@ impl<P: Peer> Worker<StoreJob<P>> for MemoryStore<P> {
             StoreJob::Read(slots) => {
                 let there = slots.iter().filter_map(|slot| self.records.get(slot));
                 StoreDone::Read(Ok(there.map(|(record, _)| record.clone()).collect()))
+            }
+            StoreJob::Disown(slot) => {
+                if let Some((_, entry)) = self.records.get_mut(&slot) {
+                    entry.own = false;
+                }
+                StoreDone::Removed(Ok(()))
             }
             StoreJob::Remove(slot, version) => {
                 if self.records.get(&slot).is_some_and(|(_, entry)| entry.version == version) {

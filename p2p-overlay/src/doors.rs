@@ -13,6 +13,8 @@ pub(crate) struct Doors<P> {
     lost: Vec<P>,
     /// How many have been tried since the node was shut out.
     tried: usize,
+    /// It has been in the network.
+    was_in: bool,
 }
 
 /// How many seeds, and how many lost peers, are remembered.
@@ -25,7 +27,7 @@ impl<P: Peer> Doors<P> {
     /// The doors of a node that was given these seeds.
     pub(crate) fn new(me: P, seeds: impl IntoIterator<Item = P>) -> Doors<P> {
         let seeds = seeds.into_iter().filter(|seed| *seed != me).take(MOST).collect();
-        Doors { seeds, lost: Vec::new(), tried: 0 }
+        Doors { seeds, lost: Vec::new(), tried: 0, was_in: false }
     }
 
     /// Whether the node was given no seeds: it has started its network.
@@ -47,12 +49,18 @@ impl<P: Peer> Doors<P> {
         self.tried = 0;
     }
 
-    /// Whom to join through next, those lost last first; over and over. `None` once, after a founder has tried all: it
-    /// may be alone.
+    /// The node has joined.
+    pub(crate) fn found(&mut self) {
+        self.was_in = true;
+    }
+
+    /// Whom to join through next, those lost last first; over and over. `None` after all were tried, if the node has
+    /// started the network or was in it: it goes on alone, or nobody would be left to join. Whoever else does so is found
+    /// again through the doors.
     pub(crate) fn next(&mut self) -> Option<P> {
         let doors = self.lost.iter().rev().chain(&self.seeds);
         let most = self.lost.len() + self.seeds.len();
-        if self.is_founder() && self.tried >= most {
+        if (self.is_founder() || self.was_in) && self.tried >= most {
             return None;
         }
         let door = doors.copied().nth(self.tried % most);

@@ -276,9 +276,14 @@ impl<P: Keyed> Lookups<P> {
     }
 
     /// A root has answered one of the lookups begun here.
-    fn found(&mut self, index: usize, mut peers: Vec<P>, hops: u16, timeouts: u16) {
+    fn found(&mut self, index: usize, named: Vec<P>, hops: u16, timeouts: u16) {
         let lookup = &self.begun[index];
-        peers.truncate(usize::from(lookup.find.replicas));
+        let mut peers: Vec<P> = Vec::new();
+        for peer in named {
+            if peers.len() < lookup.find.replicas.into() && !peers.contains(&peer) {
+                peers.push(peer);
+            }
+        }
         let timeouts = lookup.timeouts + u32::from(timeouts);
         self.end(index, Ok(Found { peers, hops: u32::from(hops), timeouts }));
     }
@@ -299,7 +304,10 @@ impl<P: Keyed> Lookups<P> {
         match msg {
             LookupMsg::Forward { hop, task } => self.on_forward(cx, table, from, hop, task),
             LookupMsg::Accepted { hop } => {
-                self.asked.answer(hop, from);
+                // An answer to something else is none.
+                if let Some(ask @ Question::Ask(_)) = self.asked.answer(hop, from) {
+                    self.on_silence(cx, table, from, ask);
+                }
             }
             LookupMsg::Found { ticket, peers, hops, timeouts } => {
                 self.on_found(cx, from, ticket, peers, hops, timeouts);
@@ -320,21 +328,32 @@ impl<P: Keyed> Lookups<P> {
                     cx.send(from, RoutedMsg::Lookup(LookupMsg::Answer { id, hint }));
                 }
             }
-            LookupMsg::Answer { id, hint } => {
-                if let Some(Question::Ask(ticket)) = self.asked.answer(id, from)
-                    && let Some(index) = self.find_begun(ticket)
-                {
-                    match (&self.begun[index].asking, hint) {
-                        (Asking::Nobody, _) => {}
-                        (Asking::Root(_), hint) => self.on_hint(cx, table, from, index, hint),
-                        (Asking::Closest(_), Hint::Toward(peers) | Hint::Mine(peers) | Hint::Root(peers)) => {
-                            self.on_closer(cx, table, from, index, &peers);
-                        }
-                    }
-                }
-            }
+            LookupMsg::Answer { id, hint } => match self.asked.answer(id, from) {
+                Some(Question::Ask(ticket)) => self.on_answer(cx, table, from, ticket, hint),
+                Some(hop @ Question::Hop(_)) => self.on_silence(cx, table, from, hop),
+                None => {}
+            },
         }
         self.arm(cx);
+    }
+
+    /// A node says what it knows.
+    fn on_answer<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        from: P,
+        ticket: u64,
+        hint: Hint<P>,
+    ) {
+        let Some(index) = self.find_begun(ticket) else { return };
+        match (&self.begun[index].asking, hint) {
+            (Asking::Nobody, _) => {}
+            (Asking::Root(_), hint) => self.on_hint(cx, table, from, index, hint),
+            (Asking::Closest(_), Hint::Toward(peers) | Hint::Mine(peers) | Hint::Root(peers)) => {
+                self.on_closer(cx, table, from, index, &peers);
+            }
+        }
     }
 
     /// Somebody is late.

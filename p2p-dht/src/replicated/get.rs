@@ -106,8 +106,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     ) {
         let Some(get) = self.gets.get_mut(&op) else { return };
         get.waiting -= 1;
+        let now = cx.wall().as_secs();
         let mut sequence = None;
-        for record in records.into_iter().take(self.config.max_providers) {
+        // No single replica fills the list of providers.
+        for record in records.into_iter().take(self.config.max_providers.div_ceil(2)) {
             match (get.wanted, record) {
                 (Wanted::Immutable, Record::Immutable { value, .. }) if Key::of(&value) == get.key => {
                     let Some(get) = self.gets.remove(&op) else { return };
@@ -115,7 +117,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                     return self.finish_get(cx, op, &get, Ok(Some(value)));
                 }
                 (Wanted::Mutable, Record::Mutable(signed))
-                    if signed.key() == get.key && signed.is_genuine() =>
+                    if signed.key() == get.key && signed.expires() > now && signed.is_genuine() =>
                 {
                     sequence = Some(signed.sequence());
                     if get.newest.as_ref().is_none_or(|newest| newest.sequence() < signed.sequence()) {

@@ -1,6 +1,7 @@
 //! What a node has, without the values: they are with its worker.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use p2p_core::{Key, Peer};
 
@@ -25,7 +26,7 @@ pub(super) struct Held {
 }
 
 /// All records of a node: at most [`DhtConfig::max_records`] and [`DhtConfig::max_bytes`], what is being written
-/// included, and what it has published itself aside.
+/// and what it has published itself included.
 #[derive(Clone, Debug)]
 pub(super) struct Index<P> {
     held: BTreeMap<Slot<P>, Held>,
@@ -43,6 +44,14 @@ impl<P> Default for Index<P> {
 impl<P: Peer> Index<P> {
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&Slot<P>, &Held)> {
         self.held.iter()
+    }
+
+    /// Up to `n` slots after one, and from the first again after the last.
+    pub(super) fn around(&self, after: Option<Slot<P>>, n: usize) -> Vec<Slot<P>> {
+        let Some(after) = after else { return self.held.keys().take(n).copied().collect() };
+        let rest = self.held.range((Bound::Excluded(after), Bound::Unbounded));
+        let around = rest.chain(self.held.range(..=after)).map(|(slot, _)| *slot);
+        around.take(n).collect()
     }
 
     pub(super) fn get(&self, slot: &Slot<P>) -> Option<&Held> {
@@ -70,8 +79,9 @@ impl<P: Peer> Index<P> {
 
     /// Whether there is room for one more record.
     pub(super) fn has_room(&self, slot: &Slot<P>, size: usize, config: &DhtConfig) -> bool {
-        if self.held.contains_key(slot) {
-            return true;
+        if let Some(held) = self.held.get(slot) {
+            let more = size.saturating_sub(held.size) as u64;
+            return self.bytes + self.coming.1 + more <= config.max_bytes;
         }
         let providers = match slot.kind {
             RecordKind::Provider(_) => self.of(slot.key, Wanted::Providers, config.max_providers).len(),

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use p2p_core::{Cx, NoJob, OpId};
+use p2p_core::{Cx, NoJob, OpId, Time};
 use p2p_overlay::Overlay;
 
 use super::{DhtTimer, JobFor, Replicated};
 use crate::record::{Record, RecordKind, Slot};
 use crate::request::{DhtOutcome, Withdrawn};
-use crate::store::StoreJob;
+use crate::store::{StoreJob, Writer};
 
 /// How often a node looks whether something has ended or is to be published again.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -30,15 +30,30 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let wall = cx.wall().as_secs();
         let ended = self.index.iter().filter(|(_, held)| held.expires <= wall).map(|(slot, _)| *slot);
         for slot in ended.collect::<Vec<_>>() {
-            self.republished.remove(&slot);
-            self.forget(cx, slot);
+            // What this node still publishes gets a new end, if that can be.
+            if slot.kind == RecordKind::Mutable || self.republished.remove(&slot).is_none() {
+                self.forget(cx, slot);
+            } else {
+                self.republished.insert(slot, cx.now());
+            }
         }
         let now = cx.now();
-        let due = self.republished.iter().filter(|(_, at)| **at <= now).map(|(slot, _)| *slot);
-        for slot in due.take(AT_ONCE).collect::<Vec<_>>() {
+        let mut due: Vec<(Time, Slot<O::Peer>)> =
+            self.republished.iter().filter(|(_, at)| **at <= now).map(|(slot, at)| (*at, *slot)).collect();
+        due.sort_unstable();
+        for (_, slot) in due.into_iter().take(AT_ONCE) {
             self.published(cx, slot);
             self.start(cx, StoreJob::Read(vec![slot]), JobFor::Republish);
         }
+    }
+
+    /// Keeps what this node has published, to publish it again.
+    pub(super) fn keep_own(&mut self, cx: &mut Cx<'_, Self>, record: Record<O::Peer>, slot: Slot<O::Peer>) {
+        let size = record.size();
+        self.index.begin(size);
+        self.published(cx, slot);
+        let write = StoreJob::Write { record, slot, by: Writer::Replica, own: true };
+        self.start(cx, write, JobFor::Own { size });
     }
 
     /// Notes that a record was published now, and when that is due again.
@@ -70,6 +85,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             Withdrawn::Provider(key) => Slot { key, kind: RecordKind::Provider(self.overlay.me()) },
         };
         self.republished.remove(&slot);
+        if let Some(held) = self.index.get_mut(&slot) {
+            held.own = false;
+            self.start(cx, StoreJob::Disown(slot), JobFor::Remove);
+        }
         cx.finish(op, DhtOutcome::Withdrawn);
     }
 

@@ -6,10 +6,9 @@ use bytes::Bytes;
 use p2p_core::{Cx, Key, NoJob, OpId};
 use p2p_overlay::{Looked, LookupError, Overlay};
 
-use super::{DhtMsg, DhtTimer, JobFor, Question, Refusal, Replicated};
-use crate::record::{InvalidRecord, Record, Slot};
+use super::{DhtMsg, DhtTimer, Question, Refusal, Replicated};
+use crate::record::{InvalidRecord, Record, RecordKind, Slot};
 use crate::request::{DhtOutcome, PutError, Stored};
-use crate::store::StoreJob;
 
 /// How often the responsible nodes are looked up, where some of those found did not keep the record.
 const ROUNDS: u8 = 4;
@@ -29,6 +28,9 @@ pub(super) struct Put<P> {
     /// Somebody failed in this round.
     failed: bool,
     lookup_error: Option<LookupError>,
+    /// Who has been asked in this round or before, and of all rounds the most.
+    asked: Vec<P>,
+    most: usize,
     stored: Vec<P>,
     refused: Vec<(P, Refusal)>,
 }
@@ -77,8 +79,6 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         if !self.index.has_room(&slot, size, &self.config) {
             return fail(cx, PutError::Full);
         }
-        self.index.begin(size);
-        let own = StoreJob::Write { record: record.clone(), slot, expected, own: true };
         let put = Put {
             record,
             slot,
@@ -89,12 +89,12 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             waiting: 0,
             failed: false,
             lookup_error: None,
+            asked: Vec::new(),
+            most: 0,
             stored: Vec::new(),
             refused: Vec::new(),
         };
         self.puts.insert(op, put);
-        self.published(cx, slot);
-        self.start(cx, own, JobFor::Own { size });
         self.next_round(cx, op);
     }
 
@@ -104,6 +104,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let Some(key) = self.puts.get(&op).map(|put| put.slot.key) else { return };
         let finds = self.finds(key, self.config.replicas);
         if let Some(put) = self.puts.get_mut(&op) {
+            let again = |peer: &O::Peer| put.refused.contains(&(*peer, Refusal::NotResponsible));
+            put.asked.retain(|peer| !again(peer));
             put.refused.retain(|(_, refusal)| *refusal != Refusal::NotResponsible);
             put.rounds_left -= 1;
             put.failed = false;
@@ -119,10 +121,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         match looked {
             Err(error) => put.lookup_error = Some(error),
             Ok(found) => {
-                let known = |peer: &O::Peer| {
-                    put.stored.contains(peer) || put.refused.iter().any(|(refused, _)| refused == peer)
-                };
-                let new: Vec<O::Peer> = found.peers.into_iter().filter(|peer| !known(peer)).collect();
+                let mut new = found.peers;
+                new.retain(|peer| !put.asked.contains(peer));
+                put.asked.extend(&new);
+                put.most = put.most.max(put.asked.len());
+                put.waiting += new.len();
                 for peer in new {
                     self.store_at(cx, op, peer);
                 }
@@ -132,8 +135,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     fn store_at(&mut self, cx: &mut Cx<'_, Self>, op: OpId, peer: O::Peer) {
-        let Some(put) = self.puts.get_mut(&op) else { return };
-        put.waiting += 1;
+        let Some(put) = self.puts.get(&op) else { return };
         let (record, expected) = (put.record.clone(), put.expected);
         let asked =
             self.ask(cx, peer, Question::Store(op), |id| DhtMsg::Store { id, record, expected, copy: false });
@@ -168,8 +170,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         if put.finding > 0 || put.waiting > 0 {
             return;
         }
-        let conflicts = put.refused.iter().filter_map(|(_, refusal)| match refusal {
-            Refusal::Conflict(sequence) => Some(*sequence),
+        // One that speaks of a conflict may be lying, as long as enough others have stored it.
+        let conflicts = put.refused.iter().filter_map(|(_, refusal)| match (refusal, put.slot.kind) {
+            (Refusal::Conflict(sequence), RecordKind::Mutable) => Some(*sequence),
             _ => None,
         });
         let conflict = conflicts.max();
@@ -183,23 +186,19 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
         let Some(put) = self.puts.remove(&op) else { return };
         let copies = put.stored.len();
-        let needed = usize::from(self.config.write_quorum).min(copies + put.refused.len());
+        let needed = usize::from(self.config.write_quorum).min(put.most);
         let refusals: Vec<Refusal> = put.refused.iter().map(|(_, refusal)| *refusal).collect();
         let result = match (conflict, put.lookup_error) {
-            (Some(sequence), _) => Err(PutError::Conflict { sequence }),
-            (None, Some(error)) if copies == 0 => Err(error.into()),
+            (_, Some(error)) if copies == 0 => Err(error.into()),
+            (Some(sequence), _) if copies < needed => Err(PutError::Conflict { sequence }),
             (None, _) if copies < needed => Err(PutError::Quorum { copies, needed, refusals }),
-            (None, _) => Ok(Stored { key: put.slot.key, copies, refusals }),
+            _ => Ok(Stored { key: put.slot.key, copies, refusals }),
         };
+        if result.is_ok() {
+            self.keep_own(cx, put.record, put.slot);
+        }
         if put.again {
             return;
-        }
-        if result.is_err() {
-            // It is not to appear later, when it is published again.
-            self.republished.remove(&put.slot);
-            if self.index.get(&put.slot).is_some_and(|held| held.version == put.record.version()) {
-                self.forget(cx, put.slot);
-            }
         }
         cx.finish(op, DhtOutcome::Stored(result));
     }

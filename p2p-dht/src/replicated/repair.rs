@@ -5,6 +5,7 @@
 //! should have it have confirmed, and that this node should not have any more, is dropped.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use p2p_core::{Cx, Keyed, NoJob, Peer, Time};
 use p2p_overlay::{Overlay, Replicas};
@@ -32,15 +33,18 @@ pub(super) struct Repair<P> {
     pass: Option<Pass<P>>,
     /// A change of neighbours waits for them to settle.
     settling: bool,
-    /// Copies that others are sending: whoever offers them too need not.
-    coming: BTreeMap<Slot<P>, Time>,
+    /// Copies that others are sending, and until when they are waited for: whoever offers them too need not. At most
+    /// [`DhtConfig::capacity`](super::DhtConfig), and an eighth of that from one peer.
+    coming: BTreeMap<Slot<P>, (Time, P)>,
 }
 
-/// One run over all records.
+/// One run over all records, around from wherever the one before was.
 #[derive(Clone, Copy, Debug)]
 struct Pass<P> {
     /// The last record looked at.
     after: Option<Slot<P>>,
+    /// How many are still to be looked at.
+    left: usize,
     /// Those that all replicas have confirmed, too.
     all: bool,
 }
@@ -80,7 +84,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     pub(super) fn repair_all(&mut self, cx: &mut Cx<'_, Self>) {
         self.begin_repairs(cx);
         let now = cx.now();
-        self.repair.coming.retain(|_, until| *until > now);
+        self.repair.coming.retain(|_, (until, _)| *until > now);
         self.begin_pass(cx, true);
     }
 
@@ -99,41 +103,40 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     fn begin_pass(&mut self, cx: &mut Cx<'_, Self>, all: bool) {
-        let all = all || self.repair.pass.is_some_and(|pass| pass.all);
-        self.repair.pass = Some(Pass { after: None, all });
+        let before = self.repair.pass;
+        let all = all || before.is_some_and(|pass| pass.all && pass.left > 0);
+        let after = before.and_then(|pass| pass.after);
+        self.repair.pass = Some(Pass { after, left: self.index.iter().len(), all });
         self.go_on(cx);
     }
 
     // ---- what
 
-    /// Opens as many batches as may be open; when there are none left, looks at the next slice of records.
+    /// Opens as many batches as may be open; when there are none left, it is time for the next slice of records.
     fn go_on(&mut self, cx: &mut Cx<'_, Self>) {
-        loop {
-            while self.repair.open.len() < WINDOW
-                && let Some(batch) = self.repair.queue.pop_front()
-            {
-                self.offer(cx, batch);
-            }
-            let Some(pass) = self.repair.pass.filter(|_| self.repair.open.is_empty()) else { return };
-            self.look_at_a_slice(cx, pass);
+        while self.repair.open.len() < WINDOW
+            && let Some(batch) = self.repair.queue.pop_front()
+        {
+            self.offer(cx, batch);
+        }
+        if self.repair.open.is_empty() && self.repair.pass.is_some_and(|pass| pass.left > 0) {
+            cx.set_timer(Duration::ZERO, DhtTimer::Slice);
         }
     }
 
-    fn look_at_a_slice(&mut self, cx: &mut Cx<'_, Self>, pass: Pass<O::Peer>) {
+    pub(super) fn look_at_a_slice(&mut self, cx: &mut Cx<'_, Self>) {
+        let Some(pass) = self.repair.pass.filter(|_| self.repair.open.is_empty()) else { return };
         let now = cx.wall().as_secs();
-        let records =
-            self.index.iter().skip_while(|(slot, _)| pass.after.is_some_and(|after| **slot <= after));
-        let slice: Vec<(Slot<O::Peer>, u64)> =
-            records.take(SLICE).map(|(slot, held)| (*slot, held.expires)).collect();
-        let last = slice.last().map(|(slot, _)| *slot);
-        self.repair.pass =
-            last.filter(|_| slice.len() == SLICE).map(|last| Pass { after: Some(last), ..pass });
+        let slice = self.index.around(pass.after, SLICE.min(pass.left));
+        let after = slice.last().copied().or(pass.after);
+        let left = if slice.is_empty() { 0 } else { pass.left - slice.len() };
+        self.repair.pass = Some(Pass { after, left, ..pass });
         let mut names = BTreeMap::new();
         let mut plan: BTreeMap<O::Peer, Vec<Copy<O::Peer>>> = BTreeMap::new();
-        for (slot, _) in slice.into_iter().filter(|(_, expires)| *expires > now) {
+        for slot in slice {
             let peers = self.others(&slot);
             let replicas = fingerprint(&peers, &mut names);
-            let Some(held) = self.index.get_mut(&slot) else { continue };
+            let Some(held) = self.index.get_mut(&slot).filter(|held| held.expires > now) else { continue };
             if peers.is_empty() || held.confirmed == replicas && !pass.all {
                 continue;
             }
@@ -146,6 +149,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             let batches = copies.chunks(OFFERED);
             self.repair.queue.extend(batches.map(|copies| Batch { to, copies: copies.to_vec(), sending: 0 }));
         }
+        self.go_on(cx);
     }
 
     /// The nodes that should have a record beside this one. Nobody, where this node cannot tell.
@@ -177,19 +181,25 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         id: u32,
         copies: &[Copy<O::Peer>],
     ) {
-        let until = cx.now() + self.config.timeout;
+        let (now, until) = (cx.now(), cx.now() + self.config.timeout);
+        if self.repair.coming.len() >= self.config.capacity / 2 {
+            self.repair.coming.retain(|_, (until, _)| *until > now);
+        }
+        let mut of_sender = self.repair.coming.values().filter(|(_, sender)| *sender == from).count();
         let verdict = |(slot, version): &Copy<O::Peer>| {
             if self.index.get(slot).is_some_and(|held| held.version >= *version) {
                 return Verdict::Has;
             }
-            if self.repair.coming.get(slot).is_some_and(|until| *until > cx.now()) {
+            if self.repair.coming.get(slot).is_some_and(|(until, _)| *until > now) {
                 return Verdict::Expects;
             }
-            let crowded = self.repair.coming.len() >= self.config.capacity;
+            let crowded =
+                self.repair.coming.len() >= self.config.capacity || of_sender >= self.config.capacity / 8;
             if crowded || !self.is_responsible(&slot.key) || !self.index.has_room(slot, 0, &self.config) {
                 return Verdict::Refuses;
             }
-            self.repair.coming.insert(*slot, until);
+            self.repair.coming.insert(*slot, (until, from));
+            of_sender += 1;
             Verdict::Wants
         };
         let verdicts = copies.iter().take(OFFERED).map(verdict).collect();
@@ -206,6 +216,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         };
         let (has, wants) = (with(Verdict::Has), with(Verdict::Wants));
         batch.sending = wants.len();
+        if verdicts.contains(&Verdict::Expects) {
+            // Whoever is sending it may fail: these are looked at again.
+            self.on_neighbours_changed(cx);
+        }
         has.iter().for_each(|copy| self.confirm(cx, copy));
         for (slot, _) in &wants {
             self.start(cx, StoreJob::Read(vec![*slot]), JobFor::Copy { batch: id, to: from });
@@ -245,7 +259,13 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         self.one_less(cx, batch);
     }
 
-    /// One of a batch's copies is done with; or the other did not answer to the offer, and all are.
+    /// A peer does not answer offers: it gets no more of them in this slice.
+    pub(super) fn offer_ignored(&mut self, cx: &mut Cx<'_, Self>, id: u64, peer: O::Peer) {
+        self.repair.queue.retain(|batch| batch.to != peer);
+        self.end_batch(cx, id);
+    }
+
+    /// One of a batch's copies is done with.
     pub(super) fn one_less(&mut self, cx: &mut Cx<'_, Self>, id: u64) {
         if let Some(batch) = self.repair.open.get_mut(&id) {
             batch.sending = batch.sending.saturating_sub(1);
@@ -271,11 +291,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             return;
         }
         held.confirmed = held.comparing;
-        let own = held.own;
-        let Replicas::Peers(peers) = self.overlay.replicas(&slot.key, self.config.replicas.into()) else {
-            return;
-        };
-        if !own && !peers.is_empty() && !peers.contains(&self.overlay.me()) {
+        // A copy too many is dropped if all who should have it have confirmed it, and still are those who should.
+        let (own, compared) = (held.own, held.comparing);
+        let others = self.others(slot);
+        let enough = others.len() >= self.config.replicas.into();
+        if !own && enough && fingerprint(&others, &mut BTreeMap::new()) == compared {
             self.forget(cx, *slot);
         }
     }

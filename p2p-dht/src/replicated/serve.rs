@@ -4,8 +4,8 @@ use p2p_core::{Cx, Key, NoJob};
 use p2p_overlay::{Overlay, Replicas};
 
 use super::{DhtMsg, JobFor, Refusal, Replicated, Wanted};
-use crate::record::{MAX_VALUE, Record, RecordKind, Slot};
-use crate::store::{StoreDone, StoreJob, WriteError};
+use crate::record::{MAX_VALUE, Record, Slot};
+use crate::store::{StoreDone, StoreJob, WriteError, Writer};
 
 /// A clock may be so much ahead of the publisher's, in seconds.
 const SKEW: u64 = 600;
@@ -37,9 +37,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             (_, false) => Refusal::Full,
             (false, true) => {
                 self.index.begin(size);
-                let write =
-                    StoreJob::Write { record, slot, expected: expected.filter(|_| !copy), own: false };
-                return self.start(cx, write, JobFor::Store { from, id, slot, version, size, copy });
+                let by = if copy { Writer::Replica } else { Writer::Publisher { expected } };
+                let write = StoreJob::Write { record, slot, by, own: false };
+                return self.start(cx, write, JobFor::Store { from, id, slot, size });
             }
         };
         self.tell(cx, from, DhtMsg::Stored { id, result: Err(refusal) });
@@ -47,9 +47,13 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
 
     /// Whether this node is among those that keep a key, or near enough to become one. Where it cannot tell, it is.
     pub(super) fn is_responsible(&self, key: &Key) -> bool {
-        let near = 2 * usize::from(self.config.replicas);
-        match self.overlay.replicas(key, near) {
-            Replicas::Peers(peers) => peers.is_empty() || peers.contains(&self.overlay.me()),
+        self.is_near(self.overlay.me(), key)
+    }
+
+    /// Whether a peer is, likewise.
+    fn is_near(&self, peer: O::Peer, key: &Key) -> bool {
+        match self.overlay.replicas(key, 2 * usize::from(self.config.replicas)) {
+            Replicas::Peers(peers) => peers.is_empty() || peers.contains(&peer),
             Replicas::Keys(_) => true,
         }
     }
@@ -70,7 +74,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             Record::Immutable { .. } | Record::Mutable(_) => self.config.max_lifetime,
         };
         let latest = now.saturating_add(longest.as_secs()).saturating_add(SKEW);
-        let claimed = matches!(record, Record::Provider { peer, .. } if *peer != from && !copy);
+        let claimed = match record {
+            Record::Provider { peer, .. } if *peer != from => !copy || !self.is_near(from, &slot.key),
+            _ => false,
+        };
         match record.expires() {
             _ if !self.is_responsible(&slot.key) => Err(Refusal::NotResponsible),
             _ if record.size() > MAX_VALUE + 256 || claimed => Err(Refusal::Invalid),
@@ -89,8 +96,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         key: Key,
         wanted: Wanted,
     ) {
+        if !self.scanned || self.is_busy() {
+            return; // It cannot tell: that is not the same as having nothing.
+        }
         let slots = self.index.of(key, wanted, self.config.max_providers);
-        match slots.is_empty() || self.is_busy() {
+        match slots.is_empty() {
             true => self.tell(cx, from, DhtMsg::Loaded { id, records: Vec::new() }),
             false => self.start(cx, StoreJob::Read(slots), JobFor::Load { from, id }),
         }
@@ -105,14 +115,13 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         done: StoreDone<O::Peer>,
     ) {
         match (what, done) {
-            (JobFor::Store { from, id, slot, version, size, copy }, StoreDone::Written(written)) => {
+            (JobFor::Store { from, id, slot, size }, StoreDone::Written(written)) => {
                 self.index.end(size);
                 self.repair.has_come(&slot);
                 let result = match written {
                     Ok(entry) => {
                         self.index.put(&entry);
-                        let newer = slot.kind == RecordKind::Mutable && entry.version > version && !copy;
-                        if newer { Err(Refusal::Conflict(entry.version.0)) } else { Ok(()) }
+                        Ok(())
                     }
                     Err(WriteError::Invalid) => Err(Refusal::Invalid),
                     Err(WriteError::Conflict(sequence)) => Err(Refusal::Conflict(sequence)),
@@ -126,9 +135,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                     self.index.put(&entry);
                 }
             }
-            (JobFor::Load { from, id }, StoreDone::Read(records)) => {
+            (JobFor::Load { from, id }, StoreDone::Read(Ok(mut records))) => {
                 let now = cx.wall().as_secs();
-                let mut records = records.unwrap_or_default();
                 records.retain(|record| record.expires() > now);
                 self.tell(cx, from, DhtMsg::Loaded { id, records });
             }

@@ -62,7 +62,7 @@ impl<P: Keyed> ChordTable<P> {
 
     fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {
         let Some(door) = self.doors.next() else {
-            // This node has started the ring and has met nobody whom it still reaches.
+            // Nobody whom it has met can be reached: it goes on alone.
             self.joined = true;
             return;
         };
@@ -78,6 +78,7 @@ impl<P: Keyed> ChordTable<P> {
         let peers: Vec<P> = found.peers.iter().copied().filter(|peer| *peer != self.me).collect();
         let Some((&first, then)) = peers.split_first() else { return };
         self.joined = true;
+        self.doors.found();
         self.changed = true;
         self.precede(None);
         self.fingers.clear();
@@ -220,6 +221,11 @@ impl<P: Keyed> ChordTable<P> {
         match self.predecessor {
             Some(old) if old.peer == from => {}
             Some(old) if spot.offset < old.offset => {
+                // One question at a time, however many give notice.
+                let asks = |(_, why): (P, &Asked<P>)| matches!(why, Asked::Predecessor { .. });
+                if self.asked.iter().any(asks) {
+                    return;
+                }
                 self.ask(cx, old.peer, Asked::Predecessor { candidate: from });
             }
             _ => self.precede(Some(spot)),

@@ -50,7 +50,7 @@ impl<P: Keyed> KademliaTable<P> {
 
     fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {
         let Some(door) = self.doors.next() else {
-            // This node has started the network and has met nobody whom it still reaches.
+            // Nobody whom it has met can be reached: it goes on alone.
             self.joined = true;
             return;
         };
@@ -190,6 +190,7 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
         match (answer.tag, answer.looked) {
             (JOIN, Ok(_)) if !self.joined => {
                 self.joined = true;
+                self.doors.found();
                 self.exploring = self.buckets.deepest();
                 self.explore(cx);
             }

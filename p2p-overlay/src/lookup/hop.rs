@@ -47,21 +47,22 @@ impl<P: Keyed> Lookups<P> {
         hop: u32,
         mut task: Task<P>,
     ) {
-        let busy = self.asked.len() >= self.config.capacity || self.relays.len() >= self.config.capacity;
+        // Half of the questions are for this node's own lookups.
+        let busy = self.asked.len() >= self.config.capacity / 2 || self.relays.len() >= self.config.capacity;
         if busy || !table.is_joined() {
             return; // The sender will find somebody else.
         }
         cx.send(from, RoutedMsg::Lookup(LookupMsg::Accepted { hop }));
         task.hops = task.hops.saturating_add(1);
         task.avoid.truncate(super::AVOIDED);
+        if task.hops > self.config.max_hops {
+            return cx.send(task.origin, RoutedMsg::Lookup(LookupMsg::Lost { ticket: task.ticket }));
+        }
         if task.back {
             let until = cx.now() + self.config.timeout;
             self.relays.push(Relay { ticket: task.ticket, to: from, until });
         }
-        match task.hops > self.config.max_hops {
-            true => cx.send(task.origin, RoutedMsg::Lookup(LookupMsg::Lost { ticket: task.ticket })),
-            false => self.route(cx, table, task),
-        }
+        self.route(cx, table, task);
     }
 
     /// Passes a question on, answers it, or gives it up.
