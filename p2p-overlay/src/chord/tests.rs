@@ -10,7 +10,7 @@ use p2p_core::sim::{
 use p2p_core::{Key, Keyed, NoWorker, Rng, Script, SimPeer};
 
 use super::*;
-use crate::structured::{Find, Maintenance, Overlay};
+use crate::structured::{Find, Maintenance};
 
 const SECOND: Duration = Duration::from_secs(1);
 
