@@ -113,7 +113,12 @@ pub struct Sim<P: Protocol<Peer = SimPeer>, W = NoWorker> {
     open: Arc<OpenCalls>,
     step_check: Option<StepCheck<P>>,
     world_check: Option<(u64, WorldCheck<P, W>)>,
+    /// To whom something happens next.
+    soon: Vec<SimPeer>,
 }
+
+/// How many nodes are read ahead of what happens to them.
+const WARMED: usize = 32;
 
 type Factory<P> = Box<dyn FnMut(&mut Birth<'_>) -> P>;
 type StepCheck<P> = Box<dyn FnMut(SimPeer, &P) -> Result<(), String>>;
@@ -179,6 +184,7 @@ where
             open: Arc::default(),
             step_check: None,
             world_check: None,
+            soon: Vec::new(),
         }
     }
 
@@ -310,6 +316,7 @@ where
 
     /// Does what happens next, if that is not after `until`.
     fn step(&mut self, until: Time) -> bool {
+        self.warm(until);
         let Some(happening) = self.world.next(until.as_nanos()) else { return false };
         match happening {
             Happening::Message { from, to, msg } => self.deliver(from, to, msg),
@@ -322,6 +329,20 @@ where
             self.check_the_world();
         }
         true
+    }
+
+    /// Has the nodes read to which something happens next: one after the other, so that the processor fetches the memory
+    /// of many at a time.
+    fn warm(&mut self, until: Time) {
+        self.soon.clear();
+        self.soon.extend(self.world.coming(until.as_nanos(), WARMED));
+        if self.soon.is_empty() {
+            return;
+        }
+        let nodes = || self.soon.iter().filter_map(|peer| self.nodes.get(peer.index()));
+        let bodies = nodes().fold(0, |sum, node| sum ^ node.body.warm());
+        let machines = nodes().filter_map(|node| node.machine.as_ref());
+        std::hint::black_box(machines.fold(bodies, |sum, machine| sum ^ machine.warm()));
     }
 
     fn deliver(&mut self, from: SimPeer, to: SimPeer, msg: P::Msg) {

@@ -186,6 +186,11 @@ impl<P: Keyed> Lookups<P> {
         Lookups { config, begun: Vec::new(), asked, relays: Vec::new(), ended: Vec::new(), armed: None }
     }
 
+    pub(crate) fn warm(&self) -> u64 {
+        let lists = self.begun.len() ^ self.relays.len() ^ self.ended.len();
+        lists as u64 ^ self.asked.warm() ^ self.armed.map_or(0, Time::as_nanos)
+    }
+
     /// An answer to be handed over.
     pub(crate) fn ended(&mut self) -> Option<(Purpose, Looked<P>)> {
         self.ended.pop()

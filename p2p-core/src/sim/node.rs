@@ -29,6 +29,8 @@ pub(super) struct Body<P: Protocol, W> {
 struct Armed<T> {
     due: u64,
     id: u32,
+    /// Where its entry is kept.
+    slot: u32,
     timer: T,
 }
 
@@ -56,9 +58,13 @@ impl<P: Protocol<Peer = SimPeer>, W> Body<P, W> {
         }
         let id = self.next_timer;
         self.next_timer = self.next_timer.wrapping_add(1);
-        let armed = Armed { due, id, timer };
+        let slot = world.push_timer(due, node, id);
+        let armed = Armed { due, id, slot, timer };
         match place {
-            Ok(i) => self.timers[i] = armed,
+            Ok(i) => {
+                let earlier = std::mem::replace(&mut self.timers[i], armed);
+                world.drop_timer(earlier.slot);
+            }
             Err(i) => {
                 if self.timers.len() == self.timers.capacity() {
                     self.timers.reserve_exact(1 + self.timers.len() / 2);
@@ -66,13 +72,18 @@ impl<P: Protocol<Peer = SimPeer>, W> Body<P, W> {
                 self.timers.insert(i, armed);
             }
         }
-        world.push_timer(due, node, id);
     }
 
-    pub(super) fn clear_timer(&mut self, timer: &P::Timer) {
+    pub(super) fn clear_timer(&mut self, world: &mut World<P>, timer: &P::Timer) {
         if let Ok(i) = self.timers.binary_search_by(|armed| armed.timer.cmp(timer)) {
-            self.timers.remove(i);
+            world.drop_timer(self.timers.remove(i).slot);
         }
+    }
+
+    /// Reads what every input reads.
+    #[inline]
+    pub(super) fn warm(&self) -> u64 {
+        self.paused_until ^ self.timers.first().map_or(0, |armed| armed.due)
     }
 
     /// The timer whose turn has come, unless it is not wanted any more or wanted later.
@@ -80,7 +91,7 @@ impl<P: Protocol<Peer = SimPeer>, W> Body<P, W> {
         let i = self.timers.iter().position(|armed| armed.id == id)?;
         let due = self.timers[i].due.max(self.paused_until);
         if due > world.now {
-            world.push_timer(due, node, id);
+            self.timers[i].slot = world.push_timer(due, node, id);
             return None;
         }
         Some(self.timers.remove(i).timer)
@@ -91,7 +102,7 @@ impl<P: Protocol<Peer = SimPeer>, W> Body<P, W> {
     where
         W: crate::Worker<P::Job>,
     {
-        self.timers = Vec::new();
+        self.timers.drain(..).for_each(|armed| world.drop_timer(armed.slot));
         self.paused_until = 0;
         if let Some(disk) = &mut self.disk {
             disk.crash(&mut world.disk_rng);

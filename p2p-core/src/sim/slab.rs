@@ -32,6 +32,20 @@ impl<T> Slab<T> {
         index
     }
 
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        match self.slots.get_mut(index as usize)? {
+            Slot::Used(value) => Some(value),
+            Slot::Free { .. } => None,
+        }
+    }
+
+    pub(super) fn get(&self, index: u32) -> Option<&T> {
+        match self.slots.get(index as usize)? {
+            Slot::Used(value) => Some(value),
+            Slot::Free { .. } => None,
+        }
+    }
+
     pub(super) fn take(&mut self, index: u32) -> Option<T> {
         let slot = self.slots.get_mut(index as usize)?;
         if matches!(slot, Slot::Free { .. }) {

@@ -63,6 +63,8 @@ pub(super) struct Wheel {
     tick: u64,
     /// Sorted, the earliest last.
     current: Vec<Entry>,
+    /// How many of these [`Wheel::coming`] has not shown yet: the first ones.
+    unseen: usize,
     /// Scheduled for the current tick, or before it, since it began.
     fresh: BinaryHeap<Reverse<Entry>>,
     levels: Vec<Level>,
@@ -75,6 +77,7 @@ impl Wheel {
         Wheel {
             tick: 0,
             current: Vec::new(),
+            unseen: 0,
             fresh: BinaryHeap::new(),
             levels: (0..LEVELS).map(|_| Level::new()).collect(),
             spare: Vec::new(),
@@ -96,6 +99,19 @@ impl Wheel {
         }
         let level = (63 - (tick ^ self.tick).leading_zeros()) as usize / 8;
         self.levels[level].push((tick >> (8 * level)) as usize % SLOTS, entry);
+    }
+
+    /// Up to `most` of the entries of a tick that come next, each once, whether or not they are due: those that were
+    /// scheduled before the tick began. Nothing while there are some that this gave before.
+    pub(super) fn coming(&mut self, limit: u64, most: usize) -> &[Entry] {
+        if self.current.is_empty() && self.fresh.is_empty() {
+            self.advance(limit >> TICK_BITS);
+        }
+        if self.current.len() > self.unseen {
+            return &[];
+        }
+        self.unseen = self.current.len().saturating_sub(most);
+        &self.current[self.unseen..]
     }
 
     /// The next entry, if it is due by `limit` (in nanoseconds).
@@ -140,6 +156,7 @@ impl Wheel {
             if level == 0 {
                 self.levels[0].take(slot, &mut self.current);
                 self.current.sort_unstable_by(|a, b| b.cmp(a));
+                self.unseen = self.current.len();
                 return true;
             }
             let mut falling = std::mem::take(&mut self.spare);

@@ -54,7 +54,12 @@ struct Parcel<M> {
 }
 
 enum Other<P: Protocol> {
-    Timer { node: SimPeer, id: u32 },
+    Timer {
+        node: SimPeer,
+        id: u32,
+    },
+    /// A timer that was cleared: its node need not be looked at.
+    Cleared,
     Rare(Box<Rare<P>>),
 }
 
@@ -121,10 +126,11 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
             self.now = self.now.max(entry.at);
             self.steps += 1;
             if entry.slot & OTHER != 0 {
-                return self.others.take(entry.slot & !OTHER).map(|other| match other {
-                    Other::Timer { node, id } => Happening::Timer { node, id },
-                    Other::Rare(rare) => Happening::Rare(rare),
-                });
+                match self.others.take(entry.slot & !OTHER)? {
+                    Other::Timer { node, id } => return Some(Happening::Timer { node, id }),
+                    Other::Cleared => continue,
+                    Other::Rare(rare) => return Some(Happening::Rare(rare)),
+                }
             }
             let mut parcel = self.messages.take(entry.slot)?;
             let Some(bytes) = parcel.incoming.take() else {
@@ -143,13 +149,34 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         self.wheel.push(at, slot);
     }
 
-    fn push_other(&mut self, at: u64, other: Other<P>) {
+    fn push_other(&mut self, at: u64, other: Other<P>) -> u32 {
         let slot = self.others.insert(other);
         self.wheel.push(at, slot | OTHER);
+        slot
     }
 
-    pub(super) fn push_timer(&mut self, due: u64, node: SimPeer, id: u32) {
-        self.push_other(due, Other::Timer { node, id });
+    /// Schedules a timer, and says where it is kept until then.
+    pub(super) fn push_timer(&mut self, due: u64, node: SimPeer, id: u32) -> u32 {
+        self.push_other(due, Other::Timer { node, id })
+    }
+
+    /// Forgets a timer that is scheduled.
+    pub(super) fn drop_timer(&mut self, slot: u32) {
+        if let Some(other) = self.others.get_mut(slot) {
+            *other = Other::Cleared;
+        }
+    }
+
+    /// The nodes to which the next events happen, as [`Wheel::coming`] shows them.
+    pub(super) fn coming(&mut self, limit: u64, most: usize) -> impl Iterator<Item = SimPeer> {
+        let (messages, others) = (&self.messages, &self.others);
+        self.wheel.coming(limit, most).iter().filter_map(|entry| match entry.slot & OTHER {
+            0 => messages.get(entry.slot).map(|parcel| parcel.to),
+            _ => match others.get(entry.slot & !OTHER)? {
+                Other::Timer { node, .. } => Some(*node),
+                Other::Cleared | Other::Rare(_) => None,
+            },
+        })
     }
 
     pub(super) fn after(&mut self, nanos: u64, rare: Rare<P>) {
@@ -185,7 +212,7 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         match effect {
             Effect::Send(to, msg) => self.send(node, to, msg),
             Effect::SetTimer(after, timer) => body.set_timer(self, node, after, timer),
-            Effect::ClearTimer(timer) => body.clear_timer(&timer),
+            Effect::ClearTimer(timer) => body.clear_timer(self, &timer),
             Effect::Item(op, item) => {
                 if let Some(desk) = self.desks.get_mut(&node.0) {
                     let todo = desk.item(op, item);

@@ -54,6 +54,10 @@ impl<P: Keyed> Spot<P> {
         self.head.cmp(&head(offset)).then_with(|| self.offset(keeper).cmp(offset))
     }
 
+    pub(super) fn warm(&self) -> u64 {
+        u64::from_ne_bytes(self.head)
+    }
+
     /// Whether it is the keeper itself.
     pub(super) fn is_keeper(&self, keeper: &Key) -> bool {
         self.order_to(&Key::ZERO, keeper).is_eq()

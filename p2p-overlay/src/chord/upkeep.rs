@@ -307,6 +307,14 @@ impl<P: Keyed> Protocol for ChordTable<P> {
     type Event = Want<P>;
     type Job = NoJob;
 
+    fn warm(&self) -> u64 {
+        // Four fingers fill a line of a cache.
+        let spots = self.predecessor.iter().chain(self.successors.first()).chain(self.successors.last());
+        let spots = spots.chain(self.fingers.iter().step_by(4).flatten());
+        let flags = self.joined ^ self.changed ^ (self.key == Key::ZERO);
+        spots.fold(u64::from(flags), |sum, spot| sum ^ spot.warm()) ^ self.asked.warm()
+    }
+
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
         if self.is_at_rest() {
             return;
