@@ -84,12 +84,6 @@ impl<P: Copy + Eq, T> Pending<P, T> {
         Some(self.asked.swap_remove(at).what)
     }
 
-    /// Reads what the next question or answer will: see [`Protocol::warm`](crate::Protocol::warm).
-    #[inline]
-    pub fn warm(&self) -> u64 {
-        self.asked.first().map_or(0, |entry| entry.id.into())
-    }
-
     /// How many questions wait.
     pub fn len(&self) -> usize {
         self.asked.len()

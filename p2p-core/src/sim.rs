@@ -340,9 +340,9 @@ where
             return;
         }
         let nodes = || self.soon.iter().filter_map(|peer| self.nodes.get(peer.index()));
-        let bodies = nodes().fold(0, |sum, node| sum ^ node.body.warm());
-        let machines = nodes().filter_map(|node| node.machine.as_ref());
-        std::hint::black_box(machines.fold(bodies, |sum, machine| sum ^ machine.warm()));
+        let records = nodes().fold(0, |sum, node| sum ^ node.warm());
+        let more = nodes().fold(0, |sum, node| sum ^ node.warm_more());
+        std::hint::black_box(records ^ more);
     }
 
     fn deliver(&mut self, from: SimPeer, to: SimPeer, msg: P::Msg) {

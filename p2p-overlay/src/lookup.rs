@@ -188,7 +188,11 @@ impl<P: Keyed> Lookups<P> {
 
     pub(crate) fn warm(&self) -> u64 {
         let lists = self.begun.len() ^ self.relays.len() ^ self.ended.len();
-        lists as u64 ^ self.asked.warm() ^ self.armed.map_or(0, Time::as_nanos)
+        let asked = self.asked.iter().next().map_or(0, |(peer, question)| match question {
+            Question::Hop(task) => task.ticket ^ u64::from(peer == task.origin),
+            Question::Ask(ticket) => *ticket,
+        });
+        lists as u64 ^ asked ^ self.armed.map_or(0, Time::as_nanos)
     }
 
     /// An answer to be handed over.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::arrivals::Outbound;
 use super::disk::Disk;
 use super::world::World;
 use super::{Protocol, SimPeer};
@@ -14,6 +15,22 @@ pub(super) struct Node<P: Protocol, W> {
     pub body: Body<P, W>,
 }
 
+impl<P: Protocol, W> Node<P, W> {
+    /// Reads the node's record.
+    #[inline]
+    pub(super) fn warm(&self) -> u64 {
+        self.body.paused_until ^ u64::from(self.machine.is_some())
+    }
+
+    /// Reads what the record leads to.
+    #[inline]
+    pub(super) fn warm_more(&self) -> u64 {
+        let timers = self.body.timers.first().into_iter().chain(self.body.timers.last());
+        let machine = self.machine.as_ref().map_or(0, P::warm);
+        timers.fold(machine, |sum, armed| sum ^ u64::from(armed.slot))
+    }
+}
+
 /// A node without its machine.
 pub(super) struct Body<P: Protocol, W> {
     /// Sorted by timer.
@@ -22,6 +39,7 @@ pub(super) struct Body<P: Protocol, W> {
     /// Where the node stands in the list of the living.
     pub place: u32,
     pub paused_until: u64,
+    pub outbound: Outbound,
     pub disk: Option<Box<Disk<P::Job, W>>>,
 }
 
@@ -36,7 +54,14 @@ struct Armed<T> {
 
 impl<P: Protocol, W> Default for Body<P, W> {
     fn default() -> Self {
-        Body { timers: Vec::new(), next_timer: 0, place: 0, paused_until: 0, disk: None }
+        Body {
+            timers: Vec::new(),
+            next_timer: 0,
+            place: 0,
+            paused_until: 0,
+            outbound: Outbound::default(),
+            disk: None,
+        }
     }
 }
 
@@ -78,12 +103,6 @@ impl<P: Protocol<Peer = SimPeer>, W> Body<P, W> {
         if let Ok(i) = self.timers.binary_search_by(|armed| armed.timer.cmp(timer)) {
             world.drop_timer(self.timers.remove(i).slot);
         }
-    }
-
-    /// Reads what every input reads.
-    #[inline]
-    pub(super) fn warm(&self) -> u64 {
-        self.paused_until ^ self.timers.first().map_or(0, |armed| armed.due)
     }
 
     /// The timer whose turn has come, unless it is not wanted any more or wanted later.

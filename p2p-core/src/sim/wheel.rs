@@ -1,8 +1,8 @@
 //! The event queue: a hierarchical timing wheel (Varghese & Lauck 1987) of 16-byte entries.
 //!
-//! Time is cut into ticks of 2^18 ns. An entry waits in the level of the highest byte in which its tick differs
-//! from the current one, so each byte of progress moves it down one level at most, and what it stands
-//! for never moves. The entries of the current tick are sorted, so events happen in order of their nanosecond,
+//! Time is cut into ticks of 2^18 ns, and their numbers into digits of 12 bits. An entry waits in the level of the
+//! highest digit in which its tick differs from the current one, so each digit of progress moves it down one level at
+//! most, and what it stands for never moves. The entries of the current tick are sorted, so events happen in order of their nanosecond,
 //! and within one in the order they were scheduled.
 
 use std::cmp::Reverse;
@@ -20,22 +20,32 @@ pub(super) struct Entry {
 }
 
 const TICK_BITS: u32 = 18;
-const LEVELS: usize = 6;
-const SLOTS: usize = 256;
+/// A level has 2^12 slots: the lowest spans a second, so what waits for less, as messages and their deadlines do, is
+/// placed but once.
+const SLOT_BITS: u32 = 12;
+const SLOTS: usize = 1 << SLOT_BITS;
+const LEVELS: usize = (64 - TICK_BITS).div_ceil(SLOT_BITS) as usize;
 
 #[derive(Debug)]
 struct Level {
     slots: Vec<Vec<Entry>>,
     occupied: [u64; SLOTS / 64],
+    /// Empty buffers, the last used last: their memory is near the processor, and a slot's turn may be long in coming.
+    spare: Vec<Vec<Entry>>,
 }
 
 impl Level {
     fn new() -> Level {
-        Level { slots: (0..SLOTS).map(|_| Vec::new()).collect(), occupied: [0; SLOTS / 64] }
+        let slots = (0..SLOTS).map(|_| Vec::new()).collect();
+        Level { slots, occupied: [0; SLOTS / 64], spare: Vec::new() }
     }
 
     fn push(&mut self, slot: usize, entry: Entry) {
-        self.slots[slot].push(entry);
+        let entries = &mut self.slots[slot];
+        if entries.capacity() == 0 {
+            *entries = self.spare.pop().unwrap_or_default();
+        }
+        entries.push(entry);
         self.occupied[slot / 64] |= 1 << (slot % 64);
     }
 
@@ -49,11 +59,16 @@ impl Level {
         })
     }
 
-    /// Takes what is in a slot into an empty buffer, whose memory the slot keeps for the next round.
-    fn take(&mut self, slot: usize, into: &mut Vec<Entry>) {
-        debug_assert!(into.is_empty());
-        std::mem::swap(&mut self.slots[slot], into);
+    /// Takes what is in a slot.
+    fn take(&mut self, slot: usize) -> Vec<Entry> {
         self.occupied[slot / 64] &= !(1 << (slot % 64));
+        std::mem::take(&mut self.slots[slot])
+    }
+
+    /// Takes a buffer back.
+    fn give_back(&mut self, entries: Vec<Entry>) {
+        debug_assert!(entries.is_empty());
+        self.spare.push(entries);
     }
 }
 
@@ -68,7 +83,6 @@ pub(super) struct Wheel {
     /// Scheduled for the current tick, or before it, since it began.
     fresh: BinaryHeap<Reverse<Entry>>,
     levels: Vec<Level>,
-    spare: Vec<Entry>,
     next_seq: u32,
 }
 
@@ -80,7 +94,6 @@ impl Wheel {
             unseen: 0,
             fresh: BinaryHeap::new(),
             levels: (0..LEVELS).map(|_| Level::new()).collect(),
-            spare: Vec::new(),
             next_seq: 0,
         }
     }
@@ -97,8 +110,8 @@ impl Wheel {
             self.fresh.push(Reverse(entry));
             return;
         }
-        let level = (63 - (tick ^ self.tick).leading_zeros()) as usize / 8;
-        self.levels[level].push((tick >> (8 * level)) as usize % SLOTS, entry);
+        let level = (tick ^ self.tick).ilog2() / SLOT_BITS;
+        self.levels[level as usize].push((tick >> (SLOT_BITS * level)) as usize % SLOTS, entry);
     }
 
     /// Up to `most` of the entries of a tick that come next, each once, whether or not they are due: those that were
@@ -142,27 +155,29 @@ impl Wheel {
     fn advance(&mut self, limit: u64) -> bool {
         let mut level = 0;
         while level < LEVELS {
-            let here = (self.tick >> (8 * level)) as usize % SLOTS;
+            let shift = SLOT_BITS * level as u32;
+            let here = (self.tick >> shift) as usize % SLOTS;
             let Some(slot) = self.levels[level].next_after(here) else {
                 level += 1;
                 continue;
             };
-            let above = self.tick >> (8 * level) >> 8 << 8;
-            let tick = (above | slot as u64) << (8 * level);
+            let above = self.tick >> shift >> SLOT_BITS << SLOT_BITS;
+            let tick = (above | slot as u64) << shift;
             if tick > limit {
                 return false;
             }
             self.tick = tick;
             if level == 0 {
-                self.levels[0].take(slot, &mut self.current);
+                let entries = self.levels[0].take(slot);
+                let over = std::mem::replace(&mut self.current, entries);
+                self.levels[0].give_back(over);
                 self.current.sort_unstable_by(|a, b| b.cmp(a));
                 self.unseen = self.current.len();
                 return true;
             }
-            let mut falling = std::mem::take(&mut self.spare);
-            self.levels[level].take(slot, &mut falling);
+            let mut falling = self.levels[level].take(slot);
             falling.drain(..).for_each(|entry| self.place(entry));
-            self.spare = falling;
+            self.levels[level].give_back(falling);
             if !self.fresh.is_empty() {
                 return true;
             }

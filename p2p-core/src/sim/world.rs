@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::channel::{mpsc, oneshot};
 
+use super::arrivals::Outbound;
 use super::disk::{Disk, DiskModel};
 use super::fault::Fault;
 use super::network::{Encoding, Fate, Net, Network};
@@ -210,7 +211,7 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         P::Msg: Wire,
     {
         match effect {
-            Effect::Send(to, msg) => self.send(node, to, msg),
+            Effect::Send(to, msg) => self.send(node, &mut body.outbound, to, msg),
             Effect::SetTimer(after, timer) => body.set_timer(self, node, after, timer),
             Effect::ClearTimer(timer) => body.clear_timer(self, &timer),
             Effect::Item(op, item) => {
@@ -244,18 +245,19 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         }
     }
 
-    fn send(&mut self, from: SimPeer, to: SimPeer, msg: P::Msg)
+    fn send(&mut self, from: SimPeer, outbound: &mut Outbound, to: SimPeer, msg: P::Msg)
     where
         P::Msg: Wire,
     {
         self.stats.sent += 1;
         let lane = msg.lane();
-        let (msg, bytes) = self.encode(msg);
+        let (bytes, back) = self.encode(&msg);
+        let msg = back.unwrap_or(msg);
         self.stats.bytes += bytes as u64;
         if self.net.config.links.is_some() {
             self.connect(from, to);
         }
-        match self.net.send(self.now, from, to, lane, bytes) {
+        match self.net.send(self.now, from, outbound, to, lane, bytes) {
             Fate::Arrives(at, again) => {
                 let incoming = self.net.has_lines().then_some(bytes as u32);
                 if let Some(again) = again {
@@ -274,7 +276,8 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         debug_assert!(lane != Lane::Datagram || bytes <= 1200, "a datagram of {bytes} bytes fits no packet");
     }
 
-    fn encode(&self, msg: P::Msg) -> (P::Msg, usize)
+    /// A message's size, and what came back if it has been bytes.
+    fn encode(&self, msg: &P::Msg) -> (usize, Option<P::Msg>)
     where
         P::Msg: Wire,
     {
@@ -284,17 +287,14 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
             bytes
         };
         match self.net.config.encoding {
-            Encoding::Ignore => (msg, 0),
-            Encoding::Measure => {
-                let bytes = checked(msg.wire_len());
-                (msg, bytes)
-            }
+            Encoding::Ignore => (0, None),
+            Encoding::Measure => (checked(msg.wire_len()), None),
             Encoding::RoundTrip => {
                 let bytes = msg.to_bytes();
                 checked(bytes.len());
                 let back = P::Msg::from_bytes(&bytes).expect("a message decodes from its bytes");
                 assert!(back.to_bytes() == bytes, "a message changed on its way through bytes");
-                (back, bytes.len())
+                (bytes.len(), Some(back))
             }
         }
     }

@@ -312,7 +312,7 @@ impl<P: Keyed> Protocol for ChordTable<P> {
         let spots = self.predecessor.iter().chain(self.successors.first()).chain(self.successors.last());
         let spots = spots.chain(self.fingers.iter().step_by(4).flatten());
         let flags = self.joined ^ self.changed ^ (self.key == Key::ZERO);
-        spots.fold(u64::from(flags), |sum, spot| sum ^ spot.warm()) ^ self.asked.warm()
+        spots.fold(u64::from(flags) ^ self.asked.len() as u64, |sum, spot| sum ^ spot.warm())
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
