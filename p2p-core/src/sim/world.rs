@@ -126,14 +126,14 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
             let entry = self.wheel.pop_until(limit)?;
             self.now = self.now.max(entry.at);
             self.steps += 1;
-            if entry.slot & OTHER != 0 {
-                match self.others.take(entry.slot & !OTHER)? {
+            if entry.slot() & OTHER != 0 {
+                match self.others.take(entry.slot() & !OTHER)? {
                     Other::Timer { node, id } => return Some(Happening::Timer { node, id }),
                     Other::Cleared => continue,
                     Other::Rare(rare) => return Some(Happening::Rare(rare)),
                 }
             }
-            let mut parcel = self.messages.take(entry.slot)?;
+            let mut parcel = self.messages.take(entry.slot())?;
             let Some(bytes) = parcel.incoming.take() else {
                 return Some(Happening::Message { from: parcel.from, to: parcel.to, msg: parcel.msg });
             };
@@ -171,9 +171,9 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
     /// The nodes to which the next events happen, as [`Wheel::coming`] shows them.
     pub(super) fn coming(&mut self, limit: u64, most: usize) -> impl Iterator<Item = SimPeer> {
         let (messages, others) = (&self.messages, &self.others);
-        self.wheel.coming(limit, most).iter().filter_map(|entry| match entry.slot & OTHER {
-            0 => messages.get(entry.slot).map(|parcel| parcel.to),
-            _ => match others.get(entry.slot & !OTHER)? {
+        self.wheel.coming(limit, most).iter().filter_map(|entry| match entry.slot() & OTHER {
+            0 => messages.get(entry.slot()).map(|parcel| parcel.to),
+            _ => match others.get(entry.slot() & !OTHER)? {
                 Other::Timer { node, .. } => Some(*node),
                 Other::Cleared | Other::Rare(_) => None,
             },
