@@ -2,8 +2,8 @@
 //!
 //! Time is cut into ticks of 2^18 ns, and their numbers into digits of 12 bits. An entry waits in the level of the
 //! highest digit in which its tick differs from the current one, so each digit of progress moves it down one level at
-//! most, and what it stands for never moves. The entries of the current tick are sorted, so events happen in order of their nanosecond,
-//! and within one in the order they were scheduled.
+//! most, and what it stands for never moves. The entries of the current tick are sorted, so events happen in order of
+//! their nanosecond, and within one in the order they were scheduled.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -125,7 +125,6 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         loop {
             let entry = self.wheel.pop_until(limit)?;
             self.now = self.now.max(entry.at);
-            self.steps += 1;
             if entry.slot() & OTHER != 0 {
                 match self.others.take(entry.slot() & !OTHER)? {
                     Other::Timer { node, id } => return Some(Happening::Timer { node, id }),
