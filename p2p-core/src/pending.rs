@@ -51,6 +51,10 @@ impl<P: Copy + Eq, T> Pending<P, T> {
         }
         let id = self.next;
         self.next = self.next.wrapping_add(1);
+        if self.asked.len() == self.asked.capacity() {
+            // Most lists hold one or two questions, and there may be a hundred thousand lists.
+            self.asked.reserve_exact(1 + self.asked.len() / 2);
+        }
         self.asked.push(Entry { id, peer, deadline, what });
         Ok(id)
     }

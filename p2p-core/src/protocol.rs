@@ -76,6 +76,13 @@ pub trait Protocol: Sized + Send + 'static {
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
         let _ = cx;
     }
+    /// Reads a little of each part of its memory that the next input is likely to need, and returns anything made of
+    /// it. A simulation too large for the processor's caches asks several machines in a row, shortly before their
+    /// inputs, and so waits for memory once and not for each of them. Never needed; by default nothing.
+    #[inline]
+    fn warm(&self) -> u64 {
+        0
+    }
     /// A message came from a peer that has proved its name.
     fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: Self::Peer, msg: Self::Msg);
     /// A timer that was set has run out.

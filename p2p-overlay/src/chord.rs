@@ -12,6 +12,7 @@ mod ring;
 mod upkeep;
 mod virtuals;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_core::{Key, Keyed, Pending};
@@ -98,7 +99,7 @@ const MAX_SUCCESSORS: usize = 32;
 /// What a Chord node knows of its ring: at most 32 predecessors, 32 successors and 256 fingers, and up to 32 peers through
 /// whom it finds back.
 ///
-/// All are kept as offsets, clockwise from this node, so comparing them takes no arithmetic.
+/// All are kept as distances, clockwise from this node, so comparing them takes no arithmetic.
 #[derive(Clone, Debug)]
 pub struct ChordTable<P> {
     me: P,
@@ -119,7 +120,8 @@ pub struct ChordTable<P> {
     doors: Doors<P>,
     /// The predecessor or the successors are not the same as when last asked.
     changed: bool,
-    config: ChordConfig,
+    /// Shared where many nodes are configured alike.
+    config: Arc<ChordConfig>,
     #[cfg(test)]
     pub(crate) original: bool,
 }
@@ -151,9 +153,12 @@ pub enum ChordMsg<P> {
 
 impl<P: Keyed> ChordTable<P> {
     /// The tables of a node that has not joined yet; without seeds, of the only node of a new ring.
-    pub fn new(me: P, seeds: impl IntoIterator<Item = P>, config: ChordConfig) -> ChordTable<P> {
+    pub fn new(
+        me: P,
+        seeds: impl IntoIterator<Item = P>,
+        config: impl Into<Arc<ChordConfig>>,
+    ) -> ChordTable<P> {
         let doors = Doors::new(me, seeds);
-        let config = ChordConfig { successors: config.successors.clamp(1, MAX_SUCCESSORS), ..config };
         ChordTable {
             me,
             key: me.key(),
@@ -166,10 +171,15 @@ impl<P: Keyed> ChordTable<P> {
             asked: Pending::with_capacity(64),
             doors,
             changed: false,
-            config,
+            config: config.into(),
             #[cfg(test)]
             original: false,
         }
+    }
+
+    /// How many successors are kept.
+    fn most(&self) -> usize {
+        self.config.successors.clamp(1, MAX_SUCCESSORS)
     }
 
     /// Where this node stands.
@@ -201,7 +211,9 @@ impl<P: Keyed> ChordTable<P> {
         let offset = self.key.distance(key);
         let usable = |spot: &&Spot<P>| !avoid.contains(&spot.peer);
         match self.predecessor.as_ref().filter(usable) {
-            Some(predecessor) if offset > predecessor.offset || offset == Key::ZERO => return Next::Mine,
+            Some(predecessor) if offset == Key::ZERO || predecessor.order_to(&offset, &self.key).is_lt() => {
+                return Next::Mine;
+            }
             // A newcomer stands between whoever claims and this node.
             Some(predecessor) if claimed => return Next::Root(predecessor.peer),
             None if claimed || offset == Key::ZERO => return Next::Mine,
@@ -210,28 +222,30 @@ impl<P: Keyed> ChordTable<P> {
         let closest = || self.closest_preceding(&offset, usable).map(|spot| spot.peer);
         match self.successors.iter().find(usable) {
             None if self.successors.is_empty() => Next::Mine,
-            Some(successor) if offset <= successor.offset => Next::Root(successor.peer),
+            Some(successor) if successor.order_to(&offset, &self.key).is_ge() => Next::Root(successor.peer),
             _ => closest().map_or(Next::Nowhere, Next::Toward),
         }
     }
 
     /// The last node known before an offset (ToN §IV-C, with the successor list as in §IV-E3).
     fn closest_preceding(&self, offset: &Key, usable: impl Fn(&&Spot<P>) -> bool) -> Option<&Spot<P>> {
-        let successor = self.successors.iter().rev().find(|spot| spot.offset < *offset && usable(spot));
+        let precedes = |spot: &&Spot<P>| spot.order_to(offset, &self.key).is_lt() && usable(spot);
+        let successor = self.successors.iter().rev().find(precedes);
         let exponent = offset.ilog2()?;
         let nearer = self.fingers.get(Key::<32>::BITS - 1 - exponent..).unwrap_or_default();
         let mut fingers = nearer.iter().flatten();
-        let finger = fingers.find(|spot| spot.offset < *offset && usable(spot));
-        finger.into_iter().chain(successor).max_by_key(|spot| spot.offset)
+        let finger = fingers.find(precedes);
+        finger.into_iter().chain(successor).max_by(|a, b| a.order(b, &self.key))
     }
 
     /// Up to `n` nodes before an offset, the nearest to it first.
     fn preceding(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
         let offset = self.key.distance(key);
         let known = self.fingers.iter().flatten().chain(&self.successors);
-        let mut before: Vec<&Spot<P>> =
-            known.filter(|spot| spot.offset < offset && !avoid.contains(&spot.peer)).collect();
-        before.sort_unstable_by(|a, b| b.cmp(a));
+        let mut before: Vec<&Spot<P>> = known
+            .filter(|spot| spot.order_to(&offset, &self.key).is_lt() && !avoid.contains(&spot.peer))
+            .collect();
+        before.sort_unstable_by(|a, b| b.order(a, &self.key));
         before.dedup();
         before.iter().take(n).map(|spot| spot.peer).collect()
     }
@@ -241,20 +255,19 @@ impl<P: Keyed> ChordTable<P> {
         let offset = self.key.distance(key);
         let ahead = &self.successors;
         let behind: Vec<&Spot<P>> = self.before.iter().rev().chain(&self.predecessor).collect();
-        let (last_ahead, first_behind) =
-            (ahead.last().map(|spot| spot.offset), behind.first().map(|spot| spot.offset));
+        let (last_ahead, first_behind) = (ahead.last(), behind.first());
         // In a small ring those before this node come after it too.
-        let no_gap = first_behind.is_some() && first_behind <= last_ahead;
-        let after = |spot: &&Spot<P>| spot.offset >= offset;
+        let no_gap = matches!((last_ahead, first_behind), (Some(last), Some(first)) if !last.is_before(first, &self.key));
+        let after = |spot: &&Spot<P>| spot.order_to(&offset, &self.key).is_ge();
         let mut peers: Vec<P> = Vec::new();
         if self.next_hop(key, &[], true) == Next::Mine {
             peers.push(self.me);
             peers.extend(self.successors());
-        } else if last_ahead.is_some_and(|last| offset <= last) && !no_gap {
+        } else if last_ahead.as_ref().is_some_and(after) && !no_gap {
             peers.extend(ahead.iter().filter(after).map(|spot| spot.peer));
-        } else if no_gap || first_behind.is_some_and(|first| offset > first) {
+        } else if no_gap || first_behind.is_some_and(|first| !after(first)) {
             let mut known: Vec<&Spot<P>> = ahead.iter().chain(behind).filter(after).collect();
-            known.sort_unstable();
+            known.sort_unstable_by(|a, b| a.order(b, &self.key));
             peers.extend(known.iter().map(|spot| spot.peer));
             peers.push(self.me);
             peers.extend(self.successors());
@@ -270,7 +283,7 @@ impl<P: Keyed> ChordTable<P> {
 
     fn region(&self) -> Region {
         match (&self.predecessor, self.successors.is_empty()) {
-            (Some(predecessor), _) => Region::Arcs(vec![(predecessor.key(&self.key), self.key)]),
+            (Some(predecessor), _) => Region::Arcs(vec![(predecessor.peer.key(), self.key)]),
             (None, true) if self.joined => Region::Arcs(vec![(self.key, self.key)]),
             _ => Region::Nothing,
         }

@@ -18,6 +18,7 @@ mod shortlist;
 
 use p2p_core::{Cx, Key, Keyed, OpId, Pending, Time};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::routed::{Routed, RoutedMsg, RoutedTimer};
@@ -135,7 +136,8 @@ pub(crate) enum Purpose {
 /// The lookups that a node has begun, or passes on. All its lists hold at most [`LookupConfig::capacity`] entries.
 #[derive(Clone, Debug)]
 pub(crate) struct Lookups<P> {
-    config: LookupConfig,
+    /// Shared where many nodes are configured alike.
+    config: Arc<LookupConfig>,
     /// Begun here.
     begun: Vec<Begun<P>>,
     /// Questions to other peers.
@@ -179,9 +181,18 @@ enum Question<P> {
 }
 
 impl<P: Keyed> Lookups<P> {
-    pub(crate) fn new(config: LookupConfig) -> Lookups<P> {
+    pub(crate) fn new(config: Arc<LookupConfig>) -> Lookups<P> {
         let asked = Pending::with_capacity(config.capacity);
         Lookups { config, begun: Vec::new(), asked, relays: Vec::new(), ended: Vec::new(), armed: None }
+    }
+
+    pub(crate) fn warm(&self) -> u64 {
+        let lists = self.begun.len() ^ self.relays.len() ^ self.ended.len();
+        let asked = self.asked.iter().next().map_or(0, |(peer, question)| match question {
+            Question::Hop(task) => task.ticket ^ u64::from(peer == task.origin),
+            Question::Ask(ticket) => *ticket,
+        });
+        lists as u64 ^ asked ^ self.armed.map_or(0, Time::as_nanos)
     }
 
     /// An answer to be handed over.

@@ -278,7 +278,8 @@ fn record<O: Simulated>(report: &mut Report, right: bool, looked: &Looked<SimPee
 #[derive(Default)]
 struct Census {
     turnover: u64,
-    keys: BTreeMap<SimPeer, Key>,
+    /// Of each peer, by its number.
+    keys: Vec<Key>,
     nodes: Vec<(Key, SimPeer)>,
     /// Alive, but not joined when last counted.
     outside: Vec<SimPeer>,
@@ -291,8 +292,9 @@ impl Census {
             self.turnover = sim.turnover();
             let (inside, outside): (Vec<SimPeer>, Vec<SimPeer>) =
                 sim.alive().iter().partition(|peer| joined(peer));
-            let keyed = |peer: SimPeer| (*self.keys.entry(peer).or_insert_with(|| peer.key()), peer);
-            self.nodes = inside.into_iter().map(keyed).collect();
+            let newest = inside.iter().map(|peer| peer.index() + 1).max().unwrap_or(0);
+            self.keys.extend((self.keys.len()..newest).map(|i| SimPeer(i as u32).key()));
+            self.nodes = inside.into_iter().map(|peer| (self.keys[peer.index()], peer)).collect();
             self.nodes.sort_unstable();
             self.outside = outside;
         }

@@ -1,5 +1,7 @@
 //! A structured overlay made of its maintenance and the shared lookup driver.
 
+use std::sync::Arc;
+
 use p2p_core::{Cx, Job, JobId, Key, Link, OpId, Protocol, Up, Wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -40,8 +42,8 @@ pub enum RoutedTimer<T> {
 
 impl<M: Maintenance> Routed<M> {
     /// An overlay over these tables.
-    pub fn new(table: M, config: LookupConfig) -> Routed<M> {
-        Routed { table, lookups: Lookups::new(config) }
+    pub fn new(table: M, config: impl Into<Arc<LookupConfig>>) -> Routed<M> {
+        Routed { table, lookups: Lookups::new(config.into()) }
     }
 
     /// The tables.
@@ -93,6 +95,10 @@ impl<M: Maintenance> Protocol for Routed<M> {
     type Outcome = Looked<M::Peer>;
     type Event = NeighboursChanged;
     type Job = M::Job;
+
+    fn warm(&self) -> u64 {
+        self.table.warm() ^ self.lookups.warm()
+    }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
         self.upkeep(cx, |table, cx| table.on_start(cx));

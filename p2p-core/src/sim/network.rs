@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::SimPeer;
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrivals, Outbound};
 use super::fault::Cut;
 use crate::rng::mix;
 use crate::time::nanos;
@@ -175,7 +175,15 @@ impl Net {
 
     /// Decides what becomes of a message of `bytes`.
     #[inline]
-    pub(super) fn send(&mut self, now: u64, from: SimPeer, to: SimPeer, lane: Lane, bytes: usize) -> Fate {
+    pub(super) fn send(
+        &mut self,
+        now: u64,
+        from: SimPeer,
+        outbound: &mut Outbound,
+        to: SimPeer,
+        lane: Lane,
+        bytes: usize,
+    ) -> Fate {
         if self.cuts.iter().any(|cut| cut.separates(from, to)) {
             return Fate::Cut;
         }
@@ -198,7 +206,7 @@ impl Net {
             return Fate::Arrives(at, again.map(|more| at + more));
         }
         if lane == Lane::Ordered && self.may_overtake() {
-            at = self.arrivals.next(now, from, to, at);
+            at = self.arrivals.next(now, from, outbound, to, at);
         }
         Fate::Arrives(at, None)
     }
@@ -283,21 +291,33 @@ mod tests {
     #[test]
     fn a_message_costs_its_size_at_both_ends() {
         let line = Bandwidth { up: 1_000_000, down: 500_000, queue: 3000 };
+        let mut out = Outbound::default();
         let mut net = net(Network { bandwidth: Some(line), ..Network::default() });
-        let at = |net: &mut Net| arrival(net.send(0, A, B, Lane::Ordered, 1000));
+        let mut at = |net: &mut Net| arrival(net.send(0, A, &mut out, B, Lane::Ordered, 1000));
         assert_eq!((at(&mut net), at(&mut net), at(&mut net)), (51 * MS, 52 * MS, 53 * MS));
-        assert_eq!(net.send(0, A, B, Lane::Ordered, 1000), Fate::Overflow, "3,000 bytes wait already");
+        assert_eq!(
+            net.send(0, A, &mut out, B, Lane::Ordered, 1000),
+            Fate::Overflow,
+            "3,000 bytes wait already"
+        );
         assert_eq!(net.receive(51 * MS, B, 1000), Some(53 * MS), "in at half the speed");
     }
 
     #[test]
     fn ordered_messages_never_overtake() {
         let mean = Duration::from_millis(50);
+        let mut out = Outbound::default();
         let mut net = net(Network { latency: Latency::Exponential(mean), ..Network::default() });
-        let arrivals: Vec<u64> =
-            (0..1000).map(|i| arrival(net.send(i * MS, A, B, Lane::Ordered, 0))).collect();
-        assert!(arrivals.is_sorted());
-        let bulk: Vec<u64> = (0..1000).map(|i| arrival(net.send(i * MS, A, B, Lane::Bulk, 0))).collect();
+        // To more peers at once than a node has places for.
+        let mut arrivals = [0; 5];
+        for i in 0..5000 {
+            let to = (i % 5) as usize;
+            let at = arrival(net.send(i * MS / 5, A, &mut out, SimPeer(1 + to as u32), Lane::Ordered, 0));
+            assert!(at >= arrivals[to], "{i}");
+            arrivals[to] = at;
+        }
+        let bulk: Vec<u64> =
+            (0..1000).map(|i| arrival(net.send(i * MS, A, &mut out, B, Lane::Bulk, 0))).collect();
         assert!(!bulk.is_sorted(), "streams of their own do");
     }
 
@@ -305,8 +325,10 @@ mod tests {
     fn bursts_lose_what_the_chain_says() {
         // Stationary share of bad messages: to_bad / (to_bad + to_good) = 1/5, so the loss is .2·.5 = .1.
         let loss = Loss::GilbertElliott { to_bad: 0.05, to_good: 0.2, good: 0.0, bad: 0.5 };
+        let mut out = Outbound::default();
         let mut net = net(Network { loss, ..Network::default() });
-        let lost = (0..50_000).filter(|_| net.send(0, A, B, Lane::Ordered, 0) == Fate::Lost).count();
+        let lost =
+            (0..50_000).filter(|_| net.send(0, A, &mut out, B, Lane::Ordered, 0) == Fate::Lost).count();
         assert!((4600..5400).contains(&lost), "{lost} of 50,000");
     }
 

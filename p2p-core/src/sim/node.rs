@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::arrivals::Outbound;
 use super::disk::Disk;
 use super::world::World;
 use super::{Protocol, SimPeer};
@@ -14,6 +15,22 @@ pub(super) struct Node<P: Protocol, W> {
     pub body: Body<P, W>,
 }
 
+impl<P: Protocol, W> Node<P, W> {
+    /// Reads the node's record.
+    #[inline]
+    pub(super) fn warm(&self) -> u64 {
+        self.body.paused_until ^ u64::from(self.machine.is_some())
+    }
+
+    /// Reads what the record leads to.
+    #[inline]
+    pub(super) fn warm_more(&self) -> u64 {
+        let timers = self.body.timers.first().into_iter().chain(self.body.timers.last());
+        let machine = self.machine.as_ref().map_or(0, P::warm);
+        timers.fold(machine, |sum, armed| sum ^ u64::from(armed.slot))
+    }
+}
+
 /// A node without its machine.
 pub(super) struct Body<P: Protocol, W> {
     /// Sorted by timer.
@@ -22,6 +39,7 @@ pub(super) struct Body<P: Protocol, W> {
     /// Where the node stands in the list of the living.
     pub place: u32,
     pub paused_until: u64,
+    pub outbound: Outbound,
     pub disk: Option<Box<Disk<P::Job, W>>>,
 }
 
@@ -29,12 +47,21 @@ pub(super) struct Body<P: Protocol, W> {
 struct Armed<T> {
     due: u64,
     id: u32,
+    /// Where its entry is kept.
+    slot: u32,
     timer: T,
 }
 
 impl<P: Protocol, W> Default for Body<P, W> {
     fn default() -> Self {
-        Body { timers: Vec::new(), next_timer: 0, place: 0, paused_until: 0, disk: None }
+        Body {
+            timers: Vec::new(),
+            next_timer: 0,
+            place: 0,
+            paused_until: 0,
+            outbound: Outbound::default(),
+            disk: None,
+        }
     }
 }
 
@@ -56,9 +83,13 @@ impl<P: Protocol<Peer = SimPeer>, W> Body<P, W> {
         }
         let id = self.next_timer;
         self.next_timer = self.next_timer.wrapping_add(1);
-        let armed = Armed { due, id, timer };
+        let slot = world.push_timer(due, node, id);
+        let armed = Armed { due, id, slot, timer };
         match place {
-            Ok(i) => self.timers[i] = armed,
+            Ok(i) => {
+                let earlier = std::mem::replace(&mut self.timers[i], armed);
+                world.drop_timer(earlier.slot);
+            }
             Err(i) => {
                 if self.timers.len() == self.timers.capacity() {
                     self.timers.reserve_exact(1 + self.timers.len() / 2);
@@ -66,12 +97,11 @@ impl<P: Protocol<Peer = SimPeer>, W> Body<P, W> {
                 self.timers.insert(i, armed);
             }
         }
-        world.push_timer(due, node, id);
     }
 
-    pub(super) fn clear_timer(&mut self, timer: &P::Timer) {
+    pub(super) fn clear_timer(&mut self, world: &mut World<P>, timer: &P::Timer) {
         if let Ok(i) = self.timers.binary_search_by(|armed| armed.timer.cmp(timer)) {
-            self.timers.remove(i);
+            world.drop_timer(self.timers.remove(i).slot);
         }
     }
 
@@ -80,7 +110,7 @@ impl<P: Protocol<Peer = SimPeer>, W> Body<P, W> {
         let i = self.timers.iter().position(|armed| armed.id == id)?;
         let due = self.timers[i].due.max(self.paused_until);
         if due > world.now {
-            world.push_timer(due, node, id);
+            self.timers[i].slot = world.push_timer(due, node, id);
             return None;
         }
         Some(self.timers.remove(i).timer)
@@ -91,7 +121,7 @@ impl<P: Protocol<Peer = SimPeer>, W> Body<P, W> {
     where
         W: crate::Worker<P::Job>,
     {
-        self.timers = Vec::new();
+        self.timers.drain(..).for_each(|armed| world.drop_timer(armed.slot));
         self.paused_until = 0;
         if let Some(disk) = &mut self.disk {
             disk.crash(&mut world.disk_rng);

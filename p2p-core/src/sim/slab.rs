@@ -26,10 +26,25 @@ impl<T> Slab<T> {
             self.slots.push(Slot::Used(value));
             return (self.slots.len() - 1) as u32;
         }
-        let freed = std::mem::replace(&mut self.slots[index as usize], Slot::Used(value));
-        let Slot::Free { next } = freed else { unreachable!("the free list leads to free places only") };
+        let slot = &mut self.slots[index as usize];
+        let Slot::Free { next } = *slot else { unreachable!("the free list leads to free places only") };
         self.free = next;
+        *slot = Slot::Used(value);
         index
+    }
+
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        match self.slots.get_mut(index as usize)? {
+            Slot::Used(value) => Some(value),
+            Slot::Free { .. } => None,
+        }
+    }
+
+    pub(super) fn get(&self, index: u32) -> Option<&T> {
+        match self.slots.get(index as usize)? {
+            Slot::Used(value) => Some(value),
+            Slot::Free { .. } => None,
+        }
     }
 
     pub(super) fn take(&mut self, index: u32) -> Option<T> {

@@ -1,9 +1,9 @@
 //! The event queue: a hierarchical timing wheel (Varghese & Lauck 1987) of 16-byte entries.
 //!
-//! Time is cut into ticks of 2^18 ns. An entry waits in the level of the highest byte in which its tick differs
-//! from the current one, so each byte of progress moves it down one level at most, and what it stands
-//! for never moves. The entries of the current tick are sorted, so events happen in order of their nanosecond,
-//! and within one in the order they were scheduled.
+//! Time is cut into ticks of 2^18 ns, and their numbers into digits of 12 bits. An entry waits in the level of the
+//! highest digit in which its tick differs from the current one, so each digit of progress moves it down one level at
+//! most, and what it stands for never moves. The entries of the current tick are sorted, so events happen in order of
+//! their nanosecond, and within one in the order they were scheduled.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,29 +13,46 @@ use std::collections::BinaryHeap;
 pub(super) struct Entry {
     /// Nanoseconds since the beginning of the world.
     pub at: u64,
-    /// Numbers the entries as they are scheduled (it may wrap: that reorders a tie, the same way in every run).
-    seq: u32,
+    /// In the upper half a number that counts the entries as they are scheduled (it may wrap: that reorders a tie, the
+    /// same way in every run), in the lower half where the event is kept. Two words travel in registers, three fields
+    /// would not.
+    seq_and_slot: u64,
+}
+
+impl Entry {
     /// Where the event is kept.
-    pub slot: u32,
+    pub(super) fn slot(self) -> u32 {
+        self.seq_and_slot as u32
+    }
 }
 
 const TICK_BITS: u32 = 18;
-const LEVELS: usize = 6;
-const SLOTS: usize = 256;
+/// A level has 2^12 slots: the lowest spans a second, so what waits for less, as messages and their deadlines do, is
+/// placed but once.
+const SLOT_BITS: u32 = 12;
+const SLOTS: usize = 1 << SLOT_BITS;
+const LEVELS: usize = (64 - TICK_BITS).div_ceil(SLOT_BITS) as usize;
 
 #[derive(Debug)]
 struct Level {
     slots: Vec<Vec<Entry>>,
     occupied: [u64; SLOTS / 64],
+    /// Empty buffers, the last used last: their memory is near the processor, and a slot's turn may be long in coming.
+    spare: Vec<Vec<Entry>>,
 }
 
 impl Level {
     fn new() -> Level {
-        Level { slots: (0..SLOTS).map(|_| Vec::new()).collect(), occupied: [0; SLOTS / 64] }
+        let slots = (0..SLOTS).map(|_| Vec::new()).collect();
+        Level { slots, occupied: [0; SLOTS / 64], spare: Vec::new() }
     }
 
     fn push(&mut self, slot: usize, entry: Entry) {
-        self.slots[slot].push(entry);
+        let entries = &mut self.slots[slot];
+        if entries.capacity() == 0 {
+            *entries = self.spare.pop().unwrap_or_default();
+        }
+        entries.push(entry);
         self.occupied[slot / 64] |= 1 << (slot % 64);
     }
 
@@ -49,11 +66,16 @@ impl Level {
         })
     }
 
-    /// Takes what is in a slot into an empty buffer, whose memory the slot keeps for the next round.
-    fn take(&mut self, slot: usize, into: &mut Vec<Entry>) {
-        debug_assert!(into.is_empty());
-        std::mem::swap(&mut self.slots[slot], into);
+    /// Takes what is in a slot.
+    fn take(&mut self, slot: usize) -> Vec<Entry> {
         self.occupied[slot / 64] &= !(1 << (slot % 64));
+        std::mem::take(&mut self.slots[slot])
+    }
+
+    /// Takes a buffer back.
+    fn give_back(&mut self, entries: Vec<Entry>) {
+        debug_assert!(entries.is_empty());
+        self.spare.push(entries);
     }
 }
 
@@ -63,10 +85,11 @@ pub(super) struct Wheel {
     tick: u64,
     /// Sorted, the earliest last.
     current: Vec<Entry>,
+    /// How many of these [`Wheel::coming`] has not shown yet: the first ones.
+    unseen: usize,
     /// Scheduled for the current tick, or before it, since it began.
     fresh: BinaryHeap<Reverse<Entry>>,
     levels: Vec<Level>,
-    spare: Vec<Entry>,
     next_seq: u32,
 }
 
@@ -75,17 +98,17 @@ impl Wheel {
         Wheel {
             tick: 0,
             current: Vec::new(),
+            unseen: 0,
             fresh: BinaryHeap::new(),
             levels: (0..LEVELS).map(|_| Level::new()).collect(),
-            spare: Vec::new(),
             next_seq: 0,
         }
     }
 
     pub(super) fn push(&mut self, at: u64, slot: u32) {
-        let entry = Entry { at, seq: self.next_seq, slot };
+        let seq_and_slot = u64::from(self.next_seq) << 32 | u64::from(slot);
         self.next_seq = self.next_seq.wrapping_add(1);
-        self.place(entry);
+        self.place(Entry { at, seq_and_slot });
     }
 
     fn place(&mut self, entry: Entry) {
@@ -94,8 +117,21 @@ impl Wheel {
             self.fresh.push(Reverse(entry));
             return;
         }
-        let level = (63 - (tick ^ self.tick).leading_zeros()) as usize / 8;
-        self.levels[level].push((tick >> (8 * level)) as usize % SLOTS, entry);
+        let level = (tick ^ self.tick).ilog2() / SLOT_BITS;
+        self.levels[level as usize].push((tick >> (SLOT_BITS * level)) as usize % SLOTS, entry);
+    }
+
+    /// Up to `most` of the entries of a tick that come next, each once, whether or not they are due: those that were
+    /// scheduled before the tick began. Nothing while there are some that this gave before.
+    pub(super) fn coming(&mut self, limit: u64, most: usize) -> &[Entry] {
+        if self.current.is_empty() && self.fresh.is_empty() {
+            self.advance(limit >> TICK_BITS);
+        }
+        if self.current.len() > self.unseen {
+            return &[];
+        }
+        self.unseen = self.current.len().saturating_sub(most);
+        &self.current[self.unseen..]
     }
 
     /// The next entry, if it is due by `limit` (in nanoseconds).
@@ -126,26 +162,29 @@ impl Wheel {
     fn advance(&mut self, limit: u64) -> bool {
         let mut level = 0;
         while level < LEVELS {
-            let here = (self.tick >> (8 * level)) as usize % SLOTS;
+            let shift = SLOT_BITS * level as u32;
+            let here = (self.tick >> shift) as usize % SLOTS;
             let Some(slot) = self.levels[level].next_after(here) else {
                 level += 1;
                 continue;
             };
-            let above = self.tick >> (8 * level) >> 8 << 8;
-            let tick = (above | slot as u64) << (8 * level);
+            let above = self.tick >> shift >> SLOT_BITS << SLOT_BITS;
+            let tick = (above | slot as u64) << shift;
             if tick > limit {
                 return false;
             }
             self.tick = tick;
             if level == 0 {
-                self.levels[0].take(slot, &mut self.current);
+                let entries = self.levels[0].take(slot);
+                let over = std::mem::replace(&mut self.current, entries);
+                self.levels[0].give_back(over);
                 self.current.sort_unstable_by(|a, b| b.cmp(a));
+                self.unseen = self.current.len();
                 return true;
             }
-            let mut falling = std::mem::take(&mut self.spare);
-            self.levels[level].take(slot, &mut falling);
+            let mut falling = self.levels[level].take(slot);
             falling.drain(..).for_each(|entry| self.place(entry));
-            self.spare = falling;
+            self.levels[level].give_back(falling);
             if !self.fresh.is_empty() {
                 return true;
             }
@@ -175,13 +214,13 @@ mod tests {
                     let Reverse((at, slot)) = model.pop().unwrap();
                     prop_assert!(at == 0 || wheel.pop_until(at - 1).is_none());
                     let entry = wheel.pop_until(at).unwrap();
-                    prop_assert_eq!((entry.at, entry.slot), (at, slot));
+                    prop_assert_eq!((entry.at, entry.slot()), (at, slot));
                     now = at;
                 }
             }
             while let Some(Reverse((at, slot))) = model.pop() {
                 let entry = wheel.pop_until(u64::MAX).unwrap();
-                prop_assert_eq!((entry.at, entry.slot), (at, slot));
+                prop_assert_eq!((entry.at, entry.slot()), (at, slot));
             }
             prop_assert!(wheel.pop_until(u64::MAX).is_none());
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::channel::{mpsc, oneshot};
 
+use super::arrivals::Outbound;
 use super::disk::{Disk, DiskModel};
 use super::fault::Fault;
 use super::network::{Encoding, Fate, Net, Network};
@@ -54,7 +55,12 @@ struct Parcel<M> {
 }
 
 enum Other<P: Protocol> {
-    Timer { node: SimPeer, id: u32 },
+    Timer {
+        node: SimPeer,
+        id: u32,
+    },
+    /// A timer that was cleared: its node need not be looked at.
+    Cleared,
     Rare(Box<Rare<P>>),
 }
 
@@ -119,14 +125,14 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         loop {
             let entry = self.wheel.pop_until(limit)?;
             self.now = self.now.max(entry.at);
-            self.steps += 1;
-            if entry.slot & OTHER != 0 {
-                return self.others.take(entry.slot & !OTHER).map(|other| match other {
-                    Other::Timer { node, id } => Happening::Timer { node, id },
-                    Other::Rare(rare) => Happening::Rare(rare),
-                });
+            if entry.slot() & OTHER != 0 {
+                match self.others.take(entry.slot() & !OTHER)? {
+                    Other::Timer { node, id } => return Some(Happening::Timer { node, id }),
+                    Other::Cleared => continue,
+                    Other::Rare(rare) => return Some(Happening::Rare(rare)),
+                }
             }
-            let mut parcel = self.messages.take(entry.slot)?;
+            let mut parcel = self.messages.take(entry.slot())?;
             let Some(bytes) = parcel.incoming.take() else {
                 return Some(Happening::Message { from: parcel.from, to: parcel.to, msg: parcel.msg });
             };
@@ -143,13 +149,34 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         self.wheel.push(at, slot);
     }
 
-    fn push_other(&mut self, at: u64, other: Other<P>) {
+    fn push_other(&mut self, at: u64, other: Other<P>) -> u32 {
         let slot = self.others.insert(other);
         self.wheel.push(at, slot | OTHER);
+        slot
     }
 
-    pub(super) fn push_timer(&mut self, due: u64, node: SimPeer, id: u32) {
-        self.push_other(due, Other::Timer { node, id });
+    /// Schedules a timer, and says where it is kept until then.
+    pub(super) fn push_timer(&mut self, due: u64, node: SimPeer, id: u32) -> u32 {
+        self.push_other(due, Other::Timer { node, id })
+    }
+
+    /// Forgets a timer that is scheduled.
+    pub(super) fn drop_timer(&mut self, slot: u32) {
+        if let Some(other) = self.others.get_mut(slot) {
+            *other = Other::Cleared;
+        }
+    }
+
+    /// The nodes to which the next events happen, as [`Wheel::coming`] shows them.
+    pub(super) fn coming(&mut self, limit: u64, most: usize) -> impl Iterator<Item = SimPeer> {
+        let (messages, others) = (&self.messages, &self.others);
+        self.wheel.coming(limit, most).iter().filter_map(|entry| match entry.slot() & OTHER {
+            0 => messages.get(entry.slot()).map(|parcel| parcel.to),
+            _ => match others.get(entry.slot() & !OTHER)? {
+                Other::Timer { node, .. } => Some(*node),
+                Other::Cleared | Other::Rare(_) => None,
+            },
+        })
     }
 
     pub(super) fn after(&mut self, nanos: u64, rare: Rare<P>) {
@@ -183,9 +210,9 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         P::Msg: Wire,
     {
         match effect {
-            Effect::Send(to, msg) => self.send(node, to, msg),
+            Effect::Send(to, msg) => self.send(node, &mut body.outbound, to, msg),
             Effect::SetTimer(after, timer) => body.set_timer(self, node, after, timer),
-            Effect::ClearTimer(timer) => body.clear_timer(&timer),
+            Effect::ClearTimer(timer) => body.clear_timer(self, &timer),
             Effect::Item(op, item) => {
                 if let Some(desk) = self.desks.get_mut(&node.0) {
                     let todo = desk.item(op, item);
@@ -217,18 +244,19 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         }
     }
 
-    fn send(&mut self, from: SimPeer, to: SimPeer, msg: P::Msg)
+    fn send(&mut self, from: SimPeer, outbound: &mut Outbound, to: SimPeer, msg: P::Msg)
     where
         P::Msg: Wire,
     {
         self.stats.sent += 1;
         let lane = msg.lane();
-        let (msg, bytes) = self.encode(msg);
+        let (bytes, back) = self.encode(&msg);
+        let msg = back.unwrap_or(msg);
         self.stats.bytes += bytes as u64;
         if self.net.config.links.is_some() {
             self.connect(from, to);
         }
-        match self.net.send(self.now, from, to, lane, bytes) {
+        match self.net.send(self.now, from, outbound, to, lane, bytes) {
             Fate::Arrives(at, again) => {
                 let incoming = self.net.has_lines().then_some(bytes as u32);
                 if let Some(again) = again {
@@ -247,7 +275,8 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         debug_assert!(lane != Lane::Datagram || bytes <= 1200, "a datagram of {bytes} bytes fits no packet");
     }
 
-    fn encode(&self, msg: P::Msg) -> (P::Msg, usize)
+    /// A message's size, and what came back if it has been bytes.
+    fn encode(&self, msg: &P::Msg) -> (usize, Option<P::Msg>)
     where
         P::Msg: Wire,
     {
@@ -257,17 +286,14 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
             bytes
         };
         match self.net.config.encoding {
-            Encoding::Ignore => (msg, 0),
-            Encoding::Measure => {
-                let bytes = checked(msg.wire_len());
-                (msg, bytes)
-            }
+            Encoding::Ignore => (0, None),
+            Encoding::Measure => (checked(msg.wire_len()), None),
             Encoding::RoundTrip => {
                 let bytes = msg.to_bytes();
                 checked(bytes.len());
                 let back = P::Msg::from_bytes(&bytes).expect("a message decodes from its bytes");
                 assert!(back.to_bytes() == bytes, "a message changed on its way through bytes");
-                (back, bytes.len())
+                (bytes.len(), Some(back))
             }
         }
     }

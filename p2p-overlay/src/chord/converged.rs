@@ -1,5 +1,7 @@
 //! The tables of a whole ring, computed directly, and Chord in experiments.
 
+use std::sync::Arc;
+
 use p2p_core::{Key, Keyed, SimPeer};
 
 use super::{Chord, ChordConfig, ChordTable, Spot};
@@ -12,41 +14,43 @@ impl<P: Keyed> Chord<P> {
     pub fn converged(peers: &[P], config: ChordConfig) -> Vec<Chord<P>> {
         let mut ring: Vec<(Key, P)> = peers.iter().map(|peer| (peer.key(), *peer)).collect();
         ring.sort_unstable();
+        let lookup = Arc::new(config.lookup);
+        let config = Arc::new(config);
         let mut tables: Vec<(P, ChordTable<P>)> =
-            (0..ring.len()).map(|i| (ring[i].1, ChordTable::in_ring(&ring, i, config))).collect();
+            (0..ring.len()).map(|i| (ring[i].1, ChordTable::in_ring(&ring, i, config.clone()))).collect();
         tables.sort_unstable_by_key(|(peer, _)| *peer);
         let find = |peer: &P| tables.binary_search_by_key(peer, |(peer, _)| *peer).ok();
         let order: Vec<usize> = peers.iter().filter_map(find).collect();
         let mut tables: Vec<Option<ChordTable<P>>> =
             tables.into_iter().map(|(_, table)| Some(table)).collect();
         let tables = order.into_iter().filter_map(|i| tables[i].take());
-        tables.map(|table| Routed::new(table, config.lookup)).collect()
+        tables.map(|table| Routed::new(table, lookup.clone())).collect()
     }
 }
 
 impl<P: Keyed> ChordTable<P> {
     /// The tables of node `i` of a sorted ring.
-    fn in_ring(ring: &[(Key, P)], i: usize, config: ChordConfig) -> ChordTable<P> {
+    fn in_ring(ring: &[(Key, P)], i: usize, config: Arc<ChordConfig>) -> ChordTable<P> {
         let table = ChordTable::new(ring[i].1, [], config);
         let nth = |n: usize| {
             let (key, peer) = ring[(i + n) % ring.len()];
-            Spot { offset: table.key.distance(&key), peer }
+            Spot::at(&table.key.distance(&key), peer)
         };
         let others = ring.len() - 1;
-        let successors: Vec<Spot<P>> = (1..=others.min(table.config.successors)).map(nth).collect();
-        let mut before = (1..=others.min(table.config.successors)).map(|n| nth(ring.len() - n));
+        let successors: Vec<Spot<P>> = (1..=others.min(table.most())).map(nth).collect();
+        let mut before = (1..=others.min(table.most())).map(|n| nth(ring.len() - n));
         let predecessor = before.next();
         let before = before.collect();
         let mut fingers = Vec::new();
         if let Some(first) = successors.first() {
-            let shortest = first.offset.ilog2().map_or(0, |exponent| exponent + 1);
+            let shortest = first.ilog2(&table.key).map_or(0, |exponent| exponent + 1);
             fingers = (shortest..Key::<32>::BITS)
                 .rev()
                 .map(|exponent| {
                     let start = table.key.wrapping_add(&Key::power_of_two(exponent));
                     let at = ring.partition_point(|(key, _)| *key < start);
                     let spot = nth((at + ring.len() - i) % ring.len());
-                    (spot.offset > first.offset).then_some(spot)
+                    first.is_before(&spot, &table.key).then_some(spot)
                 })
                 .collect();
         }

@@ -25,8 +25,7 @@ fn invariants(view: &View<'_, Chord<SimPeer>, NoWorker>) -> Result<(), String> {
     let members: Vec<&ChordTable<SimPeer>> =
         view.iter().map(|(_, node)| node.table()).filter(|table| table.joined).collect();
     for table in &members {
-        let offsets: Vec<Key> = table.successors.iter().map(|spot| spot.offset).collect();
-        if !offsets.is_sorted_by(|a, b| a < b) {
+        if !table.successors.is_sorted_by(|a, b| a.is_before(b, &table.key)) {
             return Err(format!("the successors of {} are not in order: {:?}", table.me, table.successors));
         }
         if !table.successors.is_empty() && best_successor(table) == table.me {
@@ -210,8 +209,7 @@ fn a_list_that_is_no_ring_is_cut_where_it_turns_back() {
     let table = table();
     let first = table.successors[0];
     let spots: Vec<_> = (1..64).map(|i| Spot::new(&table.key, SimPeer(i))).collect();
-    let after = |offset| spots.iter().filter(move |spot| spot.offset > offset).max().unwrap();
-    let far = after(first.offset);
+    let far = spots.iter().max_by(|a, b| a.order(b, &table.key)).unwrap();
     let then = [far.peer, first.peer, SimPeer(5), table.me];
     let list = ring::list(&table.key, first, &then, &[], 8);
     assert_eq!(list.iter().map(|spot| spot.peer).collect::<Vec<_>>(), [first.peer, far.peer]);
@@ -241,7 +239,7 @@ fn one_who_is_claimed_for_a_newcomers_key_names_the_newcomer() {
     let mut script = Script::new(table);
     let newcomer = (100..).map(SimPeer).find(|peer| {
         let spot = Spot::new(&script.machine().key, *peer);
-        script.machine().predecessor.is_some_and(|old| spot.offset > old.offset)
+        script.machine().predecessor.is_some_and(|old| old.is_before(&spot, &script.machine().key))
     });
     let newcomer = newcomer.unwrap();
     let its_key = newcomer.key();

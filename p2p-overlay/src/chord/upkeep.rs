@@ -58,6 +58,11 @@ impl<P: Keyed> ChordTable<P> {
         known.copied().unwrap_or_else(|| Spot::new(&self.key, peer))
     }
 
+    /// Whether it stands before all successors.
+    fn would_be_first(&self, spot: &Spot<P>) -> bool {
+        self.successors.first().is_none_or(|first| spot.is_before(first, &self.key))
+    }
+
     // ---- join
 
     fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {
@@ -66,7 +71,7 @@ impl<P: Keyed> ChordTable<P> {
             self.joined = true;
             return;
         };
-        let replicas = self.config.successors as u8;
+        let replicas = self.most() as u8;
         cx.emit(Want { tag: JOIN, key: self.key, replicas, via: Some(door) });
     }
 
@@ -82,7 +87,7 @@ impl<P: Keyed> ChordTable<P> {
         self.changed = true;
         self.precede(None);
         self.fingers.clear();
-        self.successors = list(&self.key, Spot::new(&self.key, first), then, &[], self.config.successors);
+        self.successors = list(&self.key, Spot::new(&self.key, first), then, &[], self.most());
         #[cfg(test)]
         if self.original {
             // As first published: the successor alone, until it is time to stabilise.
@@ -102,7 +107,7 @@ impl<P: Keyed> ChordTable<P> {
 
     fn on_knocked(&mut self, cx: &mut Cx<'_, Self>, found: &Found<P>) {
         let spot = self.spot(found.root());
-        if spot.offset > Key::ZERO && self.successors.first().is_none_or(|first| spot.offset < first.offset) {
+        if !spot.is_keeper(&self.key) && self.would_be_first(&spot) {
             self.ask(cx, spot.peer, Asked::Between);
         }
     }
@@ -139,10 +144,9 @@ impl<P: Keyed> ChordTable<P> {
         successors: &[P],
     ) {
         let spot = self.spot(from);
-        let first = self.successors.first().map(|first| first.offset);
         match why {
-            Asked::Successor if first == Some(spot.offset) => {}
-            Asked::Between if first.is_none_or(|first| spot.offset < first) => {}
+            Asked::Successor if self.successors.first() == Some(&spot) => {}
+            Asked::Between if self.would_be_first(&spot) => {}
             // The successor has changed meanwhile; or the predecessor lives, which was the question.
             Asked::Successor | Asked::Between | Asked::Predecessor { .. } => return,
         }
@@ -150,13 +154,13 @@ impl<P: Keyed> ChordTable<P> {
         let between = predecessor
             .filter(|peer| *peer != self.me)
             .map(|peer| self.spot(peer))
-            .filter(|between| between.offset < spot.offset && between.offset > Key::ZERO);
+            .filter(|between| between.is_before(&spot, &self.key) && !between.is_keeper(&self.key));
         match between {
             #[cfg(test)]
             Some(between) if self.original => {
                 // As first published: taken over unseen.
                 self.successors.insert(0, between);
-                self.successors.truncate(self.config.successors);
+                self.successors.truncate(self.most());
                 self.notify(cx, between.peer);
             }
             // Ever nearer, so this ends; after many have joined at once it saves as many periods.
@@ -167,23 +171,23 @@ impl<P: Keyed> ChordTable<P> {
 
     fn notify(&self, cx: &mut Cx<'_, Self>, successor: P) {
         let before = self.predecessor.iter().chain(&self.before).map(|spot| spot.peer);
-        cx.send(successor, ChordMsg::Notify { before: before.take(self.config.successors).collect() });
+        cx.send(successor, ChordMsg::Notify { before: before.take(self.most()).collect() });
     }
 
     /// Takes `first` for the first successor, and its successors for those that follow.
     fn adopt(&mut self, first: Spot<P>, then: &[P]) {
-        let successors = list(&self.key, first, then, &self.successors, self.config.successors);
+        let successors = list(&self.key, first, then, &self.successors, self.most());
         self.changed |= successors != self.successors;
         self.successors = successors;
         // Fingers that lead no further than the successor are of no use.
-        let last = first.offset.ilog2().map_or(0, |exponent| Key::<32>::BITS - 1 - exponent);
+        let last = first.ilog2(&self.key).map_or(0, |exponent| Key::<32>::BITS - 1 - exponent);
         self.fingers.truncate(last);
     }
 
     /// Looks the next finger up again, from the longest to the shortest that leads further than the successor.
     fn fix_a_finger(&mut self, cx: &mut Cx<'_, Self>) {
         let Some(first) = self.successors.first() else { return };
-        let Some(shortest) = first.offset.ilog2().map(|exponent| exponent + 1) else { return };
+        let Some(shortest) = first.ilog2(&self.key).map(|exponent| exponent + 1) else { return };
         let index = usize::from(self.next_finger);
         let longest = Key::<32>::BITS - 1;
         let exponent = longest.checked_sub(index).filter(|exponent| *exponent >= shortest);
@@ -199,7 +203,7 @@ impl<P: Keyed> ChordTable<P> {
     fn on_finger(&mut self, exponent: usize, found: &Found<P>) {
         let index = Key::<32>::BITS - 1 - exponent;
         let spot = self.spot(found.root());
-        let further = self.successors.first().is_some_and(|first| spot.offset > first.offset);
+        let further = self.successors.first().is_some_and(|first| first.is_before(&spot, &self.key));
         if self.fingers.len() <= index && further {
             self.fingers.resize(index + 1, None);
         }
@@ -220,7 +224,7 @@ impl<P: Keyed> ChordTable<P> {
         }
         match self.predecessor {
             Some(old) if old.peer == from => {}
-            Some(old) if spot.offset < old.offset => {
+            Some(old) if spot.is_before(&old, &self.key) => {
                 // One question at a time, however many give notice.
                 let asks = |(_, why): (P, &Asked<P>)| matches!(why, Asked::Predecessor { .. });
                 if self.asked.iter().any(asks) {
@@ -231,7 +235,7 @@ impl<P: Keyed> ChordTable<P> {
             _ => self.precede(Some(spot)),
         }
         if self.predecessor == Some(spot) {
-            let most = self.config.successors - 1;
+            let most = self.most() - 1;
             let before = list_before(&self.key, spot, before, &self.before, most);
             self.changed |= before != self.before;
             self.before = before;
@@ -286,7 +290,8 @@ impl<P: Keyed> ChordTable<P> {
         self.changed |= self.successors.len() + self.before.len() < known;
         if self.successors.is_empty() && had_successors {
             // All successors have died: whoever is nearest takes their place; without anybody it has to join again.
-            let nearest = self.fingers.iter().flatten().chain(&self.predecessor).min();
+            let known = self.fingers.iter().flatten().chain(&self.predecessor);
+            let nearest = known.min_by(|a, b| a.order(b, &self.key));
             match nearest.copied() {
                 Some(nearest) => self.adopt(nearest, &[]),
                 None => {
@@ -307,6 +312,14 @@ impl<P: Keyed> Protocol for ChordTable<P> {
     type Outcome = ();
     type Event = Want<P>;
     type Job = NoJob;
+
+    fn warm(&self) -> u64 {
+        // Four fingers fill a line of a cache.
+        let spots = self.predecessor.iter().chain(self.successors.first()).chain(self.successors.last());
+        let spots = spots.chain(self.fingers.iter().step_by(4).flatten());
+        let flags = self.joined ^ self.changed ^ (self.key == Key::ZERO);
+        spots.fold(u64::from(flags) ^ self.asked.len() as u64, |sum, spot| sum ^ spot.warm())
+    }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
         if self.is_at_rest() {
