@@ -42,4 +42,4 @@ pub use rng::Rng;
 pub use script::Script;
 pub use sim::SimPeer;
 pub use time::Time;
-pub use wire::{DecodeError, Lane, Wire};
+pub use wire::{DecodeError, Lane, Wire, payload};

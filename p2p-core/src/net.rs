@@ -18,6 +18,7 @@
 mod clock;
 mod driver;
 mod error;
+mod frame;
 mod gate;
 mod hosts;
 mod memory;
@@ -43,7 +44,7 @@ mod worker;
 pub use error::{OpenError, RequestError, SendError, ServeError};
 pub use memory::MemoryNetwork;
 pub use node::{Node, NodeBuilder};
-pub use quic::{QuicTransport, transport_config};
+pub use quic::{QuicTransport, bind_udp, transport_config};
 pub use serve::{Incoming, Refused};
 pub use stats::{Drop, ProtocolStats, Refusal, Refusals, Stats};
 pub use stream::{RecvStream, SendStream, StreamError, code};

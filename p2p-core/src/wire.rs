@@ -3,10 +3,16 @@
 //! Our own messages are serde types in postcard's encoding, behind one version byte. What is hashed or
 //! signed has a canonical encoding of its own, and foreign networks have their codecs; neither goes through
 //! here. Decoding is total: any bytes give a message or a [`DecodeError`], never a panic, and never an
-//! allocation beyond a small multiple of the input.
+//! allocation beyond a small multiple of the input. Long [payloads](payload) cross without a copy.
 
+pub mod payload;
+
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+#[cfg(feature = "net")]
+pub(crate) use payload::Pieces;
 
 /// How a message travels between two peers. A message type names its own lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +60,7 @@ pub trait Wire: Serialize + DeserializeOwned {
         out.push(Self::VERSION);
         let buffer = postcard::to_extend(self, std::mem::take(out));
         // Postcard fails on sequences of unknown length and on full buffers: our types have neither.
-        *out = buffer.expect("a message type that postcard cannot represent");
+        *out = buffer.expect(UNREPRESENTABLE);
     }
 
     /// The encoding.
@@ -64,9 +70,18 @@ pub trait Wire: Serialize + DeserializeOwned {
         out
     }
 
+    /// The message that is all of `frame`, with [marked](payload) fields for slices of it. For a frame of its own: such a
+    /// field keeps everything alive that `frame` is a part of.
+    ///
+    /// # Errors
+    /// As [`Wire::from_bytes`].
+    fn from_frame(frame: &Bytes) -> Result<Self, DecodeError> {
+        payload::decoding(frame, || Self::from_bytes(frame))
+    }
+
     /// How many bytes the encoding has, without making it.
     fn wire_len(&self) -> usize {
-        1 + postcard::experimental::serialized_size(self).expect("a message type postcard cannot represent")
+        1 + postcard::experimental::serialized_size(self).expect(UNREPRESENTABLE)
     }
 
     /// The message these bytes encode, all of them.
@@ -90,6 +105,16 @@ pub trait Wire: Serialize + DeserializeOwned {
             extra => Err(DecodeError::Trailing { extra }),
         }
     }
+}
+
+const UNREPRESENTABLE: &str = "a message type that postcard cannot represent";
+
+/// The encoding behind what is in `first`, its payloads not copied.
+#[cfg(feature = "net")]
+pub(crate) fn pieces<M: Wire>(message: &M, mut first: Vec<u8>) -> Pieces {
+    first.push(M::VERSION);
+    let pieces = Pieces::after(first).add(|pieces| postcard::serialize_with_flavor(message, pieces));
+    pieces.expect(UNREPRESENTABLE)
 }
 
 /// For a machine that sends nothing.

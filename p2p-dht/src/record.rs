@@ -7,7 +7,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use p2p_core::{Key, Keypair, PeerId};
+use p2p_core::{Key, Keypair, PeerId, payload};
 use serde::{Deserialize, Serialize};
 
 /// The longest value, in bytes: 64 KiB.
@@ -21,6 +21,7 @@ pub enum Record<P> {
     /// A value under its BLAKE3 hash.
     Immutable {
         /// At most [`MAX_VALUE`] bytes.
+        #[serde(with = "payload")]
         value: Bytes,
         /// Seconds since the Unix epoch.
         expires: u64,
@@ -55,6 +56,7 @@ pub struct Signed {
     salt: Bytes,
     sequence: u64,
     expires: u64,
+    #[serde(with = "payload")]
     value: Bytes,
     /// Serde knows arrays of up to 32 bytes.
     signature: [[u8; 32]; 2],

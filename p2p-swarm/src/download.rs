@@ -219,6 +219,8 @@ impl<P: Peer> Download<P> {
         let tag = Tag::Write { fetch: self.number, run };
         let work = Work::Write { fetch: self.number, run, size, data: bytes, proof };
         step.cx.start(SwarmJob { tag, lane: Some(self.lane), work });
+        // Its place with the provider is free, though the run is not written yet.
+        self.go_on(step);
     }
 
     /// A provider will not send what it was asked for.

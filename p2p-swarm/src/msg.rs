@@ -1,7 +1,7 @@
 //! What peers of a swarm say to each other.
 
 use bytes::Bytes;
-use p2p_core::{Key, Lane, Wire};
+use p2p_core::{Key, Lane, Wire, payload};
 use serde::{Deserialize, Serialize};
 
 use crate::runs::RUN;
@@ -28,6 +28,7 @@ pub enum SwarmMsg {
         /// The siblings on the way up to the root, as [`verify`](crate::verify) wants them.
         proof: Vec<[u8; 32]>,
         /// The run.
+        #[serde(with = "payload")]
         bytes: Bytes,
     },
     /// There will be no data.

@@ -28,6 +28,7 @@ use super::stats::Drop as Dropped;
 use super::transport::DatagramError;
 use super::worker::Crew;
 use crate::protocol::{Down, Link, Protocol, Worker};
+use crate::wire::{self, Pieces};
 use crate::{Contact, Handle, Lane, PeerId, Wire};
 
 struct Driver<P: Protocol> {
@@ -302,16 +303,22 @@ where
             self.links.push_back((to, Link::Down(Down::Overflow)));
             return;
         }
-        let mut bytes = match msg.lane() {
+        let mut before = match msg.lane() {
             Lane::Ordered => Vec::new(),
             Lane::Datagram | Lane::Bulk => self.header.to_vec(),
         };
-        let head = bytes.len();
+        let head = before.len();
         if msg.lane() == Lane::Bulk {
-            bytes.extend_from_slice(&[0; 4]);
+            before.extend_from_slice(&[0; 4]);
         }
-        let start = bytes.len();
-        msg.encode(&mut bytes);
+        let start = before.len();
+        let mut bytes = match msg.lane() {
+            Lane::Bulk => wire::pieces(&msg, before),
+            Lane::Ordered | Lane::Datagram => {
+                msg.encode(&mut before);
+                Pieces::after(before)
+            }
+        };
         let len = bytes.len() - start;
         if len > P::Msg::MAX_BYTES {
             // The machine's mistake; its peers would take it for misbehaviour.
@@ -323,21 +330,21 @@ where
         let state = self.peers.entry(to.id).or_default();
         state.used = self.turn;
         let queued = match msg.lane() {
-            Lane::Ordered => self.outbox(to).ordered(&bytes),
+            Lane::Ordered => self.outbox(to).ordered(&bytes.first),
             Lane::Bulk => {
-                bytes[head..start].copy_from_slice(&(len as u32).to_le_bytes());
-                self.outbox(to).bulk(bytes.into())
+                bytes.first[head..start].copy_from_slice(&(len as u32).to_le_bytes());
+                self.outbox(to).bulk(bytes)
             }
             Lane::Datagram => match state.links.last().filter(|link| link.usable()) {
                 Some(link) => {
                     link.touch();
-                    match link.conn.send_datagram(bytes.into()) {
+                    match link.conn.send_datagram(bytes.first.into()) {
                         Err(DatagramError::TooLong { .. }) => self.shared.counters.drop(Dropped::TooLong),
                         Err(DatagramError::Lost(_)) | Ok(()) => {}
                     }
                     Ok(())
                 }
-                None => self.outbox(to).datagram(bytes.into()),
+                None => self.outbox(to).datagram(bytes.first.into()),
             },
         };
         if queued.is_err() {

@@ -19,6 +19,7 @@ use super::shared::Shared;
 use super::stats::Drop as Dropped;
 use super::stream::{SendStream, StreamError, code};
 use super::transport::{DatagramError, DialError, Lost};
+use crate::wire::Pieces;
 use crate::{Contact, Down};
 
 /// How long a connection that is given up for another may take to deliver what was written on it.
@@ -37,7 +38,7 @@ struct Queue {
     /// Frames of the ordered lane.
     ordered: Vec<u8>,
     /// One message each, with the stream's header.
-    bulk: Vec<Bytes>,
+    bulk: Vec<Pieces>,
     /// With their headers.
     datagrams: Vec<Bytes>,
     /// All of these, and what is being written.
@@ -85,7 +86,7 @@ impl Outbox {
     }
 
     /// Adds a whole stream.
-    pub(super) fn bulk(&self, stream: Bytes) -> Result<(), Overflow> {
+    pub(super) fn bulk(&self, stream: Pieces) -> Result<(), Overflow> {
         let mut queue = self.queue();
         let len = stream.len();
         queue.bulk.push(stream);
@@ -314,15 +315,16 @@ fn delivered(done: Result<Result<(), StreamError>, JoinError>) -> Result<(), Str
     done.unwrap_or(Err(StreamError::Finished))
 }
 
-async fn send_bulk(link: Arc<Link>, outbox: Arc<Outbox>, message: Bytes) -> Result<(), StreamError> {
+async fn send_bulk(link: Arc<Link>, outbox: Arc<Outbox>, message: Pieces) -> Result<(), StreamError> {
     let _hold = Use::new(&link);
     let len = message.len();
     let mut opened = Opened::open(&link, &outbox).await?;
-    opened.stream.write_chunk(message).await?;
-    opened.stream.finish()?;
-    opened.stream.stopped().await?;
+    opened.stream.write_chunks(&mut message.into_chunks()).await?;
+    // From here on QUIC has it, which has a bound of its own. Not only when it is acknowledged: by then the peer has long
+    // asked for more.
     outbox.sent(len);
-    Ok(())
+    opened.stream.finish()?;
+    opened.stream.stopped().await
 }
 
 /// A stream of messages. If it is dropped because more came than may wait, the peer is told that.

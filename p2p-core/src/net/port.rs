@@ -8,11 +8,12 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use futures::future::{Either, select};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use super::frame::Frame;
 use super::pool::Link as Connected;
 use super::serve::{Conversation, Inbox, within};
 use super::shared::Shared;
@@ -22,8 +23,8 @@ use super::transport::CloseReason;
 use super::unfinished::Unfinished;
 use crate::{Contact, Down, Wire};
 
-/// Bytes of a stream that are read at once.
-const CHUNK: usize = 64 << 10;
+/// Chunks of a stream that are read at once: packets, mostly.
+const CHUNKS: usize = 32;
 
 /// What connections tell the machine's task.
 pub(super) enum Note<M> {
@@ -87,58 +88,37 @@ impl<M: Wire + Send + 'static> Port<M> {
     /// Reads frames to the stream's end.
     async fn read(&self, source: &Arc<Source>, stream: &mut RecvStream) -> Result<(), Fault> {
         let link = &source.link;
-        let mut buffer = BytesMut::new();
+        let mut chunks: [Bytes; CHUNKS] = Default::default();
+        let mut frame = Frame::default();
         let mut unfinished = Unfinished::new(&self.shared, link);
         let mut deadline: Option<Instant> = None;
         loop {
-            let chunk = stream.read_chunk(CHUNK);
-            let chunk = match deadline {
-                None => chunk.await,
+            let read = stream.read_chunks(&mut chunks);
+            let read = match deadline {
+                None => read.await,
                 Some(deadline) => {
                     let left = Instant::saturating_duration_since(&deadline, Instant::now());
-                    within(left, chunk).await.map_err(|_| Fault::TimedOut)?
+                    within(left, read).await.map_err(|_| Fault::TimedOut)?
                 }
             };
-            let Some(chunk) = chunk.map_err(Fault::Stream)? else {
-                return match buffer.is_empty() {
+            let Some(count) = read.map_err(Fault::Stream)? else {
+                return match frame.is_empty() {
                     true => Ok(()),
                     false => Err(Fault::Misbehaved("a stream that ends within a message".into())),
                 };
             };
             link.touch();
-            // Most chunks are whole frames: these are decoded in place.
-            let gathered = !buffer.is_empty();
-            if gathered {
-                buffer.extend_from_slice(&chunk);
-            }
-            let mut rest: &[u8] = if gathered { &buffer } else { &chunk };
-            let before = rest.len();
-            while let Some(len) = rest.first_chunk::<4>().map(|len| u32::from_le_bytes(*len) as usize) {
-                if len > M::MAX_BYTES {
-                    return Err(Fault::Misbehaved(format!("a message of {len} bytes")));
+            for mut chunk in chunks.iter_mut().take(count).map(std::mem::take) {
+                while let Some(message) = frame.next(&mut chunk).map_err(Fault::Misbehaved)? {
+                    deadline = None;
+                    self.counters.received();
+                    self.tell(Note::Message(source.clone(), message)).await;
                 }
-                let Some(frame) = rest.get(4..4 + len) else { break };
-                let message = M::from_bytes(frame).map_err(|error| Fault::Misbehaved(error.to_string()))?;
-                self.counters.received();
-                self.tell(Note::Message(source.clone(), message)).await;
-                rest = &rest[4 + len..];
             }
-            if !gathered || rest.len() < before {
-                // Into a buffer of its own length: what was large is given back.
-                buffer = BytesMut::from(rest);
-                deadline = None;
-            }
-            // Room for the rest of a message, so that a long one is not moved again and again; but not for a mere
-            // claim: an eighth of it must be there.
-            if let Some(len) = buffer.first_chunk::<4>().map(|len| u32::from_le_bytes(*len) as usize)
-                && buffer.len() >= len / 8
-            {
-                buffer.reserve((4 + len).saturating_sub(buffer.len()));
-            }
-            if !buffer.is_empty() && deadline.is_none() {
+            if !frame.is_empty() && deadline.is_none() {
                 deadline = Some(Instant::now() + self.shared.limits.request_timeout);
             }
-            unfinished.is(buffer.len()).map_err(|_| Fault::Unfinished)?;
+            unfinished.is(frame.len()).map_err(|_| Fault::Unfinished)?;
         }
     }
 

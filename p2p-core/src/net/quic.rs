@@ -29,6 +29,11 @@ use crate::{Contact, Keypair, Limits, PeerId};
 /// Connections that are ready and not yet taken by the node.
 const BACKLOG: usize = 64;
 
+/// What the kernel may keep of packets that come while no one reads, and of those that go, in bytes; it gives less if
+/// the system's limits are lower. Its default of some 200 KiB holds three batches of segmentation offload: a burst of
+/// messages loses the fourth, and each loss costs a message a timeout.
+const SOCKET_BUFFER: usize = 4 << 20;
+
 /// A QUIC endpoint.
 #[derive(Debug)]
 pub struct QuicTransport {
@@ -62,6 +67,23 @@ pub fn transport_config(limits: &Limits) -> quinn::TransportConfig {
     config
 }
 
+/// A socket as our endpoints have it; public for benchmarks that compare like with like.
+///
+/// # Errors
+/// The address cannot be bound.
+pub fn bind_udp(addr: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(addr)?;
+    let state = quinn::udp::UdpSocketState::new((&socket).into())?;
+    let [receive, send] = [
+        state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER),
+        state.set_send_buffer_size((&socket).into(), SOCKET_BUFFER),
+    ];
+    if let Err(error) = receive.and(send) {
+        tracing::debug!(%error, "the socket keeps its buffers");
+    }
+    Ok(socket)
+}
+
 impl QuicTransport {
     /// Binds a socket and starts accepting. `network` is the ALPN protocol name: peers of another network are
     /// refused in the handshake.
@@ -89,7 +111,7 @@ impl QuicTransport {
             .incoming_buffer_size_total(4 << 20);
         let runtime = quinn::default_runtime()
             .ok_or_else(|| std::io::Error::other("no tokio runtime: bind inside one"))?;
-        let socket = UdpSocket::bind(addr)?;
+        let socket = bind_udp(addr)?;
         let endpoint = quinn::Endpoint::new(endpoint_config, Some(server), socket, runtime)?;
         let local = endpoint.local_addr()?;
         let gate = Gate::new(limits.clone());
