@@ -6,13 +6,15 @@
 //! allocation beyond a small multiple of the input. Long [payloads](payload) cross without a copy.
 
 pub mod payload;
+#[cfg(feature = "net")]
+mod pieces;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 #[cfg(feature = "net")]
-pub(crate) use payload::Pieces;
+pub(crate) use pieces::Pieces;
 
 /// How a message travels between two peers. A message type names its own lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

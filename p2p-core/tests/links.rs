@@ -69,6 +69,25 @@ fn down(peer: Contact, why: Down) -> Event {
     Event::Link(peer, Link::Down(why))
 }
 
+// ---- on its way
+
+#[tokio::test]
+async fn what_the_transport_has_taken_waits_no_longer() {
+    let network = MemoryNetwork::default();
+    let server = end(&network, Limits { queue_bytes_per_peer: 100 << 10, ..Limits::default() });
+    let (bare, bare_at) = bare(&network);
+    let long = |number| Msg::Bulk(number, vec![0; 60 << 10]);
+    server.say(bare_at, [long(0)]).await;
+    let connection = patient(bare.accept()).await.unwrap();
+    // None is read to its end, so none is delivered; yet whoever has got one may ask for the next.
+    let mut unread = Vec::new();
+    for number in 1..5 {
+        unread.push(patient(connection.accept_uni()).await.unwrap());
+        server.say(bare_at, [long(number)]).await;
+    }
+    assert!(server.node.stats().drops.is_empty());
+}
+
 // ---- too many
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -133,12 +133,16 @@ impl Changes {
     /// Has changes told while the guard lives.
     pub(super) fn wait(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
+        // With the one in `tell`: the counts that are read from here on are as they were told, or the teller sees us.
+        fence(Ordering::SeqCst);
         Waiting(self)
     }
 
-    /// Tells that something has changed. A write, so that who comes to wait after it sees the change.
+    /// Tells that something has changed, whatever the order of that write. A fence and a load: a write here would have all
+    /// of a node's threads pass one cache line around.
     pub(super) fn tell(&self) {
-        if self.waiting.fetch_add(0, Ordering::SeqCst) > 0 {
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::Relaxed) > 0 {
             self.changed.notify_waiters();
         }
     }
