@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use p2p_core::sim::{FaultMix, Latency, Loss, Network, random_faults, run_seeds};
 use p2p_core::{Key, Rng, SimPeer};
 use p2p_dht::{Dht, Put, RecordKind, Slot, Stored};
-use p2p_overlay::{Chord, Kademlia};
+use p2p_overlay::{Chord, Kademlia, Replicas};
 use world::{Quick, SECOND, World, config, world};
 
 const NODES: u32 = 24;
@@ -84,8 +84,19 @@ fn values_survive<O: Quick>(seed: u64) -> u64 {
     sim.trace()
 }
 
-/// Kills up to half of the nodes at once, those that keep one of the values first; one of the nodes that keep each
-/// value, and that is not its publisher (who keeps it in any case), is left.
+/// Those that keep a value because they should: whoever else has a copy, its publisher aside, is about to drop it.
+fn replicas<O: Quick>(sim: &World<O>, key: Key) -> Vec<SimPeer> {
+    let mut replicas = holders(sim, key);
+    let should = |peer: &SimPeer| {
+        let says = sim.node(*peer).map(|node| node.overlay().replicas(&key, config().replicas.into()));
+        matches!(says, Some(Replicas::Peers(peers)) if peers.contains(peer))
+    };
+    replicas.retain(should);
+    replicas
+}
+
+/// Kills up to half of the nodes at once, the replicas of one of the values first; one replica of each value that is not
+/// its publisher (who keeps it in any case) is left.
 fn kill<O: Quick>(
     sim: &mut World<O>,
     rng: &mut Rng,
@@ -94,7 +105,7 @@ fn kill<O: Quick>(
 ) {
     let mut left: BTreeMap<Key, Vec<SimPeer>> = BTreeMap::new();
     for (key, Acknowledged { publisher, .. }) in acknowledged {
-        left.insert(*key, holders(sim, *key).into_iter().filter(|peer| peer != publisher).collect());
+        left.insert(*key, replicas(sim, *key).into_iter().filter(|peer| peer != publisher).collect());
     }
     let mut victims = sim.alive().to_vec();
     rng.shuffle(&mut victims);
