@@ -1,11 +1,12 @@
 //! What the programs share: a member of a hash table, over the overlay that its user names.
 
-#![expect(clippy::print_stdout, reason = "programs talk on the terminal")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "programs talk on the terminal")]
 
 use std::error::Error;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,6 +119,17 @@ where
         DhtConfig { repair: 60 * UPKEEP, settle: UPKEEP, timeout: 2 * UPKEEP, ..DhtConfig::default() };
     let machine = Replicated::new(overlay, config);
     Ok(node.spawn_with_workers(&format!("dht-{name}/1"), machine, [MemoryStore::default()])?)
+}
+
+/// How a program ends: a failure is said on the error output.
+pub fn exit(program: &str, done: Result<(), impl Display>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{program}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Prints `name: value`, a line that other programs can read, at once.

@@ -32,7 +32,7 @@ pub enum Record<P> {
     Provider {
         /// The key of what it has.
         key: Key,
-        /// Who has it. Only a peer itself says so; others pass it on.
+        /// Who has it. It is not signed: a peer says so itself, but the nodes that keep it pass it on unproved.
         peer: P,
         /// Seconds since the Unix epoch.
         expires: u64,

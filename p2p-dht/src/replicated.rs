@@ -3,13 +3,14 @@
 //! A publisher looks up the r nodes responsible for a key and stores the record at each; they copy it to one another
 //! whenever they change (DHash, Dabek et al. SOSP 2001, §4.2; Kademlia §2.5). Nothing here knows which overlay it is.
 //!
-//! In this order: [`Replicated`], its configuration and its messages, and how inputs are told apart. Then `serve`
-//! (what others ask), `put` and `get` (what the user asks), `repair` (copies move when nodes come and go), `keep`
+//! In this order: [`Replicated`] and its configuration, and how inputs are told apart. Then `msg`, `serve` (what others
+//! ask), `put` and `get` (what the user asks), `repair` (copies move when nodes come and go), `keep`
 //! (own records are published again, ended ones forgotten), over the `index` of what this node has.
 
 mod get;
 mod index;
 mod keep;
+mod msg;
 mod put;
 mod repair;
 mod serve;
@@ -18,10 +19,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use p2p_core::{Cx, JobId, Key, Lane, Link, NoJob, OpId, Pending, Protocol, Time, Up, Wire};
+use p2p_core::{Cx, JobId, Key, Link, NoJob, OpId, Pending, Protocol, Time, Up};
 use p2p_overlay::{Find, Looked, Overlay, Replicas};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::record::{Record, Slot, Version};
 use crate::request::{DhtCommand, DhtItem, DhtOutcome};
@@ -31,6 +30,8 @@ use get::Get;
 use index::Index;
 use put::Put;
 use repair::Repair;
+
+pub use msg::{DhtMsg, OFFERED, Refusal, Verdict, Wanted};
 
 /// A node of a distributed hash table over the overlay `O`.
 ///
@@ -71,7 +72,7 @@ pub struct Replicated<O: Overlay> {
     asked: Pending<O::Peer, Question<O::Peer>>,
     /// When [`DhtTimer::Late`] fires.
     late: Option<Time>,
-    /// Lookups, and the put or get that each is for.
+    /// Lookups, and the put, the get or the user's own lookup that each is for.
     finds: BTreeMap<OpId, OpId>,
     puts: BTreeMap<OpId, Put<O::Peer>>,
     gets: BTreeMap<OpId, Get<O::Peer>>,
@@ -90,7 +91,8 @@ type Msg<O> = DhtMsg<<O as Protocol>::Peer, <O as Protocol>::Msg>;
 pub struct DhtConfig {
     /// How many nodes keep each record, r. 8; 1 to 16.
     pub replicas: u8,
-    /// How many of them must have it before it counts as stored; all, where the network has fewer nodes. 5; at least 1.
+    /// How many of them must have it before it counts as stored; all, where the network has fewer nodes, or this node
+    /// finds no more because it is cut off: [`Stored::copies`](crate::Stored::copies) says how many. 5; at least 1.
     pub write_quorum: u8,
     /// How many of them must answer before the newest signed value counts as the newest. Together with the write
     /// quorum it should be more than all, so that one of them has what was stored last. 4; at least 1.
@@ -140,136 +142,6 @@ impl Default for DhtConfig {
     }
 }
 
-/// What nodes of the hash table say to each other.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum DhtMsg<P, M> {
-    /// The overlay's own.
-    Overlay(M),
-    /// From a publisher, or another replica: keep this. Answered by [`DhtMsg::Stored`].
-    Store {
-        /// Numbers the question.
-        id: u32,
-        /// The record.
-        record: Record<P>,
-        /// If a signed value is there already, it must have this sequence number.
-        expected: Option<u64>,
-        /// Whether a replica copies it; otherwise somebody publishes it.
-        copy: bool,
-    },
-    /// Whether it is kept.
-    Stored {
-        /// The number of the question.
-        id: u32,
-        /// Or why not.
-        result: Result<(), Refusal>,
-    },
-    /// From a reader: what is there? Answered by [`DhtMsg::Loaded`].
-    Load {
-        /// Numbers the question.
-        id: u32,
-        /// The key.
-        key: Key,
-        /// What of it.
-        wanted: Wanted,
-    },
-    /// This is.
-    Loaded {
-        /// The number of the question.
-        id: u32,
-        /// At most one value, or some providers.
-        records: Vec<Record<P>>,
-    },
-    /// From one replica to another: these should be at both. Answered by [`DhtMsg::Compared`].
-    Offer {
-        /// Numbers the question.
-        id: u32,
-        /// What the sender has; at most [`OFFERED`].
-        copies: Vec<(Slot<P>, Version)>,
-    },
-    /// What of an offer is missing: the offerer stores that.
-    Compared {
-        /// The number of the question.
-        id: u32,
-        /// For each copy offered.
-        verdicts: Vec<Verdict>,
-    },
-}
-
-/// How many copies are offered at once.
-pub const OFFERED: usize = 32;
-
-/// What of a key a reader wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Wanted {
-    /// The value whose hash it is.
-    Immutable,
-    /// The signed value.
-    Mutable,
-    /// Who provides what it names.
-    Providers,
-}
-
-/// What a replica says about a copy that it is offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
-    /// It has this one, or a newer one.
-    Has,
-    /// It wants it.
-    Wants,
-    /// Somebody else is sending it already.
-    Expects,
-    /// It will not take it.
-    Refuses,
-}
-
-/// Why a replica does not keep a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-pub enum Refusal {
-    /// It is not a record.
-    #[error("the record is not valid")]
-    Invalid,
-    /// It ends in the past, or too far in the future.
-    #[error("the record has ended, or lasts longer than the peer keeps records")]
-    Lifetime,
-    /// There is a signed value with this sequence number.
-    #[error("there is a value with sequence number {0}")]
-    Conflict(u64),
-    /// The replica has no room.
-    #[error("the peer has no room")]
-    Full,
-    /// The peer is not one of those that keep this key, as far as it knows.
-    #[error("the peer does not keep records of this key")]
-    NotResponsible,
-    /// The replica has too much to do.
-    #[error("the peer is busy")]
-    Busy,
-    /// The replica's storage failed.
-    #[error("the peer's storage failed")]
-    Failed,
-    /// The replica did not answer.
-    #[error("the peer is silent")]
-    Silent,
-}
-
-impl<P: Serialize + DeserializeOwned, M: Wire> Wire for DhtMsg<P, M> {
-    /// A value of [`MAX_VALUE`](crate::MAX_VALUE) bytes, or [`OFFERED`] copies, or some providers.
-    const MAX_BYTES: usize = 80 << 10;
-
-    /// A large value holds nothing else up.
-    fn lane(&self) -> Lane {
-        let large = |record: &Record<P>| {
-            matches!(record, Record::Immutable { value, .. } if value.len() > 4096)
-                || matches!(record, Record::Mutable(signed) if signed.value().len() > 4096)
-        };
-        match self {
-            DhtMsg::Overlay(msg) => msg.lane(),
-            DhtMsg::Store { record, .. } if large(record) => Lane::Bulk,
-            DhtMsg::Loaded { records, .. } if records.iter().any(large) => Lane::Bulk,
-            _ => Lane::Ordered,
-        }
-    }
-}
-
 /// The timers of a node of the hash table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DhtTimer<T> {
@@ -310,7 +182,7 @@ enum JobFor<P> {
     /// A peer wants to know what is there.
     Load { from: P, id: u32 },
     /// To have what this node publishes itself.
-    Own { size: usize },
+    Own { slot: Slot<P>, size: usize },
     /// To publish it again.
     Republish,
     /// To copy what a peer wants of a batch.

@@ -9,7 +9,7 @@
 //! cargo run --bin kv -- get --join p2p://… NAME
 //! ```
 
-#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program talks on the terminal")]
+#![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
 #![expect(clippy::disallowed_types, reason = "a program has a clock")]
 
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 use p2p_core::net::{Incoming, Node};
 use p2p_core::{Key, PeerId, Wire};
 use p2p_dht::Signed;
-use p2p_examples::{AnyDht, Failure, Part, patiently, say};
+use p2p_examples::{AnyDht, Failure, Part, exit, patiently, say};
 use serde::{Deserialize, Serialize};
 
 /// A hash table whose nodes are processes: values are kept by eight of them, and survive the death of seven.
@@ -83,13 +83,7 @@ impl Wire for Reply {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse().command).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("kv: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit("kv", run(Args::parse().command).await)
 }
 
 async fn run(command: Command) -> Result<(), Failure> {

@@ -8,7 +8,7 @@
 //! A second provider joins the first, `serve --join CONTACT`, with the same content; a hash alone is enough for `get` then,
 //! with `--join`.
 
-#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program talks on the terminal")]
+#![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use p2p_core::net::Node;
 use p2p_core::{Contact, Key};
-use p2p_examples::{Failure, Part, patiently, say};
+use p2p_examples::{Failure, Part, exit, patiently, say};
 use p2p_swarm::{
     ContentStore, FetchItem, FileWorker, Files, Kind, PeerReport, Received, Standing, Store, Swarm, Ticket,
 };
@@ -57,13 +57,7 @@ async fn main() -> ExitCode {
         Command::Serve { path, part } => serve(path, &part).await,
         Command::Get { what, out, part } => get(&what, out, &part).await,
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("share: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit("share", done)
 }
 
 fn store(node: &Node) -> Result<Store<Contact>, Failure> {

@@ -7,7 +7,7 @@
 //!
 //! It exits with status 0 only if every step checked out.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program talks on the terminal")]
+#![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a program has a clock, and files")]
 
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use p2p_core::net::Node;
 use p2p_core::{Contact, Handle, Key, Keyed, Rng};
 use p2p_dht::{Dht, DhtConfig, MemoryStore, Put, Replicated};
-use p2p_examples::Failure;
+use p2p_examples::{Failure, exit};
 use p2p_overlay::{Find, Kademlia, KademliaConfig};
 use p2p_swarm::{ContentStore, FetchItem, FileWorker, Files, Kind, Store, Swarm, Ticket};
 use tokio::time::timeout;
@@ -59,13 +59,7 @@ async fn main() -> ExitCode {
     let mut report = Report::default();
     let done = tour(&args, &mut report).await;
     report.print();
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tour: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit("tour", done)
 }
 
 async fn tour(args: &Args, report: &mut Report) -> Outcome<()> {

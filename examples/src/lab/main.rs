@@ -25,16 +25,9 @@ enum Command {
     Overlay(overlay::Args),
 }
 
-#[expect(clippy::print_stderr, reason = "a program's errors belong there")]
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Overlay(args) => overlay::run(&args),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("lab: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    p2p_examples::exit("lab", done)
 }

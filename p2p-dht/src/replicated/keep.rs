@@ -53,7 +53,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         self.index.begin(size);
         self.published(cx, slot);
         let write = StoreJob::Write { record, slot, by: Writer::Replica, own: true };
-        self.start(cx, write, JobFor::Own { size });
+        self.start(cx, write, JobFor::Own { slot, size });
     }
 
     /// Notes that a record was published now, and when that is due again.

@@ -129,10 +129,12 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 };
                 self.tell(cx, from, DhtMsg::Stored { id, result });
             }
-            (JobFor::Own { size }, StoreDone::Written(written)) => {
+            (JobFor::Own { slot, size }, StoreDone::Written(written)) => {
                 self.index.end(size);
-                if let Ok(entry) = written {
-                    self.index.put(&entry);
+                match written {
+                    Ok(entry) => self.index.put(&entry),
+                    // What is not here cannot be published again.
+                    Err(_) => drop(self.republished.remove(&slot)),
                 }
             }
             (JobFor::Load { from, id }, StoreDone::Read(Ok(mut records))) => {

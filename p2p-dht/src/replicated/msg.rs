@@ -1,0 +1,137 @@
+//! What nodes of the hash table say to each other. In order: storing, reading, comparing copies.
+
+use p2p_core::{Key, Lane, Wire};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::record::{Record, Slot, Version};
+
+/// What nodes of the hash table say to each other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum DhtMsg<P, M> {
+    /// The overlay's own.
+    Overlay(M),
+    /// From a publisher, or another replica: keep this. Answered by [`DhtMsg::Stored`].
+    Store {
+        /// Numbers the question.
+        id: u32,
+        /// The record.
+        record: Record<P>,
+        /// If a signed value is there already, it must have this sequence number.
+        expected: Option<u64>,
+        /// Whether a replica copies it; otherwise somebody publishes it.
+        copy: bool,
+    },
+    /// Whether it is kept.
+    Stored {
+        /// The number of the question.
+        id: u32,
+        /// Or why not.
+        result: Result<(), Refusal>,
+    },
+    /// From a reader: what is there? Answered by [`DhtMsg::Loaded`].
+    Load {
+        /// Numbers the question.
+        id: u32,
+        /// The key.
+        key: Key,
+        /// What of it.
+        wanted: Wanted,
+    },
+    /// This is.
+    Loaded {
+        /// The number of the question.
+        id: u32,
+        /// At most one value, or some providers.
+        records: Vec<Record<P>>,
+    },
+    /// From one replica to another: these should be at both. Answered by [`DhtMsg::Compared`].
+    Offer {
+        /// Numbers the question.
+        id: u32,
+        /// What the sender has; at most [`OFFERED`].
+        copies: Vec<(Slot<P>, Version)>,
+    },
+    /// What of an offer is missing: the offerer stores that.
+    Compared {
+        /// The number of the question.
+        id: u32,
+        /// For each copy offered.
+        verdicts: Vec<Verdict>,
+    },
+}
+
+/// How many copies are offered at once.
+pub const OFFERED: usize = 32;
+
+/// What of a key a reader wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wanted {
+    /// The value whose hash it is.
+    Immutable,
+    /// The signed value.
+    Mutable,
+    /// Who provides what it names.
+    Providers,
+}
+
+/// What a replica says about a copy that it is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It has this one, or a newer one.
+    Has,
+    /// It wants it.
+    Wants,
+    /// Somebody else is sending it already.
+    Expects,
+    /// It will not take it.
+    Refuses,
+}
+
+/// Why a replica does not keep a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Refusal {
+    /// It is not a record.
+    #[error("the record is not valid")]
+    Invalid,
+    /// It ends in the past, or too far in the future.
+    #[error("the record has ended, or lasts longer than the peer keeps records")]
+    Lifetime,
+    /// There is a signed value with this sequence number.
+    #[error("there is a value with sequence number {0}")]
+    Conflict(u64),
+    /// The replica has no room.
+    #[error("the peer has no room")]
+    Full,
+    /// The peer is not one of those that keep this key, as far as it knows.
+    #[error("the peer does not keep records of this key")]
+    NotResponsible,
+    /// The replica has too much to do.
+    #[error("the peer is busy")]
+    Busy,
+    /// The replica's storage failed.
+    #[error("the peer's storage failed")]
+    Failed,
+    /// The replica did not answer.
+    #[error("the peer is silent")]
+    Silent,
+}
+
+impl<P: Serialize + DeserializeOwned, M: Wire> Wire for DhtMsg<P, M> {
+    /// A value of [`MAX_VALUE`](crate::MAX_VALUE) bytes, or [`OFFERED`] copies, or some providers.
+    const MAX_BYTES: usize = 80 << 10;
+
+    /// A large value holds nothing else up.
+    fn lane(&self) -> Lane {
+        let large = |record: &Record<P>| {
+            matches!(record, Record::Immutable { value, .. } if value.len() > 4096)
+                || matches!(record, Record::Mutable(signed) if signed.value().len() > 4096)
+        };
+        match self {
+            DhtMsg::Overlay(msg) => msg.lane(),
+            DhtMsg::Store { record, .. } if large(record) => Lane::Bulk,
+            DhtMsg::Loaded { records, .. } if records.iter().any(large) => Lane::Bulk,
+            _ => Lane::Ordered,
+        }
+    }
+}
