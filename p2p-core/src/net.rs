@@ -16,6 +16,7 @@
 #![allow(clippy::disallowed_types, reason = "the live world has clocks and threads of its own")]
 
 mod clock;
+mod deadlines;
 mod driver;
 mod error;
 mod frame;

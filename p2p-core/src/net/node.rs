@@ -10,12 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::select;
 use tokio::net::ToSocketAddrs;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::driver;
 use super::error::{OpenError, RequestError, SendError, ServeError};
 use super::hosts::Hosts;
-use super::pool::{Link, Use};
+use super::pool::Use;
 use super::quic::QuicTransport;
 use super::serve::{Incoming, Refused, Taker};
 use super::shared::{Phase, Shared, header};
@@ -166,25 +166,39 @@ impl Node {
         if body.len() > max {
             return Err(RequestError::TooLong { len: body.len(), max });
         }
-        let asked = async {
-            match self.request_once(peer, protocol, body.clone()).await {
-                // The peer closed the connection as unused: it has seen nothing of this.
-                Err(RequestError::Lost(lost)) if lost.unseen() => {
-                    self.request_once(peer, protocol, body).await
+        let asked = pin!(async {
+            let mut before = false;
+            loop {
+                match self.request_once(peer, protocol, body.clone()).await {
+                    // The peer closed the connection as unused: it has seen nothing of this.
+                    Err(RequestError::Lost(lost)) if lost.unseen() && !before => before = true,
+                    outcome => return outcome,
                 }
-                outcome => outcome,
             }
-        };
-        timeout(self.shared.limits.request_timeout, asked).await.unwrap_or(Err(RequestError::TimedOut))
+        });
+        self.shared.in_time(asked).await.unwrap_or(Err(RequestError::TimedOut))
     }
 
     async fn request_once(&self, peer: Contact, protocol: &str, body: Bytes) -> Result<Bytes, RequestError> {
         let head = header(protocol, if body.len() <= SMALL { body.len() } else { 0 })?;
-        let link = self.shared.link(peer).await.map_err(OpenError::from)?;
-        let _hold = Use::new(&link);
-        let max = self.shared.limits.request_bytes;
-        self.shared.counters_of(protocol).sent();
-        exchange(&link, head, body, max).await
+        let (hold, send, recv) = self.stream(peer).await?;
+        self.shared.count_sent(protocol);
+        let reply = exchange(send, recv, head, body, self.shared.limits.request_bytes).await;
+        drop(hold);
+        reply
+    }
+
+    /// A new stream both ways on the connection to a peer; on a new one if that turns out to be lost.
+    async fn stream(&self, peer: Contact) -> Result<(Use, SendStream, RecvStream), OpenError> {
+        if let Some(link) = self.shared.pool.current(&peer.id)
+            && let Ok((send, recv)) = link.conn.open_bi().await
+        {
+            return Ok((Use::new(link), send, recv));
+        }
+        // Boxed: it is seldom needed, and large beside the rest of a request.
+        let link = Box::pin(self.shared.link(peer)).await?;
+        let (send, recv) = link.conn.open_bi().await?;
+        Ok((Use::new(link), send, recv))
     }
 
     /// Opens a stream both ways to a peer's protocol, which the peer takes by [`Node::serve_streams`]. Connects if
@@ -200,9 +214,9 @@ impl Node {
         let header = header(protocol, 0)?;
         let link = self.shared.link(peer.into()).await?;
         let (mut send, mut recv) = link.conn.open_bi().await?;
-        self.shared.counters_of(protocol).sent();
-        send.hold(Use::new(&link));
-        recv.hold(Use::new(&link));
+        self.shared.count_sent(protocol);
+        send.hold(Use::new(link.clone()));
+        recv.hold(Use::new(link));
         match send.write_chunk(header.into()).await {
             Err(super::StreamError::Lost(lost)) => Err(lost.into()),
             _ => Ok((send, recv)),
@@ -224,7 +238,7 @@ impl Node {
         datagram.extend_from_slice(bytes);
         let link = self.shared.link(peer.into()).await.map_err(OpenError::from)?;
         link.touch();
-        self.shared.counters_of(protocol).sent();
+        self.shared.count_sent(protocol);
         Ok(link.conn.send_datagram(datagram.into())?)
     }
 
@@ -383,9 +397,14 @@ impl Node {
 /// Below this a copy is cheaper than a second chunk.
 const SMALL: usize = 2048;
 
-/// Sends one request on a connection and reads its reply.
-async fn exchange(link: &Link, mut head: Vec<u8>, body: Bytes, max: usize) -> Result<Bytes, RequestError> {
-    let (mut send, mut recv) = link.conn.open_bi().await.map_err(RequestError::Lost)?;
+/// Sends one request on a stream of its own and reads its reply.
+async fn exchange(
+    mut send: SendStream,
+    mut recv: RecvStream,
+    mut head: Vec<u8>,
+    body: Bytes,
+    max: usize,
+) -> Result<Bytes, RequestError> {
     let written = if body.len() <= SMALL {
         head.extend_from_slice(&body);
         send.write_chunk(head.into()).await

@@ -296,7 +296,7 @@ impl<'a> Sender<'a> {
     /// Ends the streams, and waits until the peer has everything.
     async fn end(self) -> Result<(), StreamError> {
         let Sender { link, stream, mut bulk, .. } = self;
-        let _hold = Use::new(link);
+        let _hold = Use::new(link.clone());
         let all = async {
             if let Some(mut opened) = stream {
                 let _ = opened.stream.finish();
@@ -316,7 +316,7 @@ fn delivered(done: Result<Result<(), StreamError>, JoinError>) -> Result<(), Str
 }
 
 async fn send_bulk(link: Arc<Link>, outbox: Arc<Outbox>, message: Pieces) -> Result<(), StreamError> {
-    let _hold = Use::new(&link);
+    let _hold = Use::new(link.clone());
     let len = message.len();
     let mut opened = Opened::open(&link, &outbox).await?;
     opened.stream.write_chunks(&mut message.into_chunks()).await?;

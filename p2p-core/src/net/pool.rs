@@ -38,7 +38,7 @@ pub(super) struct Link {
     dead: AtomicBool,
     /// Why this end closed it, if it did.
     why: OnceLock<Down>,
-    /// Streams and requests in use.
+    /// Streams and requests of ours in use.
     busy: AtomicUsize,
     /// Bytes of messages that have begun to come on it.
     pub unfinished: AtomicUsize,
@@ -117,9 +117,9 @@ impl Link {
 pub(super) struct Use(Arc<Link>);
 
 impl Use {
-    pub(super) fn new(link: &Arc<Link>) -> Use {
+    pub(super) fn new(link: Arc<Link>) -> Use {
         link.busy.fetch_add(1, Ordering::Relaxed);
-        Use(link.clone())
+        Use(link)
     }
 }
 
@@ -138,6 +138,8 @@ pub(super) struct Pool {
     me: PeerId,
     clock: Clock,
     idle: Duration,
+    /// Nothing new begins. Set under the lock, read often.
+    shut: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -147,7 +149,6 @@ struct State {
     links: BTreeMap<PeerId, Vec<Arc<Link>>>,
     /// Dials under way, with who waits for them.
     dials: BTreeMap<(PeerId, SocketAddr), Vec<oneshot::Sender<Dialled>>>,
-    closed: bool,
 }
 
 /// What [`Pool::get`] found.
@@ -162,7 +163,7 @@ pub(super) enum Found {
 
 impl Pool {
     pub(super) fn new(me: PeerId, clock: Clock, idle: Duration) -> Pool {
-        Pool { me, clock, idle, state: Mutex::default() }
+        Pool { me, clock, idle, shut: AtomicBool::new(false), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -178,7 +179,7 @@ impl Pool {
         if to.id == self.me {
             return Err(DialError::Invalid("this node itself".into()));
         }
-        if state.closed {
+        if self.is_shut() {
             return Err(DialError::Shutdown);
         }
         let (sender, receiver) = oneshot::channel();
@@ -221,7 +222,7 @@ impl Pool {
             used: AtomicU64::new(self.clock.now().as_nanos()),
         });
         let mut state = self.state();
-        if state.closed {
+        if self.is_shut() {
             link.close(CloseReason::Shutdown, Down::Shutdown);
         }
         let links = state.links.entry(link.peer.id).or_default();
@@ -270,7 +271,7 @@ impl Pool {
     pub(super) fn sweep(&self) {
         let now = self.clock.now();
         for link in self.state().links.values().flatten() {
-            if link.busy.load(Ordering::Relaxed) > 0 {
+            if link.busy.load(Ordering::Relaxed) > 0 || link.requests.load(Ordering::Relaxed) > 0 {
                 continue;
             }
             let activity = link.conn.activity();
@@ -292,16 +293,22 @@ impl Pool {
     /// Lets nothing new begin.
     pub(super) fn shut(&self) {
         let mut state = self.state();
-        state.closed = true;
+        self.shut.store(true, Ordering::Release);
         for link in state.links.values().flatten() {
             let _ = link.why.set(Down::Shutdown);
         }
         state.dials.clear();
     }
 
-    /// The connection in use to a peer, if there is one.
+    /// Whether nothing new begins.
+    pub(super) fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Acquire)
+    }
+
+    /// The connection in use to a peer, if there is one. It may be lost by now: to ask for that is to wait for whoever is
+    /// just sending on it, and whatever is done with it next tells as well.
     pub(super) fn current(&self, peer: &PeerId) -> Option<Arc<Link>> {
-        self.state().usable(peer)
+        self.state().links.get(peer)?.first().filter(|link| !link.retired()).cloned()
     }
 
     /// Every connection there is.

@@ -13,9 +13,10 @@ use futures::future::{Either, select};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use super::deadlines::TooLate;
 use super::frame::Frame;
 use super::pool::Link as Connected;
-use super::serve::{Conversation, Inbox, within};
+use super::serve::{Conversation, Inbox};
 use super::shared::Shared;
 use super::stats::{Drop as Dropped, ProtocolCounters};
 use super::stream::{RecvStream, StreamError, code};
@@ -98,7 +99,7 @@ impl<M: Wire + Send + 'static> Port<M> {
                 None => read.await,
                 Some(deadline) => {
                     let left = Instant::saturating_duration_since(&deadline, Instant::now());
-                    within(left, read).await.map_err(|_| Fault::TimedOut)?
+                    self.shared.deadlines.within(left, pin!(read)).await.map_err(|TooLate| Fault::TimedOut)?
                 }
             };
             let Some(count) = read.map_err(Fault::Stream)? else {

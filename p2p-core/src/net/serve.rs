@@ -5,19 +5,16 @@
 //! number and in bytes bounded over all peers and fairly shared; above the bound a request is refused as busy.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::sync::Notify;
-use tokio::time::error::Elapsed;
-use tokio::time::timeout;
 use tracing::{Instrument, Span};
 
+use super::deadlines::TooLate;
 use super::pool::{Link, Use};
 use super::shared::Shared;
 use super::stats::{Drop as Dropped, ProtocolCounters};
@@ -125,8 +122,8 @@ impl<'a> Share<'a> {
     fn enter(shared: &'a Shared, link: &'a Link) -> Option<Share<'a>> {
         let share = Share { shared, link, bytes: 0 };
         let here = link.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        let in_all = shared.load.handlers.fetch_add(1, Ordering::Relaxed) + 1;
-        shared.counters.changes.tell();
+        let in_all = shared.load.handlers.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.counters.changes.told();
         let limits = &shared.limits;
         limits.fair(here, in_all, limits.requests_at_once).then_some(share)
     }
@@ -149,89 +146,84 @@ impl Drop for Share<'_> {
         self.link.requests.fetch_sub(1, Ordering::Relaxed);
         self.link.request_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        if load.handlers.fetch_sub(1, Ordering::Release) == 1 {
+        if load.handlers.fetch_sub(1, Ordering::SeqCst) == 1 {
             load.left.notify_waiters();
         }
-        self.shared.counters.changes.tell();
+        self.link.touch();
+        self.shared.counters.changes.told();
     }
+}
+
+/// A connection that a node serves.
+struct Served {
+    shared: Arc<Shared>,
+    link: Arc<Link>,
 }
 
 /// Serves a connection until it is lost.
 pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>, span: &Span) {
-    let (node, on) = (shared.clone(), link.clone());
+    let served = Arc::new(Served { shared: shared.clone(), link: link.clone() });
+    let on = served.clone();
     let task = async move {
-        while let Ok((send, recv)) = on.conn.accept_bi().await {
-            let stream = take_bi(node.clone(), on.clone(), Use::new(&on), send, recv);
-            tokio::spawn(stream.instrument(Span::current()));
+        while let Ok((send, recv)) = on.link.conn.accept_bi().await {
+            tokio::spawn(take_bi(on.clone(), send, recv).instrument(Span::current()));
         }
     };
     tokio::spawn(task.instrument(span.clone()));
-    let (node, on) = (shared.clone(), link.clone());
+    let on = served.clone();
     let task = async move {
-        while let Ok(recv) = on.conn.accept_uni().await {
-            tokio::spawn(take_uni(node.clone(), on.clone(), recv).instrument(Span::current()));
+        while let Ok(recv) = on.link.conn.accept_uni().await {
+            tokio::spawn(take_uni(on.clone(), recv).instrument(Span::current()));
         }
     };
     tokio::spawn(task.instrument(span.clone()));
-    let (node, on) = (shared.clone(), link.clone());
+    let on = served.clone();
     let task = async move {
-        while let Ok(datagram) = on.conn.recv_datagram().await {
-            on.touch();
-            take_datagram(&node, &on, datagram);
+        while let Ok(datagram) = on.link.conn.recv_datagram().await {
+            on.link.touch();
+            take_datagram(&on.shared, &on.link, datagram);
         }
     };
     tokio::spawn(task.instrument(span.clone()));
-    let (node, on) = (shared.clone(), link.clone());
     let task = async move {
-        let lost = on.conn.closed().await;
-        let why = on.down(lost);
-        tracing::debug!(peer = ?on.peer, %lost, ?why, "a connection is gone");
-        node.count_bytes(&on);
-        let last = node.pool.forget(&on);
-        node.counters.changes.tell();
+        let Served { shared, link } = &*served;
+        let lost = link.conn.closed().await;
+        let why = link.down(lost);
+        tracing::debug!(peer = ?link.peer, %lost, ?why, "a connection is gone");
+        shared.count_bytes(link);
+        let last = shared.pool.forget(link);
+        shared.counters.changes.tell();
         if last {
-            for inbox in node.inboxes() {
-                inbox.down(on.clone(), why).await;
+            for inbox in shared.inboxes() {
+                inbox.down(link.clone(), why).await;
             }
         }
     };
     tokio::spawn(task.instrument(span.clone()));
 }
 
-/// A future's output if it comes in time. Most is there at once, and then no timer is set.
-pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
-    let mut future = pin!(future);
-    match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
-        Poll::Ready(output) => Ok(output),
-        Poll::Pending => timeout(limit, future).await,
-    }
-}
-
-async fn take_bi(
-    shared: Arc<Shared>,
-    link: Arc<Link>,
-    hold: Use,
-    mut send: SendStream,
-    mut recv: RecvStream,
-) {
+async fn take_bi(on: Arc<Served>, mut send: SendStream, mut recv: RecvStream) {
+    let Served { shared, link } = &*on;
     let limits = &shared.limits;
-    let share = Share::enter(&shared, &link);
+    let share = Share::enter(shared, link);
     let Some(mut share) = share.filter(|_| !shared.draining()) else {
         return shared.refuse(Dropped::Busy, code::BUSY, send, recv);
     };
-    let name = match within(limits.request_timeout, recv.read_name()).await {
-        Ok(Ok(Some(name))) => name,
+    let named = shared.in_time(pin!(recv.read_name())).await;
+    match named {
+        Ok(Ok(true)) => {}
         Ok(_) => return,
-        Err(_) => return shared.refuse(Dropped::TimedOut, code::TIMED_OUT, send, recv),
-    };
-    let Some(service) = name.as_str().and_then(|name| shared.service(name)) else {
+        Err(TooLate) => return shared.refuse(Dropped::TimedOut, code::TIMED_OUT, send, recv),
+    }
+    let Some(service) = recv.take_name(|name| shared.service(name)) else {
         return shared.refuse(Dropped::NotServed, code::NOT_SERVED, send, recv);
     };
     service.counters.received();
     match &service.taker {
         Taker::Requests(handler) => {
             let body = recv.read_to_end_counting(limits.request_bytes, |bytes| share.grow(bytes));
-            let body = match within(limits.request_timeout, body).await {
+            let body = shared.in_time(pin!(body)).await;
+            let body = match body {
                 Ok(Ok(body)) => body,
                 Ok(Err(StreamError::TooLong(_))) => {
                     return shared.refuse(Dropped::TooLong, code::TOO_LONG, send, recv);
@@ -240,26 +232,25 @@ async fn take_bi(
                     return shared.refuse(Dropped::Busy, code::BUSY, send, recv);
                 }
                 Ok(Err(_)) => return,
-                Err(_) => return shared.refuse(Dropped::TimedOut, code::TIMED_OUT, send, recv),
+                Err(TooLate) => return shared.refuse(Dropped::TimedOut, code::TIMED_OUT, send, recv),
             };
-            match handler(Incoming { from: link.peer, body }).await {
-                // A peer that does not read its reply must not keep its share of the load.
-                Ok(reply) => match within(limits.request_timeout, send.write_chunk(reply)).await {
-                    Ok(Ok(())) => {
-                        let _ = send.finish();
-                    }
-                    Ok(Err(_)) => {}
-                    Err(_) => {
-                        shared.counters.drop(Dropped::TimedOut);
-                        send.reset(code::TIMED_OUT);
-                    }
-                },
-                Err(Refused(number)) => send.reset(code::APPLICATION.saturating_add(number)),
+            let reply = match handler(Incoming { from: link.peer, body }).await {
+                Ok(reply) => reply,
+                Err(Refused(number)) => return send.reset(code::APPLICATION.saturating_add(number)),
+            };
+            // A peer that does not read its reply must not keep its share of the load.
+            let written = shared.in_time(pin!(send.write_chunk(reply))).await;
+            match written {
+                Ok(Ok(())) => {
+                    let _ = send.finish();
+                }
+                Ok(Err(_)) => {}
+                Err(TooLate) => shared.refuse(Dropped::TimedOut, code::TIMED_OUT, send, recv),
             }
         }
         Taker::Streams(handler) => {
-            send.hold(Use::new(&link));
-            recv.hold(hold);
+            send.hold(Use::new(link.clone()));
+            recv.hold(Use::new(link.clone()));
             handler(link.peer, send, recv).await;
         }
         Taker::Datagrams(_) | Taker::Machine(_) => {
@@ -268,21 +259,27 @@ async fn take_bi(
     }
 }
 
-async fn take_uni(shared: Arc<Shared>, link: Arc<Link>, mut recv: RecvStream) {
+async fn take_uni(on: Arc<Served>, mut recv: RecvStream) {
+    let Served { shared, link } = &*on;
     link.touch();
-    let name = match within(shared.limits.request_timeout, recv.read_name()).await {
-        Ok(Ok(Some(name))) => name,
+    let named = shared.in_time(pin!(recv.read_name())).await;
+    match named {
+        Ok(Ok(true)) => {}
         Ok(_) => return,
-        Err(_) => {
+        Err(TooLate) => {
             shared.counters.drop(Dropped::TimedOut);
             return recv.stop(code::TIMED_OUT);
         }
-    };
-    let Some(name) = name.as_str() else { return };
-    match shared.service(name).as_deref() {
-        Some(Service { taker: Taker::Machine(inbox), .. }) => inbox.clone().stream(link, recv).await,
-        // A peer that shuts down sees by this stream's end that we have everything: see `Shared::flush`.
-        _ if name.is_empty() => {}
+    }
+    // A peer that shuts down sees by the end of a stream to nobody that we have everything: see `Shared::flush`.
+    let mut nobody = false;
+    let service = recv.take_name(|name| {
+        nobody = name.is_empty();
+        shared.service(name)
+    });
+    match service.as_deref() {
+        Some(Service { taker: Taker::Machine(inbox), .. }) => inbox.clone().stream(link.clone(), recv).await,
+        _ if nobody => {}
         _ => {
             shared.counters.drop(Dropped::NotServed);
             recv.stop(code::NOT_SERVED);

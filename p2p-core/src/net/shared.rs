@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::clock::Clock;
+use super::deadlines::{Deadlines, Within};
 use super::error::{OpenError, ServeError};
 use super::hosts::{Hosts, SAVE_EVERY};
 use super::pool::{Found, Link, Pool};
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     pub clock: Clock,
     pub pool: Pool,
     pub load: Load,
+    pub deadlines: Deadlines,
     /// Bytes of messages that have begun to come.
     pub unfinished: AtomicUsize,
     pub counters: Counters,
@@ -66,6 +68,7 @@ impl Shared {
             clock,
             pool,
             load: Load::default(),
+            deadlines: Deadlines::default(),
             unfinished: AtomicUsize::new(0),
             counters,
             phase: watch::Sender::new(Phase::Running),
@@ -78,7 +81,12 @@ impl Shared {
     }
 
     pub(super) fn draining(&self) -> bool {
-        *self.phase.borrow() > Phase::Running
+        self.pool.is_shut()
+    }
+
+    /// A future's output, if it comes within the time of a request.
+    pub(super) fn in_time<F: Future + Unpin>(&self, future: F) -> Within<'_, F> {
+        self.deadlines.within(self.limits.request_timeout, future)
     }
 
     // ---- connections
@@ -215,12 +223,17 @@ impl Shared {
     }
 
     pub(super) fn counters_of(&self, name: &str) -> Arc<ProtocolCounters> {
-        if let Some(counters) = self.named.read().unwrap_or_else(PoisonError::into_inner).get(name) {
-            return counters.clone();
-        }
         let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
         let counters = || Arc::new(ProtocolCounters::new(&self.counters.changes));
         named.entry(name.into()).or_insert_with(counters).clone()
+    }
+
+    /// Counts a request or stream of ours.
+    pub(super) fn count_sent(&self, name: &str) {
+        if let Some(counters) = self.named.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return counters.sent();
+        }
+        self.counters_of(name).sent();
     }
 
     pub(super) fn refuse(&self, why: Dropped, code: u32, mut send: SendStream, mut recv: RecvStream) {

@@ -142,17 +142,21 @@ impl Changes {
     /// of a node's threads pass one cache line around.
     pub(super) fn tell(&self) {
         fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::Relaxed) > 0 {
+        self.told();
+    }
+
+    /// As `tell`, cheaper, after a write that was `SeqCst` itself: in one order with `wait`, so that either this sees the
+    /// waiter, or the waiter sees what was written.
+    pub(super) fn told(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
             self.changed.notify_waiters();
         }
     }
 
-    /// Adds one. In one order with `wait`: either this sees the waiter, or the waiter sees the count.
+    /// Adds one.
     fn add(&self, count: &AtomicU64) {
         count.fetch_add(1, Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.changed.notify_waiters();
-        }
+        self.told();
     }
 }
 

@@ -204,6 +204,11 @@ impl RecvStream {
             let len = self.head.len().min(max);
             return Ok(Some(self.head.split_to(len)));
         }
+        self.read_more(max).await
+    }
+
+    /// The next bytes of those that are not in `head`.
+    async fn read_more(&mut self, max: usize) -> Result<Option<Bytes>, StreamError> {
         match &mut self.kind {
             RecvKind::Quic(stream) => {
                 let chunk = stream.read_chunk(max, true).await.map_err(read_error)?;
@@ -308,33 +313,27 @@ impl RecvStream {
         }
     }
 
-    /// The protocol that the stream's first bytes name: a length byte and as many of UTF-8. What else came with
-    /// them is read next.
-    pub(super) async fn read_name(&mut self) -> Result<Option<Name>, StreamError> {
-        let Some(mut first) = self.read_chunk(usize::MAX).await? else { return Ok(None) };
-        let len = usize::from(first[0]);
-        if first.len() > len {
-            let name = first.slice(1..=len);
-            first.advance(1 + len);
-            self.head = first;
-            return Ok(Some(Name(name)));
+    /// Waits for the name of the protocol, with which a stream begins: a length byte and as many of UTF-8. `false` if the
+    /// stream ends before.
+    pub(super) async fn read_name(&mut self) -> Result<bool, StreamError> {
+        loop {
+            let Some(chunk) = self.read_more(usize::MAX).await? else { return Ok(false) };
+            self.head = match self.head.is_empty() {
+                true => chunk,
+                false => [&self.head[..], &chunk].concat().into(),
+            };
+            if self.head.len() > usize::from(self.head[0]) {
+                return Ok(true);
+            }
         }
-        let mut whole = first[1..].to_vec();
-        while whole.len() < len {
-            let Some(more) = self.read_chunk(len - whole.len()).await? else { return Ok(None) };
-            whole.extend_from_slice(&more);
-        }
-        Ok(Some(Name(whole.into())))
     }
-}
 
-/// A protocol's name as it came.
-#[derive(Debug)]
-pub(super) struct Name(Bytes);
-
-impl Name {
-    pub(super) fn as_str(&self) -> Option<&str> {
-        std::str::from_utf8(&self.0).ok()
+    /// What `find` knows of the name that was read. What came with the name is read next.
+    pub(super) fn take_name<T>(&mut self, find: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let len = usize::from(*self.head.first()?);
+        let found = self.head.get(1..=len).and_then(|name| std::str::from_utf8(name).ok()).and_then(find);
+        self.head.advance((1 + len).min(self.head.len()));
+        found
     }
 }
 

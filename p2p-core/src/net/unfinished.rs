@@ -49,7 +49,7 @@ impl<'a> Unfinished<'a> {
         if bytes == 0 {
             self.hold = None;
         } else if self.hold.is_none() {
-            self.hold = Some(Use::new(self.link));
+            self.hold = Some(Use::new(self.link.clone()));
         }
         Ok(())
     }
