@@ -59,6 +59,9 @@ pub struct Limits {
     pub unfinished_bytes: usize,
     /// Messages received and not yet taken in by one protocol; its peers wait above that. 1,024.
     pub inbox_messages: usize,
+    /// The same in bytes as they came, or one message that is longer. Peers wait in one line, each once however many
+    /// streams it has; datagrams are dropped. What a machine sends to its own node has as much again. 16 MiB.
+    pub inbox_bytes: usize,
     /// Jobs of one protocol that wait or are being done. 4,096.
     pub jobs: usize,
     /// Jobs a worker is given at once. 256.
@@ -114,6 +117,7 @@ impl Default for Limits {
             unfinished_bytes_per_connection: 8 << 20,
             unfinished_bytes: 64 << 20,
             inbox_messages: 1024,
+            inbox_bytes: 16 << 20,
             jobs: 4096,
             jobs_per_batch: 256,
             datagram_bytes: 1 << 20,
