@@ -6,7 +6,24 @@
 
 use std::time::Duration;
 
-/// The bounds of one node. Change what you need:
+/// The bounds of one node.
+///
+/// What it can hold at most of what others send, in bytes, beside what its own handlers and machines keep:
+///
+/// - received by QUIC, and not read: [`connections`](Limits::connections) times
+///   [`connection_window`](Limits::connection_window) and [`datagram_bytes`](Limits::datagram_bytes). That is 17 GiB by
+///   default, a sixteenth of it from one address; it takes as many peers, each with a window full of what nobody here reads;
+/// - read: [`requests_bytes_in_all`](Limits::requests_bytes_in_all) and
+///   [`unfinished_bytes`](Limits::unfinished_bytes), twice [`inbox_bytes`](Limits::inbox_bytes) per protocol, and up to 32
+///   packets with each stream of messages.
+///
+/// And what it can hold at most of what others do not take: [`queue_bytes_per_peer`](Limits::queue_bytes_per_peer) for each
+/// link of each protocol, and a `connection_window` and `datagram_bytes` per connection that QUIC has sent.
+///
+/// Whoever has little memory lowers `connections`, or both windows: if `connection_window` is not a few times
+/// `stream_window`, one stream that is not read holds up all others of its connection.
+///
+/// Change what you need:
 ///
 /// ```
 /// use p2p_core::Limits;
@@ -27,7 +44,8 @@ pub struct Limits {
     pub streams_per_connection: u32,
     /// Streams of messages that one peer may have open to us: one per protocol, and one per bulk message. 64.
     pub message_streams_per_connection: u32,
-    /// What one connection may have sent us without our having read it, in bytes. 16 MiB.
+    /// What one connection may have sent us without our having read it, in bytes; also what we may have sent it without
+    /// its having acknowledged it. 16 MiB.
     pub connection_window: u32,
     /// What one stream may have sent us without our having read it, in bytes. 4 MiB.
     pub stream_window: u32,
@@ -50,7 +68,8 @@ pub struct Limits {
     /// What waits to be sent to one peer by one protocol, in bytes; above it the link goes down. 4 MiB.
     pub queue_bytes_per_peer: usize,
     /// Peers one protocol has links to. Above it the one that was idle longest has to go, and if none is idle no other
-    /// is let in. 2,048.
+    /// is let in: its streams are refused as busy. A datagram, or a bulk message that is all there before its stream is
+    /// refused, is lost then without its sender's being told; see [`Lane::Bulk`](crate::Lane::Bulk). 2,048.
     pub links_per_protocol: usize,
     /// What one connection may have sent of messages that are not all there yet, in bytes; above it the stream is given
     /// up. No protocol's longest message may be longer. 8 MiB.
@@ -59,6 +78,9 @@ pub struct Limits {
     pub unfinished_bytes: usize,
     /// Messages received and not yet taken in by one protocol; its peers wait above that. 1,024.
     pub inbox_messages: usize,
+    /// The same in bytes as they came, or one message that is longer. Peers wait in one line, each once however many
+    /// streams it has; datagrams are dropped. What a machine sends to its own node has as much again. 16 MiB.
+    pub inbox_bytes: usize,
     /// Jobs of one protocol that wait or are being done. 4,096.
     pub jobs: usize,
     /// Jobs a worker is given at once. 256.
@@ -114,6 +136,7 @@ impl Default for Limits {
             unfinished_bytes_per_connection: 8 << 20,
             unfinished_bytes: 64 << 20,
             inbox_messages: 1024,
+            inbox_bytes: 16 << 20,
             jobs: 4096,
             jobs_per_batch: 256,
             datagram_bytes: 1 << 20,

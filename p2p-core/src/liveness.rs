@@ -2,7 +2,9 @@
 //!
 //! [`Rtt`] is TCP's estimator (RFC 6298): a smoothed round-trip time and its deviation give a timeout that backs off
 //! with every loss. [`Suspicion`] counts unanswered probes: a peer is first suspected, and dead only when further
-//! probes have gone unanswered too, so that one lost packet costs nobody its neighbour.
+//! probes have gone unanswered too, so that one lost packet costs nobody its neighbour. What is a probe is up to each
+//! protocol. Live, QUIC also asks silent connections for a sign of life ([`Limits::silence_timeout`](crate::Limits)) and
+//! estimates the round-trip time of each (`net::Node::rtt`).
 
 use std::time::Duration;
 
@@ -75,6 +77,18 @@ pub enum Health {
 }
 
 /// Unanswered probes of one peer.
+///
+/// ```
+/// use p2p_core::{Health, Suspicion};
+///
+/// let mut suspicion = Suspicion::default();
+/// assert_eq!(suspicion.missed(), Health::Suspected);
+/// suspicion.heard();
+/// assert_eq!(suspicion.health(), Health::Alive);
+/// suspicion.missed();
+/// suspicion.missed();
+/// assert_eq!(suspicion.missed(), Health::Dead);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Suspicion {
     unanswered: u32,
@@ -95,7 +109,14 @@ impl Suspicion {
         self.health()
     }
 
+    /// Probes that went unanswered since the last sign of life.
+    #[inline]
+    pub fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
     /// How things stand.
+    #[inline]
     pub fn health(&self) -> Health {
         match self.unanswered {
             0 => Health::Alive,

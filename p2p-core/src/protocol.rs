@@ -9,7 +9,9 @@
 //! - a timer fires once, not before its time; setting an equal one again replaces it;
 //! - every command ends in exactly one [`Effect::Finish`], unless its asker went away first;
 //! - every job comes back exactly once through [`Protocol::on_job`], unless the node dies first;
-//! - a message may be lost, and in [`Lane::Datagram`](crate::Lane) also doubled or late; who sent it is proved.
+//! - a message may be lost, and in [`Lane::Datagram`](crate::Lane) also doubled or late; who sent it is proved. Live,
+//!   an ordered or bulk message that is lost on its way takes the link down, with a reason. One that has arrived may
+//!   still be lost without a word, if the peer has no room for it or ends: only an answer shows that it was taken in.
 
 use std::fmt::Debug;
 use std::hash::Hash;

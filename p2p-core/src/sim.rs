@@ -14,16 +14,19 @@
 
 mod arrivals;
 mod asking;
+mod checks;
 mod churn;
 mod disk;
 mod fault;
 mod liar;
+mod living;
 mod network;
 mod node;
 mod peer;
 mod seeds;
 mod slab;
 mod stats;
+mod trouble;
 mod wheel;
 mod world;
 
@@ -31,10 +34,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use checks::View;
 pub use churn::{Session, churn};
 pub use disk::DiskModel;
 pub use fault::{Cut, Fault, FaultMix, Schedule, random_faults, shrink};
 pub use liar::{Liar, Rewrite};
+pub use living::Birth;
 pub use network::{Bandwidth, Encoding, Latency, Loss, Network};
 pub use peer::SimPeer;
 pub use seeds::run_seeds;
@@ -42,9 +47,8 @@ pub use stats::{Histogram, Stats};
 
 use crate::handle::OpenCalls;
 use crate::protocol::{NoWorker, OpId, Protocol, Worker};
-use crate::time::nanos;
-use crate::{Cx, CxState, Rng, Time, Wire};
-use node::{Body, Node};
+use crate::{Cx, Rng, Time, Wire};
+use node::Node;
 use world::{Happening, Rare, World};
 
 /// The streams of a seed.
@@ -137,17 +141,6 @@ pub struct Ended<P: Protocol> {
     pub outcome: P::Outcome,
 }
 
-/// What is known when a node is made.
-#[derive(Debug)]
-pub struct Birth<'a> {
-    /// Its name.
-    pub peer: SimPeer,
-    /// The nodes that are alive, in no particular order; the new one is not among them.
-    pub alive: &'a [SimPeer],
-    /// For choosing among them, and the like.
-    pub rng: &'a mut Rng,
-}
-
 impl<P: Protocol<Peer = SimPeer>> Sim<P>
 where
     P::Msg: Wire,
@@ -186,105 +179,6 @@ where
             world_check: None,
             soon: Vec::new(),
         }
-    }
-
-    // ---- nodes
-
-    /// Starts a new node with the machine that `make` builds. Nodes are numbered from 0.
-    pub fn spawn(&mut self, make: impl FnOnce(&mut Birth<'_>) -> P) -> SimPeer {
-        let peer = SimPeer(u32::try_from(self.nodes.len()).expect("at most 2^32 nodes"));
-        let machine = make(&mut Birth { peer, alive: &self.alive, rng: &mut self.births });
-        let rng = Rng::stream(self.seed, stream::NODE + u64::from(peer.0));
-        self.nodes.push(Node { machine: None, state: CxState::new(rng), body: Body::default() });
-        self.start(peer, machine);
-        peer
-    }
-
-    /// How to make nodes that [join](Sim::join) or restart.
-    pub fn population(&mut self, make: impl FnMut(&mut Birth<'_>) -> P + 'static) {
-        self.factory = Some(Box::new(make));
-    }
-
-    /// Starts a new node.
-    ///
-    /// # Panics
-    /// If there is no [`Sim::population`].
-    pub fn join(&mut self) -> SimPeer {
-        let mut factory = self.factory.take().expect("Sim::population says how to make a node that joins");
-        let peer = self.spawn(&mut factory);
-        self.factory = Some(factory);
-        peer
-    }
-
-    /// Kills a node: its memory and what its worker had not synced are lost. Nothing happens if it is dead.
-    pub fn crash(&mut self, peer: SimPeer) {
-        let Some(node) = self.nodes.get_mut(peer.index()) else { return };
-        if node.machine.take().is_none() {
-            return;
-        }
-        let place = node.body.crash(&mut self.world);
-        self.alive.swap_remove(place);
-        if let Some(moved) = self.alive.get(place) {
-            self.nodes[moved.index()].body.place = place as u32;
-        }
-        self.turnover += 1;
-        self.world.desks.remove(&peer.0);
-        self.world.links_of_dead(peer);
-        self.world.note(0x0c, peer.0.into());
-    }
-
-    /// Starts a dead node again, with the worker it had.
-    ///
-    /// # Panics
-    /// If there is no [`Sim::population`].
-    pub fn restart(&mut self, peer: SimPeer) {
-        if self.nodes.get(peer.index()).is_none_or(|node| node.machine.is_some()) {
-            return;
-        }
-        let mut factory = self.factory.take().expect("Sim::population says how to make a node that restarts");
-        let machine = factory(&mut Birth { peer, alive: &self.alive, rng: &mut self.births });
-        self.factory = Some(factory);
-        self.start(peer, machine);
-    }
-
-    fn start(&mut self, peer: SimPeer, machine: P) {
-        let node = &mut self.nodes[peer.index()];
-        node.machine = Some(machine);
-        node.body.place = self.alive.len() as u32;
-        self.alive.push(peer);
-        self.turnover += 1;
-        self.world.note(0x0a, peer.0.into());
-        self.input(peer, |machine, cx| machine.on_start(cx));
-    }
-
-    /// A node's machine; `None` if it is dead.
-    pub fn node(&self, peer: SimPeer) -> Option<&P> {
-        self.nodes.get(peer.index())?.machine.as_ref()
-    }
-
-    /// A node's machine, to be changed by hand: tests break things this way.
-    pub fn node_mut(&mut self, peer: SimPeer) -> Option<&mut P> {
-        self.nodes.get_mut(peer.index())?.machine.as_mut()
-    }
-
-    /// A node's worker, dead or alive; `None` before its first job.
-    pub fn worker(&self, peer: SimPeer) -> Option<&W> {
-        self.nodes.get(peer.index())?.body.disk.as_ref().map(|disk| &disk.worker)
-    }
-
-    /// Who is alive, in no particular order.
-    pub fn alive(&self) -> &[SimPeer] {
-        &self.alive
-    }
-
-    /// How often a node has started or died so far: unchanged, if the living are the same as before.
-    pub fn turnover(&self) -> u64 {
-        self.turnover
-    }
-
-    /// The living machines with their names, in order of the names.
-    pub fn view(&self) -> View<'_, P, W> {
-        View { nodes: &self.nodes, now: self.now() }
     }
 
     // ---- time
@@ -411,79 +305,6 @@ where
         }
     }
 
-    // ---- trouble
-
-    /// Schedules faults, counted from now.
-    pub fn inject(&mut self, schedule: Schedule) {
-        for (after, fault) in schedule {
-            self.world.after(nanos(after), Rare::Fault(fault));
-        }
-    }
-
-    fn fault(&mut self, fault: Fault) {
-        match fault {
-            Fault::Crash(peer) => self.crash(peer),
-            Fault::Restart(peer) => self.restart(peer),
-            Fault::Join => {
-                self.join();
-            }
-            Fault::Pause(peer, duration) => {
-                let until = self.world.now.saturating_add(nanos(duration));
-                if let Some(node) = self.nodes.get_mut(peer.index()) {
-                    node.body.paused_until = until;
-                }
-            }
-            Fault::Cut(cut) => self.world.net.cuts.push(cut),
-            Fault::Heal => self.world.net.cuts.clear(),
-            Fault::Clog(from, to, duration) => {
-                let until = self.world.now.saturating_add(nanos(duration));
-                self.world.net.clogs.insert((from.0, to.0), until);
-            }
-            Fault::Drift(peer, ppm) => self.world.drift(peer, ppm),
-        }
-    }
-
-    /// Gives one node a line of its own.
-    pub fn set_bandwidth(&mut self, peer: SimPeer, line: Bandwidth) {
-        self.world.net.lines.insert(peer.0, line);
-    }
-
-    /// The network, to be changed under way.
-    pub fn network_mut(&mut self) -> &mut Network {
-        &mut self.world.net.config
-    }
-
-    /// How long a message from one node to another takes at least. Draws from the network's randomness where
-    /// latencies are random.
-    pub fn latency(&mut self, from: SimPeer, to: SimPeer) -> Duration {
-        Duration::from_nanos(self.world.net.latency(from, to))
-    }
-
-    // ---- what must hold
-
-    /// Checks a node after every input it had. An `Err` ends the simulation with a panic that names the node, the
-    /// time and the seed.
-    pub fn check_each_step(&mut self, check: impl FnMut(SimPeer, &P) -> Result<(), String> + 'static) {
-        self.step_check = Some(Box::new(check));
-    }
-
-    /// Checks all nodes together after every `every` steps (1: each) and when the world has become quiet.
-    pub fn check_world(
-        &mut self,
-        every: u64,
-        check: impl FnMut(&View<'_, P, W>) -> Result<(), String> + 'static,
-    ) {
-        self.world_check = Some((every.max(1), Box::new(check)));
-    }
-
-    fn check_the_world(&mut self) {
-        let Some((_, check)) = &mut self.world_check else { return };
-        let view = View { nodes: &self.nodes, now: Time::from_nanos(self.world.now) };
-        if let Err(broken) = check(&view) {
-            panic!("at {} (seed {}): {broken}", self.world.now(), self.seed);
-        }
-    }
-
     // ---- what happened
 
     /// Counts of what happened.
@@ -499,32 +320,6 @@ where
     /// The random numbers of the experiment: which node looks up what, and when.
     pub fn workload_rng(&mut self) -> &mut Rng {
         &mut self.workload
-    }
-}
-
-/// The living machines.
-pub struct View<'a, P: Protocol, W> {
-    nodes: &'a [Node<P, W>],
-    /// The virtual time.
-    pub now: Time,
-}
-
-impl<'a, P: Protocol, W> View<'a, P, W> {
-    /// Each with its name, in order of the names.
-    pub fn iter(&self) -> impl Iterator<Item = (SimPeer, &'a P)> + use<'a, P, W> {
-        let machines = self.nodes.iter().enumerate();
-        machines.filter_map(|(i, node)| Some((SimPeer(i as u32), node.machine.as_ref()?)))
-    }
-
-    /// One of them; `None` if it is dead.
-    pub fn get(&self, peer: SimPeer) -> Option<&'a P> {
-        self.nodes.get(peer.index())?.machine.as_ref()
-    }
-}
-
-impl<P: Protocol, W> fmt::Debug for View<'_, P, W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "View({} nodes at {})", self.nodes.len(), self.now)
     }
 }
 

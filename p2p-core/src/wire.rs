@@ -23,7 +23,10 @@ pub enum Lane {
     Datagram,
     /// In order with all else this protocol sends this peer on the lane, while the connection lives.
     Ordered,
-    /// On a stream of its own: a large message holds nothing else up.
+    /// On a stream of its own: a large message holds nothing else up. A peer that refuses it while it comes takes the
+    /// link down ([`Down::Overflow`](crate::Down::Overflow) if it has no room for this node, else
+    /// [`Down::Closed`](crate::Down::Closed)). Once it is all there the transport has acknowledged it, and then nobody tells
+    /// the sender that it was refused: whoever has to know asks for an answer.
     Bulk,
 }
 

@@ -4,8 +4,10 @@
 
 mod support;
 
-use p2p_core::net::Node;
-use p2p_core::{Contact, Keypair, Limits};
+use std::time::Duration;
+
+use p2p_core::net::{MemoryNetwork, Node};
+use p2p_core::{Contact, HostCache, Keypair, Limits, PeerId};
 use support::{echo, is_echoed, node, patient};
 
 #[tokio::test]
@@ -38,6 +40,46 @@ async fn a_node_that_starts_again_knows_where_its_peers_were() {
     std::fs::write(&file, [0xff; 40]).unwrap();
     assert!(Node::builder().peers(&file).is_err());
     std::fs::remove_file(&file).unwrap();
+}
+
+/// The clock is the test's: it goes on when every task waits, and stands while a file is written.
+#[tokio::test(start_paused = true)]
+async fn the_file_is_written_every_minute_if_there_is_news() {
+    let folder = std::env::temp_dir().join(format!("p2p-hosts-{}", std::process::id()));
+    let file = folder.join("peers");
+    std::fs::create_dir_all(&folder).unwrap();
+    let network = MemoryNetwork::default();
+    let node = Node::builder().peers(&file).unwrap().bind_on(network.join(Keypair::generate().id()));
+    let [first, second, third] = [1, 2, 3].map(|number| {
+        Contact::new(PeerId::from_bytes([number; 32]), format!("192.0.2.{number}:1").parse().unwrap())
+    });
+    let wait = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+    let kept = || {
+        let mut cache = HostCache::default();
+        cache.load(&file).map(|()| cache.len()).ok()
+    };
+    node.heard_of(first);
+    wait(59).await;
+    assert_eq!(kept(), None);
+    wait(2).await;
+    assert_eq!(kept(), Some(1));
+
+    std::fs::remove_file(&file).unwrap();
+    wait(60).await;
+    assert_eq!(kept(), None, "nothing is new");
+    node.heard_of(second);
+    wait(60).await;
+    assert_eq!(kept(), Some(2));
+
+    // What could not be written is written when it can be.
+    std::fs::remove_dir_all(&folder).unwrap();
+    node.heard_of(third);
+    wait(60).await;
+    std::fs::create_dir_all(&folder).unwrap();
+    wait(60).await;
+    assert_eq!(kept(), Some(3));
+    node.shutdown().await;
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use p2p_core::net::{MemoryNetwork, Node, QuicTransport, Transport};
 use p2p_core::{
-    Contact, Cx, Down, Job, JobError, JobId, Keypair, Limits, Link, OpId, Protocol, Request, Worker,
+    Contact, Cx, Down, Job, JobError, JobId, Keypair, Limits, Link, OpId, Protocol, Request, Wire, Worker,
 };
 use support::talker::{End, Event, Msg};
 use support::{Barrier, patient};
@@ -84,6 +84,21 @@ async fn a_peer_that_never_reads_overflows_and_nothing_grows() {
     assert_eq!(why, Down::Overflow);
     assert!(a.node.stats().drops[&p2p_core::net::Drop::Overflow] >= 1);
     held.abort();
+}
+
+#[tokio::test]
+async fn what_a_machine_sends_to_its_own_node_is_bounded_in_bytes() {
+    let long = |number| Msg::Bulk(number, vec![0; 10_000]);
+    let limits = Limits { inbox_bytes: 5 * long(0).wire_len(), ..Limits::default() };
+    let mut a = End::over_quic(limits).await;
+    let me = a.node.contact();
+    a.say(me, (0..20).map(long)).await;
+    for number in 0..5 {
+        assert_eq!(a.next().await, Event::Got(me, long(number)));
+    }
+    assert_eq!(a.node.stats().drops[&p2p_core::net::Drop::Overflow], 15);
+    a.say(me, [long(20)]).await;
+    assert_eq!(a.next().await, Event::Got(me, long(20)));
 }
 
 #[tokio::test]

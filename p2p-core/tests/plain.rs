@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use p2p_core::net::tcp::{self, After, Codec, Malformed, TcpPeer};
 use p2p_core::net::udp::{self, PacketCodec};
-use p2p_core::{Cx, Down, Limits, Link, NoJob, NoWorker, OpId, Protocol, Request};
+use p2p_core::{AskError, Cx, Down, Limits, Link, NoJob, NoWorker, OpId, Protocol, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -275,4 +275,54 @@ async fn garbage_over_tcp_is_misbehaviour_and_nobody_there_is_unreachable() {
     let nobody = TcpPeer::Dialled { addr: closed, number: 1 };
     patient(seeder.handle().ask(Do((nobody, vec![Bt::Goodbye])))).await.unwrap();
     assert_eq!(patient(heard.next()).await.unwrap(), Event::Link(nobody, Link::Down(Down::Unreachable)));
+}
+
+/// Says who comes, and panics at the first message.
+struct Fragile;
+impl Protocol for Fragile {
+    type Peer = TcpPeer;
+    type Msg = Bt;
+    type Timer = ();
+    type Command = ();
+    type Item = ();
+    type Outcome = ();
+    type Event = Link;
+    type Job = NoJob;
+    fn on_message(&mut self, _: &mut Cx<'_, Self>, _: TcpPeer, _: Bt) {
+        panic!("a machine may do that");
+    }
+    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, (): ()) {
+        cx.finish(op, ());
+    }
+    fn on_link(&mut self, cx: &mut Cx<'_, Self>, _: TcpPeer, link: Link) {
+        cx.emit(link);
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_panics_leaves_no_connection_and_no_address_taken() {
+    let codec = |_| BtCodec { greeted: false, veiled: false, clear: 0 };
+    let start = |at| tcp::spawn(Fragile, codec, Some(at), Limits::default(), [NoWorker; 0]);
+    let fragile = start(loopback()).await.unwrap();
+    let addr = fragile.local_addr().unwrap();
+    let mut events = fragile.handle().events();
+    let [mut idle, mut rude] = [
+        patient(tokio::net::TcpStream::connect(addr)).await,
+        patient(tokio::net::TcpStream::connect(addr)).await,
+    ]
+    .map(Result::unwrap);
+    for _ in 0..2 {
+        assert_eq!(patient(events.next()).await, Some(Link::Up));
+    }
+    rude.write_all(b"\x13BitTorrent protocol").await.unwrap();
+    rude.write_all(&[0; 48]).await.unwrap();
+    for stream in [&mut idle, &mut rude] {
+        assert!(matches!(patient(stream.read(&mut [0])).await, Ok(0) | Err(_)), "it is closed");
+    }
+    assert_eq!(patient(events.next()).await, None);
+    assert_eq!(patient(fragile.handle().ask(Do(()))).await, Err(AskError::Stopped));
+    let again = start(addr).await.unwrap();
+    assert_eq!(patient(again.handle().ask(Do(()))).await, Ok(()));
+    patient(fragile.shutdown()).await;
+    patient(again.shutdown()).await;
 }

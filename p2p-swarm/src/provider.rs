@@ -6,14 +6,12 @@
 
 use std::time::Duration;
 
-use p2p_core::{Rtt, Time};
+use p2p_core::{Health, Rtt, Suspicion, Time};
 
 use crate::command::Standing;
 
 /// Below this no queue is worth avoiding.
 const SHORT: Duration = Duration::from_millis(20);
-/// Questions that went unanswered in a row until a provider counts as gone.
-const FAILURES: u32 = 3;
 
 /// One provider of one fetch.
 #[derive(Debug)]
@@ -27,7 +25,7 @@ pub(crate) struct Provider {
     shortest: Duration,
     /// Nothing is asked of it before.
     not_before: Time,
-    failures: u32,
+    suspicion: Suspicion,
     pub bytes: u64,
     pub wasted: u64,
     /// Bytes since the last look, and per second of late.
@@ -44,7 +42,7 @@ impl Provider {
             rtt: Rtt::default(),
             shortest: Duration::MAX,
             not_before: Time::ZERO,
-            failures: 0,
+            suspicion: Suspicion::default(),
             bytes: 0,
             wasted: 0,
             recent: 0,
@@ -71,7 +69,7 @@ impl Provider {
     /// It has answered a question, after this long.
     pub(crate) fn answered(&mut self, took: Duration, most: usize) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.failures = 0;
+        self.suspicion.heard();
         self.rtt.sample(took);
         self.shortest = self.shortest.min(took);
         if took < SHORT || took <= self.shortest * 2 {
@@ -91,9 +89,9 @@ impl Provider {
     pub(crate) fn failed(&mut self, now: Time) {
         self.in_flight = 0;
         self.window = 2;
-        self.failures += 1;
-        self.not_before = now + Duration::from_millis(500) * (1 << self.failures.min(8));
-        if self.failures >= FAILURES && self.is_usable() {
+        let health = self.suspicion.missed();
+        self.not_before = now + Duration::from_millis(500) * (1 << self.suspicion.unanswered().min(8));
+        if health == Health::Dead && self.is_usable() {
             self.standing = Standing::Gone;
         }
     }
@@ -119,7 +117,7 @@ impl Provider {
     pub(crate) fn revive(&mut self) {
         if self.standing == Standing::Gone {
             self.standing = Standing::Good;
-            self.failures = 0;
+            self.suspicion.heard();
             self.not_before = Time::ZERO;
         }
     }

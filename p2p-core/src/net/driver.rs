@@ -1,10 +1,10 @@
 //! Runs a [`Protocol`] on a node.
 //!
 //! One task owns the machine and feeds it; each peer it sends to has a task with an [outbox](super::outbox); what
-//! peers send comes by its [port](super::port), which waits when the machine's inbox is full. The lanes: [`Lane::Datagram`] is a QUIC datagram, [`Lane::Ordered`] one stream per
-//! peer and protocol that carries frames (4 bytes of length, little-endian, then the message), [`Lane::Bulk`]
-//! a stream with one frame. All begin with the protocol's name. A machine's message to its own node comes straight
-//! back.
+//! peers send comes by its [port](super::port), which waits when the machine's inbox is full. The lanes:
+//! [`Lane::Datagram`] is a QUIC datagram, [`Lane::Ordered`] one stream per peer and protocol that carries frames (4
+//! bytes of length, little-endian, then the message), [`Lane::Bulk`] a stream with one frame. All begin with the
+//! protocol's name. A machine's message to its own node comes straight back.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
@@ -47,8 +47,9 @@ struct Driver<P: Protocol> {
     turn: u64,
     /// Links that came or went, to be told.
     links: VecDeque<(Contact, Link)>,
-    /// Messages to this node itself.
-    own: VecDeque<P::Msg>,
+    /// Messages to this node itself, with their lengths: as many, and as many bytes, as an inbox has room for.
+    own: VecDeque<(P::Msg, usize)>,
+    own_bytes: usize,
     _place: Place,
 }
 
@@ -119,6 +120,7 @@ where
         turn: 0,
         links: VecDeque::new(),
         own: VecDeque::new(),
+        own_bytes: 0,
         _place: place,
     };
     let mut machines = shared.machines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,7 +159,8 @@ where
                                 return Poll::Ready(Some(Next::Note(note)));
                             }
                         } else {
-                            if let Some(msg) = self.own.pop_front() {
+                            if let Some((msg, len)) = self.own.pop_front() {
+                                self.own_bytes -= len;
                                 return Poll::Ready(Some(Next::Own(msg)));
                             }
                             if let Poll::Ready(input) = self.runner.poll(cx) {
@@ -192,7 +195,8 @@ where
     fn note(&mut self, note: Note<P::Msg>) -> Option<Input<P>> {
         while self.writers.try_join_next().is_some() {}
         match note {
-            Note::Message(source, msg) => match self.up(&source.link) {
+            // From here on it is no longer in the inbox.
+            Note::Message(source, msg, _held) => match self.up(&source.link) {
                 true => Some(Input::Message(source.link.peer, msg)),
                 false => {
                     self.shared.counters.drop(Dropped::Busy);
@@ -292,11 +296,7 @@ where
     fn send(&mut self, to: Contact, msg: P::Msg) {
         self.port.counters.sent();
         if to.id == self.me {
-            match self.own.len() < self.shared.limits.inbox_messages {
-                true => self.own.push_back(msg),
-                false => self.shared.counters.drop(Dropped::Overflow),
-            }
-            return;
+            return self.send_to_self(msg);
         }
         if !self.peers.contains_key(&to.id) && !self.room() {
             self.shared.counters.drop(Dropped::Overflow);
@@ -353,6 +353,16 @@ where
         }
     }
 
+    fn send_to_self(&mut self, msg: P::Msg) {
+        let (limits, len) = (&self.shared.limits, msg.wire_len());
+        let fits = self.own.is_empty() || self.own_bytes.saturating_add(len) <= limits.inbox_bytes;
+        if !fits || self.own.len() >= limits.inbox_messages {
+            return self.shared.counters.drop(Dropped::Overflow);
+        }
+        self.own_bytes += len;
+        self.own.push_back((msg, len));
+    }
+
     /// The outbox to a peer, with its task.
     fn outbox(&mut self, to: Contact) -> &Outbox {
         let state = self.peers.entry(to.id).or_default();
@@ -378,6 +388,7 @@ where
     async fn finish(mut self) {
         // Nobody reads notes any more, and no task may wait for that.
         self.notes.close();
+        self.port.close();
         for writer in self.peers.values().filter_map(|peer| peer.writer.as_ref()) {
             writer.outbox.finish();
         }

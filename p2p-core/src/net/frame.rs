@@ -19,16 +19,14 @@ impl Frame {
     }
 
     /// Takes from `chunk` up to the end of a message, and gives that; `None` when the chunk is used up.
-    pub(super) fn next<M: Wire>(&mut self, chunk: &mut Bytes) -> Result<Option<M>, String> {
-        // Most chunks are whole frames: these are decoded in place. Their payloads are copied, for a chunk may be a small
-        // part of all that was received at once.
+    pub(super) fn next<M: Wire>(&mut self, chunk: &mut Bytes) -> Result<Option<Encoded>, String> {
+        // Most chunks are whole frames: these are decoded in place.
         if self.is_empty()
             && let Some(len) = len_of::<M>(chunk)?
-            && let Some(frame) = chunk.get(4..4 + len)
+            && chunk.len() >= 4 + len
         {
-            let message = M::from_bytes(frame).map_err(|error| error.to_string())?;
-            chunk.advance(4 + len);
-            return Ok(Some(message));
+            chunk.advance(4);
+            return Ok(Some(Encoded::Part(chunk.split_to(len))));
         }
         while !chunk.is_empty() {
             let whole = 4 + len_of::<M>(&self.0)?.unwrap_or(0);
@@ -42,11 +40,36 @@ impl Frame {
             if let Some(len) = len_of::<M>(&self.0)?
                 && self.len() == 4 + len
             {
-                let frame = Bytes::from(std::mem::take(&mut self.0)).slice(4..);
-                return M::from_frame(&frame).map(Some).map_err(|error| error.to_string());
+                return Ok(Some(Encoded::Whole(Bytes::from(std::mem::take(&mut self.0)).slice(4..))));
             }
         }
         Ok(None)
+    }
+}
+
+/// A message that is all there.
+#[derive(Debug)]
+pub(super) enum Encoded {
+    /// As it lay in what was received. Its payloads are copied, for that may be many times as long.
+    Part(Bytes),
+    /// With memory of its own.
+    Whole(Bytes),
+}
+
+impl Encoded {
+    /// Its bytes.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Encoded::Part(bytes) | Encoded::Whole(bytes) => bytes.len(),
+        }
+    }
+
+    pub(super) fn decode<M: Wire>(&self) -> Result<M, String> {
+        let message = match self {
+            Encoded::Part(bytes) => M::from_bytes(bytes),
+            Encoded::Whole(bytes) => M::from_frame(bytes),
+        };
+        message.map_err(|error| error.to_string())
     }
 }
 
@@ -83,8 +106,8 @@ mod tests {
         let (mut frame, mut messages, mut rest) = (Frame::default(), Vec::new(), stream.clone());
         for cut in cuts.iter().chain([&usize::MAX]) {
             let mut chunk = rest.split_to(rest.len().min(*cut));
-            while let Some(message) = frame.next(&mut chunk)? {
-                messages.push(message);
+            while let Some(message) = frame.next::<Piece>(&mut chunk)? {
+                messages.push(message.decode()?);
             }
         }
         Ok((messages, frame.len()))
@@ -131,9 +154,9 @@ mod tests {
     fn a_claim_gets_no_room() {
         let mut frame = Frame::default();
         let claim = [&90_000u32.to_le_bytes()[..], &[1; 1000]].concat();
-        assert_eq!(frame.next::<Piece>(&mut claim.into()), Ok(None));
+        assert!(frame.next::<Piece>(&mut claim.into()).unwrap().is_none());
         assert!(frame.0.capacity() < 4000);
-        assert_eq!(frame.next::<Piece>(&mut Bytes::from(vec![1; 20_000])), Ok(None));
+        assert!(frame.next::<Piece>(&mut Bytes::from(vec![1; 20_000])).unwrap().is_none());
         assert_eq!(frame.0.capacity(), 90_004, "an eighth of it is there: room for all, and no more");
     }
 }

@@ -10,6 +10,9 @@ use tokio::time::timeout;
 use crate::{Handle, Limits, Protocol};
 
 /// A machine that runs on a plain socket. Dropping it ends the machine.
+///
+/// A machine that panics is stopped: its connections are closed, its address is free again, and whoever asks it gets
+/// [`AskError::Stopped`](crate::AskError::Stopped).
 pub struct Running<P: Protocol> {
     pub(super) handle: Handle<P>,
     pub(super) local: Option<SocketAddr>,
@@ -41,6 +44,17 @@ impl<P: Protocol> Running<P> {
 impl<P: Protocol> fmt::Debug for Running<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+/// Tells of a panic of the machine in whose task it lives.
+pub(super) struct Alarm(pub &'static str);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(driver = self.0, "a machine has panicked: it is stopped");
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The end of a machine's inbox that connections have.
 //!
-//! Each stream of messages that a peer opens is read by a task of its own. It waits when the machine's inbox is full,
-//! and so does the peer; it refuses the stream when the machine has no room for the peer or has ended, so that the
+//! Each stream of messages that a peer opens is read by a task of its own. It waits when the machine's inbox is full, in
+//! messages or in [bytes](super::room), before it decodes the next, and so does the peer; it refuses the stream when the machine has no room for the peer or has ended, so that the
 //! peer learns why. What is not all there yet is [bounded](super::unfinished), in bytes and in time.
 
 use std::fmt;
@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::deadlines::TooLate;
-use super::frame::Frame;
+use super::frame::{Encoded, Frame};
 use super::pool::Link as Connected;
+use super::room::{Held, Room, Turn, Turns};
 use super::serve::{Conversation, Inbox};
 use super::shared::Shared;
 use super::stats::{Drop as Dropped, ProtocolCounters};
@@ -29,7 +31,7 @@ const CHUNKS: usize = 32;
 
 /// What connections tell the machine's task.
 pub(super) enum Note<M> {
-    Message(Arc<Source>, M),
+    Message(Arc<Source>, M, Held),
     /// An outbox, by its number, has a connection.
     Up(u64, Arc<Connected>),
     /// An outbox has ended.
@@ -54,6 +56,8 @@ impl Source {
 /// Takes in what peers send to one machine.
 pub(super) struct Port<M> {
     notes: mpsc::Sender<Note<M>>,
+    room: Room,
+    turns: Turns,
     pub shared: Arc<Shared>,
     pub counters: Arc<ProtocolCounters>,
     ended: watch::Sender<bool>,
@@ -70,12 +74,18 @@ enum Fault {
 impl<M> Port<M> {
     pub(super) fn new(notes: mpsc::Sender<Note<M>>, shared: &Arc<Shared>, name: &str) -> Port<M> {
         let counters = shared.counters_of(name);
-        Port { notes, shared: shared.clone(), counters, ended: watch::Sender::new(false) }
+        let (room, ended) = (Room::new(shared.limits.inbox_bytes), watch::Sender::new(false));
+        Port { notes, room, turns: Turns::default(), shared: shared.clone(), counters, ended }
     }
 
     pub(super) async fn tell(&self, note: Note<M>) {
         // If the machine is gone, nobody needs to know.
         let _ = self.notes.send(note).await;
+    }
+
+    /// Takes messages no more: nobody waits any longer.
+    pub(super) fn close(&self) {
+        self.room.close();
     }
 
     fn misbehaved(&self, link: &Connected, what: &dyn fmt::Display) {
@@ -92,6 +102,7 @@ impl<M: Wire + Send + 'static> Port<M> {
         let mut chunks: [Bytes; CHUNKS] = Default::default();
         let mut frame = Frame::default();
         let mut unfinished = Unfinished::new(&self.shared, link);
+        let turn = self.turns.of(link.peer.id);
         let mut deadline: Option<Instant> = None;
         loop {
             let read = stream.read_chunks(&mut chunks);
@@ -110,10 +121,9 @@ impl<M: Wire + Send + 'static> Port<M> {
             };
             link.touch();
             for mut chunk in chunks.iter_mut().take(count).map(std::mem::take) {
-                while let Some(message) = frame.next(&mut chunk).map_err(Fault::Misbehaved)? {
+                while let Some(message) = frame.next::<M>(&mut chunk).map_err(Fault::Misbehaved)? {
                     deadline = None;
-                    self.counters.received();
-                    self.tell(Note::Message(source.clone(), message)).await;
+                    self.deliver(source, &turn, &message).await.map_err(Fault::Misbehaved)?;
                 }
             }
             if !frame.is_empty() && deadline.is_none() {
@@ -121,6 +131,20 @@ impl<M: Wire + Send + 'static> Port<M> {
             }
             unfinished.is(frame.len()).map_err(|_| Fault::Unfinished)?;
         }
+    }
+
+    /// Puts a message into the inbox, as soon as there is room.
+    async fn deliver(&self, source: &Arc<Source>, turn: &Turn<'_>, message: &Encoded) -> Result<(), String> {
+        let held = match self.room.try_enter(message.len()) {
+            Some(held) => held,
+            None => turn.take(self.room.enter(message.len())).await,
+        };
+        let note = Note::Message(source.clone(), message.decode()?, held);
+        self.counters.received();
+        if let Err(TrySendError::Full(note)) = self.notes.try_send(note) {
+            turn.take(self.tell(note)).await;
+        }
+        Ok(())
     }
 
     async fn fault(&self, link: Arc<Connected>, stream: &mut RecvStream, fault: Fault) {
@@ -173,7 +197,9 @@ impl<M: Wire + Send + 'static> Inbox for Port<M> {
         match M::from_bytes(bytes) {
             Ok(message) => {
                 self.counters.received();
-                if self.notes.try_send(Note::Message(Source::new(link.clone()), message)).is_err() {
+                let note = |held| Note::Message(Source::new(link.clone()), message, held);
+                let note = self.room.try_enter(bytes.len()).map(note);
+                if note.is_none_or(|note| self.notes.try_send(note).is_err()) {
                     self.shared.counters.drop(Dropped::DatagramOverrun);
                 }
             }

@@ -6,31 +6,30 @@
 //! stream's encoding in the middle (an encryption handshake, deflate, HTTP after GIV), and one listener serves
 //! many torrents: the first message says which.
 
+mod line;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::{Bytes, BytesMut};
-use futures::future::{Either, select};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, tcp};
-use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use bytes::BytesMut;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::clock::Clock;
-use super::gate::{ConnectionPass, Gate, Verdict};
+use super::gate::{Gate, Verdict};
+use super::plain::Alarm;
 pub use super::plain::{Malformed, Running};
+use super::room::Room;
 use super::runner::{Input, Runner};
 use super::worker::Crew;
 use crate::protocol::{Down, Link};
 use crate::{Limits, Protocol, Worker};
-
-/// Bytes that are read at once.
-const CHUNK: usize = 64 << 10;
+use line::{Line, Note, Port, carry};
 
 /// A TCP connection's name. It is never used again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,9 +122,10 @@ where
         codec,
         gate: Gate::new(limits.clone()),
         limits: limits.clone(),
-        sender,
+        port: Port { notes: sender, room: Arc::new(Room::new(limits.inbox_bytes)) },
         notes,
         lines: BTreeMap::new(),
+        carriers: JoinSet::new(),
         accepted: 0,
         links: VecDeque::new(),
     };
@@ -133,160 +133,19 @@ where
     Ok(Running { handle, local, stop, task, limits })
 }
 
-/// What connections tell the machine's task.
-enum Note<M> {
-    Message(TcpPeer, M),
-    Up(TcpPeer),
-    Down(TcpPeer, Down),
-}
-
 struct Driver<P: Protocol, C: Codec, F> {
     runner: Runner<P>,
     codec: F,
     gate: Arc<Gate>,
     limits: Limits,
-    sender: mpsc::Sender<Note<P::Msg>>,
+    port: Port<P::Msg>,
     notes: mpsc::Receiver<Note<P::Msg>>,
     /// Every connection; at most [`Limits::connections`].
-    lines: BTreeMap<TcpPeer, (Arc<Line<C>>, JoinHandle<()>)>,
+    lines: BTreeMap<TcpPeer, (Arc<Line<C>>, AbortHandle)>,
+    /// Their tasks. They end with the machine, even if it panics.
+    carriers: JoinSet<()>,
     accepted: u64,
     links: VecDeque<(TcpPeer, Link)>,
-}
-
-/// One connection's codec and what waits to be sent on it.
-struct Line<C> {
-    state: Mutex<LineState<C>>,
-    wake: Notify,
-}
-
-struct LineState<C> {
-    codec: C,
-    output: BytesMut,
-    /// Bytes taken from `output` and not yet written.
-    writing: usize,
-    closing: bool,
-}
-
-impl<C: Codec> Line<C> {
-    fn new(mut codec: C) -> Arc<Line<C>> {
-        let mut output = BytesMut::new();
-        codec.begin(&mut output);
-        let state = LineState { codec, output, writing: 0, closing: false };
-        Arc::new(Line { state: Mutex::new(state), wake: Notify::new() })
-    }
-
-    fn state(&self) -> MutexGuard<'_, LineState<C>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Encodes a message; `false` if more waits than may.
-    fn push(&self, msg: C::Msg, most: usize) -> bool {
-        let mut state = self.state();
-        let LineState { codec, output, writing, closing } = &mut *state;
-        if *closing {
-            return true;
-        }
-        let before = output.len() + *writing;
-        *closing = codec.encode(msg, output) == After::Close;
-        let fits = before == 0 || output.len() + *writing <= most;
-        drop(state);
-        self.wake.notify_one();
-        fits
-    }
-
-    fn close(&self) {
-        self.state().closing = true;
-        self.wake.notify_one();
-    }
-
-    /// Writes whatever waits until the line is closed.
-    async fn write(&self, mut to: tcp::OwnedWriteHalf) -> Down {
-        loop {
-            let (bytes, closing) = {
-                let mut state = self.state();
-                let bytes: Bytes = state.output.split().freeze();
-                state.writing = bytes.len();
-                (bytes, state.closing)
-            };
-            if bytes.is_empty() {
-                if closing {
-                    let _ = to.shutdown().await;
-                    return Down::Closed;
-                }
-                self.wake.notified().await;
-            } else if to.write_all(&bytes).await.is_err() {
-                return Down::Closed;
-            }
-        }
-    }
-
-    /// Reads messages until the other end closes.
-    async fn read(
-        &self,
-        peer: TcpPeer,
-        mut from: tcp::OwnedReadHalf,
-        notes: &mpsc::Sender<Note<C::Msg>>,
-    ) -> Down {
-        let mut input = BytesMut::new();
-        loop {
-            input.reserve(CHUNK);
-            match from.read_buf(&mut input).await {
-                Ok(0) | Err(_) => return Down::Closed,
-                Ok(_) => {}
-            }
-            loop {
-                let decoded = {
-                    let mut state = self.state();
-                    let LineState { codec, output, .. } = &mut *state;
-                    let before = output.len();
-                    let decoded = codec.decode(&mut input, output);
-                    if output.len() > before {
-                        self.wake.notify_one();
-                    }
-                    decoded
-                };
-                match decoded {
-                    Ok(Some(msg)) => {
-                        if notes.send(Note::Message(peer, msg)).await.is_err() {
-                            return Down::Shutdown;
-                        }
-                    }
-                    Ok(None) => break,
-                    Err(error) => {
-                        tracing::debug!(?peer, %error, "a peer misbehaved");
-                        return Down::Misbehaved;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Carries one connection until it is gone.
-async fn carry<C: Codec>(
-    line: Arc<Line<C>>,
-    peer: TcpPeer,
-    stream: Option<TcpStream>,
-    limits: Limits,
-    notes: mpsc::Sender<Note<C::Msg>>,
-    _pass: ConnectionPass,
-) {
-    let stream = match stream {
-        Some(stream) => Some(stream),
-        None => timeout(limits.dial_timeout, TcpStream::connect(peer.addr())).await.ok().and_then(Result::ok),
-    };
-    let why = match stream {
-        None => Down::Unreachable,
-        Some(stream) => {
-            let _ = stream.set_nodelay(true);
-            let _ = notes.send(Note::Up(peer)).await;
-            let (reader, writer) = stream.into_split();
-            match select(pin!(line.read(peer, reader, &notes)), pin!(line.write(writer))).await {
-                Either::Left((why, _)) | Either::Right((why, _)) => why,
-            }
-        }
-    };
-    let _ = notes.send(Note::Down(peer, why)).await;
 }
 
 enum Next<P: Protocol> {
@@ -302,6 +161,7 @@ where
     F: Fn(TcpPeer) -> C + Send + 'static,
 {
     async fn run(mut self, listener: Option<TcpListener>, mut stopped: watch::Receiver<bool>) {
+        let _alarm = Alarm("tcp");
         let mut stopped = pin!(async move {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         });
@@ -342,7 +202,7 @@ where
                 None => break,
                 Some(Next::Input(input)) => input,
                 // What comes from a line that was taken down is nobody's any more.
-                Some(Next::Note(Note::Message(peer, msg))) => match self.lines.contains_key(&peer) {
+                Some(Next::Note(Note::Message(peer, msg, _held))) => match self.lines.contains_key(&peer) {
                     true => Input::Message(peer, msg),
                     false => continue,
                 },
@@ -376,8 +236,9 @@ where
             TcpPeer::Accepted { .. } => self.gate.accepted(ip)?,
         };
         let line = Line::new((self.codec)(peer));
-        let carried = carry(line.clone(), peer, stream, self.limits.clone(), self.sender.clone(), pass);
-        self.lines.insert(peer, (line.clone(), tokio::spawn(carried)));
+        let carried = carry(line.clone(), peer, stream, self.limits.clone(), self.port.clone(), pass);
+        while self.carriers.try_join_next().is_some() {}
+        self.lines.insert(peer, (line.clone(), self.carriers.spawn(carried)));
         Some(line)
     }
 
@@ -401,13 +262,11 @@ where
 
     async fn finish(mut self) {
         self.notes.close();
-        let lines = std::mem::take(&mut self.lines);
-        for (line, _) in lines.values() {
+        self.port.room.close();
+        for (line, _) in self.lines.values() {
             line.close();
         }
-        for (_, task) in lines.into_values() {
-            let _ = task.await;
-        }
+        while self.carriers.join_next().await.is_some() {}
         self.runner.finish().await;
     }
 }

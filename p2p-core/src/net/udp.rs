@@ -12,6 +12,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
 use super::clock::Clock;
+use super::plain::Alarm;
 pub use super::plain::{Malformed, Running};
 use super::runner::{Input, Runner};
 use super::worker::Crew;
@@ -74,6 +75,7 @@ where
     P: Protocol<Peer = SocketAddr>,
     C: PacketCodec<Msg = P::Msg>,
 {
+    let _alarm = Alarm("udp");
     let mut stopped = pin!(async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     });

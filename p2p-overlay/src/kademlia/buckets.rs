@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use p2p_core::{Key, Keyed, Rng, Time};
+use p2p_core::{Health, Key, Keyed, Rng, Suspicion, Time};
 
 /// A peer that has been heard of from itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,14 +18,22 @@ pub(super) struct Contact<P> {
     /// When it was last heard from.
     pub(super) seen: Time,
     /// How often it has been silent since.
-    pub(super) silent: u8,
+    pub(super) suspicion: Suspicion,
 }
 
-/// A contact is given up when it has been silent this often with nobody to take its place (§4.1: a node whose own
-/// line is down must not forget everybody).
-const GIVE_UP: u8 = 3;
+impl<P> Contact<P> {
+    pub(super) fn new(distance: Key, peer: P, seen: Time) -> Contact<P> {
+        Contact { distance, peer, seen, suspicion: Suspicion::default() }
+    }
+
+    /// Whether it has not been silent.
+    pub(super) fn is_alive(&self) -> bool {
+        self.suspicion.health() == Health::Alive
+    }
+}
+
 /// When all contacts have been silent this often, they are gone, or this node is.
-const ALL_GONE: u8 = 2 * GIVE_UP;
+const ALL_GONE: u32 = 2 * Suspicion::DEAD_AFTER;
 
 /// See the module's text.
 #[derive(Clone, Debug)]
@@ -89,10 +97,10 @@ impl<P: Keyed> Buckets<P> {
         if distance == Key::ZERO {
             return;
         }
-        let contact = Contact { distance, peer, seen: now, silent: 0 };
+        let contact = Contact::new(distance, peer, now);
         match self.find(&distance) {
             Ok(at) => {
-                self.changed |= self.contacts[at].silent > 0 && self.is_near(at);
+                self.changed |= !self.contacts[at].is_alive() && self.is_near(at);
                 self.contacts[at] = contact;
             }
             Err(at) => self.admit(at, contact),
@@ -106,7 +114,7 @@ impl<P: Keyed> Buckets<P> {
     /// Whether place `at` is among the k nearest that are not silent.
     fn is_near(&self, at: usize) -> bool {
         at < self.k
-            || self.contacts[..at].iter().filter(|contact| contact.silent == 0).take(self.k).count() < self.k
+            || self.contacts[..at].iter().filter(|contact| contact.is_alive()).take(self.k).count() < self.k
     }
 
     fn admit(&mut self, at: usize, contact: Contact<P>) {
@@ -121,7 +129,7 @@ impl<P: Keyed> Buckets<P> {
         if run.len() < self.k {
             self.unwait(&contact.distance);
             self.contacts.insert(at, contact);
-        } else if let Some(dead) = run.clone().find(|&i| self.contacts[i].silent > 0) {
+        } else if let Some(dead) = run.clone().find(|&i| !self.contacts[i].is_alive()) {
             self.unwait(&contact.distance);
             self.contacts.remove(dead);
             let at = self.contacts.partition_point(|other| other.distance < contact.distance);
@@ -133,7 +141,7 @@ impl<P: Keyed> Buckets<P> {
 
     /// One more is among the k nearest, so one is not any more: where its bucket is too full it has to wait.
     fn trim(&mut self) {
-        let mut alive = self.contacts.iter().filter(|contact| contact.silent == 0);
+        let mut alive = self.contacts.iter().filter(|contact| contact.is_alive());
         let Some(last) = alive.nth(self.k) else { return };
         let bucket = self.bucket(&last.distance);
         let run = self.run(&self.contacts, bucket);
@@ -172,7 +180,7 @@ impl<P: Keyed> Buckets<P> {
         let distance = self.me.xor(&peer.key());
         self.unwait(&distance);
         let at = self.find(&distance).ok()?;
-        self.changed |= self.contacts[at].silent == 0 && self.is_near(at);
+        self.changed |= self.contacts[at].is_alive() && self.is_near(at);
         let bucket = self.bucket(&distance);
         let run = self.run(&self.waiting, bucket);
         if let Some(latest) = run.max_by_key(|&i| self.waiting[i].seen) {
@@ -183,8 +191,8 @@ impl<P: Keyed> Buckets<P> {
             return Some(peer);
         }
         let contact = &mut self.contacts[at];
-        contact.silent = contact.silent.saturating_add(1);
-        if contact.silent >= GIVE_UP && self.contacts.iter().any(|contact| contact.silent == 0) {
+        // While nobody else is alive the dead are kept (§4.1): a node whose own line is down must not forget everybody.
+        if contact.suspicion.missed() == Health::Dead && self.contacts.iter().any(Contact::is_alive) {
             self.contacts.remove(at);
             return Some(peer);
         }
@@ -193,7 +201,8 @@ impl<P: Keyed> Buckets<P> {
 
     /// Whether there are contacts, and all have been silent for long.
     pub(super) fn are_all_gone(&self) -> bool {
-        !self.contacts.is_empty() && self.contacts.iter().all(|contact| contact.silent >= ALL_GONE)
+        !self.contacts.is_empty()
+            && self.contacts.iter().all(|contact| contact.suspicion.unanswered() >= ALL_GONE)
     }
 
     /// Forgets all contacts, and names them, the nearest last.
@@ -217,7 +226,7 @@ impl<P: Keyed> Buckets<P> {
             self.contacts[upto..].chunk_by(|a, b| a.distance.leading_zeros() == b.distance.leading_zeros());
         for group in [&self.contacts[from..upto], &self.contacts[..from]].into_iter().chain(rest) {
             let begin = found.len();
-            let usable = group.iter().filter(|contact| contact.silent == 0 && !avoid.contains(&contact.peer));
+            let usable = group.iter().filter(|contact| contact.is_alive() && !avoid.contains(&contact.peer));
             found.extend(usable.map(|contact| (target.xor(&contact.distance), contact.peer)));
             found[begin..].sort_unstable();
             if found.len() >= n {
@@ -236,7 +245,7 @@ impl<P: Keyed> Buckets<P> {
 
     /// The bits in which some contact differs from this node first.
     pub(super) fn occupied(&self) -> Key {
-        let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
+        let alive = self.contacts.iter().filter(|contact| contact.is_alive());
         alive.fold(Key::ZERO, |mask, contact| match contact.distance.leading_zeros() {
             level @ 0..256 => mask.with_bit(level, true),
             _ => mask,
@@ -277,7 +286,7 @@ impl<P: Keyed> Buckets<P> {
 
     /// The k nearest that are not silent.
     pub(super) fn near(&self) -> Vec<P> {
-        let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
+        let alive = self.contacts.iter().filter(|contact| contact.is_alive());
         alive.take(self.k).map(|contact| contact.peer).collect()
     }
 
@@ -290,8 +299,8 @@ impl<P: Keyed> Buckets<P> {
     /// each bucket for which somebody waits the one that was heard from longest ago.
     pub(super) fn doubtful(&self, now: Time, age: Duration) -> Vec<P> {
         let old = |contact: &&Contact<P>| now - contact.seen >= age;
-        let silent = self.contacts.iter().filter(|contact| contact.silent > 0);
-        let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
+        let silent = self.contacts.iter().filter(|contact| !contact.is_alive());
+        let alive = self.contacts.iter().filter(|contact| contact.is_alive());
         let mut doubtful: Vec<&Contact<P>> = silent.chain(alive.take(self.k).filter(old)).collect();
         for bucket in self.waiting.chunk_by(|a, b| self.bucket(&a.distance) == self.bucket(&b.distance)) {
             let run = self.run(&self.contacts, self.bucket(&bucket[0].distance));

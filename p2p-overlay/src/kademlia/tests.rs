@@ -110,7 +110,7 @@ proptest! {
             }
             let contacts: Vec<_> = table.contacts().copied().collect();
             prop_assert!(contacts.is_sorted_by(|a, b| a.distance < b.distance));
-            let living: Vec<_> = contacts.iter().filter(|contact| contact.silent == 0).collect();
+            let living: Vec<_> = contacts.iter().filter(|contact| contact.is_alive()).collect();
             let level = |contact: &&super::buckets::Contact<SimPeer>| {
                 let level = contact.distance.leading_zeros() / usize::from(bits);
                 (level, contact.distance.digit(level, bits.into()))

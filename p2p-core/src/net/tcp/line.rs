@@ -1,0 +1,227 @@
+//! One TCP connection: its codec, what waits to be sent, and the task that carries it.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use futures::future::{Either, select};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, tcp};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+
+use super::{After, Codec, TcpPeer};
+use crate::Limits;
+use crate::net::gate::ConnectionPass;
+use crate::net::room::{Held, Room};
+use crate::protocol::Down;
+
+/// Bytes that are read at once.
+const CHUNK: usize = 64 << 10;
+
+/// What connections tell the machine's task.
+pub(super) enum Note<M> {
+    Message(TcpPeer, M, Held),
+    Up(TcpPeer),
+    Down(TcpPeer, Down),
+}
+
+/// Where they tell it.
+pub(super) struct Port<M> {
+    pub notes: mpsc::Sender<Note<M>>,
+    pub room: Arc<Room>,
+}
+
+impl<M> Clone for Port<M> {
+    fn clone(&self) -> Port<M> {
+        Port { notes: self.notes.clone(), room: self.room.clone() }
+    }
+}
+
+/// One connection's codec and what waits to be sent on it.
+pub(super) struct Line<C> {
+    state: Mutex<LineState<C>>,
+    wake: Notify,
+}
+
+struct LineState<C> {
+    codec: C,
+    output: BytesMut,
+    /// Bytes taken from `output` and not yet written.
+    writing: usize,
+    closing: bool,
+}
+
+impl<C: Codec> Line<C> {
+    pub(super) fn new(mut codec: C) -> Arc<Line<C>> {
+        let mut output = BytesMut::new();
+        codec.begin(&mut output);
+        let state = LineState { codec, output, writing: 0, closing: false };
+        Arc::new(Line { state: Mutex::new(state), wake: Notify::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, LineState<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Encodes a message; `false` if more waits than may.
+    pub(super) fn push(&self, msg: C::Msg, most: usize) -> bool {
+        let mut state = self.state();
+        let LineState { codec, output, writing, closing } = &mut *state;
+        if *closing {
+            return true;
+        }
+        let before = output.len() + *writing;
+        *closing = codec.encode(msg, output) == After::Close;
+        let fits = before == 0 || output.len() + *writing <= most;
+        drop(state);
+        self.wake.notify_one();
+        fits
+    }
+
+    /// Closes it as soon as everything is written.
+    pub(super) fn close(&self) {
+        self.state().closing = true;
+        self.wake.notify_one();
+    }
+
+    /// Writes whatever waits until the line is closed.
+    async fn write(&self, mut to: tcp::OwnedWriteHalf) -> Down {
+        loop {
+            let (bytes, closing) = {
+                let mut state = self.state();
+                let bytes: Bytes = state.output.split().freeze();
+                state.writing = bytes.len();
+                (bytes, state.closing)
+            };
+            if bytes.is_empty() {
+                if closing {
+                    let _ = to.shutdown().await;
+                    return Down::Closed;
+                }
+                self.wake.notified().await;
+            } else if to.write_all(&bytes).await.is_err() {
+                return Down::Closed;
+            }
+        }
+    }
+
+    /// Reads messages until the other end closes.
+    async fn read(&self, peer: TcpPeer, mut from: tcp::OwnedReadHalf, port: &Port<C::Msg>) -> Down {
+        let mut input = BytesMut::new();
+        loop {
+            input.reserve(CHUNK);
+            match from.read_buf(&mut input).await {
+                Ok(0) | Err(_) => return Down::Closed,
+                Ok(_) => {}
+            }
+            loop {
+                let came = input.len();
+                let decoded = {
+                    let mut state = self.state();
+                    let LineState { codec, output, .. } = &mut *state;
+                    let before = output.len();
+                    let decoded = codec.decode(&mut input, output);
+                    if output.len() > before {
+                        self.wake.notify_one();
+                    }
+                    decoded
+                };
+                match decoded {
+                    Ok(Some(msg)) => {
+                        let held = port.room.enter(came.saturating_sub(input.len())).await;
+                        if port.notes.send(Note::Message(peer, msg, held)).await.is_err() {
+                            return Down::Shutdown;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::debug!(?peer, %error, "a peer misbehaved");
+                        return Down::Misbehaved;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Carries one connection until it is gone.
+pub(super) async fn carry<C: Codec>(
+    line: Arc<Line<C>>,
+    peer: TcpPeer,
+    stream: Option<TcpStream>,
+    limits: Limits,
+    port: Port<C::Msg>,
+    _pass: ConnectionPass,
+) {
+    let stream = match stream {
+        Some(stream) => Some(stream),
+        None => timeout(limits.dial_timeout, TcpStream::connect(peer.addr())).await.ok().and_then(Result::ok),
+    };
+    let why = match stream {
+        None => Down::Unreachable,
+        Some(stream) => {
+            let _ = stream.set_nodelay(true);
+            let _ = port.notes.send(Note::Up(peer)).await;
+            let (reader, writer) = stream.into_split();
+            match select(pin!(line.read(peer, reader, &port)), pin!(line.write(writer))).await {
+                Either::Left((why, _)) | Either::Right((why, _)) => why,
+            }
+        }
+    };
+    let _ = port.notes.send(Note::Down(peer, why)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tcp::Malformed;
+    use bytes::BufMut;
+    use tokio::net::TcpListener;
+
+    const LONG: usize = 1000;
+
+    /// Messages of one length.
+    struct Blocks;
+    impl Codec for Blocks {
+        type Msg = BytesMut;
+        fn decode(&mut self, input: &mut BytesMut, _: &mut BytesMut) -> Result<Option<BytesMut>, Malformed> {
+            Ok((input.len() >= LONG).then(|| input.split_to(LONG)))
+        }
+        fn encode(&mut self, msg: BytesMut, output: &mut BytesMut) -> After {
+            output.put_slice(&msg);
+            After::Open
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_wait_for_room() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut writer = TcpStream::connect(addr).await.unwrap();
+        // They are all in the socket before the first is read.
+        writer.write_all(&[7; 10 * LONG]).await.unwrap();
+        drop(writer);
+        let (reader, _) = listener.accept().await.unwrap().0.into_split();
+        let (notes, mut inbox) = mpsc::channel(100);
+        let port = Port { notes, room: Arc::new(Room::new(3 * LONG)) };
+        let peer = TcpPeer::Accepted { addr, number: 1 };
+        let line = Line::new(Blocks);
+        let mut reading = pin!(line.read(peer, reader, &port));
+        let mut taken = Vec::new();
+        while taken.len() < 3 {
+            let note = pin!(inbox.recv());
+            let Either::Right((note, _)) = select(&mut reading, note).await else { panic!("it has ended") };
+            taken.push(note);
+        }
+        assert!(inbox.try_recv().is_err(), "there is room for three");
+        taken.clear();
+        let rest = async {
+            for _ in 3..10 {
+                inbox.recv().await.unwrap();
+            }
+        };
+        let (why, ()) = futures::future::join(reading, rest).await;
+        assert_eq!(why, Down::Closed);
+    }
+}
