@@ -24,7 +24,7 @@ use p2p_overlay::{Find, Looked, Overlay, Replicas};
 
 use crate::record::{Record, Slot, Version};
 use crate::request::{DhtCommand, DhtItem, DhtOutcome};
-use crate::store::{StoreDone, StoreJob};
+use crate::store::{StoreDone, StoreEntry, StoreJob};
 
 use get::Get;
 use index::Index;
@@ -189,8 +189,10 @@ enum JobFor<P> {
     Copy { batch: u64, to: P },
     /// To know what was there when the node started.
     Scan,
-    /// To be rid of it, or not to publish it any more.
-    Remove,
+    /// To be rid of this copy.
+    Remove(StoreEntry<P>),
+    /// Not to publish it any more.
+    Disown(Slot<P>),
 }
 
 impl<O: Overlay<Job = NoJob>> Replicated<O> {
