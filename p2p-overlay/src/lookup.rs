@@ -451,7 +451,7 @@ impl<P: Keyed> Lookups<P> {
 /// asker knows to be dead.
 fn replica_peers<M: Maintenance>(table: &M, key: &Key, replicas: u8) -> Vec<M::Peer> {
     let wanted = usize::from(replicas.clamp(1, MAX_REPLICAS));
-    let Replicas::Peers(mut peers) = table.replicas(key, wanted) else { return vec![table.me()] };
+    let Replicas::Peers(mut peers) = table.replicas(key, wanted, true) else { return vec![table.me()] };
     match peers.iter().position(|peer| *peer == table.me()) {
         Some(at) => peers.split_off(at),
         None => vec![table.me()],

@@ -226,7 +226,7 @@ impl<P: Keyed> Maintenance for KademliaTable<P> {
     fn distance(peer: &Key, key: &Key) -> Key {
         peer.xor(key)
     }
-    fn replicas(&self, key: &Key, n: usize) -> Replicas<P> {
+    fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
         Replicas::Peers(self.closest_with_me(key, n))
     }
     fn mine(&self) -> Region {
