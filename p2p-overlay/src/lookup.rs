@@ -213,6 +213,7 @@ impl<P: Keyed> Lookups<P> {
             self.ended.push((purpose, Err(LookupError::Busy)));
             return;
         }
+        table.looked_up(cx.now(), &find.key);
         let find = find.replicas(find.replicas);
         let tries_left = self.config.tries;
         let lookup = Begun {

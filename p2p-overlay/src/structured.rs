@@ -269,6 +269,10 @@ pub trait Maintenance:
     fn heard(&mut self, now: Time, peer: Self::Peer) {
         let _ = (now, peer);
     }
+    /// This node looks a key up, for its user or for the upkeep.
+    fn looked_up(&mut self, now: Time, key: &Key) {
+        let _ = (now, key);
+    }
     /// Whether the peers next to this node have changed since this was last asked.
     fn take_changed(&mut self) -> bool;
 }

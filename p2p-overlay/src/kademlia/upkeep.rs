@@ -42,7 +42,6 @@ impl<P: Keyed> KademliaTable<P> {
 
     fn want(&mut self, cx: &mut Cx<'_, Self>, tag: u32, level: usize) {
         let key = self.buckets.key_at(level, cx.rng());
-        self.buckets.looked_up(cx.now(), &key);
         cx.emit(Want { tag, key, replicas: 1, via: None });
     }
 
@@ -238,6 +237,11 @@ impl<P: Keyed> Maintenance for KademliaTable<P> {
     fn heard(&mut self, now: Time, peer: P) {
         if !self.is_at_rest() {
             self.buckets.heard(now, peer);
+        }
+    }
+    fn looked_up(&mut self, now: Time, key: &Key) {
+        if !self.is_at_rest() {
+            self.buckets.looked_up(now, key);
         }
     }
     fn take_changed(&mut self) -> bool {
