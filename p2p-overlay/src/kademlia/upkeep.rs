@@ -124,6 +124,10 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
     type Event = Want<P>;
     type Job = NoJob;
 
+    fn warm(&self) -> u64 {
+        self.buckets.warm() ^ self.asked.len() as u64
+    }
+
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
         if self.is_at_rest() {
             return;
