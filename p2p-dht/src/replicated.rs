@@ -24,7 +24,7 @@ use p2p_overlay::{Find, Looked, Overlay, Replicas};
 
 use crate::record::{Record, Slot, Version};
 use crate::request::{DhtCommand, DhtItem, DhtOutcome};
-use crate::store::{StoreDone, StoreJob};
+use crate::store::{StoreDone, StoreEntry, StoreJob};
 
 use get::Get;
 use index::Index;
@@ -189,8 +189,10 @@ enum JobFor<P> {
     Copy { batch: u64, to: P },
     /// To know what was there when the node started.
     Scan,
-    /// To be rid of it, or not to publish it any more.
-    Remove,
+    /// To be rid of this copy.
+    Remove(StoreEntry<P>),
+    /// Not to publish it any more.
+    Disown(Slot<P>),
 }
 
 impl<O: Overlay<Job = NoJob>> Replicated<O> {
@@ -379,6 +381,11 @@ impl<O: Overlay<Job = NoJob>> Protocol for Replicated<O> {
     type Outcome = DhtOutcome<O::Peer>;
     type Event = ();
     type Job = StoreJob<O::Peer>;
+
+    fn warm(&self) -> u64 {
+        let asked = self.asked.iter().next().map_or(0, |(peer, _)| u64::from(peer == self.overlay.me()));
+        self.overlay.warm() ^ asked ^ (self.jobs.len() ^ self.index.iter().len()) as u64
+    }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
         self.start(cx, StoreJob::Scan, JobFor::Scan);

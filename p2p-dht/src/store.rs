@@ -29,7 +29,7 @@ pub enum StoreJob<P> {
     Disown(Slot<P>),
     /// Forget this copy of a record, if it is still the one that is there.
     Remove(Slot<P>, Version),
-    /// Say what is there: asked once, at the start.
+    /// Say what is there: asked at the start, one at a time, until it is answered. Nothing is removed before.
     Scan,
 }
 
@@ -53,8 +53,8 @@ pub enum StoreDone<P> {
     Written(Result<StoreEntry<P>, WriteError>),
     /// Of a read: those that are there.
     Read(Result<Vec<Record<P>>, JobError>),
-    /// Of a removal, or of [`StoreJob::Disown`].
-    Removed(Result<(), JobError>),
+    /// Of a removal, or of [`StoreJob::Disown`]: what is there now.
+    Removed(Result<Option<StoreEntry<P>>, JobError>),
     /// Of a scan.
     Scanned(Result<Vec<StoreEntry<P>>, JobError>),
 }
@@ -189,16 +189,17 @@ impl<P: Peer> Worker<StoreJob<P>> for MemoryStore<P> {
                 StoreDone::Read(Ok(there.map(|(record, _)| record.clone()).collect()))
             }
             StoreJob::Disown(slot) => {
-                if let Some((_, entry)) = self.records.get_mut(&slot) {
+                let there = self.records.get_mut(&slot).map(|(_, entry)| entry);
+                StoreDone::Removed(Ok(there.map(|entry| {
                     entry.own = false;
-                }
-                StoreDone::Removed(Ok(()))
+                    *entry
+                })))
             }
             StoreJob::Remove(slot, version) => {
                 if self.records.get(&slot).is_some_and(|(_, entry)| entry.version == version) {
                     self.records.remove(&slot);
                 }
-                StoreDone::Removed(Ok(()))
+                StoreDone::Removed(Ok(self.records.get(&slot).map(|(_, entry)| *entry)))
             }
             StoreJob::Scan => {
                 StoreDone::Scanned(Ok(self.records.values().map(|(_, entry)| *entry).collect()))

@@ -155,6 +155,39 @@ fn records_end<O: Quick>() {
     assert_eq!(kept_by(&sim), Some(1), "nothing stays of what has ended");
 }
 
+/// What its publisher withdraws at once, while its own copy is being written, ends too, also if the publisher comes back
+/// with what it has.
+fn what_is_withdrawn_at_once_ends<O: Quick>() {
+    let config = DhtConfig { lifetime: 600 * SECOND, republish: 200 * SECOND, ..config() };
+    let mut sim = world::<O>(4, 12, Network::default(), config);
+    let handles: Vec<_> = (0..12).map(|i| sim.handle(SimPeer(i))).collect();
+    let keys = sim.block_on(async move {
+        let mut keys = Vec::new();
+        for (i, handle) in handles.iter().enumerate() {
+            let key = handle.put(format!("value {i}").into()).await.unwrap();
+            handle.ask(Withdraw::value(key)).await.unwrap();
+            keys.push(key);
+        }
+        keys
+    });
+    sim.run_for(SECOND);
+    for peer in (1..12).map(SimPeer) {
+        sim.crash(peer);
+        sim.restart(peer);
+        sim.run_for(10 * SECOND);
+    }
+    sim.run_for(800 * SECOND);
+    let reader = sim.handle(SimPeer(0));
+    let found = sim.block_on(async move {
+        let mut found = Vec::new();
+        for key in keys {
+            found.push(reader.get(key).await.is_ok());
+        }
+        found
+    });
+    assert_eq!(found, [false; 12]);
+}
+
 /// With half of the replicas gone at once, and not yet noticed, reading goes on; writing that reaches too few says so.
 fn quorums_tell_the_truth<O: Quick>() {
     let mut sim = world::<O>(5, 6, Network::default(), config());
@@ -208,6 +241,7 @@ over_each_overlay!(
     the_newest_signed_value_counts,
     providers_are_found_as_they_come,
     records_end,
+    what_is_withdrawn_at_once_ends,
     quorums_tell_the_truth,
 );
 

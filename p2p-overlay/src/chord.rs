@@ -107,7 +107,8 @@ pub struct ChordTable<P> {
     joined: bool,
     predecessor: Option<Spot<P>>,
     /// Those before the predecessor, the nearest first, as it has told: so that a node that holds copies knows of which
-    /// roots. Nothing of the ring depends on them.
+    /// roots, also between the predecessor's death and the next notice. Nothing of the ring depends on them. They are not
+    /// proved, no more than a successor's successors are; whoever drops a copy has each of them confirm it.
     before: Vec<Spot<P>>,
     /// Ordered by offset, no two alike.
     successors: Vec<Spot<P>>,
@@ -250,8 +251,9 @@ impl<P: Keyed> ChordTable<P> {
         before.iter().take(n).map(|spot| spot.peer).collect()
     }
 
-    /// The node at or after a key and those that follow it, as far as the ring is known without a gap.
-    fn replica_peers(&self, key: &Key, n: usize) -> Replicas<P> {
+    /// The node at or after a key and those that follow it, as far as the ring is known without a gap. A node that knows
+    /// nobody before it cannot tell what is its own, unless the asker says so.
+    fn replica_peers(&self, key: &Key, n: usize, claimed: bool) -> Replicas<P> {
         let offset = self.key.distance(key);
         let ahead = &self.successors;
         let behind: Vec<&Spot<P>> = self.before.iter().rev().chain(&self.predecessor).collect();
@@ -260,7 +262,7 @@ impl<P: Keyed> ChordTable<P> {
         let no_gap = matches!((last_ahead, first_behind), (Some(last), Some(first)) if !last.is_before(first, &self.key));
         let after = |spot: &&Spot<P>| spot.order_to(&offset, &self.key).is_ge();
         let mut peers: Vec<P> = Vec::new();
-        if self.next_hop(key, &[], true) == Next::Mine {
+        if self.next_hop(key, &[], claimed) == Next::Mine {
             peers.push(self.me);
             peers.extend(self.successors());
         } else if last_ahead.as_ref().is_some_and(after) && !no_gap {

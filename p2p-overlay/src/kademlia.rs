@@ -98,8 +98,8 @@ impl Default for KademliaConfig {
     }
 }
 
-/// What a Kademlia node knows: at most k contacts for each bucket, the k nearest whatever their bucket, and at most
-/// [`KademliaConfig::replacements`] in waiting for each; and up to 32 peers through whom it finds back.
+/// What a Kademlia node knows: at most k living contacts for each bucket and k silent ones, the k nearest whatever their
+/// bucket, and at most [`KademliaConfig::replacements`] in waiting for each; and up to 32 peers through whom it finds back.
 #[derive(Clone, Debug)]
 pub struct KademliaTable<P> {
     me: P,

@@ -213,6 +213,7 @@ impl<P: Keyed> Lookups<P> {
             self.ended.push((purpose, Err(LookupError::Busy)));
             return;
         }
+        table.looked_up(cx.now(), &find.key);
         let find = find.replicas(find.replicas);
         let tries_left = self.config.tries;
         let lookup = Begun {
@@ -451,7 +452,7 @@ impl<P: Keyed> Lookups<P> {
 /// asker knows to be dead.
 fn replica_peers<M: Maintenance>(table: &M, key: &Key, replicas: u8) -> Vec<M::Peer> {
     let wanted = usize::from(replicas.clamp(1, MAX_REPLICAS));
-    let Replicas::Peers(mut peers) = table.replicas(key, wanted) else { return vec![table.me()] };
+    let Replicas::Peers(mut peers) = table.replicas(key, wanted, true) else { return vec![table.me()] };
     match peers.iter().position(|peer| *peer == table.me()) {
         Some(at) => peers.split_off(at),
         None => vec![table.me()],

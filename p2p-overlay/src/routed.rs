@@ -158,7 +158,7 @@ impl<M: Maintenance> Overlay for Routed<M> {
         self.table.next(key, avoid, false)
     }
     fn replicas(&self, key: &Key, n: usize) -> Replicas<M::Peer> {
-        self.table.replicas(key, n)
+        self.table.replicas(key, n, false)
     }
     fn mine(&self) -> Region {
         self.table.mine()

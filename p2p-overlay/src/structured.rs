@@ -259,8 +259,8 @@ pub trait Maintenance:
     fn candidates(&self, key: &Key, n: usize, avoid: &[Self::Peer]) -> Vec<Self::Peer>;
     /// How far a peer at `peer` has yet to go to `key`: less is better.
     fn distance(peer: &Key, key: &Key) -> Key;
-    /// See [`Overlay::replicas`].
-    fn replicas(&self, key: &Key, n: usize) -> Replicas<Self::Peer>;
+    /// See [`Overlay::replicas`]. If `claimed`, somebody takes this node for the root.
+    fn replicas(&self, key: &Key, n: usize, claimed: bool) -> Replicas<Self::Peer>;
     /// See [`Overlay::mine`].
     fn mine(&self) -> Region;
     /// The lookup driver asked a peer in vain.
@@ -268,6 +268,10 @@ pub trait Maintenance:
     /// A message came from a peer, so it lives.
     fn heard(&mut self, now: Time, peer: Self::Peer) {
         let _ = (now, peer);
+    }
+    /// This node looks a key up, for its user or for the upkeep.
+    fn looked_up(&mut self, now: Time, key: &Key) {
+        let _ = (now, key);
     }
     /// Whether the peers next to this node have changed since this was last asked.
     fn take_changed(&mut self) -> bool;

@@ -30,5 +30,5 @@ fn chord_under_churn() {
 
 #[test]
 fn kademlia_under_churn() {
-    assert_eq!(trace::<Kademlia<SimPeer>>(), "47ae751ab676b192");
+    assert_eq!(trace::<Kademlia<SimPeer>>(), "d5c18e7e60ebc235");
 }

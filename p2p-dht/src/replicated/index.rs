@@ -1,4 +1,8 @@
 //! What a node has, without the values: they are with its worker.
+//!
+//! Only the worker knows what is there. Each of its answers says so, and those of one key come in the order of their jobs: so
+//! the last one is right. A record that goes is left out at once, and no answer to an earlier job may bring it back: none
+//! goes while such a job is under way.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -33,11 +37,13 @@ pub(super) struct Index<P> {
     bytes: u64,
     /// Being written: how many, and their bytes.
     coming: (usize, u64),
+    /// Jobs under way whose answer says what is in a slot.
+    changing: BTreeMap<Slot<P>, usize>,
 }
 
 impl<P> Default for Index<P> {
     fn default() -> Self {
-        Index { held: BTreeMap::new(), bytes: 0, coming: (0, 0) }
+        Index { held: BTreeMap::new(), bytes: 0, coming: (0, 0), changing: BTreeMap::new() }
     }
 }
 
@@ -93,15 +99,33 @@ impl<P: Peer> Index<P> {
     }
 
     /// A record is being written.
-    pub(super) fn begin(&mut self, size: usize) {
+    pub(super) fn begin(&mut self, slot: Slot<P>, size: usize) {
         self.coming.0 += 1;
         self.coming.1 += size as u64;
+        *self.changing.entry(slot).or_default() += 1;
     }
 
     /// It has been, or has not.
-    pub(super) fn end(&mut self, size: usize) {
+    pub(super) fn end(&mut self, slot: &Slot<P>, size: usize) {
         self.coming.0 -= 1;
         self.coming.1 -= size as u64;
+        match self.changing.get_mut(slot) {
+            Some(jobs @ 2..) => *jobs -= 1,
+            _ => drop(self.changing.remove(slot)),
+        }
+    }
+
+    /// Whether a job is under way whose answer says what is in a slot.
+    pub(super) fn is_changing(&self, slot: &Slot<P>) -> bool {
+        self.changing.contains_key(slot)
+    }
+
+    /// Notes what the worker says is there.
+    pub(super) fn set(&mut self, slot: &Slot<P>, there: Option<StoreEntry<P>>) {
+        match there {
+            Some(entry) => self.put(&entry),
+            None => drop(self.remove(slot)),
+        }
     }
 
     /// Notes what is there. A newer copy has to be confirmed anew.
@@ -116,10 +140,10 @@ impl<P: Peer> Index<P> {
         self.held.insert(slot, held);
     }
 
-    /// Lets go of a record; says which copy it was.
-    pub(super) fn remove(&mut self, slot: &Slot<P>) -> Option<Version> {
-        let old = self.held.remove(slot)?;
-        self.bytes -= old.size as u64;
-        Some(old.version)
+    /// Lets go of a record; says what it was.
+    pub(super) fn remove(&mut self, slot: &Slot<P>) -> Option<StoreEntry<P>> {
+        let Held { version, expires, size, own, .. } = self.held.remove(slot)?;
+        self.bytes -= size as u64;
+        Some(StoreEntry { slot: *slot, version, expires, size, own })
     }
 }

@@ -24,17 +24,16 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
 
     pub(super) fn keep(&mut self, cx: &mut Cx<'_, Self>) {
         self.keep_later(cx);
-        if !self.scanned {
+        if !self.scanned && !self.jobs.values().any(|job| matches!(job, JobFor::Scan)) {
             self.start(cx, StoreJob::Scan, JobFor::Scan);
         }
         let wall = cx.wall().as_secs();
         let ended = self.index.iter().filter(|(_, held)| held.expires <= wall).map(|(slot, _)| *slot);
         for slot in ended.collect::<Vec<_>>() {
             // What this node still publishes gets a new end, if that can be.
-            if slot.kind == RecordKind::Mutable || self.republished.remove(&slot).is_none() {
-                self.forget(cx, slot);
-            } else {
-                self.republished.insert(slot, cx.now());
+            match self.republished.remove(&slot) {
+                Some(_) if slot.kind != RecordKind::Mutable => drop(self.republished.insert(slot, cx.now())),
+                _ => self.forget(cx, slot),
             }
         }
         let now = cx.now();
@@ -50,7 +49,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     /// Keeps what this node has published, to publish it again.
     pub(super) fn keep_own(&mut self, cx: &mut Cx<'_, Self>, record: Record<O::Peer>, slot: Slot<O::Peer>) {
         let size = record.size();
-        self.index.begin(size);
+        self.index.begin(slot, size);
         self.published(cx, slot);
         let write = StoreJob::Write { record, slot, by: Writer::Replica, own: true };
         self.start(cx, write, JobFor::Own { slot, size });
@@ -87,15 +86,20 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         self.republished.remove(&slot);
         if let Some(held) = self.index.get_mut(&slot) {
             held.own = false;
-            self.start(cx, StoreJob::Disown(slot), JobFor::Remove);
         }
+        // Where the index has none, one may be on its way to the worker.
+        self.index.begin(slot, 0);
+        self.start(cx, StoreJob::Disown(slot), JobFor::Disown(slot));
         cx.finish(op, DhtOutcome::Withdrawn);
     }
 
-    /// Lets go of a record.
+    /// Lets go of a record: at another time, if the worker is about to say what is there.
     pub(super) fn forget(&mut self, cx: &mut Cx<'_, Self>, slot: Slot<O::Peer>) {
-        if let Some(version) = self.index.remove(&slot) {
-            self.start(cx, StoreJob::Remove(slot, version), JobFor::Remove);
+        if !self.scanned || self.index.is_changing(&slot) {
+            return;
+        }
+        if let Some(entry) = self.index.remove(&slot) {
+            self.start(cx, StoreJob::Remove(slot, entry.version), JobFor::Remove(entry));
         }
     }
 }

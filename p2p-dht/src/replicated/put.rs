@@ -194,7 +194,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             (None, _) if copies < needed => Err(PutError::Quorum { copies, needed, refusals }),
             _ => Ok(Stored { key: put.slot.key, copies, refusals }),
         };
-        if result.is_ok() {
+        // What is published again may have been withdrawn meanwhile.
+        if result.is_ok() && (!put.again || self.republished.contains_key(&put.slot)) {
             self.keep_own(cx, put.record, put.slot);
         }
         if put.again {

@@ -1,5 +1,7 @@
 //! What other nodes ask of this one: to keep records, and to give them.
 
+use std::collections::BTreeSet;
+
 use p2p_core::{Cx, Key, NoJob};
 use p2p_overlay::{Overlay, Replicas};
 
@@ -36,7 +38,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             (true, _) => Refusal::Busy,
             (_, false) => Refusal::Full,
             (false, true) => {
-                self.index.begin(size);
+                self.index.begin(slot, size);
                 let by = if copy { Writer::Replica } else { Writer::Publisher { expected } };
                 let write = StoreJob::Write { record, slot, by, own: false };
                 return self.start(cx, write, JobFor::Store { from, id, slot, size });
@@ -116,7 +118,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     ) {
         match (what, done) {
             (JobFor::Store { from, id, slot, size }, StoreDone::Written(written)) => {
-                self.index.end(size);
+                self.index.end(&slot, size);
                 self.repair.has_come(&slot);
                 let result = match written {
                     Ok(entry) => {
@@ -130,7 +132,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 self.tell(cx, from, DhtMsg::Stored { id, result });
             }
             (JobFor::Own { slot, size }, StoreDone::Written(written)) => {
-                self.index.end(size);
+                self.index.end(&slot, size);
                 match written {
                     Ok(entry) => self.index.put(&entry),
                     // What is not here cannot be published again.
@@ -151,17 +153,35 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             },
             (JobFor::Scan, StoreDone::Scanned(Ok(entries))) => {
                 self.scanned = true;
+                let withdrawn = self.jobs.values().filter_map(|job| match job {
+                    JobFor::Disown(slot) => Some(*slot),
+                    _ => None,
+                });
+                let withdrawn: BTreeSet<Slot<O::Peer>> = withdrawn.collect();
                 for entry in entries {
-                    // What was written since is newer.
-                    if self.index.get(&entry.slot).is_none() {
+                    let slot = entry.slot;
+                    // What was written or withdrawn since is newer.
+                    if self.index.get(&slot).is_none() {
                         self.index.put(&entry);
                     }
-                    if entry.own {
-                        self.published(cx, entry.slot);
+                    if self.index.get(&slot).is_some_and(|held| held.own) && !withdrawn.contains(&slot) {
+                        self.published(cx, slot);
                     }
                 }
             }
-            // A record whose removal failed ends by itself. Nobody else's answer comes here.
+            (JobFor::Remove(removed), StoreDone::Removed(there)) => match there {
+                Ok(there) => self.index.set(&removed.slot, there),
+                // It is still there, and goes another time.
+                Err(_) if self.index.get(&removed.slot).is_none() => self.index.put(&removed),
+                Err(_) => {}
+            },
+            (JobFor::Disown(slot), StoreDone::Removed(there)) => {
+                self.index.end(&slot, 0);
+                if let Ok(there) = there {
+                    self.index.set(&slot, there);
+                }
+            }
+            // Nobody else's answer comes here.
             _ => {}
         }
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use p2p_core::sim::{
     Encoding, FaultMix, Latency, Network, Session, Sim, View, churn, random_faults, run_seeds,
 };
-use p2p_core::{Key, Keyed, NoWorker, Rng, Script, SimPeer};
+use p2p_core::{Down, Key, Keyed, Link, NoWorker, Rng, Script, SimPeer};
 
 use super::*;
-use crate::structured::{Find, Maintenance};
+use crate::structured::{Find, Maintenance, Replicas};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -251,6 +251,44 @@ fn one_who_is_claimed_for_a_newcomers_key_names_the_newcomer() {
         Next::Mine,
         "if that one is dead"
     );
+}
+
+/// Who is said to hold the copies of a key, of a node that is asked unless `claimed`.
+fn holders(table: &ChordTable<SimPeer>, key: &Key, claimed: bool) -> Vec<SimPeer> {
+    match Maintenance::replicas(table, key, 3, claimed) {
+        Replicas::Peers(peers) => peers,
+        Replicas::Keys(_) => panic!("a ring has successors"),
+    }
+}
+
+#[test]
+fn when_its_predecessor_dies_a_node_takes_over_that_range_and_no_more() {
+    let mut script = Script::new(table());
+    let table = script.machine();
+    let (me, successors) = (table.me, table.successors().collect::<Vec<_>>());
+    let (predecessor, next) = (table.predecessor().unwrap(), table.before[0].peer);
+    let (its_key, next_key) = (predecessor.key(), next.key());
+    let far = table.key.wrapping_add(&Key::power_of_two(255));
+    assert_eq!(holders(table, &its_key, false), [predecessor, me, successors[0]]);
+    script.link(predecessor, Link::Down(Down::Unreachable));
+    assert_eq!(script.machine().predecessor(), None);
+    assert_eq!(holders(script.machine(), &its_key, false), [me, successors[0], successors[1]]);
+    assert_eq!(holders(script.machine(), &next_key, false), [next, me, successors[0]]);
+    assert!(holders(script.machine(), &far, false).is_empty(), "half a ring away: it cannot tell");
+}
+
+#[test]
+fn a_node_that_knows_nobody_before_it_cannot_tell_what_is_its_own() {
+    let mut script = Script::new(table());
+    let table = script.machine();
+    let before: Vec<SimPeer> = table.before.iter().chain(&table.predecessor).map(|spot| spot.peer).collect();
+    let (me, successors) = (table.me, table.successors().collect::<Vec<_>>());
+    let behind = table.predecessor().unwrap().key();
+    before.iter().for_each(|peer| script.link(*peer, Link::Down(Down::Unreachable)));
+    assert!(holders(script.machine(), &behind, false).is_empty());
+    let claimed = holders(script.machine(), &behind, true);
+    assert_eq!(claimed, [me, successors[0], successors[1]], "whoever asks takes it for the root");
+    assert_eq!(holders(script.machine(), &successors[0].key(), false), successors);
 }
 
 #[test]

@@ -86,6 +86,7 @@ impl<P: Keyed> ChordTable<P> {
         self.doors.found();
         self.changed = true;
         self.precede(None);
+        self.before.clear();
         self.fingers.clear();
         self.successors = list(&self.key, Spot::new(&self.key, first), then, &[], self.most());
         #[cfg(test)]
@@ -245,7 +246,9 @@ impl<P: Keyed> ChordTable<P> {
     fn precede(&mut self, predecessor: Option<Spot<P>>) {
         if self.predecessor != predecessor {
             self.predecessor = predecessor;
-            self.before.clear();
+            if predecessor.is_some() {
+                self.before.clear();
+            }
             self.changed = true;
         }
     }
@@ -418,8 +421,8 @@ impl<P: Keyed> Maintenance for ChordTable<P> {
     fn distance(peer: &Key, key: &Key) -> Key {
         peer.distance(key)
     }
-    fn replicas(&self, key: &Key, n: usize) -> Replicas<P> {
-        self.replica_peers(key, n)
+    fn replicas(&self, key: &Key, n: usize, claimed: bool) -> Replicas<P> {
+        self.replica_peers(key, n, claimed)
     }
     fn mine(&self) -> Region {
         self.region()

@@ -1,13 +1,13 @@
 //! The contacts of a Kademlia node, and who may become one.
 //!
 //! They stand in one list in order of their distance, so that a bucket is a run of it, and the neighbourhood its
-//! beginning. A bucket has room for k; a newcomer to a full one waits as a replacement until a contact turns out to be
-//! dead (§4.1), since whoever has been here long will likely stay (§2.2). The k nearest are contacts in any case: this is
+//! beginning. A bucket has room for k that live; a newcomer to a full one waits as a replacement until a contact is silent
+//! (§4.1), and has to wait again if that one is heard from, since whoever has been here long will likely stay (§2.2). The k nearest are contacts in any case: this is
 //! what the splits of §2.4 come to.
 
 use std::time::Duration;
 
-use p2p_core::{Health, Key, Keyed, Rng, Suspicion, Time};
+use p2p_core::{Key, Keyed, Rng, Time};
 
 /// A peer that has been heard of from itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,25 +15,22 @@ pub(super) struct Contact<P> {
     /// From the node that keeps it.
     pub(super) distance: Key,
     pub(super) peer: P,
+    /// Since when it has been known.
+    pub(super) since: Time,
     /// When it was last heard from.
     pub(super) seen: Time,
     /// How often it has been silent since.
-    pub(super) suspicion: Suspicion,
+    pub(super) silent: u8,
 }
 
-impl<P> Contact<P> {
-    pub(super) fn new(distance: Key, peer: P, seen: Time) -> Contact<P> {
-        Contact { distance, peer, seen, suspicion: Suspicion::default() }
-    }
-
-    /// Whether it has not been silent.
-    pub(super) fn is_alive(&self) -> bool {
-        self.suspicion.health() == Health::Alive
-    }
-}
-
+/// A contact is given up when it has been silent this often in a row (§4.1: messages get lost). Not if all others are
+/// silent too: a node whose own line is down must not forget everybody.
+const GIVE_UP: u8 = 5;
 /// When all contacts have been silent this often, they are gone, or this node is.
-const ALL_GONE: u32 = 2 * Suspicion::DEAD_AFTER;
+const ALL_GONE: u8 = GIVE_UP + 1;
+
+/// Of so many contacts one is read ahead: those that a binary search begins with.
+const STRIDE: usize = 16;
 
 /// See the module's text.
 #[derive(Clone, Debug)]
@@ -46,7 +43,8 @@ pub(super) struct Buckets<P> {
     contacts: Vec<Contact<P>>,
     /// In waiting, by distance.
     waiting: Vec<Contact<P>>,
-    /// For each level, when something in its range was last looked up.
+    /// For each level, when something in its range was last looked up. A level that it does not reach has split from
+    /// its last.
     looked_up: Vec<Time>,
     /// The neighbourhood is not the same as when last asked.
     changed: bool,
@@ -68,6 +66,12 @@ impl<P: Keyed> Buckets<P> {
     /// The nearest first.
     pub(super) fn contacts(&self) -> impl ExactSizeIterator<Item = &Contact<P>> {
         self.contacts.iter()
+    }
+
+    /// Where a search among the contacts looks first.
+    pub(super) fn warm(&self) -> u64 {
+        let seen = self.contacts.iter().step_by(STRIDE).map(|contact| contact.seen.as_nanos());
+        seen.fold((self.waiting.len() ^ self.looked_up.len()) as u64, |sum, seen| sum ^ seen)
     }
 
     pub(super) fn take_changed(&mut self) -> bool {
@@ -97,13 +101,19 @@ impl<P: Keyed> Buckets<P> {
         if distance == Key::ZERO {
             return;
         }
-        let contact = Contact::new(distance, peer, now);
         match self.find(&distance) {
             Ok(at) => {
-                self.changed |= !self.contacts[at].is_alive() && self.is_near(at);
-                self.contacts[at] = contact;
+                self.changed |= self.contacts[at].silent > 0 && self.is_near(at);
+                let contact = &mut self.contacts[at];
+                contact.seen = now;
+                if std::mem::take(&mut contact.silent) > 0 {
+                    self.trim(&distance);
+                }
             }
-            Err(at) => self.admit(at, contact),
+            Err(at) => {
+                let since = self.find_waiting(&distance).map_or(now, |at| self.waiting[at].since);
+                self.admit(at, Contact { distance, peer, since, seen: now, silent: 0 });
+            }
         }
     }
 
@@ -111,10 +121,14 @@ impl<P: Keyed> Buckets<P> {
         self.contacts.binary_search_by(|contact| contact.distance.cmp(distance))
     }
 
+    fn find_waiting(&self, distance: &Key) -> Option<usize> {
+        self.waiting.binary_search_by(|contact| contact.distance.cmp(distance)).ok()
+    }
+
     /// Whether place `at` is among the k nearest that are not silent.
     fn is_near(&self, at: usize) -> bool {
         at < self.k
-            || self.contacts[..at].iter().filter(|contact| contact.is_alive()).take(self.k).count() < self.k
+            || self.contacts[..at].iter().filter(|contact| contact.silent == 0).take(self.k).count() < self.k
     }
 
     fn admit(&mut self, at: usize, contact: Contact<P>) {
@@ -123,31 +137,38 @@ impl<P: Keyed> Buckets<P> {
             self.unwait(&contact.distance);
             self.contacts.insert(at, contact);
             self.changed = true;
-            return self.trim();
+            return self.trim(&contact.distance);
         }
-        let run = self.run(&self.contacts, bucket);
-        if run.len() < self.k {
-            self.unwait(&contact.distance);
-            self.contacts.insert(at, contact);
-        } else if let Some(dead) = run.clone().find(|&i| !self.contacts[i].is_alive()) {
-            self.unwait(&contact.distance);
-            self.contacts.remove(dead);
-            let at = self.contacts.partition_point(|other| other.distance < contact.distance);
-            self.contacts.insert(at, contact);
-        } else {
-            self.wait(contact, bucket);
+        match self.has_room(bucket) {
+            true => {
+                self.unwait(&contact.distance);
+                self.contacts.insert(at, contact);
+            }
+            false => self.wait(contact, bucket),
         }
     }
 
-    /// One more is among the k nearest, so one is not any more: where its bucket is too full it has to wait.
-    fn trim(&mut self) {
-        let mut alive = self.contacts.iter().filter(|contact| contact.is_alive());
+    /// Whether fewer than k in a bucket live. The silent keep their places beside them, up to k more.
+    fn has_room(&self, bucket: Bucket) -> bool {
+        let run = self.run(&self.contacts, bucket);
+        run.len() < self.k || run.len() < 2 * self.k && self.living(run) < self.k
+    }
+
+    fn living(&self, run: std::ops::Range<usize>) -> usize {
+        self.contacts[run].iter().filter(|contact| contact.silent == 0).count()
+    }
+
+    /// One more lives. If it is among the k nearest, one is not any more: where more than k live in that one's bucket
+    /// whoever came last of those that are not among the nearest has to wait. If it is not, the same in its own.
+    fn trim(&mut self, living: &Key) {
+        let mut alive = self.contacts.iter().filter(|contact| contact.silent == 0);
         let Some(last) = alive.nth(self.k) else { return };
-        let bucket = self.bucket(&last.distance);
+        let bucket = self.bucket(living.max(&last.distance));
         let run = self.run(&self.contacts, bucket);
         let beyond = self.contacts.partition_point(|contact| contact.distance < last.distance).max(run.start);
-        if run.len() > self.k
-            && let Some(newest) = (beyond..run.end).max_by_key(|&i| self.contacts[i].seen)
+        let alive = (beyond..run.end).filter(|&i| self.contacts[i].silent == 0);
+        if self.living(run.clone()) > self.k
+            && let Some(newest) = alive.max_by_key(|&i| self.contacts[i].since)
         {
             let contact = self.contacts.remove(newest);
             self.wait(contact, bucket);
@@ -170,39 +191,38 @@ impl<P: Keyed> Buckets<P> {
     }
 
     fn unwait(&mut self, distance: &Key) {
-        if let Ok(at) = self.waiting.binary_search_by(|contact| contact.distance.cmp(distance)) {
+        if let Some(at) = self.find_waiting(distance) {
             self.waiting.remove(at);
         }
     }
 
-    /// A peer did not answer: who waits takes its place. The contact that is lost, if one is.
+    /// A peer did not answer: one of those that wait stands in for it. The contact that is lost, if one is.
     pub(super) fn silent(&mut self, peer: P) -> Option<P> {
         let distance = self.me.xor(&peer.key());
         self.unwait(&distance);
         let at = self.find(&distance).ok()?;
-        self.changed |= self.contacts[at].is_alive() && self.is_near(at);
+        self.changed |= self.contacts[at].silent == 0 && self.is_near(at);
+        let contact = &mut self.contacts[at];
+        contact.silent = contact.silent.saturating_add(1);
+        let given_up = contact.silent >= GIVE_UP && self.contacts.iter().any(|contact| contact.silent == 0);
+        if given_up {
+            self.contacts.remove(at);
+        }
         let bucket = self.bucket(&distance);
         let run = self.run(&self.waiting, bucket);
-        if let Some(latest) = run.max_by_key(|&i| self.waiting[i].seen) {
+        if self.has_room(bucket)
+            && let Some(latest) = run.max_by_key(|&i| self.waiting[i].seen)
+        {
             let replacement = self.waiting.remove(latest);
-            self.contacts.remove(at);
             let at = self.contacts.partition_point(|other| other.distance < replacement.distance);
             self.contacts.insert(at, replacement);
-            return Some(peer);
         }
-        let contact = &mut self.contacts[at];
-        // While nobody else is alive the dead are kept (§4.1): a node whose own line is down must not forget everybody.
-        if contact.suspicion.missed() == Health::Dead && self.contacts.iter().any(Contact::is_alive) {
-            self.contacts.remove(at);
-            return Some(peer);
-        }
-        None
+        given_up.then_some(peer)
     }
 
     /// Whether there are contacts, and all have been silent for long.
     pub(super) fn are_all_gone(&self) -> bool {
-        !self.contacts.is_empty()
-            && self.contacts.iter().all(|contact| contact.suspicion.unanswered() >= ALL_GONE)
+        !self.contacts.is_empty() && self.contacts.iter().all(|contact| contact.silent >= ALL_GONE)
     }
 
     /// Forgets all contacts, and names them, the nearest last.
@@ -226,7 +246,7 @@ impl<P: Keyed> Buckets<P> {
             self.contacts[upto..].chunk_by(|a, b| a.distance.leading_zeros() == b.distance.leading_zeros());
         for group in [&self.contacts[from..upto], &self.contacts[..from]].into_iter().chain(rest) {
             let begin = found.len();
-            let usable = group.iter().filter(|contact| contact.is_alive() && !avoid.contains(&contact.peer));
+            let usable = group.iter().filter(|contact| contact.silent == 0 && !avoid.contains(&contact.peer));
             found.extend(usable.map(|contact| (target.xor(&contact.distance), contact.peer)));
             found[begin..].sort_unstable();
             if found.len() >= n {
@@ -245,7 +265,7 @@ impl<P: Keyed> Buckets<P> {
 
     /// The bits in which some contact differs from this node first.
     pub(super) fn occupied(&self) -> Key {
-        let alive = self.contacts.iter().filter(|contact| contact.is_alive());
+        let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
         alive.fold(Key::ZERO, |mask, contact| match contact.distance.leading_zeros() {
             level @ 0..256 => mask.with_bit(level, true),
             _ => mask,
@@ -262,16 +282,24 @@ impl<P: Keyed> Buckets<P> {
     /// Something at this distance was looked up.
     pub(super) fn looked_up(&mut self, now: Time, key: &Key) {
         let level = self.me.xor(key).leading_zeros();
-        if let Some(time) = self.looked_up.get_mut(level) {
-            *time = now;
+        if level < Key::<32>::BITS {
+            self.split_to(level);
+            self.looked_up[level] = now;
         }
+    }
+
+    /// Has a level among those of which it is known when they were looked up: until it split, what was looked up in the
+    /// one before it was in its range.
+    fn split_to(&mut self, level: usize) {
+        let last = self.looked_up.last().copied().unwrap_or(Time::ZERO);
+        self.looked_up.resize(self.looked_up.len().max(level + 1), last);
     }
 
     /// The level in whose range nothing was looked up for longest, if that is `age` ago.
     pub(super) fn stalest(&mut self, now: Time, age: Duration) -> Option<usize> {
-        let levels = self.deepest().map_or(0, |deepest| deepest + 1).min(Key::<32>::BITS);
-        self.looked_up.resize(levels, Time::ZERO);
-        let stalest = (0..levels).min_by_key(|&level| self.looked_up[level])?;
+        let deepest = self.deepest()?;
+        self.split_to(deepest);
+        let stalest = (0..=deepest).min_by_key(|&level| self.looked_up[level])?;
         (now - self.looked_up[stalest] >= age).then_some(stalest)
     }
 
@@ -286,7 +314,7 @@ impl<P: Keyed> Buckets<P> {
 
     /// The k nearest that are not silent.
     pub(super) fn near(&self) -> Vec<P> {
-        let alive = self.contacts.iter().filter(|contact| contact.is_alive());
+        let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
         alive.take(self.k).map(|contact| contact.peer).collect()
     }
 
@@ -299,12 +327,13 @@ impl<P: Keyed> Buckets<P> {
     /// each bucket for which somebody waits the one that was heard from longest ago.
     pub(super) fn doubtful(&self, now: Time, age: Duration) -> Vec<P> {
         let old = |contact: &&Contact<P>| now - contact.seen >= age;
-        let silent = self.contacts.iter().filter(|contact| !contact.is_alive());
-        let alive = self.contacts.iter().filter(|contact| contact.is_alive());
+        let silent = self.contacts.iter().filter(|contact| contact.silent > 0);
+        let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
         let mut doubtful: Vec<&Contact<P>> = silent.chain(alive.take(self.k).filter(old)).collect();
         for bucket in self.waiting.chunk_by(|a, b| self.bucket(&a.distance) == self.bucket(&b.distance)) {
             let run = self.run(&self.contacts, self.bucket(&bucket[0].distance));
-            doubtful.extend(self.contacts[run].iter().min_by_key(|contact| contact.seen).filter(old));
+            let alive = self.contacts[run].iter().filter(|contact| contact.silent == 0);
+            doubtful.extend(alive.min_by_key(|contact| contact.seen).filter(old));
         }
         doubtful.sort_unstable_by_key(|contact| contact.distance);
         doubtful.dedup();

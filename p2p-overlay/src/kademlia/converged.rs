@@ -28,7 +28,7 @@ impl<P: Keyed> KademliaTable<P> {
         let mut contacts = Vec::new();
         let mut add = |(key, peer): &(Key, P)| {
             let distance = own.xor(key);
-            contacts.push(Contact::new(distance, *peer, Time::ZERO));
+            contacts.push(Contact { distance, peer: *peer, since: Time::ZERO, seen: Time::ZERO, silent: 0 });
         };
         // Down the tree: the other half of each subtree that this node is in, in buckets of b bits.
         let mut subtree = nodes;

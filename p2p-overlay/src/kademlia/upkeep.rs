@@ -42,7 +42,6 @@ impl<P: Keyed> KademliaTable<P> {
 
     fn want(&mut self, cx: &mut Cx<'_, Self>, tag: u32, level: usize) {
         let key = self.buckets.key_at(level, cx.rng());
-        self.buckets.looked_up(cx.now(), &key);
         cx.emit(Want { tag, key, replicas: 1, via: None });
     }
 
@@ -124,6 +123,10 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
     type Outcome = ();
     type Event = Want<P>;
     type Job = NoJob;
+
+    fn warm(&self) -> u64 {
+        self.buckets.warm() ^ self.asked.len() as u64
+    }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
         if self.is_at_rest() {
@@ -226,7 +229,7 @@ impl<P: Keyed> Maintenance for KademliaTable<P> {
     fn distance(peer: &Key, key: &Key) -> Key {
         peer.xor(key)
     }
-    fn replicas(&self, key: &Key, n: usize) -> Replicas<P> {
+    fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
         Replicas::Peers(self.closest_with_me(key, n))
     }
     fn mine(&self) -> Region {
@@ -238,6 +241,11 @@ impl<P: Keyed> Maintenance for KademliaTable<P> {
     fn heard(&mut self, now: Time, peer: P) {
         if !self.is_at_rest() {
             self.buckets.heard(now, peer);
+        }
+    }
+    fn looked_up(&mut self, now: Time, key: &Key) {
+        if !self.is_at_rest() {
+            self.buckets.looked_up(now, key);
         }
     }
     fn take_changed(&mut self) -> bool {
