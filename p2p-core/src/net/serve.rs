@@ -163,20 +163,20 @@ struct Served {
 /// Serves a connection until it is lost.
 pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>, span: &Span) {
     let served = Arc::new(Served { shared: shared.clone(), link: link.clone() });
-    let on = served.clone();
+    let (on, within) = (served.clone(), span.clone());
     let task = async move {
         while let Ok((send, recv)) = on.link.conn.accept_bi().await {
-            tokio::spawn(take_bi(on.clone(), send, recv).instrument(Span::current()));
+            spawn(&within, take_bi(on.clone(), send, recv));
         }
     };
-    tokio::spawn(task.instrument(span.clone()));
-    let on = served.clone();
+    spawn(span, task);
+    let (on, within) = (served.clone(), span.clone());
     let task = async move {
         while let Ok(recv) = on.link.conn.accept_uni().await {
-            tokio::spawn(take_uni(on.clone(), recv).instrument(Span::current()));
+            spawn(&within, take_uni(on.clone(), recv));
         }
     };
-    tokio::spawn(task.instrument(span.clone()));
+    spawn(span, task);
     let on = served.clone();
     let task = async move {
         while let Ok(datagram) = on.link.conn.recv_datagram().await {
@@ -184,7 +184,7 @@ pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>, span: &Span) {
             take_datagram(&on.shared, &on.link, datagram);
         }
     };
-    tokio::spawn(task.instrument(span.clone()));
+    spawn(span, task);
     let task = async move {
         let Served { shared, link } = &*served;
         let lost = link.conn.closed().await;
@@ -199,7 +199,15 @@ pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>, span: &Span) {
             }
         }
     };
-    tokio::spawn(task.instrument(span.clone()));
+    spawn(span, task);
+}
+
+/// Spawns a task in a span, if anybody looks: to enter one that is disabled costs a request a twentieth of its time.
+fn spawn(span: &Span, task: impl Future<Output = ()> + Send + 'static) {
+    match span.is_disabled() {
+        true => tokio::spawn(task),
+        false => tokio::spawn(task.instrument(span.clone())),
+    };
 }
 
 async fn take_bi(on: Arc<Served>, mut send: SendStream, mut recv: RecvStream) {
