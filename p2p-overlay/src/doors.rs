@@ -3,6 +3,8 @@
 //! A network that was cut in two goes on as two networks: each half takes the other for dead, and forgets it. So that they
 //! become one again when the cut is mended, every node remembers some whom it has lost, and asks one of them now and then.
 
+use std::time::Duration;
+
 use p2p_core::{Peer, Rng};
 
 /// The seeds that a node was given, and the peers that it has lost last. At most [`MOST`] of each.
@@ -22,6 +24,9 @@ const MOST: usize = 16;
 
 /// A node asks whether one of them leads to another network once in so many periods of its upkeep.
 pub(crate) const SELDOM: u64 = 8;
+
+/// How long a node waits for the first door; twice as long for each that follows.
+const FIRST_TRY: Duration = Duration::from_secs(2);
 
 impl<P: Peer> Doors<P> {
     /// The doors of a node that was given these seeds.
@@ -66,6 +71,12 @@ impl<P: Peer> Doors<P> {
         let door = doors.copied().nth(self.tried % most);
         self.tried += 1;
         door
+    }
+
+    /// How long to wait on average before the next door is tried: not long at first, for whoever was asked may have been
+    /// joining itself, then ever longer, up to a period of upkeep.
+    pub(crate) fn patience(&self, period: Duration) -> Duration {
+        period.min(FIRST_TRY * (1 << self.tried.min(8)))
     }
 
     /// One of them.

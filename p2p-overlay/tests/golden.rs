@@ -25,10 +25,10 @@ fn trace<O: Simulated<Config: Default>>() -> String {
 
 #[test]
 fn chord_under_churn() {
-    assert_eq!(trace::<Chord<SimPeer>>(), "b7d1328e72c43af4");
+    assert_eq!(trace::<Chord<SimPeer>>(), "98e3a42ebd26ea46");
 }
 
 #[test]
 fn kademlia_under_churn() {
-    assert_eq!(trace::<Kademlia<SimPeer>>(), "d5c18e7e60ebc235");
+    assert_eq!(trace::<Kademlia<SimPeer>>(), "a096c2712457ad77");
 }

@@ -244,8 +244,10 @@ impl Node {
 
     // ---- serving
 
-    /// Answers requests to a protocol. Handlers run side by side, at most
-    /// [`Limits::requests_at_once`](crate::Limits::requests_at_once) of them.
+    /// Answers requests to a protocol. Handlers wait side by side, at most
+    /// [`Limits::requests_at_once`](crate::Limits::requests_at_once) of them. Until it first waits a handler runs where its
+    /// peer's requests come in, and holds up that peer's next one: long computations belong on a thread of their own, as
+    /// `tokio::task::spawn_blocking` gives.
     ///
     /// # Errors
     /// The name is taken, or too long, or the node is shut down.

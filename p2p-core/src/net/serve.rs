@@ -5,12 +5,15 @@
 //! number and in bytes bounded over all peers and fairly shared; above the bound a request is refused as busy.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use bytes::{Buf, Bytes};
+use futures::FutureExt;
 use tokio::sync::Notify;
 use tracing::{Instrument, Span};
 
@@ -166,7 +169,12 @@ pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>, span: &Span) {
     let (on, within) = (served.clone(), span.clone());
     let task = async move {
         while let Ok((send, recv)) = on.link.conn.accept_bi().await {
-            spawn(&within, take_bi(on.clone(), send, recv));
+            let mut taken = AssertUnwindSafe(take_bi(on.clone(), send, recv)).catch_unwind().boxed();
+            // Most requests are answered at once, on the thread that has them before it: to wake another takes longer than
+            // all the rest. The others get a task, so that they wait side by side.
+            if poll_fn(|cx| Poll::Ready(taken.poll_unpin(cx))).await.is_pending() {
+                spawn(&within, taken.map(drop));
+            }
         }
     };
     spawn(span, task);

@@ -363,7 +363,10 @@ impl<P: Keyed> Protocol for ChordTable<P> {
     fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: ChordTimer) {
         match timer {
             ChordTimer::Stabilize => {
-                let period = self.config.stabilize;
+                let period = match self.joined {
+                    true => self.config.stabilize,
+                    false => self.doors.patience(self.config.stabilize),
+                };
                 let next = cx.rng().duration(period / 2, period * 3 / 2);
                 cx.set_timer(next, ChordTimer::Stabilize);
                 if self.joined {

@@ -171,7 +171,10 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
     fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: KademliaTimer) {
         match timer {
             KademliaTimer::Upkeep => {
-                let period = self.config.upkeep;
+                let period = match self.joined {
+                    true => self.config.upkeep,
+                    false => self.doors.patience(self.config.upkeep),
+                };
                 let next = cx.rng().duration(period / 2, period * 3 / 2);
                 cx.set_timer(next, KademliaTimer::Upkeep);
                 match self.joined {
