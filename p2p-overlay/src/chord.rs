@@ -23,10 +23,14 @@ use crate::lookup::LookupConfig;
 use crate::routed::Routed;
 use crate::structured::{Next, Region, Replicas};
 
-use ring::Spot;
+use crate::spot::{self, Clockwise};
+
 use upkeep::Asked;
 
 pub use virtuals::{MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
+
+/// A peer and how far it is clockwise.
+type Spot<P> = spot::Spot<P, Clockwise>;
 
 /// A Chord node: a [`Protocol`](p2p_core::Protocol) and an [`Overlay`](crate::Overlay).
 ///

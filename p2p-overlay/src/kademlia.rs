@@ -23,7 +23,7 @@ use crate::lookup::LookupConfig;
 use crate::routed::Routed;
 use crate::structured::{Mode, Next, Region};
 
-use buckets::Buckets;
+use buckets::{Buckets, Spot};
 
 /// A Kademlia node: a [`Protocol`](p2p_core::Protocol) and an [`Overlay`](crate::Overlay).
 ///
@@ -164,7 +164,7 @@ impl<P: Keyed> KademliaTable<P> {
 
     /// The contacts, the nearest first; those that were silent when last asked among them.
     pub fn contacts(&self) -> impl ExactSizeIterator<Item = P> {
-        self.buckets.contacts().map(|contact| contact.peer)
+        self.buckets.contacts().map(|contact| contact.spot.peer)
     }
 
     fn next_hop(&self, key: &Key, avoid: &[P]) -> Next<P> {
@@ -173,7 +173,7 @@ impl<P: Keyed> KademliaTable<P> {
         }
         let own = self.key().xor(key);
         match self.buckets.closest(key, 1, avoid).first() {
-            Some((distance, peer)) if *distance < own => Next::Toward(*peer),
+            Some(spot) if spot.order_to(&own, key).is_lt() => Next::Toward(spot.peer),
             _ => Next::Mine,
         }
     }
@@ -181,9 +181,9 @@ impl<P: Keyed> KademliaTable<P> {
     /// This node and its contacts, those closest to a key first.
     fn closest_with_me(&self, key: &Key, n: usize) -> Vec<P> {
         let mut closest = self.buckets.closest(key, n, &[]);
-        let own = (self.key().xor(key), self.me);
-        closest.insert(closest.partition_point(|other| other.0 < own.0), own);
-        closest.into_iter().map(|(_, peer)| peer).take(n).collect()
+        let own = Spot::at(&self.key().xor(key), self.me);
+        closest.insert(closest.partition_point(|other| other.is_before(&own, key)), own);
+        closest.into_iter().map(|spot| spot.peer).take(n).collect()
     }
 
     /// A key is nearest to this node if it agrees with it in every bit for which there is a node that does not: what

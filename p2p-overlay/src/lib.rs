@@ -16,6 +16,7 @@ mod kademlia;
 mod lookup;
 pub mod measure;
 mod routed;
+mod spot;
 mod structured;
 
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};

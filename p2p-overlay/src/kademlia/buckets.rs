@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use p2p_core::{Key, Keyed, Rng, Time};
 
+use crate::spot::{self, Xor};
+
+/// A peer and how far it is by exclusive or.
+pub(super) type Spot<P> = spot::Spot<P, Xor>;
+
 /// A peer that has been heard of from itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Contact<P> {
-    /// From the node that keeps it.
-    pub(super) distance: Key,
-    pub(super) peer: P,
+    pub(super) spot: Spot<P>,
     /// Since when it has been known.
     pub(super) since: Time,
     /// When it was last heard from.
@@ -78,16 +81,17 @@ impl<P: Keyed> Buckets<P> {
         std::mem::take(&mut self.changed)
     }
 
-    fn bucket(&self, distance: &Key) -> Bucket {
-        let level = distance.leading_zeros() / usize::from(self.bits);
-        (level, distance.digit(level, self.bits.into()))
+    fn bucket(&self, spot: &Spot<P>) -> Bucket {
+        let bits = self.bits.into();
+        let level = spot.leading_zeros(&self.me) / bits;
+        (level, spot.digit(level, bits, &self.me))
     }
 
     /// The places of a bucket in a list that is sorted by distance: the nearer a bucket, the higher its level and the
     /// lower its digit.
     fn run(&self, list: &[Contact<P>], bucket: Bucket) -> std::ops::Range<usize> {
         let order = |contact: &Contact<P>| {
-            let (level, digit) = self.bucket(&contact.distance);
+            let (level, digit) = self.bucket(&contact.spot);
             (std::cmp::Reverse(level), digit)
         };
         let wanted = (std::cmp::Reverse(bucket.0), bucket.1);
@@ -97,32 +101,37 @@ impl<P: Keyed> Buckets<P> {
 
     /// A peer has been heard from.
     pub(super) fn heard(&mut self, now: Time, peer: P) {
-        let distance = self.me.xor(&peer.key());
-        if distance == Key::ZERO {
+        let spot = Spot::new(&self.me, peer);
+        if spot.is_keeper(&self.me) {
             return;
         }
-        match self.find(&distance) {
+        match self.find(&spot) {
             Ok(at) => {
                 self.changed |= self.contacts[at].silent > 0 && self.is_near(at);
                 let contact = &mut self.contacts[at];
                 contact.seen = now;
                 if std::mem::take(&mut contact.silent) > 0 {
-                    self.trim(&distance);
+                    self.trim(&spot);
                 }
             }
             Err(at) => {
-                let since = self.find_waiting(&distance).map_or(now, |at| self.waiting[at].since);
-                self.admit(at, Contact { distance, peer, since, seen: now, silent: 0 });
+                let since = self.find_waiting(&spot).map_or(now, |at| self.waiting[at].since);
+                self.admit(at, Contact { spot, since, seen: now, silent: 0 });
             }
         }
     }
 
-    fn find(&self, distance: &Key) -> Result<usize, usize> {
-        self.contacts.binary_search_by(|contact| contact.distance.cmp(distance))
+    fn find(&self, spot: &Spot<P>) -> Result<usize, usize> {
+        self.contacts.binary_search_by(|contact| contact.spot.order(spot, &self.me))
     }
 
-    fn find_waiting(&self, distance: &Key) -> Option<usize> {
-        self.waiting.binary_search_by(|contact| contact.distance.cmp(distance)).ok()
+    fn find_waiting(&self, spot: &Spot<P>) -> Option<usize> {
+        self.waiting.binary_search_by(|contact| contact.spot.order(spot, &self.me)).ok()
+    }
+
+    /// Where in one of the lists a peer stands, or would.
+    fn place(&self, list: &[Contact<P>], spot: &Spot<P>) -> usize {
+        list.partition_point(|contact| contact.spot.is_before(spot, &self.me))
     }
 
     /// Whether place `at` is among the k nearest that are not silent.
@@ -132,16 +141,16 @@ impl<P: Keyed> Buckets<P> {
     }
 
     fn admit(&mut self, at: usize, contact: Contact<P>) {
-        let bucket = self.bucket(&contact.distance);
+        let bucket = self.bucket(&contact.spot);
         if self.is_near(at) {
-            self.unwait(&contact.distance);
+            self.unwait(&contact.spot);
             self.contacts.insert(at, contact);
             self.changed = true;
-            return self.trim(&contact.distance);
+            return self.trim(&contact.spot);
         }
         match self.has_room(bucket) {
             true => {
-                self.unwait(&contact.distance);
+                self.unwait(&contact.spot);
                 self.contacts.insert(at, contact);
             }
             false => self.wait(contact, bucket),
@@ -160,24 +169,24 @@ impl<P: Keyed> Buckets<P> {
 
     /// One more lives. If it is among the k nearest, one is not any more: where more than k live in that one's bucket
     /// whoever came last of those that are not among the nearest has to wait. If it is not, the same in its own.
-    fn trim(&mut self, living: &Key) {
+    fn trim(&mut self, living: &Spot<P>) {
         let mut alive = self.contacts.iter().filter(|contact| contact.silent == 0);
         let Some(last) = alive.nth(self.k) else { return };
-        let bucket = self.bucket(living.max(&last.distance));
-        let run = self.run(&self.contacts, bucket);
-        let beyond = self.contacts.partition_point(|contact| contact.distance < last.distance).max(run.start);
+        let further = if living.is_before(&last.spot, &self.me) { &last.spot } else { living };
+        let run = self.run(&self.contacts, self.bucket(further));
+        let beyond = self.place(&self.contacts, &last.spot).max(run.start);
         let alive = (beyond..run.end).filter(|&i| self.contacts[i].silent == 0);
         if self.living(run.clone()) > self.k
             && let Some(newest) = alive.max_by_key(|&i| self.contacts[i].since)
         {
             let contact = self.contacts.remove(newest);
-            self.wait(contact, bucket);
+            self.wait(contact, self.bucket(&contact.spot));
         }
     }
 
     /// Notes a replacement; where too many wait, the one that was heard from longest ago is forgotten.
     fn wait(&mut self, contact: Contact<P>, bucket: Bucket) {
-        self.unwait(&contact.distance);
+        self.unwait(&contact.spot);
         let run = self.run(&self.waiting, bucket);
         if run.len() >= self.spares
             && let Some(oldest) = run.min_by_key(|&i| self.waiting[i].seen)
@@ -185,22 +194,22 @@ impl<P: Keyed> Buckets<P> {
             self.waiting.remove(oldest);
         }
         if self.spares > 0 {
-            let at = self.waiting.partition_point(|other| other.distance < contact.distance);
+            let at = self.place(&self.waiting, &contact.spot);
             self.waiting.insert(at, contact);
         }
     }
 
-    fn unwait(&mut self, distance: &Key) {
-        if let Some(at) = self.find_waiting(distance) {
+    fn unwait(&mut self, spot: &Spot<P>) {
+        if let Some(at) = self.find_waiting(spot) {
             self.waiting.remove(at);
         }
     }
 
     /// A peer did not answer: one of those that wait stands in for it. The contact that is lost, if one is.
     pub(super) fn silent(&mut self, peer: P) -> Option<P> {
-        let distance = self.me.xor(&peer.key());
-        self.unwait(&distance);
-        let at = self.find(&distance).ok()?;
+        let spot = Spot::new(&self.me, peer);
+        self.unwait(&spot);
+        let at = self.find(&spot).ok()?;
         self.changed |= self.contacts[at].silent == 0 && self.is_near(at);
         let contact = &mut self.contacts[at];
         contact.silent = contact.silent.saturating_add(1);
@@ -208,13 +217,13 @@ impl<P: Keyed> Buckets<P> {
         if given_up {
             self.contacts.remove(at);
         }
-        let bucket = self.bucket(&distance);
+        let bucket = self.bucket(&spot);
         let run = self.run(&self.waiting, bucket);
         if self.has_room(bucket)
             && let Some(latest) = run.max_by_key(|&i| self.waiting[i].seen)
         {
             let replacement = self.waiting.remove(latest);
-            let at = self.contacts.partition_point(|other| other.distance < replacement.distance);
+            let at = self.place(&self.contacts, &replacement.spot);
             self.contacts.insert(at, replacement);
         }
         given_up.then_some(peer)
@@ -229,26 +238,26 @@ impl<P: Keyed> Buckets<P> {
     pub(super) fn clear(&mut self) -> impl Iterator<Item = P> + use<P> {
         self.changed = true;
         self.waiting.clear();
-        std::mem::take(&mut self.contacts).into_iter().rev().map(|contact| contact.peer)
+        std::mem::take(&mut self.contacts).into_iter().rev().map(|contact| contact.spot.peer)
     }
 
-    /// The contacts closest to a key, with their distance from it, some left out and the silent last resort.
-    pub(super) fn closest(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<(Key, P)> {
+    /// The contacts closest to a key, as seen from there, some left out and the silent last resort.
+    pub(super) fn closest(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<Spot<P>> {
         let target = self.me.xor(key);
         let level = target.leading_zeros();
-        let from = self.contacts.partition_point(|contact| contact.distance.leading_zeros() > level);
-        let upto =
-            from + self.contacts[from..].partition_point(|contact| contact.distance.leading_zeros() == level);
+        let from = self.contacts.partition_point(|contact| self.level(contact) > level);
+        let upto = from + self.contacts[from..].partition_point(|contact| self.level(contact) == level);
+        let sort = |found: &mut [Spot<P>]| found.sort_unstable_by(|a, b| a.order(b, key));
         // Those that differ from this node first where the key does; then those that agree with it there; then
         // those that differ earlier, the later the nearer.
-        let mut found = Vec::with_capacity(n);
-        let rest =
-            self.contacts[upto..].chunk_by(|a, b| a.distance.leading_zeros() == b.distance.leading_zeros());
+        let mut found: Vec<Spot<P>> = Vec::with_capacity(n);
+        let rest = self.contacts[upto..].chunk_by(|a, b| self.level(a) == self.level(b));
         for group in [&self.contacts[from..upto], &self.contacts[..from]].into_iter().chain(rest) {
             let begin = found.len();
-            let usable = group.iter().filter(|contact| contact.silent == 0 && !avoid.contains(&contact.peer));
-            found.extend(usable.map(|contact| (target.xor(&contact.distance), contact.peer)));
-            found[begin..].sort_unstable();
+            let usable =
+                group.iter().filter(|contact| contact.silent == 0 && !avoid.contains(&contact.spot.peer));
+            found.extend(usable.map(|contact| contact.spot.seen_from(&target)));
+            sort(&mut found[begin..]);
             if found.len() >= n {
                 found.truncate(n);
                 return found;
@@ -256,17 +265,22 @@ impl<P: Keyed> Buckets<P> {
         }
         if found.is_empty() && avoid.is_empty() {
             // All have been silent: it may be this node's line.
-            found.extend(self.contacts.iter().map(|contact| (target.xor(&contact.distance), contact.peer)));
-            found.sort_unstable();
+            found.extend(self.contacts.iter().map(|contact| contact.spot.seen_from(&target)));
+            sort(&mut found);
             found.truncate(n);
         }
         found
     }
 
+    /// The bit in which a contact differs from this node first.
+    fn level(&self, contact: &Contact<P>) -> usize {
+        contact.spot.leading_zeros(&self.me)
+    }
+
     /// The bits in which some contact differs from this node first.
     pub(super) fn occupied(&self) -> Key {
         let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
-        alive.fold(Key::ZERO, |mask, contact| match contact.distance.leading_zeros() {
+        alive.fold(Key::ZERO, |mask, contact| match self.level(contact) {
             level @ 0..256 => mask.with_bit(level, true),
             _ => mask,
         })
@@ -274,7 +288,7 @@ impl<P: Keyed> Buckets<P> {
 
     /// The bits shared with the nearest contact.
     pub(super) fn deepest(&self) -> Option<usize> {
-        self.contacts.first().map(|contact| contact.distance.leading_zeros())
+        self.contacts.first().map(|contact| self.level(contact))
     }
 
     // ---- freshness
@@ -315,12 +329,12 @@ impl<P: Keyed> Buckets<P> {
     /// The k nearest that are not silent.
     pub(super) fn near(&self) -> Vec<P> {
         let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
-        alive.take(self.k).map(|contact| contact.peer).collect()
+        alive.take(self.k).map(|contact| contact.spot.peer).collect()
     }
 
     /// Whether a peer is not a contact, but would be one of the k nearest.
     pub(super) fn misses(&self, peer: P) -> bool {
-        self.find(&self.me.xor(&peer.key())).is_err_and(|at| self.is_near(at))
+        self.find(&Spot::new(&self.me, peer)).is_err_and(|at| self.is_near(at))
     }
 
     /// Contacts whose life is in doubt: whoever was silent; of those not heard from for `age` the k nearest, and in
@@ -330,20 +344,20 @@ impl<P: Keyed> Buckets<P> {
         let silent = self.contacts.iter().filter(|contact| contact.silent > 0);
         let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
         let mut doubtful: Vec<&Contact<P>> = silent.chain(alive.take(self.k).filter(old)).collect();
-        for bucket in self.waiting.chunk_by(|a, b| self.bucket(&a.distance) == self.bucket(&b.distance)) {
-            let run = self.run(&self.contacts, self.bucket(&bucket[0].distance));
+        for bucket in self.waiting.chunk_by(|a, b| self.bucket(&a.spot) == self.bucket(&b.spot)) {
+            let run = self.run(&self.contacts, self.bucket(&bucket[0].spot));
             let alive = self.contacts[run].iter().filter(|contact| contact.silent == 0);
             doubtful.extend(alive.min_by_key(|contact| contact.seen).filter(old));
         }
-        doubtful.sort_unstable_by_key(|contact| contact.distance);
+        doubtful.sort_unstable_by(|a, b| a.spot.order(&b.spot, &self.me));
         doubtful.dedup();
-        doubtful.into_iter().map(|contact| contact.peer).collect()
+        doubtful.into_iter().map(|contact| contact.spot.peer).collect()
     }
 
     /// Puts contacts in as they are, for a network that is at rest.
     pub(super) fn fill(&mut self, mut contacts: Vec<Contact<P>>) {
-        contacts.sort_unstable_by_key(|contact| contact.distance);
-        contacts.dedup_by_key(|contact| contact.distance);
+        contacts.sort_unstable_by(|a, b| a.spot.order(&b.spot, &self.me));
+        contacts.dedup_by_key(|contact| contact.spot.peer);
         self.contacts = contacts;
     }
 }

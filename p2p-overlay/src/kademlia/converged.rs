@@ -2,7 +2,7 @@
 
 use p2p_core::{Key, Keyed, Rng, SimPeer, Time};
 
-use super::buckets::Contact;
+use super::buckets::{Contact, Spot};
 use super::{Kademlia, KademliaConfig, KademliaTable};
 use crate::measure::Simulated;
 use crate::routed::Routed;
@@ -27,8 +27,8 @@ impl<P: Keyed> KademliaTable<P> {
         let mut rng = Rng::new(seed);
         let mut contacts = Vec::new();
         let mut add = |(key, peer): &(Key, P)| {
-            let distance = own.xor(key);
-            contacts.push(Contact { distance, peer: *peer, since: Time::ZERO, seen: Time::ZERO, silent: 0 });
+            let spot = Spot::at(&own.xor(key), *peer);
+            contacts.push(Contact { spot, since: Time::ZERO, seen: Time::ZERO, silent: 0 });
         };
         // Down the tree: the other half of each subtree that this node is in, in buckets of b bits.
         let mut subtree = nodes;

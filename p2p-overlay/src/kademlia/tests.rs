@@ -32,7 +32,7 @@ fn near() -> impl Iterator<Item = SimPeer> {
 }
 
 fn contacts(buckets: &Buckets<SimPeer>) -> Vec<SimPeer> {
-    buckets.contacts().map(|contact| contact.peer).collect()
+    buckets.contacts().map(|contact| contact.spot.peer).collect()
 }
 
 /// A table with a full neighbourhood and a full far bucket, and the peers of that in the order they came.
@@ -58,7 +58,7 @@ fn a_newcomer_to_a_full_bucket_waits_until_a_contact_is_silent() {
     assert_eq!(table.silent(far[0]), None, "a message may be lost");
     let told = |table: &Buckets<SimPeer>| {
         let closest = table.closest(&far[0].key(), 32, &[]).into_iter();
-        closest.map(|(_, peer)| peer).filter(|peer| far.contains(peer)).collect::<BTreeSet<_>>()
+        closest.map(|spot| spot.peer).filter(|peer| far.contains(peer)).collect::<BTreeSet<_>>()
     };
     assert_eq!(
         told(&table),
@@ -119,10 +119,10 @@ fn a_silent_contact_stays_while_nobody_could_take_its_place() {
     table.silent(far[1]);
     assert!(contacts(&table).contains(&far[1]));
     let told: Vec<SimPeer> =
-        table.closest(&far[1].key(), 32, &[]).into_iter().map(|(_, peer)| peer).collect();
+        table.closest(&far[1].key(), 32, &[]).into_iter().map(|spot| spot.peer).collect();
     assert!(!told.contains(&far[1]), "but it is told to nobody");
     table.heard(at(9), far[1]);
-    assert_eq!(table.closest(&far[1].key(), 1, &[])[0].1, far[1], "until it is heard from again");
+    assert_eq!(table.closest(&far[1].key(), 1, &[])[0].peer, far[1], "until it is heard from again");
     let lost: Vec<_> = (0..5).map(|_| table.silent(far[1])).collect();
     assert_eq!(lost, [None, None, None, None, Some(far[1])]);
     assert!(!contacts(&table).contains(&far[1]), "five times silent is too often");
@@ -161,11 +161,11 @@ proptest! {
                 }
             }
             let contacts: Vec<_> = table.contacts().copied().collect();
-            prop_assert!(contacts.is_sorted_by(|a, b| a.distance < b.distance));
+            prop_assert!(contacts.is_sorted_by(|a, b| a.spot.is_before(&b.spot, &me)));
             let living: Vec<_> = contacts.iter().filter(|contact| contact.silent == 0).collect();
             let level = |contact: &&super::buckets::Contact<SimPeer>| {
-                let level = contact.distance.leading_zeros() / usize::from(bits);
-                (level, contact.distance.digit(level, bits.into()))
+                let level = contact.spot.distance(&me).leading_zeros() / usize::from(bits);
+                (level, contact.spot.distance(&me).digit(level, bits.into()))
             };
             for bucket in living[living.len().min(K)..].chunk_by(|a, b| level(a) == level(b)) {
                 prop_assert!(bucket.len() <= K, "a bucket of {}", bucket.len());
@@ -187,7 +187,7 @@ proptest! {
         let key = Key::new(key);
         let mut sorted = contacts(&table);
         sorted.sort_by_key(|peer| peer.key().xor(&key));
-        let closest: Vec<SimPeer> = table.closest(&key, 9, &[]).into_iter().map(|(_, peer)| peer).collect();
+        let closest: Vec<SimPeer> = table.closest(&key, 9, &[]).into_iter().map(|spot| spot.peer).collect();
         prop_assert_eq!(&closest[..], &sorted[..sorted.len().min(9)]);
     }
 }

@@ -227,7 +227,7 @@ impl<P: Keyed> Maintenance for KademliaTable<P> {
         self.next_hop(key, avoid)
     }
     fn candidates(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
-        self.buckets.closest(key, n, avoid).into_iter().map(|(_, peer)| peer).collect()
+        self.buckets.closest(key, n, avoid).into_iter().map(|spot| spot.peer).collect()
     }
     fn distance(peer: &Key, key: &Key) -> Key {
         peer.xor(key)
