@@ -1,7 +1,7 @@
 //! What the programs here share: runs in pairs, and what is said of them.
 //!
-//! The machine is never quiet, so no figure stands alone: whatever is compared runs one after the other in one process, the
-//! order changes from round to round, and what counts is the median of the rounds' ratios.
+//! The machine is never quiet, so no figure stands alone: whatever is compared runs one after the other in one
+//! process, the order changes from round to round, and what counts is the median of the rounds' ratios.
 #![allow(clippy::disallowed_types, clippy::unwrap_used, reason = "a program that measures may fail loudly")]
 
 use std::fmt;

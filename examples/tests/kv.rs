@@ -23,8 +23,8 @@ fn node(args: &[&str]) -> (Running, String) {
     (running, contact)
 }
 
-/// A third of the processes are killed with `kill -9`, so that fewer than the replicas of a value die at once or all that
-/// matter have been copied; every value is still read, through whoever is left.
+/// A third of the processes are killed with `kill -9`, so that fewer than the replicas of a value die at once or all
+/// that matter have been copied; every value is still read, through whoever is left.
 fn values_survive_the_death_of_processes(overlay: &str) {
     let processes = number("P2P_PROCESSES", 8);
     let mut nodes = vec![node(&["--overlay", overlay])];

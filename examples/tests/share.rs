@@ -157,8 +157,8 @@ fn a_file_survives_a_death_and_a_liar() {
     assert!(same(&path, &out), "the copy differs");
 }
 
-/// The fetcher is killed half-way and started again: it fetches what it lacks, and no more than that and what it had not
-/// synced.
+/// The fetcher is killed half-way and started again: it fetches what it lacks, and no more than that and what it had
+/// not synced.
 fn a_killed_fetcher_goes_on_where_it_was() {
     let folder = Folder::new("killed");
     let (path, out) = (folder.file("film", 4 * size()), folder.path("copy"));

@@ -14,11 +14,11 @@ use std::time::Duration;
 ///   [`connection_window`](Limits::connection_window) and [`datagram_bytes`](Limits::datagram_bytes). That is 17 GiB by
 ///   default, a sixteenth of it from one address; it takes as many peers, each with a window full of what nobody here reads;
 /// - read: [`requests_bytes_in_all`](Limits::requests_bytes_in_all) and
-///   [`unfinished_bytes`](Limits::unfinished_bytes), twice [`inbox_bytes`](Limits::inbox_bytes) per protocol, and up to 32
-///   packets with each stream of messages.
+///   [`unfinished_bytes`](Limits::unfinished_bytes), twice [`inbox_bytes`](Limits::inbox_bytes) per protocol, and up to
+///   another `connection_window` per connection with the streams of messages whose readers wait for room.
 ///
-/// And what it can hold at most of what others do not take: [`queue_bytes_per_peer`](Limits::queue_bytes_per_peer) for each
-/// link of each protocol, and a `connection_window` and `datagram_bytes` per connection that QUIC has sent.
+/// And what it can hold at most of what others do not take: [`queue_bytes_per_peer`](Limits::queue_bytes_per_peer)
+/// for each link of each protocol, and a `connection_window` and `datagram_bytes` per connection that QUIC has sent.
 ///
 /// Whoever has little memory lowers `connections`, or both windows: if `connection_window` is not a few times
 /// `stream_window`, one stream that is not read holds up all others of its connection.

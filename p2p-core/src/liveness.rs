@@ -3,8 +3,8 @@
 //! [`Rtt`] is TCP's estimator (RFC 6298): a smoothed round-trip time and its deviation give a timeout that backs off
 //! with every loss. [`Suspicion`] counts unanswered probes: a peer is first suspected, and dead only when further
 //! probes have gone unanswered too, so that one lost packet costs nobody its neighbour. What is a probe is up to each
-//! protocol. Live, QUIC also asks silent connections for a sign of life ([`Limits::silence_timeout`](crate::Limits)) and
-//! estimates the round-trip time of each (`net::Node::rtt`).
+//! protocol. Live, QUIC also asks silent connections for a sign of life ([`Limits::silence_timeout`](crate::Limits))
+//! and estimates the round-trip time of each (`net::Node::rtt`).
 
 use std::time::Duration;
 

@@ -8,7 +8,8 @@
 //! In the order of a byte's way in: the `gate` decides whom to let in before any handshake, `tls` proves keys,
 //! [`Transport`] and [`Connection`] carry streams (by [`QuicTransport`], or a [`MemoryNetwork`] in tests), the
 //! `pool` keeps one connection per peer, `serve` hands streams out by protocol name, and the `driver` runs machines,
-//! each behind a `port` for what comes, as far as there is `room`, and an `outbox` per peer for what goes. `hosts` remembers where peers were.
+//! each behind a `port` for what comes, as far as there is `room`, and an `outbox` per peer for what goes. `hosts`
+//! remembers where peers were.
 //!
 //! Spans: `dial`, `handshake`, `connection` and `protocol` at debug, `outbox` at trace. What is routine is told at
 //! debug at the most; a machine that panics is an error, a host cache that cannot be saved a warning.

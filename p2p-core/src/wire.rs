@@ -25,8 +25,8 @@ pub enum Lane {
     Ordered,
     /// On a stream of its own: a large message holds nothing else up. A peer that refuses it while it comes takes the
     /// link down ([`Down::Overflow`](crate::Down::Overflow) if it has no room for this node, else
-    /// [`Down::Closed`](crate::Down::Closed)). Once it is all there the transport has acknowledged it, and then nobody tells
-    /// the sender that it was refused: whoever has to know asks for an answer.
+    /// [`Down::Closed`](crate::Down::Closed)). Once it is all there the transport has acknowledged it, and then
+    /// nobody tells the sender that it was refused: whoever has to know asks for an answer.
     Bulk,
 }
 
@@ -75,8 +75,8 @@ pub trait Wire: Serialize + DeserializeOwned {
         out
     }
 
-    /// The message that is all of `frame`, with [marked](payload) fields for slices of it. For a frame of its own: such a
-    /// field keeps everything alive that `frame` is a part of.
+    /// The message that is all of `frame`, with [marked](payload) fields for slices of it. For a frame of its own:
+    /// such a field keeps everything alive that `frame` is a part of.
     ///
     /// # Errors
     /// As [`Wire::from_bytes`].

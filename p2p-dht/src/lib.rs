@@ -1,12 +1,12 @@
 //! A distributed hash table over any structured overlay.
 //!
-//! [`Replicated<O>`] is a machine over the overlay `O`: it keeps records on the nodes that the overlay makes responsible
-//! for their keys, and moves the copies when nodes come and go. There are three kinds of [`Record`]: values under their
-//! hash, values [`Signed`] by a publisher who may replace them, and who provides what. Applications hold a
-//! [`Dht`], which does not say what is under it.
+//! [`Replicated<O>`] is a machine over the overlay `O`: it keeps records on the nodes that the overlay makes
+//! responsible for their keys, and moves the copies when nodes come and go. There are three kinds of [`Record`]:
+//! values under their hash, values [`Signed`] by a publisher who may replace them, and who provides what.
+//! Applications hold a [`Dht`], which does not say what is under it.
 //!
-//! What was acknowledged is at so many nodes, each of which has synced it ([`Stored::copies`]); it stays while fewer of them
-//! fail before the others have noticed and copied it.
+//! What was acknowledged is at so many nodes, each of which has synced it ([`Stored::copies`]); it stays while fewer
+//! of them fail before the others have noticed and copied it.
 
 mod dht;
 mod record;

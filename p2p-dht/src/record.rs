@@ -1,8 +1,8 @@
 //! What a distributed hash table keeps: values under their hash, values signed by a publisher, and who provides what.
 //!
 //! Every record says when it ends, in seconds since the Unix epoch. Its publisher decides that; copying a record never
-//! changes it. An immutable value may be put again by anybody, with a new end; a signed one only by its publisher, since
-//! the end is signed too.
+//! changes it. An immutable value may be put again by anybody, with a new end; a signed one only by its publisher,
+//! since the end is signed too.
 
 use std::fmt;
 
@@ -176,8 +176,9 @@ pub enum RecordKind<P> {
     Provider(P),
 }
 
-/// Tells copies of one record apart: the greater replaces the smaller. By the sequence number where there is one, and then
-/// by when it ends; of two signed values that have both the same, by the value's hash, so that all replicas keep one.
+/// Tells copies of one record apart: the greater replaces the smaller. By the sequence number where there is one, and
+/// then by when it ends; of two signed values that have both the same, by the value's hash, so that all replicas keep
+/// one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version {
     /// The sequence number of a signed value; else 0.

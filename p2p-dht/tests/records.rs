@@ -155,8 +155,8 @@ fn records_end<O: Quick>() {
     assert_eq!(kept_by(&sim), Some(1), "nothing stays of what has ended");
 }
 
-/// What its publisher withdraws at once, while its own copy is being written, ends too, also if the publisher comes back
-/// with what it has.
+/// What its publisher withdraws at once, while its own copy is being written, ends too, also if the publisher comes
+/// back with what it has.
 fn what_is_withdrawn_at_once_ends<O: Quick>() {
     let config = DhtConfig { lifetime: 600 * SECOND, republish: 200 * SECOND, ..config() };
     let mut sim = world::<O>(4, 12, Network::default(), config);

@@ -1,8 +1,8 @@
 //! No acknowledged value is lost while fewer nodes fail between two repairs than keep it.
 //!
-//! Each seed is a world of its own: nodes die and come back with what they had, new ones join, messages are lost, held back
-//! and cut off, clocks drift. Between two repairs all but one of the nodes that keep a value may die at once, and often
-//! do; the value must be read in the end, by a node that does not keep it.
+//! Each seed is a world of its own: nodes die and come back with what they had, new ones join, messages are lost,
+//! held back and cut off, clocks drift. Between two repairs all but one of the nodes that keep a value may die at
+//! once, and often do; the value must be read in the end, by a node that does not keep it.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -95,8 +95,8 @@ fn replicas<O: Quick>(sim: &World<O>, key: Key) -> Vec<SimPeer> {
     replicas
 }
 
-/// Kills up to half of the nodes at once, the replicas of one of the values first; one replica of each value that is not
-/// its publisher (who keeps it in any case) is left.
+/// Kills up to half of the nodes at once, the replicas of one of the values first; one replica of each value that is
+/// not its publisher (who keeps it in any case) is left.
 fn kill<O: Quick>(
     sim: &mut World<O>,
     rng: &mut Rng,

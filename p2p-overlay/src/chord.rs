@@ -5,7 +5,8 @@
 //! *Reasoning about identifier spaces* (IEEE TSE 2017): the protocol as first published can lose its ring.
 //!
 //! In this order: [`Chord`] and its configuration, what the tables say about a key, and in `upkeep` how they are
-//! kept. `virtuals` lets a host run several nodes. `converged` computes the tables of a whole ring directly, for experiments that start from a network at rest.
+//! kept. `virtuals` lets a host run several nodes. `converged` computes the tables of a whole ring directly, for
+//! experiments that start from a network at rest.
 
 mod converged;
 mod ring;
@@ -100,8 +101,8 @@ impl Default for ChordConfig {
 /// The most successors that are kept or believed.
 const MAX_SUCCESSORS: usize = 32;
 
-/// What a Chord node knows of its ring: at most 32 predecessors, 32 successors and 256 fingers, and up to 32 peers through
-/// whom it finds back.
+/// What a Chord node knows of its ring: at most 32 predecessors, 32 successors and 256 fingers, and up to 32 peers
+/// through whom it finds back.
 ///
 /// All are kept as distances, clockwise from this node, so comparing them takes no arithmetic.
 #[derive(Clone, Debug)]
@@ -111,8 +112,8 @@ pub struct ChordTable<P> {
     joined: bool,
     predecessor: Option<Spot<P>>,
     /// Those before the predecessor, the nearest first, as it has told: so that a node that holds copies knows of which
-    /// roots, also between the predecessor's death and the next notice. Nothing of the ring depends on them. They are not
-    /// proved, no more than a successor's successors are; whoever drops a copy has each of them confirm it.
+    /// roots, also between the predecessor's death and the next notice. Nothing of the ring depends on them. They are
+    /// not proved, no more than a successor's successors are; whoever drops a copy has each of them confirm it.
     before: Vec<Spot<P>>,
     /// Ordered by offset, no two alike.
     successors: Vec<Spot<P>>,
@@ -255,8 +256,8 @@ impl<P: Keyed> ChordTable<P> {
         before.iter().take(n).map(|spot| spot.peer).collect()
     }
 
-    /// The node at or after a key and those that follow it, as far as the ring is known without a gap. A node that knows
-    /// nobody before it cannot tell what is its own, unless the asker says so.
+    /// The node at or after a key and those that follow it, as far as the ring is known without a gap. A node that
+    /// knows nobody before it cannot tell what is its own, unless the asker says so.
     fn replica_peers(&self, key: &Key, n: usize, claimed: bool) -> Replicas<P> {
         let offset = self.key.distance(key);
         let ahead = &self.successors;

@@ -1,7 +1,8 @@
 //! The peers through whom a node finds back into its network.
 //!
-//! A network that was cut in two goes on as two networks: each half takes the other for dead, and forgets it. So that they
-//! become one again when the cut is mended, every node remembers some whom it has lost, and asks one of them now and then.
+//! A network that was cut in two goes on as two networks: each half takes the other for dead, and forgets it. So that
+//! they become one again when the cut is mended, every node remembers some whom it has lost, and asks one of them now
+//! and then.
 
 use std::time::Duration;
 
@@ -60,8 +61,8 @@ impl<P: Peer> Doors<P> {
     }
 
     /// Whom to join through next, those lost last first; over and over. `None` after all were tried, if the node has
-    /// started the network or was in it: it goes on alone, or nobody would be left to join. Whoever else does so is found
-    /// again through the doors.
+    /// started the network or was in it: it goes on alone, or nobody would be left to join. Whoever else does so is
+    /// found again through the doors.
     pub(crate) fn next(&mut self) -> Option<P> {
         let doors = self.lost.iter().rev().chain(&self.seeds);
         let most = self.lost.len() + self.seeds.len();
@@ -73,10 +74,15 @@ impl<P: Peer> Doors<P> {
         door
     }
 
-    /// How long to wait on average before the next door is tried: not long at first, for whoever was asked may have been
-    /// joining itself, then ever longer, up to a period of upkeep.
+    /// How long to wait on average before the next door is tried: not long at first, for whoever was asked may have
+    /// been joining itself, then ever longer, up to a period of upkeep; and that long for the last one before it goes
+    /// on alone.
     pub(crate) fn patience(&self, period: Duration) -> Duration {
-        period.min(FIRST_TRY * (1 << self.tried.min(8)))
+        let last = (self.is_founder() || self.was_in) && self.tried + 1 >= self.lost.len() + self.seeds.len();
+        match last {
+            true => period,
+            false => period.min(FIRST_TRY * (1 << self.tried.min(8))),
+        }
     }
 
     /// One of them.
@@ -84,5 +90,38 @@ impl<P: Peer> Doors<P> {
         let most = self.lost.len() + self.seeds.len();
         let doors = self.lost.iter().chain(&self.seeds);
         (most > 0).then(|| rng.index(most)).and_then(|i| doors.copied().nth(i))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_secs(15);
+
+    #[test]
+    fn a_newcomer_tries_soon_and_then_ever_later() {
+        let mut doors = Doors::new(0, [1, 2]);
+        let waits = (0..5).map(|_| {
+            let wait = doors.patience(PERIOD).as_secs();
+            (doors.next(), wait)
+        });
+        assert_eq!(
+            waits.collect::<Vec<_>>(),
+            [(Some(1), 2), (Some(2), 4), (Some(1), 8), (Some(2), 15), (Some(1), 15)]
+        );
+    }
+
+    #[test]
+    fn who_was_in_waits_for_the_last_door_before_it_goes_on_alone() {
+        let mut doors = Doors::new(0, [1, 2]);
+        doors.found();
+        doors.lose(3);
+        doors.begin();
+        let waits = (0..4).map(|_| {
+            let wait = doors.patience(PERIOD).as_secs();
+            (doors.next(), wait)
+        });
+        assert_eq!(waits.collect::<Vec<_>>(), [(Some(3), 2), (Some(1), 4), (Some(2), 15), (None, 15)]);
     }
 }

@@ -77,7 +77,8 @@ pub struct KademliaConfig {
     /// How many bits a lookup step resolves, b (§4.2). 1; 1 to 8.
     pub bits: u8,
     /// A node looks after its neighbourhood and its buckets this often on average; each time after half to one and a
-    /// half of it. 15 s. Zero: never, the tables stay as they are, dead entries too: for experiments on a network at rest.
+    /// half of it. 15 s. Zero: never, the tables stay as they are, dead entries too: for experiments on a network at
+    /// rest.
     pub upkeep: Duration,
     /// A bucket in whose range nothing was looked up for this long is refreshed (§2.3). 1 h.
     pub refresh: Duration,
@@ -98,8 +99,9 @@ impl Default for KademliaConfig {
     }
 }
 
-/// What a Kademlia node knows: at most k living contacts for each bucket and k silent ones, the k nearest whatever their
-/// bucket, and at most [`KademliaConfig::replacements`] in waiting for each; and up to 32 peers through whom it finds back.
+/// What a Kademlia node knows: at most k living contacts for each bucket and k silent ones, the k nearest whatever
+/// their bucket, and at most [`KademliaConfig::replacements`] in waiting for each; and up to 32 peers through whom it
+/// finds back.
 #[derive(Clone, Debug)]
 pub struct KademliaTable<P> {
     me: P,

@@ -1,5 +1,5 @@
-//! When all is quiet again, whatever has happened, those responsible for a key agree on who they are: what storage relies
-//! on.
+//! When all is quiet again, whatever has happened, those responsible for a key agree on who they are: what storage
+//! relies on.
 
 use std::time::Duration;
 

@@ -68,8 +68,8 @@ fn lookups_under_churn() {
     }
 }
 
-/// S/Kademlia (Baumgart & Mies 2007), 10,000 nodes, k = 16, a fifth of them adversaries who name the adversaries closest
-/// to what is looked for: over 8 disjoint paths at least 99% of lookups find the node that they look for.
+/// S/Kademlia (Baumgart & Mies 2007), 10,000 nodes, k = 16, a fifth of them adversaries who name the adversaries
+/// closest to what is looked for: over 8 disjoint paths at least 99% of lookups find the node that they look for.
 #[test]
 fn disjoint_paths_withstand_adversaries() {
     let (nodes, lookups) = (10_000, 500);

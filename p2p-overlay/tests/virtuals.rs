@@ -56,8 +56,8 @@ fn the_host_of_the_first_node_after_a_key_is_found() {
     });
 }
 
-/// Eight nodes a host even the load out: the host with most has less than half of what it has with one (fig. 9: the 99th
-/// percentile falls from 4.7 to below 2.4 times the mean with five).
+/// Eight nodes a host even the load out: the host with most has less than half of what it has with one (fig. 9: the
+/// 99th percentile falls from 4.7 to below 2.4 times the mean with five).
 #[test]
 fn more_nodes_even_the_load_out() {
     let most = |nodes| {

@@ -39,9 +39,9 @@ pub struct Unshare {
 
 /// Fetch a blob. When it is there it is served, too.
 ///
-/// While the fetch goes on, a file has two others beside its place, ending in `.p2p-part` and `.p2p-groups`. They stay if
-/// it is cancelled or the machine crashes, and the next fetch of the blob to that place goes on from what is good
-/// in them. If the blob is there already, whole, nothing is fetched.
+/// While the fetch goes on, a file has two others beside its place, ending in `.p2p-part` and `.p2p-groups`. They
+/// stay if it is cancelled or the machine crashes, and the next fetch of the blob to that place goes on from what is
+/// good in them. If the blob is there already, whole, nothing is fetched.
 #[derive(Clone, Debug)]
 pub struct Fetch<P> {
     /// The blob.

@@ -1,8 +1,8 @@
 //! One fetch: which runs are there, which were asked of whom, and what to ask next.
 //!
-//! Runs are asked for in order, each of one provider, as each has room. If all that is left is asked for and somebody has
-//! nothing to do, the oldest question is put to them too (the endgame); so is a question whose answer is late. What
-//! comes first counts. Before anything else, the last run is asked for: it proves the size.
+//! Runs are asked for in order, each of one provider, as each has room. If all that is left is asked for and somebody
+//! has nothing to do, the oldest question is put to them too (the endgame); so is a question whose answer is late.
+//! What comes first counts. Before anything else, the last run is asked for: it proves the size.
 //!
 //! Bounds: at most 64 providers, and as many runs asked for and not yet written as the configuration says.
 

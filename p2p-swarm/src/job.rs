@@ -2,8 +2,8 @@
 //!
 //! A job says what for ([`Tag`]) and what ([`Work`]); it comes back with the same tag. Long work is done in slices, so
 //! that a worker which hashes a large file still answers between two of them: an unfinished job comes back as what
-//! is left to do, and the machine hands it out again. Jobs of one fetch go to one worker, which holds its files open and
-//! knows which groups are there; reads and imports go to any.
+//! is left to do, and the machine hands it out again. Jobs of one fetch go to one worker, which holds its files open
+//! and knows which groups are there; reads and imports go to any.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,16 +1,16 @@
 //! Files and folders under their BLAKE3 root: shared from where they lie, fetched from several providers at once, each
 //! 256 KiB proved against the root before it is kept.
 //!
-//! A *blob* is a sequence of bytes, and its BLAKE3 hash is its *root*, its name and the proof of it. A folder is a blob, too:
-//! its [`Manifest`] lists its files. Applications use a [`ContentStore`]:
+//! A *blob* is a sequence of bytes, and its BLAKE3 hash is its *root*, its name and the proof of it. A folder is a
+//! blob, too: its [`Manifest`] lists its files. Applications use a [`ContentStore`]:
 //!
 //! - [`ContentStore::share`] hashes a file or folder and serves it; a [`Ticket`] names it, and perhaps who has it;
 //! - [`ContentStore::fetch`] gets it from the ticket's contacts and whoever the [`Dht`](p2p_dht::Dht) finds.
 //!
 //! Below is one machine, the [`Swarm`], that every peer runs, as provider and fetcher alike; it takes [`Share`],
 //! [`Unshare`], [`Fetch`] and [`AddProviders`] as typed requests. Its jobs (hashing, reading, writing) are done by
-//! [`StoreWorker`]s on a [`Storage`]: the system's [`Files`], or in simulations [`MemoryFiles`] that lose in a crash what
-//! was not synced.
+//! [`StoreWorker`]s on a [`Storage`]: the system's [`Files`], or in simulations [`MemoryFiles`] that lose in a crash
+//! what was not synced.
 //!
 //! What holds:
 //!

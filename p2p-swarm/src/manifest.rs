@@ -31,9 +31,9 @@ pub struct Entry {
 
 /// The files of a folder.
 ///
-/// Encoded it is the 12 bytes `p2p-folder/1`, then for each file, in ascending order of the names' bytes, the name's length
-/// (2 bytes, big-endian), the name (UTF-8), the file's size (8 bytes, big-endian) and its root (32 bytes). One folder
-/// has one encoding: empty folders, permissions and times are not part of it.
+/// Encoded it is the 12 bytes `p2p-folder/1`, then for each file, in ascending order of the names' bytes, the name's
+/// length (2 bytes, big-endian), the name (UTF-8), the file's size (8 bytes, big-endian) and its root (32 bytes). One
+/// folder has one encoding: empty folders, permissions and times are not part of it.
 ///
 /// ```
 /// use p2p_core::Key;

@@ -40,8 +40,8 @@ pub enum SwarmMsg {
     },
 }
 
-/// A question's number, as its asker chose it. An answer to somebody who has crashed and started again meanwhile must not
-/// be taken for the answer to a new question, and an honest peer for a liar: hence the session.
+/// A question's number, as its asker chose it. An answer to somebody who has crashed and started again meanwhile must
+/// not be taken for the answer to a new question, and an honest peer for a liar: hence the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuestionId {
     /// Drawn at random when the asker starts.

@@ -1,8 +1,8 @@
 //! What a fetch knows of one provider: how much to ask of it at once, and when its answer is late.
 //!
-//! The window follows the time that answers take, in the manner of TCP Vegas (Brakmo & Peterson 1995): while an answer takes
-//! no more than twice the shortest time seen, the line has room and the window grows by one with each; above four times, a
-//! queue has formed somewhere and it shrinks. It needs no loss to notice that it is too large.
+//! The window follows the time that answers take, in the manner of TCP Vegas (Brakmo & Peterson 1995): while an
+//! answer takes no more than twice the shortest time seen, the line has room and the window grows by one with each;
+//! above four times, a queue has formed somewhere and it shrinks. It needs no loss to notice that it is too large.
 
 use std::time::Duration;
 

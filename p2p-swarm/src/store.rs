@@ -26,8 +26,8 @@ pub trait ContentStore<P>: Send + Sync {
     /// [`ContentError::Store`] if it cannot be read or has what cannot be shared (symbolic links, names that are not
     /// UTF-8); [`ContentError::Announce`] if it is shared but could not be announced.
     async fn share(&self, path: &Path) -> Result<Shared, ContentError<P>>;
-    /// Fetches what a ticket stands for, from its contacts and whoever else is found. A file becomes `to`, a folder becomes
-    /// a folder `to`; what is there of it already, whole or in part, is used.
+    /// Fetches what a ticket stands for, from its contacts and whoever else is found. A file becomes `to`, a folder
+    /// becomes a folder `to`; what is there of it already, whole or in part, is used.
     fn fetch(&self, ticket: &Ticket<P>, to: &Path) -> Fetching<P>;
 }
 

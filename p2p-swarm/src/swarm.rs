@@ -62,9 +62,9 @@ impl Default for SwarmConfig {
 
 /// A node that shares and fetches blobs.
 ///
-/// What it keeps in memory: for each shared blob the tree above its groups (4 MiB for a GiB), for each fetch one bit for each
-/// 256 KiB, at most 64 providers, and at most `outstanding` runs. Remote peers can make nothing of it grow but questions
-/// that wait, `questions_per_peer` of each of 1,024.
+/// What it keeps in memory: for each shared blob the tree above its groups (4 MiB for a GiB), for each fetch one bit
+/// for each 256 KiB, at most 64 providers, and at most `outstanding` runs. Remote peers can make nothing of it grow
+/// but questions that wait, `questions_per_peer` of each of 1,024.
 ///
 /// ```
 /// use p2p_core::SimPeer;

@@ -35,10 +35,10 @@ pub(crate) fn span(size: u64, groups: &Range<u64>) -> Range<u64> {
     at(groups.start)..at(groups.end)
 }
 
-/// The tree over a blob above its groups, *level by level*: level 0 has one 32-byte chaining value for each group, in order,
-/// and level `l + 1` the parents of the pairs of level `l`; a last one without a partner is taken up as it is, as BLAKE3's
-/// tree has it. The top level is the root alone. So node `i` of level `l` stands for the groups from `i << l` on, and is
-/// found without a search.
+/// The tree over a blob above its groups, *level by level*: level 0 has one 32-byte chaining value for each group, in
+/// order, and level `l + 1` the parents of the pairs of level `l`; a last one without a partner is taken up as it is,
+/// as BLAKE3's tree has it. The top level is the root alone. So node `i` of level `l` stands for the groups from `i
+/// << l` on, and is found without a search.
 ///
 /// ```
 /// use p2p_core::Key;

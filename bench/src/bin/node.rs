@@ -1,5 +1,5 @@
-//! `Node` beside raw quinn, and with the feature `rivals` beside iroh and libp2p: bulk throughput and request rates on one
-//! loopback, in one process, as ratios.
+//! `Node` beside raw quinn, and with the feature `rivals` beside iroh and libp2p: bulk throughput and request rates
+//! on one loopback, in one process, as ratios.
 //!
 //! `cargo run --release -p bench [--features rivals] --bin node [rounds] [outstanding]`; with the second number only
 //! requests are measured, that many at a time.

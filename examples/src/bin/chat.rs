@@ -1,4 +1,5 @@
-//! `chat`: everybody hears what anybody types. The smallest custom application: a protocol of its own, forty lines long.
+//! `chat`: everybody hears what anybody types. The smallest custom application: a protocol of its own, forty lines
+//! long.
 //!
 //! ```sh
 //! cargo run --bin chat                               # prints: contact: p2p://…

@@ -5,8 +5,8 @@
 //! cargo run --release --bin share -- get p2p-folder:… copy/      # on another machine
 //! ```
 //!
-//! A second provider joins the first, `serve --join CONTACT`, with the same content; a hash alone is enough for `get` then,
-//! with `--join`.
+//! A second provider joins the first, `serve --join CONTACT`, with the same content; a hash alone is enough for `get`
+//! then, with `--join`.
 
 #![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
 

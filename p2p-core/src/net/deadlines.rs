@@ -1,15 +1,16 @@
 //! Waiting, but not for ever.
 //!
 //! Nearly everything that a node waits for comes long before its deadline. To set a timer and to clear it takes the
-//! runtime's lock twice; to put off one that is set takes an atomic write. So timers that have done their part are kept,
-//! and put off for the next who waits.
+//! runtime's lock twice; to put off one that is set takes an atomic write. So timers that have done their part are
+//! kept, and put off for the next who waits.
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::runtime::{self, Handle};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// How many timers are kept while nobody needs them.
@@ -17,9 +18,12 @@ const KEPT: usize = 64;
 
 type Timer = Pin<Box<Sleep>>;
 
-/// The timers of one node's requests and streams.
+/// A timer and the runtime that drives it: it serves nobody elsewhere.
+type Kept = (runtime::Id, Timer);
+
+/// The timers of one node's requests and streams, all of one runtime.
 #[derive(Default)]
-pub(super) struct Deadlines(Mutex<Vec<Timer>>);
+pub(super) struct Deadlines(Mutex<Vec<Kept>>);
 
 /// It did not come in time.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,23 +35,27 @@ impl Deadlines {
         Within { deadlines: self, limit, future, timer: None }
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Vec<Timer>> {
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, limit: Duration) -> Timer {
-        let kept = self.kept().pop();
-        match kept {
-            Some(mut timer) => {
-                timer.as_mut().reset(Instant::now() + limit);
-                timer
+    fn take(&self, limit: Duration) -> Kept {
+        let here = Handle::current().id();
+        let kept = self.kept().pop_if(|(runtime, _)| *runtime == here);
+        match (kept, Instant::now().checked_add(limit)) {
+            (Some((_, mut timer)), Some(deadline)) => {
+                timer.as_mut().reset(deadline);
+                (here, timer)
             }
-            None => Box::pin(sleep(limit)),
+            _ => (here, Box::pin(sleep(limit))),
         }
     }
 
-    fn give_back(&self, timer: Timer) {
+    fn give_back(&self, timer: Kept) {
         let mut kept = self.kept();
+        if kept.last().is_some_and(|(runtime, _)| *runtime != timer.0) {
+            kept.clear();
+        }
         if kept.len() < KEPT {
             kept.push(timer);
         }
@@ -65,7 +73,7 @@ pub(super) struct Within<'a, F> {
     deadlines: &'a Deadlines,
     limit: Duration,
     future: F,
-    timer: Option<Timer>,
+    timer: Option<Kept>,
 }
 
 impl<F: Future + Unpin> Future for Within<'_, F> {
@@ -76,7 +84,7 @@ impl<F: Future + Unpin> Future for Within<'_, F> {
         if let Poll::Ready(output) = Pin::new(future).poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        timer.get_or_insert_with(|| deadlines.take(*limit)).as_mut().poll(cx).map(|()| Err(TooLate))
+        timer.get_or_insert_with(|| deadlines.take(*limit)).1.as_mut().poll(cx).map(|()| Err(TooLate))
     }
 }
 
@@ -113,6 +121,27 @@ mod tests {
         assert_eq!(begin.elapsed().as_secs(), 90 + 20 + 30);
         assert_eq!(deadlines.within(LIMIT / 3, pending::<()>()).await, Err(TooLate));
         assert_eq!(begin.elapsed().as_secs(), 150);
+    }
+
+    #[test]
+    fn a_timer_of_another_runtime_is_not_used() {
+        let deadlines = Deadlines::default();
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let wait = || async { deadlines.within(Duration::from_millis(1), pending::<()>()).await };
+        runtime().block_on(wait()).unwrap_err();
+        let second = runtime();
+        second.block_on(wait()).unwrap_err();
+        assert_eq!(deadlines.kept().len(), 1, "the first one's is forgotten");
+        assert_eq!(second.block_on(wait()), Err(TooLate), "and its own is used again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn for_ever_is_long_enough() {
+        let deadlines = Deadlines::default();
+        for _ in 0..2 {
+            let soon = pin!(sleep(LIMIT));
+            assert_eq!(deadlines.within(Duration::MAX, soon).await, Ok(()));
+        }
     }
 
     #[tokio::test(start_paused = true)]

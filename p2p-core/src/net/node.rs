@@ -245,8 +245,9 @@ impl Node {
     // ---- serving
 
     /// Answers requests to a protocol. Handlers wait side by side, at most
-    /// [`Limits::requests_at_once`](crate::Limits::requests_at_once) of them. Until it first waits a handler runs where its
-    /// peer's requests come in, and holds up that peer's next one: long computations belong on a thread of their own, as
+    /// [`Limits::requests_at_once`](crate::Limits::requests_at_once) of them. Until it first waits a handler runs
+    /// where its peer's requests come in, and holds up that peer's next one: long computations belong on a thread of
+    /// their own, as
     /// `tokio::task::spawn_blocking` gives.
     ///
     /// # Errors
@@ -260,7 +261,8 @@ impl Node {
         self.shared.register(protocol, Taker::Requests(Box::new(handler))).map(drop)
     }
 
-    /// Takes the streams that peers [open](Node::open) to a protocol.
+    /// Takes the streams that peers [open](Node::open) to a protocol. Until it first waits a handler runs where its
+    /// peer's streams come in, as with [`Node::serve`].
     ///
     /// # Errors
     /// As [`Node::serve`].
@@ -337,7 +339,8 @@ impl Node {
         self.shared.hosts.note(contact, Learnt::Hearsay, self.shared.clock.wall());
     }
 
-    /// The estimated round-trip time to a peer (RFC 9002 §5); `None` if there is no connection, or none that measures.
+    /// The estimated round-trip time to a peer (RFC 9002 §5); `None` if there is no connection, or none that measures;
+    /// for a moment the last one of a connection that is lost.
     pub fn rtt(&self, peer: &PeerId) -> Option<Duration> {
         self.shared.pool.current(peer)?.conn.rtt()
     }

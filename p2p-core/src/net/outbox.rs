@@ -320,8 +320,8 @@ async fn send_bulk(link: Arc<Link>, outbox: Arc<Outbox>, message: Pieces) -> Res
     let len = message.len();
     let mut opened = Opened::open(&link, &outbox).await?;
     opened.stream.write_chunks(&mut message.into_chunks()).await?;
-    // From here on QUIC has it, which has a bound of its own. Not only when it is acknowledged: by then the peer has long
-    // asked for more.
+    // From here on QUIC has it, which has a bound of its own. Not only when it is acknowledged: by then the peer has
+    // long asked for more.
     outbox.sent(len);
     opened.stream.finish()?;
     opened.stream.stopped().await

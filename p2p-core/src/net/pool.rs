@@ -5,8 +5,8 @@
 //! *retired*: nothing new begins on it, and it closes when nothing has moved on it for a while, so that
 //! streams that had begun come to their end. A peer that dials again has lost its old connection: the new one
 //! takes over. A connection that nobody has used for [`Limits::idle_timeout`](crate::Limits::idle_timeout)
-//! closes too, and the next use dials anew. A connection that is lost is never handed out, though its task may
-//! have yet to notice.
+//! closes too, and the next use dials anew. [`Pool::get`] never hands out a connection that is lost, though its
+//! task may have yet to notice; [`Pool::current`] may.
 
 use std::collections::{BTreeMap, btree_map};
 use std::net::SocketAddr;
@@ -305,8 +305,8 @@ impl Pool {
         self.shut.load(Ordering::Acquire)
     }
 
-    /// The connection in use to a peer, if there is one. It may be lost by now: to ask for that is to wait for whoever is
-    /// just sending on it, and whatever is done with it next tells as well.
+    /// The connection in use to a peer, if there is one. It may be lost by now: to ask for that is to wait for
+    /// whoever is just sending on it, and whatever is done with it next tells as well.
     pub(super) fn current(&self, peer: &PeerId) -> Option<Arc<Link>> {
         self.state().links.get(peer)?.first().filter(|link| !link.retired()).cloned()
     }

@@ -1,8 +1,9 @@
 //! The end of a machine's inbox that connections have.
 //!
-//! Each stream of messages that a peer opens is read by a task of its own. It waits when the machine's inbox is full, in
-//! messages or in [bytes](super::room), before it decodes the next, and so does the peer; it refuses the stream when the machine has no room for the peer or has ended, so that the
-//! peer learns why. What is not all there yet is [bounded](super::unfinished), in bytes and in time.
+//! Each stream of messages that a peer opens is read by a task of its own. It waits when the machine's inbox is full,
+//! in messages or in [bytes](super::room), before it decodes the next, and so does the peer; it refuses the stream
+//! when the machine has no room for the peer or has ended, so that the peer learns why. What is not all there yet is
+//! [bounded](super::unfinished), in bytes and in time.
 
 use std::fmt;
 use std::pin::pin;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::Permit;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
@@ -127,24 +128,32 @@ impl<M: Wire + Send + 'static> Port<M> {
                 }
             }
             if !frame.is_empty() && deadline.is_none() {
-                deadline = Some(Instant::now() + self.shared.limits.request_timeout);
+                deadline = Instant::now().checked_add(self.shared.limits.request_timeout);
             }
             unfinished.is(frame.len()).map_err(|_| Fault::Unfinished)?;
         }
     }
 
-    /// Puts a message into the inbox, as soon as there is room.
+    /// Puts a message into the inbox, as soon as there is a slot and room.
     async fn deliver(&self, source: &Arc<Source>, turn: &Turn<'_>, message: &Encoded) -> Result<(), String> {
-        let held = match self.room.try_enter(message.len()) {
-            Some(held) => held,
-            None => turn.take(self.room.enter(message.len())).await,
+        let slot = self.notes.try_reserve().ok();
+        let place = match slot.and_then(|slot| Some((slot, self.room.try_enter(message.len())?))) {
+            Some(place) => Some(place),
+            None => turn.take(self.place(message.len())).await,
         };
-        let note = Note::Message(source.clone(), message.decode()?, held);
+        // If the machine is gone, nobody needs to know.
+        let Some((slot, held)) = place else { return Ok(()) };
+        let message = message.decode()?;
         self.counters.received();
-        if let Err(TrySendError::Full(note)) = self.notes.try_send(note) {
-            turn.take(self.tell(note)).await;
-        }
+        slot.send(Note::Message(source.clone(), message, held));
         Ok(())
+    }
+
+    /// Waits for a place in the inbox. Room comes last: whoever has it waits for nothing, or streams would wait for
+    /// each other.
+    async fn place(&self, len: usize) -> Option<(Permit<'_, Note<M>>, Held)> {
+        let slot = self.notes.reserve().await.ok()?;
+        Some((slot, self.room.enter(len).await))
     }
 
     async fn fault(&self, link: Arc<Connected>, stream: &mut RecvStream, fault: Fault) {

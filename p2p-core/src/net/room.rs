@@ -1,10 +1,11 @@
 //! Room for the messages that a machine has yet to take in.
 //!
-//! What waits in a machine's inbox is bounded in bytes, and who finds no room waits for it: in one line, and each peer once,
-//! however many streams it has opened. So whoever sends little waits for one message of each other peer at the most, and
-//! a long message is not passed over for ever by short ones.
+//! What waits in a machine's inbox is bounded in bytes, and who finds no room waits for it: in one line, and each
+//! peer once, however many streams it has opened. So whoever sends little waits for one message of each other peer at
+//! the most, and a long message is not passed over for ever by short ones.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -55,19 +56,22 @@ impl Room {
     }
 }
 
-/// Whose turn it is among the streams of each peer. No more entries than peers with streams of messages.
+/// Whose turn it is among the streams of each peer, with their number. No more entries than peers with streams of
+/// messages.
 #[derive(Default)]
-pub(super) struct Turns(Mutex<BTreeMap<PeerId, Arc<Semaphore>>>);
+pub(super) struct Turns(Mutex<BTreeMap<PeerId, (usize, Arc<Semaphore>)>>);
 
 impl Turns {
-    fn all(&self) -> MutexGuard<'_, BTreeMap<PeerId, Arc<Semaphore>>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<PeerId, (usize, Arc<Semaphore>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A stream of a peer.
     pub(super) fn of(&self, peer: PeerId) -> Turn<'_> {
-        let turn = self.all().entry(peer).or_insert_with(|| Arc::new(Semaphore::new(1))).clone();
-        Turn { turns: self, peer, turn }
+        let mut all = self.all();
+        let (streams, turn) = all.entry(peer).or_insert_with(|| (0, Arc::new(Semaphore::new(1))));
+        *streams += 1;
+        Turn { turns: self, peer, turn: turn.clone() }
     }
 }
 
@@ -89,10 +93,11 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut turns = self.turns.all();
-        // The table's and this one.
-        if Arc::strong_count(&self.turn) == 2 {
-            turns.remove(&self.peer);
+        if let Entry::Occupied(mut entry) = self.turns.all().entry(self.peer) {
+            entry.get_mut().0 -= 1;
+            if entry.get().0 == 0 {
+                entry.remove();
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is done with what a connection brings.
 //!
 //! Every stream begins with the name of its protocol; every datagram too. A stream both ways is a request to a
-//! handler or a conversation; a stream one way, or a datagram, is for a machine. Handlers run side by side, in
+//! handler or a conversation; a stream one way, or a datagram, is for a machine. Handlers wait side by side, in
 //! number and in bytes bounded over all peers and fairly shared; above the bound a request is refused as busy.
 
 use std::fmt;
@@ -15,6 +15,7 @@ use std::task::Poll;
 use bytes::{Buf, Bytes};
 use futures::FutureExt;
 use tokio::sync::Notify;
+use tokio::task::consume_budget;
 use tracing::{Instrument, Span};
 
 use super::deadlines::TooLate;
@@ -170,10 +171,12 @@ pub(super) fn attend(shared: &Arc<Shared>, link: &Arc<Link>, span: &Span) {
     let task = async move {
         while let Ok((send, recv)) = on.link.conn.accept_bi().await {
             let mut taken = AssertUnwindSafe(take_bi(on.clone(), send, recv)).catch_unwind().boxed();
-            // Most requests are answered at once, on the thread that has them before it: to wake another takes longer than
-            // all the rest. The others get a task, so that they wait side by side.
-            if poll_fn(|cx| Poll::Ready(taken.poll_unpin(cx))).await.is_pending() {
-                spawn(&within, taken.map(drop));
+            // Most requests are answered at once, on the thread that has them before it: to wake another takes longer
+            // than all the rest. The others get a task, so that they wait side by side.
+            match poll_fn(|cx| Poll::Ready(taken.poll_unpin(cx))).await {
+                Poll::Pending => spawn(&within, taken.map(drop)),
+                // A peer whose requests do not end must not keep the thread from others.
+                Poll::Ready(_) => consume_budget().await,
             }
         }
     };

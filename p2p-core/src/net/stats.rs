@@ -138,15 +138,15 @@ impl Changes {
         Waiting(self)
     }
 
-    /// Tells that something has changed, whatever the order of that write. A fence and a load: a write here would have all
-    /// of a node's threads pass one cache line around.
+    /// Tells that something has changed, whatever the order of that write. A fence and a load: a write here would
+    /// have all of a node's threads pass one cache line around.
     pub(super) fn tell(&self) {
         fence(Ordering::SeqCst);
         self.told();
     }
 
-    /// As `tell`, cheaper, after a write that was `SeqCst` itself: in one order with `wait`, so that either this sees the
-    /// waiter, or the waiter sees what was written.
+    /// As `tell`, cheaper, after a write that was `SeqCst` itself: in one order with `wait`, so that either this sees
+    /// the waiter, or the waiter sees what was written.
     pub(super) fn told(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.changed.notify_waiters();

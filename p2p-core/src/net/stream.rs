@@ -313,8 +313,8 @@ impl RecvStream {
         }
     }
 
-    /// Waits for the name of the protocol, with which a stream begins: a length byte and as many of UTF-8. `false` if the
-    /// stream ends before.
+    /// Waits for the name of the protocol, with which a stream begins: a length byte and as many of UTF-8. `false` if
+    /// the stream ends before.
     pub(super) async fn read_name(&mut self) -> Result<bool, StreamError> {
         loop {
             let Some(chunk) = self.read_more(usize::MAX).await? else { return Ok(false) };

@@ -2,8 +2,8 @@
 //!
 //! Foreign networks (BitTorrent, Gnutella, Bitcoin) know their peers by connections, not keys. A machine dials by
 //! sending to a [`TcpPeer::Dialled`] that it has made up; whoever dials us is a [`TcpPeer::Accepted`]. Each connection
-//! has a codec of its own, which sees every message pass in both directions in the machine's order. So it may change the
-//! stream's encoding in the middle (an encryption handshake, deflate, HTTP after GIV), and one listener serves
+//! has a codec of its own, which sees every message pass in both directions in the machine's order. So it may change
+//! the stream's encoding in the middle (an encryption handshake, deflate, HTTP after GIV), and one listener serves
 //! many torrents: the first message says which.
 
 mod line;

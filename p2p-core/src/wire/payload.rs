@@ -23,10 +23,10 @@
 //! assert!(received.as_ptr_range().contains(&piece.bytes.as_ptr()), "not copied");
 //! ```
 //!
-//! The encoding is what it would be without the mark, so either end may do without, and a message that wraps others need
-//! not know of it. serde hands bytes on as a slice and knows no owner; so who encodes or decodes leaves word of the
-//! owner for this thread, and the marked field finds it. What is short is copied all the same, and so is what would
-//! keep far more in memory than itself.
+//! The encoding is what it would be without the mark, so either end may do without, and a message that wraps others
+//! need not know of it. serde hands bytes on as a slice and knows no owner; so who encodes or decodes leaves word of
+//! the owner for this thread, and the marked field finds it. What is short is copied all the same, and so is what
+//! would keep far more in memory than itself.
 
 use std::cell::RefCell;
 use std::fmt;

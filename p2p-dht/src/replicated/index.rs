@@ -1,8 +1,8 @@
 //! What a node has, without the values: they are with its worker.
 //!
-//! Only the worker knows what is there. Each of its answers says so, and those of one key come in the order of their jobs: so
-//! the last one is right. A record that goes is left out at once, and no answer to an earlier job may bring it back: none
-//! goes while such a job is under way.
+//! Only the worker knows what is there. Each of its answers says so, and those of one key come in the order of their
+//! jobs: so the last one is right. A record that goes is left out at once, and no answer to an earlier job may bring
+//! it back: none goes while such a job is under way.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

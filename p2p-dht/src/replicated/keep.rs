@@ -1,5 +1,5 @@
-//! What a node has published it publishes again, before it ends and in case all who kept it are gone; and what has ended
-//! is forgotten.
+//! What a node has published it publishes again, before it ends and in case all who kept it are gone; and what has
+//! ended is forgotten.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Copies move when nodes come and go.
 //!
-//! Every node compares what it keeps with the other nodes that should keep it, now and then all of it, and soon after its
-//! neighbours have changed what that concerns. It offers its copies by name; what the other lacks it sends. A copy that all who
-//! should have it have confirmed, and that this node should not have any more, is dropped.
+//! Every node compares what it keeps with the other nodes that should keep it, now and then all of it, and soon after
+//! its neighbours have changed what that concerns. It offers its copies by name; what the other lacks it sends. A
+//! copy that all who should have it have confirmed, and that this node should not have any more, is dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -3,10 +3,10 @@
 //! *Join*: the newcomer looks up its own key, and takes the root and the root's successors as its own successors.
 //! *Stabilise*, now and then: it asks its first successor for its neighbours, takes them over, and if the successor
 //! has a predecessor in between, asks that one too and takes it for its first successor, and so on until there is none
-//! (Zave goes one step at a time). Then it notifies its first successor. *Rectify*, on such a notice: it takes the sender
-//! for its predecessor if that is nearer than the one it has, or the one it has is dead. *Merge*, seldom: it looks up its own
-//! key through a peer that it has lost; if that leads to another ring, the answer is a successor that stands between this
-//! node and its own, and stabilising goes on from there.
+//! (Zave goes one step at a time). Then it notifies its first successor. *Rectify*, on such a notice: it takes the
+//! sender for its predecessor if that is nearer than the one it has, or the one it has is dead. *Merge*, seldom: it
+//! looks up its own key through a peer that it has lost; if that leads to another ring, the answer is a successor
+//! that stands between this node and its own, and stabilising goes on from there.
 
 use std::time::Duration;
 

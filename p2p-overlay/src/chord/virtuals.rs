@@ -1,8 +1,8 @@
 //! Virtual nodes: one host stands in several places.
 //!
-//! Where nodes have the arcs that chance gives them, some have ten times their share. A host that runs v nodes has the sum
-//! of v arcs, which varies less (ToN 2003, §V-B; Dabek et al., SOSP 2001, §4.3). Here a host is one machine, which runs
-//! Chord v times over names that say which of its nodes is meant.
+//! Where nodes have the arcs that chance gives them, some have ten times their share. A host that runs v nodes has
+//! the sum of v arcs, which varies less (ToN 2003, §V-B; Dabek et al., SOSP 2001, §4.3). Here a host is one machine,
+//! which runs Chord v times over names that say which of its nodes is meant.
 
 use std::collections::BTreeMap;
 
@@ -89,8 +89,8 @@ impl<M: Wire> Wire for VirtualMsg<M> {
 }
 
 impl<P: Keyed> VirtualChord<P> {
-    /// A host of so many nodes, 1 to [`MAX_VIRTUAL`], that joins the ring of any of these hosts; without seeds its first
-    /// node starts a ring, and the others join that.
+    /// A host of so many nodes, 1 to [`MAX_VIRTUAL`], that joins the ring of any of these hosts; without seeds its
+    /// first node starts a ring, and the others join that.
     pub fn with(
         me: P,
         nodes: u8,

@@ -1,9 +1,9 @@
 //! The contacts of a Kademlia node, and who may become one.
 //!
 //! They stand in one list in order of their distance, so that a bucket is a run of it, and the neighbourhood its
-//! beginning. A bucket has room for k that live; a newcomer to a full one waits as a replacement until a contact is silent
-//! (§4.1), and has to wait again if that one is heard from, since whoever has been here long will likely stay (§2.2). The k nearest are contacts in any case: this is
-//! what the splits of §2.4 come to.
+//! beginning. A bucket has room for k that live; a newcomer to a full one waits as a replacement until a contact is
+//! silent (§4.1), and has to wait again if that one is heard from, since whoever has been here long will likely stay
+//! (§2.2). The k nearest are contacts in any case: this is what the splits of §2.4 come to.
 
 use std::time::Duration;
 
@@ -297,7 +297,8 @@ impl<P: Keyed> Buckets<P> {
     pub(super) fn looked_up(&mut self, now: Time, key: &Key) {
         let level = self.me.xor(key).leading_zeros();
         if level < Key::<32>::BITS {
-            self.split_to(level);
+            // Levels that there are already have not split from this one now.
+            self.split_to(self.deepest().unwrap_or(0).max(level));
             self.looked_up[level] = now;
         }
     }

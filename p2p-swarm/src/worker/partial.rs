@@ -8,10 +8,10 @@
 //! After a crash either file may have any mixture of old and new sectors, whatever was synced first, and no order of
 //! syncs would tell a torn sector from a whole one. So nothing is believed: **a group is there if its bytes, hashed
 //! again, give the value in the record.** The record only ever gets values that the root had proved, and a bit of it
-//! that did not get through can no more match the bytes than a hash can be forged. Syncing (every 64 MiB, and every second)
-//! is not for truth, then, but so that little is fetched twice; and at the end the root is computed from all the
-//! values once more, so that a record from elsewhere cannot do harm either. Hashing goes at gigabytes in the second; it is
-//! the only time that data is read back.
+//! that did not get through can no more match the bytes than a hash can be forged. Syncing (every 64 MiB, and every
+//! second) is not for truth, then, but so that little is fetched twice; and at the end the root is computed from all
+//! the values once more, so that a record from elsewhere cannot do harm either. Hashing goes at gigabytes in the
+//! second; it is the only time that data is read back.
 
 use std::path::PathBuf;
 use std::sync::Arc;
