@@ -407,7 +407,7 @@ impl<P: Keyed> Lookups<P> {
         peer: P,
         question: Question<P>,
     ) {
-        table.silent(peer);
+        table.silent(cx.now(), peer);
         match question {
             Question::Hop(mut task) => {
                 task.timeouts = task.timeouts.saturating_add(1);

@@ -264,7 +264,7 @@ pub trait Maintenance:
     /// See [`Overlay::mine`].
     fn mine(&self) -> Region;
     /// The lookup driver asked a peer in vain.
-    fn silent(&mut self, peer: Self::Peer);
+    fn silent(&mut self, now: Time, peer: Self::Peer);
     /// A message came from a peer, so it lives.
     fn heard(&mut self, now: Time, peer: Self::Peer) {
         let _ = (now, peer);

@@ -30,5 +30,5 @@ fn chord_under_churn() {
 
 #[test]
 fn kademlia_under_churn() {
-    assert_eq!(trace::<Kademlia<SimPeer>>(), "a096c2712457ad77");
+    assert_eq!(trace::<Kademlia<SimPeer>>(), "eee5d135a40c3000");
 }

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Wire};
+use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -430,7 +430,7 @@ impl<P: Keyed> Maintenance for ChordTable<P> {
     fn mine(&self) -> Region {
         self.region()
     }
-    fn silent(&mut self, peer: P) {
+    fn silent(&mut self, _now: Time, peer: P) {
         self.forget(peer);
     }
     fn take_changed(&mut self) -> bool {

@@ -20,9 +20,9 @@ pub(super) struct Contact<P> {
     pub(super) spot: Spot<P>,
     /// Since when it has been known.
     pub(super) since: Time,
-    /// When it was last heard from.
+    /// When it was last heard from; while it is silent, when that was last counted.
     pub(super) seen: Time,
-    /// How often it has been silent since.
+    /// How often it has been silent since it was heard from.
     pub(super) silent: u8,
 }
 
@@ -206,13 +206,18 @@ impl<P: Keyed> Buckets<P> {
     }
 
     /// A peer did not answer: one of those that wait stands in for it. The contact that is lost, if one is.
-    pub(super) fn silent(&mut self, peer: P) -> Option<P> {
+    /// Silences less than `apart` from each other are one: several questions met the same stall, or the same death.
+    pub(super) fn silent(&mut self, now: Time, apart: Duration, peer: P) -> Option<P> {
         let spot = Spot::new(&self.me, peer);
         self.unwait(&spot);
         let at = self.find(&spot).ok()?;
+        if self.contacts[at].silent > 0 && now - self.contacts[at].seen < apart {
+            return None;
+        }
         self.changed |= self.contacts[at].silent == 0 && self.is_near(at);
         let contact = &mut self.contacts[at];
         contact.silent = contact.silent.saturating_add(1);
+        contact.seen = now;
         let given_up = contact.silent >= GIVE_UP && self.contacts.iter().any(|contact| contact.silent == 0);
         if given_up {
             self.contacts.remove(at);

@@ -17,6 +17,9 @@ fn buckets(bits: u8) -> Buckets<SimPeer> {
     Buckets::new(SimPeer(0).key(), K, 2, bits)
 }
 
+/// Silences further apart than this count.
+const APART: Duration = Duration::from_secs(1);
+
 fn at(seconds: u64) -> Time {
     Time::ZERO + Duration::from_secs(seconds)
 }
@@ -55,7 +58,7 @@ fn a_newcomer_to_a_full_bucket_waits_until_a_contact_is_silent() {
         [far[0]],
         "the one not heard from for longest"
     );
-    assert_eq!(table.silent(far[0]), None, "a message may be lost");
+    assert_eq!(table.silent(at(16), APART, far[0]), None, "a message may be lost");
     let told = |table: &Buckets<SimPeer>| {
         let closest = table.closest(&far[0].key(), 32, &[]).into_iter();
         closest.map(|spot| spot.peer).filter(|peer| far.contains(peer)).collect::<BTreeSet<_>>()
@@ -67,7 +70,7 @@ fn a_newcomer_to_a_full_bucket_waits_until_a_contact_is_silent() {
     );
     table.heard(at(20), far[0]);
     assert_eq!(told(&table), far[..K].iter().copied().collect(), "the long-lived is back");
-    let lost: Vec<_> = (0..5).map(|_| table.silent(far[0])).collect();
+    let lost: Vec<_> = (20..25).map(|second| table.silent(at(second), APART, far[0])).collect();
     assert_eq!(lost, [None, None, None, None, Some(far[0])], "five in a row are not lost");
     assert_eq!(told(&table), BTreeSet::from([far[1], far[2], far[3], far[K + 1]]));
 }
@@ -75,7 +78,7 @@ fn a_newcomer_to_a_full_bucket_waits_until_a_contact_is_silent() {
 #[test]
 fn a_newcomer_does_not_take_the_place_of_one_that_was_silent_once() {
     let (mut table, far) = full();
-    table.silent(far[0]);
+    table.silent(at(10), APART, far[0]);
     table.heard(at(10), far[K]);
     assert!(contacts(&table).contains(&far[0]) && contacts(&table).contains(&far[K]), "it stands in for it");
     table.heard(at(11), far[0]);
@@ -114,16 +117,24 @@ fn what_was_looked_up_needs_no_refresh_for_a_while() {
 }
 
 #[test]
+fn questions_that_meet_one_stall_are_one_silence() {
+    let (mut table, far) = full();
+    assert!((0..9).all(|_| table.silent(at(10), APART, far[1]).is_none()));
+    assert!((11..14).all(|second| table.silent(at(second), APART, far[1]).is_none()));
+    assert_eq!(table.silent(at(14), APART, far[1]), Some(far[1]));
+}
+
+#[test]
 fn a_silent_contact_stays_while_nobody_could_take_its_place() {
     let (mut table, far) = full();
-    table.silent(far[1]);
+    table.silent(at(8), APART, far[1]);
     assert!(contacts(&table).contains(&far[1]));
     let told: Vec<SimPeer> =
         table.closest(&far[1].key(), 32, &[]).into_iter().map(|spot| spot.peer).collect();
     assert!(!told.contains(&far[1]), "but it is told to nobody");
     table.heard(at(9), far[1]);
     assert_eq!(table.closest(&far[1].key(), 1, &[])[0].peer, far[1], "until it is heard from again");
-    let lost: Vec<_> = (0..5).map(|_| table.silent(far[1])).collect();
+    let lost: Vec<_> = (20..25).map(|second| table.silent(at(second), APART, far[1])).collect();
     assert_eq!(lost, [None, None, None, None, Some(far[1])]);
     assert!(!contacts(&table).contains(&far[1]), "five times silent is too often");
 }
@@ -132,8 +143,8 @@ fn a_silent_contact_stays_while_nobody_could_take_its_place() {
 fn a_node_whose_line_is_down_keeps_its_contacts() {
     let (mut table, _) = full();
     let all = contacts(&table);
-    for _ in 0..5 {
-        assert!(all.iter().all(|peer| table.silent(*peer).is_none()));
+    for second in 20..25 {
+        assert!(all.iter().all(|peer| table.silent(at(second), APART, *peer).is_none()));
     }
     assert!(!table.are_all_gone());
     assert!(!table.closest(&Key::ZERO, 3, &[]).is_empty(), "and asks them when it has no others");
@@ -156,7 +167,7 @@ proptest! {
                     alive.insert((me.xor(&SimPeer(peer).key()), SimPeer(peer)));
                 }
                 false => {
-                    table.silent(SimPeer(peer));
+                    table.silent(at(second as u64), APART, SimPeer(peer));
                     alive.remove(&(me.xor(&SimPeer(peer).key()), SimPeer(peer)));
                 }
             }

@@ -82,11 +82,11 @@ impl<P: Keyed> KademliaTable<P> {
     }
 
     /// A peer did not answer. Whoever has heard from nobody for long has to join again.
-    fn on_silence(&mut self, peer: P) {
+    fn on_silence(&mut self, now: Time, peer: P) {
         if self.is_at_rest() {
             return;
         }
-        if let Some(lost) = self.buckets.silent(peer) {
+        if let Some(lost) = self.buckets.silent(now, self.config.lookup.hop_timeout, peer) {
             self.doors.lose(lost);
         }
         if self.joined && self.buckets.are_all_gone() {
@@ -184,7 +184,7 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
             }
             KademliaTimer::Late => {
                 while let Some((peer, ())) = self.asked.expire(cx.now()) {
-                    self.on_silence(peer);
+                    self.on_silence(cx.now(), peer);
                 }
                 self.arm(cx);
             }
@@ -208,7 +208,7 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
 
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
         let Link::Down(Down::Unreachable | Down::TimedOut) = link else { return };
-        self.on_silence(peer);
+        self.on_silence(cx.now(), peer);
         while self.asked.give_up(peer).is_some() {}
         self.arm(cx);
     }
@@ -238,8 +238,8 @@ impl<P: Keyed> Maintenance for KademliaTable<P> {
     fn mine(&self) -> Region {
         self.region()
     }
-    fn silent(&mut self, peer: P) {
-        self.on_silence(peer);
+    fn silent(&mut self, now: Time, peer: P) {
+        self.on_silence(now, peer);
     }
     fn heard(&mut self, now: Time, peer: P) {
         if !self.is_at_rest() {
