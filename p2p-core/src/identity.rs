@@ -141,8 +141,10 @@ impl Keypair {
         let file = std::fs::File::open(path).map_err(io)?;
         private(&file, path)?;
         let mut text = Zeroizing::new(String::new());
-        file.take(256).read_to_string(&mut text).map_err(io)?;
-        let seed = text.trim_end().strip_prefix(PREFIX).and_then(|base32| {
+        // One byte too many, if there are: a longer file is no key file, whatever it begins with.
+        file.take(LONGEST + 1).read_to_string(&mut text).map_err(io)?;
+        let whole = Some(text.trim_end()).filter(|_| text.len() as u64 <= LONGEST);
+        let seed = whole.and_then(|text| text.strip_prefix(PREFIX)).and_then(|base32| {
             Zeroizing::new(BASE32_NOPAD.decode(base32.to_ascii_uppercase().as_bytes()).ok()?)
                 .as_slice()
                 .try_into()
@@ -173,6 +175,9 @@ impl Keypair {
         written.map_err(|source| KeyFileError::Io { path: path.to_owned(), source })
     }
 }
+
+/// The longest key file, in bytes, blanks at its end included.
+const LONGEST: u64 = 256;
 
 const PREFIX: &str = "ed25519-secret ";
 
@@ -250,6 +255,7 @@ mod tests {
         let made = Keypair::load_or_create(&path).unwrap();
         assert_eq!(Keypair::load_or_create(&path).unwrap().id(), made.id());
         assert!(matches!(made.save(&path), Err(KeyFileError::Io { .. })), "never overwrites");
+        let text = std::fs::read_to_string(&path).unwrap();
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -260,6 +266,8 @@ mod tests {
         }
         std::fs::write(&path, "ed25519-secret short\n").unwrap();
         assert!(matches!(Keypair::load(&path), Err(KeyFileError::Format { .. })));
+        std::fs::write(&path, format!("{text}{}x", " ".repeat(300))).unwrap();
+        assert!(matches!(Keypair::load(&path), Err(KeyFileError::Format { .. })), "a key, and then more");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 
