@@ -1,10 +1,11 @@
 //! Plain quinn, tuned like the node: the same transport configuration, TLS 1.3 with an ed25519 raw public key, `Bytes`
-//! handed over without a copy, and a task per request on the serving side.
+//! handed over without a copy. The serving side gives each request a task, as quinn's examples do, or answers in place
+//! what can be answered at once, as the node does.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 use p2p_core::Limits;
 use p2p_core::net::{bind_udp, transport_config};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -106,9 +107,19 @@ async fn pair(limits: &Limits) -> (quinn::Endpoint, quinn::Endpoint, quinn::Conn
     (server, dialler, dialled.unwrap(), accepted)
 }
 
+/// How requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answering {
+    /// Each in a task of its own.
+    Tasks,
+    /// Where they come in; in a task only if that would wait.
+    InPlace,
+}
+
 /// Two endpoints and their connection.
 #[derive(Debug)]
 pub struct Raw {
+    answering: Answering,
     _ends: [quinn::Endpoint; 2],
     dialled: quinn::Connection,
     /// How many bytes each bulk stream had.
@@ -117,7 +128,7 @@ pub struct Raw {
 
 impl Raw {
     /// Connects the two, and answers on one of them.
-    pub async fn start(limits: &Limits) -> Raw {
+    pub async fn start(limits: &Limits, answering: Answering) -> Raw {
         let (server, dialler, dialled, accepted) = pair(limits).await;
         let (sender, done) = mpsc::unbounded_channel();
         let bulk = accepted.clone();
@@ -132,20 +143,26 @@ impl Raw {
         });
         tokio::spawn(async move {
             while let Ok((mut send, mut recv)) = accepted.accept_bi().await {
-                tokio::spawn(async move {
+                let mut answer = Box::pin(async move {
                     let body = recv.read_to_end(4 << 20).await.unwrap();
                     send.write_chunk(body.into()).await.unwrap();
                     let _ = send.finish();
                 });
+                if answering == Answering::Tasks || (&mut answer).now_or_never().is_none() {
+                    tokio::spawn(answer);
+                }
             }
         });
-        Raw { _ends: [server, dialler], dialled, done: Mutex::new(done) }
+        Raw { answering, _ends: [server, dialler], dialled, done: Mutex::new(done) }
     }
 }
 
 impl Side for Raw {
     fn name(&self) -> &'static str {
-        "raw quinn"
+        match self.answering {
+            Answering::Tasks => "raw quinn",
+            Answering::InPlace => "raw quinn, answering in place",
+        }
     }
 
     fn bulk(&self) -> BoxFuture<'_, ()> {

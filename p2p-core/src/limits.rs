@@ -12,7 +12,8 @@ use std::time::Duration;
 ///
 /// - received by QUIC, and not read: [`connections`](Limits::connections) times
 ///   [`connection_window`](Limits::connection_window) and [`datagram_bytes`](Limits::datagram_bytes). That is 17 GiB by
-///   default, a sixteenth of it from one address; it takes as many peers, each with a window full of what nobody here reads;
+///   default, a sixteenth of it from one address; it takes as many peers, each with a window full of what nobody here
+///   reads;
 /// - read: [`requests_bytes_in_all`](Limits::requests_bytes_in_all) and
 ///   [`unfinished_bytes`](Limits::unfinished_bytes), twice [`inbox_bytes`](Limits::inbox_bytes) per protocol, and up to
 ///   another `connection_window` per connection with the streams of messages whose readers wait for room.

@@ -19,6 +19,6 @@ pub use record::{InvalidRecord, MAX_SALT, MAX_VALUE, Record, RecordKind, Signed,
 pub use replicated::{DhtConfig, DhtMsg, DhtTimer, OFFERED, Refusal, Replicated, Verdict, Wanted};
 pub use request::{
     DhtCommand, DhtItem, DhtOutcome, Get, GetError, GetProviders, GetSigned, Provide, Publish, Put, PutError,
-    Stored, Withdraw, Withdrawn,
+    Stored, Withdraw, WithdrawError, Withdrawn,
 };
 pub use store::{MemoryStore, StoreDone, StoreEntry, StoreJob, WriteError, Writer};

@@ -192,7 +192,7 @@ enum JobFor<P> {
     /// To be rid of this copy.
     Remove(StoreEntry<P>),
     /// Not to publish it any more.
-    Disown(Slot<P>),
+    Disown { op: OpId, slot: Slot<P> },
 }
 
 impl<O: Overlay<Job = NoJob>> Replicated<O> {

@@ -3,7 +3,7 @@
 //! Most users have [`Dht`](crate::Dht); these are for those who want to know more, such as how many copies there are.
 
 use bytes::Bytes;
-use p2p_core::{AskError, Key, NoJob, Request};
+use p2p_core::{AskError, JobError, Key, NoJob, Request};
 use p2p_overlay::{Find, Looked, LookupError, Overlay};
 
 use crate::record::{InvalidRecord, RecordKind, Signed, Slot};
@@ -71,7 +71,7 @@ pub enum DhtOutcome<P> {
     /// Of all that stores.
     Stored(Result<Stored, PutError>),
     /// Of [`Withdraw`].
-    Withdrawn,
+    Withdrawn(Result<(), WithdrawError>),
     /// Of [`Get`].
     Value(Result<Bytes, GetError>),
     /// Of [`GetSigned`].
@@ -129,6 +129,17 @@ pub enum PutError {
     Ask(#[from] AskError),
 }
 
+/// Why a record is still published.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WithdrawError {
+    /// This node has too much under way.
+    #[error("too many puts and gets at once: wait for some to end")]
+    Busy,
+    /// It cannot be written down.
+    #[error("it is still published: {0}")]
+    Storage(JobError),
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GetError {
@@ -182,7 +193,7 @@ pub struct Publish {
 #[derive(Clone, Copy, Debug)]
 pub struct Provide(pub Key);
 
-/// Publishes something no more: it ends when its time is up.
+/// Publishes something no more: it ends when its time is up. Done when the node would know so after a restart.
 #[derive(Clone, Copy, Debug)]
 pub struct Withdraw<P>(pub Withdrawn<P>);
 
@@ -276,7 +287,7 @@ impl<O: Overlay<Job = NoJob>> Request<Replicated<O>> for Find {
 
 impl<O: Overlay<Job = NoJob>> Request<Replicated<O>> for Withdraw<O::Peer> {
     type Item = ();
-    type Reply = ();
+    type Reply = Result<(), WithdrawError>;
 
     fn command(self) -> DhtCommand<O::Peer> {
         DhtCommand::Withdraw { slot: self.0 }
@@ -284,7 +295,10 @@ impl<O: Overlay<Job = NoJob>> Request<Replicated<O>> for Withdraw<O::Peer> {
     fn item(_: DhtItem<O::Peer>) -> Option<()> {
         None
     }
-    fn reply(outcome: DhtOutcome<O::Peer>) -> Option<()> {
-        matches!(outcome, DhtOutcome::Withdrawn).then_some(())
+    fn reply(outcome: DhtOutcome<O::Peer>) -> Option<Result<(), WithdrawError>> {
+        match outcome {
+            DhtOutcome::Withdrawn(result) => Some(result),
+            _ => None,
+        }
     }
 }

@@ -130,7 +130,7 @@ fn records_end<O: Quick>() {
     let (kept, withdrawn, orphaned) = sim.block_on(async move {
         let kept = stays.put("kept".into()).await.unwrap();
         let withdrawn = withdraws.put("withdrawn".into()).await.unwrap();
-        withdraws.ask(Withdraw::value(withdrawn)).await.unwrap();
+        withdraws.ask(Withdraw::value(withdrawn)).await.unwrap().unwrap();
         let orphaned = dies.put("orphaned".into()).await.unwrap();
         dies.provide(kept).await.unwrap();
         (kept, withdrawn, orphaned)
@@ -165,7 +165,7 @@ fn what_is_withdrawn_at_once_ends<O: Quick>() {
         let mut keys = Vec::new();
         for (i, handle) in handles.iter().enumerate() {
             let key = handle.put(format!("value {i}").into()).await.unwrap();
-            handle.ask(Withdraw::value(key)).await.unwrap();
+            handle.ask(Withdraw::value(key)).await.unwrap().unwrap();
             keys.push(key);
         }
         keys

@@ -264,7 +264,8 @@ impl<P: Keyed> ChordTable<P> {
         let behind: Vec<&Spot<P>> = self.before.iter().rev().chain(&self.predecessor).collect();
         let (last_ahead, first_behind) = (ahead.last(), behind.first());
         // In a small ring those before this node come after it too.
-        let no_gap = matches!((last_ahead, first_behind), (Some(last), Some(first)) if !last.is_before(first, &self.key));
+        let ends = last_ahead.zip(first_behind);
+        let no_gap = ends.is_some_and(|(last, first)| !last.is_before(first, &self.key));
         let after = |spot: &&Spot<P>| spot.order_to(&offset, &self.key).is_ge();
         let mut peers: Vec<P> = Vec::new();
         if self.next_hop(key, &[], claimed) == Next::Mine {

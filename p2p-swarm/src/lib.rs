@@ -16,12 +16,13 @@
 //!
 //! - **Nothing unproved is kept or served.** Data is [verified](verify) when it comes, before it is written, and what
 //!   is read for others is verified before it is sent. A size is believed once the blob's last group has proved it.
-//! - **Who sends what is not true is named**, as [`FetchItem::Lied`] and in the report at the end, and asked for nothing
-//!   more. Who is slow is named, too, and what it owes is asked of others; who is gone is replaced.
-//! - **After a crash nothing is believed that was not hashed again**: a group is there if its bytes give the value in the
-//!   record beside the file, so neither lost nor torn writes can do harm. Syncing, every 64 MiB and every second,
+//! - **Who sends what is not true is named**, as [`FetchItem::Lied`] and in the report at the end, and asked for
+//!   nothing more. Who is slow is named, too, and what it owes is asked of others; who is gone is replaced.
+//! - **After a crash nothing is believed that was not hashed again**: a group is there if its bytes give the value in
+//!   the record beside the file, so neither lost nor torn writes can do harm. Syncing, every 64 MiB and every second,
 //!   bounds what is fetched twice.
-//! - **A peer can ask only for a run of 256 KiB**, of a blob that is shared; peers take turns; what waits of each is bounded.
+//! - **A peer can ask only for a run of 256 KiB**, of a blob that is shared; peers take turns; what waits of each is
+//!   bounded.
 //!
 //! While a blob is being fetched it is not served yet; it is as soon as it is there. Empty folders, permissions
 //! and times are not part of a folder; symbolic links are refused, by name.

@@ -146,7 +146,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_comes_back(root: [u8; 32], folder: bool, people in prop::collection::vec((any::<[u8; 32]>(), any::<SocketAddr>()), 0..16)) {
+        fn text_comes_back(
+            root: [u8; 32],
+            folder: bool,
+            people in prop::collection::vec((any::<[u8; 32]>(), any::<SocketAddr>()), 0..16),
+        ) {
             let kind = if folder { Kind::Folder } else { Kind::File };
             let contacts = people.into_iter().map(|(id, addr)| {
                 Contact::new(PeerId::from_bytes(id), SocketAddr::new(addr.ip(), addr.port()))

@@ -8,14 +8,16 @@
 use std::time::Instant;
 
 use bench::node::Ours;
-use bench::raw::Raw;
+use bench::raw::{Answering, Raw};
 use bench::{BULK, Rounds, Side, cpu, order};
 use p2p_core::Limits;
 
 async fn sides() -> Vec<Box<dyn Side>> {
     let limits = Limits::default();
-    let mut sides: Vec<Box<dyn Side>> =
-        vec![Box::new(Ours::start("Node", &limits).await), Box::new(Raw::start(&limits).await)];
+    let mut sides: Vec<Box<dyn Side>> = vec![Box::new(Ours::start("Node", &limits).await)];
+    for answering in [Answering::Tasks, Answering::InPlace] {
+        sides.push(Box::new(Raw::start(&limits, answering).await));
+    }
     if cfg!(feature = "rivals") {
         // What quinn and iroh go up to by themselves.
         let small = Limits { udp_payload: 1452, ..limits };

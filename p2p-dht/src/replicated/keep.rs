@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use p2p_core::{Cx, NoJob, OpId, Time};
+use p2p_core::{Cx, JobError, NoJob, OpId, Time};
 use p2p_overlay::Overlay;
 
 use super::{DhtTimer, JobFor, Replicated};
 use crate::record::{Record, RecordKind, Slot};
-use crate::request::{DhtOutcome, Withdrawn};
-use crate::store::{StoreJob, Writer};
+use crate::request::{DhtOutcome, WithdrawError, Withdrawn};
+use crate::store::{StoreEntry, StoreJob, Writer};
 
 /// How often a node looks whether something has ended or is to be published again.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -77,20 +77,43 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         self.begin_put(cx, op, record, None, true);
     }
 
-    /// Publishes a record no more: what is kept of it ends when its time is up.
+    /// Publishes a record no more: what is kept of it ends when its time is up. Where that cannot be written down it
+    /// goes on, for so it would after a restart.
     pub(super) fn withdraw(&mut self, cx: &mut Cx<'_, Self>, op: OpId, what: Withdrawn<O::Peer>) {
+        if self.is_busy() {
+            return cx.finish(op, DhtOutcome::Withdrawn(Err(WithdrawError::Busy)));
+        }
         let slot = match what {
             Withdrawn::Record(slot) => slot,
             Withdrawn::Provider(key) => Slot { key, kind: RecordKind::Provider(self.overlay.me()) },
         };
         self.republished.remove(&slot);
-        if let Some(held) = self.index.get_mut(&slot) {
-            held.own = false;
-        }
         // Where the index has none, one may be on its way to the worker.
         self.index.begin(slot, 0);
-        self.start(cx, StoreJob::Disown(slot), JobFor::Disown(slot));
-        cx.finish(op, DhtOutcome::Withdrawn);
+        self.start(cx, StoreJob::Disown(slot), JobFor::Disown { op, slot });
+    }
+
+    pub(super) fn withdrawn(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        op: OpId,
+        slot: Slot<O::Peer>,
+        there: Result<Option<StoreEntry<O::Peer>>, JobError>,
+    ) {
+        self.index.end(&slot, 0);
+        let result = match there {
+            Ok(there) => {
+                self.index.set(&slot, there);
+                Ok(())
+            }
+            Err(why) => {
+                if self.index.get(&slot).is_some_and(|held| held.own) {
+                    self.published(cx, slot);
+                }
+                Err(WithdrawError::Storage(why))
+            }
+        };
+        cx.finish(op, DhtOutcome::Withdrawn(result));
     }
 
     /// Lets go of a record: at another time, if the worker is about to say what is there.

@@ -154,7 +154,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             (JobFor::Scan, StoreDone::Scanned(Ok(entries))) => {
                 self.scanned = true;
                 let withdrawn = self.jobs.values().filter_map(|job| match job {
-                    JobFor::Disown(slot) => Some(*slot),
+                    JobFor::Disown { slot, .. } => Some(*slot),
                     _ => None,
                 });
                 let withdrawn: BTreeSet<Slot<O::Peer>> = withdrawn.collect();
@@ -175,12 +175,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 Err(_) if self.index.get(&removed.slot).is_none() => self.index.put(&removed),
                 Err(_) => {}
             },
-            (JobFor::Disown(slot), StoreDone::Removed(there)) => {
-                self.index.end(&slot, 0);
-                if let Ok(there) = there {
-                    self.index.set(&slot, there);
-                }
-            }
+            (JobFor::Disown { op, slot }, StoreDone::Removed(there)) => self.withdrawn(cx, op, slot, there),
             // Nobody else's answer comes here.
             _ => {}
         }

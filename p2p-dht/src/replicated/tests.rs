@@ -6,6 +6,7 @@ use p2p_core::{Job, JobError, JobId, Script, SimPeer, Worker};
 use p2p_overlay::Chord;
 
 use super::*;
+use crate::request::{WithdrawError, Withdrawn};
 use crate::store::MemoryStore;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -46,6 +47,14 @@ impl Bench {
     fn work(&mut self) {
         let done = self.run();
         self.answer(done);
+    }
+
+    /// Lets time pass; the worker does what waits for it every minute.
+    fn wait(&mut self, hours: u32) {
+        for _ in 0..60 * hours {
+            self.script.advance(60 * SECOND);
+            self.work();
+        }
     }
 
     /// A publisher stores a value that ends at a time.
@@ -145,5 +154,35 @@ fn a_scan_that_is_late_brings_nothing_back() {
     bench.kept();
     bench.script.advance(60 * SECOND);
     bench.work();
+    assert!(bench.kept().is_empty(), "it has ended");
+}
+
+#[test]
+fn a_withdrawal_that_fails_is_said_and_changes_nothing() {
+    let mut bench = Bench::started();
+    bench.script.command(DhtCommand::Put { value: "value".into() });
+    while bench.script.outcomes().is_empty() {
+        bench.work();
+        bench.script.advance(SECOND);
+    }
+    bench.work();
+    let slot = *bench.script.machine().held().next().expect("its own copy").0;
+    let withdraw = || DhtCommand::Withdraw { slot: Withdrawn::Record(slot) };
+
+    bench.script.command(withdraw());
+    for (id, job) in bench.script.jobs() {
+        bench.script.done(id, job.failed(JobError::Storage));
+    }
+    let outcomes = bench.script.outcomes();
+    let said = matches!(outcomes[..], [(_, DhtOutcome::Withdrawn(Err(WithdrawError::Storage(_))))]);
+    assert!(said, "{outcomes:?}");
+    bench.wait(30);
+    assert_eq!(bench.kept().len(), 1, "it lasts a day, and has been published again");
+
+    bench.script.command(withdraw());
+    assert!(bench.script.outcomes().is_empty(), "not before it is written down");
+    bench.work();
+    assert!(matches!(bench.script.outcomes()[..], [(_, DhtOutcome::Withdrawn(Ok(())))]));
+    bench.wait(30);
     assert!(bench.kept().is_empty(), "it has ended");
 }

@@ -192,7 +192,11 @@ proptest! {
 
     /// The closest contacts to any key are those that sorting all of them gives.
     #[test]
-    fn the_closest_are_the_closest(bits in 1u8..=5, peers in prop::collection::btree_set(1u32..2000, 1..200), key: [u8; 32]) {
+    fn the_closest_are_the_closest(
+        bits in 1u8..=5,
+        peers in prop::collection::btree_set(1u32..2000, 1..200),
+        key: [u8; 32],
+    ) {
         let mut table = buckets(bits);
         peers.iter().for_each(|peer| table.heard(at(1), SimPeer(*peer)));
         let key = Key::new(key);

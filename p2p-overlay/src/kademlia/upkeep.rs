@@ -1,11 +1,11 @@
 //! How a Kademlia node joins, and keeps its tables when nobody asks it anything.
 //!
-//! *Join* (§2.3): the newcomer looks up its own key by a node it knows, then a key in each bucket further away than its
-//! nearest neighbour. Everybody whom it asks learns of it. *Upkeep*, now and then: it asks one of its neighbours who is
-//! near, and pings those it does not know, its silent neighbours, and contacts whose place somebody waits for. It looks
-//! up a key in a bucket in which nothing was looked up for long. Seldom it pings a peer that it has lost: if that
-//! lives in a network that was cut off, it is a contact again, and its neighbours will be. (The paper looks the own
-//! key up every hour instead: that costs more, and under churn it comes too late.)
+//! *Join* (§2.3): the newcomer looks up its own key by a node it knows, then a key in each bucket further away than
+//! its nearest neighbour. Everybody whom it asks learns of it. *Upkeep*, now and then: it asks one of its neighbours
+//! who is near, and pings those it does not know, its silent neighbours, and contacts whose place somebody waits for.
+//! It looks up a key in a bucket in which nothing was looked up for long. Seldom it pings a peer that it has lost: if
+//! that lives in a network that was cut off, it is a contact again, and its neighbours will be. (The paper looks the
+//! own key up every hour instead: that costs more, and under churn it comes too late.)
 
 use std::time::Duration;
 
