@@ -190,10 +190,14 @@ impl Node {
 
     /// A new stream both ways on the connection to a peer; on a new one if that turns out to be lost.
     async fn stream(&self, peer: Contact) -> Result<(Use, SendStream, RecvStream), OpenError> {
-        if let Some(link) = self.shared.pool.current(&peer.id)
-            && let Ok((send, recv)) = link.conn.open_bi().await
-        {
-            return Ok((Use::new(link), send, recv));
+        if let Some(link) = self.shared.pool.current(&peer.id) {
+            let opened = match link.conn.open_bi_now() {
+                Some(opened) => opened,
+                None => link.conn.open_bi().await,
+            };
+            if let Ok((send, recv)) = opened {
+                return Ok((Use::new(link), send, recv));
+            }
         }
         // Boxed: it is seldom needed, and large beside the rest of a request.
         let link = Box::pin(self.shared.link(peer)).await?;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::rustls::pki_types::CertificateDer;
 use tokio::sync::mpsc;
@@ -349,6 +350,15 @@ impl Connection for QuicConnection {
     async fn open_bi(&self) -> Result<(SendStream, RecvStream), Lost> {
         let (send, recv) = self.inner.open_bi().await.map_err(|error| lost(&error))?;
         Ok((SendStream::quic(send), RecvStream::quic(recv)))
+    }
+
+    fn open_bi_now(&self) -> Option<Result<(SendStream, RecvStream), Lost>> {
+        let opened = self.inner.open_bi().now_or_never()?;
+        Some(
+            opened
+                .map(|(send, recv)| (SendStream::quic(send), RecvStream::quic(recv)))
+                .map_err(|error| lost(&error)),
+        )
     }
 
     async fn open_uni(&self) -> Result<SendStream, Lost> {
