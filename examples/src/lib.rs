@@ -14,7 +14,9 @@ use clap::ValueEnum;
 use p2p_core::net::Node;
 use p2p_core::{Contact, Handle, Keypair, NoJob, Wire};
 use p2p_dht::{Dht, DhtConfig, MemoryStore, Replicated};
-use p2p_overlay::{Chord, ChordConfig, Kademlia, KademliaConfig, LookupConfig, Overlay};
+use p2p_overlay::{
+    Chord, ChordConfig, Kademlia, KademliaConfig, LookupConfig, Overlay, Pastry, PastryConfig,
+};
 
 /// An error for the user of a program.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -26,6 +28,8 @@ pub enum Kind {
     Chord,
     /// A tree by exclusive or.
     Kademlia,
+    /// A ring with a routing table by digits.
+    Pastry,
 }
 
 /// How a program takes part.
@@ -107,6 +111,11 @@ pub fn spawn(node: &Node, overlay: Kind, join: &[Contact]) -> Result<AnyDht, Fai
             let config = KademliaConfig { upkeep: UPKEEP, ..KademliaConfig::default() };
             let config = KademliaConfig { lookup: patient(config.lookup), ..config };
             AnyDht(Arc::new(replicated(node, "kademlia", Kademlia::with(me, seeds, config))?))
+        }
+        Kind::Pastry => {
+            let config = PastryConfig { upkeep: UPKEEP, lease: 3 * UPKEEP, ..PastryConfig::default() };
+            let config = PastryConfig { lookup: patient(config.lookup), ..config };
+            AnyDht(Arc::new(replicated(node, "pastry", Pastry::with(me, seeds, config))?))
         }
     })
 }

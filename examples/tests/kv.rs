@@ -60,6 +60,11 @@ fn values_survive_the_death_of_processes_over_chord() {
 }
 
 #[test]
+fn values_survive_the_death_of_processes_over_pastry() {
+    values_survive_the_death_of_processes("pastry");
+}
+
+#[test]
 fn a_name_leads_to_the_newest_value() {
     let data = std::env::temp_dir().join(format!("p2p-kv-{}", std::process::id()));
     let folder = data.to_str().unwrap();

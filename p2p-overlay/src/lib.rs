@@ -6,6 +6,7 @@
 //!
 //! - [`Chord`]: a ring with fingers;
 //! - [`Kademlia`]: a tree by exclusive or, whose tables every message keeps fresh;
+//! - [`Pastry`]: a ring with a routing table by digits, whose entries are near in the network;
 //! - [`measure`]: any of them in the simulator, by numbers;
 //! - [`can`]: the geometry of CAN, as yet without its protocol.
 
@@ -15,6 +16,7 @@ mod doors;
 mod kademlia;
 mod lookup;
 pub mod measure;
+mod pastry;
 mod routed;
 mod spot;
 mod structured;
@@ -22,6 +24,7 @@ mod structured;
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
+pub use pastry::{Pastry, PastryConfig, PastryMsg, PastryTable, Recovery, Side};
 pub use routed::{Routed, RoutedMsg, RoutedTimer};
 pub use structured::{
     Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, NeighboursChanged,

@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::routed::{Routed, RoutedMsg, RoutedTimer};
 use crate::structured::{Find, Found, Looked, LookupError, MAX_REPLICAS, Maintenance, Mode, Next, Replicas};
 use converge::Closest;
-use hop::{Relay, Task};
+use hop::{Held, Relay, Task};
 use shortlist::Shortlist;
 
 /// How lookups behave.
@@ -144,6 +144,8 @@ pub(crate) struct Lookups<P> {
     asked: Pending<P, Question<P>>,
     /// Where answers go back to.
     relays: Vec<Relay<P>>,
+    /// Questions that wait until it can be told who is responsible.
+    held: Vec<Held<P>>,
     /// Ended, to be handed over.
     ended: Vec<(Purpose, Looked<P>)>,
     armed: Option<Time>,
@@ -183,7 +185,8 @@ enum Question<P> {
 impl<P: Keyed> Lookups<P> {
     pub(crate) fn new(config: Arc<LookupConfig>) -> Lookups<P> {
         let asked = Pending::with_capacity(config.capacity);
-        Lookups { config, begun: Vec::new(), asked, relays: Vec::new(), ended: Vec::new(), armed: None }
+        let (begun, relays, held, ended) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Lookups { config, begun, asked, relays, held, ended, armed: None }
     }
 
     pub(crate) fn warm(&self) -> u64 {
@@ -257,6 +260,7 @@ impl<P: Keyed> Lookups<P> {
                     replicas: find.replicas,
                     hops: 0,
                     timeouts: 0,
+                    waits: 0,
                     claimed: false,
                     back: mode == Mode::Recursive,
                     avoid: Vec::new(),
@@ -334,10 +338,12 @@ impl<P: Keyed> Lookups<P> {
                     avoid.truncate(AVOIDED);
                     let wanted = usize::from(replicas.min(MAX_REPLICAS));
                     let hint = match M::CONVERGES {
-                        true => Hint::Toward(table.candidates(&key, wanted, &[])),
+                        true => Some(Hint::Toward(table.candidates(&key, wanted, &[]))),
                         false => hint(table, &key, replicas, claimed, &avoid),
                     };
-                    cx.send(from, RoutedMsg::Lookup(LookupMsg::Answer { id, hint }));
+                    if let Some(hint) = hint {
+                        cx.send(from, RoutedMsg::Lookup(LookupMsg::Answer { id, hint }));
+                    }
                 }
             }
             LookupMsg::Answer { id, hint } => match self.asked.answer(id, from) {
@@ -384,6 +390,7 @@ impl<P: Keyed> Lookups<P> {
             self.try_again(cx, table, index);
         }
         self.relays.retain(|relay| relay.until > now);
+        self.route_held(cx, table);
         self.arm(cx);
     }
 
@@ -438,7 +445,8 @@ impl<P: Keyed> Lookups<P> {
             Asking::Nobody | Asking::Root(_) => None,
         });
         let relays = self.relays.iter().map(|relay| relay.until);
-        let next = deadlines.chain(late).chain(self.asked.next_deadline()).chain(relays).min();
+        let held = self.held.iter().map(|held| held.again);
+        let next = deadlines.chain(late).chain(self.asked.next_deadline()).chain(relays).chain(held).min();
         match next {
             _ if next == self.armed => return,
             Some(at) => cx.set_timer(at - cx.now(), RoutedTimer::Lookups),
@@ -459,16 +467,17 @@ fn replica_peers<M: Maintenance>(table: &M, key: &Key, replicas: u8) -> Vec<M::P
     }
 }
 
-/// What this node knows about a key, the peers in `avoid` left out.
+/// What this node knows about a key, the peers in `avoid` left out; `None` while that is about to change.
 fn hint<M: Maintenance>(
     table: &M,
     key: &Key,
     replicas: u8,
     claimed: bool,
     avoid: &[M::Peer],
-) -> Hint<M::Peer> {
-    match table.next(key, avoid, claimed) {
+) -> Option<Hint<M::Peer>> {
+    Some(match table.next(key, avoid, claimed) {
         Next::Mine => Hint::Mine(replica_peers(table, key, replicas)),
+        Next::Later => return None,
         Next::Root(first) => {
             let mut left_out = avoid.to_vec();
             left_out.push(first);
@@ -480,7 +489,7 @@ fn hint<M: Maintenance>(
             Hint::Root(left_out.split_off(avoid.len()))
         }
         Next::Toward(_) | Next::Nowhere => Hint::Toward(table.candidates(key, HINTS, avoid)),
-    }
+    })
 }
 
 #[cfg(test)]

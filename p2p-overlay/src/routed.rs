@@ -101,10 +101,12 @@ impl<M: Maintenance> Protocol for Routed<M> {
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
+        self.table.at(cx.now());
         self.upkeep(cx, |table, cx| table.on_start(cx));
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, msg: Self::Msg) {
+        self.table.at(cx.now());
         self.table.heard(cx.now(), from);
         match msg {
             RoutedMsg::Lookup(msg) => {
@@ -116,6 +118,7 @@ impl<M: Maintenance> Protocol for Routed<M> {
     }
 
     fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: Self::Timer) {
+        self.table.at(cx.now());
         match timer {
             RoutedTimer::Lookups => {
                 self.lookups.on_timer(cx, &mut self.table);
@@ -126,6 +129,7 @@ impl<M: Maintenance> Protocol for Routed<M> {
     }
 
     fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, find: Find) {
+        self.table.at(cx.now());
         self.lookups.begin(cx, &mut self.table, Purpose::User(op), find, None);
         self.settle(cx);
     }
@@ -135,6 +139,7 @@ impl<M: Maintenance> Protocol for Routed<M> {
     }
 
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer, link: Link) {
+        self.table.at(cx.now());
         if let Link::Down(_) = link {
             self.lookups.on_link_down(cx, &mut self.table, peer);
             self.settle(cx);

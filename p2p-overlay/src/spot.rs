@@ -116,6 +116,29 @@ impl<P: Keyed, M: Metric> Spot<P, M> {
     }
 }
 
+impl<P: Keyed> Spot<P, Clockwise> {
+    /// Which of two is nearer to what is at this distance, whichever way around; of two that are as near, the one before
+    /// it is.
+    #[inline]
+    pub(crate) fn order_around(&self, other: &Spot<P, Clockwise>, point: &Key, keeper: &Key) -> Ordering {
+        let gap = |spot: &Self| {
+            let past = u64::from_be_bytes(head(point)).wrapping_sub(u64::from_be_bytes(spot.head));
+            past.min(past.wrapping_neg())
+        };
+        let (here, there) = (gap(self), gap(other));
+        if here.abs_diff(there) > 2 {
+            return here.cmp(&there);
+        }
+        // What was cut off may decide.
+        let exact = |spot: &Self| {
+            let at = spot.distance(keeper);
+            let (past, before) = (at.distance(point), point.distance(&at));
+            (past.min(before), before < past)
+        };
+        exact(self).cmp(&exact(other))
+    }
+}
+
 impl<P: Keyed> Spot<P, Xor> {
     /// The same peer as somebody else sees it, who is at this distance from its keeper.
     #[inline]
@@ -168,12 +191,28 @@ mod tests {
         Ok(())
     }
 
+    fn around(keeper: Near, a: Near, b: Near, point: Near) -> Result<(), TestCaseError> {
+        let (keeper, point) = (keeper.key(), point.key());
+        let [spot_a, spot_b] = [a, b].map(|peer| Spot::<_, Clockwise>::new(&keeper, peer));
+        let expected = a.key().ring_gap(&point).cmp(&b.key().ring_gap(&point));
+        let found = spot_a.order_around(&spot_b, &keeper.distance(&point), &keeper);
+        match expected {
+            Ordering::Equal if a == b => prop_assert_eq!(found, Ordering::Equal),
+            Ordering::Equal => {
+                prop_assert_eq!(found.is_lt(), a.key().distance(&point) < b.key().distance(&point));
+            }
+            _ => prop_assert_eq!(found, expected),
+        }
+        Ok(())
+    }
+
     proptest! {
         /// Against whole distances, most of which are equal in their first eight bytes.
         #[test]
-        fn eight_bytes_are_as_good_as_all(keeper in near(), a in near(), b in near()) {
+        fn eight_bytes_are_as_good_as_all(keeper in near(), a in near(), b in near(), point in near()) {
             agrees::<Clockwise>(keeper, a, b)?;
             agrees::<Xor>(keeper, a, b)?;
+            around(keeper, a, b, point)?;
             let (keeper, key) = (keeper.key(), b.key());
             let seen = Spot::<_, Xor>::new(&keeper, a).seen_from(&keeper.xor(&key));
             prop_assert_eq!(seen, Spot::new(&key, a));

@@ -24,6 +24,8 @@ pub enum Next<P> {
     Toward(P),
     /// Nobody is known who is nearer.
     Nowhere,
+    /// Who is responsible is about to change, and nobody can say right now: ask again soon.
+    Later,
 }
 
 /// Where the copies of an object belong.
@@ -248,6 +250,10 @@ pub trait Maintenance:
     /// iterative lookup goes on until the closest have all answered. Otherwise one node is, and says so: there it ends.
     const CONVERGES: bool;
 
+    /// The time of the input that follows: what a node knows may have run out.
+    fn at(&mut self, now: Time) {
+        let _ = now;
+    }
     /// This node.
     fn me(&self) -> Self::Peer;
     /// Whether the node takes part in an overlay.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use p2p_core::sim::{Cut, Fault, Latency, Network, Sim, run_seeds};
 use p2p_core::{Keyed, Rng, SimPeer};
 use p2p_overlay::measure::{Experiment, Simulated, Start};
-use p2p_overlay::{Chord, Kademlia, Replicas};
+use p2p_overlay::{Chord, Kademlia, Pastry, Replicas};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -79,4 +79,14 @@ fn of_kademlia_after_deaths() {
 #[test]
 fn of_kademlia_after_a_cut() {
     after_a_cut::<Kademlia<SimPeer>>();
+}
+
+#[test]
+fn of_pastry_after_deaths() {
+    after_deaths::<Pastry<SimPeer>>();
+}
+
+#[test]
+fn of_pastry_after_a_cut() {
+    after_a_cut::<Pastry<SimPeer>>();
 }

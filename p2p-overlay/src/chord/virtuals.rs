@@ -144,7 +144,7 @@ impl<P: Keyed> VirtualChord<P> {
             Next::Mine => 0,
             Next::Root(_) => 1,
             Next::Toward(_) => 2,
-            Next::Nowhere => 3,
+            Next::Nowhere | Next::Later => 3,
         };
         (0..self.nodes.len()).min_by_key(|i| rank(&self.nodes[*i])).unwrap_or(0)
     }
@@ -237,6 +237,7 @@ impl<P: Keyed> Overlay for VirtualChord<P> {
             Next::Root(node) => Next::Root(node.peer),
             Next::Toward(node) => Next::Toward(node.peer),
             Next::Nowhere => Next::Nowhere,
+            Next::Later => Next::Later,
         }
     }
     fn replicas(&self, key: &Key, n: usize) -> Replicas<P> {

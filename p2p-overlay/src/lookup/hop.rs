@@ -25,8 +25,17 @@ pub struct Task<P> {
     pub(super) claimed: bool,
     /// The answer goes back along the path.
     pub(super) back: bool,
+    /// How often it was held.
+    pub(super) waits: u16,
     /// Peers found silent on the way, the latest last.
     pub(super) avoid: Vec<P>,
+}
+
+/// A question that waits until it can be told who is responsible.
+#[derive(Clone, Debug)]
+pub(super) struct Held<P> {
+    pub(super) again: Time,
+    task: Task<P>,
 }
 
 /// Where the answer to a lookup that was passed on goes back to.
@@ -76,6 +85,7 @@ impl<P: Keyed> Lookups<P> {
             Next::Mine => self.answer(cx, table, task),
             Next::Root(peer) => self.pass_on(cx, peer, task, true),
             Next::Toward(peer) => self.pass_on(cx, peer, task, false),
+            Next::Later => self.hold(cx, task),
             Next::Nowhere if task.origin != table.me() => {
                 cx.send(task.origin, RoutedMsg::Lookup(LookupMsg::Lost { ticket: task.ticket }));
             }
@@ -86,6 +96,27 @@ impl<P: Keyed> Lookups<P> {
                     true => self.try_again(cx, table, index),
                     false => self.end(index, Err(LookupError::NotJoined)),
                 }
+            }
+        }
+    }
+
+    /// Keeps a question that cannot be answered or passed on right now.
+    fn hold<M: Maintenance<Peer = P>>(&mut self, cx: &mut Cx<'_, Routed<M>>, task: Task<P>) {
+        if self.held.len() < self.config.capacity / 2 {
+            self.held.push(Held { again: cx.now() + self.config.hop_timeout, task });
+        }
+    }
+
+    /// Routes anew what has been held for long enough: who was silent may have answered since. A question is not held
+    /// for longer than its asker waits.
+    pub(super) fn route_held<M: Maintenance<Peer = P>>(&mut self, cx: &mut Cx<'_, Routed<M>>, table: &mut M) {
+        let most = (self.config.timeout.as_nanos() / self.config.hop_timeout.as_nanos().max(1)) as u64;
+        while let Some(at) = self.held.iter().position(|held| held.again <= cx.now()) {
+            let Held { mut task, .. } = self.held.swap_remove(at);
+            task.waits = task.waits.saturating_add(1);
+            task.avoid.clear();
+            if u64::from(task.waits) < most {
+                self.route(cx, table, task);
             }
         }
     }

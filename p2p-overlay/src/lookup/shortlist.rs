@@ -94,11 +94,11 @@ impl<P: Keyed> Lookups<P> {
         if let Some(first) = lookup.via {
             list.add(first, Key::MAX, false, 1);
         } else {
-            let own = hint(table, &find.key, find.replicas, false, &[]);
-            if let Hint::Mine(peers) = own {
-                return self.found(index, peers, 0, 0);
+            match hint(table, &find.key, find.replicas, false, &[]) {
+                Some(Hint::Mine(peers)) => return self.found(index, peers, 0, 0),
+                Some(own) => add_hint::<M>(&mut list, own, table.me(), &find.key, 1),
+                None => return, // It is tried again when it is late.
             }
-            add_hint::<M>(&mut list, own, table.me(), &find.key, 1);
         }
         if list.known.is_empty() {
             return self.end(index, Err(LookupError::NotJoined));

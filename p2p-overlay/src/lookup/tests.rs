@@ -18,6 +18,7 @@ fn relays_whose_answer_never_comes_are_forgotten() {
             replicas: 1,
             hops: 0,
             timeouts: 0,
+            waits: 0,
             claimed: false,
             back: true,
             avoid: Vec::new(),

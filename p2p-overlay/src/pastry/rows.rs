@@ -1,0 +1,157 @@
+//! The routing table, and how near its entries are: row i holds peers that share the first i digits with this node and
+//! differ in the next, one for each other value of that digit (§2.1). Of several that fit a place the one with the
+//! shortest round-trip time is kept (§2.5).
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use p2p_core::{Key, Keyed};
+
+/// How many bits of the keys are routed by (§2.1).
+const BITS: usize = 128;
+/// How many of the nearest peers are remembered, |M| (§2.1).
+const NEIGHBOURS: usize = 32;
+
+/// A peer and its round-trip time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Near<P> {
+    pub(super) peer: P,
+    /// Microseconds; the largest, if nobody has measured it.
+    rtt: NonZeroU32,
+}
+
+impl<P> Near<P> {
+    pub(super) fn new(peer: P, rtt: Option<Duration>) -> Near<P> {
+        let micros = rtt.map_or(u128::MAX, |rtt| rtt.as_micros());
+        let rtt = u32::try_from(micros).ok().and_then(NonZeroU32::new);
+        Near { peer, rtt: rtt.unwrap_or(if micros == 0 { NonZeroU32::MIN } else { NonZeroU32::MAX }) }
+    }
+
+    fn is_measured(&self) -> bool {
+        self.rtt != NonZeroU32::MAX
+    }
+}
+
+/// The routing table: at most 2^b − 1 peers in each of 128/b rows.
+#[derive(Clone, Debug)]
+pub(super) struct Rows<P> {
+    key: Key,
+    /// Of a digit, b.
+    bits: usize,
+    /// Row after row, down to the last that is not empty.
+    places: Vec<Option<Near<P>>>,
+}
+
+impl<P: Keyed> Rows<P> {
+    pub(super) fn new(key: Key, bits: usize) -> Rows<P> {
+        Rows { key, bits, places: Vec::new() }
+    }
+
+    fn width(&self) -> usize {
+        1 << self.bits
+    }
+
+    /// How many rows there are, down to the last that is not empty.
+    pub(super) fn len(&self) -> usize {
+        self.places.len() / self.width()
+    }
+
+    /// How many digits a key shares with this node.
+    pub(super) fn shared(&self, key: &Key) -> usize {
+        self.key.common_prefix(key) / self.bits
+    }
+
+    /// The place of a key; `None` for this node's own, and beyond the bits that are routed by.
+    fn place(&self, key: &Key) -> Option<usize> {
+        let row = self.shared(key);
+        (row < BITS / self.bits).then(|| row * self.width() + usize::from(key.digit(row, self.bits)))
+    }
+
+    /// Whoever shares one digit more with a key than this node.
+    pub(super) fn toward(&self, key: &Key) -> Option<P> {
+        Some(self.places.get(self.place(key)?)?.as_ref()?.peer)
+    }
+
+    /// The entries of a row.
+    pub(super) fn row(&self, row: usize) -> impl Iterator<Item = P> {
+        let row = self.places.chunks(self.width()).nth(row).unwrap_or_default();
+        row.iter().flatten().map(|near| near.peer)
+    }
+
+    /// The entries of this row and all below.
+    pub(super) fn rows_from(&self, row: usize) -> impl Iterator<Item = P> {
+        self.places.iter().skip(row * self.width()).flatten().map(|near| near.peer)
+    }
+
+    pub(super) fn holds(&self, peer: P) -> bool {
+        self.places.iter().flatten().any(|near| near.peer == peer)
+    }
+
+    /// Whether the place of a key is free.
+    pub(super) fn misses(&self, key: &Key) -> bool {
+        self.place(key).is_some_and(|place| self.places.get(place).is_none_or(Option::is_none))
+    }
+
+    /// Takes a peer in, where nobody is or somebody further away.
+    pub(super) fn offer(&mut self, key: &Key, near: Near<P>) {
+        let Some(place) = self.place(key) else { return };
+        if self.places.len() <= place {
+            let rows = place / self.width() + 1;
+            self.places.reserve_exact(rows * self.width() - self.places.len());
+            self.places.resize(rows * self.width(), None);
+        }
+        let held = &mut self.places[place];
+        let is_better = match held {
+            None => true,
+            Some(held) if held.peer == near.peer => near.is_measured(),
+            Some(held) => near.rtt < held.rtt,
+        };
+        if is_better {
+            *held = Some(near);
+        }
+    }
+
+    /// Leaves a peer out; says in which row it was.
+    pub(super) fn remove(&mut self, peer: P) -> Option<usize> {
+        let at = self.places.iter().position(|near| near.is_some_and(|near| near.peer == peer))?;
+        self.places[at] = None;
+        let row = at / self.width();
+        let last = self.places.iter().rposition(Option::is_some).map_or(0, |last| last / self.width() + 1);
+        self.places.truncate(last * self.width());
+        Some(row)
+    }
+
+    pub(super) fn warm(&self) -> u64 {
+        // Eight entries fill a line of a cache.
+        self.places.iter().step_by(8).fold(0, |sum, near| sum ^ u64::from(near.is_some()))
+    }
+}
+
+/// The neighbourhood set: the nearest peers whatever their keys (§2.1). At most 32.
+#[derive(Clone, Debug)]
+pub(super) struct Neighbours<P>(Vec<Near<P>>);
+
+impl<P: Keyed> Neighbours<P> {
+    pub(super) fn new() -> Neighbours<P> {
+        Neighbours(Vec::new())
+    }
+
+    /// The nearest first.
+    pub(super) fn peers(&self) -> impl ExactSizeIterator<Item = P> {
+        self.0.iter().map(|near| near.peer)
+    }
+
+    /// Takes a peer in whose round-trip time is known, if it is near enough.
+    pub(super) fn offer(&mut self, near: Near<P>) {
+        if near.is_measured() {
+            self.remove(near.peer);
+            let at = self.0.partition_point(|other| other.rtt <= near.rtt);
+            self.0.insert(at, near);
+            self.0.truncate(NEIGHBOURS);
+        }
+    }
+
+    pub(super) fn remove(&mut self, peer: P) {
+        self.0.retain(|near| near.peer != peer);
+    }
+}

@@ -1,0 +1,198 @@
+//! No two nodes take one key for theirs, and the leaves are right again when all is quiet.
+
+use p2p_core::sim::{
+    Encoding, Fault, FaultMix, Latency, Network, Session, Sim, View, churn, random_faults, run_seeds,
+};
+use p2p_core::{NoWorker, Rng, SimPeer};
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+/// DSN 2004, §3.1: at most one living node accepts a key. Looked at where it could go wrong: in the middle between
+/// neighbours, beside it, and where nodes stand.
+fn at_most_one_accepts(now: Time, view: &View<'_, Pastry<SimPeer>, NoWorker>) -> Result<(), String> {
+    let mut ring: Vec<(Key, &PastryTable<SimPeer>)> =
+        view.iter().map(|(_, node)| (node.table().key, node.table())).collect();
+    ring.sort_unstable_by_key(|(key, _)| *key);
+    let n = ring.len();
+    for i in 0..n {
+        let (here, there) = (ring[i].0, ring[(i + 1) % n].0);
+        let half = middle(&here, &there);
+        for key in [
+            half,
+            half.wrapping_add(&Key::power_of_two(0)),
+            middle(&here, &half),
+            middle(&half, &there),
+            here,
+        ] {
+            let accepts = |table: &&PastryTable<SimPeer>| table.joined && table.may_answer_for(&key, now);
+            let accept: Vec<SimPeer> =
+                ring.iter().map(|(_, table)| *table).filter(accepts).map(|table| table.me).collect();
+            if accept.len() > 1 {
+                return Err(format!("at {now:?} {accept:?} accept {key:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn world(seed: u64, nodes: u32, config: PastryConfig, careless: bool) -> Sim<Pastry<SimPeer>> {
+    let network = Network {
+        latency: Latency::Uniform(10 * MS, 80 * MS),
+        encoding: Encoding::RoundTrip,
+        ..Network::default()
+    };
+    let mut sim = Sim::<Pastry<SimPeer>>::new(seed, network);
+    sim.population(move |birth| {
+        let seeds: Vec<SimPeer> = (0..4).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+        let mut pastry = Pastry::with(birth.peer, seeds, config);
+        pastry.table_mut().careless = careless;
+        pastry
+    });
+    let peers: Vec<SimPeer> = (0..nodes).map(SimPeer).collect();
+    for mut pastry in Pastry::converged(&peers, config) {
+        pastry.table_mut().careless = careless;
+        sim.spawn(|_| pastry);
+    }
+    sim
+}
+
+/// All know their true leaves, and have both leases.
+fn is_ideal(sim: &Sim<Pastry<SimPeer>>) -> bool {
+    let mut ring: Vec<(Key, SimPeer)> = sim.alive().iter().map(|peer| (peer.key(), *peer)).collect();
+    ring.sort_unstable();
+    let n = ring.len();
+    ring.iter().enumerate().all(|(i, (_, peer))| {
+        let Some(table) = sim.node(*peer).map(|node| node.table()) else { return false };
+        let most = (n - 1).min(table.config.leaves / 2);
+        let mut leaves: Vec<SimPeer> =
+            (1..=most).flat_map(|j| [ring[(i + j) % n].1, ring[(i + n - j) % n].1]).collect();
+        leaves.sort_unstable();
+        leaves.dedup();
+        let mut known: Vec<SimPeer> = table.leaves().collect();
+        known.sort_unstable();
+        let leased =
+            n == 1 || [Side::Ahead, Side::Behind].iter().all(|side| table.has_lease(*side, sim.now()));
+        table.joined && leased && known == leaves
+    })
+}
+
+fn check(sim: &mut Sim<Pastry<SimPeer>>, every: Duration, span: Duration) -> Result<(), String> {
+    let end = sim.now() + span;
+    while sim.now() < end {
+        sim.run_for(every);
+        at_most_one_accepts(sim.now(), &sim.view())?;
+    }
+    Ok(())
+}
+
+/// Of 24 nodes some crash and are back, some have slow clocks, messages are held up, and some stand still: for seconds,
+/// or for so long that others take their keys over, and do not know of it when they go on.
+fn in_trouble(seed: u64, careless: bool) -> Result<u64, String> {
+    let mut sim = world(seed, 24, PastryConfig::default(), careless);
+    let peers = sim.alive().to_vec();
+    let mix = FaultMix { crashes: 3, pauses: 4, cuts: 0, clogs: 6, drifts: 4 };
+    sim.inject(random_faults(&mut Rng::stream(seed, 78), &peers, 60 * SECOND, mix));
+    sim.inject((0..4).map(|i| (10 * i * SECOND, Fault::Pause(peers[i as usize * 5], 20 * SECOND))).collect());
+    check(&mut sim, 100 * MS, 120 * SECOND)?;
+    sim.run_for(60 * SECOND);
+    assert!(is_ideal(&sim), "not mended two minutes after the last fault");
+    Ok(sim.trace())
+}
+
+#[test]
+fn at_most_one_node_accepts_a_key_under_churn() {
+    run_seeds(10, |seed| {
+        let mut sim = world(seed, 24, PastryConfig::default(), false);
+        let session = Session::Exponential { median: 45 * SECOND };
+        sim.inject(churn(&mut Rng::stream(seed, 77), 24, 24, session, 120 * SECOND));
+        check(&mut sim, 100 * MS, 120 * SECOND).unwrap();
+        sim.run_for(120 * SECOND);
+        assert!(is_ideal(&sim), "not mended two minutes after the last change");
+        sim.trace()
+    });
+}
+
+#[test]
+fn at_most_one_node_accepts_a_key_whatever_goes_wrong() {
+    run_seeds(10, |seed| in_trouble(seed, false).unwrap());
+}
+
+#[test]
+fn without_leases_two_nodes_accept_one_key() {
+    let broken = (1..=10).filter(|&seed| in_trouble(seed, true).is_err()).count();
+    assert!(broken >= 8, "it went wrong in {broken} of 10 runs only");
+}
+
+#[test]
+fn a_network_grows_from_a_single_node() {
+    for recovery in [Recovery::Periodic, Recovery::Reactive] {
+        let mut sim = world(1, 1, PastryConfig { recovery, ..PastryConfig::default() }, false);
+        for _ in 0..40 {
+            sim.join();
+            check(&mut sim, 100 * MS, SECOND).unwrap();
+        }
+        sim.run_for(60 * SECOND);
+        assert!(is_ideal(&sim));
+    }
+}
+
+/// Many join at once, through members that have only just joined themselves.
+#[test]
+fn a_crowd_joins_at_once() {
+    run_seeds(10, |seed| {
+        let mut sim = world(seed, 1, PastryConfig::default(), false);
+        for _ in 0..100 {
+            sim.join();
+            sim.run_for(20 * MS);
+        }
+        check(&mut sim, SECOND, 30 * SECOND).unwrap();
+        sim.run_for(90 * SECOND);
+        assert!(is_ideal(&sim));
+        sim.trace()
+    });
+}
+
+proptest! {
+    /// The leaves are those that sorting all peers gives, and so is the nearest to any point among them.
+    #[test]
+    fn the_leaves_are_the_nearest(
+        peers in prop::collection::btree_set(1u32..5000, 1..60),
+        gone in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+        key: [u8; 32],
+    ) {
+        let (me, key) = (SimPeer(0), Key::new(key));
+        let mut leaves = Leaves::new(me.key(), 8);
+        let mut all: Vec<SimPeer> = peers.into_iter().map(SimPeer).collect();
+        for peer in &all {
+            leaves.insert(Spot::new(&me.key(), *peer));
+        }
+        all.sort_unstable_by_key(|peer| me.key().distance(&peer.key()));
+        let most = all.len().min(8);
+        let expected: Vec<SimPeer> = all[..most].iter().chain(all[all.len() - most..].iter().rev()).copied().collect();
+        let mut once = expected.clone();
+        once.sort_unstable();
+        once.dedup();
+        let mut known: Vec<SimPeer> = leaves.peers().collect();
+        known.sort_unstable();
+        prop_assert_eq!(&known, &once);
+        prop_assert_eq!(leaves.last(Side::Ahead), Some(all[most - 1]));
+        prop_assert_eq!(leaves.first(Side::Behind), all.last().copied());
+
+        // What can be told for sure is what a look at all peers gives.
+        all.push(me);
+        all.sort_unstable_by_key(|peer| (peer.key().ring_gap(&key), key.distance(&peer.key()) < peer.key().distance(&key)));
+        let sure = leaves.nearest_to(me, &me.key().distance(&key));
+        prop_assert_eq!(&sure[..], &all[..sure.len()]);
+        if all.len() <= 9 {
+            prop_assert_eq!(sure.len(), all.len(), "whoever knows everybody can tell all");
+        }
+        for index in gone {
+            leaves.remove(*index.get(&once));
+        }
+        prop_assert_eq!(leaves.first(Side::Ahead).is_none(), leaves.first(Side::Behind).is_none());
+    }
+}

@@ -1,0 +1,688 @@
+//! How a Pastry node joins, keeps its tables, and makes sure that no two nodes take a key for theirs.
+//!
+//! *Join* (§2.4): the newcomer asks its way to its own key, takes a row of the routing table from each node on it, and the
+//! leaves from the last. It says hello to all who would be its leaves, and to those whom they name, until everybody who is
+//! alive has answered: then all know it, and it takes part (DSN 2004, §3.1). It asks those in its routing table for the
+//! same row, and keeps of each place the nearest (the second stage, §2.5). *Upkeep*, now and then: it compares leaves with one
+//! of them and pings the others; it compares a row with somebody in it and pings the rest (§3.2, §2.5), and somebody in its
+//! neighbourhood; seldom it looks its own key up through a peer that it has lost: that may lead to another network. Nobody becomes a leaf, or leaves the
+//! routing table, on hearsay: a peer must have answered, or have been silent three times.
+//!
+//! *Leases*: between two neighbours on the ring the border of what is whose is in the middle. Each asks the other, three
+//! times in the time of a lease, whether it may go on; it is granted if each takes the other for its neighbour. Without the
+//! lease a node answers for nothing on that side, and whoever has granted one does not take the other for dead before it
+//! has run out, by its own clock and an eighth more. A node that nobody has told to go on for so long, because it stood
+//! still, say, may have been forgotten, and others have taken its keys: it says hello to all again before it asks.
+
+use std::time::Duration;
+
+use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::leaves::{Side, Spot};
+use super::rows::Near;
+use super::{MAX_LEAVES, PastryMsg, PastryTable, Recovery};
+use crate::doors::SELDOM;
+use crate::structured::{Answer, Maintenance, Next, Region, Replicas, Want};
+
+impl<P: Serialize + DeserializeOwned> Wire for PastryMsg<P> {
+    const MAX_BYTES: usize = 8192;
+}
+
+/// What a question was sent for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    /// The way to this node's own key.
+    Path,
+    /// To be known, or to compare leaves. How often it was asked before.
+    Hello { since: Time, tries: u8 },
+    /// A row, or a neighbourhood: whom to compare with those that are known.
+    Peers,
+    /// Whether it lives, and since when. How often it was asked before.
+    Ping { since: Time, tries: u8 },
+    /// Whether it grants a lease, and since when.
+    Renew { side: Side, since: Time },
+}
+
+/// How far a newcomer has come.
+#[derive(Clone, Debug)]
+pub(super) struct Joining<P> {
+    /// The nodes on the way, the first asked first. At most [`MAX_PATH`].
+    path: Vec<P>,
+    /// Found silent on the way.
+    avoid: Vec<P>,
+    /// The leaves are being told.
+    greeting: bool,
+}
+
+/// Pastry's timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PastryTimer {
+    /// Time to renew the leases, or to try to join.
+    Heartbeat,
+    /// Time to look after the tables.
+    Upkeep,
+    /// A question is late.
+    Late,
+}
+
+/// The tag of the lookup by which two networks become one.
+const MERGE: u32 = 0;
+/// So many silences in a row, and a peer is dead.
+const DEAD_AFTER: u8 = 3;
+/// How long the way to the own key may be, and how many on it may be silent.
+const MAX_PATH: usize = 40;
+const MAX_AVOIDED: usize = 16;
+const MAX_SUSPECTS: usize = 64;
+/// How many peers an answer may name.
+const MAX_NAMED: usize = 32;
+/// How many in each row a newcomer asks for theirs.
+const SECOND_STAGE: usize = 3;
+
+impl<P: Keyed> PastryTable<P> {
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.config.upkeep.is_zero()
+    }
+
+    fn spot(&self, peer: P) -> Spot<P> {
+        Spot::new(&self.key, peer)
+    }
+
+    // ---- join
+
+    fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {
+        if self.joining.is_some() && !self.asked.is_empty() {
+            return; // It is getting on.
+        }
+        let Some(door) = self.doors.next() else {
+            // Nobody whom it has met can be reached: it goes on alone.
+            self.joining = None;
+            self.joined = true;
+            return;
+        };
+        self.joining = Some(Joining { path: vec![door], avoid: Vec::new(), greeting: false });
+        self.ask_the_way(cx);
+    }
+
+    /// Asks the last on the way; if nobody is left, the timer tries the next door.
+    fn ask_the_way(&mut self, cx: &mut Cx<'_, Self>) {
+        let Some(Joining { path, avoid, .. }) = &self.joining else { return };
+        let Some(&last) = path.last() else { return };
+        let avoid = avoid.clone();
+        self.ask(cx, last, Asked::Path, |id| PastryMsg::Join { id, avoid });
+    }
+
+    /// A newcomer asks its way here.
+    fn on_join(&mut self, cx: &mut Cx<'_, Self>, from: P, id: u32, mut avoid: Vec<P>) {
+        if !self.joined {
+            return;
+        }
+        avoid.truncate(MAX_AVOIDED);
+        avoid.push(from);
+        let key = from.key();
+        let row = self.rows.row(self.rows.shared(&key)).filter(|peer| *peer != from).collect();
+        let next = match self.route(&key, &avoid) {
+            Next::Root(peer) | Next::Toward(peer) => Some(peer),
+            Next::Mine | Next::Nowhere | Next::Later => None,
+        };
+        let leaves = if next.is_none() { self.leaves_but(from) } else { Vec::new() };
+        cx.send(from, PastryMsg::Path { id, row, next, leaves });
+    }
+
+    fn leaves_but(&self, peer: P) -> Vec<P> {
+        self.leaves.peers().filter(|leaf| *leaf != peer).collect()
+    }
+
+    fn on_path(&mut self, cx: &mut Cx<'_, Self>, from: P, row: &[P], next: Option<P>, leaves: &[P]) {
+        let me = self.me;
+        let Some(joining) = self.joining.as_mut().filter(|joining| !joining.greeting) else { return };
+        let next = next.filter(|next| *next != me && !joining.path.contains(next));
+        match next {
+            Some(next) if joining.path.len() < MAX_PATH => {
+                joining.path.push(next);
+                self.ask_the_way(cx);
+            }
+            _ => {
+                joining.greeting = true;
+                self.rows.offer(&from.key(), Near::new(from, None));
+                leaves.iter().chain([&from]).for_each(|leaf| self.greet(cx, *leaf));
+            }
+        }
+        row.iter().for_each(|peer| self.consider(cx, *peer, true));
+    }
+
+    /// Says hello to a peer that would be a leaf and does not know of this node yet.
+    fn greet(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let asked = |(to, what): (P, &Asked)| to == peer && matches!(what, Asked::Hello { .. });
+        if peer == self.me || self.leaves.holds(peer) || self.asked.iter().any(asked) {
+            return;
+        }
+        if self.leaves.wants(&self.spot(peer)) {
+            self.hello(cx, peer, 0);
+        }
+    }
+
+    fn hello(&mut self, cx: &mut Cx<'_, Self>, peer: P, tries: u8) {
+        // A newcomer knows nobody who would not say hello too.
+        let leaves = if self.joined { self.leaves_but(peer) } else { Vec::new() };
+        let since = cx.now();
+        self.ask(cx, peer, Asked::Hello { since, tries }, |id| PastryMsg::Hello { id, leaves });
+    }
+
+    fn is_greeting(&self) -> bool {
+        self.joining.as_ref().is_some_and(|joining| joining.greeting)
+    }
+
+    /// Everybody has answered: this node takes part. If nobody has, the timer tries again.
+    fn join_if_known(&mut self, cx: &mut Cx<'_, Self>) {
+        let waits = self.asked.iter().any(|(_, what)| matches!(what, Asked::Hello { .. }));
+        if !self.is_greeting() || self.leaves.is_empty() || waits {
+            return;
+        }
+        self.joining = None;
+        self.known_until = cx.now() + self.config.lease;
+        self.renew(cx);
+        if std::mem::replace(&mut self.joined, true) {
+            return; // It was only out of touch.
+        }
+        self.changed = true;
+        self.doors.found();
+        for row in 0..self.rows.len() {
+            let mut some: Vec<P> = self.rows.row(row).collect();
+            cx.rng().shuffle(&mut some);
+            let row = row as u8;
+            for peer in some.into_iter().take(SECOND_STAGE) {
+                self.ask(cx, peer, Asked::Peers, |id| PastryMsg::GetRow { id, row });
+            }
+        }
+        let nearest = self.neighbours.peers().next();
+        if let Some(nearest) = nearest {
+            self.ask(cx, nearest, Asked::Peers, |id| PastryMsg::GetNeighbours { id });
+        }
+    }
+
+    // ---- leases
+
+    /// Asks the neighbours on both sides.
+    fn renew(&mut self, cx: &mut Cx<'_, Self>) {
+        self.renew_on(cx, Side::Behind);
+        self.renew_on(cx, Side::Ahead);
+    }
+
+    fn renew_on(&mut self, cx: &mut Cx<'_, Self>, side: Side) {
+        if self.is_greeting() {
+            return;
+        }
+        if self.is_out_of_touch(cx.now()) {
+            self.joining = Some(Joining { path: Vec::new(), avoid: Vec::new(), greeting: true });
+            let leaves: Vec<P> = self.leaves.peers().collect();
+            return leaves.into_iter().for_each(|leaf| self.hello(cx, leaf, 0));
+        }
+        if let Some(peer) = self.leaves.first(side) {
+            let since = cx.now();
+            self.unheard.retain(|(_, until)| *until > since);
+            let unheard = self.unheard.iter().map(|(peer, _)| *peer).collect();
+            self.ask(cx, peer, Asked::Renew { side, since }, |id| PastryMsg::Renew { id, side, unheard });
+        }
+    }
+
+    /// Whether others may take this node for dead by now.
+    fn is_out_of_touch(&self, now: Time) -> bool {
+        self.joined && !self.leaves.is_empty() && self.known_until <= now
+    }
+
+    fn on_renew(&mut self, cx: &mut Cx<'_, Self>, from: P, id: u32, side: Side, unheard: &[P]) {
+        if !self.joined && !self.is_greeting() {
+            return;
+        }
+        self.meet(cx, from, None);
+        let side = side.other();
+        let neighbour = self.leaves.first(side);
+        let may_grant = self.joined && !self.is_greeting() && !self.is_out_of_touch(cx.now());
+        // Whoever may have a lease and not know of the sender, by this node or by somebody between it and this node.
+        let leased = self.leases[side as usize].to.into_iter().chain(self.unheard.iter().copied());
+        let is_unsafe = leased.into_iter().any(|(peer, until)| until > cx.now() && unheard.contains(&peer));
+        let granted = may_grant && neighbour == Some(from) && !is_unsafe;
+        if granted {
+            let until = cx.now() + self.config.lease * 9 / 8;
+            self.leases[side as usize].to = Some((from, until));
+        }
+        let between = neighbour.filter(|peer| *peer != from);
+        cx.send(from, PastryMsg::Lease { id, granted, between });
+        if granted && !self.has_lease(side, cx.now()) {
+            self.renew_on(cx, side);
+        }
+    }
+
+    fn on_lease(&mut self, from: P, side: Side, since: Time, granted: bool) {
+        if granted && self.leaves.first(side) == Some(from) {
+            let until = since + self.config.lease;
+            self.leases[side as usize].from = Some((from, until));
+            self.known_until = self.known_until.max(until);
+        }
+    }
+
+    /// Whether the neighbour on a side leaves this node what is nearer to it.
+    pub(super) fn has_lease(&self, side: Side, now: Time) -> bool {
+        self.leases[side as usize].from.is_some_and(|(_, until)| until > now)
+    }
+
+    /// Whether this node has promised not to take a peer for dead.
+    fn has_promised(&self, now: Time, peer: P) -> bool {
+        let promises = self.leases.iter().filter_map(|lease| lease.to);
+        promises.into_iter().any(|(to, until)| to == peer && until > now)
+    }
+
+    // ---- upkeep
+
+    fn look_after(&mut self, cx: &mut Cx<'_, Self>) {
+        let leaves: Vec<P> = self.leaves.peers().collect();
+        // Where leaves are missing the furthest on that side knows who comes next.
+        let short = [Side::Ahead, Side::Behind].into_iter().filter(|side| self.leaves.is_short(*side));
+        let furthest: Vec<P> = short.filter_map(|side| self.leaves.last(side)).collect();
+        let partner = cx.rng().choose(if furthest.is_empty() { &leaves } else { &furthest }).copied();
+        if let Some(partner) = partner {
+            self.hello(cx, partner, 0);
+        }
+        leaves.into_iter().filter(|leaf| Some(*leaf) != partner).for_each(|leaf| self.ping(cx, leaf, 0));
+        let rows: Vec<usize> =
+            (0..self.rows.len()).filter(|row| self.rows.row(*row).next().is_some()).collect();
+        if let Some(&row) = cx.rng().choose(&rows) {
+            let peers: Vec<P> = self.rows.row(row).collect();
+            let partner = cx.rng().choose(&peers).copied();
+            for peer in peers {
+                match Some(peer) == partner {
+                    true => self.ask(cx, peer, Asked::Peers, |id| PastryMsg::GetRow { id, row: row as u8 }),
+                    false => self.ping(cx, peer, 0),
+                }
+            }
+        }
+        let neighbours: Vec<P> = self.neighbours.peers().collect();
+        let neighbour = cx.rng().choose(&neighbours).copied();
+        let seldom = cx.rng().below(SELDOM) == 0;
+        match neighbour {
+            Some(neighbour) if seldom => {
+                self.ask(cx, neighbour, Asked::Peers, |id| PastryMsg::GetNeighbours { id });
+            }
+            Some(neighbour) => self.ping(cx, neighbour, 0),
+            None => {}
+        }
+        if seldom {
+            if let Some(door) = self.doors.any(cx.rng()).filter(|door| !self.leaves.holds(*door)) {
+                let replicas = self.config.leaves.min(MAX_LEAVES) as u8;
+                cx.emit(Want { tag: MERGE, key: self.key, replicas, via: Some(door) });
+            }
+        }
+    }
+
+    fn ping(&mut self, cx: &mut Cx<'_, Self>, peer: P, tries: u8) {
+        let since = cx.now();
+        self.ask(cx, peer, Asked::Ping { since, tries }, |id| PastryMsg::Ping { id });
+    }
+
+    fn is_being_pinged(&self, peer: P) -> bool {
+        self.asked.iter().any(|(to, what)| to == peer && matches!(what, Asked::Ping { .. }))
+    }
+
+    /// Somebody names a peer: it is pinged if it would be a leaf, or its place in the routing table is free; `compare`,
+    /// also if somebody else has that place.
+    fn consider(&mut self, cx: &mut Cx<'_, Self>, peer: P, compare: bool) {
+        let is_known = self.leaves.holds(peer) || self.rows.holds(peer) && !compare;
+        if peer == self.me || is_known || self.is_being_pinged(peer) {
+            return;
+        }
+        let key = peer.key();
+        let spot = Spot::at(&self.key.distance(&key), peer);
+        if compare || self.rows.misses(&key) || self.leaves.wants(&spot) {
+            self.ping(cx, peer, 0);
+        }
+    }
+
+    /// A peer that takes part has been heard from: it is alive, and has its place wherever it fits.
+    fn meet(&mut self, cx: &mut Cx<'_, Self>, peer: P, rtt: Option<Duration>) {
+        self.suspects.retain(|suspect| *suspect != peer);
+        let is_known = self.leaves.holds(peer);
+        if is_known && rtt.is_none() {
+            return;
+        }
+        let (key, near) = (peer.key(), Near::new(peer, rtt));
+        self.rows.offer(&key, near);
+        self.neighbours.offer(near);
+        // Who has not joined is told by hello, and not in passing.
+        if self.joined && !is_known {
+            self.take_leaf(cx, Spot::at(&self.key.distance(&key), peer));
+        }
+    }
+
+    fn take_leaf(&mut self, cx: &mut Cx<'_, Self>, spot: Spot<P>) {
+        if self.leaves.insert(spot) {
+            self.changed = true;
+            let is_neighbour =
+                [Side::Behind, Side::Ahead].map(|side| self.leaves.first(side)).contains(&Some(spot.peer));
+            if self.joined && is_neighbour {
+                self.renew(cx);
+            }
+        }
+    }
+
+    // ---- the dead
+
+    fn knows(&self, peer: P) -> bool {
+        self.leaves.holds(peer) || self.rows.holds(peer) || self.neighbours.peers().any(|other| other == peer)
+    }
+
+    fn suspect(&mut self, peer: P) {
+        if self.knows(peer)
+            && !self.is_at_rest()
+            && self.suspects.len() < MAX_SUSPECTS
+            && !self.suspects.contains(&peer)
+        {
+            self.suspects.push(peer);
+        }
+    }
+
+    fn on_silence(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked) {
+        match why {
+            Asked::Path => {
+                let Some(joining) = &mut self.joining else { return };
+                joining.path.retain(|other| *other != peer);
+                if joining.avoid.len() < MAX_AVOIDED {
+                    joining.avoid.push(peer);
+                    self.ask_the_way(cx);
+                }
+            }
+            Asked::Hello { tries, .. } if self.is_greeting() => match tries + 1 < DEAD_AFTER {
+                true => self.hello(cx, peer, tries + 1),
+                false => {
+                    let until = cx.now() + self.config.lease * 9 / 8;
+                    if self.unheard.len() < MAX_LEAVES {
+                        self.unheard.push((peer, until));
+                    }
+                    self.suspect(peer);
+                    self.join_if_known(cx);
+                }
+            },
+            // Somebody had named it.
+            Asked::Ping { .. } if !self.knows(peer) => {}
+            Asked::Ping { tries, .. } if tries + 1 < DEAD_AFTER => {
+                self.suspect(peer);
+                self.ping(cx, peer, tries + 1);
+            }
+            // Until then it is asked with each heartbeat.
+            Asked::Ping { .. } if self.has_promised(cx.now(), peer) => self.suspect(peer),
+            Asked::Ping { .. } => self.forget(cx, peer),
+            Asked::Hello { .. } | Asked::Peers | Asked::Renew { .. } => {
+                self.suspect(peer);
+                if !self.is_being_pinged(peer) {
+                    self.ping(cx, peer, 1);
+                }
+            }
+        }
+    }
+
+    /// Leaves a dead peer out of all tables.
+    fn forget(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        self.suspects.retain(|suspect| *suspect != peer);
+        self.neighbours.remove(peer);
+        let row = self.rows.remove(peer);
+        let was_leaf = self.leaves.remove(peer);
+        if row.is_some() || was_leaf {
+            self.doors.lose(peer);
+        }
+        for lease in &mut self.leases {
+            lease.from = lease.from.filter(|(from, _)| *from != peer);
+        }
+        if let Some(row) = row {
+            // Lazily (§3.2): whoever has the same row is asked for somebody in the place of the dead.
+            let peers: Vec<P> = self.rows.row(row).collect();
+            if let Some(&other) = cx.rng().choose(&peers) {
+                self.ask(cx, other, Asked::Peers, |id| PastryMsg::GetRow { id, row: row as u8 });
+            }
+        }
+        if !was_leaf {
+            return;
+        }
+        self.changed = true;
+        if self.leaves.is_empty() && self.joined {
+            self.joined = false;
+            self.doors.begin();
+            return;
+        }
+        if self.joined {
+            self.renew(cx);
+        }
+        let is_ahead = self.key.distance(&peer.key()) < Key::power_of_two(255);
+        let side = if is_ahead { Side::Ahead } else { Side::Behind };
+        if let (Recovery::Reactive, Some(last)) = (self.config.recovery, self.leaves.last(side)) {
+            self.hello(cx, last, 0);
+        }
+    }
+
+    // ---- questions
+
+    fn ask(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        peer: P,
+        what: Asked,
+        question: impl FnOnce(u32) -> PastryMsg<P>,
+    ) {
+        let deadline = cx.now() + self.config.lookup.hop_timeout;
+        if let Ok(id) = self.asked.insert(peer, deadline, what) {
+            cx.send(peer, question(id));
+        }
+    }
+
+    fn arm(&mut self, cx: &mut Cx<'_, Self>) {
+        match self.asked.next_deadline() {
+            Some(at) => cx.set_timer(at - cx.now(), PastryTimer::Late),
+            None => cx.clear_timer(PastryTimer::Late),
+        }
+    }
+
+    fn on_answer(&mut self, cx: &mut Cx<'_, Self>, from: P, what: Asked, answer: PastryMsg<P>) {
+        match (what, answer) {
+            (Asked::Path, PastryMsg::Path { mut row, next, mut leaves, .. }) => {
+                row.truncate(MAX_NAMED);
+                leaves.truncate(MAX_LEAVES);
+                self.on_path(cx, from, &row, next, &leaves);
+            }
+            (Asked::Hello { since, tries }, PastryMsg::Leaves { mut leaves, .. }) => {
+                leaves.truncate(MAX_LEAVES);
+                // When it was asked more than once nobody knows which question it answers.
+                let rtt = (tries == 0).then(|| cx.now() - since);
+                self.meet(cx, from, rtt);
+                if self.is_greeting() {
+                    self.take_leaf(cx, self.spot(from));
+                    leaves.iter().for_each(|leaf| self.greet(cx, *leaf));
+                    self.join_if_known(cx);
+                } else {
+                    self.changed |= self.leaves.follow(from, &leaves);
+                    leaves.iter().for_each(|leaf| self.consider(cx, *leaf, false));
+                }
+            }
+            (Asked::Peers, PastryMsg::Peers { peers, .. }) => {
+                self.meet(cx, from, None);
+                peers.iter().take(MAX_NAMED).for_each(|peer| self.consider(cx, *peer, true));
+            }
+            (Asked::Ping { since, tries }, PastryMsg::Pong { .. }) => {
+                let rtt = (tries == 0).then(|| cx.now() - since);
+                self.meet(cx, from, rtt);
+            }
+            (Asked::Renew { side, since }, PastryMsg::Lease { granted, between, .. }) => {
+                self.meet(cx, from, None);
+                self.on_lease(from, side, since, granted);
+                if let Some(between) = between {
+                    self.consider(cx, between, false);
+                }
+            }
+            // An answer to something else is none.
+            (what, _) => self.on_silence(cx, from, what),
+        }
+    }
+}
+
+impl<P: Keyed> Protocol for PastryTable<P> {
+    type Peer = P;
+    type Msg = PastryMsg<P>;
+    type Timer = PastryTimer;
+    type Command = Answer<P>;
+    type Item = ();
+    type Outcome = ();
+    type Event = Want<P>;
+    type Job = NoJob;
+
+    fn warm(&self) -> u64 {
+        self.leaves.warm() ^ self.rows.warm() ^ self.asked.len() as u64
+    }
+
+    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
+        if self.is_at_rest() {
+            return;
+        }
+        // A node of a network at rest begins at any time of the period.
+        let upkeep = cx.rng().duration(Duration::ZERO, self.config.upkeep);
+        cx.set_timer(upkeep, PastryTimer::Upkeep);
+        match self.joined {
+            true => {
+                let heartbeat = cx.rng().duration(Duration::ZERO, self.config.lease / 3);
+                cx.set_timer(heartbeat, PastryTimer::Heartbeat);
+            }
+            false => self.on_timer(cx, PastryTimer::Heartbeat),
+        }
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: PastryMsg<P>) {
+        match msg {
+            PastryMsg::Join { id, avoid } => self.on_join(cx, from, id, avoid),
+            PastryMsg::Hello { id, leaves } => {
+                if self.joined || self.is_greeting() {
+                    cx.send(from, PastryMsg::Leaves { id, leaves: self.leaves_but(from) });
+                    self.suspects.retain(|suspect| *suspect != from);
+                    self.take_leaf(cx, self.spot(from));
+                    leaves.iter().take(MAX_LEAVES).for_each(|leaf| match self.joined {
+                        true => self.consider(cx, *leaf, false),
+                        false => self.greet(cx, *leaf),
+                    });
+                }
+            }
+            PastryMsg::GetRow { id, row } => {
+                let peers = self.rows.row(row.into()).filter(|peer| *peer != from).collect();
+                cx.send(from, PastryMsg::Peers { id, peers });
+                self.meet(cx, from, None);
+            }
+            PastryMsg::GetNeighbours { id } => {
+                let peers = self.neighbours.peers().filter(|peer| *peer != from).collect();
+                cx.send(from, PastryMsg::Peers { id, peers });
+                self.meet(cx, from, None);
+            }
+            PastryMsg::Ping { id } => {
+                if self.joined || self.is_greeting() {
+                    cx.send(from, PastryMsg::Pong { id });
+                }
+            }
+            PastryMsg::Renew { id, side, mut unheard } => {
+                unheard.truncate(MAX_LEAVES);
+                self.on_renew(cx, from, id, side, &unheard);
+            }
+            answer @ (PastryMsg::Path { id, .. }
+            | PastryMsg::Leaves { id, .. }
+            | PastryMsg::Peers { id, .. }
+            | PastryMsg::Pong { id }
+            | PastryMsg::Lease { id, .. }) => {
+                if let Some(what) = self.asked.answer(id, from) {
+                    self.on_answer(cx, from, what, answer);
+                }
+            }
+        }
+        self.arm(cx);
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: PastryTimer) {
+        match timer {
+            PastryTimer::Heartbeat if self.joined => {
+                let period = self.config.lease / 3;
+                let next = cx.rng().duration(period * 7 / 8, period);
+                cx.set_timer(next, PastryTimer::Heartbeat);
+                self.renew(cx);
+                for suspect in self.suspects.clone() {
+                    if !self.is_being_pinged(suspect) {
+                        self.ping(cx, suspect, 0);
+                    }
+                }
+            }
+            PastryTimer::Heartbeat => {
+                let period = self.doors.patience(self.config.upkeep);
+                let next = cx.rng().duration(period / 2, period * 3 / 2);
+                cx.set_timer(next, PastryTimer::Heartbeat);
+                self.try_to_join(cx);
+            }
+            PastryTimer::Upkeep => {
+                let next = cx.rng().duration(self.config.upkeep / 2, self.config.upkeep * 3 / 2);
+                cx.set_timer(next, PastryTimer::Upkeep);
+                if self.joined {
+                    self.look_after(cx);
+                }
+            }
+            PastryTimer::Late => {
+                while let Some((peer, why)) = self.asked.expire(cx.now()) {
+                    self.on_silence(cx, peer, why);
+                }
+            }
+        }
+        self.arm(cx);
+    }
+
+    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, answer: Answer<P>) {
+        cx.finish(op, ());
+        if let (MERGE, Ok(found)) = (answer.tag, answer.looked) {
+            found.peers.iter().take(MAX_LEAVES).for_each(|peer| self.consider(cx, *peer, false));
+        }
+        self.arm(cx);
+    }
+
+    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
+        let Link::Down(Down::Unreachable | Down::TimedOut) = link else { return };
+        while let Some(why) = self.asked.give_up(peer) {
+            self.on_silence(cx, peer, why);
+        }
+        self.suspect(peer);
+        self.arm(cx);
+    }
+}
+
+impl<P: Keyed> Maintenance for PastryTable<P> {
+    const CONVERGES: bool = false;
+
+    fn at(&mut self, now: Time) {
+        self.now = now;
+    }
+    fn me(&self) -> P {
+        self.me
+    }
+    fn is_joined(&self) -> bool {
+        self.joined
+    }
+    fn next(&self, key: &Key, avoid: &[P], _claimed: bool) -> Next<P> {
+        self.next_hop(key, avoid)
+    }
+    fn candidates(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
+        self.nearer(key, n, avoid)
+    }
+    fn distance(peer: &Key, key: &Key) -> Key {
+        peer.ring_gap(key)
+    }
+    fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
+        self.replica_peers(key, n)
+    }
+    fn mine(&self) -> Region {
+        self.region()
+    }
+    fn silent(&mut self, _now: Time, peer: P) {
+        self.suspect(peer);
+    }
+    fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+}
