@@ -25,5 +25,5 @@ pub use lookup::{Hint, LookupConfig, LookupMsg};
 pub use routed::{Routed, RoutedMsg, RoutedTimer};
 pub use structured::{
     Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, NeighboursChanged,
-    Next, Overlay, Region, Replicas, Want,
+    Next, Overlay, Region, Replicas, SingleRoot, Want,
 };
