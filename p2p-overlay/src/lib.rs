@@ -6,8 +6,12 @@
 //!
 //! - [`Chord`]: a ring with fingers;
 //! - [`Kademlia`]: a tree by exclusive or, whose tables every message keeps fresh;
-//! - [`measure`]: any of them in the simulator, by numbers;
-//! - [`can`]: the geometry of CAN, as yet without its protocol.
+//! - [`can`]: the geometry of CAN, as yet without its protocol;
+//! - [`measure`]: any of them in the simulator, by numbers.
+//!
+//! **Broadcast** is a message to everyone who asked for its topic. Applications take an `Arc<dyn PubSub<P>>`.
+//!
+//! - [`Scribe`]: a tree for each topic, over any structured overlay in which a key has one root ([`SingleRoot`]).
 
 pub mod can;
 mod chord;
@@ -15,14 +19,21 @@ mod doors;
 mod kademlia;
 mod lookup;
 pub mod measure;
+mod pubsub;
 mod routed;
+mod scribe;
 mod spot;
 mod structured;
 
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
+pub use pubsub::{Message, PubSub, PubSubError, Subscription, Topic};
 pub use routed::{Routed, RoutedMsg, RoutedTimer};
+pub use scribe::{
+    Anycast, AnycastError, Join, MAX_MESSAGE, Offer, Path, Publish, Scribe, ScribeCommand, ScribeConfig,
+    ScribeItem, ScribeMsg, ScribeOutcome, ScribeTimer, Subscribe, Unsubscribe, Visit,
+};
 pub use structured::{
     Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, NeighboursChanged,
     Next, Overlay, Region, Replicas, SingleRoot, Want,
