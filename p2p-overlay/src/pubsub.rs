@@ -6,8 +6,9 @@
 //! - a message reaches a subscriber at most once;
 //! - it reaches all subscribers while nobody joins, leaves or fails. When somebody does, messages may be lost until
 //!   that is mended; nobody is told. Who needs every message numbers them, and asks for those that are missing;
-//! - messages of one publisher come in the order they were published, while the same holds and they are all small or
-//!   all large ([`Lane`](p2p_core::Lane)); those of several publishers in any order;
+//! - messages of one publisher come in the order in which they were published, each when the one before was done, while
+//!   the same holds and they are all small or all large ([`Lane`](p2p_core::Lane)); those of several publishers in any
+//!   order;
 //! - the publisher's name is as true as the nodes on the way are honest. Who may publish, and whether it was they, is
 //!   for the application to say: it signs its messages.
 

@@ -133,7 +133,7 @@ impl<O: SingleRoot> fmt::Debug for Recorder<O> {
 pub struct Groups {
     /// How many nodes, N. 1000; the paper's are 100,000.
     pub nodes: u32,
-    /// How many groups. The r-th has N·r^-1.25 members, and two at least (JSAC §IV-A). 1500.
+    /// How many groups. The r-th has N·r^-1.25 members, and two at least (JSAC §IV). 1500.
     pub groups: u32,
     /// The seed of everything. 1.
     pub seed: u64,
@@ -222,7 +222,7 @@ impl Groups {
         }
         sim.run_for(SETTLED);
         let publishers: Vec<SimPeer> = members.iter().map(|_| order[rng.index(order.len())]).collect();
-        // The first message finds the root, and the second goes straight to it (JSAC §III-A4).
+        // The first message finds the root, and the second goes straight to it (JSAC §III-A).
         let mut began = sim.now();
         for bytes in ["to find the root", "measured"] {
             began = sim.now();

@@ -1,4 +1,4 @@
-//! How nodes come into a tree, and go (JSAC §III-A2, A3, D).
+//! How nodes come into a tree, and go (JSAC §III-A).
 
 use p2p_core::{Cx, NoJob, OpId};
 
@@ -111,6 +111,10 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
         let claimed = matches!(tree.place, Place::Root);
         let avoid: Vec<O::Peer> = silent.into_iter().collect();
         tree.place = Place::Seeking(Seek { ticket, tries: 0, via: None, avoid: avoid.clone() });
+        if !claimed {
+            // A root that steps down is found below the other one soon.
+            self.tell_children(cx, topic);
+        }
         let next = self.next(topic, claimed, &avoid);
         self.ask_for_a_parent(cx, topic, next);
     }
@@ -174,26 +178,23 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
             return; // The child will find somebody else.
         }
         if join.child == self.overlay.me() {
-            // Its own question has come around: nobody who was asked knows of another root.
-            if join.claimed && self.next(topic, true, &join.avoid) == Next::Mine {
+            return self.on_own_join(cx, &join);
+        }
+        if let Some(tree) = self.trees.get(&topic) {
+            if join.down && tree.parent() != Some(from) {
+                return; // A child takes what its parent passes on, and nobody else's.
+            }
+            // Who is silent to others need not be dead: that is believed only while nothing else is known of a root.
+            let avoid: &[O::Peer] = if tree.is_rooted() { &[] } else { &join.avoid };
+            if join.claimed && !join.down && self.next(topic, true, avoid) == Next::Mine {
                 self.become_root(cx, topic);
             }
+            return self.adopt(cx, from, join);
+        }
+        if join.down {
             return;
         }
-        let in_tree = self.trees.contains_key(&topic);
-        if join.down && self.parent(topic) != Some(from) {
-            return; // A child takes what its parent passes on, and nobody else's.
-        }
-        if join.down || in_tree && !join.claimed {
-            return self.adopt(cx, from, join);
-        }
         let next = self.next(topic, join.claimed, &join.avoid);
-        if in_tree {
-            if next == Next::Mine {
-                self.become_root(cx, topic);
-            }
-            return self.adopt(cx, from, join);
-        }
         match self.has_entries_left() && self.add_tree(cx, topic) {
             true => {
                 if let Some(Tree { place: Place::Seeking(seek), .. }) = self.trees.get_mut(&topic) {
@@ -203,6 +204,18 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
                 self.ask_for_a_parent(cx, topic, next);
             }
             false => self.pass_up(cx, join),
+        }
+    }
+
+    /// Its own question has come around: nobody who was asked knows of another root.
+    fn on_own_join(&mut self, cx: &mut Cx<'_, Self>, join: &Join<O::Peer>) {
+        let Some(tree) = self.trees.get(&join.topic) else { return };
+        if let Place::Seeking(seek) = &tree.place
+            && seek.ticket == join.ticket
+            && join.claimed
+            && self.next(join.topic, true, &seek.avoid) == Next::Mine
+        {
+            self.become_root(cx, join.topic);
         }
     }
 
@@ -241,7 +254,7 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
         cx.send(to, ScribeMsg::Join(Join { claimed, down: false, ..join }));
     }
 
-    /// Has one of the children take a newcomer (the bottleneck remover of JSAC §III-E, turned around).
+    /// Has one of the children take a newcomer (the bottleneck remover of JSAC §IV, turned around).
     fn push_down(&mut self, cx: &mut Cx<'_, Self>, join: Join<O::Peer>) {
         let Some(tree) = self.trees.get(&join.topic) else { return };
         let able = tree.children.iter().filter(|(peer, child)| child.proved && !join.avoid.contains(peer));

@@ -1,4 +1,4 @@
-//! From the publisher to the root, and down the tree (JSAC §III-A4).
+//! From the publisher to the root, and down the tree (JSAC §III-A).
 
 use bytes::Bytes;
 use p2p_core::{Cx, NoJob, OpId};

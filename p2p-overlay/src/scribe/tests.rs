@@ -195,6 +195,7 @@ fn who_finds_itself_above_itself_looks_for_another_parent() {
         let sent = script.sent();
         assert!(matches!(sent[0], (to, ScribeMsg::Leave { .. }) if to == parent), "{sent:?}");
         assert!(matches!(&sent[1], (to, ScribeMsg::Join(_)) if *to != parent), "{sent:?}");
+        assert_eq!(sent.len(), 2);
     }
 }
 
@@ -205,6 +206,20 @@ fn a_join_that_goes_in_circles_is_dropped() {
     script.message(STRANGER, ScribeMsg::Join(Join { hops: MAX_HOPS, ..join(topic, STRANGER) }));
     script.message(STRANGER, ScribeMsg::Join(Join { hops: u16::MAX, ..join(topic, STRANGER) }));
     assert!(script.sent().is_empty() && script.machine().topics().len() == 0);
+}
+
+/// It is not the root, and whoever says that all others are silent does not make it one.
+#[test]
+fn nobody_is_talked_into_being_the_root() {
+    let (mut script, topic, parent, _) = member(ScribeConfig::default());
+    let everybody: Vec<SimPeer> = (1..64).map(SimPeer).collect();
+    let predecessor = script.machine().overlay().table().predecessor().unwrap();
+    for avoid in [vec![predecessor], everybody] {
+        let forged = Join { claimed: true, avoid, ..join(topic, STRANGER) };
+        script.message(STRANGER, ScribeMsg::Join(forged.clone()));
+        script.message(STRANGER, ScribeMsg::Join(Join { child: SimPeer(0), ..forged }));
+        assert_eq!(script.machine().parent(topic), Some(parent));
+    }
 }
 
 #[test]
