@@ -245,7 +245,8 @@ fn unsubscribing_leaves_nothing_behind() {
     });
 }
 
-/// Whoever loses its parent notices within `patience` and half a heartbeat, and joins again through whoever is alive.
+/// Where connections tell nothing: whoever loses its parent notices within the patience and a heartbeat, 20 s, and then
+/// asks one after the other, 2 s and 4 s each, until it finds somebody who is alive.
 const RESUMES: Duration = Duration::from_secs(30);
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a node keeps of one topic's tree: who is above, who is below, who listens here, what has been seen.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use p2p_core::{OpId, Peer, Time};
 use serde::{Deserialize, Serialize};
@@ -150,29 +150,27 @@ impl<P: Peer> Path<P> {
     }
 }
 
-/// The messages that a node has passed on, the last [`ScribeConfig::window`](super::ScribeConfig) of them.
+/// The messages that a node has passed on, the last [`ScribeConfig::window`](super::ScribeConfig) of them: the
+/// publisher of each and its number.
 #[derive(Clone, Debug)]
 pub(super) struct Seen<P> {
-    ids: BTreeSet<(P, u64)>,
-    order: VecDeque<(P, u64)>,
+    last: VecDeque<(P, u64)>,
     window: usize,
 }
 
 impl<P: Peer> Seen<P> {
     pub(super) fn new(window: usize) -> Seen<P> {
-        Seen { ids: BTreeSet::new(), order: VecDeque::new(), window }
+        Seen { last: VecDeque::new(), window }
     }
 
-    /// Notes a message by its publisher and number; says whether it is new.
+    /// Notes a message; says whether it is new.
     pub(super) fn insert(&mut self, publisher: P, sequence: u64) -> bool {
-        if !self.ids.insert((publisher, sequence)) {
+        if self.last.iter().any(|seen| seen.1 == sequence && seen.0 == publisher) {
             return false;
         }
-        self.order.push_back((publisher, sequence));
-        if self.order.len() > self.window
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ids.remove(&oldest);
+        self.last.push_back((publisher, sequence));
+        if self.last.len() > self.window {
+            self.last.pop_front();
         }
         true
     }
