@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 // `Keypair` for the file that `spki` takes in, which looks for it here.
 use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_dht::{DhtMsg, Record};
-use p2p_overlay::{ChordMsg, KademliaMsg, RoutedMsg};
+use p2p_overlay::{ChordMsg, KademliaMsg, RoutedMsg, ScribeMsg};
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
 
@@ -24,10 +24,11 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
+    ("scribe", scribe),
     ("dht", dht),
     ("swarm", swarm),
     ("manifest", manifest),
@@ -78,6 +79,11 @@ pub fn routed(bytes: &[u8]) {
 /// `Wire` of what the nodes of Kademlia say to each other.
 pub fn kademlia(bytes: &[u8]) {
     decoded::<RoutedMsg<Contact, KademliaMsg<Contact>>>(bytes);
+}
+
+/// `Wire` of what the nodes of Scribe say to each other.
+pub fn scribe(bytes: &[u8]) {
+    decoded::<ScribeMsg<Contact, RoutedMsg<Contact, ChordMsg<Contact>>>>(bytes);
 }
 
 /// `Wire` of what the nodes of a hash table say to each other; and what is a record may be checked.

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::doors::Doors;
 use crate::lookup::LookupConfig;
 use crate::routed::Routed;
-use crate::structured::{Next, Region, Replicas};
+use crate::structured::{Maintenance, Next, Region, Replicas, SingleRoot};
 
 use crate::spot::{self, Clockwise};
 
@@ -69,6 +69,12 @@ impl<P: Keyed> Chord<P> {
     /// A node with a configuration of its own; without seeds it starts a ring.
     pub fn with(me: P, seeds: impl IntoIterator<Item = P>, config: ChordConfig) -> Chord<P> {
         Routed::new(ChordTable::new(me, seeds, config), config.lookup)
+    }
+}
+
+impl<P: Keyed> SingleRoot for Chord<P> {
+    fn next_if_claimed(&self, key: &Key, avoid: &[P]) -> Next<P> {
+        self.table().next(key, avoid, true)
     }
 }
 

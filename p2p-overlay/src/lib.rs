@@ -7,8 +7,12 @@
 //! - [`Chord`]: a ring with fingers;
 //! - [`Kademlia`]: a tree by exclusive or, whose tables every message keeps fresh;
 //! - [`Pastry`]: a ring with a routing table by digits, whose entries are near in the network;
-//! - [`measure`]: any of them in the simulator, by numbers;
-//! - [`can`]: the geometry of CAN, as yet without its protocol.
+//! - [`can`]: the geometry of CAN, as yet without its protocol;
+//! - [`measure`]: any of them in the simulator, by numbers.
+//!
+//! **Broadcast** is a message to everyone who asked for its topic. Applications take an `Arc<dyn PubSub<P>>`.
+//!
+//! - [`Scribe`]: a tree for each topic, over any structured overlay in which a key has one root ([`SingleRoot`]).
 
 pub mod can;
 mod chord;
@@ -17,7 +21,9 @@ mod kademlia;
 mod lookup;
 pub mod measure;
 mod pastry;
+mod pubsub;
 mod routed;
+mod scribe;
 mod spot;
 mod structured;
 
@@ -25,8 +31,13 @@ pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, 
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
 pub use pastry::{Pastry, PastryConfig, PastryMsg, PastryTable, Recovery, Side};
+pub use pubsub::{Message, PubSub, PubSubError, Subscription, Topic};
 pub use routed::{Routed, RoutedMsg, RoutedTimer};
+pub use scribe::{
+    Anycast, AnycastError, Join, MAX_MESSAGE, Offer, Path, Publish, Scribe, ScribeCommand, ScribeConfig,
+    ScribeItem, ScribeMsg, ScribeOutcome, ScribeTimer, Subscribe, Unsubscribe, Visit,
+};
 pub use structured::{
     Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, NeighboursChanged,
-    Next, Overlay, Region, Replicas, Want,
+    Next, Overlay, Region, Replicas, SingleRoot, Want,
 };

@@ -15,6 +15,8 @@
 //! assert!(report.hops.mean() < 7.0);
 //! ```
 
+pub mod multicast;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::doors::Doors;
 use crate::lookup::LookupConfig;
 use crate::routed::Routed;
-use crate::structured::{Next, Region, Replicas};
+use crate::structured::{Maintenance, Next, Region, Replicas, SingleRoot};
 
 use leaves::{Leaves, Spot};
 use rows::{Neighbours, Rows};
@@ -70,6 +70,12 @@ impl<P: Keyed> Pastry<P> {
     /// A node with a configuration of its own; without seeds it starts a network.
     pub fn with(me: P, seeds: impl IntoIterator<Item = P>, config: PastryConfig) -> Pastry<P> {
         Routed::new(PastryTable::new(me, seeds, config), config.lookup)
+    }
+}
+
+impl<P: Keyed> SingleRoot for Pastry<P> {
+    fn next_if_claimed(&self, key: &Key, avoid: &[P]) -> Next<P> {
+        self.table().next(key, avoid, true)
     }
 }
 

@@ -200,6 +200,14 @@ pub trait Overlay:
     fn mine(&self) -> Region;
 }
 
+/// An overlay in which one node, and no other, is responsible for a key, and can say so itself: what a tree with one
+/// root needs. Kademlia, where the closest share a key and none of them knows that it is one, is not such an overlay.
+pub trait SingleRoot: Overlay {
+    /// As [`Overlay::next`], for a node that somebody took for the root ([`Next::Root`]): it is [`Next::Mine`] unless
+    /// somebody better is known. So the heir of a dead root takes over before its own tables say that it is the heir.
+    fn next_if_claimed(&self, key: &Key, avoid: &[Self::Peer]) -> Next<Self::Peer>;
+}
+
 /// [`Find`] is a typed request to any overlay.
 impl<O: Overlay> Request<O> for Find {
     type Item = ();

@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use p2p_core::net::Node;
 use p2p_core::{Contact, Handle, Key, Keyed, Wire};
 use p2p_overlay::{
     Chord, ChordConfig, Find, Kademlia, KademliaConfig, Lookup, LookupConfig, Mode, Overlay, Pastry,
-    PastryConfig,
+    PastryConfig, PubSub, Scribe, ScribeConfig, Subscription, Topic,
 };
 
 type Network<O> = Vec<(Node, Handle<O>)>;
@@ -94,4 +95,74 @@ async fn pastry_over_quic_settles_and_mends() {
     let config = PastryConfig { lookup: patient(config.lookup), ..config };
     let network = start(16, |me, seed| Pastry::with(me, seed, config)).await;
     settles_and_mends(network, Key::ring_gap).await;
+}
+
+/// Publishes until a message has come to all: each stream gets what was published in order, and none of it twice.
+async fn reach_all(
+    publisher: &Arc<dyn PubSub<Contact>>,
+    subscriptions: &mut [Subscription<Contact>],
+    published: &mut u32,
+) {
+    let mut last = vec![*published; subscriptions.len()];
+    let reached = async {
+        loop {
+            *published += 1;
+            let number = *published;
+            let text = number.to_string();
+            if publisher.publish(Topic::named("weather"), text.into()).await.is_err() {
+                continue;
+            }
+            let mut all = true;
+            for (subscription, last) in subscriptions.iter_mut().zip(&mut last) {
+                let read = async {
+                    while *last < number {
+                        let message = subscription.next().await.unwrap().unwrap();
+                        let text = String::from_utf8(message.bytes.to_vec()).unwrap();
+                        let next: u32 = text.parse().unwrap();
+                        assert!(next > *last, "{next} after {last}");
+                        *last = next;
+                    }
+                };
+                all &= tokio::time::timeout(Duration::from_secs(1), read).await.is_ok();
+            }
+            if all {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), reached).await.expect("messages do not reach all");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scribe_over_quic_goes_on_when_its_root_dies() {
+    let chord = ChordConfig { stabilize: PERIOD, fingers: 4, ..ChordConfig::default() };
+    let chord = ChordConfig { lookup: patient(chord.lookup), ..chord };
+    let scribe =
+        ScribeConfig { heartbeat: PERIOD, timeout: Duration::from_secs(1), ..ScribeConfig::default() };
+    let mut network: Vec<(Node, Arc<dyn PubSub<Contact>>)> = Vec::new();
+    let mut first = None;
+    for _ in 0..8 {
+        let node = Node::builder().bind("127.0.0.1:0").await.unwrap();
+        let overlay = Chord::with(node.contact(), first, chord);
+        let handle = node.spawn("scribe/1", Scribe::new(overlay, scribe)).unwrap();
+        first = first.or(Some(node.contact()));
+        network.push((node, Arc::new(handle)));
+    }
+    let weather = Topic::named("weather");
+    // The root dies, then its heir, and the publisher is another node each time.
+    network.sort_by_key(|(node, _)| weather.0.distance(&node.contact().key()));
+    let mut published = 0;
+    let mut subscriptions = Vec::new();
+    for (_, pubsub) in &network {
+        subscriptions.push(pubsub.subscribe(weather).await.unwrap());
+    }
+    reach_all(&network[7].1, &mut subscriptions, &mut published).await;
+    for _ in 0..2 {
+        let (root, _) = network.remove(0);
+        drop(subscriptions.remove(0));
+        drop(root);
+        reach_all(&network[3].1, &mut subscriptions, &mut published).await;
+    }
+    network[0].1.unsubscribe(weather).await.unwrap();
+    assert!(subscriptions[0].next().await.is_none());
 }

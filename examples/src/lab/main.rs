@@ -2,8 +2,10 @@
 //!
 //! ```sh
 //! cargo run --release --bin lab -- overlay --overlay chord --nodes 10000 --lookups 20000 --seed 1
+//! cargo run --release --bin lab -- multicast --overlay chord --nodes 10000 --groups 1500 --seed 1
 //! ```
 
+mod multicast;
 mod overlay;
 mod plot;
 
@@ -27,11 +29,14 @@ struct Args {
 enum Command {
     /// Lookups in a structured overlay: static, with failures, or under churn.
     Overlay(overlay::Args),
+    /// Messages to many groups through the trees of Scribe: how late they come, and who does the work.
+    Multicast(multicast::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Overlay(args) => overlay::run(&args),
+        Command::Multicast(args) => multicast::run(&args),
     };
     p2p_examples::exit("lab", done)
 }

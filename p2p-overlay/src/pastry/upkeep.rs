@@ -308,11 +308,10 @@ impl<P: Keyed> PastryTable<P> {
             Some(neighbour) => self.ping(cx, neighbour, 0),
             None => {}
         }
-        if seldom {
-            if let Some(door) = self.doors.any(cx.rng()).filter(|door| !self.leaves.holds(*door)) {
-                let replicas = self.config.leaves.min(MAX_LEAVES) as u8;
-                cx.emit(Want { tag: MERGE, key: self.key, replicas, via: Some(door) });
-            }
+        let door = self.doors.any(cx.rng()).filter(|door| seldom && !self.leaves.holds(*door));
+        if door.is_some() {
+            let replicas = self.config.leaves.min(MAX_LEAVES) as u8;
+            cx.emit(Want { tag: MERGE, key: self.key, replicas, via: door });
         }
     }
 
