@@ -6,6 +6,7 @@
 //!
 //! - [`Chord`]: a ring with fingers;
 //! - [`Kademlia`]: a tree by exclusive or, whose tables every message keeps fresh;
+//! - [`Tapestry`]: digit by digit, by neighbours that are near in the network;
 //! - [`measure`]: any of them in the simulator, by numbers;
 //! - [`can`]: the geometry of CAN, as yet without its protocol.
 
@@ -18,6 +19,7 @@ pub mod measure;
 mod routed;
 mod spot;
 mod structured;
+mod tapestry;
 
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
@@ -27,3 +29,4 @@ pub use structured::{
     Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, NeighboursChanged,
     Next, Overlay, Region, Replicas, Want,
 };
+pub use tapestry::{Tapestry, TapestryConfig, TapestryMsg, TapestryTable};

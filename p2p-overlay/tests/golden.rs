@@ -5,7 +5,7 @@ use std::time::Duration;
 use p2p_core::SimPeer;
 use p2p_core::sim::{Encoding, Network, Session};
 use p2p_overlay::measure::{Experiment, Simulated};
-use p2p_overlay::{Chord, Kademlia};
+use p2p_overlay::{Chord, Kademlia, Tapestry};
 
 /// An overlay under churn, every message through bytes. A change of the protocol or the simulator changes the hash;
 /// then commit the new one, from a release build.
@@ -31,4 +31,9 @@ fn chord_under_churn() {
 #[test]
 fn kademlia_under_churn() {
     assert_eq!(trace::<Kademlia<SimPeer>>(), "eee5d135a40c3000");
+}
+
+#[test]
+fn tapestry_under_churn() {
+    assert_eq!(trace::<Tapestry<SimPeer>>(), "b70054977babbea1");
 }

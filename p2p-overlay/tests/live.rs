@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use p2p_core::net::Node;
 use p2p_core::{Contact, Handle, Key, Keyed, Wire};
-use p2p_overlay::{Chord, ChordConfig, Find, Kademlia, KademliaConfig, Lookup, LookupConfig, Mode, Overlay};
+use p2p_overlay::{
+    Chord, ChordConfig, Find, Kademlia, KademliaConfig, Lookup, LookupConfig, Maintenance, Mode, Overlay,
+    Tapestry, TapestryConfig, TapestryTable,
+};
 
 type Network<O> = Vec<(Node, Handle<O>)>;
 
@@ -83,4 +86,12 @@ async fn kademlia_over_quic_settles_and_mends() {
     let config = KademliaConfig { lookup: patient(config.lookup), ..config };
     let network = start(16, |me, seed| Kademlia::with(me, seed, config)).await;
     settles_and_mends(network, |node, key| node.xor(key)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tapestry_over_quic_settles_and_mends() {
+    let config = TapestryConfig { upkeep: PERIOD, probe: 2 * PERIOD, ..TapestryConfig::default() };
+    let config = TapestryConfig { lookup: patient(config.lookup), ..config };
+    let network = start(16, |me, seed| Tapestry::with(me, seed, config)).await;
+    settles_and_mends(network, TapestryTable::<Contact>::distance).await;
 }
