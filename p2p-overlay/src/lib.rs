@@ -29,4 +29,8 @@ pub use structured::{
     Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, NeighboursChanged,
     Next, Overlay, Region, Replicas, Want,
 };
-pub use tapestry::{Tapestry, TapestryConfig, TapestryMsg, TapestryTable};
+pub use tapestry::{
+    Locate, LocateError, LocateObject, Located, ObjectCommand, ObjectConfig, ObjectMsg, ObjectOutcome,
+    PublishError, PublishObject, Tapestry, TapestryConfig, TapestryMsg, TapestryObjects, TapestryTable,
+    UnpublishObject,
+};

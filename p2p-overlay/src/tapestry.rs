@@ -16,6 +16,7 @@
 mod converged;
 mod levels;
 mod multicast;
+mod objects;
 mod upkeep;
 
 use std::sync::Arc;
@@ -31,7 +32,12 @@ use crate::structured::{Next, Region, Replicas};
 
 use levels::Levels;
 use multicast::Multicast;
-use upkeep::Asked;
+use upkeep::{Asked, TapestryTimer};
+
+pub use objects::{
+    Locate, LocateError, LocateObject, Located, ObjectCommand, ObjectConfig, ObjectMsg, ObjectOutcome,
+    PublishError, PublishObject, TapestryObjects, UnpublishObject,
+};
 
 /// A Tapestry node: a [`Protocol`](p2p_core::Protocol) and an [`Overlay`](crate::Overlay).
 ///
@@ -270,6 +276,11 @@ impl<P: Keyed> TapestryTable<P> {
     /// The round trip to a neighbour, once it has been measured.
     pub fn rtt(&self, peer: P) -> Option<Duration> {
         self.levels.find(peer)?.rtt()
+    }
+
+    /// How long a peer has to answer.
+    pub(crate) fn hop_timeout(&self) -> Duration {
+        self.config.lookup.hop_timeout
     }
 
     /// Who has this node in its table, as far as that is known.
