@@ -22,7 +22,7 @@ mod upkeep;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_core::{Key, Keyed, Pending};
+use p2p_core::{Key, Keyed, Pending, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::doors::Doors;
@@ -132,6 +132,8 @@ pub struct TapestryTable<P> {
     probed: usize,
     /// Questions of the upkeep.
     asked: Pending<P, Asked>,
+    /// When the timer for late answers fires.
+    late: Option<Time>,
     doors: Doors<P>,
     /// Shared where many nodes are configured alike.
     config: Arc<TapestryConfig>,
@@ -252,6 +254,7 @@ impl<P: Keyed> TapestryTable<P> {
             descent: None,
             probed: 0,
             asked: Pending::with_capacity(1024),
+            late: None,
             doors,
             config: config.into(),
         }

@@ -35,5 +35,5 @@ fn kademlia_under_churn() {
 
 #[test]
 fn tapestry_under_churn() {
-    assert_eq!(trace::<Tapestry<SimPeer>>(), "b70054977babbea1");
+    assert_eq!(trace::<Tapestry<SimPeer>>(), "b03968087867aa7d");
 }

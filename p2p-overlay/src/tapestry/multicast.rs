@@ -56,7 +56,7 @@ const MAX_MULTICASTS: usize = 64;
 /// own, so that where one is silent there is time for another.
 const PATIENCE: u8 = 14;
 /// The most newcomers in one welcome.
-const MAX_WELCOMED: usize = 32;
+pub(super) const MAX_WELCOMED: usize = 32;
 
 impl<P: Keyed> TapestryTable<P> {
     /// A newcomer takes this node for its surrogate.
@@ -140,7 +140,6 @@ impl<P: Keyed> TapestryTable<P> {
             let (newcomer, shared) = (multicast.newcomer, multicast.shared);
             cx.send(peer, TapestryMsg::Multicast { id, newcomer, shared, level: level + 1, patience });
         }
-        self.arm(cx);
     }
 
     /// One of those to whom the word was passed on has answered.

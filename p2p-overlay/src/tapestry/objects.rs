@@ -110,6 +110,8 @@ pub struct TapestryObjects<P: Keyed> {
     /// [`ObjectConfig::capacity`] of each.
     publishing: BTreeMap<u64, Publishing>,
     locating: BTreeMap<u64, Locating>,
+    /// When the timer for late answers fires.
+    late: Option<Time>,
     /// The pointers are looked at soon, from the object after this one on: a way has changed.
     rerouting: bool,
     rerouted: Option<Key>,
@@ -259,6 +261,7 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
             asked: Pending::with_capacity(4 * config.capacity),
             publishing: BTreeMap::new(),
             locating: BTreeMap::new(),
+            late: None,
             rerouting: false,
             rerouted: None,
         }
@@ -303,9 +306,12 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
     fn arm(&mut self, cx: &mut Cx<'_, Self>) {
         let publishing = self.publishing.values().map(|publishing| publishing.deadline);
         let locating = self.locating.values().map(|locating| locating.deadline);
-        match publishing.chain(locating).chain(self.asked.next_deadline()).min() {
+        let next = publishing.chain(locating).chain(self.asked.next_deadline()).min();
+        match next {
+            _ if next == self.late => return,
             Some(at) => cx.set_timer(at - cx.now(), ObjectTimer::Late),
             None => cx.clear_timer(ObjectTimer::Late),
         }
+        self.late = next;
     }
 }

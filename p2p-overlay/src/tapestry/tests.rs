@@ -5,13 +5,13 @@ use std::time::Duration;
 use p2p_core::sim::{
     Cut, Encoding, Fault, FaultMix, Latency, Network, Session, Sim, churn, random_faults, run_seeds,
 };
-use p2p_core::{Key, Keyed, Rng, SimPeer};
+use p2p_core::{Key, Keyed, Rng, Script, SimPeer};
 use proptest::prelude::*;
 
 use super::levels::{KEPT, LEVELS};
 use super::*;
 use crate::measure::Simulated;
-use crate::structured::Maintenance;
+use crate::structured::{Answer, Found, Maintenance};
 
 const SECOND: Duration = Duration::from_secs(1);
 const QUICKLY: Duration = Duration::from_secs(2);
@@ -214,4 +214,57 @@ proptest! {
         let count = all.filter(|other| digits_after(&other.peer.key(), &key) < own).count();
         prop_assert_eq!(nearer.len(), count);
     }
+}
+
+/// A surrogate that answers something else than it was asked keeps nobody out: the newcomer tries again.
+#[test]
+fn an_answer_to_something_else_is_none() {
+    let config = TapestryConfig::default();
+    let mut script = Script::new(TapestryTable::new(SimPeer(0), [SimPeer(1)], config));
+    let mut surrogate = || {
+        script.advance(30 * SECOND);
+        let tag = script.events().last()?.tag;
+        let found = Found { peers: vec![SimPeer(1)], hops: 1, timeouts: 0 };
+        script.command(Answer { tag, looked: Ok(found) });
+        let copy = script.sent().into_iter().find_map(|(_, msg)| match msg {
+            TapestryMsg::GetRows { id, .. } => Some(id),
+            _ => None,
+        });
+        let id = copy?;
+        script.message(SimPeer(1), TapestryMsg::Pong { id, joined: true });
+        Some(())
+    };
+    assert_eq!((surrogate(), surrogate()), (Some(()), Some(())));
+}
+
+/// What nobody has asked for, and levels that there are not, change nothing.
+#[test]
+fn nonsense_changes_nothing() {
+    let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
+    let table = Tapestry::converged(&peers, TapestryConfig::default())[0].table().clone();
+    let before: Vec<SimPeer> = table.neighbours().collect();
+    let mut script = Script::new(table);
+    let stranger = SimPeer(100);
+    let multicast = |shared, level, patience| TapestryMsg::Multicast {
+        id: 1,
+        newcomer: stranger,
+        shared,
+        level,
+        patience,
+    };
+    for msg in [
+        TapestryMsg::Pong { id: 0, joined: true },
+        TapestryMsg::Rows { id: 0, peers: vec![stranger; 1000] },
+        TapestryMsg::Welcome { peers: vec![stranger; 1000] },
+        TapestryMsg::Inserted { id: 0, done: true },
+        TapestryMsg::Acknowledge { id: 0 },
+        TapestryMsg::GetRows { id: 0, from: 255, upto: 255 },
+        TapestryMsg::GetRows { id: 0, from: 9, upto: 3 },
+        multicast(255, 255, 255),
+        multicast(64, 0, 0),
+    ] {
+        script.message(stranger, msg);
+    }
+    assert!(script.machine().neighbours().eq(before));
+    assert!(script.sent().iter().all(|(to, _)| *to == stranger), "nobody else is told or asked");
 }

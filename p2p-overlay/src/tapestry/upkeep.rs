@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::levels::{LEVELS, Levels, Silence};
-use super::multicast::{Child, Parent};
+use super::multicast::{Child, MAX_WELCOMED, Parent};
 use super::{Back, Entering, MAX_BACKPOINTERS, MAX_PEERS, TapestryMsg, TapestryTable, digits_after};
 use crate::doors::SELDOM;
 use crate::structured::{Answer, Maintenance, Next, Region, Replicas, Want};
@@ -248,14 +248,26 @@ impl<P: Keyed> TapestryTable<P> {
             Ok(id) => cx.send(peer, question(id)),
             Err(why) => self.on_unasked(why),
         }
-        self.arm(cx);
     }
 
-    pub(super) fn arm(&mut self, cx: &mut Cx<'_, Self>) {
+    /// The question that a peer answers. An answer to something else is none.
+    fn answer(&mut self, cx: &mut Cx<'_, Self>, id: u32, from: P, fits: fn(&Asked) -> bool) -> Option<Asked> {
+        let why = self.asked.answer(id, from)?;
+        if fits(&why) {
+            return Some(why);
+        }
+        self.on_silence(cx, from, why);
+        None
+    }
+
+    /// Sets the timer to when the next answer is late: what every input ends with.
+    fn arm(&mut self, cx: &mut Cx<'_, Self>) {
         match self.asked.next_deadline() {
+            next if next == self.late => return,
             Some(at) => cx.set_timer(at - cx.now(), TapestryTimer::Late),
             None => cx.clear_timer(TapestryTimer::Late),
         }
+        self.late = self.asked.next_deadline();
     }
 
     // ---- what others ask and say
@@ -386,7 +398,8 @@ impl<P: Keyed> Protocol for TapestryTable<P> {
                 }
             }
             TapestryMsg::Pong { id, joined } => {
-                if let Some(Asked::Ping { at }) = self.asked.answer(id, from)
+                let why = self.answer(cx, id, from, |why| matches!(why, Asked::Ping { .. }));
+                if let Some(Asked::Ping { at }) = why
                     && joined
                 {
                     self.levels.hear(from, Some(cx.now() - at));
@@ -399,7 +412,8 @@ impl<P: Keyed> Protocol for TapestryTable<P> {
                 }
             }
             TapestryMsg::Rows { id, peers } => {
-                if let Some(why) = self.asked.answer(id, from) {
+                let fits = |why: &Asked| matches!(why, Asked::Copy | Asked::Compare { .. } | Asked::Nearest);
+                if let Some(why) = self.answer(cx, id, from, fits) {
                     self.on_rows(cx, from, why, &peers[..peers.len().min(MAX_PEERS)]);
                 }
             }
@@ -409,7 +423,7 @@ impl<P: Keyed> Protocol for TapestryTable<P> {
                 }
             }
             TapestryMsg::Inserted { id, done } => {
-                if let Some(Asked::Insert) = self.asked.answer(id, from) {
+                if self.answer(cx, id, from, |why| matches!(why, Asked::Insert)).is_some() {
                     self.on_inserted(done);
                     self.settle_in(cx);
                 }
@@ -421,12 +435,13 @@ impl<P: Keyed> Protocol for TapestryTable<P> {
                 }
             }
             TapestryMsg::Acknowledge { id } => {
-                if let Some(Asked::Child(child)) = self.asked.answer(id, from) {
+                let why = self.answer(cx, id, from, |why| matches!(why, Asked::Child(_)));
+                if let Some(Asked::Child(child)) = why {
                     self.on_acknowledged(cx, child);
                 }
             }
             TapestryMsg::Welcome { peers } => {
-                self.on_welcome(cx, from, &peers[..peers.len().min(MAX_PEERS)]);
+                self.on_welcome(cx, from, &peers[..peers.len().min(MAX_WELCOMED)]);
             }
         }
         self.mend(cx);
@@ -449,6 +464,7 @@ impl<P: Keyed> Protocol for TapestryTable<P> {
             }
             TapestryTimer::Nearest => self.descend(cx),
             TapestryTimer::Late => {
+                self.late = None;
                 while let Some((peer, why)) = self.asked.expire(cx.now()) {
                     self.on_silence(cx, peer, why);
                 }
@@ -467,6 +483,7 @@ impl<P: Keyed> Protocol for TapestryTable<P> {
             _ if self.joined && found.root() != self.me => self.copy(cx, found.root()),
             _ => {}
         }
+        self.arm(cx);
     }
 
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {

@@ -163,6 +163,7 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
     // ---- who is late
 
     fn on_late(&mut self, cx: &mut Cx<'_, Self>) {
+        self.late = None;
         let now = cx.now();
         while let Some((peer, question)) = self.asked.expire(now) {
             self.on_silence(cx, peer, question);
@@ -181,6 +182,7 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
         match msg {
             ObjectMsg::Overlay(msg) => self.below(cx, |overlay, cx| overlay.on_message(cx, from, msg)),
             ObjectMsg::Pass { id, errand } => self.on_pass(cx, from, id, errand),
+            // Whoever takes it over answers the asker, and has the object still if that is what it was asked.
             ObjectMsg::Taken { id } => drop(self.asked.answer(id, from)),
             ObjectMsg::Published { ticket, root } => self.on_published(cx, ticket, root),
             ObjectMsg::Seek { id, object, origin, ticket, hops } => {
