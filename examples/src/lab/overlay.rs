@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use p2p_core::SimPeer;
 use p2p_core::sim::{Encoding, Histogram, Latency, Network, Session};
 use p2p_overlay::measure::{Experiment, Report, Simulated, Start, load};
-use p2p_overlay::{Chord, ChordConfig, Kademlia, KademliaConfig, Mode};
+use p2p_overlay::{Chord, ChordConfig, Kademlia, KademliaConfig, Mode, Tapestry, TapestryConfig};
 use serde::Serialize;
 
 /// What to simulate.
@@ -60,6 +60,7 @@ pub(crate) struct Args {
 enum Kind {
     Chord,
     Kademlia,
+    Tapestry,
 }
 
 #[derive(Clone, Copy, ValueEnum, Serialize)]
@@ -151,6 +152,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         Kind::Kademlia => {
             let config = KademliaConfig::default();
             simulate::<Kademlia<SimPeer>>(args, KademliaConfig { upkeep: every(config.upkeep), ..config })
+        }
+        Kind::Tapestry => {
+            let config = TapestryConfig::default();
+            simulate::<Tapestry<SimPeer>>(args, TapestryConfig { upkeep: every(config.upkeep), ..config })
         }
     };
     if let Some(path) = &args.plot {
