@@ -10,10 +10,12 @@
 //! belongs in it (SPAA §2.2, Property 1).
 //!
 //! In this order: [`Tapestry`] and its configuration, what the tables say about a key; in `levels` the tables, in
-//! `upkeep` how a node joins and keeps them, in `multicast` how all who need a newcomer hear of it. `converged` computes
-//! the tables of a whole network, for experiments that start at rest.
+//! `join` how a node joins, in `multicast` how all who need it hear of it, in `upkeep` how it keeps its tables.
+//! `converged` computes the tables of a whole network, for experiments that start at rest. On top of it are [`Locate`]
+//! and [`TapestryObjects`], in `objects`.
 
 mod converged;
+mod join;
 mod levels;
 mod multicast;
 mod objects;
@@ -90,7 +92,7 @@ pub struct TapestryConfig {
     pub probe: Duration,
     /// How many of its nearest neighbours a newcomer asks at each level for theirs, k (SPAA §4: O(log N)). 8.
     pub nearest: usize,
-    /// How lookups behave; the upkeep's questions have the same timeout, and an insertion the timeout of a whole lookup.
+    /// How lookups behave; the upkeep's questions have the same timeout, an insertion that of a whole lookup.
     pub lookup: LookupConfig,
 }
 

@@ -53,7 +53,7 @@ fn with_digit<P>(nodes: &[(Key, P)], level: usize, digit: u8) -> &[(Key, P)] {
     &from[..from.partition_point(|(key, _)| key.digit(level, 4) == digit)]
 }
 
-/// The root of a key, of nodes that are sorted by their keys: at each level those with the first digit that anybody has.
+/// The root of a key, of nodes sorted by their keys: at each level those with the first digit that anybody has.
 fn root<P: Copy>(nodes: &[(Key, P)], key: &Key) -> Option<P> {
     let mut alike = nodes;
     for level in 0..LEVELS {

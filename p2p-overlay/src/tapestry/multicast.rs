@@ -6,11 +6,12 @@
 //! when the surrogate has heard from all, the newcomer has joined.
 //!
 //! *Two at once.* Whoever hears of a newcomer has it in its table from then on, though nothing goes by it yet, and says
-//! so to it ([`TapestryMsg::Welcome`]) with all other newcomers that it knows of. Were two nodes, A and B, to be missing
-//! in each other's tables, one of them, say B, would be alone in its slot of A's table: then all who share with B what A
-//! and B share hear of B, among them A's surrogate, which hears of A too. Whichever of the two it hears of second is told
-//! of the first, and asks it whether it lives; so both know each other. That is what SPAA's pinned pointers and watch
-//! lists are for. Where the word is lost with a node that dies, the upkeep mends it: neighbours compare their levels.
+//! so to it ([`TapestryMsg::Welcome`]) with all other newcomers that it knows of. Were two nodes, A and B, to be
+//! missing in each other's tables, one of them, say B, would be alone in its slot of A's table: then all who share with
+//! B what A and B share hear of B, among them A's surrogate, which hears of A too. Whichever of the two it hears of
+//! second is told of the first, and asks it whether it lives; so both know each other. That is what SPAA's pinned
+//! pointers and watch lists are for. Where the word is lost with a node that dies, the upkeep mends it: neighbours
+//! compare their levels.
 
 use p2p_core::{Cx, Keyed};
 

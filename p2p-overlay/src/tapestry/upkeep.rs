@@ -1,13 +1,9 @@
-//! How a Tapestry node joins, and keeps its table.
+//! How a Tapestry node keeps its table.
 //!
-//! *Join* (SPAA §3 and §4): the newcomer looks up its own key, which gives its surrogate; copies the surrogate's levels
-//! as far as both share digits, and asks each of those peers whether it lives; and has the surrogate make it known to
-//! all who need it (`multicast`). Then it has joined, and says so to all it knows. Last it looks for nearer
-//! neighbours, level by level: the nearest it knows who share as many digits are asked for theirs.
-//! *Upkeep*, now and then: it compares one level with a neighbour who shares as many digits, and so hears of whoever
-//! it has missed. It asks some neighbours after the other whether they live, which measures how far they are, and
-//! where a death has left a hole it asks for somebody to fill it. *Merge*, seldom: it looks up its own key through a
-//! peer that it has lost; if that leads to another node, it copies that one's levels as a newcomer does.
+//! Now and then it compares one level with a neighbour who shares as many digits, and so hears of whom it has missed.
+//! It asks some neighbours after the other whether they live, which measures how far they are, and where a death has
+//! left a hole it asks for somebody to fill it. *Merge*, seldom: it looks up its own key through a peer that it has
+//! lost; if that leads to another node, it copies that one's levels as a newcomer does (`join`).
 
 use std::time::Duration;
 
@@ -15,9 +11,9 @@ use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::levels::{LEVELS, Levels, Silence};
+use super::levels::{LEVELS, Silence};
 use super::multicast::{Child, MAX_WELCOMED, Parent};
-use super::{Back, Entering, MAX_BACKPOINTERS, MAX_PEERS, TapestryMsg, TapestryTable, digits_after};
+use super::{Back, MAX_BACKPOINTERS, MAX_PEERS, TapestryMsg, TapestryTable, digits_after};
 use crate::doors::SELDOM;
 use crate::structured::{Answer, Maintenance, Next, Region, Replicas, Want};
 
@@ -54,7 +50,7 @@ pub enum TapestryTimer {
 }
 
 /// What a lookup of the upkeep is for, as its tag.
-const JOIN: u32 = 0;
+pub(super) const JOIN: u32 = 0;
 const MERGE: u32 = 1;
 
 /// Of the peers that others name for full slots one in so many is asked how far it is: it may be nearer than those.
@@ -71,93 +67,8 @@ impl<P: Keyed> TapestryTable<P> {
         self.config.upkeep.is_zero()
     }
 
-    fn shared(&self, key: &Key) -> u8 {
+    pub(super) fn shared(&self, key: &Key) -> u8 {
         (self.key.common_prefix(key) / 4).min(LEVELS - 1) as u8
-    }
-
-    // ---- join
-
-    fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {
-        if self.entering.is_some() {
-            return; // It has its own timeouts.
-        }
-        let Some(door) = self.doors.next() else {
-            // Nobody whom it has met can be reached: it goes on alone.
-            self.joined = true;
-            return;
-        };
-        cx.emit(Want { tag: JOIN, key: self.key, replicas: 1, via: Some(door) });
-    }
-
-    fn on_surrogate(&mut self, cx: &mut Cx<'_, Self>, surrogate: P) {
-        // Who was here before may be named itself.
-        if !self.joined && self.entering.is_none() && surrogate != self.me {
-            self.entering = Some(Entering { spread: false, greeters: Vec::new() });
-            self.copy(cx, surrogate);
-        }
-    }
-
-    fn copy(&mut self, cx: &mut Cx<'_, Self>, from: P) {
-        let upto = self.shared(&from.key());
-        self.ask(cx, from, Asked::Copy, |id| TapestryMsg::GetRows { id, from: 0, upto });
-    }
-
-    fn on_copied(&mut self, cx: &mut Cx<'_, Self>, from: P, peers: &[P]) {
-        let joins = !self.joined && self.entering.is_some();
-        for &peer in peers.iter().chain(&[from]) {
-            self.consider(cx, peer, joins);
-        }
-        if joins {
-            self.ask(cx, from, Asked::Insert, |id| TapestryMsg::Insert { id });
-        }
-    }
-
-    fn on_inserted(&mut self, done: bool) {
-        match &mut self.entering {
-            Some(entering) if done => entering.spread = true,
-            _ => self.entering = None, // The timer tries again.
-        }
-    }
-
-    /// Somebody has heard of this node.
-    fn on_welcome(&mut self, cx: &mut Cx<'_, Self>, from: P, peers: &[P]) {
-        let Some(entering) = &mut self.entering else { return };
-        if entering.greeters.len() < MAX_BACKPOINTERS && !entering.greeters.contains(&from) {
-            entering.greeters.push(from);
-        }
-        for &peer in peers.iter().chain(&[from]) {
-            self.consider(cx, peer, true);
-        }
-    }
-
-    /// Once all have heard of this node, and those it was told of have answered, it takes part, and says so.
-    fn settle_in(&mut self, cx: &mut Cx<'_, Self>) {
-        let waits = || self.asked.iter().any(|(_, asked)| matches!(asked, Asked::Ping { .. }));
-        if !self.entering.as_ref().is_some_and(|entering| entering.spread) || waits() {
-            return;
-        }
-        let Some(entering) = self.entering.take() else { return };
-        if self.neighbours().next().is_none() {
-            return; // The surrogate has died.
-        }
-        self.joined = true;
-        self.doors.found();
-        let mut known: Vec<P> = self.levels.all().iter().map(|other| other.peer).collect();
-        known.extend(entering.greeters.iter().filter(|peer| self.levels.find(**peer).is_none()));
-        known.into_iter().for_each(|peer| self.ping(cx, peer));
-        self.descent = Some(self.levels.depth().saturating_sub(1) as u8);
-        self.descend(cx);
-    }
-
-    /// Asks the nearest who share as many digits for their neighbours at this level; then the level before it.
-    fn descend(&mut self, cx: &mut Cx<'_, Self>) {
-        let Some(level) = self.descent else { return };
-        for peer in Levels::nearest(self.levels.sharing(level.into()), self.config.nearest) {
-            self.ask(cx, peer, Asked::Nearest, |id| TapestryMsg::GetRows { id, from: level, upto: level });
-        }
-        self.descent = level.checked_sub(1);
-        // The answers, and those of whom they name.
-        cx.set_timer(2 * self.config.lookup.hop_timeout, TapestryTimer::Nearest);
     }
 
     // ---- upkeep
@@ -215,7 +126,7 @@ impl<P: Keyed> TapestryTable<P> {
     }
 
     /// Somebody names a peer: if it is not known yet, and there is room for it, it is asked whether it lives.
-    fn consider(&mut self, cx: &mut Cx<'_, Self>, peer: P, anyway: bool) {
+    pub(super) fn consider(&mut self, cx: &mut Cx<'_, Self>, peer: P, anyway: bool) {
         if peer == self.me || self.levels.find(peer).is_some() || self.is_pinged(peer) {
             return;
         }
@@ -228,12 +139,12 @@ impl<P: Keyed> TapestryTable<P> {
         self.asked.iter().any(|(asked, what)| asked == peer && matches!(what, Asked::Ping { .. }))
     }
 
-    fn ping(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+    pub(super) fn ping(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let (at, joined) = (cx.now(), self.joined);
         self.ask(cx, peer, Asked::Ping { at }, |id| TapestryMsg::Ping { id, joined });
     }
 
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         cx: &mut Cx<'_, Self>,
         peer: P,
