@@ -268,3 +268,31 @@ fn nonsense_changes_nothing() {
     assert!(script.machine().neighbours().eq(before));
     assert!(script.sent().iter().all(|(to, _)| *to == stranger), "nobody else is told or asked");
 }
+
+/// Of two who join at once whoever is heard of second is told of the first, and the first of the second.
+#[test]
+fn newcomers_hear_of_each_other() {
+    let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
+    let table = Tapestry::converged(&peers, TapestryConfig::default())[0].table().clone();
+    let mut fitting = (100..).map(SimPeer).filter(|peer| table.levels.has_room(&peer.key()));
+    let (a, b) = (fitting.next().unwrap(), fitting.next().unwrap());
+    let mut script = Script::new(table.clone());
+    let mut hears_of = |newcomer| {
+        let msg = TapestryMsg::Multicast { id: 1, newcomer, shared: 0, level: 0, patience: 6 };
+        script.message(peers[1], msg);
+        script.sent()
+    };
+    let (first, second) = (hears_of(a), hears_of(b));
+    let welcome = |sent: &[(SimPeer, TapestryMsg<SimPeer>)], newcomer| {
+        sent.iter().find_map(|(to, msg)| match msg {
+            TapestryMsg::Welcome { peers } if *to == newcomer => Some(peers.clone()),
+            _ => None,
+        })
+    };
+    assert_eq!(welcome(&first, a), Some(vec![]));
+    assert_eq!(welcome(&second, b), Some(vec![a]));
+    let passed_on = second.iter().any(|(to, msg)| *to == a && matches!(msg, TapestryMsg::Multicast { .. }));
+    assert!(passed_on, "the first hears of the second");
+    let goes_by = Maintenance::candidates(script.machine(), &a.key(), 99, &[]);
+    assert!(!goes_by.contains(&a), "nothing goes by a newcomer before it has joined");
+}
