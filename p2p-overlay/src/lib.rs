@@ -7,6 +7,7 @@
 //! - [`Chord`]: a ring with fingers;
 //! - [`Kademlia`]: a tree by exclusive or, whose tables every message keeps fresh;
 //! - [`Pastry`]: a ring with a routing table by digits, whose entries are near in the network;
+//! - [`Tapestry`]: digit by digit, by neighbours that are near in the network, and [`Locate`], by pointers to objects;
 //! - [`can`]: the geometry of CAN, as yet without its protocol;
 //! - [`measure`]: any of them in the simulator, by numbers.
 //!
@@ -26,6 +27,7 @@ mod routed;
 mod scribe;
 mod spot;
 mod structured;
+mod tapestry;
 
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
@@ -40,4 +42,9 @@ pub use scribe::{
 pub use structured::{
     Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, NeighboursChanged,
     Next, Overlay, Region, Replicas, SingleRoot, Want,
+};
+pub use tapestry::{
+    Locate, LocateError, LocateObject, Located, ObjectCommand, ObjectConfig, ObjectMsg, ObjectOutcome,
+    PublishError, PublishObject, Tapestry, TapestryConfig, TapestryMsg, TapestryObjects, TapestryTable,
+    UnpublishObject,
 };

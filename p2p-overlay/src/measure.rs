@@ -329,9 +329,28 @@ fn count(keys: &[Key], region: &Region) -> u64 {
             let near = &keys[from..][..keys[from..].partition_point(near)];
             near.iter().filter(|key| region.contains(key)).count() as u64
         }
+        Region::Digits(levels) => with_digits(keys, levels, 0),
         Region::Boxes(_) => keys.iter().filter(|key| region.contains(key)).count() as u64,
         Region::Nothing => 0,
     }
+}
+
+/// How many of the sorted keys, which are alike up to digit `i`, have digits of which `levels` take each from there on.
+fn with_digits(keys: &[Key], levels: &[u16], i: usize) -> u64 {
+    let Some(taken) = levels.get(i).filter(|_| !keys.is_empty()) else { return keys.len() as u64 };
+    let before = |digit: u8| keys.partition_point(|key| key.digit(i, 4) < digit);
+    let taken = (0..16).filter(|digit| taken >> digit & 1 == 1);
+    taken.map(|digit| with_digits(&keys[before(digit)..before(digit + 1)], levels, i + 1)).sum()
+}
+
+/// Some of `n` places, chosen by chance (Floyd's sampling); all, if there are no more.
+pub(crate) fn sample(rng: &mut Rng, n: usize, some: usize) -> impl Iterator<Item = usize> + use<> {
+    let mut chosen = Vec::new();
+    for last in n.saturating_sub(some)..n {
+        let i = rng.below(last as u64 + 1) as usize;
+        chosen.push(if chosen.contains(&i) { last } else { i });
+    }
+    chosen.into_iter()
 }
 
 fn difference(after: Stats, before: Stats) -> Stats {

@@ -49,6 +49,9 @@ pub enum Region {
         /// The bits that tell it from the others.
         mask: Key,
     },
+    /// The keys of which each digit in base 16 is one of those that its level takes: bit `d` of the number at `i` says
+    /// that digit `i` may be `d`. Digits beyond the last level may be any.
+    Digits(Vec<u16>),
     /// Boxes in a torus: a key's coordinates are its consecutive parts (see [`can::Space`](crate::can::Space)).
     Boxes(Vec<crate::can::Zone>),
     /// Nothing, or nobody knows yet: the node has not joined.
@@ -61,6 +64,10 @@ impl Region {
         match self {
             Region::Arcs(arcs) => arcs.iter().any(|(after, upto)| key.is_in_arc(after, upto)),
             Region::Bits { key: own, mask } => key.xor(own).and(mask) == Key::ZERO,
+            Region::Digits(levels) => {
+                let mut levels = levels.iter().take(Key::<32>::BITS / 4).enumerate();
+                levels.all(|(i, taken)| taken >> key.digit(i, 4) & 1 == 1)
+            }
             Region::Boxes(zones) => zones.iter().any(|zone| zone.contains(&zone.space().point(key))),
             Region::Nothing => false,
         }

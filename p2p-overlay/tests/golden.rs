@@ -5,7 +5,7 @@ use std::time::Duration;
 use p2p_core::SimPeer;
 use p2p_core::sim::{Encoding, Network, Session};
 use p2p_overlay::measure::{Experiment, Simulated};
-use p2p_overlay::{Chord, Kademlia, Pastry};
+use p2p_overlay::{Chord, Kademlia, Pastry, Tapestry};
 
 /// An overlay under churn, every message through bytes. A change of the protocol or the simulator changes the hash;
 /// then commit the new one, from a release build.
@@ -36,4 +36,9 @@ fn kademlia_under_churn() {
 #[test]
 fn pastry_under_churn() {
     assert_eq!(trace::<Pastry<SimPeer>>(), "f83e7a736d6664bf");
+}
+
+#[test]
+fn tapestry_under_churn() {
+    assert_eq!(trace::<Tapestry<SimPeer>>(), "b03968087867aa7d");
 }

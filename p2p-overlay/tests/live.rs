@@ -9,8 +9,9 @@ use futures::StreamExt;
 use p2p_core::net::Node;
 use p2p_core::{Contact, Handle, Key, Keyed, Wire};
 use p2p_overlay::{
-    Chord, ChordConfig, Find, Kademlia, KademliaConfig, Lookup, LookupConfig, Mode, Overlay, Pastry,
-    PastryConfig, PubSub, Scribe, ScribeConfig, Subscription, Topic,
+    Chord, ChordConfig, Find, Kademlia, KademliaConfig, Locate, Lookup, LookupConfig, Maintenance, Mode,
+    ObjectConfig, Overlay, Pastry, PastryConfig, PubSub, Scribe, ScribeConfig, Subscription, Tapestry,
+    TapestryConfig, TapestryObjects, TapestryTable, Topic,
 };
 
 type Network<O> = Vec<(Node, Handle<O>)>;
@@ -165,4 +166,43 @@ async fn scribe_over_quic_goes_on_when_its_root_dies() {
     }
     network[0].1.unsubscribe(weather).await.unwrap();
     assert!(subscriptions[0].next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tapestry_over_quic_settles_and_mends() {
+    let config = TapestryConfig { upkeep: PERIOD, probe: 2 * PERIOD, ..TapestryConfig::default() };
+    let config = TapestryConfig { lookup: patient(config.lookup), ..config };
+    let network = start(16, |me, seed| Tapestry::with(me, seed, config)).await;
+    settles_and_mends(network, TapestryTable::<Contact>::distance).await;
+}
+
+/// Every node publishes an object and finds the next one's; half of the nodes end, and the others still do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tapestry_over_quic_locates_objects() {
+    let config = TapestryConfig { upkeep: PERIOD, probe: 2 * PERIOD, ..TapestryConfig::default() };
+    let objects = ObjectConfig { timeout: Duration::from_secs(1), settle: PERIOD, ..ObjectConfig::default() };
+    let mut nodes: Vec<(Node, Arc<dyn Locate<Contact>>)> = Vec::new();
+    for _ in 0..12 {
+        let node = Node::builder().bind("127.0.0.1:0").await.unwrap();
+        let first = nodes.first().map(|(first, _)| first.contact());
+        let overlay = Tapestry::with(node.contact(), first, config);
+        let handle = node.spawn("objects/1", TapestryObjects::new(overlay, objects)).unwrap();
+        nodes.push((node, Arc::new(handle)));
+    }
+    let object = |node: &Node| Key::of(node.contact().id.as_bytes());
+    for (node, objects) in &nodes {
+        while objects.publish(object(node)).await.is_err() {}
+    }
+    for _ in 0..2 {
+        let all = async {
+            for (i, (_, asker)) in nodes.iter().enumerate() {
+                let (server, _) = &nodes[(i + 1) % nodes.len()];
+                while asker.locate(object(server)).await.map(|located| located.server) != Ok(server.contact())
+                {
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), all).await.expect("every object is located");
+        nodes.truncate(6);
+    }
 }

@@ -8,7 +8,9 @@ use clap::ValueEnum;
 use p2p_core::SimPeer;
 use p2p_core::sim::{Encoding, Histogram, Latency, Network, Session};
 use p2p_overlay::measure::{Experiment, Report, Simulated, Start, load};
-use p2p_overlay::{Chord, ChordConfig, Kademlia, KademliaConfig, Mode, Pastry, PastryConfig};
+use p2p_overlay::{
+    Chord, ChordConfig, Kademlia, KademliaConfig, Mode, Pastry, PastryConfig, Tapestry, TapestryConfig,
+};
 use serde::Serialize;
 
 /// What to simulate.
@@ -61,6 +63,7 @@ enum Kind {
     Chord,
     Kademlia,
     Pastry,
+    Tapestry,
 }
 
 #[derive(Clone, Copy, ValueEnum, Serialize)]
@@ -156,6 +159,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         Kind::Pastry => {
             let config = PastryConfig::default();
             simulate::<Pastry<SimPeer>>(args, PastryConfig { upkeep: every(config.upkeep), ..config })
+        }
+        Kind::Tapestry => {
+            let config = TapestryConfig::default();
+            simulate::<Tapestry<SimPeer>>(args, TapestryConfig { upkeep: every(config.upkeep), ..config })
         }
     };
     if let Some(path) = &args.plot {

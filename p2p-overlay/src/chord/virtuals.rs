@@ -251,7 +251,7 @@ impl<P: Keyed> Overlay for VirtualChord<P> {
     fn mine(&self) -> Region {
         let arcs_of = |node: &Node<P>| match node.mine() {
             Region::Arcs(arcs) => arcs,
-            Region::Bits { .. } | Region::Boxes(_) | Region::Nothing => Vec::new(),
+            Region::Bits { .. } | Region::Digits(_) | Region::Boxes(_) | Region::Nothing => Vec::new(),
         };
         Region::Arcs(self.nodes.iter().flat_map(arcs_of).collect())
     }

@@ -4,7 +4,7 @@ use p2p_core::{Key, Keyed, Rng, SimPeer, Time};
 
 use super::buckets::{Contact, Spot};
 use super::{Kademlia, KademliaConfig, KademliaTable};
-use crate::measure::Simulated;
+use crate::measure::{Simulated, sample};
 use crate::routed::Routed;
 
 impl<P: Keyed> Kademlia<P> {
@@ -54,16 +54,6 @@ impl<P: Keyed> KademliaTable<P> {
         table.buckets.fill(contacts);
         table
     }
-}
-
-/// Some of `n` places, chosen by chance (Floyd's sampling); all, if there are no more.
-fn sample(rng: &mut Rng, n: usize, some: usize) -> impl Iterator<Item = usize> + use<> {
-    let mut chosen = Vec::new();
-    for last in n.saturating_sub(some)..n {
-        let i = rng.below(last as u64 + 1) as usize;
-        chosen.push(if chosen.contains(&i) { last } else { i });
-    }
-    chosen.into_iter()
 }
 
 /// The `n` nodes closest to a key, the closest first, of nodes that are sorted by their keys.
