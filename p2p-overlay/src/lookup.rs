@@ -411,10 +411,7 @@ impl<P: Keyed> Lookups<P> {
         match question {
             Question::Hop(mut task) => {
                 task.timeouts = task.timeouts.saturating_add(1);
-                if task.avoid.len() >= AVOIDED {
-                    task.avoid.remove(0);
-                }
-                task.avoid.push(peer);
+                task.avoid(peer);
                 self.route(cx, table, task);
             }
             Question::Ask(ticket) => {

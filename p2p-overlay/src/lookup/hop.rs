@@ -25,8 +25,18 @@ pub struct Task<P> {
     pub(super) claimed: bool,
     /// The answer goes back along the path.
     pub(super) back: bool,
-    /// Peers found silent on the way, the latest last.
+    /// Peers found silent on the way, or from which it had to go back, the latest last.
     pub(super) avoid: Vec<P>,
+}
+
+impl<P: Keyed> Task<P> {
+    /// Leaves a peer out from now on.
+    pub(super) fn avoid(&mut self, peer: P) {
+        if self.avoid.len() >= super::AVOIDED {
+            self.avoid.remove(0);
+        }
+        self.avoid.push(peer);
+    }
 }
 
 /// Where the answer to a lookup that was passed on goes back to.
@@ -70,9 +80,17 @@ impl<P: Keyed> Lookups<P> {
         &mut self,
         cx: &mut Cx<'_, Routed<M>>,
         table: &mut M,
-        task: Task<P>,
+        mut task: Task<P>,
     ) {
-        match table.next(&task.key, &task.avoid, task.claimed) {
+        let mut next = table.next(&task.key, &task.avoid, task.claimed);
+        if next == Next::Nowhere
+            && let Some(peer) = table.detour(&task.key, &task.avoid)
+        {
+            // Whoever is further from the key must not send the question back here.
+            task.avoid(table.me());
+            next = Next::Toward(peer);
+        }
+        match next {
             Next::Mine => self.answer(cx, table, task),
             Next::Root(peer) => self.pass_on(cx, peer, task, true),
             Next::Toward(peer) => self.pass_on(cx, peer, task, false),
