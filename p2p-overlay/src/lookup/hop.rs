@@ -101,7 +101,7 @@ impl<P: Keyed> Lookups<P> {
                 let Some(index) = self.find_begun(task.ticket) else { return };
                 self.begun[index].timeouts += u32::from(task.timeouts);
                 match table.is_joined() {
-                    true => self.try_again(cx, table, index),
+                    true => self.got_nowhere(cx, table, index),
                     false => self.end(index, Err(LookupError::NotJoined)),
                 }
             }

@@ -134,7 +134,7 @@ impl<P: Keyed> Lookups<P> {
         }
         if list.waiting(true) + list.waiting(false) == 0 {
             lookup.asking = Asking::Nobody;
-            self.try_again(cx, table, index);
+            self.got_nowhere(cx, table, index);
         }
     }
 
