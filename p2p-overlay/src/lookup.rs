@@ -264,6 +264,7 @@ impl<P: Keyed> Lookups<P> {
                     claimed: false,
                     back: mode == Mode::Recursive,
                     avoid: Vec::new(),
+                    trail: Vec::new(),
                 };
                 match via {
                     Some(first) if first != table.me() => self.pass_on(cx, first, task, false),

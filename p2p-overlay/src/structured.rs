@@ -261,7 +261,7 @@ pub trait Maintenance:
     /// stands: then only whoever names a peer knows. Where lookups [converge](Maintenance::CONVERGES) there is always one.
     fn distance(peer: &Key, key: &Key) -> Option<Key>;
     /// Whom a question may go on to that has got nowhere here, though that peer is no nearer: for overlays whose greedy
-    /// routing meets dead ends. It does not come back to this node.
+    /// routing meets dead ends. It comes back only to go another way.
     fn detour(&self, key: &Key, avoid: &[Self::Peer]) -> Option<Self::Peer> {
         let _ = (key, avoid);
         None

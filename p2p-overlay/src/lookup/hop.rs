@@ -27,6 +27,8 @@ pub struct Task<P> {
     pub(super) back: bool,
     /// Peers found silent on the way, or from which it had to go back, the latest last.
     pub(super) avoid: Vec<P>,
+    /// Who has sent it on a detour: it goes back to the latest, the last one, if that leads nowhere.
+    pub(super) trail: Vec<P>,
 }
 
 impl<P: Keyed> Task<P> {
@@ -65,6 +67,7 @@ impl<P: Keyed> Lookups<P> {
         cx.send(from, RoutedMsg::Lookup(LookupMsg::Accepted { hop }));
         task.hops = task.hops.saturating_add(1);
         task.avoid.truncate(super::AVOIDED);
+        task.trail.truncate(super::AVOIDED);
         if task.hops > self.config.max_hops {
             return cx.send(task.origin, RoutedMsg::Lookup(LookupMsg::Lost { ticket: task.ticket }));
         }
@@ -83,12 +86,17 @@ impl<P: Keyed> Lookups<P> {
         mut task: Task<P>,
     ) {
         let mut next = table.next(&task.key, &task.avoid, task.claimed);
-        if next == Next::Nowhere
-            && let Some(peer) = table.detour(&task.key, &task.avoid)
-        {
-            // Whoever is further from the key must not send the question back here.
-            task.avoid(table.me());
-            next = Next::Toward(peer);
+        if next == Next::Nowhere {
+            if let Some(peer) = table.detour(&task.key, &task.avoid) {
+                // Whoever is further from the key must not send the question back here.
+                task.avoid(table.me());
+                task.trail.truncate(super::AVOIDED - 1);
+                task.trail.push(table.me());
+                next = Next::Toward(peer);
+            } else if let Some(peer) = task.trail.pop() {
+                task.avoid(table.me());
+                next = Next::Toward(peer);
+            }
         }
         match next {
             Next::Mine => self.answer(cx, table, task),
