@@ -34,8 +34,22 @@ pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     fn converged(peers: &[SimPeer], config: Self::Config) -> Vec<Self>;
     /// A node that joins through these; without any it starts a network.
     fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: Self::Config) -> Self;
-    /// The `n` nodes that are responsible for a key, the first first, by a look at all nodes, which are sorted by their
-    /// keys; fewer if there are not so many.
+    /// Where the nodes stand, sorted, if that is not at their keys: then it is asked whenever [`Simulated::owners`] is
+    /// wanted, unless it [never changes](Simulated::is_still).
+    fn places(nodes: &mut dyn Iterator<Item = &Self>) -> Option<Vec<(Key, SimPeer)>> {
+        let _ = nodes;
+        None
+    }
+    /// Where a key lies among the places.
+    fn place(&self, key: &Key) -> Key {
+        *key
+    }
+    /// Whether the node stays where it is for as long as it lives.
+    fn is_still(&self) -> bool {
+        true
+    }
+    /// The `n` nodes that are responsible for what lies at a place, a key unless the overlay says otherwise, the first
+    /// first, by a look at all nodes, which are sorted by where they stand; fewer if there are not so many.
     fn owners(nodes: &[(Key, SimPeer)], key: &Key, n: usize) -> Vec<SimPeer>;
 }
 
@@ -252,7 +266,9 @@ impl Experiment {
                 }
             }
             report.lookups += 1;
-            let owners = O::owners(census.look(sim), &key, self.replicas.into());
+            let any = sim.alive().first().and_then(|peer| sim.node(*peer));
+            let place = any.map_or(key, |node| node.place(&key));
+            let owners = O::owners(census.look(sim), &place, self.replicas.into());
             let right = outcome.as_ref().is_ok_and(|found| found.peers == owners);
             record::<O>(report, right, &outcome, at - began);
         }
@@ -274,7 +290,8 @@ fn record<O: Simulated>(report: &mut Report, right: bool, looked: &Looked<SimPee
     }
 }
 
-/// All nodes that have joined, sorted by their keys; counted again when who lives, or has joined, has changed.
+/// All nodes that have joined, sorted by where they stand; counted again when who lives, or has joined, or where they
+/// stand has changed.
 #[derive(Default)]
 struct Census {
     turnover: u64,
@@ -288,15 +305,21 @@ struct Census {
 impl Census {
     fn look<O: Simulated>(&mut self, sim: &Sim<O>) -> &[(Key, SimPeer)] {
         let joined = |peer: &SimPeer| sim.node(*peer).is_some_and(O::is_joined);
-        if self.turnover != sim.turnover() || self.outside.iter().any(joined) {
+        let moving =
+            || sim.alive().first().and_then(|peer| sim.node(*peer)).is_some_and(|node| !node.is_still());
+        if self.turnover != sim.turnover() || self.outside.iter().any(joined) || moving() {
             self.turnover = sim.turnover();
             let (inside, outside): (Vec<SimPeer>, Vec<SimPeer>) =
                 sim.alive().iter().partition(|peer| joined(peer));
+            self.outside = outside;
+            if let Some(places) = O::places(&mut inside.iter().filter_map(|peer| sim.node(*peer))) {
+                self.nodes = places;
+                return &self.nodes;
+            }
             let newest = inside.iter().map(|peer| peer.index() + 1).max().unwrap_or(0);
             self.keys.extend((self.keys.len()..newest).map(|i| SimPeer(i as u32).key()));
             self.nodes = inside.into_iter().map(|peer| (self.keys[peer.index()], peer)).collect();
             self.nodes.sort_unstable();
-            self.outside = outside;
         }
         &self.nodes
     }
