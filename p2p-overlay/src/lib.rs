@@ -6,10 +6,10 @@
 //!
 //! - [`Chord`]: a ring with fingers;
 //! - [`Kademlia`]: a tree by exclusive or, whose tables every message keeps fresh;
-//! - [`measure`]: any of them in the simulator, by numbers;
-//! - [`can`]: the geometry of CAN, as yet without its protocol.
+//! - [`Can`]: a torus cut into zones;
+//! - [`measure`]: any of them in the simulator, by numbers.
 
-pub mod can;
+mod can;
 mod chord;
 mod doors;
 mod kademlia;
@@ -19,6 +19,7 @@ mod routed;
 mod spot;
 mod structured;
 
+pub use can::{Can, CanConfig, CanMsg, CanTable, Claim, Point, Space, State, Zone};
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};

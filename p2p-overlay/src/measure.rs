@@ -21,6 +21,7 @@ use std::time::Duration;
 use p2p_core::sim::{Encoding, Ended, Histogram, Latency, Network, Session, Sim, Stats, churn};
 use p2p_core::{Key, Keyed, NoJob, OpId, Rng, SimPeer, Time, Wire};
 
+use crate::can::Zone;
 use crate::structured::{Find, Looked, Mode, Overlay, Region};
 
 /// An overlay that can be measured.
@@ -330,7 +331,27 @@ pub fn load<O: Simulated>(sim: &Sim<O>) -> Histogram {
     let mut rng = Rng::new(50);
     let mut keys: Vec<Key> = (0..50 * sim.alive().len()).map(|_| rng.key()).collect();
     keys.sort_unstable();
-    sim.view().iter().map(|(_, node)| count(&keys, &node.mine())).collect()
+    // In order of their paths, for boxes.
+    let mut by_path: Vec<Key> = Vec::new();
+    let count = |region: Region| match region {
+        Region::Boxes(zones) => {
+            if let Some(zone) = zones.first().filter(|_| by_path.is_empty()) {
+                by_path = keys.iter().map(|key| zone.space().path(key)).collect();
+                by_path.sort_unstable();
+            }
+            let within = |zone: &Zone| keys_with_prefix(&by_path, &zone.path(), zone.halvings().into()).len();
+            zones.iter().map(within).sum::<usize>() as u64
+        }
+        region => count(&keys, &region),
+    };
+    sim.view().iter().map(|(_, node)| node.mine()).map(count).collect()
+}
+
+/// The sorted keys that begin with these bits: they stand together.
+fn keys_with_prefix<'a>(keys: &'a [Key], prefix: &Key, bits: usize) -> &'a [Key] {
+    let near = |other: &Key| other.common_prefix(prefix) >= bits;
+    let keys = &keys[keys.partition_point(|other| other < prefix && !near(other))..];
+    &keys[..keys.partition_point(near)]
 }
 
 /// How many of the sorted keys lie in a region.
@@ -343,11 +364,8 @@ fn count(keys: &[Key], region: &Region) -> u64 {
     match region {
         Region::Arcs(arcs) => arcs.iter().map(in_arc).sum::<usize>() as u64,
         Region::Bits { key, mask } => {
-            // What agrees in the leading bits stands together.
             let bits = (0..Key::<32>::BITS).find(|&i| !mask.bit(i)).unwrap_or(Key::<32>::BITS);
-            let near = |other: &Key| other.common_prefix(key) >= bits;
-            let from = keys.partition_point(|other| other < key && !near(other));
-            let near = &keys[from..][..keys[from..].partition_point(near)];
+            let near = keys_with_prefix(keys, key, bits);
             near.iter().filter(|key| region.contains(key)).count() as u64
         }
         Region::Boxes(_) => keys.iter().filter(|key| region.contains(key)).count() as u64,

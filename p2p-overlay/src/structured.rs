@@ -47,8 +47,8 @@ pub enum Region {
         /// The bits that tell it from the others.
         mask: Key,
     },
-    /// Boxes in a torus: a key's coordinates are its consecutive parts (see [`can::Space`](crate::can::Space)).
-    Boxes(Vec<crate::can::Zone>),
+    /// Boxes in a torus: a key's coordinates are its consecutive parts (see [`Space`](crate::Space)).
+    Boxes(Vec<crate::Zone>),
     /// Nothing, or nobody knows yet: the node has not joined.
     Nothing,
 }
