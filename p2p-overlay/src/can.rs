@@ -7,10 +7,11 @@
 //! largest zone nearby (§3.7).
 //!
 //! In this order: [`Can`] and its configuration, what the tables say about a key; in `space` the geometry, in `zones`
-//! who claims what, in `upkeep` how the tables are kept. `converged` computes the zones of a whole network, for
+//! who claims what, in `upkeep` and `repair` how the tables are kept. `converged` computes the zones of a whole network, for
 //! experiments that start at rest.
 
 mod converged;
+mod repair;
 mod space;
 mod upkeep;
 mod zones;
@@ -29,7 +30,8 @@ use crate::structured::{Next, Region, Replicas};
 pub use space::{Point, Space, Zone};
 pub use zones::Claim;
 
-use upkeep::{Fallen, Joining};
+use repair::Fallen;
+use upkeep::Joining;
 
 /// A CAN node: a [`Protocol`](p2p_core::Protocol) and an [`Overlay`](crate::Overlay).
 ///
@@ -183,14 +185,14 @@ pub enum CanMsg<P> {
         /// The sender tells of its neighbours if they have changed, and the receiver is to do so too.
         full: bool,
         /// What the sender holds.
-        state: State<P>,
+        state: CanState<P>,
     },
     /// The receiver's zones.
     Updated {
         /// The number of the question.
         id: u32,
         /// What it holds.
-        state: State<P>,
+        state: CanState<P>,
     },
     /// To the neighbours of a node that seems dead: see for yourselves. Not answered.
     Fallen {
@@ -216,7 +218,7 @@ pub enum CanMsg<P> {
 
 /// What a node says of itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct State<P> {
+pub struct CanState<P> {
     /// Its zones.
     pub claims: Vec<Claim>,
     /// Its neighbours and their zones; `None` if the receiver was told before.

@@ -19,7 +19,7 @@ mod routed;
 mod spot;
 mod structured;
 
-pub use can::{Can, CanConfig, CanMsg, CanTable, Claim, Point, Space, State, Zone};
+pub use can::{Can, CanConfig, CanMsg, CanState, CanTable, Claim, Point, Space, Zone};
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};

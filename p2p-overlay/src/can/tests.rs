@@ -186,6 +186,27 @@ fn two_halves_of_a_network_become_one_again() {
     });
 }
 
+/// Two networks of separate founders, and one node that was told of both.
+#[test]
+fn two_networks_that_hear_of_each_other_become_one() {
+    run_seeds(5, |seed| {
+        let mut sim = network(seed, 0, quick(2));
+        let founders = [0, 1].map(|_| sim.spawn(|birth| Can::with(birth.peer, [], quick(2))));
+        for i in 0..30 {
+            sim.spawn(|birth| Can::with(birth.peer, [founders[i % 2]], quick(2)));
+            sim.run_for(SECOND);
+        }
+        sim.run_for(30 * SECOND);
+        let volume = |sim: &Sim<Can<SimPeer>>| {
+            sim.view().iter().map(|(_, node)| volume(node.table().claims()) >> 120).sum::<u128>()
+        };
+        assert_eq!(volume(&sim), 2 << 6, "two networks");
+        sim.spawn(|birth| Can::with(birth.peer, founders, quick(2)));
+        settles(&mut sim, 600 * SECOND);
+        sim.trace()
+    });
+}
+
 #[test]
 fn who_keeps_several_zones_gives_them_away() {
     run_seeds(5, |seed| {
@@ -209,7 +230,7 @@ fn script() -> (Script<CanTable<SimPeer>>, SimPeer) {
 
 /// A peer tells its zones.
 fn tells(script: &mut Script<CanTable<SimPeer>>, from: SimPeer, claims: Vec<Claim>) {
-    let state = State { claims, neighbours: None };
+    let state = CanState { claims, neighbours: None };
     script.message(from, CanMsg::Update { id: 0, full: false, state });
 }
 
@@ -253,7 +274,7 @@ fn what_a_peer_says_of_others_is_a_reason_to_ask_them_and_no_more() {
     let before: Vec<SimPeer> = script.machine().neighbours().map(|(peer, _)| peer).collect();
     script.sent();
     let rival = SimPeer(999);
-    let state = State { claims: its, neighbours: Some(vec![(rival, own.taken_over())]) };
+    let state = CanState { claims: its, neighbours: Some(vec![(rival, own.taken_over())]) };
     script.message(neighbour, CanMsg::Update { id: 0, full: false, state });
     assert_eq!(script.machine().claims, [own]);
     assert!(script.machine().neighbours().map(|(peer, _)| peer).eq(before));
@@ -282,7 +303,7 @@ fn a_dead_neighbours_zone_is_taken_over_by_the_smallest() {
     let (mut script, neighbour) = script();
     let claims = script.machine().neighbours[0].claims.clone();
     let other = (SimPeer(500), Claim { zone: claims[0].zone.sibling().unwrap(), version: 1 });
-    let state = State { claims: claims.clone(), neighbours: Some(vec![other]) };
+    let state = CanState { claims: claims.clone(), neighbours: Some(vec![other]) };
     script.message(neighbour, CanMsg::Update { id: 0, full: true, state });
     script.sent();
     Maintenance::silent(&mut script.machine().clone(), p2p_core::Time::ZERO, neighbour);
@@ -295,7 +316,7 @@ fn a_dead_neighbours_zone_is_taken_over_by_the_smallest() {
                 CanMsg::Update { id, .. } if to != neighbour => {
                     let its = script.machine().neighbours().find(|(peer, _)| *peer == to);
                     let claims = its.map_or(Vec::new(), |(_, claims)| claims.to_vec());
-                    script.message(to, CanMsg::Updated { id, state: State { claims, neighbours: None } });
+                    script.message(to, CanMsg::Updated { id, state: CanState { claims, neighbours: None } });
                 }
                 CanMsg::Fallen { peer } => heard.push((to, peer)),
                 _ => {}
@@ -460,6 +481,16 @@ fn paths_grow_with_the_dth_root() {
 }
 
 proptest! {
+    #[test]
+    fn random_bytes_are_no_danger(kind in 0u8..8, rest in prop::collection::vec(0u8..8, 0..300)) {
+        let bytes = [&[1, kind], rest.as_slice()].concat();
+        if let Ok(msg) = CanMsg::<SimPeer>::from_bytes(&bytes) {
+            let (mut script, neighbour) = script();
+            script.message(neighbour, msg);
+            script.advance(5 * SECOND);
+        }
+    }
+
     /// Whatever is cut out of a zone, the rest and the hole are as large as the whole, and put together they are it.
     #[test]
     fn the_rest_and_the_hole_make_the_whole(dimensions in 1u8..=4, key: [u8; 32], depth in 0usize..40, more in 0usize..20) {

@@ -1,41 +1,23 @@
-//! How CAN nodes join, tell each other of their zones, and take over those of the dead.
+//! How CAN nodes join, and tell each other of their zones.
 //!
-//! *Join* (§2.2): the newcomer looks up a random key and asks its owner, who keeps one half of a zone and gives the other
-//! away, or a whole zone if it has several. *Update* (§2.3): neighbours exchange their zones, and now and then who their
-//! neighbours are. What a node says of its own zones is believed, and contests what others claim
-//! ([`zones`](super::zones)); what it says of others is only a reason to ask them. *Takeover* (§2.3): a neighbour that
-//! has not answered three times is dead; its other neighbours are told to see for themselves, and the smallest is the
-//! first to claim the zone. *Repair*: beside every zone there must be others all around. Where nobody is known, a node
-//! looks up a key in the gap, and claims the place if that finds nobody: so several failures side by side are mended, for
-//! which the paper looks around in expanding rings before the takeover. *Reassignment* (§2.3): a node with several zones
-//! offers the smallest to whoever has the other half of its parent; if that half is cut up, the question goes on into
-//! ever smaller zones until it meets two halves of one (a depth-first search): there one node takes both, and the
-//! other is free. *Merge*, seldom: a node looks up a key of its own through a peer that it has lost; if another network
-//! answers, the claims of both contest each other from there on, and whoever loses all its zones joins again.
+//! *Join* (§2.2): the newcomer looks up a point given by chance and asks its owner, who keeps one half of a zone and gives
+//! the other away, or a whole zone if it has several. *Update* (§2.3): neighbours exchange their zones, and now and then
+//! who their neighbours are. What a node says of its own zones is believed, and contests what others claim
+//! ([`zones`](super::zones)); what it says of others is only a reason to ask them. What becomes of the zones of the dead
+//! is in [`repair`](super::repair).
 
 use std::time::Duration;
 
-use p2p_core::{Cx, Down, Health, Key, Keyed, Link, NoJob, OpId, Protocol, Suspicion, Time, Wire};
+use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Suspicion, Time, Wire};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::zones::{MAX_ZONES, abuts, gaps, merge, volume};
-use super::{CanMsg, CanTable, Claim, MAX_NEIGHBOURS, Neighbour, State, Zone};
-use crate::doors::SELDOM;
+use super::zones::{MAX_ZONES, abuts, left_of, merge, volume};
+use super::{CanMsg, CanState, CanTable, Claim, MAX_NEIGHBOURS, Neighbour};
 use crate::structured::{Answer, Found, LookupError, Maintenance, Next, Region, Replicas, Want};
 
 impl<P: Serialize + DeserializeOwned> Wire for CanMsg<P> {
     const MAX_BYTES: usize = 48 << 10;
-}
-
-/// A dead neighbour's zone.
-#[derive(Clone, Debug)]
-pub(super) struct Fallen<P> {
-    pub(super) claim: Claim,
-    /// Who was around it.
-    told: Vec<(P, Claim)>,
-    /// When this node takes it over, if nobody has by then.
-    at: Time,
 }
 
 /// A newcomer's question.
@@ -60,22 +42,19 @@ pub enum CanTimer {
 }
 
 /// What a lookup of the upkeep is for, as its tag. All others are for a newcomer's points, by their numbers.
-const MERGE: u32 = 0;
-const GAP: u32 = 1;
+pub(super) const MERGE: u32 = 0;
+pub(super) const GAP: u32 = 1;
 pub(super) const FIRST_POINT: u32 = 2;
 
 /// How many peers that others have told of are asked at a time.
 const MET: usize = 16;
-const MAX_FALLEN: usize = 64;
-/// A takeover comes after at most so many times [`CanConfig::takeover`](super::CanConfig::takeover).
-const SLOWEST: u128 = 8;
 
 impl<P: Keyed> CanTable<P> {
     pub(super) fn is_at_rest(&self) -> bool {
         self.config.update.is_zero()
     }
 
-    fn position(&self, peer: P) -> Option<usize> {
+    pub(super) fn position(&self, peer: P) -> Option<usize> {
         self.neighbours.iter().position(|neighbour| neighbour.peer == peer)
     }
 
@@ -87,7 +66,7 @@ impl<P: Keyed> CanTable<P> {
     }
 
     /// This node and its neighbours, with their zones.
-    fn around(&self) -> Vec<(P, Claim)> {
+    pub(super) fn around(&self) -> Vec<(P, Claim)> {
         let own = self.claims.iter().map(|claim| (self.me, *claim));
         let of = |neighbour: &Neighbour<P>| {
             let peer = neighbour.peer;
@@ -169,7 +148,7 @@ impl<P: Keyed> CanTable<P> {
     }
 
     /// Takes zones, and whoever is said to be around them for neighbours until they speak for themselves.
-    fn hold(&mut self, cx: &mut Cx<'_, Self>, claims: &[Claim], neighbours: &[(P, Claim)]) {
+    pub(super) fn hold(&mut self, cx: &mut Cx<'_, Self>, claims: &[Claim], neighbours: &[(P, Claim)]) {
         self.claims.extend(claims);
         for &(peer, claim) in neighbours.iter().take(MAX_NEIGHBOURS) {
             if claim.zone.space() != self.space {
@@ -187,17 +166,17 @@ impl<P: Keyed> CanTable<P> {
     // ---- update
 
     /// What this node says of itself to a peer.
-    fn state(&mut self, peer: P, full: bool) -> State<P> {
+    fn state(&mut self, peer: P, full: bool) -> CanState<P> {
         let at = self.position(peer);
         let is_news = at.is_none_or(|at| self.neighbours[at].stamp != self.stamp);
         let neighbours = (full && is_news).then(|| self.around());
         if let Some(at) = at.filter(|_| neighbours.is_some()) {
             self.neighbours[at].stamp = self.stamp;
         }
-        State { claims: self.claims.clone(), neighbours }
+        CanState { claims: self.claims.clone(), neighbours }
     }
 
-    fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P, full: bool) {
+    pub(super) fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P, full: bool) {
         let deadline = cx.now() + self.config.lookup.hop_timeout;
         if peer != self.me
             && let Ok(id) = self.asked.insert(peer, deadline, cx.now())
@@ -208,7 +187,7 @@ impl<P: Keyed> CanTable<P> {
         self.arm(cx);
     }
 
-    fn is_asked(&self, peer: P) -> bool {
+    pub(super) fn is_asked(&self, peer: P) -> bool {
         self.asked.iter().any(|(asked, _)| asked == peer)
     }
 
@@ -231,7 +210,7 @@ impl<P: Keyed> CanTable<P> {
     }
 
     /// A peer says what it holds.
-    fn on_state(&mut self, cx: &mut Cx<'_, Self>, from: P, state: State<P>) {
+    fn on_state(&mut self, cx: &mut Cx<'_, Self>, from: P, state: CanState<P>) {
         let claims = self.sound(state.claims);
         self.contest(cx, from, &claims);
         if !self.joined {
@@ -252,20 +231,11 @@ impl<P: Keyed> CanTable<P> {
 
     /// Gives up those parts of this node's zones to which another has the better claim.
     fn contest(&mut self, cx: &mut Cx<'_, Self>, from: P, claims: &[Claim]) {
-        let mut lost = false;
-        for claim in claims {
-            let yields = |own: &Claim| own.zone.overlaps(&claim.zone) && claim.beats(from, own, self.me);
-            if self.claims.iter().any(yields) {
-                lost = true;
-                let (gone, mut kept): (Vec<Claim>, Vec<Claim>) =
-                    self.claims.iter().partition(|own| yields(own));
-                kept.extend(gone.iter().flat_map(|own| own.without(&claim.zone)));
-                self.claims = kept;
-            }
-        }
-        if !lost {
+        let left = left_of(&self.claims, self.me, claims, from);
+        if left == self.claims {
             return;
         }
+        self.claims = left;
         // The winner may know nobody here.
         self.stamp = self.stamp.wrapping_add(1);
         self.ask(cx, from, true);
@@ -278,7 +248,7 @@ impl<P: Keyed> CanTable<P> {
     }
 
     /// This node holds nothing any more: it joins again.
-    fn leave(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn leave(&mut self, cx: &mut Cx<'_, Self>) {
         self.neighbours.clear();
         self.fallen.clear();
         self.claims.clear();
@@ -294,24 +264,9 @@ impl<P: Keyed> CanTable<P> {
     fn place(&mut self, peer: P, claims: Vec<Claim>) {
         let mut left = claims;
         for other in self.neighbours.iter_mut().filter(|other| other.peer != peer) {
-            let contested =
-                other.claims.iter().any(|its| left.iter().any(|own| own.zone.overlaps(&its.zone)));
-            if !contested {
-                continue;
-            }
-            let wins = |own: &Claim, its: &Claim| own.beats(peer, its, other.peer);
-            let beaten = |its: &Claim, by: &[Claim], wins: &dyn Fn(&Claim) -> bool| {
-                let better = by.iter().filter(|claim| claim.zone.overlaps(&its.zone) && wins(claim));
-                better.fold(vec![*its], |parts, claim| {
-                    parts.iter().flat_map(|part| part.without(&claim.zone)).collect()
-                })
-            };
-            let theirs: Vec<Claim> =
-                other.claims.iter().flat_map(|its| beaten(its, &left, &|own| wins(own, its))).collect();
-            left = left.iter().flat_map(|own| beaten(own, &other.claims, &|its| !wins(own, its))).collect();
+            let theirs = left_of(&other.claims, other.peer, &left, peer);
+            left = left_of(&left, peer, &other.claims, other.peer);
             other.claims = theirs;
-            other.claims.truncate(MAX_ZONES);
-            left.truncate(MAX_ZONES);
         }
         let before = self.neighbours.len();
         let own = &self.claims;
@@ -362,6 +317,7 @@ impl<P: Keyed> CanTable<P> {
     }
 
     fn look_after(&mut self, cx: &mut Cx<'_, Self>) {
+        self.leave_if_cut_off(cx);
         let now = cx.now();
         let lately = |at: Time| now.since(at) < self.config.update * 3 / 4;
         let due = self.neighbours.iter().filter(|neighbour| !neighbour.exchanged.is_some_and(lately));
@@ -370,167 +326,6 @@ impl<P: Keyed> CanTable<P> {
         self.repair(cx);
         self.reassign(cx);
         self.knock(cx);
-    }
-
-    // ---- the dead
-
-    /// A peer did not answer.
-    fn on_silence(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
-        let Some(at) = self.position(peer).filter(|_| !self.is_asked(peer)) else { return };
-        match self.neighbours[at].suspicion.missed() {
-            Health::Dead => self.bury(cx, at),
-            Health::Alive | Health::Suspected => self.ask(cx, peer, false),
-        }
-    }
-
-    fn bury(&mut self, cx: &mut Cx<'_, Self>, at: usize) {
-        let Neighbour { peer, claims, told, rumoured, .. } = self.neighbours.swap_remove(at);
-        self.stamp = self.stamp.wrapping_add(1);
-        self.changed = true;
-        self.doors.lose(peer);
-        let told: Vec<(P, Claim)> = told.into_iter().filter(|(other, _)| *other != peer).collect();
-        if !rumoured {
-            let mut others: Vec<P> = told.iter().map(|(other, _)| *other).collect();
-            others.sort_unstable();
-            others.dedup();
-            for other in others.into_iter().filter(|other| *other != peer && *other != self.me) {
-                cx.send(other, CanMsg::Fallen { peer });
-            }
-        }
-        let own = volume(&self.claims);
-        for claim in claims.into_iter().take(MAX_FALLEN.saturating_sub(self.fallen.len())) {
-            // In quarters of the takeover's time.
-            let quarters = (own / (claim.zone.volume() / 4).max(1)).min(4 * SLOWEST);
-            let at = cx.now() + self.config.takeover * quarters as u32 / 4;
-            self.fallen.push(Fallen { claim, told: told.clone(), at });
-        }
-        self.arm_takeover(cx);
-        self.leave_if_cut_off(cx);
-    }
-
-    /// Everybody around is gone, and those around them: more likely it is this node that is cut off.
-    fn leave_if_cut_off(&mut self, cx: &mut Cx<'_, Self>) {
-        let hopeless = |fallen: &Fallen<P>| fallen.told.iter().all(|(other, _)| *other == self.me);
-        let owns_everything = self.claims.first().is_some_and(|claim| claim.zone.halvings() == 0);
-        if self.neighbours.is_empty() && !owns_everything && self.fallen.iter().all(hopeless) {
-            self.leave(cx);
-        }
-    }
-
-    fn arm_takeover(&self, cx: &mut Cx<'_, Self>) {
-        match self.fallen.iter().map(|fallen| fallen.at).min() {
-            Some(at) => cx.set_timer(at - cx.now(), CanTimer::Takeover),
-            None => cx.clear_timer(CanTimer::Takeover),
-        }
-    }
-
-    fn on_takeover(&mut self, cx: &mut Cx<'_, Self>) {
-        let now = cx.now();
-        while let Some(due) = self.fallen.iter().position(|fallen| fallen.at <= now) {
-            let Fallen { claim, told, .. } = self.fallen.swap_remove(due);
-            let is_held =
-                |other: &Neighbour<P>| other.claims.iter().any(|its| its.zone.overlaps(&claim.zone));
-            if abuts(&self.claims, &claim.zone)
-                && self.claims.len() < MAX_ZONES
-                && !self.neighbours.iter().any(is_held)
-            {
-                self.hold(cx, &[claim.taken_over()], &told);
-            }
-        }
-        self.arm_takeover(cx);
-        self.leave_if_cut_off(cx);
-    }
-
-    // ---- repair
-
-    /// Looks up a key in a place beside this node's zones where nobody is known to be.
-    fn repair(&mut self, cx: &mut Cx<'_, Self>) {
-        let claims = self.neighbours.iter().flat_map(|neighbour| &neighbour.claims);
-        let mut known: Vec<Zone> = claims.map(|claim| claim.zone).collect();
-        known.extend(self.fallen.iter().map(|fallen| fallen.claim.zone));
-        let gaps = gaps(&self.claims, &known);
-        if self.gap.is_none()
-            && let Some(gap) = cx.rng().choose(&gaps).copied()
-        {
-            self.gap = Some(gap);
-            let key = gap.key(cx.rng());
-            cx.emit(Want { tag: GAP, key, replicas: 1, via: None });
-        }
-    }
-
-    /// Nobody was found in a gap: this node takes the place, if there is still nobody.
-    fn on_nobody(&mut self, cx: &mut Cx<'_, Self>, zone: Zone) {
-        let known = self.neighbours.iter().flat_map(|neighbour| &neighbour.claims).chain(&self.claims);
-        let mut known = known.chain(self.fallen.iter().map(|fallen| &fallen.claim));
-        if !known.any(|claim| claim.zone.overlaps(&zone))
-            && abuts(&self.claims, &zone)
-            && self.claims.len() < MAX_ZONES
-        {
-            self.hold(cx, &[Claim { zone, version: 0 }], &[]);
-        }
-    }
-
-    // ---- reassignment
-
-    fn reassign(&mut self, cx: &mut Cx<'_, Self>) {
-        let Some(claim) = self.claims.last().copied().filter(|_| self.claims.len() > 1) else { return };
-        self.pass_to_leaf(cx, &claim.zone, claim.taken_over(), &self.around());
-    }
-
-    /// Offers a zone to whoever has the other half of `leaf`'s parent, or passes the search on into that half.
-    fn pass_to_leaf(&self, cx: &mut Cx<'_, Self>, leaf: &Zone, claim: Claim, neighbours: &[(P, Claim)]) {
-        let Some(sibling) = leaf.sibling() else { return };
-        let within = |other: &Neighbour<P>| {
-            let mut its = other.claims.iter().map(|claim| claim.zone);
-            its.rfind(|zone| sibling.covers(zone)).map(|zone| (zone.halvings(), zone, other.peer))
-        };
-        let Some((_, zone, peer)) = self.neighbours.iter().filter_map(within).max() else { return };
-        let neighbours = neighbours.to_vec();
-        match (zone == sibling, *leaf == claim.zone) {
-            (true, true) => cx.send(peer, CanMsg::Take { claim, neighbours }),
-            // A leaf whose node has other zones too: it has to give those away first.
-            (true, false) => {}
-            (false, _) => cx.send(peer, CanMsg::Reassign { claim, neighbours }),
-        }
-    }
-
-    fn on_reassign(&mut self, cx: &mut Cx<'_, Self>, claim: Claim, neighbours: &[(P, Claim)]) {
-        let [own] = self.claims[..] else { return };
-        let Some(sibling) = own.zone.sibling() else { return };
-        let has_it = |other: &&Neighbour<P>| matches!(other.claims[..], [its] if its.zone == sibling);
-        if let Some(other) = self.neighbours.iter().find(has_it) {
-            // Two leaves: the other takes both, this node the zone that was offered.
-            cx.send(other.peer, CanMsg::Take { claim: own.taken_over(), neighbours: self.around() });
-            self.hold(cx, &[claim], neighbours);
-        } else {
-            // Only ever into smaller zones, so this ends.
-            self.pass_to_leaf(cx, &own.zone, claim, neighbours);
-        }
-    }
-
-    /// Whether an offered zone is to be had: it is in this space, and so far nobody has the better claim.
-    fn may_take(&self, claim: &Claim) -> bool {
-        let better = |peer: P, its: &Claim| {
-            its.zone.overlaps(&claim.zone) && its.version >= claim.version && peer != self.me
-        };
-        claim.zone.space() == self.space
-            && self.joined
-            && self.claims.len() < MAX_ZONES
-            && !self.claims.iter().any(|own| own.zone.overlaps(&claim.zone))
-            && !self.neighbours.iter().any(|other| other.claims.iter().any(|its| better(other.peer, its)))
-    }
-
-    // ---- merge
-
-    fn knock(&mut self, cx: &mut Cx<'_, Self>) {
-        let via = self.doors.any(cx.rng());
-        if via.is_some()
-            && cx.rng().below(SELDOM) == 0
-            && let Some(claim) = cx.rng().choose(&self.claims).copied()
-        {
-            let key = claim.zone.key(cx.rng());
-            cx.emit(Want { tag: MERGE, key, replicas: 1, via });
-        }
     }
 }
 

@@ -5,7 +5,8 @@
 //! version, which grows whenever the zone changes hands. Of two claims to one place the later version wins, and of two
 //! alike that of the peer with the lesser key: whoever has heard both knows the winner, in whatever order they came. A
 //! split raises the version by two and a takeover by one: so whoever takes over a zone as it was before a split yields to
-//! the newcomer. A claim to a place of which nobody knows the history has version 0, and yields to all others.
+//! the newcomer. A claim to a place of which nobody knows the history has version 0, and yields to all others. Liars can
+//! claim what they like, as in the paper.
 
 use p2p_core::Keyed;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,20 @@ impl Claim {
         let version = self.version;
         self.zone.without(hole).into_iter().map(move |zone| Claim { zone, version })
     }
+}
+
+/// What is left of one peer's claims where those of another do not hold against them. At most [`MAX_ZONES`].
+pub(super) fn left_of<P: Keyed>(claims: &[Claim], by: P, others: &[Claim], its: P) -> Vec<Claim> {
+    let mut left = Vec::new();
+    for claim in claims {
+        let better =
+            others.iter().filter(|other| other.zone.overlaps(&claim.zone) && other.beats(its, claim, by));
+        left.extend(better.fold(vec![*claim], |parts, other| {
+            parts.iter().flat_map(|part| part.without(&other.zone)).take(MAX_ZONES).collect()
+        }));
+    }
+    left.truncate(MAX_ZONES);
+    left
 }
 
 /// How much of the space some claims cover, in units of 2^-126.
