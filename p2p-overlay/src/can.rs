@@ -1,14 +1,14 @@
 //! CAN: zones that tile a torus, each node routing to its neighbours.
 //!
-//! Ratnasamy, Francis, Handley, Karp & Shenker, *A scalable content-addressable network* (SIGCOMM 2001): a key is a point
-//! in a d-dimensional torus (§2), a question goes to the neighbour whose zone is nearest to the point (§2.1), a newcomer
-//! gets half of the zone in which a random point lies (§2.2), and the zone of a node that dies goes to the smallest of its
-//! neighbours (§2.3). Of the improvements of §3: forwarding by progress over round-trip time (§3.2) and splitting the
-//! largest zone nearby (§3.7).
+//! Ratnasamy, Francis, Handley, Karp & Shenker, *A scalable content-addressable network* (SIGCOMM 2001): a key is a
+//! point in a d-dimensional torus (§2), a question goes to the neighbour whose zone is nearest to the point (§2.1), a
+//! newcomer gets half of the zone in which a random point lies (§2.2), and the zone of a node that dies goes to the
+//! smallest of its neighbours (§2.3). Of the improvements of §3: forwarding by progress over round-trip time (§3.2) and
+//! splitting the largest zone nearby (§3.7).
 //!
 //! In this order: [`Can`] and its configuration, what the tables say about a key; in `space` the geometry, in `zones`
-//! who claims what, in `upkeep` and `repair` how the tables are kept. `converged` computes the zones of a whole network, for
-//! experiments that start at rest.
+//! who claims what, in `upkeep` and `repair` how the tables are kept. `converged` computes the zones of a whole
+//! network, for experiments that start at rest.
 
 mod converged;
 mod repair;
@@ -77,11 +77,11 @@ impl<P: Keyed> Can<P> {
 pub struct CanConfig {
     /// How many dimensions the space has, d (§2): the same at all nodes. 4; 1 to 8.
     pub dimensions: u8,
-    /// A node exchanges what it knows with its neighbours this often on average; each time after half to one and a half of
-    /// it. 15 s. Zero: never, the tables stay as they are, dead entries too: for experiments on a network at rest.
+    /// A node exchanges what it knows with its neighbours this often on average; each time after half to one and a half
+    /// of it. 15 s. Zero: never, the tables stay as they are, dead entries too: for experiments on a network at rest.
     pub update: Duration,
-    /// How long a node waits before it takes over a dead neighbour's zone that is as large as its own; longer or shorter
-    /// in proportion to its own volume (§2.3). 500 ms.
+    /// How long a node waits before it takes over a dead neighbour's zone that is as large as its own; longer or
+    /// shorter in proportion to its own volume (§2.3). 500 ms.
     pub takeover: Duration,
     /// A newcomer gets half of the largest zone among those of the node it has found and its neighbours (§3.7). Yes.
     pub uniform: bool,
@@ -108,8 +108,8 @@ impl Default for CanConfig {
 /// The most neighbours that are kept, or told.
 const MAX_NEIGHBOURS: usize = 256;
 
-/// What a CAN node knows: at most 32 zones of its own, 256 neighbours with the neighbours that each has told (at most 256
-/// zones), 64 dead neighbours' zones that wait to be taken over, and up to 32 peers through whom it finds back.
+/// What a CAN node knows: at most 32 zones of its own, 256 neighbours with the neighbours that each has told (at most
+/// 256 zones), 64 dead neighbours' zones that wait to be taken over, and up to 32 peers through whom it finds back.
 #[derive(Clone, Debug)]
 pub struct CanTable<P> {
     me: P,
@@ -323,8 +323,8 @@ impl<P: Keyed> CanTable<P> {
         Rank { silent, cost, distance }
     }
 
-    /// Whom a question goes on to that has got into a dead end: the next best, if it is not for a zone whose owner is dead,
-    /// for nobody can help there.
+    /// Whom a question goes on to that has got into a dead end: the next best, if it is not for a zone whose owner is
+    /// dead, for nobody can help there.
     fn way_around(&self, key: &Key, avoid: &[P]) -> Option<P> {
         let point = self.space.point(key);
         let owned = |claims: &[Claim]| claims.iter().any(|claim| claim.zone.contains(&point));

@@ -38,8 +38,8 @@ pub struct LookupConfig {
     pub timeout: Duration,
     /// How often a lookup is tried in all. 3.
     pub tries: u8,
-    /// How long the asker waits before it tries again when it hears that a question got nowhere: where a dead root has to
-    /// be replaced first. None.
+    /// How long the asker waits before it tries again when it hears that a question got nowhere: where a dead root has
+    /// to be replaced first. None.
     pub pause: Duration,
     /// A question that was passed on this often is dropped: it is going in circles. 512.
     pub max_hops: u16,

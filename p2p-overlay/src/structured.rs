@@ -257,8 +257,9 @@ pub trait Maintenance:
     fn next(&self, key: &Key, avoid: &[Self::Peer], claimed: bool) -> Next<Self::Peer>;
     /// Up to `n` peers that may be asked about a key next, best first, some left out; never this node.
     fn candidates(&self, key: &Key, n: usize, avoid: &[Self::Peer]) -> Vec<Self::Peer>;
-    /// How far a peer at `peer` has yet to go to `key`: less is better. `None` where a peer's key does not tell where it
-    /// stands: then only whoever names a peer knows. Where lookups [converge](Maintenance::CONVERGES) there is always one.
+    /// How far a peer at `peer` has yet to go to `key`: less is better. `None` where a peer's key does not tell where
+    /// it stands: then only whoever names a peer knows. Where lookups [converge](Maintenance::CONVERGES) there is
+    /// always one.
     fn distance(peer: &Key, key: &Key) -> Option<Key>;
     /// Whom a question may go on to that has got nowhere here, though that peer is no nearer: for overlays whose greedy
     /// routing meets dead ends. It comes back only to go another way.

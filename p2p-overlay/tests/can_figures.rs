@@ -78,8 +78,8 @@ fn path_and_neighbours_in_two_dimensions() {
 }
 
 /// §3.7 at d = 2 and n = 2^16: without uniform partitioning the largest zones are 8 times their share V, with it twice
-/// that; of 65,536 zones a handful (none to four, over eight networks) stays at 4V. More are just V, too, but fewer than
-/// the paper's almost 90%: about 74%, against 42% without.
+/// that; of 65,536 zones a handful (none to four, over eight networks) stays at 4V. More are just V, too, but fewer
+/// than the paper's almost 90%: about 74%, against 42% without.
 #[test]
 fn uniform_partitioning_evens_the_zones() {
     let peers: Vec<SimPeer> = (0..1 << 16).map(SimPeer).collect();
@@ -101,10 +101,10 @@ fn uniform_partitioning_evens_the_zones() {
     assert!(even.share(16) > chance.share(16) + 0.25);
 }
 
-/// Table 1: forwarding by round-trip times (§3.2) lowers the latency per hop from 117 to 88 ms at d = 2, and to 76, 71 and
-/// 71 ms from d = 3 to 5: by 25, 35, 39 and 38%. That was on a transit-stub topology, where some neighbours are a hundred times
-/// nearer than others; here nodes lie at random in a square, and few are much nearer than the mean: about 16% is saved,
-/// at least a tenth.
+/// Table 1: forwarding by round-trip times (§3.2) lowers the latency per hop from 117 to 88 ms at d = 2, and to 76, 71
+/// and 71 ms from d = 3 to 5: by 25, 35, 39 and 38%. That was on a transit-stub topology, where some neighbours are a
+/// hundred times nearer than others; here nodes lie at random in a square, and few are much nearer than the mean: about
+/// 16% is saved, at least a tenth.
 #[test]
 fn forwarding_by_round_trip_times_lowers_the_latency_per_hop() {
     let network = Network { latency: Latency::Plane(Duration::from_millis(100)), ..Network::default() };

@@ -151,10 +151,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         Kind::Can => {
             let config = CanConfig::default();
             let dimensions = args.dimensions.unwrap_or(config.dimensions);
-            simulate::<Can<SimPeer>>(
-                args,
-                CanConfig { dimensions, update: every(config.update), ..config },
-            )
+            simulate::<Can<SimPeer>>(args, CanConfig { dimensions, update: every(config.update), ..config })
         }
         Kind::Chord => {
             let config = ChordConfig::default();

@@ -2,13 +2,13 @@
 //!
 //! *Takeover* (§2.3): a neighbour that has not answered three times is dead; its other neighbours are told to see for
 //! themselves, and the smallest is the first to claim the zone. *Repair*: beside every zone there must be others all
-//! around. Where nobody is known, a node looks up a key in the gap, and claims the place if that finds nobody: so several
-//! failures side by side are mended, for which the paper looks around in expanding rings before the takeover.
+//! around. Where nobody is known, a node looks up a key in the gap, and claims the place if that finds nobody: so
+//! several failures side by side are mended, for which the paper looks around in expanding rings before the takeover.
 //! *Reassignment* (§2.3): a node with several zones offers the smallest to whoever has the other half of its parent; if
 //! that half is cut up, the question goes on into ever smaller zones until it meets two halves of one (a depth-first
-//! search): there one node takes both, and the other is free. *Merge*, seldom: a node looks up a key of its own through a
-//! peer that it has lost; if another network answers, the claims of both contest each other from there on, and whoever
-//! loses all its zones joins again.
+//! search): there one node takes both, and the other is free. *Merge*, seldom: a node looks up a key of its own through
+//! a peer that it has lost; if another network answers, the claims of both contest each other from there on, and
+//! whoever loses all its zones joins again.
 
 use p2p_core::{Cx, Health, Keyed, Time};
 

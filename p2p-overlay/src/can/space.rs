@@ -54,8 +54,8 @@ impl Space {
         Point(point)
     }
 
-    /// The path to a key: the bits of its coordinates, the most significant first, the dimensions taking turns. What lies
-    /// in a zone begins with the zone's [path](Zone::path).
+    /// The path to a key: the bits of its coordinates, the most significant first, the dimensions taking turns. What
+    /// lies in a zone begins with the zone's [path](Zone::path).
     pub fn path(&self, key: &Key) -> Key {
         self.path_to(&self.point(key), 32 * u16::from(self.dimensions))
     }

@@ -332,8 +332,8 @@ fn a_dead_neighbours_zone_is_taken_over_by_the_smallest() {
     );
 }
 
-/// Greedy routing meets dead ends where many are dead. A quarter is, and nothing is repaired: at least 95% of what can be
-/// reached is found. (A question remembers 32 peers to leave out; the silent ones that it meets are most of them.)
+/// Greedy routing meets dead ends where many are dead. A quarter is, and nothing is repaired: at least 95% of what can
+/// be reached is found. (A question remembers 32 peers to leave out; the silent ones that it meets are most of them.)
 #[test]
 fn a_question_finds_its_way_around_the_dead() {
     // Each dead node met costs half a second.
@@ -493,7 +493,9 @@ proptest! {
 
     /// Whatever is cut out of a zone, the rest and the hole are as large as the whole, and put together they are it.
     #[test]
-    fn the_rest_and_the_hole_make_the_whole(dimensions in 1u8..=4, key: [u8; 32], depth in 0usize..40, more in 0usize..20) {
+    fn the_rest_and_the_hole_make_the_whole(
+        dimensions in 1u8..=4, key: [u8; 32], depth in 0usize..40, more in 0usize..20
+    ) {
         let space = Space::new(dimensions);
         let point = space.point(&Key::new(key));
         let down = |zone: Zone, steps| (0..steps).fold(zone, |zone: Zone, _| {
@@ -512,9 +514,12 @@ proptest! {
         prop_assert_eq!(claims, [claim]);
     }
 
-    /// Of a network without one node the neighbours of that one miss its zone, and nothing else; all others miss nothing.
+    /// Of a network without one node the neighbours of that one miss its zone, and nothing else; all others miss
+    /// nothing.
     #[test]
-    fn gaps_are_where_somebody_is_missing(dimensions in 1u8..=3, seed: u64, nodes in 2usize..40, missing: prop::sample::Index) {
+    fn gaps_are_where_somebody_is_missing(
+        dimensions in 1u8..=3, seed: u64, nodes in 2usize..40, missing: prop::sample::Index
+    ) {
         let mut zones = grown(&mut Rng::new(seed), dimensions, nodes);
         let hole = zones.swap_remove(missing.index(nodes));
         for zone in &zones {
@@ -522,7 +527,8 @@ proptest! {
             let near: Vec<Zone> = others.iter().filter(|other| other.is_neighbour(zone)).copied().collect();
             let missed = gaps(&[Claim { zone: *zone, version: 0 }], &near);
             prop_assert_eq!(missed.is_empty(), !hole.is_neighbour(zone));
-            prop_assert!(missed.iter().all(|gap| gap.overlaps(&hole) && gap.halvings() >= zone.halvings().min(hole.halvings())));
+            let least = zone.halvings().min(hole.halvings());
+            prop_assert!(missed.iter().all(|gap| gap.overlaps(&hole) && gap.halvings() >= least));
         }
     }
 

@@ -1,10 +1,10 @@
 //! How CAN nodes join, and tell each other of their zones.
 //!
-//! *Join* (§2.2): the newcomer looks up a point given by chance and asks its owner, who keeps one half of a zone and gives
-//! the other away, or a whole zone if it has several. *Update* (§2.3): neighbours exchange their zones, and now and then
-//! who their neighbours are. What a node says of its own zones is believed, and contests what others claim
-//! ([`zones`](super::zones)); what it says of others is only a reason to ask them. What becomes of the zones of the dead
-//! is in [`repair`](super::repair).
+//! *Join* (§2.2): the newcomer looks up a point given by chance and asks its owner, who keeps one half of a zone and
+//! gives the other away, or a whole zone if it has several. *Update* (§2.3): neighbours exchange their zones, and now
+//! and then who their neighbours are. What a node says of its own zones is believed, and contests what others claim
+//! ([`zones`](super::zones)); what it says of others is only a reason to ask them. What becomes of the zones of the
+//! dead is in [`repair`](super::repair).
 
 use std::time::Duration;
 

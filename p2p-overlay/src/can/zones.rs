@@ -1,12 +1,12 @@
 //! Zones and who claims them.
 //!
 //! The paper does not say what becomes of a zone that two nodes have taken over, each unseen by the other: after
-//! failures side by side, or when a network that was cut in two is mended. Here a node holds a zone by a [`Claim`] with a
-//! version, which grows whenever the zone changes hands. Of two claims to one place the later version wins, and of two
-//! alike that of the peer with the lesser key: whoever has heard both knows the winner, in whatever order they came. A
-//! split raises the version by two and a takeover by one: so whoever takes over a zone as it was before a split yields to
-//! the newcomer. A claim to a place of which nobody knows the history has version 0, and yields to all others. Liars can
-//! claim what they like, as in the paper.
+//! failures side by side, or when a network that was cut in two is mended. Here a node holds a zone by a [`Claim`] with
+//! a version, which grows whenever the zone changes hands. Of two claims to one place the later version wins, and of
+//! two alike that of the peer with the lesser key: whoever has heard both knows the winner, in whatever order they
+//! came. A split raises the version by two and a takeover by one: so whoever takes over a zone as it was before a split
+//! yields to the newcomer. A claim to a place of which nobody knows the history has version 0, and yields to all
+//! others. Liars can claim what they like, as in the paper.
 
 use p2p_core::Keyed;
 use serde::{Deserialize, Serialize};
