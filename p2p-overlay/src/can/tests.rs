@@ -129,6 +129,39 @@ fn the_zone_of_a_dead_node_is_taken_over_within_seconds() {
     });
 }
 
+/// Whoever asks notices the death, its neighbours look at once, and the question is tried again until somebody has the
+/// zone: long before the next update.
+#[test]
+fn a_lookup_for_the_zone_of_a_dead_node_ends_at_whoever_takes_it_over() {
+    run_seeds(10, |seed| {
+        let mut sim = network(seed, 40, CanConfig { update: 600 * SECOND, ..quick(2) });
+        // The neighbours of all are told once.
+        sim.run_for(1200 * SECOND);
+        let victim = SimPeer(seed as u32 % 40);
+        let zone = sim.node(victim).unwrap().table().claims[0].zone;
+        let key = zone.key(&mut Rng::new(seed));
+        sim.crash(victim);
+        let (from, handle) = (sim.now(), sim.handle(SimPeer((seed as u32 + 1) % 40)));
+        let found = sim.block_on(async move { handle.ask(Find::key(key)).await }).unwrap().unwrap();
+        assert!(sim.node(found.root()).is_some_and(|node| node.mine().contains(&key)));
+        let took = sim.now().since(from);
+        assert!(took < 10 * SECOND, "{took:?}");
+        sim.trace()
+    });
+}
+
+#[test]
+fn copies_lie_at_keys_of_their_own() {
+    let (script, _) = script();
+    let key = Key::of(b"song.ogg");
+    let Replicas::Keys(keys) = Maintenance::replicas(script.machine(), &key, 4, false) else {
+        panic!("peers")
+    };
+    assert_eq!((keys.len(), keys[0]), (4, key));
+    let distinct: std::collections::BTreeSet<Key> = keys.into_iter().collect();
+    assert_eq!(distinct.len(), 4);
+}
+
 /// Of 60 nodes a third dies at once, neighbours among them.
 #[test]
 fn a_network_mends_after_many_deaths_side_by_side() {
