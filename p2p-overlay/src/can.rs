@@ -109,7 +109,8 @@ impl Default for CanConfig {
 const MAX_NEIGHBOURS: usize = 256;
 
 /// What a CAN node knows: at most 32 zones of its own, 256 neighbours with the neighbours that each has told (at most
-/// 256 zones), 64 dead neighbours' zones that wait to be taken over, and up to 32 peers through whom it finds back.
+/// 256 zones), 64 dead neighbours' zones that wait to be taken over, 512 questions, and up to 32 peers through whom it
+/// finds back.
 #[derive(Clone, Debug)]
 pub struct CanTable<P> {
     me: P,
@@ -146,7 +147,7 @@ struct Neighbour<P> {
     suspicion: Suspicion,
     /// Smoothed, in microseconds; 0 before the first measurement.
     rtt_us: u32,
-    /// When each has last told the other about its neighbours.
+    /// When it has last told of them.
     exchanged: Option<Time>,
     /// The stamp of what it was told last.
     stamp: u32,
