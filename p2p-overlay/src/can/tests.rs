@@ -176,6 +176,26 @@ fn a_network_mends_after_many_deaths_side_by_side() {
     });
 }
 
+/// By default settings: as many nodes again join within a minute; then half of all die at once.
+#[test]
+fn a_mass_join_and_a_mass_failure_end_well() {
+    run_seeds(1, |seed| {
+        let mut sim = network(seed, 100, CanConfig::default());
+        sim.run_for(60 * SECOND);
+        for _ in 0..100 {
+            sim.join();
+            sim.run_for(Duration::from_millis(600));
+        }
+        println!("100 nodes and 100 more: whole after {:?}", settles(&mut sim, 120 * SECOND));
+        sim.run_for(60 * SECOND);
+        let mut victims: Vec<SimPeer> = sim.alive().to_vec();
+        Rng::stream(seed, 5).shuffle(&mut victims);
+        victims.iter().take(100).for_each(|peer| sim.crash(*peer));
+        println!("half of 200 nodes dead: whole after {:?}", settles(&mut sim, 900 * SECOND));
+        sim.trace()
+    });
+}
+
 #[test]
 fn a_network_mends_after_churn() {
     run_seeds(10, |seed| {
@@ -214,7 +234,10 @@ fn two_halves_of_a_network_become_one_again() {
         sim.inject(vec![(Duration::ZERO, Fault::Cut(Cut::between(half, rest))), (600 * SECOND, Fault::Heal)]);
         sim.run_for(600 * SECOND);
         assert!(is_whole(&sim).is_err(), "each half goes on by itself");
-        settles(&mut sim, 600 * SECOND);
+        println!(
+            "{nodes} nodes cut in two for ten minutes: whole after {:?}",
+            settles(&mut sim, 600 * SECOND)
+        );
         sim.trace()
     });
 }
