@@ -1,159 +1,385 @@
-//! CAN's geometry: zones that tile a torus.
+//! CAN: zones that tile a torus, each node routing to its neighbours.
 //!
-//! Ratnasamy et al., *A scalable content-addressable network* (SIGCOMM 2001), §2. A [`Space`] has `d` dimensions;
-//! a [`Point`] in it is a key cut into `d` equal coordinates; a [`Zone`] is a box that came from halving the space
-//! again and again, the dimensions taking turns (§2.3: always in the same order, so that zones can merge again).
-//! A node forwards to the neighbour whose zone is nearest to the point (§2.2).
+//! Ratnasamy, Francis, Handley, Karp & Shenker, *A scalable content-addressable network* (SIGCOMM 2001): a key is a
+//! point in a d-dimensional torus (§2), a question goes to the neighbour whose zone is nearest to the point (§2.1), a
+//! newcomer gets half of the zone in which a random point lies (§2.2), and the zone of a node that dies goes to the
+//! smallest of its neighbours (§2.3). Of the improvements of §3: forwarding by progress over round-trip time (§3.2) and
+//! splitting the largest zone nearby (§3.7).
 //!
-//! This is the pure part, written to see that [`Overlay`](crate::Overlay)'s vocabulary is not a ring's. What it
-//! found: a zone cannot be told from a node's key, so [`Region`](crate::Region) names boxes; the root is known only by
-//! itself and its neighbours, which is [`Next::Root`](crate::Next) and [`Next::Toward`](crate::Next) as they stand;
-//! copies in other realities lie at other points, which is [`Replicas::Keys`](crate::Replicas).
+//! In this order: [`Can`] and its configuration, what the tables say about a key; in `space` the geometry, in `zones`
+//! who claims what, in `upkeep` and `repair` how the tables are kept. `converged` computes the zones of a whole
+//! network, for experiments that start at rest.
 
-use p2p_core::Key;
+mod converged;
+mod repair;
+mod space;
+mod upkeep;
+mod zones;
 
-/// A torus of `dimensions` dimensions, 1 to 8. Each coordinate has 32 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Space {
-    dimensions: u8,
-}
+use std::sync::Arc;
+use std::time::Duration;
 
-/// A place in a [`Space`]: the first `d` coordinates count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Point([u32; 8]);
+use p2p_core::{Key, Keyed, Pending, Suspicion, Time};
+use serde::{Deserialize, Serialize};
 
-/// A box: in dimension `i` it is 2^32 long, halved as often as its turn came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Zone {
-    space: Space,
-    from: Point,
-    /// How often it was halved, in all dimensions together.
-    halvings: u16,
-}
+use crate::doors::Doors;
+use crate::lookup::LookupConfig;
+use crate::routed::Routed;
+use crate::structured::{Maintenance, Next, Region, Replicas, SingleRoot};
 
-impl Space {
-    /// A torus.
-    ///
-    /// # Panics
-    /// If it has not 1 to 8 dimensions.
-    pub fn new(dimensions: u8) -> Space {
-        assert!((1..=8).contains(&dimensions), "a CAN has 1 to 8 dimensions, not {dimensions}");
-        Space { dimensions }
+pub use space::{Point, Space, Zone};
+pub use zones::Claim;
+
+use repair::Fallen;
+use upkeep::Joining;
+
+/// A CAN node: a [`Protocol`](p2p_core::Protocol) and an [`Overlay`](crate::Overlay).
+///
+/// Two nodes share the space and find the owner of a key:
+///
+/// ```
+/// use p2p_core::sim::{Network, Sim};
+/// use p2p_core::{Key, SimPeer};
+/// use p2p_overlay::{Can, Find, Lookup};
+/// use std::time::Duration;
+///
+/// let mut sim = Sim::<Can<SimPeer>>::new(1, Network::default());
+/// let first = sim.spawn(|birth| Can::create(birth.peer));
+/// let second = sim.spawn(|birth| Can::join(birth.peer, [first]));
+/// sim.run_for(Duration::from_secs(10));
+///
+/// let (a, b) = (sim.handle(first), sim.handle(second));
+/// let find = Find::key(Key::of(b"song.ogg"));
+/// let found = sim.block_on(async { (a.lookup(find).await, b.lookup(find).await) });
+/// assert_eq!(found.0.unwrap().root(), found.1.unwrap().root());
+/// ```
+pub type Can<P> = Routed<CanTable<P>>;
+
+impl<P: Keyed> Can<P> {
+    /// A node that starts a network of its own, for others to join.
+    pub fn create(me: P) -> Can<P> {
+        Can::with(me, [], CanConfig::default())
     }
 
-    /// Where a key lies: its consecutive 4-byte parts are the coordinates.
-    pub fn point(&self, key: &Key) -> Point {
-        let mut point = [0; 8];
-        for (coordinate, bytes) in
-            point.iter_mut().zip(key.as_bytes().chunks_exact(4)).take(self.dimensions.into())
-        {
-            *coordinate = bytes.iter().fold(0, |whole, byte| whole << 8 | u32::from(*byte));
+    /// A node that joins the network of any of these peers, and tries again until it has.
+    pub fn join(me: P, seeds: impl IntoIterator<Item = P>) -> Can<P> {
+        Can::with(me, seeds, CanConfig::default())
+    }
+
+    /// A node with a configuration of its own; without seeds it starts a network.
+    pub fn with(me: P, seeds: impl IntoIterator<Item = P>, config: CanConfig) -> Can<P> {
+        Routed::new(CanTable::new(me, seeds, config), config.lookup)
+    }
+}
+
+impl<P: Keyed> SingleRoot for Can<P> {
+    fn next_if_claimed(&self, key: &Key, avoid: &[P]) -> Next<P> {
+        self.table().next(key, avoid, true)
+    }
+}
+
+/// How a CAN node behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct CanConfig {
+    /// How many dimensions the space has, d (§2): the same at all nodes. 4; 1 to 8.
+    pub dimensions: u8,
+    /// A node exchanges what it knows with its neighbours this often on average; each time after half to one and a half
+    /// of it. 15 s. Zero: never, the tables stay as they are, dead entries too: for experiments on a network at rest.
+    pub update: Duration,
+    /// How long a node waits before it takes over a dead neighbour's zone that is as large as its own; longer or
+    /// shorter in proportion to its own volume (§2.3). 500 ms.
+    pub takeover: Duration,
+    /// A newcomer gets half of the largest zone among those of the node it has found and its neighbours (§3.7). Yes.
+    pub uniform: bool,
+    /// A question goes to the neighbour with the most progress per round-trip time (§3.2), not to the nearest. No.
+    pub by_rtt: bool,
+    /// How lookups behave; the upkeep's questions have the same timeout. While the zone of a dead node is being taken
+    /// over, questions for it get nowhere: they are tried again each second, ten times in all.
+    pub lookup: LookupConfig,
+}
+
+impl Default for CanConfig {
+    fn default() -> CanConfig {
+        CanConfig {
+            dimensions: 4,
+            update: Duration::from_secs(15),
+            takeover: Duration::from_millis(500),
+            uniform: true,
+            by_rtt: false,
+            lookup: LookupConfig { tries: 10, pause: Duration::from_secs(1), ..LookupConfig::default() },
         }
-        Point(point)
-    }
-
-    /// The zone of a node that is alone: everything.
-    pub fn whole(&self) -> Zone {
-        Zone { space: *self, from: Point([0; 8]), halvings: 0 }
     }
 }
 
-impl Zone {
-    /// How often dimension `i` was halved: they take turns, the first first.
-    fn depth(&self, i: usize) -> u32 {
-        let d = usize::from(self.space.dimensions);
-        let halvings = usize::from(self.halvings);
-        (halvings / d + usize::from(i < halvings % d)) as u32
+/// The most neighbours that are kept, or told.
+const MAX_NEIGHBOURS: usize = 256;
+
+/// What a CAN node knows: at most 32 zones of its own, 256 neighbours with the neighbours that each has told (at most
+/// 256 zones), 64 dead neighbours' zones that wait to be taken over, 512 questions, and up to 32 peers through whom it
+/// finds back.
+#[derive(Clone, Debug)]
+pub struct CanTable<P> {
+    me: P,
+    space: Space,
+    joined: bool,
+    /// Where this node is responsible. Usually one zone; more after takeovers, until they are merged or given away.
+    claims: Vec<Claim>,
+    neighbours: Vec<Neighbour<P>>,
+    /// What is left of dead neighbours.
+    fallen: Vec<Fallen<P>>,
+    /// Questions of the upkeep, and when they were sent.
+    asked: Pending<P, Time>,
+    joining: Option<Joining<P>>,
+    /// How many points this node has tried to join at.
+    points: u32,
+    /// A place where nobody is known to be, while it is looked up.
+    gap: Option<Zone>,
+    /// Changes with what this node tells of itself and its neighbours.
+    stamp: u32,
+    doors: Doors<P>,
+    /// The zones or the neighbours are not the same as when last asked.
+    changed: bool,
+    /// Shared where many nodes are configured alike.
+    config: Arc<CanConfig>,
+}
+
+/// A node whose zone abuts one of ours.
+#[derive(Clone, Debug)]
+struct Neighbour<P> {
+    peer: P,
+    claims: Vec<Claim>,
+    /// Its own neighbours, as it has told: who is to hear of it when it dies.
+    told: Vec<(P, Claim)>,
+    suspicion: Suspicion,
+    /// Smoothed, in microseconds; 0 before the first measurement.
+    rtt_us: u32,
+    /// When it has last told of them.
+    exchanged: Option<Time>,
+    /// The stamp of what it was told last.
+    stamp: u32,
+    /// Somebody else has said that it is dead: its neighbours know.
+    rumoured: bool,
+}
+
+/// What CAN nodes say to keep their zones.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum CanMsg<P> {
+    /// From a newcomer to the node in whose zone its point lies: give me half. Answered by [`CanMsg::Welcome`] or
+    /// [`CanMsg::Elsewhere`].
+    Join {
+        /// The newcomer's point.
+        key: Key,
+        /// The receiver was named by [`CanMsg::Elsewhere`]: it shares its zone wherever the point lies.
+        last: bool,
+    },
+    /// To a newcomer: that neighbour has a larger zone.
+    Elsewhere {
+        /// Whom to ask.
+        peer: P,
+    },
+    /// To a newcomer: what is now its own.
+    Welcome {
+        /// Its zones.
+        claims: Vec<Claim>,
+        /// Who holds what around them.
+        neighbours: Vec<(P, Claim)>,
+    },
+    /// To each neighbour now and then, and when the sender's zones have changed: these are my zones. Answered by
+    /// [`CanMsg::Updated`].
+    Update {
+        /// Numbers the question.
+        id: u32,
+        /// The sender tells of its neighbours if they have changed, and the receiver is to do so too.
+        full: bool,
+        /// What the sender holds.
+        state: CanState<P>,
+    },
+    /// The receiver's zones.
+    Updated {
+        /// The number of the question.
+        id: u32,
+        /// What it holds.
+        state: CanState<P>,
+    },
+    /// To the neighbours of a node that seems dead: see for yourselves. Not answered.
+    Fallen {
+        /// Who seems dead.
+        peer: P,
+    },
+    /// From a node with a zone too many to one in the other half of that zone's parent: find two leaves there that can
+    /// become one, so that one of their nodes is free to take the zone. Passed on, each time to a smaller zone.
+    Reassign {
+        /// The zone, with the version under which it may be taken.
+        claim: Claim,
+        /// Who holds what around it.
+        neighbours: Vec<(P, Claim)>,
+    },
+    /// To the node that has the other half: take this zone. The sender holds it until it hears that it was taken.
+    Take {
+        /// The zone, with the version under which it may be taken.
+        claim: Claim,
+        /// Who holds what around it.
+        neighbours: Vec<(P, Claim)>,
+    },
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CanState<P> {
+    /// Its zones.
+    pub claims: Vec<Claim>,
+    /// Its neighbours and their zones; `None` if the receiver was told before.
+    pub neighbours: Option<Vec<(P, Claim)>>,
+}
+
+impl<P: Keyed> CanTable<P> {
+    /// The tables of a node that has not joined yet; without seeds, of one that has the space to itself.
+    pub fn new(me: P, seeds: impl IntoIterator<Item = P>, config: impl Into<Arc<CanConfig>>) -> CanTable<P> {
+        let config = config.into();
+        let space = Space::new(config.dimensions.clamp(1, 8));
+        let doors = Doors::new(me, seeds);
+        let mut table = CanTable {
+            me,
+            space,
+            joined: false,
+            claims: Vec::new(),
+            neighbours: Vec::new(),
+            fallen: Vec::new(),
+            asked: Pending::with_capacity(2 * MAX_NEIGHBOURS),
+            joining: None,
+            points: upkeep::FIRST_POINT,
+            gap: None,
+            stamp: 1,
+            doors,
+            changed: false,
+            config,
+        };
+        if table.doors.is_founder() {
+            table.own_everything();
+        }
+        table
     }
 
-    /// The first coordinate in dimension `i`, and how many there are.
-    fn side(&self, i: usize) -> (u32, u64) {
-        (self.from.0[i], 1 << (32 - self.depth(i)))
+    /// This node is alone, as far as it knows. Whoever else is there after all has the better claim.
+    fn own_everything(&mut self) {
+        self.joined = true;
+        self.claims = vec![Claim { zone: self.space.whole(), version: 0 }];
+        self.changed = true;
     }
 
-    fn sides(&self) -> impl Iterator<Item = (u32, u64)> {
-        (0..usize::from(self.space.dimensions)).map(|i| self.side(i))
-    }
-
-    /// The space it is a part of.
+    /// The space.
     pub fn space(&self) -> Space {
         self.space
     }
 
-    /// The share of the space that it covers, as the exponent of ½.
-    pub fn halvings(&self) -> u16 {
-        self.halvings
+    /// The zones of this node, the largest first.
+    pub fn claims(&self) -> &[Claim] {
+        &self.claims
     }
 
-    /// Whether a point lies in it.
-    pub fn contains(&self, point: &Point) -> bool {
-        self.sides().zip(point.0).all(|((from, len), x)| u64::from(x.wrapping_sub(from)) < len)
+    /// The neighbours, each with its zones as it has told them.
+    pub fn neighbours(&self) -> impl ExactSizeIterator<Item = (P, &[Claim])> {
+        self.neighbours.iter().map(|neighbour| (neighbour.peer, neighbour.claims.as_slice()))
     }
 
-    /// Its two halves, cut in the dimension whose turn it is (§2.3). `None` if it is a single point.
-    pub fn split(&self) -> Option<(Zone, Zone)> {
-        let i = usize::from(self.halvings) % usize::from(self.space.dimensions);
-        let (from, len) = self.side(i);
-        if len == 1 {
-            return None;
+    /// How far it is from some zones to a point, squared.
+    fn distance_from(claims: &[Claim], point: &Point) -> u128 {
+        claims.iter().map(|claim| claim.zone.distance(point)).min().unwrap_or(u128::MAX)
+    }
+
+    /// The best next hop: see [`Maintenance::next`](crate::Maintenance::next).
+    fn next_hop(&self, key: &Key, avoid: &[P]) -> Next<P> {
+        if !self.joined {
+            return Next::Nowhere;
         }
-        let lower = Zone { halvings: self.halvings + 1, ..*self };
-        let mut upper = lower;
-        upper.from.0[i] = from.wrapping_add((len / 2) as u32);
-        Some((lower, upper))
-    }
-
-    /// The zone that this one was split from, and whether this is its upper half; `None` of the whole space.
-    pub fn parent(&self) -> Option<(Zone, bool)> {
-        let halvings = self.halvings.checked_sub(1)?;
-        let i = usize::from(halvings) % usize::from(self.space.dimensions);
-        let mut parent = Zone { halvings, ..*self };
-        let (_, len) = self.side(i);
-        let upper = u64::from(self.from.0[i]) & len != 0;
-        parent.from.0[i] &= !(len as u32);
-        Some((parent, upper))
-    }
-
-    /// The zone that a takeover merges this one with: the other half of its parent.
-    pub fn sibling(&self) -> Option<Zone> {
-        let (parent, upper) = self.parent()?;
-        let (lower_half, upper_half) = parent.split()?;
-        Some(if upper { lower_half } else { upper_half })
-    }
-
-    /// Whether two zones are neighbours: their sides overlap in all dimensions but one, and abut in that one (§2).
-    pub fn is_neighbour(&self, other: &Zone) -> bool {
-        let mut abut = 0;
-        for ((a, a_len), (b, b_len)) in self.sides().zip(other.sides()) {
-            let a_to_b = u64::from(b.wrapping_sub(a));
-            let b_to_a = u64::from(a.wrapping_sub(b));
-            let overlap = a_to_b < a_len || b_to_a < b_len;
-            if overlap {
-                continue;
-            }
-            let touch = a_to_b == a_len || b_to_a == b_len;
-            if !touch {
-                return false;
-            }
-            abut += 1;
+        let point = self.space.point(key);
+        let own = CanTable::<P>::distance_from(&self.claims, &point);
+        if own == 0 {
+            return Next::Mine;
         }
-        abut == 1
+        let mut best: Option<(Rank, P)> = None;
+        for neighbour in &self.neighbours {
+            let distance = CanTable::<P>::distance_from(&neighbour.claims, &point);
+            if distance == 0 {
+                // If it is dead nobody can answer until its zone is taken over.
+                return match avoid.contains(&neighbour.peer) {
+                    true => Next::Nowhere,
+                    false => Next::Root(neighbour.peer),
+                };
+            }
+            if distance < own && !avoid.contains(&neighbour.peer) {
+                let rank = self.rank(neighbour, own, distance);
+                if best.is_none_or(|(other, _)| rank < other) {
+                    best = Some((rank, neighbour.peer));
+                }
+            }
+        }
+        best.map_or(Next::Nowhere, |(_, peer)| Next::Toward(peer))
     }
 
-    /// The square of the Euclidean distance, around the torus, from the nearest point of the zone.
-    pub fn distance(&self, point: &Point) -> u128 {
-        let gap = |((from, len), x): ((u32, u64), u32)| {
-            let inside = u64::from(x.wrapping_sub(from));
-            if inside < len {
-                return 0;
-            }
-            // Past the far end, or around the other way to the near end.
-            let past = inside - (len - 1);
-            let before = (1 << 32) - inside;
-            u128::from(past.min(before))
+    /// Which of the neighbours that are nearer to a point is the best next hop: less is better. Those that were silent
+    /// come last.
+    fn rank(&self, neighbour: &Neighbour<P>, own: u128, distance: u128) -> Rank {
+        let silent = neighbour.suspicion.unanswered() > 0;
+        let progress = || (own as f64).sqrt() - (distance as f64).sqrt();
+        let cost = match (self.config.by_rtt, neighbour.rtt_us) {
+            (false, _) => 0.0,
+            (true, 0) => f64::MAX,
+            (true, rtt_us) => f64::from(rtt_us) / progress().max(1.0),
         };
-        self.sides().zip(point.0).map(gap).map(|gap| gap * gap).sum()
+        Rank { silent, cost, distance }
     }
+
+    /// Whom a question goes on to that has got into a dead end: the next best, if it is not for a zone whose owner is
+    /// dead, for nobody can help there.
+    fn way_around(&self, key: &Key, avoid: &[P]) -> Option<P> {
+        let point = self.space.point(key);
+        let owned = |claims: &[Claim]| claims.iter().any(|claim| claim.zone.contains(&point));
+        let known = self.neighbours.iter().any(|neighbour| owned(&neighbour.claims));
+        let fallen = self.fallen.iter().any(|fallen| fallen.claim.zone.contains(&point));
+        match known || fallen || !self.joined {
+            true => None,
+            false => self.nearest(key, 1, avoid).first().copied(),
+        }
+    }
+
+    /// Up to `n` neighbours, the nearest to a key first.
+    fn nearest(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
+        let point = self.space.point(key);
+        let others = self.neighbours.iter().filter(|neighbour| !avoid.contains(&neighbour.peer));
+        let mut near: Vec<(bool, u128, P)> = others
+            .map(|neighbour| {
+                let distance = CanTable::<P>::distance_from(&neighbour.claims, &point);
+                (neighbour.suspicion.unanswered() > 0, distance, neighbour.peer)
+            })
+            .collect();
+        near.sort_unstable();
+        near.into_iter().take(n).map(|(_, _, peer)| peer).collect()
+    }
+
+    /// The copies of an object lie at its key and at hashes of that (§3.5: several hash functions).
+    fn replica_keys(key: &Key, n: usize) -> Replicas<P> {
+        let salted = |i: usize| match i {
+            0 => *key,
+            _ => Key::of(&[key.as_bytes().as_slice(), &(i as u32).to_be_bytes()].concat()),
+        };
+        Replicas::Keys((0..n).map(salted).collect())
+    }
+
+    fn region(&self) -> Region {
+        match self.joined {
+            true => Region::Boxes(self.claims.iter().map(|claim| claim.zone).collect()),
+            false => Region::Nothing,
+        }
+    }
+}
+
+/// See [`CanTable::rank`]; compared part by part.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+struct Rank {
+    silent: bool,
+    cost: f64,
+    distance: u128,
 }
 
 #[cfg(test)]

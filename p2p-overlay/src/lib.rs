@@ -8,14 +8,14 @@
 //! - [`Kademlia`]: a tree by exclusive or, whose tables every message keeps fresh;
 //! - [`Pastry`]: a ring with a routing table by digits, whose entries are near in the network;
 //! - [`Tapestry`]: digit by digit, by neighbours that are near in the network, and [`Locate`], by pointers to objects;
-//! - [`can`]: the geometry of CAN, as yet without its protocol;
+//! - [`Can`]: a torus cut into zones;
 //! - [`measure`]: any of them in the simulator, by numbers.
 //!
 //! **Broadcast** is a message to everyone who asked for its topic. Applications take an `Arc<dyn PubSub<P>>`.
 //!
 //! - [`Scribe`]: a tree for each topic, over any structured overlay in which a key has one root ([`SingleRoot`]).
 
-pub mod can;
+mod can;
 mod chord;
 mod doors;
 mod kademlia;
@@ -29,6 +29,7 @@ mod spot;
 mod structured;
 mod tapestry;
 
+pub use can::{Can, CanConfig, CanMsg, CanState, CanTable, Claim, Point, Space, Zone};
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};

@@ -38,6 +38,9 @@ pub struct LookupConfig {
     pub timeout: Duration,
     /// How often a lookup is tried in all. 3.
     pub tries: u8,
+    /// How long the asker waits before it tries again when it hears that a question got nowhere: where a dead root has
+    /// to be replaced first. None.
+    pub pause: Duration,
     /// A question that was passed on this often is dropped: it is going in circles. 512.
     pub max_hops: u16,
     /// How many questions wait at a node at once, own and others'. One more is not accepted. 1024.
@@ -51,6 +54,7 @@ impl Default for LookupConfig {
             hop_timeout: Duration::from_millis(500),
             timeout: Duration::from_secs(10),
             tries: 3,
+            pause: Duration::ZERO,
             max_hops: 512,
             capacity: 1024,
         }
@@ -264,6 +268,7 @@ impl<P: Keyed> Lookups<P> {
                     claimed: false,
                     back: mode == Mode::Recursive,
                     avoid: Vec::new(),
+                    trail: Vec::new(),
                 };
                 match via {
                     Some(first) if first != table.me() => self.pass_on(cx, first, task, false),
@@ -275,6 +280,23 @@ impl<P: Keyed> Lookups<P> {
                 false => self.begin_iterative(cx, table, index, parallel),
             },
         }
+    }
+
+    /// One of the lookups begun here got nowhere: it is tried again, after a pause.
+    fn got_nowhere<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        index: usize,
+    ) {
+        if self.config.pause.is_zero() || self.begun[index].tries_left == 0 {
+            return self.try_again(cx, table, index);
+        }
+        let lookup = &mut self.begun[index];
+        // Answers to what was asked so far come too late.
+        lookup.ticket = cx.rng().next_u64();
+        lookup.asking = Asking::Nobody;
+        lookup.deadline = cx.now() + self.config.pause;
     }
 
     fn mode(&self, find: Find) -> Mode {
@@ -330,7 +352,7 @@ impl<P: Keyed> Lookups<P> {
             }
             LookupMsg::Lost { ticket } => {
                 if let Some(index) = self.find_begun(ticket) {
-                    self.try_again(cx, table, index);
+                    self.got_nowhere(cx, table, index);
                 }
             }
             LookupMsg::Ask { id, key, replicas, claimed, mut avoid } => {
@@ -418,10 +440,7 @@ impl<P: Keyed> Lookups<P> {
         match question {
             Question::Hop(mut task) => {
                 task.timeouts = task.timeouts.saturating_add(1);
-                if task.avoid.len() >= AVOIDED {
-                    task.avoid.remove(0);
-                }
-                task.avoid.push(peer);
+                task.avoid(peer);
                 self.route(cx, table, task);
             }
             Question::Ask(ticket) => {

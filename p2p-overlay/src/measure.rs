@@ -23,6 +23,7 @@ use std::time::Duration;
 use p2p_core::sim::{Encoding, Ended, Histogram, Latency, Network, Session, Sim, Stats, churn};
 use p2p_core::{Key, Keyed, NoJob, OpId, Rng, SimPeer, Time, Wire};
 
+use crate::can::Zone;
 use crate::structured::{Find, Looked, Mode, Overlay, Region};
 
 /// An overlay that can be measured.
@@ -36,8 +37,22 @@ pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     fn converged(peers: &[SimPeer], config: Self::Config) -> Vec<Self>;
     /// A node that joins through these; without any it starts a network.
     fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: Self::Config) -> Self;
-    /// The `n` nodes that are responsible for a key, the first first, by a look at all nodes, which are sorted by their
-    /// keys; fewer if there are not so many.
+    /// Where the nodes stand, sorted, if that is not at their keys: then it is asked whenever [`Simulated::owners`] is
+    /// wanted, unless it [never changes](Simulated::is_still).
+    fn places(nodes: &mut dyn Iterator<Item = &Self>) -> Option<Vec<(Key, SimPeer)>> {
+        let _ = nodes;
+        None
+    }
+    /// Where a key lies among the places.
+    fn place(&self, key: &Key) -> Key {
+        *key
+    }
+    /// Whether the node stays where it is for as long as it lives.
+    fn is_still(&self) -> bool {
+        true
+    }
+    /// The `n` nodes that are responsible for what lies at a place, a key unless the overlay says otherwise, the first
+    /// first, by a look at all nodes, which are sorted by where they stand; fewer if there are not so many.
     fn owners(nodes: &[(Key, SimPeer)], key: &Key, n: usize) -> Vec<SimPeer>;
 }
 
@@ -254,7 +269,9 @@ impl Experiment {
                 }
             }
             report.lookups += 1;
-            let owners = O::owners(census.look(sim), &key, self.replicas.into());
+            let any = sim.alive().first().and_then(|peer| sim.node(*peer));
+            let place = any.map_or(key, |node| node.place(&key));
+            let owners = O::owners(census.look(sim), &place, self.replicas.into());
             let right = outcome.as_ref().is_ok_and(|found| found.peers == owners);
             record::<O>(report, right, &outcome, at - began);
         }
@@ -276,7 +293,8 @@ fn record<O: Simulated>(report: &mut Report, right: bool, looked: &Looked<SimPee
     }
 }
 
-/// All nodes that have joined, sorted by their keys; counted again when who lives, or has joined, has changed.
+/// All nodes that have joined, sorted by where they stand; counted again when who lives, or has joined, or where they
+/// stand has changed.
 #[derive(Default)]
 struct Census {
     turnover: u64,
@@ -290,15 +308,21 @@ struct Census {
 impl Census {
     fn look<O: Simulated>(&mut self, sim: &Sim<O>) -> &[(Key, SimPeer)] {
         let joined = |peer: &SimPeer| sim.node(*peer).is_some_and(O::is_joined);
-        if self.turnover != sim.turnover() || self.outside.iter().any(joined) {
+        let moving =
+            || sim.alive().first().and_then(|peer| sim.node(*peer)).is_some_and(|node| !node.is_still());
+        if self.turnover != sim.turnover() || self.outside.iter().any(joined) || moving() {
             self.turnover = sim.turnover();
             let (inside, outside): (Vec<SimPeer>, Vec<SimPeer>) =
                 sim.alive().iter().partition(|peer| joined(peer));
+            self.outside = outside;
+            if let Some(places) = O::places(&mut inside.iter().filter_map(|peer| sim.node(*peer))) {
+                self.nodes = places;
+                return &self.nodes;
+            }
             let newest = inside.iter().map(|peer| peer.index() + 1).max().unwrap_or(0);
             self.keys.extend((self.keys.len()..newest).map(|i| SimPeer(i as u32).key()));
             self.nodes = inside.into_iter().map(|peer| (self.keys[peer.index()], peer)).collect();
             self.nodes.sort_unstable();
-            self.outside = outside;
         }
         &self.nodes
     }
@@ -309,7 +333,27 @@ pub fn load<O: Simulated>(sim: &Sim<O>) -> Histogram {
     let mut rng = Rng::new(50);
     let mut keys: Vec<Key> = (0..50 * sim.alive().len()).map(|_| rng.key()).collect();
     keys.sort_unstable();
-    sim.view().iter().map(|(_, node)| count(&keys, &node.mine())).collect()
+    // In order of their paths, for boxes.
+    let mut by_path: Vec<Key> = Vec::new();
+    let count = |region: Region| match region {
+        Region::Boxes(zones) => {
+            if let Some(zone) = zones.first().filter(|_| by_path.is_empty()) {
+                by_path = keys.iter().map(|key| zone.space().path(key)).collect();
+                by_path.sort_unstable();
+            }
+            let within = |zone: &Zone| keys_with_prefix(&by_path, &zone.path(), zone.halvings().into()).len();
+            zones.iter().map(within).sum::<usize>() as u64
+        }
+        region => count(&keys, &region),
+    };
+    sim.view().iter().map(|(_, node)| node.mine()).map(count).collect()
+}
+
+/// The sorted keys that begin with these bits: they stand together.
+fn keys_with_prefix<'a>(keys: &'a [Key], prefix: &Key, bits: usize) -> &'a [Key] {
+    let near = |other: &Key| other.common_prefix(prefix) >= bits;
+    let keys = &keys[keys.partition_point(|other| other < prefix && !near(other))..];
+    &keys[..keys.partition_point(near)]
 }
 
 /// How many of the sorted keys lie in a region.
@@ -322,11 +366,8 @@ fn count(keys: &[Key], region: &Region) -> u64 {
     match region {
         Region::Arcs(arcs) => arcs.iter().map(in_arc).sum::<usize>() as u64,
         Region::Bits { key, mask } => {
-            // What agrees in the leading bits stands together.
             let bits = (0..Key::<32>::BITS).find(|&i| !mask.bit(i)).unwrap_or(Key::<32>::BITS);
-            let near = |other: &Key| other.common_prefix(key) >= bits;
-            let from = keys.partition_point(|other| other < key && !near(other));
-            let near = &keys[from..][..keys[from..].partition_point(near)];
+            let near = keys_with_prefix(keys, key, bits);
             near.iter().filter(|key| region.contains(key)).count() as u64
         }
         Region::Digits(levels) => with_digits(keys, levels, 0),

@@ -122,7 +122,7 @@ impl<M: Maintenance> Protocol for Routed<M> {
         match timer {
             RoutedTimer::Lookups => {
                 self.lookups.on_timer(cx, &mut self.table);
-                self.settle(cx);
+                self.upkeep(cx, |table, cx| table.attend(cx));
             }
             RoutedTimer::Upkeep(timer) => self.upkeep(cx, |table, cx| table.on_timer(cx, timer)),
         }

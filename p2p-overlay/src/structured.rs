@@ -11,7 +11,7 @@
 //!   key. [`Routed`](crate::Routed) makes the one from the other by adding the shared lookup driver.
 
 use async_trait::async_trait;
-use p2p_core::{AskError, Handle, Key, Keyed, Protocol, Request, Time};
+use p2p_core::{AskError, Cx, Handle, Key, Keyed, Protocol, Request, Time};
 
 /// What a node's tables say about a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,8 @@ pub enum Region {
     /// The keys of which each digit in base 16 is one of those that its level takes: bit `d` of the number at `i` says
     /// that digit `i` may be `d`. Digits beyond the last level may be any.
     Digits(Vec<u16>),
-    /// Boxes in a torus: a key's coordinates are its consecutive parts (see [`can::Space`](crate::can::Space)).
-    Boxes(Vec<crate::can::Zone>),
+    /// Boxes in a torus: a key's coordinates are its consecutive parts (see [`Space`](crate::Space)).
+    Boxes(Vec<crate::Zone>),
     /// Nothing, or nobody knows yet: the node has not joined.
     Nothing,
 }
@@ -278,14 +278,26 @@ pub trait Maintenance:
     fn next(&self, key: &Key, avoid: &[Self::Peer], claimed: bool) -> Next<Self::Peer>;
     /// Up to `n` peers that may be asked about a key next, best first, some left out; never this node.
     fn candidates(&self, key: &Key, n: usize, avoid: &[Self::Peer]) -> Vec<Self::Peer>;
-    /// How far a peer at `peer` has yet to go to `key`: less is better.
-    fn distance(peer: &Key, key: &Key) -> Key;
+    /// How far a peer at `peer` has yet to go to `key`: less is better. `None` where a peer's key does not tell where
+    /// it stands: then only whoever names a peer knows. Where lookups [converge](Maintenance::CONVERGES) there is
+    /// always one.
+    fn distance(peer: &Key, key: &Key) -> Option<Key>;
+    /// Whom a question may go on to that has got nowhere here, though that peer is no nearer: for overlays whose greedy
+    /// routing meets dead ends. It comes back only to go another way.
+    fn detour(&self, key: &Key, avoid: &[Self::Peer]) -> Option<Self::Peer> {
+        let _ = (key, avoid);
+        None
+    }
     /// See [`Overlay::replicas`]. If `claimed`, somebody takes this node for the root.
     fn replicas(&self, key: &Key, n: usize, claimed: bool) -> Replicas<Self::Peer>;
     /// See [`Overlay::mine`].
     fn mine(&self) -> Region;
     /// The lookup driver asked a peer in vain.
     fn silent(&mut self, now: Time, peer: Self::Peer);
+    /// What there is to do at once after peers have been [silent](Maintenance::silent).
+    fn attend(&mut self, cx: &mut Cx<'_, Self>) {
+        let _ = cx;
+    }
     /// A message came from a peer, so it lives.
     fn heard(&mut self, now: Time, peer: Self::Peer) {
         let _ = (now, peer);

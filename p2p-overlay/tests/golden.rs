@@ -5,7 +5,7 @@ use std::time::Duration;
 use p2p_core::SimPeer;
 use p2p_core::sim::{Encoding, Network, Session};
 use p2p_overlay::measure::{Experiment, Simulated};
-use p2p_overlay::{Chord, Kademlia, Pastry, Tapestry};
+use p2p_overlay::{Can, Chord, Kademlia, Pastry, Tapestry};
 
 /// An overlay under churn, every message through bytes. A change of the protocol or the simulator changes the hash;
 /// then commit the new one, from a release build.
@@ -21,6 +21,11 @@ fn trace<O: Simulated<Config: Default>>() -> String {
     let run = || experiment.run::<O>(O::Config::default()).trace;
     assert_eq!(run(), run());
     format!("{:016x}", run())
+}
+
+#[test]
+fn can_under_churn() {
+    assert_eq!(trace::<Can<SimPeer>>(), "1e82332b7d7b0762");
 }
 
 #[test]

@@ -9,15 +9,15 @@ use futures::StreamExt;
 use p2p_core::net::Node;
 use p2p_core::{Contact, Handle, Key, Keyed, Wire};
 use p2p_overlay::{
-    Chord, ChordConfig, Find, Kademlia, KademliaConfig, Locate, Lookup, LookupConfig, Maintenance, Mode,
-    ObjectConfig, Overlay, Pastry, PastryConfig, PubSub, Scribe, ScribeConfig, Subscription, Tapestry,
-    TapestryConfig, TapestryObjects, TapestryTable, Topic,
+    Can, CanConfig, Chord, ChordConfig, Find, Kademlia, KademliaConfig, Locate, Lookup, LookupConfig,
+    Maintenance, Mode, ObjectConfig, Overlay, Pastry, PastryConfig, PubSub, Scribe, ScribeConfig,
+    Subscription, Tapestry, TapestryConfig, TapestryObjects, TapestryTable, Topic,
 };
 
 type Network<O> = Vec<(Node, Handle<O>)>;
 
-/// How far a node's key is from a key, by the overlay's measure.
-type Distance = fn(&Key, &Key) -> Key;
+/// How far a node's key is from a key, by the overlay's measure; `None` if that does not say whose the key is.
+type Distance = Option<fn(&Key, &Key) -> Key>;
 
 async fn start<O>(nodes: usize, make: impl Fn(Contact, Option<Contact>) -> O) -> Network<O>
 where
@@ -34,20 +34,25 @@ where
 }
 
 /// Looks keys up from every node until all answers are those of a look at all nodes, as they are once the network has
-/// settled.
+/// settled; where keys do not say who that is, until two nodes each name one and the same that lives.
 async fn settles<O: Overlay<Peer = Contact>>(network: &Network<O>, mode: Mode, distance: Distance) {
-    let owner = |key: &Key| {
-        let contacts = network.iter().map(|(node, _)| node.contact());
-        contacts.min_by_key(|contact| distance(&contact.key(), key)).unwrap()
+    let contacts = || network.iter().map(|(node, _)| node.contact());
+    let look_up = async |i: usize, key: Key| {
+        let overlay: Arc<dyn Lookup<Contact>> = Arc::new(network[i % network.len()].1.clone());
+        overlay.lookup(Find::key(key).mode(mode)).await.ok().map(|found| found.root())
     };
     let settled = async {
         loop {
             let mut right = true;
-            for (i, (_, overlay)) in network.iter().enumerate() {
+            for i in 0..network.len() {
                 let key = Key::of(format!("key {i}").as_bytes());
-                let overlay: Arc<dyn Lookup<Contact>> = Arc::new(overlay.clone());
-                let found = overlay.lookup(Find::key(key).mode(mode)).await;
-                right &= found.is_ok_and(|found| found.root() == owner(&key));
+                let owner = match distance {
+                    Some(distance) => contacts().min_by_key(|contact| distance(&contact.key(), &key)),
+                    None => {
+                        look_up(i + 1, key).await.filter(|owner| contacts().any(|contact| contact == *owner))
+                    }
+                };
+                right &= owner.is_some() && look_up(i, key).await == owner;
             }
             if right {
                 return;
@@ -75,11 +80,19 @@ fn patient(lookup: LookupConfig) -> LookupConfig {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn can_over_quic_settles_and_mends() {
+    let config = CanConfig { update: PERIOD, dimensions: 2, ..CanConfig::default() };
+    let config = CanConfig { lookup: patient(config.lookup), ..config };
+    let network = start(16, |me, seed| Can::with(me, seed, config)).await;
+    settles_and_mends(network, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chord_over_quic_settles_and_mends() {
     let config = ChordConfig { stabilize: PERIOD, fingers: 4, ..ChordConfig::default() };
     let config = ChordConfig { lookup: patient(config.lookup), ..config };
     let ring = start(16, |me, seed| Chord::with(me, seed, config)).await;
-    settles_and_mends(ring, |node, key| key.distance(node)).await;
+    settles_and_mends(ring, Some(|node, key| key.distance(node))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,7 +100,7 @@ async fn kademlia_over_quic_settles_and_mends() {
     let config = KademliaConfig { upkeep: PERIOD, k: 4, ..KademliaConfig::default() };
     let config = KademliaConfig { lookup: patient(config.lookup), ..config };
     let network = start(16, |me, seed| Kademlia::with(me, seed, config)).await;
-    settles_and_mends(network, |node, key| node.xor(key)).await;
+    settles_and_mends(network, Some(|node, key| node.xor(key))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,7 +108,7 @@ async fn pastry_over_quic_settles_and_mends() {
     let config = PastryConfig { upkeep: PERIOD, lease: 5 * PERIOD, ..PastryConfig::default() };
     let config = PastryConfig { lookup: patient(config.lookup), ..config };
     let network = start(16, |me, seed| Pastry::with(me, seed, config)).await;
-    settles_and_mends(network, Key::ring_gap).await;
+    settles_and_mends(network, Some(|node, key| node.ring_gap(key))).await;
 }
 
 /// Publishes until a message has come to all: each stream gets what was published in order, and none of it twice.
@@ -173,7 +186,11 @@ async fn tapestry_over_quic_settles_and_mends() {
     let config = TapestryConfig { upkeep: PERIOD, probe: 2 * PERIOD, ..TapestryConfig::default() };
     let config = TapestryConfig { lookup: patient(config.lookup), ..config };
     let network = start(16, |me, seed| Tapestry::with(me, seed, config)).await;
-    settles_and_mends(network, TapestryTable::<Contact>::distance).await;
+    settles_and_mends(
+        network,
+        Some(|node, key| TapestryTable::<Contact>::distance(node, key).unwrap_or(Key::MAX)),
+    )
+    .await;
 }
 
 /// Every node publishes an object and finds the next one's; half of the nodes end, and the others still do.

@@ -9,7 +9,8 @@ use p2p_core::SimPeer;
 use p2p_core::sim::{Encoding, Histogram, Latency, Network, Session};
 use p2p_overlay::measure::{Experiment, Report, Simulated, Start, load};
 use p2p_overlay::{
-    Chord, ChordConfig, Kademlia, KademliaConfig, Mode, Pastry, PastryConfig, Tapestry, TapestryConfig,
+    Can, CanConfig, Chord, ChordConfig, Kademlia, KademliaConfig, Mode, Pastry, PastryConfig, Tapestry,
+    TapestryConfig,
 };
 use serde::Serialize;
 
@@ -19,6 +20,9 @@ pub(crate) struct Args {
     /// Which overlay.
     #[arg(long, value_enum, default_value_t = Kind::Chord)]
     overlay: Kind,
+    /// How many dimensions CAN's space has; by default 4.
+    #[arg(long, value_name = "D", value_parser = clap::value_parser!(u8).range(1..=8))]
+    dimensions: Option<u8>,
     /// How many nodes.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     nodes: u32,
@@ -60,6 +64,7 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
+    Can,
     Chord,
     Kademlia,
     Pastry,
@@ -148,6 +153,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let at_rest = args.at_rest || args.fail > 0.0;
     let every = |period| if at_rest { Duration::ZERO } else { period };
     let output = match args.overlay {
+        Kind::Can => {
+            let config = CanConfig::default();
+            let dimensions = args.dimensions.unwrap_or(config.dimensions);
+            simulate::<Can<SimPeer>>(args, CanConfig { dimensions, update: every(config.update), ..config })
+        }
         Kind::Chord => {
             let config = ChordConfig::default();
             simulate::<Chord<SimPeer>>(args, ChordConfig { stabilize: every(config.stabilize), ..config })

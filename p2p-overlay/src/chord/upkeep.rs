@@ -421,8 +421,8 @@ impl<P: Keyed> Maintenance for ChordTable<P> {
     fn candidates(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
         self.preceding(key, n, avoid)
     }
-    fn distance(peer: &Key, key: &Key) -> Key {
-        peer.distance(key)
+    fn distance(peer: &Key, key: &Key) -> Option<Key> {
+        Some(peer.distance(key))
     }
     fn replicas(&self, key: &Key, n: usize, claimed: bool) -> Replicas<P> {
         self.replica_peers(key, n, claimed)

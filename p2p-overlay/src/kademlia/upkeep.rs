@@ -229,8 +229,8 @@ impl<P: Keyed> Maintenance for KademliaTable<P> {
     fn candidates(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
         self.buckets.closest(key, n, avoid).into_iter().map(|spot| spot.peer).collect()
     }
-    fn distance(peer: &Key, key: &Key) -> Key {
-        peer.xor(key)
+    fn distance(peer: &Key, key: &Key) -> Option<Key> {
+        Some(peer.xor(key))
     }
     fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
         Replicas::Peers(self.closest_with_me(key, n))

@@ -119,6 +119,10 @@ impl<P: Peer> Closest<P> {
     }
 }
 
+fn distance<M: Maintenance>(peer: M::Peer, key: &Key) -> Key {
+    M::distance(&peer.key(), key).unwrap_or(Key::MAX)
+}
+
 impl<P: Keyed> Lookups<P> {
     pub(super) fn begin_converging<M: Maintenance<Peer = P>>(
         &mut self,
@@ -139,10 +143,10 @@ impl<P: Keyed> Lookups<P> {
             return self.end(index, Err(LookupError::NotJoined));
         }
         for (i, &peer) in first.iter().enumerate() {
-            closest.add(i % closest.paths.len(), peer, M::distance(&peer.key(), &key), 1, State::New);
+            closest.add(i % closest.paths.len(), peer, distance::<M>(peer, &key), 1, State::New);
         }
         if table.is_joined() {
-            closest.add(0, me, M::distance(&me.key(), &key), 0, State::Answered);
+            closest.add(0, me, distance::<M>(me, &key), 0, State::Answered);
         }
         lookup.asking = Asking::Closest(Box::new(closest));
         self.ask_closer(cx, table, index);
@@ -199,7 +203,7 @@ impl<P: Keyed> Lookups<P> {
         let Some((path, depth)) = closest.settle(from, State::Answered) else { return };
         for &peer in peers.iter().take(closest.width) {
             if peer != table.me() && !closest.knows(peer) {
-                let distance = M::distance(&peer.key(), &lookup.find.key);
+                let distance = distance::<M>(peer, &lookup.find.key);
                 closest.add(path, peer, distance, depth.saturating_add(1), State::New);
             }
         }

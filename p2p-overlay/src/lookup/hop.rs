@@ -27,8 +27,20 @@ pub struct Task<P> {
     pub(super) back: bool,
     /// How often it was held.
     pub(super) waits: u16,
-    /// Peers found silent on the way, the latest last.
+    /// Peers found silent on the way, or from which it had to go back, the latest last.
     pub(super) avoid: Vec<P>,
+    /// Who has sent it on a detour: it goes back to the latest, the last one, if that leads nowhere.
+    pub(super) trail: Vec<P>,
+}
+
+impl<P: Keyed> Task<P> {
+    /// Leaves a peer out from now on.
+    pub(super) fn avoid(&mut self, peer: P) {
+        if self.avoid.len() >= super::AVOIDED {
+            self.avoid.remove(0);
+        }
+        self.avoid.push(peer);
+    }
 }
 
 /// A question that waits until it can be told who is responsible.
@@ -64,6 +76,7 @@ impl<P: Keyed> Lookups<P> {
         cx.send(from, RoutedMsg::Lookup(LookupMsg::Accepted { hop }));
         task.hops = task.hops.saturating_add(1);
         task.avoid.truncate(super::AVOIDED);
+        task.trail.truncate(super::AVOIDED);
         if task.hops > self.config.max_hops {
             return cx.send(task.origin, RoutedMsg::Lookup(LookupMsg::Lost { ticket: task.ticket }));
         }
@@ -79,9 +92,22 @@ impl<P: Keyed> Lookups<P> {
         &mut self,
         cx: &mut Cx<'_, Routed<M>>,
         table: &mut M,
-        task: Task<P>,
+        mut task: Task<P>,
     ) {
-        match table.next(&task.key, &task.avoid, task.claimed) {
+        let mut next = table.next(&task.key, &task.avoid, task.claimed);
+        if next == Next::Nowhere {
+            if let Some(peer) = table.detour(&task.key, &task.avoid) {
+                // Whoever is further from the key must not send the question back here.
+                task.avoid(table.me());
+                task.trail.truncate(super::AVOIDED - 1);
+                task.trail.push(table.me());
+                next = Next::Toward(peer);
+            } else if let Some(peer) = task.trail.pop() {
+                task.avoid(table.me());
+                next = Next::Toward(peer);
+            }
+        }
+        match next {
             Next::Mine => self.answer(cx, table, task),
             Next::Root(peer) => self.pass_on(cx, peer, task, true),
             Next::Toward(peer) => self.pass_on(cx, peer, task, false),
@@ -93,7 +119,7 @@ impl<P: Keyed> Lookups<P> {
                 let Some(index) = self.find_begun(task.ticket) else { return };
                 self.begun[index].timeouts += u32::from(task.timeouts);
                 match table.is_joined() {
-                    true => self.try_again(cx, table, index),
+                    true => self.got_nowhere(cx, table, index),
                     false => self.end(index, Err(LookupError::NotJoined)),
                 }
             }

@@ -37,8 +37,14 @@ enum State {
 impl<P: Peer> Shortlist<P> {
     fn add(&mut self, peer: P, distance: Key, claimed: bool, depth: u16) {
         let same = self.known.iter_mut().find(|known| known.peer == peer && known.claimed == claimed);
-        if same.is_some() || self.known.len() >= MAX_KNOWN {
+        if same.is_some() {
             return;
+        }
+        if self.known.len() >= MAX_KNOWN {
+            // Long paths: whoever has answered furthest from the key is of no more use.
+            let answered = self.known.iter().enumerate().filter(|(_, known)| known.state == State::Answered);
+            let Some((furthest, _)) = answered.max_by_key(|(_, known)| known.distance) else { return };
+            self.known.swap_remove(furthest);
         }
         self.known.push(Known { peer, distance, claimed, depth, state: State::New });
     }
@@ -128,7 +134,7 @@ impl<P: Keyed> Lookups<P> {
         }
         if list.waiting(true) + list.waiting(false) == 0 {
             lookup.asking = Asking::Nobody;
-            self.try_again(cx, table, index);
+            self.got_nowhere(cx, table, index);
         }
     }
 
@@ -190,16 +196,18 @@ fn add_hint<M: Maintenance>(
     };
     for (rank, peer) in peers.into_iter().filter(|peer| *peer != me).take(super::HINTS).enumerate() {
         let distance = match claimed {
-            true => Key::ZERO.wrapping_add(&rank_key(rank)),
-            false => M::distance(&peer.key(), key),
+            true => rank_key(0, rank),
+            false => M::distance(&peer.key(), key).unwrap_or_else(|| rank_key(u16::MAX - depth, rank)),
         };
         list.add(peer, distance, claimed, depth);
     }
 }
 
-/// Orders the peers said to be the root as they were named.
-fn rank_key(rank: usize) -> Key {
+/// Orders peers as they were named, after another measure. Those said to be the root; and where only whoever names a
+/// peer can tell how near it is, all of them: the more steps led to it the nearer it is.
+fn rank_key(first: u16, rank: usize) -> Key {
     let mut bytes = [0; 32];
+    bytes[29..31].copy_from_slice(&first.to_be_bytes());
     bytes[31] = rank as u8;
     Key::new(bytes)
 }

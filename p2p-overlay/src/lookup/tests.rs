@@ -22,6 +22,7 @@ fn relays_whose_answer_never_comes_are_forgotten() {
             claimed: false,
             back: true,
             avoid: Vec::new(),
+            trail: Vec::new(),
         };
         script.message(SimPeer(1), RoutedMsg::Lookup(LookupMsg::Forward { hop: ticket as u32, task }));
         // Whoever it is passed on to accepts it, and says no more.

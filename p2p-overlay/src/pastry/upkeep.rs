@@ -669,8 +669,8 @@ impl<P: Keyed> Maintenance for PastryTable<P> {
     fn candidates(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
         self.nearer(key, n, avoid)
     }
-    fn distance(peer: &Key, key: &Key) -> Key {
-        peer.ring_gap(key)
+    fn distance(peer: &Key, key: &Key) -> Option<Key> {
+        Some(peer.ring_gap(key))
     }
     fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
         self.replica_peers(key, n)

@@ -165,7 +165,7 @@ proptest! {
     #[test]
     fn the_distance_is_that_of_the_digits(a: [u8; 32], b: [u8; 32]) {
         let (a, b) = (Key::new(a), Key::new(b));
-        let distance = TapestryTable::<SimPeer>::distance(&a, &b);
+        let distance = digits_after(&a, &b);
         for level in 0..LEVELS {
             let steps = (16 + a.digit(level, 4) - b.digit(level, 4)) % 16;
             prop_assert_eq!(distance.digit(level, 4), steps);
@@ -178,7 +178,7 @@ proptest! {
         let mut nodes: Vec<(Key, SimPeer)> = peers.iter().map(|i| (SimPeer(*i).key(), SimPeer(*i))).collect();
         nodes.sort_unstable();
         let key = Key::new(key);
-        let nearest = nodes.iter().min_by_key(|(node, _)| TapestryTable::<SimPeer>::distance(node, &key));
+        let nearest = nodes.iter().min_by_key(|(node, _)| digits_after(node, &key));
         prop_assert_eq!(Tapestry::owners(&nodes, &key, 1), [nearest.unwrap().1]);
     }
 

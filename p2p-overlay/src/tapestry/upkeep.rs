@@ -424,8 +424,8 @@ impl<P: Keyed> Maintenance for TapestryTable<P> {
     fn candidates(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
         self.levels.nearer(key, avoid).take(n).map(|other| other.peer).collect()
     }
-    fn distance(peer: &Key, key: &Key) -> Key {
-        digits_after(peer, key)
+    fn distance(peer: &Key, key: &Key) -> Option<Key> {
+        Some(digits_after(peer, key))
     }
     fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
         Self::replica_keys(key, n)
