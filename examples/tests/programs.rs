@@ -11,8 +11,11 @@ use serde_json::Value;
 use support::Running;
 
 fn lab(args: &[&str]) -> Value {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_lab")).arg("overlay").arg("--json").args(args).output().unwrap();
+    lab_of("overlay", args)
+}
+
+fn lab_of(what: &str, args: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_lab")).arg(what).arg("--json").args(args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -20,7 +23,8 @@ fn lab(args: &[&str]) -> Value {
 #[test]
 fn lab_prints_every_field_and_the_same_trace_twice() {
     // In Kademlia a message that is late, as one in some thousand is here, may hide the closest node.
-    for (overlay, success) in [("chord", 1.0), ("kademlia", 0.99)] {
+    let overlays = [("can", 1.0), ("chord", 1.0), ("kademlia", 0.99), ("pastry", 1.0), ("tapestry", 1.0)];
+    for (overlay, success) in overlays {
         let args = ["--overlay", overlay, "--nodes", "300", "--lookups", "600", "--seed", "7"];
         let (first, second) = (lab(&args), lab(&args));
         assert_eq!(first["trace"], second["trace"]);
@@ -65,6 +69,32 @@ fn lab_damages_churns_joins_and_draws() {
     assert_eq!(joined["success"], 1.0, "{joined}");
     assert!(std::fs::read_to_string(&plot).unwrap().contains("<svg"));
     std::fs::remove_file(plot).unwrap();
+}
+
+#[test]
+fn lab_compares_all_overlays() {
+    let plot = std::env::temp_dir().join(format!("p2p-compare-{}.svg", std::process::id()));
+    let compared =
+        lab_of("compare", &["--nodes", "60", "--lookups", "200", "--plot", plot.to_str().unwrap()]);
+    let rows = compared["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4 * 5);
+    for row in rows {
+        // Where a tenth has died and nothing is repaired, CAN has nobody for their zones.
+        let least = if row["workload"] == "10% dead" { 0.8 } else { 0.9 };
+        assert!(row["success"].as_f64().unwrap() >= least, "{row}");
+    }
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("<svg"));
+    std::fs::remove_file(plot).unwrap();
+}
+
+#[test]
+fn lab_sends_to_groups() {
+    for overlay in ["can", "chord", "pastry", "tapestry"] {
+        let args = ["--overlay", overlay, "--nodes", "100", "--groups", "20", "--settle", "60"];
+        let sent = lab_of("multicast", &args);
+        assert_eq!((&sent["delivered"], &sent["duplicates"]), (&sent["expected"], &0.into()), "{sent}");
+        assert!(sent["rad"]["p50"].as_f64().unwrap() >= 1.0, "{sent}");
+    }
 }
 
 #[test]

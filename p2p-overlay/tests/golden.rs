@@ -40,7 +40,7 @@ fn kademlia_under_churn() {
 
 #[test]
 fn pastry_under_churn() {
-    assert_eq!(trace::<Pastry<SimPeer>>(), "f83e7a736d6664bf");
+    assert_eq!(trace::<Pastry<SimPeer>>(), "c3cfe5d1e3dd579f");
 }
 
 #[test]

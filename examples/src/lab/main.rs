@@ -2,9 +2,12 @@
 //!
 //! ```sh
 //! cargo run --release --bin lab -- overlay --overlay chord --nodes 10000 --lookups 20000 --seed 1
+//! cargo run --release --bin lab -- compare --nodes 1000 --seed 1 --plot compare.svg
 //! cargo run --release --bin lab -- multicast --overlay chord --nodes 10000 --groups 1500 --seed 1
 //! ```
 
+mod compare;
+mod kinds;
 mod multicast;
 mod overlay;
 mod plot;
@@ -29,6 +32,8 @@ struct Args {
 enum Command {
     /// Lookups in a structured overlay: static, with failures, or under churn.
     Overlay(overlay::Args),
+    /// All five structured overlays on one workload: static, damaged, and under churn.
+    Compare(compare::Args),
     /// Messages to many groups through the trees of Scribe: how late they come, and who does the work.
     Multicast(multicast::Args),
 }
@@ -36,6 +41,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Overlay(args) => overlay::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Multicast(args) => multicast::run(&args),
     };
     p2p_examples::exit("lab", done)

@@ -7,7 +7,9 @@ use clap::ValueEnum;
 use p2p_core::SimPeer;
 use p2p_core::sim::Histogram;
 use p2p_overlay::measure::multicast::{Groups, Report};
-use p2p_overlay::{Chord, ChordConfig, ScribeConfig};
+use p2p_overlay::{
+    Can, CanConfig, Chord, ChordConfig, Pastry, PastryConfig, ScribeConfig, Tapestry, TapestryConfig,
+};
 use serde::Serialize;
 
 /// What to simulate.
@@ -28,6 +30,10 @@ pub(crate) struct Args {
     /// How many children a node has in one group; who comes after them is passed down.
     #[arg(long, default_value_t = ScribeConfig::default().max_children)]
     max_children: usize,
+    /// How many simulated seconds the overlay looks after its tables before the groups are made: by then Pastry and
+    /// Tapestry have chosen neighbours that are near. Without any it rests.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    settle: u32,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -36,7 +42,10 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
+    Can,
     Chord,
+    Pastry,
+    Tapestry,
 }
 
 /// What came out, as `--json` prints it.
@@ -80,13 +89,27 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         nodes: args.nodes,
         groups: args.groups,
         seed: args.seed,
+        settle: Duration::from_secs(args.settle.into()),
         config: ScribeConfig { max_children: args.max_children, ..ScribeConfig::default() },
         ..Groups::default()
     };
-    let at_rest = Duration::ZERO;
+    let every = |period| if args.settle == 0 { Duration::ZERO } else { period };
     let report = match args.overlay {
+        Kind::Can => {
+            let config = CanConfig::default();
+            groups.run::<Can<SimPeer>>(CanConfig { update: every(config.update), ..config })
+        }
         Kind::Chord => {
-            groups.run::<Chord<SimPeer>>(ChordConfig { stabilize: at_rest, ..ChordConfig::default() })
+            let config = ChordConfig::default();
+            groups.run::<Chord<SimPeer>>(ChordConfig { stabilize: every(config.stabilize), ..config })
+        }
+        Kind::Pastry => {
+            let config = PastryConfig::default();
+            groups.run::<Pastry<SimPeer>>(PastryConfig { upkeep: every(config.upkeep), ..config })
+        }
+        Kind::Tapestry => {
+            let config = TapestryConfig::default();
+            groups.run::<Tapestry<SimPeer>>(TapestryConfig { upkeep: every(config.upkeep), ..config })
         }
     };
     let output = output(args, &report);

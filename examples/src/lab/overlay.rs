@@ -5,14 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use p2p_core::SimPeer;
 use p2p_core::sim::{Encoding, Histogram, Latency, Network, Session};
-use p2p_overlay::measure::{Experiment, Report, Simulated, Start, load};
-use p2p_overlay::{
-    Can, CanConfig, Chord, ChordConfig, Kademlia, KademliaConfig, Mode, Pastry, PastryConfig, Tapestry,
-    TapestryConfig,
-};
+use p2p_overlay::Mode;
+use p2p_overlay::measure::{Experiment, Start};
 use serde::Serialize;
+
+use crate::kinds::{How, Kind, Measured, measure};
 
 /// What to simulate.
 #[derive(clap::Args)]
@@ -59,16 +57,6 @@ pub(crate) struct Args {
     /// Draw the distribution of the hops.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Can,
-    Chord,
-    Kademlia,
-    Pastry,
-    Tapestry,
 }
 
 #[derive(Clone, Copy, ValueEnum, Serialize)]
@@ -150,31 +138,8 @@ struct Load {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let at_rest = args.at_rest || args.fail > 0.0;
-    let every = |period| if at_rest { Duration::ZERO } else { period };
-    let output = match args.overlay {
-        Kind::Can => {
-            let config = CanConfig::default();
-            let dimensions = args.dimensions.unwrap_or(config.dimensions);
-            simulate::<Can<SimPeer>>(args, CanConfig { dimensions, update: every(config.update), ..config })
-        }
-        Kind::Chord => {
-            let config = ChordConfig::default();
-            simulate::<Chord<SimPeer>>(args, ChordConfig { stabilize: every(config.stabilize), ..config })
-        }
-        Kind::Kademlia => {
-            let config = KademliaConfig::default();
-            simulate::<Kademlia<SimPeer>>(args, KademliaConfig { upkeep: every(config.upkeep), ..config })
-        }
-        Kind::Pastry => {
-            let config = PastryConfig::default();
-            simulate::<Pastry<SimPeer>>(args, PastryConfig { upkeep: every(config.upkeep), ..config })
-        }
-        Kind::Tapestry => {
-            let config = TapestryConfig::default();
-            simulate::<Tapestry<SimPeer>>(args, TapestryConfig { upkeep: every(config.upkeep), ..config })
-        }
-    };
+    let how = How { at_rest: args.at_rest || args.fail > 0.0, dimensions: args.dimensions, ..How::default() };
+    let output = output(args, &measure(args.overlay, &experiment(args), how));
     if let Some(path) = &args.plot {
         let title = format!("hops per lookup, {} nodes", args.nodes);
         crate::plot::histogram(path, &title, &output.hops.histogram)?;
@@ -186,8 +151,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-#[expect(clippy::disallowed_types, reason = "wall time is what is measured")]
-fn simulate<O: Simulated>(args: &Args, config: O::Config) -> Output {
+fn experiment(args: &Args) -> Experiment {
     let mode = args.mode.map(|travel| match travel {
         Travel::Recursive => Mode::Recursive,
         Travel::SemiRecursive => Mode::SemiRecursive,
@@ -203,7 +167,7 @@ fn simulate<O: Simulated>(args: &Args, config: O::Config) -> Output {
         Delay::Exponential => Latency::Exponential(Duration::from_millis(50)),
         Delay::Plane => Latency::Plane(Duration::from_millis(100)),
     };
-    let experiment = Experiment {
+    Experiment {
         nodes: args.nodes,
         lookups: args.lookups,
         rate: args.rate,
@@ -214,22 +178,11 @@ fn simulate<O: Simulated>(args: &Args, config: O::Config) -> Output {
         replicas: 1,
         mode,
         network: Network { latency, encoding: Encoding::Measure, ..Network::default() },
-    };
-    let before = resident();
-    let mut sim = experiment.build::<O>(config);
-    let clock = std::time::Instant::now();
-    let report = experiment.look_up(&mut sim);
-    let wall = clock.elapsed().as_secs_f64();
-    let bytes_per_node = resident().saturating_sub(before) / u64::from(args.nodes);
-    output(args, &Report { load: load(&sim), ..report }, wall, bytes_per_node)
+    }
 }
 
-/// The memory of this process, in bytes.
-fn resident() -> u64 {
-    memory_stats::memory_stats().map_or(0, |memory| memory.physical_mem as u64)
-}
-
-fn output(args: &Args, report: &Report, wall_s: f64, bytes_per_node: u64) -> Output {
+fn output(args: &Args, measured: &Measured) -> Output {
+    let Measured { report, wall_s, bytes_per_node } = measured;
     let ms = |p| report.latency_us.percentile(p) as f64 / 1e3;
     let spread =
         |histogram: &Histogram| (histogram.percentile(50.0), histogram.percentile(99.0), histogram.max());
@@ -254,8 +207,8 @@ fn output(args: &Args, report: &Report, wall_s: f64, bytes_per_node: u64) -> Out
         bytes_per_node_s: report.bytes_per_node_s(),
         events,
         events_per_s: events as f64 / wall_s,
-        wall_s,
-        bytes_per_node,
+        wall_s: *wall_s,
+        bytes_per_node: *bytes_per_node,
         start: args.start,
         trace: format!("{:016x}", report.trace),
     }

@@ -34,3 +34,66 @@ pub(crate) fn histogram(path: &Path, title: &str, counts: &[(u64, u64)]) -> Resu
     area.present().map_err(|error| failed(&error))?;
     Ok(())
 }
+
+/// One of several charts that stand side by side: for each group the value of each series.
+pub(crate) struct Panel {
+    pub(crate) title: &'static str,
+    pub(crate) values: Vec<Vec<f64>>,
+}
+
+/// Four panels of bars in groups, the series in colours.
+pub(crate) fn bars(
+    path: &Path,
+    title: &str,
+    groups: &[&str],
+    series: &[String],
+    panels: &[Panel; 4],
+) -> Result<(), Box<dyn Error>> {
+    let failed = |error: &dyn std::fmt::Display| format!("cannot draw {}: {error}", path.display());
+    let area = SVGBackend::new(path, (1000, 720)).into_drawing_area();
+    area.fill(&WHITE).map_err(|error| failed(&error))?;
+    let area = area.titled(title, ("sans-serif", 22)).map_err(|error| failed(&error))?;
+    let (legend, area) = area.split_vertically(28);
+    for (i, name) in series.iter().enumerate() {
+        let (left, colour) = (280 + 100 * i as i32, Palette99::pick(i).to_rgba());
+        legend
+            .draw(&Rectangle::new([(left, 6), (left + 12, 18)], colour.filled()))
+            .map_err(|error| failed(&error))?;
+        let style = ("sans-serif", 14).into_text_style(&legend);
+        legend.draw_text(name, &style, (left + 18, 5)).map_err(|error| failed(&error))?;
+    }
+    let width = series.len() as f64 + 1.0;
+    for (panel, area) in panels.iter().zip(area.split_evenly((2, 2))) {
+        let most = panel.values.iter().flatten().fold(0.0, |most, value| value.max(most));
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .caption(panel.title, ("sans-serif", 17))
+            .x_label_area_size(28)
+            .y_label_area_size(56)
+            .build_cartesian_2d(0.0..width * groups.len() as f64, 0.0..most * 1.05)
+            .map_err(|error| failed(&error))?;
+        chart.configure_mesh().disable_x_mesh().x_labels(0).draw().map_err(|error| failed(&error))?;
+        for i in 0..series.len() {
+            let colour = Palette99::pick(i).to_rgba();
+            let bar = |(group, values): (usize, &Vec<f64>)| {
+                let left = group as f64 * width + i as f64 + 0.5;
+                Rectangle::new([(left, 0.0), (left + 1.0, values[i])], colour.filled())
+            };
+            chart.draw_series(panel.values.iter().enumerate().map(bar)).map_err(|error| failed(&error))?;
+        }
+        for (group, name) in groups.iter().enumerate() {
+            let at = chart.backend_coord(&((group as f64 + 0.5) * width, 0.0));
+            let style = ("sans-serif", 14).into_text_style(&area).pos(text_anchor());
+            let (left, top) = area.get_base_pixel();
+            area.draw_text(name, &style, (at.0 - left, at.1 - top + 6)).map_err(|error| failed(&error))?;
+        }
+    }
+    area.present().map_err(|error| failed(&error))?;
+    Ok(())
+}
+
+/// In the middle below the point.
+fn text_anchor() -> plotters::style::text_anchor::Pos {
+    use plotters::style::text_anchor::{HPos, Pos, VPos};
+    Pos::new(HPos::Center, VPos::Top)
+}

@@ -128,7 +128,7 @@ impl<O: SingleRoot> fmt::Debug for Recorder<O> {
     }
 }
 
-/// Groups in a network at rest whose nodes lie in a square.
+/// Groups in a network whose nodes lie in a square. Nobody comes or goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Groups {
     /// How many nodes, N. 1000; the paper's are 100,000.
@@ -139,7 +139,9 @@ pub struct Groups {
     pub seed: u64,
     /// How long a message takes along an edge of the square. 100 ms.
     pub edge: Duration,
-    /// How the nodes behave; their upkeep rests too.
+    /// How long the overlay looks after its tables before the groups are made, so that it can find out who is near. Zero.
+    pub settle: Duration,
+    /// How the nodes behave; the upkeep of the trees rests.
     pub config: ScribeConfig,
 }
 
@@ -150,6 +152,7 @@ impl Default for Groups {
             groups: 1500,
             seed: 1,
             edge: Duration::from_millis(100),
+            settle: Duration::ZERO,
             config: ScribeConfig::default(),
         }
     }
@@ -203,6 +206,7 @@ impl Groups {
         for overlay in O::converged(&peers, config) {
             sim.spawn(|_| Recorder::new(Scribe::new(overlay, scribe)));
         }
+        sim.run_for(self.settle);
         let mut rng = Rng::stream(self.seed, MEMBERS);
         let mut order = peers;
         let members: Vec<Vec<SimPeer>> = (1..=self.groups)

@@ -1,0 +1,90 @@
+//! The structured overlays by their names, and one experiment on any of them.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use p2p_core::SimPeer;
+use p2p_overlay::measure::{Experiment, Report, Simulated, load};
+use p2p_overlay::{
+    Can, CanConfig, Chord, ChordConfig, Kademlia, KademliaConfig, Pastry, PastryConfig, Tapestry,
+    TapestryConfig,
+};
+use serde::Serialize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    Can,
+    Chord,
+    Kademlia,
+    Pastry,
+    Tapestry,
+}
+
+/// How an overlay is configured, where that is not its default.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct How {
+    /// No upkeep.
+    pub(crate) at_rest: bool,
+    /// Of CAN's space.
+    pub(crate) dimensions: Option<u8>,
+    /// Chord stabilises every 5 s instead of every 30, with three fingers each time.
+    pub(crate) often: bool,
+}
+
+/// What came out.
+pub(crate) struct Measured {
+    pub(crate) report: Report,
+    /// Of the lookups, not of building the network.
+    pub(crate) wall_s: f64,
+    /// Of this process.
+    pub(crate) bytes_per_node: u64,
+}
+
+pub(crate) fn measure(kind: Kind, experiment: &Experiment, how: How) -> Measured {
+    let every = |period| if how.at_rest { Duration::ZERO } else { period };
+    match kind {
+        Kind::Can => {
+            let config = CanConfig::default();
+            let dimensions = how.dimensions.unwrap_or(config.dimensions);
+            run::<Can<SimPeer>>(experiment, CanConfig { dimensions, update: every(config.update), ..config })
+        }
+        Kind::Chord => {
+            let config = match how.often {
+                true => {
+                    ChordConfig { stabilize: Duration::from_secs(5), fingers: 3, ..ChordConfig::default() }
+                }
+                false => ChordConfig::default(),
+            };
+            run::<Chord<SimPeer>>(experiment, ChordConfig { stabilize: every(config.stabilize), ..config })
+        }
+        Kind::Kademlia => {
+            let config = KademliaConfig::default();
+            run::<Kademlia<SimPeer>>(experiment, KademliaConfig { upkeep: every(config.upkeep), ..config })
+        }
+        Kind::Pastry => {
+            let config = PastryConfig::default();
+            run::<Pastry<SimPeer>>(experiment, PastryConfig { upkeep: every(config.upkeep), ..config })
+        }
+        Kind::Tapestry => {
+            let config = TapestryConfig::default();
+            run::<Tapestry<SimPeer>>(experiment, TapestryConfig { upkeep: every(config.upkeep), ..config })
+        }
+    }
+}
+
+#[expect(clippy::disallowed_types, reason = "wall time is what is measured")]
+fn run<O: Simulated>(experiment: &Experiment, config: O::Config) -> Measured {
+    let before = resident();
+    let mut sim = experiment.build::<O>(config);
+    let clock = std::time::Instant::now();
+    let report = experiment.look_up(&mut sim);
+    let wall_s = clock.elapsed().as_secs_f64();
+    let bytes_per_node = resident().saturating_sub(before) / u64::from(experiment.nodes);
+    Measured { report: Report { load: load(&sim), ..report }, wall_s, bytes_per_node }
+}
+
+/// The memory of this process, in bytes.
+fn resident() -> u64 {
+    memory_stats::memory_stats().map_or(0, |memory| memory.physical_mem as u64)
+}
