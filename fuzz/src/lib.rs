@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 // `Keypair` for the file that `spki` takes in, which looks for it here.
 use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_dht::{DhtMsg, Record};
-use p2p_overlay::{ChordMsg, KademliaMsg, RoutedMsg, ScribeMsg};
+use p2p_overlay::{CanMsg, ChordMsg, KademliaMsg, ObjectMsg, PastryMsg, RoutedMsg, ScribeMsg, TapestryMsg};
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
 
@@ -24,10 +24,14 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 19] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
+    ("pastry", pastry),
+    ("tapestry", tapestry),
+    ("objects", objects),
+    ("can", can),
     ("scribe", scribe),
     ("dht", dht),
     ("swarm", swarm),
@@ -79,6 +83,26 @@ pub fn routed(bytes: &[u8]) {
 /// `Wire` of what the nodes of Kademlia say to each other.
 pub fn kademlia(bytes: &[u8]) {
     decoded::<RoutedMsg<Contact, KademliaMsg<Contact>>>(bytes);
+}
+
+/// `Wire` of what the nodes of Pastry say to each other.
+pub fn pastry(bytes: &[u8]) {
+    decoded::<RoutedMsg<Contact, PastryMsg<Contact>>>(bytes);
+}
+
+/// `Wire` of what the nodes of Tapestry say to each other.
+pub fn tapestry(bytes: &[u8]) {
+    decoded::<RoutedMsg<Contact, TapestryMsg<Contact>>>(bytes);
+}
+
+/// `Wire` of what they say of objects.
+pub fn objects(bytes: &[u8]) {
+    decoded::<ObjectMsg<Contact>>(bytes);
+}
+
+/// `Wire` of what the nodes of CAN say to each other.
+pub fn can(bytes: &[u8]) {
+    decoded::<RoutedMsg<Contact, CanMsg<Contact>>>(bytes);
 }
 
 /// `Wire` of what the nodes of Scribe say to each other.
