@@ -7,10 +7,13 @@
 //! when its whole leaf set knows it; and after FreePastry: who holds a key has a lease from its neighbour on that side.
 //! Periodic recovery is Bamboo's (Rhea et al., *Handling churn in a DHT*, USENIX 2004).
 //!
-//! In this order: [`Pastry`] and its configuration, what the tables say about a key; in `leaves` and `rows` the tables, in
-//! `upkeep` how they are kept. `converged` computes the tables of a whole network, for experiments that start at rest.
+//! In this order: [`Pastry`] and its configuration, what the tables say about a key; in `leaves` and `rows` the
+//! tables, in `join`, `leases` and `upkeep` how they are kept. `converged` computes the tables of a whole network,
+//! for experiments that start at rest.
 
 mod converged;
+mod join;
+mod leases;
 mod leaves;
 mod rows;
 mod upkeep;
@@ -26,9 +29,10 @@ use crate::lookup::LookupConfig;
 use crate::routed::Routed;
 use crate::structured::{Maintenance, Next, Region, Replicas, SingleRoot};
 
+use join::Joining;
 use leaves::{Leaves, Spot};
 use rows::{Neighbours, Rows};
-use upkeep::{Asked, Joining};
+use upkeep::Asked;
 
 pub use leaves::Side;
 
@@ -86,12 +90,12 @@ pub struct PastryConfig {
     pub bits: u8,
     /// How many leaves a node keeps, L, half of them on either side (§2.1). 16; 2 to 32.
     pub leaves: usize,
-    /// How long a node may take keys for its own after its neighbour has last agreed; it asks three times as often, and a
-    /// neighbour that does not ask is dead after so long. 6 s.
+    /// How long a node may take keys for its own after its neighbour has last agreed; it asks three times as often,
+    /// and a neighbour that does not ask is dead after so long. 6 s.
     pub lease: Duration,
-    /// A node looks after its leaves, its routing table and its neighbourhood this often on average; each time after half
-    /// to one and a half of it. 10 s. Zero: never, the tables stay as they are, dead entries too: for experiments on a
-    /// network at rest.
+    /// A node looks after its leaves, its routing table and its neighbourhood this often on average; each time after
+    /// half to one and a half of it. 10 s. Zero: never, the tables stay as they are, dead entries too: for
+    /// experiments on a network at rest.
     pub upkeep: Duration,
     /// What a node does when a leaf has died. [`Recovery::Periodic`].
     pub recovery: Recovery,
@@ -102,8 +106,8 @@ pub struct PastryConfig {
 /// What a node does when a leaf has died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// It asks the furthest leaf on that side for its own at once (§3.2, *node departure*). Under churn much is asked just
-    /// when the network has least to spare.
+    /// It asks the furthest leaf on that side for its own at once (§3.2, *node departure*). Under churn much is asked
+    /// just when the network has least to spare.
     Reactive,
     /// It waits until it is time to compare leaves with one of them, as it does now and then (Bamboo §4.1).
     Periodic,
@@ -140,8 +144,8 @@ pub struct PastryTable<P> {
     leases: [Lease<P>; 2],
     /// Until when nobody takes this node for dead who knows it: since it was last told to go on, or said hello to all.
     known_until: Time,
-    /// Those who did not answer when this node said hello, and until when they may have a lease that nobody knows of. At
-    /// most 32.
+    /// Those who did not answer when this node said hello, and until when they may have a lease that nobody knows of.
+    /// At most 32.
     unheard: Vec<(P, Time)>,
     /// Silent when last asked: the question is asked again. At most 64.
     suspects: Vec<P>,
@@ -189,8 +193,8 @@ pub enum PastryMsg<P> {
         /// The leaves of the nearest.
         leaves: Vec<P>,
     },
-    /// From a newcomer to those who are to know it as a leaf, and between leaves now and then: these are mine. Answered by
-    /// [`PastryMsg::Leaves`].
+    /// From a newcomer to those who are to know it as a leaf, and between leaves now and then: these are mine.
+    /// Answered by [`PastryMsg::Leaves`].
     Hello {
         /// Numbers the question.
         id: u32,
@@ -317,7 +321,8 @@ impl<P: Keyed> PastryTable<P> {
         if let Some(peer) = self.rows.toward(key).filter(usable) {
             return Next::Toward(peer);
         }
-        // The rare case: whoever shares as many digits, and is nearer. (Fewer digits, though nearer, would lead in circles.)
+        // The rare case: whoever shares as many digits, and is nearer. (Fewer digits, though nearer, would lead in
+        // circles.)
         let row = self.rows.shared(key);
         let digits = row * usize::from(self.config.bits);
         let leaves = self.leaves.peers().filter(|peer| peer.key().common_prefix(key) >= digits);

@@ -117,8 +117,8 @@ impl<P: Keyed, M: Metric> Spot<P, M> {
 }
 
 impl<P: Keyed> Spot<P, Clockwise> {
-    /// Which of two is nearer to what is at this distance, whichever way around; of two that are as near, the one before
-    /// it is.
+    /// Which of two is nearer to what is at this distance, whichever way around; of two that are as near, the one
+    /// before it is.
     #[inline]
     pub(crate) fn order_around(&self, other: &Spot<P, Clockwise>, point: &Key, keeper: &Key) -> Ordering {
         let gap = |spot: &Self| {

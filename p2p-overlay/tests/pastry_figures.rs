@@ -33,9 +33,9 @@ fn near(what: &str, measured: f64, expected: f64, tolerance: f64) {
     );
 }
 
-/// Fig. 4: b = 4, L = 16, static: 2.48, 3.00, 3.26 and 4.02 hops with 1,000 to 100,000 nodes (±3%), below ⌈log16 N⌉. Fig. 5:
-/// with 100,000 nodes .0006, .016, .16, .63 and .18 of the lookups take one to five hops (±.03: they add up to .987), none
-/// takes six.
+/// Fig. 4: b = 4, L = 16, static: 2.48, 3.00, 3.26 and 4.02 hops with 1,000 to 100,000 nodes (±3%), below ⌈log16 N⌉.
+/// Fig. 5: with 100,000 nodes .0006, .016, .16, .63 and .18 of the lookups take one to five hops (±.03: they add up
+/// to .987), none takes six.
 #[test]
 fn the_path_is_the_logarithm_to_base_16() {
     for (nodes, hops) in [(1000, 2.48), (5000, 3.00), (10_000, 3.26), (100_000, 4.02)] {
@@ -55,8 +55,8 @@ fn the_path_is_the_logarithm_to_base_16() {
     }
 }
 
-/// Fig. 10, by the ratios: when a tenth of 5,000 nodes has died at once the path is 2.96/2.73 as long as before, and when the
-/// tables are repaired 2.74/2.73 (±3%).
+/// Fig. 10, by the ratios: when a tenth of 5,000 nodes has died at once the path is 2.96/2.73 as long as before, and
+/// when the tables are repaired 2.74/2.73 (±3%).
 #[test]
 fn simultaneous_failures() {
     let experiment = |fail| Experiment {
@@ -77,8 +77,8 @@ fn simultaneous_failures() {
     near("path repaired, to before", repaired.hops.mean() / before, 2.74 / 2.73, 0.03);
 }
 
-/// Fig. 6: on a plane the routes are at most 30 to 40% longer than the way straight there. What a lookup takes is the route and
-/// the way back, which is the route again when it is recursive.
+/// Fig. 6: on a plane the routes are at most 30 to 40% longer than the way straight there. What a lookup takes is the
+/// route and the way back, which is the route again when it is recursive.
 #[test]
 fn routes_are_nearly_as_short_as_the_direct_way() {
     let experiment = |start, mode| Experiment {

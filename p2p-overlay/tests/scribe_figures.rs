@@ -54,10 +54,10 @@ fn messages_are_late_by_the_depth_of_the_tree() {
     }
 }
 
-/// §IV, over Pastry, whose nodes have had five minutes to find out who is near. The paper's 1.68 and 1.69 are missed: in a
-/// square without routers it is 2.28 and 2.04, for a message goes to the root, which is anywhere, and then to the
-/// members by routes that are 1.36 times as long as the direct way (`pastry_figures`): 1 + 1.36, ±10%. It is less than
-/// half of what it is over Chord.
+/// §IV, over Pastry, whose nodes have had five minutes to find out who is near. The paper's 1.68 and 1.69 are missed:
+/// in a square without routers it is 2.28 and 2.04, for a message goes to the root, which is anywhere, and then to
+/// the members by routes that are 1.36 times as long as the direct way (`pastry_figures`): 1 + 1.36, ±10%. It is less
+/// than half of what it is over Chord.
 #[test]
 fn over_pastry_messages_are_hardly_later_than_by_the_root() {
     let groups = Groups { settle: Duration::from_secs(300), ..Groups::default() };

@@ -60,7 +60,8 @@ pub trait Connection: Debug + Send + Sync + 'static {
     /// Opens a stream both ways; waits while the peer allows no more. The peer learns of it with the first write.
     async fn open_bi(&self) -> Result<(SendStream, RecvStream), Lost>;
 
-    /// Opens a stream both ways if that takes no waiting: cheaper than [`Connection::open_bi`], which `None` stands for.
+    /// Opens a stream both ways if that takes no waiting, which is cheaper; `None` means that [`Connection::open_bi`] may
+    /// have to wait.
     fn open_bi_now(&self) -> Option<Result<(SendStream, RecvStream), Lost>> {
         None
     }

@@ -139,7 +139,8 @@ pub struct Groups {
     pub seed: u64,
     /// How long a message takes along an edge of the square. 100 ms.
     pub edge: Duration,
-    /// How long the overlay looks after its tables before the groups are made, so that it can find out who is near. Zero.
+    /// How long the overlay looks after its tables before the groups are made, so that it can find out who is near.
+    /// Zero.
     pub settle: Duration,
     /// How the nodes behave; the upkeep of the trees rests.
     pub config: ScribeConfig,

@@ -11,8 +11,8 @@ use crate::measure::Simulated;
 use crate::routed::Routed;
 
 impl<P: Keyed> Pastry<P> {
-    /// The nodes of a network at rest, in order of `peers`: each knows its leaves, and for each place of its routing table
-    /// a peer that chance has chosen, if there is one.
+    /// The nodes of a network at rest, in order of `peers`: each knows its leaves, and for each place of its routing
+    /// table a peer that chance has chosen, if there is one.
     pub fn converged(peers: &[P], config: PastryConfig) -> Vec<Pastry<P>> {
         let mut ring: Vec<(Key, P)> = peers.iter().map(|peer| (peer.key(), *peer)).collect();
         ring.sort_unstable();

@@ -121,8 +121,8 @@ impl<P: Keyed> Leaves<P> {
         self.side(side).len() < self.half
     }
 
-    /// A leaf names its own. Where it is the last on a side that is short, and those who follow it are known on the other
-    /// side, they follow here too: the network is small. Says whether anything has changed.
+    /// A leaf names its own. Where it is the last on a side that is short, and those who follow it are known on the
+    /// other side, they follow here too: the network is small. Says whether anything has changed.
     pub(super) fn follow(&mut self, leaf: P, named: &[P]) -> bool {
         let mut changed = false;
         for side in [Side::Ahead, Side::Behind] {
@@ -151,8 +151,8 @@ impl<P: Keyed> Leaves<P> {
         changed
     }
 
-    /// Leaves a peer out. A side on which nobody is left begins anew with the furthest of the other, which leads all the
-    /// way around. Says whether anything has changed.
+    /// Leaves a peer out. A side on which nobody is left begins anew with the furthest of the other, which leads all
+    /// the way around. Says whether anything has changed.
     pub(super) fn remove(&mut self, peer: P) -> bool {
         let before = self.ahead.len() + self.behind.len();
         self.ahead.retain(|spot| spot.peer != peer);

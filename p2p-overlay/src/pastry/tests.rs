@@ -184,7 +184,10 @@ proptest! {
 
         // What can be told for sure is what a look at all peers gives.
         all.push(me);
-        all.sort_unstable_by_key(|peer| (peer.key().ring_gap(&key), key.distance(&peer.key()) < peer.key().distance(&key)));
+        all.sort_unstable_by_key(|peer| {
+            let at = peer.key();
+            (at.ring_gap(&key), key.distance(&at) < at.distance(&key))
+        });
         let sure = leaves.nearest_to(me, &me.key().distance(&key));
         prop_assert_eq!(&sure[..], &all[..sure.len()]);
         if all.len() <= 9 {

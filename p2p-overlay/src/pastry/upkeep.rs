@@ -1,18 +1,9 @@
-//! How a Pastry node joins, keeps its tables, and makes sure that no two nodes take a key for theirs.
+//! How a Pastry node keeps its tables.
 //!
-//! *Join* (§2.4): the newcomer asks its way to its own key, takes a row of the routing table from each node on it, and the
-//! leaves from the last. It says hello to all who would be its leaves, and to those whom they name, until everybody who is
-//! alive has answered: then all know it, and it takes part (DSN 2004, §3.1). It asks those in its routing table for the
-//! same row, and keeps of each place the nearest (the second stage, §2.5). *Upkeep*, now and then: it compares leaves with one
-//! of them and pings the others; it compares a row with somebody in it and pings the rest (§3.2, §2.5), and somebody in its
-//! neighbourhood; seldom it looks its own key up through a peer that it has lost: that may lead to another network. Nobody becomes a leaf, or leaves the
-//! routing table, on hearsay: a peer must have answered, or have been silent three times.
-//!
-//! *Leases*: between two neighbours on the ring the border of what is whose is in the middle. Each asks the other, three
-//! times in the time of a lease, whether it may go on; it is granted if each takes the other for its neighbour. Without the
-//! lease a node answers for nothing on that side, and whoever has granted one does not take the other for dead before it
-//! has run out, by its own clock and an eighth more. A node that nobody has told to go on for so long, because it stood
-//! still, say, may have been forgotten, and others have taken its keys: it says hello to all again before it asks.
+//! Now and then it compares leaves with one of them and pings the others; it compares a row with somebody in it and
+//! pings the rest (§3.2, §2.5), and somebody in its neighbourhood; seldom it looks its own key up through a peer that
+//! it has lost: that may lead to another network. Nobody becomes a leaf, or leaves the routing table, on hearsay: a
+//! peer must have answered, or have been silent three times.
 
 use std::time::Duration;
 
@@ -20,6 +11,7 @@ use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::join::MAX_AVOIDED;
 use super::leaves::{Side, Spot};
 use super::rows::Near;
 use super::{MAX_LEAVES, PastryMsg, PastryTable, Recovery};
@@ -45,17 +37,6 @@ pub(super) enum Asked {
     Renew { side: Side, since: Time },
 }
 
-/// How far a newcomer has come.
-#[derive(Clone, Debug)]
-pub(super) struct Joining<P> {
-    /// The nodes on the way, the first asked first. At most [`MAX_PATH`].
-    path: Vec<P>,
-    /// Found silent on the way.
-    avoid: Vec<P>,
-    /// The leaves are being told.
-    greeting: bool,
-}
-
 /// Pastry's timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PastryTimer {
@@ -71,207 +52,16 @@ pub enum PastryTimer {
 const MERGE: u32 = 0;
 /// So many silences in a row, and a peer is dead.
 const DEAD_AFTER: u8 = 3;
-/// How long the way to the own key may be, and how many on it may be silent.
-const MAX_PATH: usize = 40;
-const MAX_AVOIDED: usize = 16;
 const MAX_SUSPECTS: usize = 64;
 /// How many peers an answer may name.
 const MAX_NAMED: usize = 32;
-/// How many in each row a newcomer asks for theirs.
-const SECOND_STAGE: usize = 3;
-
 impl<P: Keyed> PastryTable<P> {
     pub(super) fn is_at_rest(&self) -> bool {
         self.config.upkeep.is_zero()
     }
 
-    fn spot(&self, peer: P) -> Spot<P> {
+    pub(super) fn spot(&self, peer: P) -> Spot<P> {
         Spot::new(&self.key, peer)
-    }
-
-    // ---- join
-
-    fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {
-        if self.joining.is_some() && !self.asked.is_empty() {
-            return; // It is getting on.
-        }
-        let Some(door) = self.doors.next() else {
-            // Nobody whom it has met can be reached: it goes on alone.
-            self.joining = None;
-            self.joined = true;
-            return;
-        };
-        self.joining = Some(Joining { path: vec![door], avoid: Vec::new(), greeting: false });
-        self.ask_the_way(cx);
-    }
-
-    /// Asks the last on the way; if nobody is left, the timer tries the next door.
-    fn ask_the_way(&mut self, cx: &mut Cx<'_, Self>) {
-        let Some(Joining { path, avoid, .. }) = &self.joining else { return };
-        let Some(&last) = path.last() else { return };
-        let avoid = avoid.clone();
-        self.ask(cx, last, Asked::Path, |id| PastryMsg::Join { id, avoid });
-    }
-
-    /// A newcomer asks its way here.
-    fn on_join(&mut self, cx: &mut Cx<'_, Self>, from: P, id: u32, mut avoid: Vec<P>) {
-        if !self.joined {
-            return;
-        }
-        avoid.truncate(MAX_AVOIDED);
-        avoid.push(from);
-        let key = from.key();
-        let row = self.rows.row(self.rows.shared(&key)).filter(|peer| *peer != from).collect();
-        let next = match self.route(&key, &avoid) {
-            Next::Root(peer) | Next::Toward(peer) => Some(peer),
-            Next::Mine | Next::Nowhere | Next::Later => None,
-        };
-        let leaves = if next.is_none() { self.leaves_but(from) } else { Vec::new() };
-        cx.send(from, PastryMsg::Path { id, row, next, leaves });
-    }
-
-    fn leaves_but(&self, peer: P) -> Vec<P> {
-        self.leaves.peers().filter(|leaf| *leaf != peer).collect()
-    }
-
-    fn on_path(&mut self, cx: &mut Cx<'_, Self>, from: P, row: &[P], next: Option<P>, leaves: &[P]) {
-        let me = self.me;
-        let Some(joining) = self.joining.as_mut().filter(|joining| !joining.greeting) else { return };
-        let next = next.filter(|next| *next != me && !joining.path.contains(next));
-        match next {
-            Some(next) if joining.path.len() < MAX_PATH => {
-                joining.path.push(next);
-                self.ask_the_way(cx);
-            }
-            _ => {
-                joining.greeting = true;
-                self.rows.offer(&from.key(), Near::new(from, None));
-                leaves.iter().chain([&from]).for_each(|leaf| self.greet(cx, *leaf));
-            }
-        }
-        row.iter().for_each(|peer| self.consider(cx, *peer, true));
-    }
-
-    /// Says hello to a peer that would be a leaf and does not know of this node yet.
-    fn greet(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
-        let asked = |(to, what): (P, &Asked)| to == peer && matches!(what, Asked::Hello { .. });
-        if peer == self.me || self.leaves.holds(peer) || self.asked.iter().any(asked) {
-            return;
-        }
-        if self.leaves.wants(&self.spot(peer)) {
-            self.hello(cx, peer, 0);
-        }
-    }
-
-    fn hello(&mut self, cx: &mut Cx<'_, Self>, peer: P, tries: u8) {
-        // A newcomer knows nobody who would not say hello too.
-        let leaves = if self.joined { self.leaves_but(peer) } else { Vec::new() };
-        let since = cx.now();
-        self.ask(cx, peer, Asked::Hello { since, tries }, |id| PastryMsg::Hello { id, leaves });
-    }
-
-    fn is_greeting(&self) -> bool {
-        self.joining.as_ref().is_some_and(|joining| joining.greeting)
-    }
-
-    /// Everybody has answered: this node takes part. If nobody has, the timer tries again.
-    fn join_if_known(&mut self, cx: &mut Cx<'_, Self>) {
-        let waits = self.asked.iter().any(|(_, what)| matches!(what, Asked::Hello { .. }));
-        if !self.is_greeting() || self.leaves.is_empty() || waits {
-            return;
-        }
-        self.joining = None;
-        self.known_until = cx.now() + self.config.lease;
-        self.renew(cx);
-        if std::mem::replace(&mut self.joined, true) {
-            return; // It was only out of touch.
-        }
-        self.changed = true;
-        self.doors.found();
-        for row in 0..self.rows.len() {
-            let mut some: Vec<P> = self.rows.row(row).collect();
-            cx.rng().shuffle(&mut some);
-            let row = row as u8;
-            for peer in some.into_iter().take(SECOND_STAGE) {
-                self.ask(cx, peer, Asked::Peers, |id| PastryMsg::GetRow { id, row });
-            }
-        }
-        let nearest = self.neighbours.peers().next();
-        if let Some(nearest) = nearest {
-            self.ask(cx, nearest, Asked::Peers, |id| PastryMsg::GetNeighbours { id });
-        }
-    }
-
-    // ---- leases
-
-    /// Asks the neighbours on both sides.
-    fn renew(&mut self, cx: &mut Cx<'_, Self>) {
-        self.renew_on(cx, Side::Behind);
-        self.renew_on(cx, Side::Ahead);
-    }
-
-    fn renew_on(&mut self, cx: &mut Cx<'_, Self>, side: Side) {
-        if self.is_greeting() {
-            return;
-        }
-        if self.is_out_of_touch(cx.now()) {
-            self.joining = Some(Joining { path: Vec::new(), avoid: Vec::new(), greeting: true });
-            let leaves: Vec<P> = self.leaves.peers().collect();
-            return leaves.into_iter().for_each(|leaf| self.hello(cx, leaf, 0));
-        }
-        if let Some(peer) = self.leaves.first(side) {
-            let since = cx.now();
-            self.unheard.retain(|(_, until)| *until > since);
-            let unheard = self.unheard.iter().map(|(peer, _)| *peer).collect();
-            self.ask(cx, peer, Asked::Renew { side, since }, |id| PastryMsg::Renew { id, side, unheard });
-        }
-    }
-
-    /// Whether others may take this node for dead by now.
-    fn is_out_of_touch(&self, now: Time) -> bool {
-        self.joined && !self.leaves.is_empty() && self.known_until <= now
-    }
-
-    fn on_renew(&mut self, cx: &mut Cx<'_, Self>, from: P, id: u32, side: Side, unheard: &[P]) {
-        if !self.joined && !self.is_greeting() {
-            return;
-        }
-        self.meet(cx, from, None);
-        let side = side.other();
-        let neighbour = self.leaves.first(side);
-        let may_grant = self.joined && !self.is_greeting() && !self.is_out_of_touch(cx.now());
-        // Whoever may have a lease and not know of the sender, by this node or by somebody between it and this node.
-        let leased = self.leases[side as usize].to.into_iter().chain(self.unheard.iter().copied());
-        let is_unsafe = leased.into_iter().any(|(peer, until)| until > cx.now() && unheard.contains(&peer));
-        let granted = may_grant && neighbour == Some(from) && !is_unsafe;
-        if granted {
-            let until = cx.now() + self.config.lease * 9 / 8;
-            self.leases[side as usize].to = Some((from, until));
-        }
-        let between = neighbour.filter(|peer| *peer != from);
-        cx.send(from, PastryMsg::Lease { id, granted, between });
-        if granted && !self.has_lease(side, cx.now()) {
-            self.renew_on(cx, side);
-        }
-    }
-
-    fn on_lease(&mut self, from: P, side: Side, since: Time, granted: bool) {
-        if granted && self.leaves.first(side) == Some(from) {
-            let until = since + self.config.lease;
-            self.leases[side as usize].from = Some((from, until));
-            self.known_until = self.known_until.max(until);
-        }
-    }
-
-    /// Whether the neighbour on a side leaves this node what is nearer to it.
-    pub(super) fn has_lease(&self, side: Side, now: Time) -> bool {
-        self.leases[side as usize].from.is_some_and(|(_, until)| until > now)
-    }
-
-    /// Whether this node has promised not to take a peer for dead.
-    fn has_promised(&self, now: Time, peer: P) -> bool {
-        let promises = self.leases.iter().filter_map(|lease| lease.to);
-        promises.into_iter().any(|(to, until)| to == peer && until > now)
     }
 
     // ---- upkeep
@@ -315,7 +105,7 @@ impl<P: Keyed> PastryTable<P> {
         }
     }
 
-    fn ping(&mut self, cx: &mut Cx<'_, Self>, peer: P, tries: u8) {
+    pub(super) fn ping(&mut self, cx: &mut Cx<'_, Self>, peer: P, tries: u8) {
         let since = cx.now();
         self.ask(cx, peer, Asked::Ping { since, tries }, |id| PastryMsg::Ping { id });
     }
@@ -326,7 +116,7 @@ impl<P: Keyed> PastryTable<P> {
 
     /// Somebody names a peer: it is pinged if it would be a leaf, or its place in the routing table is free; `compare`,
     /// also if somebody else has that place.
-    fn consider(&mut self, cx: &mut Cx<'_, Self>, peer: P, compare: bool) {
+    pub(super) fn consider(&mut self, cx: &mut Cx<'_, Self>, peer: P, compare: bool) {
         let is_known = self.leaves.holds(peer) || self.rows.holds(peer) && !compare;
         if peer == self.me || is_known || self.is_being_pinged(peer) {
             return;
@@ -339,7 +129,7 @@ impl<P: Keyed> PastryTable<P> {
     }
 
     /// A peer that takes part has been heard from: it is alive, and has its place wherever it fits.
-    fn meet(&mut self, cx: &mut Cx<'_, Self>, peer: P, rtt: Option<Duration>) {
+    pub(super) fn meet(&mut self, cx: &mut Cx<'_, Self>, peer: P, rtt: Option<Duration>) {
         self.suspects.retain(|suspect| *suspect != peer);
         let is_known = self.leaves.holds(peer);
         if is_known && rtt.is_none() {
@@ -354,7 +144,7 @@ impl<P: Keyed> PastryTable<P> {
         }
     }
 
-    fn take_leaf(&mut self, cx: &mut Cx<'_, Self>, spot: Spot<P>) {
+    pub(super) fn take_leaf(&mut self, cx: &mut Cx<'_, Self>, spot: Spot<P>) {
         if self.leaves.insert(spot) {
             self.changed = true;
             let is_neighbour =
@@ -371,7 +161,7 @@ impl<P: Keyed> PastryTable<P> {
         self.leaves.holds(peer) || self.rows.holds(peer) || self.neighbours.peers().any(|other| other == peer)
     }
 
-    fn suspect(&mut self, peer: P) {
+    pub(super) fn suspect(&mut self, peer: P) {
         if self.knows(peer)
             && !self.is_at_rest()
             && self.suspects.len() < MAX_SUSPECTS
@@ -460,7 +250,7 @@ impl<P: Keyed> PastryTable<P> {
 
     // ---- questions
 
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         cx: &mut Cx<'_, Self>,
         peer: P,

@@ -104,8 +104,8 @@ fn a_network_grows_from_a_single_node() {
     });
 }
 
-/// Many join at once, or in the same moment, through members that have only just joined themselves: those who fill holes for each other know
-/// each other, by the insertion alone.
+/// Many join at once, or in the same moment, through members that have only just joined themselves: those who fill
+/// holes for each other know each other, by the insertion alone.
 #[test]
 fn a_crowd_joins_at_once() {
     run_seeds(10, |seed| {
