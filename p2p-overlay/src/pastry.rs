@@ -106,7 +106,7 @@ pub struct PastryConfig {
 /// What a node does when a leaf has died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// It asks the furthest leaf on that side for its own at once (§3.2, *node departure*). Under churn much is asked
+    /// It asks the furthest leaf on that side for its own at once (§2.4, *node departure*). Under churn much is asked
     /// just when the network has least to spare.
     Reactive,
     /// It waits until it is time to compare leaves with one of them, as it does now and then (Bamboo §4.1).
@@ -307,7 +307,7 @@ impl<P: Keyed> PastryTable<P> {
         self.neighbours.peers()
     }
 
-    /// Where a key leads (§2.3), whatever the leases say.
+    /// Where a key leads (§2.2), whatever the leases say.
     fn route(&self, key: &Key, avoid: &[P]) -> Next<P> {
         let point = self.key.distance(key);
         let own = Spot::at(&Key::ZERO, self.me);

@@ -11,8 +11,8 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
-/// DSN 2004, §3.1: at most one living node accepts a key. Looked at where it could go wrong: in the middle between
-/// neighbours, beside it, and where nodes stand.
+/// DSN 2004, *consistent routing*: at most one living node accepts a key. Looked at where it could go wrong: in the
+/// middle between neighbours, beside it, and where nodes stand.
 fn at_most_one_accepts(now: Time, view: &View<'_, Pastry<SimPeer>, NoWorker>) -> Result<(), String> {
     let mut ring: Vec<(Key, &PastryTable<SimPeer>)> =
         view.iter().map(|(_, node)| (node.table().key, node.table())).collect();

@@ -1,7 +1,7 @@
 //! How a Pastry node keeps its tables.
 //!
 //! Now and then it compares leaves with one of them and pings the others; it compares a row with somebody in it and
-//! pings the rest (§3.2, §2.5), and somebody in its neighbourhood; seldom it looks its own key up through a peer that
+//! pings the rest (§2.4, §2.5), and somebody in its neighbourhood; seldom it looks its own key up through a peer that
 //! it has lost: that may lead to another network. Nobody becomes a leaf, or leaves the routing table, on hearsay: a
 //! peer must have answered, or have been silent three times.
 
@@ -223,7 +223,7 @@ impl<P: Keyed> PastryTable<P> {
             lease.from = lease.from.filter(|(from, _)| *from != peer);
         }
         if let Some(row) = row {
-            // Lazily (§3.2): whoever has the same row is asked for somebody in the place of the dead.
+            // Lazily (§2.4): whoever has the same row is asked for somebody in the place of the dead.
             let peers: Vec<P> = self.rows.row(row).collect();
             if let Some(&other) = cx.rng().choose(&peers) {
                 self.ask(cx, other, Asked::Peers, |id| PastryMsg::GetRow { id, row: row as u8 });
