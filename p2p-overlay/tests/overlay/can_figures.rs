@@ -7,9 +7,11 @@
 use std::time::Duration;
 
 use p2p_core::SimPeer;
-use p2p_core::sim::{Histogram, Latency, Network, Session};
+use p2p_core::sim::{Histogram, Latency, Network};
 use p2p_overlay::measure::{Experiment, Report};
 use p2p_overlay::{Can, CanConfig, LookupConfig, Mode};
+
+use crate::figures::{in_bamboos_range, near, steady};
 
 /// A network that stays as it is. Long paths take their time.
 fn at_rest(dimensions: u8, uniform: bool) -> CanConfig {
@@ -22,27 +24,12 @@ fn at_rest(dimensions: u8, uniform: bool) -> CanConfig {
     CanConfig { dimensions, uniform, update: Duration::ZERO, lookup, ..CanConfig::default() }
 }
 
-/// No message is so late that its sender is taken for dead.
-fn steady() -> Network {
-    Network { latency: Latency::Constant(Duration::from_millis(50)), ..Network::default() }
-}
-
 fn run(experiment: Experiment, config: CanConfig) -> Report {
     experiment.run::<Can<SimPeer>>(config)
 }
 
 fn is_full() -> bool {
     std::env::var_os("P2P_CAN_FULL").is_some()
-}
-
-#[track_caller]
-fn near(what: &str, measured: f64, expected: f64, tolerance: f64) {
-    let percent = tolerance * 100.0;
-    println!("{what}: {measured:.3}, expected {expected} ±{percent:.0}%");
-    assert!(
-        (measured / expected - 1.0).abs() <= tolerance,
-        "{what}: {measured}, not {expected} ±{percent:.0}%"
-    );
 }
 
 /// Lookups on a network of 2^`exponent` nodes without options.
@@ -133,21 +120,7 @@ fn forwarding_by_round_trip_times_lowers_the_latency_per_hop() {
     }
 }
 
-/// Bamboo's range (USENIX 2004), 1,000 nodes: at least 99% of lookups are right at a median session of 60 minutes and
-/// 95% at 1.4 minutes, for under 900 bytes a node and second.
 #[test]
-fn lookups_under_churn() {
-    for (minutes, success) in [(60.0, 0.99), (1.4, 0.95)] {
-        let median = Duration::from_secs_f64(minutes * 60.0);
-        let churn = Some(Session::Exponential { median });
-        let experiment = Experiment { churn, lookups: 4000, rate: 10.0, ..Experiment::default() };
-        let report = run(experiment, CanConfig::default());
-        let (right, agree, bytes) = (report.success(), report.agreement(), report.bytes_per_node_s());
-        println!(
-            "{minutes} minutes: {right:.4} right, {agree:.4} agree, {bytes:.0} bytes a node and second, {:?} timeouts",
-            report.timeouts
-        );
-        assert!(right >= success, "{right} right at {minutes} minutes");
-        assert!(bytes < 900.0, "{bytes} bytes a node and second");
-    }
+fn lookups_in_bamboos_range() {
+    in_bamboos_range::<Can<SimPeer>>(CanConfig::default(), CanConfig::default());
 }

@@ -5,19 +5,16 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use p2p_core::sim::{Latency, Liar, Network, Session, Sim};
+use p2p_core::sim::{Liar, Sim};
 use p2p_core::{Key, Keyed, Protocol, SimPeer};
 use p2p_overlay::measure::Experiment;
 use p2p_overlay::{Find, Hint, Kademlia, KademliaConfig, LookupMsg, Mode, RoutedMsg};
 
+use crate::figures::{in_bamboos_range, steady};
+
 /// A network that stays as it is.
 fn at_rest() -> KademliaConfig {
     KademliaConfig { upkeep: Duration::ZERO, ..KademliaConfig::default() }
-}
-
-/// No message is so late that its sender is taken for dead.
-fn steady() -> Network {
-    Network { latency: Latency::Constant(Duration::from_millis(50)), ..Network::default() }
 }
 
 /// §2.3, and provable: at rest every lookup gives exactly the k = 20 closest nodes, in at most ⌈log2 N⌉ rounds.
@@ -49,23 +46,9 @@ fn wider_buckets_shorten_the_path() {
     assert!(hops[1] < hops[0] - 0.2 && hops[2] < hops[1] - 0.2, "{hops:?}");
 }
 
-/// Bamboo's range (USENIX 2004), 1,000 nodes: at least 99% of lookups are right at a median session of 60 minutes and
-/// 95% at 1.4 minutes, for under 900 bytes a node and second.
 #[test]
-fn lookups_under_churn() {
-    for (minutes, success) in [(60.0, 0.99), (1.4, 0.95)] {
-        let session = Session::Exponential { median: Duration::from_secs_f64(minutes * 60.0) };
-        let experiment =
-            Experiment { churn: Some(session), lookups: 4000, rate: 10.0, ..Experiment::default() };
-        let report = experiment.run::<Kademlia<SimPeer>>(KademliaConfig::default());
-        let (right, agree, bytes) = (report.success(), report.agreement(), report.bytes_per_node_s());
-        println!(
-            "{minutes} minutes: {right:.4} right, {agree:.4} agree, {bytes:.0} bytes a node and second, {:?} timeouts",
-            report.timeouts
-        );
-        assert!(right >= success, "{right} right at {minutes} minutes");
-        assert!(bytes < 900.0, "{bytes} bytes a node and second");
-    }
+fn lookups_in_bamboos_range() {
+    in_bamboos_range::<Kademlia<SimPeer>>(KademliaConfig::default(), KademliaConfig::default());
 }
 
 /// S/Kademlia (Baumgart & Mies 2007), 10,000 nodes, k = 16, a fifth of them adversaries who name the adversaries

@@ -5,32 +5,19 @@
 use std::time::Duration;
 
 use p2p_core::SimPeer;
-use p2p_core::sim::{Latency, Network, Session};
+use p2p_core::sim::{Latency, Network};
 use p2p_overlay::measure::{Experiment, Report, Start};
 use p2p_overlay::{Mode, Pastry, PastryConfig};
+
+use crate::figures::{in_bamboos_range, near, steady};
 
 /// A network that stays as it is.
 fn at_rest() -> PastryConfig {
     PastryConfig { upkeep: Duration::ZERO, ..PastryConfig::default() }
 }
 
-/// No message is so late that its sender is taken for dead.
-fn steady() -> Network {
-    Network { latency: Latency::Constant(Duration::from_millis(50)), ..Network::default() }
-}
-
 fn run(experiment: Experiment, config: PastryConfig) -> Report {
     experiment.run::<Pastry<SimPeer>>(config)
-}
-
-#[track_caller]
-fn near(what: &str, measured: f64, expected: f64, tolerance: f64) {
-    let percent = tolerance * 100.0;
-    println!("{what}: {measured:.3}, expected {expected} ±{percent:.0}%");
-    assert!(
-        (measured / expected - 1.0).abs() <= tolerance,
-        "{what}: {measured}, not {expected} ±{percent:.0}%"
-    );
 }
 
 /// Fig. 4: b = 4, L = 16, static: 2.48, 3.00, 3.26 and 4.02 hops with 1,000 to 100,000 nodes (±3%), below ⌈log16 N⌉.
@@ -100,21 +87,7 @@ fn routes_are_nearly_as_short_as_the_direct_way() {
     assert!(any > near + 0.5, "{any} without regard to the network");
 }
 
-/// Bamboo's range (USENIX 2004), 1,000 nodes: at least 99% of lookups are right at a median session of 60 minutes and
-/// 95% at 1.4 minutes, for under 900 bytes a node and second.
 #[test]
-fn lookups_under_churn() {
-    for (minutes, success) in [(60.0, 0.99), (1.4, 0.95)] {
-        let session = Session::Exponential { median: Duration::from_secs_f64(minutes * 60.0) };
-        let experiment =
-            Experiment { churn: Some(session), lookups: 4000, rate: 10.0, ..Experiment::default() };
-        let report = run(experiment, PastryConfig::default());
-        let (right, agree, bytes) = (report.success(), report.agreement(), report.bytes_per_node_s());
-        println!(
-            "{minutes} minutes: {right:.4} right, {agree:.4} agree, {bytes:.0} bytes a node and second, {:?} timeouts",
-            report.timeouts
-        );
-        assert!(right >= success, "{right} right at {minutes} minutes");
-        assert!(bytes < 900.0, "{bytes} bytes a node and second");
-    }
+fn lookups_in_bamboos_range() {
+    in_bamboos_range::<Pastry<SimPeer>>(PastryConfig::default(), PastryConfig::default());
 }

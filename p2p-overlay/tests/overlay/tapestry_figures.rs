@@ -12,14 +12,11 @@ use p2p_overlay::{
     Mode, ObjectCommand, ObjectConfig, ObjectOutcome, Overlay, Tapestry, TapestryConfig, TapestryObjects,
 };
 
+use crate::figures::{in_bamboos_range, steady};
+
 /// A network that stays as it is.
 fn at_rest() -> TapestryConfig {
     TapestryConfig { upkeep: Duration::ZERO, ..TapestryConfig::default() }
-}
-
-/// No message is so late that its sender is taken for dead.
-fn steady() -> Network {
-    Network { latency: Latency::Constant(Duration::from_millis(50)), ..Network::default() }
 }
 
 /// JSAC §II: static, every lookup ends at the one root, from wherever it starts, after about log16 N hops: 2.49, 3.32
@@ -49,23 +46,9 @@ fn every_mode_finds_the_root() {
     }
 }
 
-/// Bamboo's range (USENIX 2004), 1,000 nodes: at least 99% of lookups are right at a median session of 60 minutes and
-/// 95% at 1.4 minutes, for under 900 bytes a node and second.
 #[test]
-fn lookups_under_churn() {
-    for (minutes, success) in [(60.0, 0.99), (1.4, 0.95)] {
-        let session = Session::Exponential { median: Duration::from_secs_f64(minutes * 60.0) };
-        let experiment =
-            Experiment { churn: Some(session), lookups: 4000, rate: 10.0, ..Experiment::default() };
-        let report = experiment.run::<Tapestry<SimPeer>>(TapestryConfig::default());
-        let (right, agree, bytes) = (report.success(), report.agreement(), report.bytes_per_node_s());
-        println!(
-            "{minutes} minutes: {right:.4} right, {agree:.4} agree, {bytes:.0} bytes a node and second, {:?} timeouts",
-            report.timeouts
-        );
-        assert!(right >= success, "{right} right at {minutes} minutes");
-        assert!(bytes < 900.0, "{bytes} bytes a node and second");
-    }
+fn lookups_in_bamboos_range() {
+    in_bamboos_range::<Tapestry<SimPeer>>(TapestryConfig::default(), TapestryConfig::default());
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -231,7 +214,7 @@ fn on_a_plane(config: TapestryConfig) -> Vec<Pairs> {
 
 /// JSAC §V-B, on a plane: the nearer an object, the sooner and after the fewer hops it is found. The stretch, which is
 /// the time by that of asking the publisher itself, is *highest* for near objects all the same, because there a short
-/// detour counts for much; that is so in the paper too. Neighbours that are chosen by their distance are what keeps it
+/// detour counts for much. Neighbours that are chosen by their distance are what keeps it
 /// low: by at least a third for the nearest.
 #[test]
 fn near_objects_are_found_nearby() {
