@@ -128,6 +128,8 @@ impl Default for PastryConfig {
 
 /// The most leaves that are kept or believed.
 const MAX_LEAVES: usize = 32;
+/// How many questions of the upkeep wait at once. Half of them are not for whomever others name.
+const MAX_ASKED: usize = 256;
 
 /// What a Pastry node knows: at most [`PastryConfig::leaves`] leaves, 2^b − 1 peers in each of the 128/b rows of its
 /// routing table, the 32 nearest peers, and up to 32 peers through whom it finds back.
@@ -277,7 +279,7 @@ impl<P: Keyed> PastryTable<P> {
             unheard: Vec::new(),
             suspects: Vec::new(),
             joining: None,
-            asked: Pending::with_capacity(256),
+            asked: Pending::with_capacity(MAX_ASKED),
             doors,
             changed: false,
             now: Time::ZERO,

@@ -3,10 +3,11 @@
 use p2p_core::sim::{
     Encoding, Fault, FaultMix, Latency, Network, Session, Sim, View, churn, random_faults, run_seeds,
 };
-use p2p_core::{NoWorker, Rng, SimPeer};
+use p2p_core::{NoWorker, Rng, Script, SimPeer};
 use proptest::prelude::*;
 
 use super::*;
+use crate::routed::RoutedMsg;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -154,6 +155,32 @@ fn a_crowd_joins_at_once() {
         assert!(is_ideal(&sim));
         sim.trace()
     });
+}
+
+/// Whoever names strangers over and over does not keep a node from its leases.
+#[test]
+fn names_of_strangers_leave_room_for_the_leases() {
+    let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
+    let mut script = Script::new(Pastry::converged(&peers, PastryConfig::default()).swap_remove(0));
+    script.advance(10 * MS);
+    script.sent();
+    for id in 0..100 {
+        let leaves = (0..32).map(|i| SimPeer(1000 + 32 * id + i)).collect();
+        script.message(SimPeer(1), RoutedMsg::Upkeep(PastryMsg::Hello { id, leaves }));
+    }
+    let pings = script
+        .sent()
+        .iter()
+        .filter(|(_, msg)| matches!(msg, RoutedMsg::Upkeep(PastryMsg::Ping { .. })))
+        .count();
+    assert!((16..=MAX_ASKED / 2).contains(&pings), "{pings} strangers are asked");
+    script.advance(2 * SECOND);
+    let renewed = script
+        .sent()
+        .iter()
+        .filter(|(_, msg)| matches!(msg, RoutedMsg::Upkeep(PastryMsg::Renew { .. })))
+        .count();
+    assert!(renewed >= 2, "{renewed} leases are asked for");
 }
 
 proptest! {

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::join::MAX_AVOIDED;
 use super::leaves::{Side, Spot};
 use super::rows::Near;
-use super::{MAX_LEAVES, PastryMsg, PastryTable, Recovery};
+use super::{MAX_ASKED, MAX_LEAVES, PastryMsg, PastryTable, Recovery};
 use crate::doors::SELDOM;
 use crate::structured::{Answer, Maintenance, Next, Region, Replicas, Want};
 
@@ -118,7 +118,8 @@ impl<P: Keyed> PastryTable<P> {
     /// also if somebody else has that place.
     pub(super) fn consider(&mut self, cx: &mut Cx<'_, Self>, peer: P, compare: bool) {
         let is_known = self.leaves.holds(peer) || self.rows.holds(peer) && !compare;
-        if peer == self.me || is_known || self.is_being_pinged(peer) {
+        let is_busy = self.asked.len() >= MAX_ASKED / 2;
+        if peer == self.me || is_known || is_busy || self.is_being_pinged(peer) {
             return;
         }
         let key = peer.key();
