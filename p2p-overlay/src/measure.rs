@@ -24,7 +24,7 @@ use p2p_core::sim::{Encoding, Ended, Histogram, Latency, Network, Session, Sim, 
 use p2p_core::{Key, Keyed, NoJob, OpId, Rng, SimPeer, Time, Wire};
 
 use crate::can::Zone;
-use crate::structured::{Find, Looked, Mode, Overlay, Region};
+use crate::structured::{Find, Looked, Mode, NeighboursChanged, Overlay, Region};
 
 /// An overlay that can be measured.
 pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
@@ -37,8 +37,8 @@ pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     fn converged(peers: &[SimPeer], config: Self::Config) -> Vec<Self>;
     /// A node that joins through these; without any it starts a network.
     fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: Self::Config) -> Self;
-    /// Where the nodes stand, sorted, if that is not at their keys: then it is asked whenever [`Simulated::owners`] is
-    /// wanted, unless it [never changes](Simulated::is_still).
+    /// Where the nodes stand, sorted, if that is not at their keys. A node that moves says that its
+    /// [neighbours have changed](NeighboursChanged).
     fn places(nodes: &mut dyn Iterator<Item = &Self>) -> Option<Vec<(Key, SimPeer)>> {
         let _ = nodes;
         None
@@ -46,10 +46,6 @@ pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     /// Where a key lies among the places.
     fn place(&self, key: &Key) -> Key {
         *key
-    }
-    /// Whether the node stays where it is for as long as it lives.
-    fn is_still(&self) -> bool {
-        true
     }
     /// The `n` nodes that are responsible for what lies at a place, a key unless the overlay says otherwise, the first
     /// first, by a look at all nodes, which are sorted by where they stand; fewer if there are not so many.
@@ -294,7 +290,7 @@ fn record<O: Simulated>(report: &mut Report, right: bool, looked: &Looked<SimPee
 }
 
 /// All nodes that have joined, sorted by where they stand; counted again when who lives, or has joined, or where they
-/// stand has changed.
+/// stand may have changed.
 #[derive(Default)]
 struct Census {
     turnover: u64,
@@ -303,20 +299,22 @@ struct Census {
     nodes: Vec<(Key, SimPeer)>,
     /// Alive, but not joined when last counted.
     outside: Vec<SimPeer>,
+    /// They do not stand at their keys, and what had been said when last counted.
+    moving: Option<u64>,
 }
 
 impl Census {
     fn look<O: Simulated>(&mut self, sim: &Sim<O>) -> &[(Key, SimPeer)] {
         let joined = |peer: &SimPeer| sim.node(*peer).is_some_and(O::is_joined);
-        let moving =
-            || sim.alive().first().and_then(|peer| sim.node(*peer)).is_some_and(|node| !node.is_still());
-        if self.turnover != sim.turnover() || self.outside.iter().any(joined) || moving() {
+        let said = sim.stats().said;
+        let moved = self.moving.is_some_and(|before| before != said);
+        if self.turnover != sim.turnover() || self.outside.iter().any(joined) || moved {
             self.turnover = sim.turnover();
             let (inside, outside): (Vec<SimPeer>, Vec<SimPeer>) =
                 sim.alive().iter().partition(|peer| joined(peer));
             self.outside = outside;
             if let Some(places) = O::places(&mut inside.iter().filter_map(|peer| sim.node(*peer))) {
-                self.nodes = places;
+                (self.nodes, self.moving) = (places, Some(said));
                 return &self.nodes;
             }
             let newest = inside.iter().map(|peer| peer.index() + 1).max().unwrap_or(0);
@@ -404,6 +402,7 @@ fn difference(after: Stats, before: Stats) -> Stats {
         cut: after.cut - before.cut,
         undeliverable: after.undeliverable - before.undeliverable,
         overflowed: after.overflowed - before.overflowed,
+        said: after.said - before.said,
         jobs: after.jobs - before.jobs,
         jobs_failed: after.jobs_failed - before.jobs_failed,
     }

@@ -22,6 +22,8 @@ pub struct Stats {
     pub undeliverable: u64,
     /// Messages that a full line did not take.
     pub overflowed: u64,
+    /// What machines said unasked.
+    pub said: u64,
     /// Jobs that workers did.
     pub jobs: u64,
     /// Jobs that failed, or found the queue full.

@@ -230,6 +230,7 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
                 }
             }
             Effect::Emit(event) => {
+                self.stats.said += 1;
                 if let Some(desk) = self.desks.get_mut(&node.0) {
                     desk.event(&event);
                 }

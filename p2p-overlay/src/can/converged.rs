@@ -170,10 +170,6 @@ impl Simulated for Can<SimPeer> {
         self.table().space.path(key)
     }
 
-    fn is_still(&self) -> bool {
-        self.table().is_at_rest()
-    }
-
     /// Whoever has the zone at or before a point: where nobody has that point, who no answer names.
     fn owners(nodes: &[(Key, SimPeer)], place: &Key, _n: usize) -> Vec<SimPeer> {
         let after = nodes.partition_point(|(start, _)| start <= place);
