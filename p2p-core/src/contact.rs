@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::identity::{ParsePeerIdError, PeerId};
-use crate::{Key, Keyed};
+use crate::{Key, Keyed, Subnet};
 
 /// A [`PeerId`] and a hint where to dial it. Equal, ordered and hashed by the id alone: the address is where
 /// the peer was heard of, the id is who it is. The text form is `p2p://<id>@<ip:port>`.
@@ -39,6 +39,21 @@ impl Contact {
 impl Keyed for Contact {
     fn key(&self) -> Key {
         self.id.key()
+    }
+
+    /// Of addresses that are rented. Loopback is one machine's own, as for [`Limits`](crate::Limits); private, unique
+    /// local and link-local addresses are one site's own: a home or a laboratory is not an attack.
+    fn subnet(&self) -> Option<Subnet> {
+        let ip = self.addr.ip().to_canonical();
+        let is_own = match ip {
+            IpAddr::V4(ip) => {
+                ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()
+            }
+            IpAddr::V6(ip) => {
+                ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified()
+            }
+        };
+        (!is_own).then(|| Subnet::of(ip))
     }
 }
 
@@ -155,6 +170,16 @@ mod tests {
     fn the_address_does_not_make_another_peer() {
         let at = |addr: &str| Contact::new(PeerId::from_bytes([1; 32]), addr.parse().unwrap());
         assert_eq!(at("127.0.0.1:1"), at("[::1]:2"));
+    }
+
+    #[test]
+    fn only_rented_addresses_are_of_a_subnet() {
+        let subnet = |addr: &str| Contact::new(PeerId::from_bytes([1; 32]), addr.parse().unwrap()).subnet();
+        assert_eq!(subnet("192.0.2.1:1"), subnet("[::ffff:192.0.2.7]:2"));
+        assert!(subnet("192.0.2.1:1").is_some() && subnet("[2001:db8::1]:1").is_some());
+        for own in ["127.0.0.1:1", "[::1]:1", "10.1.2.3:1", "192.168.0.9:1", "169.254.1.1:1", "[fd00::1]:1"] {
+            assert_eq!(subnet(own), None, "{own}");
+        }
     }
 
     #[test]

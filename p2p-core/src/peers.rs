@@ -47,7 +47,7 @@ pub struct Address {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostCache {
     peers: BTreeMap<PeerId, Vec<Address>>,
-    subnets: BTreeMap<IpAddr, usize>,
+    subnets: BTreeMap<Subnet, usize>,
     most: usize,
     most_per_subnet: usize,
 }
@@ -59,11 +59,27 @@ impl Default for HostCache {
     }
 }
 
-/// The subnet of an address, /24 of IPv4 or /48 of IPv6, by its first address.
-pub(crate) fn subnet(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & 0xffff_ff00).into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !0u128 << 80).into(),
+/// Where an address is rented: a /24 of IPv4, a /48 of IPv6. Addresses within one cost next to nothing more, so it is
+/// subnets, and not addresses, of which a bound counts how much anybody has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subnet(IpAddr);
+
+impl Subnet {
+    /// The subnet of an address.
+    ///
+    /// ```
+    /// use p2p_core::Subnet;
+    ///
+    /// let of = |ip: &str| Subnet::of(ip.parse().unwrap());
+    /// assert_eq!(of("192.0.2.1"), of("192.0.2.200"));
+    /// assert_ne!(of("192.0.2.1"), of("192.0.3.1"));
+    /// assert_eq!(of("2001:db8:1::1"), of("2001:db8:1:2::3"));
+    /// ```
+    pub fn of(ip: IpAddr) -> Subnet {
+        Subnet(match ip.to_canonical() {
+            IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & 0xffff_ff00).into(),
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !0u128 << 80).into(),
+        })
     }
 }
 
@@ -96,10 +112,10 @@ impl HostCache {
         }
         let new = Address { addr, learnt, seen: now, failures: 0 };
         let crowded =
-            self.subnets.get(&subnet(addr.ip())).is_some_and(|&count| count >= self.most_per_subnet);
+            self.subnets.get(&Subnet::of(addr.ip())).is_some_and(|&count| count >= self.most_per_subnet);
         if crowded && !addr.ip().is_loopback() {
-            let net = subnet(addr.ip());
-            if !self.evict(learnt, |address| subnet(address.addr.ip()) == net) {
+            let net = Subnet::of(addr.ip());
+            if !self.evict(learnt, |address| Subnet::of(address.addr.ip()) == net) {
                 return false;
             }
         }
@@ -115,7 +131,7 @@ impl HostCache {
             }
             self.remove(&id, worst.addr);
         }
-        *self.subnets.entry(subnet(addr.ip())).or_default() += 1;
+        *self.subnets.entry(Subnet::of(addr.ip())).or_default() += 1;
         self.peers.entry(id).or_default().push(new);
         true
     }
@@ -166,10 +182,10 @@ impl HostCache {
                 self.peers.remove(id);
             }
         }
-        if let Some(count) = self.subnets.get_mut(&subnet(addr.ip())) {
+        if let Some(count) = self.subnets.get_mut(&Subnet::of(addr.ip())) {
             *count -= 1;
             if *count == 0 {
-                self.subnets.remove(&subnet(addr.ip()));
+                self.subnets.remove(&Subnet::of(addr.ip()));
             }
         }
     }

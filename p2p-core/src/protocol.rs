@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cx, Key};
+use crate::{Cx, Key, Subnet};
 
 /// A state machine that runs in every world: see the module's text for the contract.
 ///
@@ -117,6 +117,11 @@ impl<T: Copy + Ord + Hash + Debug + Send + 'static> Peer for T {}
 pub trait Keyed<const N: usize = 32>: Peer {
     /// Where it stands.
     fn key(&self) -> Key<N>;
+    /// The subnet that it is in, for tables that bound how many of one subnet they take; `None` where that says
+    /// nothing of who is behind it: such a peer is not counted.
+    fn subnet(&self) -> Option<Subnet> {
+        None
+    }
 }
 
 /// One command in progress. The runner numbers its users' commands, a machine those it gives its children.

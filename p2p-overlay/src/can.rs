@@ -26,6 +26,7 @@ use crate::doors::Doors;
 use crate::lookup::LookupConfig;
 use crate::routed::Routed;
 use crate::structured::{Maintenance, Next, Region, Replicas, SingleRoot};
+use crate::subnets::SubnetLimits;
 
 pub use space::{Point, Space, Zone};
 pub use zones::Claim;
@@ -93,6 +94,11 @@ pub struct CanConfig {
     pub uniform: bool,
     /// A question goes to the neighbour with the most progress per round-trip time (§3.2), not to the nearest. No.
     pub by_rtt: bool,
+    /// A node gives none of its zones to a newcomer of whose subnet so many are its neighbours already, by
+    /// [`SubnetLimits::table`]: it has to try elsewhere. No bound; where strangers may join, [`SubnetLimits::default`].
+    /// Whoever holds a zone next to its own a node has to know, or nobody could route to it: so it is here that a
+    /// table is kept from filling up.
+    pub subnets: Option<SubnetLimits>,
     /// How lookups behave; the upkeep's questions have the same timeout. While the zone of a dead node is being taken
     /// over, questions for it get nowhere: they are tried again each second, ten times in all.
     pub lookup: LookupConfig,
@@ -106,6 +112,7 @@ impl Default for CanConfig {
             takeover: Duration::from_millis(500),
             uniform: true,
             by_rtt: false,
+            subnets: None,
             lookup: LookupConfig { tries: 10, pause: Duration::from_secs(1), ..LookupConfig::default() },
         }
     }

@@ -23,6 +23,7 @@ use crate::doors::Doors;
 use crate::lookup::LookupConfig;
 use crate::routed::Routed;
 use crate::structured::{Maintenance, Next, Region, Replicas, SingleRoot};
+use crate::subnets::SubnetLimits;
 
 use crate::spot::{self, Clockwise};
 
@@ -89,6 +90,10 @@ pub struct ChordConfig {
     pub stabilize: Duration,
     /// How many fingers are looked up again each time a node stabilises. 1.
     pub fingers: usize,
+    /// How many peers of one subnet are fingers; there are no groups. No bound; where strangers may join,
+    /// [`SubnetLimits::default`]. One that would be too many gives way to one of those that follow it. Predecessors and
+    /// successors are whoever stands there, or two nodes would take one key for theirs.
+    pub subnets: Option<SubnetLimits>,
     /// How lookups behave; the upkeep's questions have the same timeout.
     pub lookup: LookupConfig,
 }
@@ -99,6 +104,7 @@ impl Default for ChordConfig {
             successors: 16,
             stabilize: Duration::from_secs(30),
             fingers: 1,
+            subnets: None,
             lookup: LookupConfig::default(),
         }
     }
@@ -106,6 +112,8 @@ impl Default for ChordConfig {
 
 /// The most successors that are kept or believed.
 const MAX_SUCCESSORS: usize = 32;
+/// Where fingers are bounded by subnet, of so many peers one is chosen.
+const CHOICES: usize = 8;
 
 /// What a Chord node knows of its ring: at most 32 predecessors, 32 successors and 256 fingers, and up to 32 peers
 /// through whom it finds back.
@@ -213,6 +221,14 @@ impl<P: Keyed> ChordTable<P> {
     pub fn fingers(&self) -> impl Iterator<Item = (usize, P)> {
         let known = self.fingers.iter().enumerate();
         known.filter_map(|(i, spot)| spot.map(|spot| (Key::<32>::BITS - 1 - i, spot.peer)))
+    }
+
+    /// Whether a peer may be the finger at an index: there are few enough of its subnet.
+    fn may_be_finger(&self, index: usize, peer: P) -> bool {
+        self.config.subnets.is_none_or(|limits| {
+            let others = self.fingers.iter().enumerate().filter(|(i, _)| *i != index);
+            limits.admit(peer, others.filter_map(|(_, spot)| spot.map(|spot| spot.peer)), [])
+        })
     }
 
     /// The best next hop: see [`Maintenance::next`](crate::Maintenance::next).

@@ -4,7 +4,7 @@
 //! longer version, whose sections are cited): buckets of k contacts that prefer the long-lived (§2.2), lookups that
 //! end when the k closest have answered (§2.3), the relaxed splits that keep a node's own neighbourhood whole (§2.4),
 //! replacement caches (§4.1) and wider buckets for fewer hops (§4.2). Lookups over disjoint paths are
-//! those of Baumgart & Mies, *S/Kademlia* (2007), §4.4.
+//! those of Baumgart & Mies, *S/Kademlia* (2007), §4.4, and so are sibling lists, §4.2.
 //!
 //! In this order: [`Kademlia`] and its configuration, what the tables say about a key; in `buckets` the tables, in
 //! `upkeep` how they are kept. `converged` computes the tables of a whole network, for experiments that start at rest.
@@ -22,6 +22,7 @@ use crate::doors::Doors;
 use crate::lookup::LookupConfig;
 use crate::routed::Routed;
 use crate::structured::{Mode, Next, Region};
+use crate::subnets::SubnetLimits;
 
 use buckets::{Buckets, Spot};
 
@@ -82,6 +83,14 @@ pub struct KademliaConfig {
     pub upkeep: Duration,
     /// A bucket in whose range nothing was looked up for this long is refreshed (§2.3). 1 h.
     pub refresh: Duration,
+    /// How many siblings of a key a node is to know if it is one, s (S/Kademlia §4.2): then it keeps the η·s nearest
+    /// whatever their bucket, η = 5, and not only the k nearest, so that with high probability all s are among them.
+    /// A lookup for s peers gives them. 0: off; at most 16.
+    pub siblings: usize,
+    /// How many peers of one subnet are contacts, in all and in each bucket; of those in waiting as many in each. No
+    /// bound; where strangers may join, [`SubnetLimits::default`]. It holds in a node's neighbourhood too: there is
+    /// no ring to break, and who is kept out there is not found, but the next nearest are.
+    pub subnets: Option<SubnetLimits>,
     /// How lookups behave; the upkeep's questions have the same timeout. Three at a time, α (§2.3), on one path.
     pub lookup: LookupConfig,
 }
@@ -94,13 +103,20 @@ impl Default for KademliaConfig {
             bits: 1,
             upkeep: Duration::from_secs(15),
             refresh: Duration::from_secs(3600),
+            siblings: 0,
+            subnets: None,
             lookup: LookupConfig { mode: Mode::iterative(3), ..LookupConfig::default() },
         }
     }
 }
 
-/// What a Kademlia node knows: at most k living contacts for each bucket and k silent ones, the k nearest whatever
-/// their bucket, and at most [`KademliaConfig::replacements`] in waiting for each; and up to 32 peers through whom it
+/// S/Kademlia's η.
+const ETA: usize = 5;
+/// The most siblings: η times as many go into one message.
+const MAX_SIBLINGS: usize = 16;
+
+/// What a Kademlia node knows: at most k living contacts for each bucket and k silent ones, the k nearest (with
+/// [`KademliaConfig::siblings`] five times as many as those) whatever their bucket, and at most [`KademliaConfig::replacements`] in waiting for each; and up to 32 peers through whom it
 /// finds back.
 #[derive(Clone, Debug)]
 pub struct KademliaTable<P> {
@@ -147,11 +163,18 @@ impl<P: Keyed> KademliaTable<P> {
     /// The tables of a node that has not joined yet; without seeds, of the only node of a new network.
     pub fn new(me: P, seeds: impl IntoIterator<Item = P>, config: KademliaConfig) -> KademliaTable<P> {
         let doors = Doors::new(me, seeds);
-        let config = KademliaConfig { k: config.k.clamp(1, 32), bits: config.bits.clamp(1, 8), ..config };
+        let config = KademliaConfig {
+            k: config.k.clamp(1, 32),
+            bits: config.bits.clamp(1, 8),
+            siblings: config.siblings.min(MAX_SIBLINGS),
+            ..config
+        };
+        let near = config.k.max(ETA * config.siblings);
         KademliaTable {
             me,
             joined: doors.is_founder(),
-            buckets: Buckets::new(me.key(), config.k, config.replacements, config.bits),
+            buckets: Buckets::new(me.key(), config.k, config.replacements, config.bits)
+                .with(near, config.subnets),
             asked: Pending::with_capacity(64),
             exploring: None,
             doors,

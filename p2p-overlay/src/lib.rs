@@ -27,6 +27,7 @@ mod routed;
 mod scribe;
 mod spot;
 mod structured;
+mod subnets;
 mod tapestry;
 
 pub use can::{Can, CanConfig, CanMsg, CanState, CanTable, Claim, Point, Space, Zone};
@@ -41,9 +42,10 @@ pub use scribe::{
     ScribeItem, ScribeMsg, ScribeOutcome, ScribeTimer, Subscribe, Unsubscribe, Visit,
 };
 pub use structured::{
-    Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, NeighboursChanged,
-    Next, Overlay, Region, Replicas, SingleRoot, Want,
+    Answer, Find, Found, Implausible, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode,
+    NeighboursChanged, Next, Overlay, Region, Replicas, SingleRoot, Want,
 };
+pub use subnets::SubnetLimits;
 pub use tapestry::{
     Locate, LocateError, LocateObject, Located, ObjectCommand, ObjectConfig, ObjectMsg, ObjectOutcome,
     PublishError, PublishObject, Tapestry, TapestryConfig, TapestryMsg, TapestryObjects, TapestryTable,

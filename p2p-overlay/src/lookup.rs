@@ -10,10 +10,12 @@
 //!
 //! A lookup ends when the root itself says so: that it is alive is part of the answer. Where no node can say so
 //! (Kademlia) an iterative lookup ends when the [closest](converge) nodes have all answered. The asker tries again when
-//! a question was lost with the node that had it.
+//! a question was lost with the node that had it, and may doubt the [answer](density).
 
 mod converge;
+mod density;
 mod hop;
+mod mislead;
 mod shortlist;
 
 use p2p_core::{Cx, Key, Keyed, OpId, Pending, Time};
@@ -24,8 +26,12 @@ use std::time::Duration;
 use crate::routed::{Routed, RoutedMsg, RoutedTimer};
 use crate::structured::{Find, Found, Looked, LookupError, MAX_REPLICAS, Maintenance, Mode, Next, Replicas};
 use converge::Closest;
+use density::Suspect;
 use hop::{Held, Relay, Task};
 use shortlist::Shortlist;
+
+pub(crate) use density::part;
+pub(crate) use mislead::mislead;
 
 /// How lookups behave.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +49,11 @@ pub struct LookupConfig {
     pub pause: Duration,
     /// A question that was passed on this often is dropped: it is going in circles. 512.
     pub max_hops: u16,
+    /// The nodes that a user's lookup has found are compared with the asker's neighbours: they must stand as densely, or
+    /// the lookup is tried otherwise, and in the end [`Found::implausible`] says what is wrong. This is the share of
+    /// lookups in which chance may raise a false alarm; 0.001 is reasonable. Such a lookup asks for 16 peers at least.
+    /// For Chord, Kademlia and Pastry; of the others distances do not tell how dense nodes are. `None`: no check.
+    pub density_check: Option<f64>,
     /// How many questions wait at a node at once, own and others'. One more is not accepted. 1024.
     pub capacity: usize,
 }
@@ -56,6 +67,7 @@ impl Default for LookupConfig {
             tries: 3,
             pause: Duration::ZERO,
             max_hops: 512,
+            density_check: None,
             capacity: 1024,
         }
     }
@@ -102,7 +114,7 @@ pub enum LookupMsg<P> {
         replicas: u8,
         /// Somebody said that the asked node is the root.
         claimed: bool,
-        /// Peers found silent so far.
+        /// Peers found silent so far, or left out.
         avoid: Vec<P>,
     },
     /// What the asked node knows.
@@ -160,12 +172,18 @@ struct Begun<P> {
     /// Random, so that nobody who has not seen the question can answer it.
     ticket: u64,
     purpose: Purpose,
+    /// With as many peers as it asks for.
     find: Find,
+    /// How many of them are wanted.
+    wanted: u8,
+    mode: Mode,
     via: Option<P>,
     deadline: Time,
     tries_left: u8,
     timeouts: u32,
     asking: Asking<P>,
+    /// An answer that has come, and is not believed.
+    suspect: Option<Box<Suspect<P>>>,
 }
 
 /// Whom an iterative lookup knows and has asked.
@@ -226,12 +244,15 @@ impl<P: Keyed> Lookups<P> {
         let lookup = Begun {
             ticket: 0,
             purpose,
-            find,
+            find: find.replicas(self.sample(purpose, find.replicas)),
+            wanted: find.replicas,
+            mode: find.mode.unwrap_or(self.config.mode),
             via,
             deadline: Time::MAX,
             tries_left,
             timeouts: 0,
             asking: Asking::Nobody,
+            suspect: None,
         };
         self.begun.push(lookup);
         self.try_again(cx, table, self.begun.len() - 1);
@@ -249,13 +270,14 @@ impl<P: Keyed> Lookups<P> {
         let lookup = &mut self.begun[index];
         let Some(tries_left) = lookup.tries_left.checked_sub(1) else {
             let timeouts = lookup.timeouts;
-            return self.end(index, Err(LookupError::NoAnswer { timeouts }));
+            let doubted = lookup.doubted();
+            return self.end(index, doubted.ok_or(LookupError::NoAnswer { timeouts }));
         };
         lookup.tries_left = tries_left;
         lookup.ticket = cx.rng().next_u64();
         lookup.deadline = cx.now() + timeout;
         let (ticket, find, via) = (lookup.ticket, lookup.find, lookup.via);
-        match self.mode(find) {
+        match lookup.mode {
             mode @ (Mode::Recursive | Mode::SemiRecursive) => {
                 let task = Task {
                     ticket,
@@ -299,13 +321,13 @@ impl<P: Keyed> Lookups<P> {
         lookup.deadline = cx.now() + self.config.pause;
     }
 
-    fn mode(&self, find: Find) -> Mode {
-        find.mode.unwrap_or(self.config.mode)
-    }
-
     /// Ends one of the lookups begun here.
     fn end(&mut self, index: usize, looked: Looked<P>) {
         let lookup = self.begun.swap_remove(index);
+        let looked = looked.map(|mut found| {
+            found.peers.truncate(lookup.wanted.into());
+            found
+        });
         self.ended.push((lookup.purpose, looked));
     }
 
@@ -313,8 +335,14 @@ impl<P: Keyed> Lookups<P> {
         self.begun.iter().position(|lookup| lookup.ticket == ticket)
     }
 
-    /// A root has answered one of the lookups begun here.
-    fn found(&mut self, index: usize, named: Vec<P>, hops: u16, timeouts: u16) {
+    /// A root has answered one of the lookups begun here, or all those that had to.
+    fn found<M: Maintenance<Peer = P>>(
+        &mut self,
+        cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
+        index: usize,
+        (named, hops, timeouts): (Vec<P>, u16, u16),
+    ) {
         let lookup = &self.begun[index];
         let mut peers: Vec<P> = Vec::new();
         for peer in named {
@@ -323,7 +351,10 @@ impl<P: Keyed> Lookups<P> {
             }
         }
         let timeouts = lookup.timeouts + u32::from(timeouts);
-        self.end(index, Ok(Found { peers, hops: u32::from(hops), timeouts }));
+        let found = Found { peers, hops: u32::from(hops), timeouts, implausible: None };
+        if let Some(found) = self.examine(cx, table, index, found) {
+            self.end(index, Ok(found));
+        }
     }
 
     /// Takes a lookup back.
@@ -348,7 +379,7 @@ impl<P: Keyed> Lookups<P> {
                 }
             }
             LookupMsg::Found { ticket, peers, hops, timeouts } => {
-                self.on_found(cx, from, ticket, peers, hops, timeouts);
+                self.on_found(cx, table, from, ticket, (peers, hops, timeouts));
             }
             LookupMsg::Lost { ticket } => {
                 if let Some(index) = self.find_begun(ticket) {
@@ -360,7 +391,7 @@ impl<P: Keyed> Lookups<P> {
                     avoid.truncate(AVOIDED);
                     let wanted = usize::from(replicas.min(MAX_REPLICAS));
                     let hint = match M::CONVERGES {
-                        true => Some(Hint::Toward(table.candidates(&key, wanted, &[]))),
+                        true => Some(Hint::Toward(table.candidates(&key, wanted, &avoid))),
                         false => hint(table, &key, replicas, claimed, &avoid),
                     };
                     if let Some(hint) = hint {

@@ -16,6 +16,7 @@
 //! ```
 
 pub mod multicast;
+pub mod siege;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -116,6 +117,8 @@ pub struct Report {
     pub succeeded: u64,
     /// Pairs of lookups of one key from two nodes at one time that both ended, and of those the ones that ended alike.
     pub pairs: (u64, u64),
+    /// Lookups of whose answer the asker said that it is implausible.
+    pub flagged: u64,
     /// Hops per successful lookup, counted as the overlay's paper does.
     pub hops: Histogram,
     /// Silent peers met per lookup, of all that ended.
@@ -282,6 +285,7 @@ const COOL_DOWN: Duration = Duration::from_secs(180);
 fn record<O: Simulated>(report: &mut Report, right: bool, looked: &Looked<SimPeer>, took: Duration) {
     let Ok(found) = looked else { return };
     report.timeouts.add(u64::from(found.timeouts));
+    report.flagged += u64::from(found.implausible.is_some());
     if right {
         report.succeeded += 1;
         report.hops.add(u64::from(found.hops.saturating_sub(u32::from(!O::LAST_HOP_COUNTS))));

@@ -28,6 +28,7 @@ use crate::doors::Doors;
 use crate::lookup::LookupConfig;
 use crate::routed::Routed;
 use crate::structured::{Maintenance, Next, Region, Replicas, SingleRoot};
+use crate::subnets::SubnetLimits;
 
 use join::Joining;
 use leaves::{Leaves, Spot};
@@ -99,6 +100,10 @@ pub struct PastryConfig {
     pub upkeep: Duration,
     /// What a node does when a leaf has died. [`Recovery::Periodic`].
     pub recovery: Recovery,
+    /// How many peers of one subnet are in the routing table, in all and in each row. No bound; where strangers may
+    /// join, [`SubnetLimits::default`]. Leaves are whoever stands there, or two nodes would take one key for theirs;
+    /// and no question goes by the neighbourhood.
+    pub subnets: Option<SubnetLimits>,
     /// How lookups behave; the upkeep's questions have the same timeout.
     pub lookup: LookupConfig,
 }
@@ -121,6 +126,7 @@ impl Default for PastryConfig {
             lease: Duration::from_secs(6),
             upkeep: Duration::from_secs(10),
             recovery: Recovery::Periodic,
+            subnets: None,
             lookup: LookupConfig::default(),
         }
     }
@@ -272,7 +278,7 @@ impl<P: Keyed> PastryTable<P> {
             key,
             joined: doors.is_founder(),
             leaves: Leaves::new(key, config.leaves.clamp(2, MAX_LEAVES) / 2),
-            rows: Rows::new(key, config.bits.clamp(1, 4).into()),
+            rows: Rows::new(key, config.bits.clamp(1, 4).into(), config.subnets),
             neighbours: Neighbours::new(),
             leases: [Lease { from: None, to: None }; 2],
             known_until: Time::ZERO,

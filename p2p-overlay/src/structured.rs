@@ -147,6 +147,24 @@ pub struct Found<P> {
     pub hops: u32,
     /// How many peers did not answer on the way.
     pub timeouts: u32,
+    /// What is wrong with them, if that was [asked](crate::LookupConfig::density_check) and still is so after the lookup
+    /// was tried otherwise.
+    pub implausible: Option<Implausible<P>>,
+}
+
+/// The nodes around a key do not stand as nodes do whose ids are as good as chance. It may be chance all the same, as
+/// often as [`LookupConfig::density_check`](crate::LookupConfig::density_check) lets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Implausible<P> {
+    /// They are too many so near to the key: somebody may have tried ids until they were. What is stored is safer, and
+    /// what is looked for more likely found, on those beyond them too.
+    Dense {
+        /// Who would be the answer if the crowd were not there. Nobody, where no other node may answer.
+        beyond: Vec<P>,
+    },
+    /// They are too few: those who were asked may hide whoever is nearer. Asked for by another node, or later, the
+    /// answer may be another.
+    Thin,
 }
 
 impl<P: Copy> Found<P> {
@@ -282,6 +300,17 @@ pub trait Maintenance:
     /// it stands: then only whoever names a peer knows. Where lookups [converge](Maintenance::CONVERGES) there is
     /// always one.
     fn distance(peer: &Key, key: &Key) -> Option<Key>;
+    /// The part of the key space that lies nearer to a key than a peer at `peer`, or as near; `None` where that is not
+    /// told by their distance.
+    fn upto(peer: &Key, key: &Key) -> Option<f64> {
+        let _ = (peer, key);
+        None
+    }
+    /// How many nodes this one knows next to itself without a gap, and the part of the key space that they take up, up
+    /// to the last of them: how dense nodes are. `None` where [`Maintenance::upto`] is.
+    fn neighbourhood(&self) -> Option<(usize, f64)> {
+        None
+    }
     /// Whom a question may go on to that has got nowhere here, though that peer is no nearer: for overlays whose greedy
     /// routing meets dead ends. It comes back only to go another way.
     fn detour(&self, key: &Key, avoid: &[Self::Peer]) -> Option<Self::Peer> {

@@ -31,6 +31,7 @@ use crate::doors::Doors;
 use crate::lookup::LookupConfig;
 use crate::routed::Routed;
 use crate::structured::{Next, Overlay, Region, Replicas, SingleRoot};
+use crate::subnets::SubnetLimits;
 
 use levels::Levels;
 use multicast::Multicast;
@@ -98,6 +99,10 @@ pub struct TapestryConfig {
     pub probe: Duration,
     /// How many of its nearest neighbours a newcomer asks at each level for theirs, k (SPAA §4: O(log N)). 8.
     pub nearest: usize,
+    /// How many peers of one subnet are neighbours, in all and at each level. No bound; where strangers may join,
+    /// [`SubnetLimits::default`]. One that is too many is taken into a slot in which nobody else is, until somebody
+    /// comes: were it left empty, nodes would not agree on roots. Backpointers are whoever points here.
+    pub subnets: Option<SubnetLimits>,
     /// How lookups behave; the upkeep's questions have the same timeout, an insertion that of a whole lookup.
     pub lookup: LookupConfig,
 }
@@ -108,6 +113,7 @@ impl Default for TapestryConfig {
             upkeep: Duration::from_secs(10),
             probe: Duration::from_secs(20),
             nearest: 8,
+            subnets: None,
             lookup: LookupConfig::default(),
         }
     }
@@ -248,12 +254,13 @@ impl<P: Keyed> TapestryTable<P> {
         config: impl Into<Arc<TapestryConfig>>,
     ) -> TapestryTable<P> {
         let doors = Doors::new(me, seeds);
+        let config: Arc<TapestryConfig> = config.into();
         let key = me.key();
         TapestryTable {
             me,
             key,
             joined: doors.is_founder(),
-            levels: Levels::new(key),
+            levels: Levels::new(key, config.subnets),
             back: Vec::new(),
             entering: None,
             multicasts: Vec::new(),
@@ -264,7 +271,7 @@ impl<P: Keyed> TapestryTable<P> {
             asked: Pending::with_capacity(1024),
             late: None,
             doors,
-            config: config.into(),
+            config,
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::stats::{Refusal, Refusals};
-use crate::peers::subnet;
+use crate::peers::Subnet;
 use crate::{Limits, Time};
 
 /// How many seconds' worth of its rate a source may use at once.
@@ -32,11 +32,11 @@ pub(super) enum Verdict {
     Refuse(Refusal),
 }
 
-/// An IP address, or a subnet by its first address.
+/// An IP address, or a subnet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
     Address(IpAddr),
-    Subnet(IpAddr),
+    Subnet(Subnet),
 }
 
 /// When each allowance of a source will be full again, in nanoseconds: possibly forged, validated.
@@ -113,7 +113,7 @@ impl Gate {
         }
         let sources = [
             (Source::Address(ip), limits.handshakes_per_address),
-            (Source::Subnet(subnet(ip)), limits.handshakes_per_subnet),
+            (Source::Subnet(Subnet::of(ip)), limits.handshakes_per_subnet),
         ];
         for (source, rate) in sources {
             if !state.allow(source, rate, usize::from(validated), now, limits.rate_entries) {
@@ -146,7 +146,7 @@ impl Gate {
         if open(Source::Address(ip)) >= limits.connections_per_address {
             return Some(Refusal::AddressConnections);
         }
-        (open(Source::Subnet(subnet(ip))) >= limits.connections_per_subnet)
+        (open(Source::Subnet(Subnet::of(ip))) >= limits.connections_per_subnet)
             .then_some(Refusal::SubnetConnections)
     }
 
@@ -174,7 +174,7 @@ impl Gate {
             return None;
         }
         state.in_all += 1;
-        for source in [Source::Address(ip), Source::Subnet(subnet(ip))] {
+        for source in [Source::Address(ip), Source::Subnet(Subnet::of(ip))] {
             *state.connections.entry(source).or_default() += 1;
         }
         Some(ConnectionPass { gate: self.clone(), ip })
@@ -226,7 +226,7 @@ impl Drop for ConnectionPass {
     fn drop(&mut self) {
         let mut state = self.gate.state();
         state.in_all -= 1;
-        for source in [Source::Address(self.ip), Source::Subnet(subnet(self.ip))] {
+        for source in [Source::Address(self.ip), Source::Subnet(Subnet::of(self.ip))] {
             if let Some(open) = state.connections.get_mut(&source) {
                 *open -= 1;
                 if *open == 0 {

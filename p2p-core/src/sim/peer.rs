@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Contact, Key, Keyed, PeerId};
+use crate::{Contact, Key, Keyed, PeerId, Subnet};
 
 /// A peer of the simulator, numbered from 0 as they are spawned. On the wire it is as long as a [`Contact`], so
 /// that simulated bandwidth is real.
@@ -13,6 +13,9 @@ use crate::{Contact, Key, Keyed, PeerId};
 pub struct SimPeer(pub u32);
 
 impl SimPeer {
+    /// The first of those that share their [subnet](Keyed::subnet) with others.
+    pub const FIRST_IN_SHARED_SUBNET: SimPeer = SimPeer(1 << 14);
+
     /// Its place in the simulator's tables.
     pub fn index(self) -> usize {
         self.0 as usize
@@ -23,6 +26,13 @@ impl Keyed for SimPeer {
     /// BLAKE3 of the number.
     fn key(&self) -> Key {
         Key::of(&self.0.to_be_bytes())
+    }
+
+    /// Each of the first 16,384 has one of its own; of those after them 256 share one.
+    fn subnet(&self) -> Option<Subnet> {
+        let shared = self.0.checked_sub(SimPeer::FIRST_IN_SHARED_SUBNET.0);
+        let address = shared.map_or(self.0 << 8, |i| i.wrapping_add(1 << 24));
+        Some(Subnet::of(Ipv4Addr::from_bits(address).into()))
     }
 }
 

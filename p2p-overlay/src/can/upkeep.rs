@@ -112,6 +112,10 @@ impl<P: Keyed> CanTable<P> {
         let at = self.claims.iter().position(|claim| claim.zone.contains(&point));
         let Some(at) = at.or(last.then_some(0)).filter(|_| self.joined && from != self.me) else { return };
         let Some(claim) = self.claims.get(at).copied() else { return };
+        let around = || self.neighbours.iter().map(|other| other.peer);
+        if self.config.subnets.is_some_and(|limits| !limits.admit(from, around(), [])) {
+            return; // It tries another point.
+        }
         let largest = self.neighbours.iter().filter(|other| other.suspicion.unanswered() == 0);
         let largest = largest.max_by_key(|other| (volume(&other.claims), other.peer));
         if let Some(other) = largest

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use p2p_core::{Key, Keyed, SimPeer};
 
-use super::{Chord, ChordConfig, ChordTable, Spot};
+use super::{CHOICES, Chord, ChordConfig, ChordTable, Spot};
 use crate::measure::Simulated;
 use crate::routed::Routed;
 
@@ -32,29 +32,32 @@ impl<P: Keyed> ChordTable<P> {
     /// The tables of node `i` of a sorted ring.
     fn in_ring(ring: &[(Key, P)], i: usize, config: Arc<ChordConfig>) -> ChordTable<P> {
         let table = ChordTable::new(ring[i].1, [], config);
+        let key = table.key;
         let nth = |n: usize| {
-            let (key, peer) = ring[(i + n) % ring.len()];
-            Spot::at(&table.key.distance(&key), peer)
+            let (at, peer) = ring[(i + n) % ring.len()];
+            Spot::at(&key.distance(&at), peer)
         };
         let others = ring.len() - 1;
         let successors: Vec<Spot<P>> = (1..=others.min(table.most())).map(nth).collect();
         let mut before = (1..=others.min(table.most())).map(|n| nth(ring.len() - n));
         let predecessor = before.next();
         let before = before.collect();
-        let mut fingers = Vec::new();
+        let mut table = ChordTable { predecessor, before, ..table };
         if let Some(first) = successors.first() {
-            let shortest = first.ilog2(&table.key).map_or(0, |exponent| exponent + 1);
-            fingers = (shortest..Key::<32>::BITS)
-                .rev()
-                .map(|exponent| {
-                    let start = table.key.wrapping_add(&Key::power_of_two(exponent));
-                    let at = ring.partition_point(|(key, _)| *key < start);
-                    let spot = nth((at + ring.len() - i) % ring.len());
-                    first.is_before(&spot, &table.key).then_some(spot)
-                })
-                .collect();
+            let shortest = first.ilog2(&key).map_or(0, |exponent| exponent + 1);
+            for exponent in (shortest..Key::<32>::BITS).rev() {
+                let start = key.wrapping_add(&Key::power_of_two(exponent));
+                let at = ring.partition_point(|(key, _)| *key < start) + ring.len() - i;
+                let root = nth(at % ring.len());
+                let mut choices = (at..at + CHOICES).map(|at| nth(at % ring.len()));
+                let fits = |spot: &Spot<P>| {
+                    !spot.is_before(&root, &key) && table.may_be_finger(table.fingers.len(), spot.peer)
+                };
+                let chosen = choices.find(fits).filter(|_| first.is_before(&root, &key));
+                table.fingers.push(chosen);
+            }
         }
-        ChordTable { predecessor, before, successors, fingers, ..table }
+        ChordTable { successors, ..table }
     }
 }
 

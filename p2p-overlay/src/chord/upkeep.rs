@@ -15,8 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::ring::{list, list_before};
-use super::{ChordMsg, ChordTable, MAX_SUCCESSORS, Spot};
+use super::{CHOICES, ChordMsg, ChordTable, MAX_SUCCESSORS, Spot};
 use crate::doors::SELDOM;
+use crate::lookup::part;
 use crate::structured::{Answer, Found, Maintenance, Next, Region, Replicas, Want};
 
 impl<P: Serialize + DeserializeOwned> Wire for ChordMsg<P> {
@@ -198,18 +199,23 @@ impl<P: Keyed> ChordTable<P> {
             return; // Half of the ring and more lies before the successor.
         }
         let key = self.key.wrapping_add(&Key::power_of_two(exponent));
-        cx.emit(Want { tag: exponent as u32, key, replicas: 1, via: None });
+        let replicas = if self.config.subnets.is_some() { CHOICES as u8 } else { 1 };
+        cx.emit(Want { tag: exponent as u32, key, replicas, via: None });
     }
 
     fn on_finger(&mut self, exponent: usize, found: &Found<P>) {
         let index = Key::<32>::BITS - 1 - exponent;
-        let spot = self.spot(found.root());
-        let further = self.successors.first().is_some_and(|first| first.is_before(&spot, &self.key));
+        let root = self.spot(found.root());
+        let further = self.successors.first().is_some_and(|first| first.is_before(&root, &self.key));
+        // Those that follow the root are as good: a finger is any node that lies so far away.
+        let mut others = found.peers.iter().map(|peer| self.spot(*peer));
+        let fits = |spot: &Spot<P>| !spot.is_before(&root, &self.key) && self.may_be_finger(index, spot.peer);
+        let chosen = others.find(fits);
         if self.fingers.len() <= index && further {
             self.fingers.resize(index + 1, None);
         }
         if let Some(place) = self.fingers.get_mut(index) {
-            *place = further.then_some(spot);
+            *place = chosen.filter(|_| further);
         }
     }
 
@@ -423,6 +429,13 @@ impl<P: Keyed> Maintenance for ChordTable<P> {
     }
     fn distance(peer: &Key, key: &Key) -> Option<Key> {
         Some(peer.distance(key))
+    }
+    fn upto(peer: &Key, key: &Key) -> Option<f64> {
+        Some(part(&key.distance(peer)))
+    }
+    fn neighbourhood(&self) -> Option<(usize, f64)> {
+        let last = self.successors.last()?;
+        Some((self.successors.len(), part(&last.distance(&self.key))))
     }
     fn replicas(&self, key: &Key, n: usize, claimed: bool) -> Replicas<P> {
         self.replica_peers(key, n, claimed)

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use p2p_core::{Cx, Key, Keyed, Lane, Link, NoJob, OpId, Protocol, Up, Wire};
+use p2p_core::{Cx, Key, Keyed, Lane, Link, NoJob, OpId, Protocol, Subnet, Up, Wire};
 use serde::{Deserialize, Serialize};
 
 use super::{Chord, ChordConfig};
 use crate::structured::{
-    Find, Found, Looked, MAX_REPLICAS, NeighboursChanged, Next, Overlay, Region, Replicas,
+    Find, Found, Implausible, Looked, MAX_REPLICAS, NeighboursChanged, Next, Overlay, Region, Replicas,
 };
 
 /// The most virtual nodes of a host.
@@ -34,6 +34,10 @@ impl<P: Keyed> Keyed for Virtual<P> {
             0 => key,
             index => Key::of(&[key.as_bytes().as_slice(), &[index]].concat()),
         }
+    }
+
+    fn subnet(&self) -> Option<Subnet> {
+        self.peer.subnet()
     }
 }
 
@@ -163,7 +167,11 @@ fn once<P: Keyed>(nodes: impl IntoIterator<Item = Virtual<P>>) -> Vec<P> {
 
 fn hosts<P: Keyed>(found: Found<Virtual<P>>, wanted: u8) -> Found<P> {
     let peers = once(found.peers).into_iter().take(wanted.into()).collect();
-    Found { peers, hops: found.hops, timeouts: found.timeouts }
+    let implausible = found.implausible.map(|what| match what {
+        Implausible::Dense { beyond } => Implausible::Dense { beyond: once(beyond) },
+        Implausible::Thin => Implausible::Thin,
+    });
+    Found { peers, hops: found.hops, timeouts: found.timeouts, implausible }
 }
 
 impl<P: Keyed> Protocol for VirtualChord<P> {

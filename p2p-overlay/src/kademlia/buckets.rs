@@ -3,13 +3,15 @@
 //! They stand in one list in order of their distance, so that a bucket is a run of it, and the neighbourhood its
 //! beginning. A bucket has room for k that live; a newcomer to a full one waits as a replacement until a contact is
 //! silent (§4.1), and has to wait again if that one is heard from, since whoever has been here long will likely stay
-//! (§2.2). The k nearest are contacts in any case: this is what the splits of §2.4 come to.
+//! (§2.2). The k nearest (or more, S/Kademlia §4.2) are contacts in any case: this is what the splits
+//! of §2.4 come to.
 
 use std::time::Duration;
 
 use p2p_core::{Key, Keyed, Rng, Time};
 
 use crate::spot::{self, Xor};
+use crate::subnets::SubnetLimits;
 
 /// A peer and how far it is by exclusive or.
 pub(super) type Spot<P> = spot::Spot<P, Xor>;
@@ -40,8 +42,11 @@ const STRIDE: usize = 16;
 pub(super) struct Buckets<P> {
     me: Key,
     k: usize,
+    /// How many of the nearest are contacts in any case.
+    near: usize,
     spares: usize,
     bits: u8,
+    subnets: Option<SubnetLimits>,
     /// By distance.
     contacts: Vec<Contact<P>>,
     /// In waiting, by distance.
@@ -59,7 +64,13 @@ type Bucket = (usize, u8);
 impl<P: Keyed> Buckets<P> {
     pub(super) fn new(me: Key, k: usize, spares: usize, bits: u8) -> Buckets<P> {
         let (contacts, waiting, looked_up) = Default::default();
-        Buckets { me, k, spares, bits, contacts, waiting, looked_up, changed: false }
+        let (near, subnets) = (k, None);
+        Buckets { me, k, near, spares, bits, subnets, contacts, waiting, looked_up, changed: false }
+    }
+
+    /// With so many in the neighbourhood, and of each subnet.
+    pub(super) fn with(self, near: usize, subnets: Option<SubnetLimits>) -> Buckets<P> {
+        Buckets { near, subnets, ..self }
     }
 
     pub(super) fn me(&self) -> Key {
@@ -134,21 +145,32 @@ impl<P: Keyed> Buckets<P> {
         list.partition_point(|contact| contact.spot.is_before(spot, &self.me))
     }
 
-    /// Whether place `at` is among the k nearest that are not silent.
+    /// Whether place `at` is among the nearest that are not silent.
     fn is_near(&self, at: usize) -> bool {
-        at < self.k
-            || self.contacts[..at].iter().filter(|contact| contact.silent == 0).take(self.k).count() < self.k
+        let alive = |at: usize| self.contacts[..at].iter().filter(|contact| contact.silent == 0);
+        at < self.near || alive(at).take(self.near).count() < self.near
+    }
+
+    /// Whether there are few enough contacts of a peer's subnet.
+    fn fits(&self, spot: &Spot<P>) -> bool {
+        self.subnets.is_none_or(|limits| {
+            let peers = |contacts: &[Contact<P>]| contacts.iter().map(|contact| contact.spot.peer).collect();
+            let (all, bucket): (Vec<P>, Vec<P>) =
+                (peers(&self.contacts), peers(&self.contacts[self.run(&self.contacts, self.bucket(spot))]));
+            limits.admit(spot.peer, all, bucket)
+        })
     }
 
     fn admit(&mut self, at: usize, contact: Contact<P>) {
         let bucket = self.bucket(&contact.spot);
-        if self.is_near(at) {
+        let fits = self.fits(&contact.spot);
+        if fits && self.is_near(at) {
             self.unwait(&contact.spot);
             self.contacts.insert(at, contact);
             self.changed = true;
             return self.trim(&contact.spot);
         }
-        match self.has_room(bucket) {
+        match fits && self.has_room(bucket) {
             true => {
                 self.unwait(&contact.spot);
                 self.contacts.insert(at, contact);
@@ -167,11 +189,11 @@ impl<P: Keyed> Buckets<P> {
         self.contacts[run].iter().filter(|contact| contact.silent == 0).count()
     }
 
-    /// One more lives. If it is among the k nearest, one is not any more: where more than k live in that one's bucket
+    /// One more lives. If it is among the nearest, one is not any more: where more than k live in that one's bucket
     /// whoever came last of those that are not among the nearest has to wait. If it is not, the same in its own.
     fn trim(&mut self, living: &Spot<P>) {
         let mut alive = self.contacts.iter().filter(|contact| contact.silent == 0);
-        let Some(last) = alive.nth(self.k) else { return };
+        let Some(last) = alive.nth(self.near) else { return };
         let further = if living.is_before(&last.spot, &self.me) { &last.spot } else { living };
         let run = self.run(&self.contacts, self.bucket(further));
         let beyond = self.place(&self.contacts, &last.spot).max(run.start);
@@ -188,6 +210,10 @@ impl<P: Keyed> Buckets<P> {
     fn wait(&mut self, contact: Contact<P>, bucket: Bucket) {
         self.unwait(&contact.spot);
         let run = self.run(&self.waiting, bucket);
+        let others = || self.waiting[run.clone()].iter().map(|contact| contact.spot.peer);
+        if self.subnets.is_some_and(|limits| !limits.admit(contact.spot.peer, [], others())) {
+            return;
+        }
         if run.len() >= self.spares
             && let Some(oldest) = run.min_by_key(|&i| self.waiting[i].seen)
         {
@@ -225,7 +251,8 @@ impl<P: Keyed> Buckets<P> {
         let bucket = self.bucket(&spot);
         let run = self.run(&self.waiting, bucket);
         if self.has_room(bucket)
-            && let Some(latest) = run.max_by_key(|&i| self.waiting[i].seen)
+            && let Some(latest) =
+                run.filter(|&i| self.fits(&self.waiting[i].spot)).max_by_key(|&i| self.waiting[i].seen)
         {
             let replacement = self.waiting.remove(latest);
             let at = self.place(&self.contacts, &replacement.spot);
@@ -332,24 +359,37 @@ impl<P: Keyed> Buckets<P> {
         key.with_bit(level, !self.me.bit(level))
     }
 
-    /// The k nearest that are not silent.
+    /// The nearest that are not silent.
     pub(super) fn near(&self) -> Vec<P> {
         let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
-        alive.take(self.k).map(|contact| contact.spot.peer).collect()
+        alive.take(self.near).map(|contact| contact.spot.peer).collect()
     }
 
-    /// Whether a peer is not a contact, but would be one of the k nearest.
+    /// How many they are, and how far the last of them is.
+    pub(super) fn neighbourhood(&self) -> Option<(usize, Key)> {
+        let alive = self.contacts.iter().filter(|contact| contact.silent == 0).take(self.near);
+        let (at, last) = alive.enumerate().last()?;
+        Some((at + 1, last.spot.distance(&self.me)))
+    }
+
+    /// How many are kept of the nearest in any case.
+    pub(super) fn most_near(&self) -> usize {
+        self.near
+    }
+
+    /// Whether a peer is not a contact, but would be one of the nearest.
     pub(super) fn misses(&self, peer: P) -> bool {
-        self.find(&Spot::new(&self.me, peer)).is_err_and(|at| self.is_near(at))
+        let spot = Spot::new(&self.me, peer);
+        self.find(&spot).is_err_and(|at| self.is_near(at)) && self.fits(&spot)
     }
 
-    /// Contacts whose life is in doubt: whoever was silent; of those not heard from for `age` the k nearest, and in
+    /// Contacts whose life is in doubt: whoever was silent; of those not heard from for `age` the nearest, and in
     /// each bucket for which somebody waits the one that was heard from longest ago.
     pub(super) fn doubtful(&self, now: Time, age: Duration) -> Vec<P> {
         let old = |contact: &&Contact<P>| now - contact.seen >= age;
         let silent = self.contacts.iter().filter(|contact| contact.silent > 0);
         let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
-        let mut doubtful: Vec<&Contact<P>> = silent.chain(alive.take(self.k).filter(old)).collect();
+        let mut doubtful: Vec<&Contact<P>> = silent.chain(alive.take(self.near).filter(old)).collect();
         for bucket in self.waiting.chunk_by(|a, b| self.bucket(&a.spot) == self.bucket(&b.spot)) {
             let run = self.run(&self.contacts, self.bucket(&bucket[0].spot));
             let alive = self.contacts[run].iter().filter(|contact| contact.silent == 0);
@@ -362,6 +402,14 @@ impl<P: Keyed> Buckets<P> {
 
     /// Puts contacts in as they are, for a network that is at rest.
     pub(super) fn fill(&mut self, mut contacts: Vec<Contact<P>>) {
+        if self.subnets.is_some() {
+            for contact in contacts {
+                if let Err(at) = self.find(&contact.spot) {
+                    self.admit(at, contact);
+                }
+            }
+            return self.waiting.clear();
+        }
         contacts.sort_unstable_by(|a, b| a.spot.order(&b.spot, &self.me));
         contacts.dedup_by_key(|contact| contact.spot.peer);
         self.contacts = contacts;

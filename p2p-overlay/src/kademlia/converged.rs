@@ -32,6 +32,8 @@ impl<P: Keyed> KademliaTable<P> {
         };
         // Down the tree: the other half of each subtree that this node is in, in buckets of b bits.
         let mut subtree = nodes;
+        // Where some are left out others take their places.
+        let some = table.config.k * if table.config.subnets.is_some() { 2 } else { 1 };
         let bits = usize::from(table.config.bits);
         let mut level = 0;
         while subtree.len() > 1 && level < Key::<32>::BITS {
@@ -44,13 +46,13 @@ impl<P: Keyed> KademliaTable<P> {
                 rest = others;
                 match digit == own.digit(level / bits, bits) {
                     true => inner = same,
-                    false => sample(&mut rng, same.len(), table.config.k).for_each(|i| add(&same[i])),
+                    false => sample(&mut rng, same.len(), some).for_each(|i| add(&same[i])),
                 }
             }
             subtree = inner;
             level += bits;
         }
-        closest(nodes, &own, table.config.k + 1).iter().filter(|node| node.0 != own).for_each(add);
+        closest(nodes, &own, table.buckets.most_near() + 1).iter().filter(|node| node.0 != own).for_each(add);
         table.buckets.fill(contacts);
         table
     }

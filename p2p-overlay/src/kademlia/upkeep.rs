@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::{KademliaMsg, KademliaTable};
 use crate::doors::SELDOM;
+use crate::lookup::part;
 use crate::structured::{Answer, MAX_REPLICAS, Maintenance, Next, Region, Replicas, Want};
 
 impl<P: Serialize + DeserializeOwned> Wire for KademliaMsg<P> {
@@ -151,13 +152,14 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
             }
             KademliaMsg::GetNeighbours { id } => {
                 if self.joined {
-                    let peers = self.candidates(&from.key(), self.config.k, &[from]);
+                    let peers = self.candidates(&from.key(), self.buckets.most_near(), &[from]);
                     cx.send(from, KademliaMsg::Neighbours { id, peers });
                 }
             }
             KademliaMsg::Neighbours { id, peers } => {
                 if self.asked.answer(id, from).is_some() && !self.is_at_rest() {
-                    for peer in peers.into_iter().take(MAX_REPLICAS.into()) {
+                    let most = self.buckets.most_near().max(MAX_REPLICAS.into());
+                    for peer in peers.into_iter().take(most) {
                         if peer != self.me && self.buckets.misses(peer) {
                             self.ask(cx, peer, |id| KademliaMsg::Ping { id });
                         }
@@ -231,6 +233,12 @@ impl<P: Keyed> Maintenance for KademliaTable<P> {
     }
     fn distance(peer: &Key, key: &Key) -> Option<Key> {
         Some(peer.xor(key))
+    }
+    fn upto(peer: &Key, key: &Key) -> Option<f64> {
+        Some(part(&peer.xor(key)))
+    }
+    fn neighbourhood(&self) -> Option<(usize, f64)> {
+        self.buckets.neighbourhood().map(|(nodes, last)| (nodes, part(&last)))
     }
     fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
         Replicas::Peers(self.closest_with_me(key, n))

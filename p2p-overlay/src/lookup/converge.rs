@@ -137,7 +137,7 @@ impl<P: Keyed> Lookups<P> {
         let mut closest = Closest::new(lookup.find.replicas, parallel, paths);
         let first = match lookup.via {
             Some(first) => vec![first],
-            None => table.candidates(&key, closest.width * closest.paths.len(), &[]),
+            None => table.candidates(&key, closest.width * closest.paths.len(), lookup.left_out()),
         };
         if first.is_empty() && !table.is_joined() {
             return self.end(index, Err(LookupError::NotJoined));
@@ -165,10 +165,11 @@ impl<P: Keyed> Lookups<P> {
         let wanted = closest.width as u8;
         let deadline = cx.now() + self.config.hop_timeout;
         let late = cx.now() + self.config.hop_timeout / PATIENCE;
+        let left_out: &[P] = lookup.suspect.as_ref().map_or(&[], |suspect| suspect.left_out());
         while let Some(known) = closest.next(cx.now()) {
             let Ok(id) = self.asked.insert(known.peer, deadline, Question::Ask(lookup.ticket)) else { break };
             known.state = State::Asked(late);
-            let ask = LookupMsg::Ask { id, key, replicas: wanted, claimed: false, avoid: Vec::new() };
+            let ask = LookupMsg::Ask { id, key, replicas: wanted, claimed: false, avoid: left_out.to_vec() };
             cx.send(known.peer, RoutedMsg::Lookup(ask));
         }
         if !closest.is_done() {
@@ -181,7 +182,7 @@ impl<P: Keyed> Lookups<P> {
         let hops = answered.iter().map(|known| known.depth).max();
         let peers: Vec<P> = answered.iter().map(|known| known.peer).collect();
         match hops {
-            Some(hops) if !alone => self.found(index, peers, hops, 0),
+            Some(hops) if !alone => self.found(cx, table, index, (peers, hops, 0)),
             _ => {
                 lookup.asking = Asking::Nobody;
                 self.try_again(cx, table, index);
@@ -201,8 +202,9 @@ impl<P: Keyed> Lookups<P> {
         let lookup = &mut self.begun[index];
         let Asking::Closest(closest) = &mut lookup.asking else { return };
         let Some((path, depth)) = closest.settle(from, State::Answered) else { return };
+        let left_out: &[P] = lookup.suspect.as_ref().map_or(&[], |suspect| suspect.left_out());
         for &peer in peers.iter().take(closest.width) {
-            if peer != table.me() && !closest.knows(peer) {
+            if peer != table.me() && !closest.knows(peer) && !left_out.contains(&peer) {
                 let distance = distance::<M>(peer, &lookup.find.key);
                 closest.add(path, peer, distance, depth.saturating_add(1), State::New);
             }

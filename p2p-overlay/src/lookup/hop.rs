@@ -169,7 +169,7 @@ impl<P: Keyed> Lookups<P> {
         let Task { ticket, hops, timeouts, .. } = task;
         if task.origin == table.me() {
             if let Some(index) = self.find_begun(ticket) {
-                self.found(index, peers, hops, timeouts);
+                self.found(cx, table, index, (peers, hops, timeouts));
             }
             return;
         }
@@ -186,17 +186,16 @@ impl<P: Keyed> Lookups<P> {
     pub(super) fn on_found<M: Maintenance<Peer = P>>(
         &mut self,
         cx: &mut Cx<'_, Routed<M>>,
+        table: &mut M,
         from: P,
         ticket: u64,
-        peers: Vec<P>,
-        hops: u16,
-        timeouts: u16,
+        (peers, hops, timeouts): (Vec<P>, u16, u16),
     ) {
         if let Some(index) = self.find_begun(ticket) {
             // Straight from the root: nobody can name another as the root but by routing the question wrongly.
-            let back = self.mode(self.begun[index].find) == Mode::Recursive;
+            let back = self.begun[index].mode == Mode::Recursive;
             if peers.first().is_some_and(|root| back || *root == from) {
-                self.found(index, peers, hops, timeouts);
+                self.found(cx, table, index, (peers, hops, timeouts));
             }
         } else if let Some(to) = self.take_relay(ticket) {
             cx.send(to, RoutedMsg::Lookup(LookupMsg::Found { ticket, peers, hops, timeouts }));

@@ -11,6 +11,8 @@ use crate::structured::{LookupError, Maintenance};
 pub(super) struct Shortlist<P> {
     parallel: u8,
     known: Vec<Known<P>>,
+    /// Who is not asked. At most [`AVOIDED`].
+    left_out: Vec<P>,
 }
 
 const MAX_KNOWN: usize = 128;
@@ -36,6 +38,9 @@ enum State {
 
 impl<P: Peer> Shortlist<P> {
     fn add(&mut self, peer: P, distance: Key, claimed: bool, depth: u16) {
+        if self.left_out.contains(&peer) {
+            return;
+        }
         let same = self.known.iter_mut().find(|known| known.peer == peer && known.claimed == claimed);
         if same.is_some() {
             return;
@@ -62,12 +67,13 @@ impl<P: Peer> Shortlist<P> {
         may.min_by_key(|known| (!known.claimed, known.distance))
     }
 
-    /// The peers that did not answer, those nearest to the key first.
+    /// The peers that are left out, and those that did not answer, the nearest to the key first.
     fn silent(&self) -> Vec<P> {
         let silent = self.known.iter().filter(|known| known.state == State::Silent);
         let mut silent: Vec<&Known<P>> = silent.collect();
         silent.sort_by_key(|known| (!known.claimed, known.distance));
-        silent.iter().take(AVOIDED).map(|known| known.peer).collect()
+        let silent = silent.iter().map(|known| known.peer);
+        self.left_out.iter().copied().chain(silent).take(AVOIDED).collect()
     }
 
     /// Somebody was silent: the nearest peer that has answered may know another way.
@@ -96,12 +102,13 @@ impl<P: Keyed> Lookups<P> {
     ) {
         let lookup = &mut self.begun[index];
         let find = lookup.find;
-        let mut list = Shortlist { parallel, known: Vec::new() };
+        let left_out = lookup.left_out().to_vec();
+        let mut list = Shortlist { parallel, known: Vec::new(), left_out };
         if let Some(first) = lookup.via {
             list.add(first, Key::MAX, false, 1);
         } else {
-            match hint(table, &find.key, find.replicas, false, &[]) {
-                Some(Hint::Mine(peers)) => return self.found(index, peers, 0, 0),
+            match hint(table, &find.key, find.replicas, false, &list.left_out) {
+                Some(Hint::Mine(peers)) => return self.found(cx, table, index, (peers, 0, 0)),
                 Some(own) => add_hint::<M>(&mut list, own, table.me(), &find.key, 1),
                 None => return, // It is tried again when it is late.
             }
@@ -151,7 +158,7 @@ impl<P: Keyed> Lookups<P> {
         let depth = list.settle(from, State::Answered);
         if let Hint::Mine(peers) = hint {
             if peers.first() == Some(&from) {
-                return self.found(index, peers, depth, 0);
+                return self.found(cx, table, index, (peers, depth, 0));
             }
             return self.ask_more(cx, table, index);
         }
@@ -160,7 +167,7 @@ impl<P: Keyed> Lookups<P> {
             let silent = list.silent();
             if peers.iter().find(|peer| !silent.contains(peer)) == Some(&table.me()) {
                 let peers = super::replica_peers(table, &key, lookup.find.replicas);
-                return self.found(index, peers, depth, 0);
+                return self.found(cx, table, index, (peers, depth, 0));
             }
         }
         add_hint::<M>(list, hint, table.me(), &key, depth.saturating_add(1));

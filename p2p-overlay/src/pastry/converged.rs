@@ -10,6 +10,9 @@ use super::{Lease, Pastry, PastryConfig, PastryTable};
 use crate::measure::Simulated;
 use crate::routed::Routed;
 
+/// How often chance is asked for somebody in one place.
+const CHOICES: usize = 8;
+
 impl<P: Keyed> Pastry<P> {
     /// The nodes of a network at rest, in order of `peers`: each knows its leaves, and for each place of its routing
     /// table a peer that chance has chosen, if there is one.
@@ -67,8 +70,14 @@ impl<P: Keyed> PastryTable<P> {
                 match digit == own.digit(row, bits) {
                     true => subtree = same,
                     false => {
-                        let (key, peer) = same[rng.index(same.len())];
-                        self.rows.offer(&key, Near::new(peer, None));
+                        // Some may be too many of their subnet.
+                        for _ in 0..CHOICES {
+                            let (key, peer) = same[rng.index(same.len())];
+                            self.rows.offer(&key, Near::new(peer, None));
+                            if !self.rows.misses(&key) {
+                                break;
+                            }
+                        }
                     }
                 }
             }

@@ -174,6 +174,14 @@ impl<P: Keyed> Leaves<P> {
         }
     }
 
+    /// How many they are, and how far the last on either side is. `None` if they are the whole ring.
+    pub(super) fn span(&self) -> Option<(usize, [Key; 2])> {
+        let (ahead, behind) = (self.ahead.last()?, self.behind.last()?);
+        let behind = behind.distance(&self.key).distance(&Key::ZERO);
+        let leaves = self.ahead.len() + self.behind.len();
+        (!self.close_the_ring()).then(|| (leaves, [ahead.distance(&self.key), behind]))
+    }
+
     /// Whether what is at this distance, clockwise, lies among the leaves: then the nearest of them is the nearest of
     /// all.
     pub(super) fn cover(&self, point: &Key) -> bool {

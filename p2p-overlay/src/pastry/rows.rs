@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use p2p_core::{Key, Keyed};
 
+use crate::subnets::SubnetLimits;
+
 /// How many bits of the keys are routed by (§2.1).
 const BITS: usize = 128;
 /// How many of the nearest peers are remembered, |M| (§2.1).
@@ -38,13 +40,14 @@ pub(super) struct Rows<P> {
     key: Key,
     /// Of a digit, b.
     bits: usize,
+    subnets: Option<SubnetLimits>,
     /// Row after row, down to the last that is not empty.
     places: Vec<Option<Near<P>>>,
 }
 
 impl<P: Keyed> Rows<P> {
-    pub(super) fn new(key: Key, bits: usize) -> Rows<P> {
-        Rows { key, bits, places: Vec::new() }
+    pub(super) fn new(key: Key, bits: usize, subnets: Option<SubnetLimits>) -> Rows<P> {
+        Rows { key, bits, subnets, places: Vec::new() }
     }
 
     fn width(&self) -> usize {
@@ -92,9 +95,19 @@ impl<P: Keyed> Rows<P> {
         self.place(key).is_some_and(|place| self.places.get(place).is_none_or(Option::is_none))
     }
 
+    /// Whether there are few enough of a peer's subnet, beside whoever has its place.
+    fn fits(&self, place: usize, peer: P) -> bool {
+        self.subnets.is_none_or(|limits| {
+            let others = self.places.iter().enumerate().filter(|(at, _)| *at != place);
+            let others = others.filter_map(|(at, near)| near.map(|near| (at / self.width(), near.peer)));
+            let row = others.clone().filter(|(row, _)| *row == place / self.width());
+            limits.admit(peer, others.map(|(_, peer)| peer), row.map(|(_, peer)| peer))
+        })
+    }
+
     /// Takes a peer in, where nobody is or somebody further away.
     pub(super) fn offer(&mut self, key: &Key, near: Near<P>) {
-        let Some(place) = self.place(key) else { return };
+        let Some(place) = self.place(key).filter(|place| self.fits(*place, near.peer)) else { return };
         if self.places.len() <= place {
             let rows = place / self.width() + 1;
             self.places.reserve_exact(rows * self.width() - self.places.len());

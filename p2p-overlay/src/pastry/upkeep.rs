@@ -16,6 +16,7 @@ use super::leaves::{Side, Spot};
 use super::rows::Near;
 use super::{MAX_ASKED, MAX_LEAVES, PastryMsg, PastryTable, Recovery};
 use crate::doors::SELDOM;
+use crate::lookup::part;
 use crate::structured::{Answer, Maintenance, Next, Region, Replicas, Want};
 
 impl<P: Serialize + DeserializeOwned> Wire for PastryMsg<P> {
@@ -462,6 +463,12 @@ impl<P: Keyed> Maintenance for PastryTable<P> {
     }
     fn distance(peer: &Key, key: &Key) -> Option<Key> {
         Some(peer.ring_gap(key))
+    }
+    fn upto(peer: &Key, key: &Key) -> Option<f64> {
+        Some(2.0 * part(&peer.ring_gap(key)))
+    }
+    fn neighbourhood(&self) -> Option<(usize, f64)> {
+        self.leaves.span().map(|(leaves, [ahead, behind])| (leaves, part(&ahead) + part(&behind)))
     }
     fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
         self.replica_peers(key, n)

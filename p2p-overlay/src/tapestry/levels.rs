@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use p2p_core::{Key, Keyed, Suspicion};
 
+use crate::subnets::SubnetLimits;
+
 /// How many digits a key has; each is one level.
 pub(super) const LEVELS: usize = Key::<32>::BITS / 4;
 /// How many neighbours a slot keeps: the primary and two backups (JSAC §III-B).
@@ -66,13 +68,14 @@ pub(super) enum Silence {
 #[derive(Clone, Debug)]
 pub(super) struct Levels<P> {
     me: Key,
+    subnets: Option<SubnetLimits>,
     slots: Vec<Neighbour<P>>,
     changed: bool,
 }
 
 impl<P: Keyed> Levels<P> {
-    pub(super) fn new(me: Key) -> Levels<P> {
-        Levels { me, slots: Vec::new(), changed: false }
+    pub(super) fn new(me: Key, subnets: Option<SubnetLimits>) -> Levels<P> {
+        Levels { me, subnets, slots: Vec::new(), changed: false }
     }
 
     /// All neighbours, by level and digit; each slot's primary first.
@@ -112,9 +115,18 @@ impl<P: Keyed> Levels<P> {
     }
 
     /// Whether a peer that is not in the table would be taken in, however far it is.
-    pub(super) fn has_room(&self, key: &Key) -> bool {
-        let Some((level, digit)) = self.place(key) else { return false };
-        self.slot(level.into(), digit).len() < KEPT
+    pub(super) fn has_room(&self, peer: P) -> bool {
+        let Some((level, digit)) = self.place(&peer.key()) else { return false };
+        let held = self.slot(level.into(), digit).len();
+        held < KEPT && (held == 0 || self.fits(level, peer))
+    }
+
+    /// Whether there are few enough of a peer's subnet, in the table and at a level.
+    fn fits(&self, level: u8, peer: P) -> bool {
+        self.subnets.is_none_or(|limits| {
+            let peers = |some: &[Neighbour<P>]| some.iter().map(|other| other.peer).collect::<Vec<P>>();
+            limits.admit(peer, peers(&self.slots), peers(self.row(level.into())))
+        })
     }
 
     // ---- who comes and goes
@@ -155,7 +167,11 @@ impl<P: Keyed> Levels<P> {
 
     /// Takes a peer into its slot, in the place of the last if the slot is full and that one is clearly worse.
     fn insert(&mut self, new: Neighbour<P>) -> bool {
+        let fits = self.fits(new.level, new.peer);
         let slot = self.slot(new.level.into(), new.digit);
+        if !fits && !slot.is_empty() {
+            return false;
+        }
         let last = slot.last().filter(|_| slot.len() >= KEPT).copied();
         if let Some(last) = last {
             // Measured anew, a distance is never quite the same.
@@ -173,6 +189,16 @@ impl<P: Keyed> Levels<P> {
         }
         self.slots.insert(at, new);
         self.changed = true;
+        if self.subnets.is_some() && fits && new.joined {
+            // Whoever is too many was here for want of another.
+            let held: Vec<P> =
+                self.slot(new.level.into(), new.digit).iter().map(|other| other.peer).collect();
+            for peer in held {
+                if peer != new.peer && !self.fits(new.level, peer) {
+                    self.slots.retain(|other| other.peer != peer);
+                }
+            }
+        }
         true
     }
 
@@ -208,7 +234,11 @@ impl<P: Keyed> Levels<P> {
             let (level, digit) = self.place(&key)?;
             Some(Neighbour { peer, rtt: u32::MAX, level, digit, silent: 0, joined: true })
         });
-        self.slots = all.collect();
+        let all: Vec<Neighbour<P>> = all.collect();
+        match self.subnets {
+            None => self.slots = all,
+            Some(_) => all.into_iter().for_each(|new| drop(self.insert(new))),
+        }
         self.slots.sort_by_key(Neighbour::place);
         self.slots.shrink_to_fit();
     }

@@ -190,7 +190,7 @@ proptest! {
         key: [u8; 32],
     ) {
         let (me, key) = (SimPeer(0).key(), Key::new(key));
-        let mut levels = Levels::new(me);
+        let mut levels = Levels::new(me, None);
         for (peer, rtt, what) in events {
             match what {
                 0 => drop(levels.silent(SimPeer(peer))),
@@ -224,7 +224,7 @@ fn an_answer_to_something_else_is_none() {
     let mut surrogate = || {
         script.advance(30 * SECOND);
         let tag = script.events().last()?.tag;
-        let found = Found { peers: vec![SimPeer(1)], hops: 1, timeouts: 0 };
+        let found = Found { peers: vec![SimPeer(1)], hops: 1, timeouts: 0, implausible: None };
         script.command(Answer { tag, looked: Ok(found) });
         let copy = script.sent().into_iter().find_map(|(_, msg)| match msg {
             TapestryMsg::GetRows { id, .. } => Some(id),
@@ -274,7 +274,7 @@ fn nonsense_changes_nothing() {
 fn newcomers_hear_of_each_other() {
     let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
     let table = Tapestry::converged(&peers, TapestryConfig::default())[0].table().clone();
-    let mut fitting = (100..).map(SimPeer).filter(|peer| table.levels.has_room(&peer.key()));
+    let mut fitting = (100..).map(SimPeer).filter(|peer| table.levels.has_room(*peer));
     let (a, b) = (fitting.next().unwrap(), fitting.next().unwrap());
     let mut script = Script::new(table.clone());
     let mut hears_of = |newcomer| {

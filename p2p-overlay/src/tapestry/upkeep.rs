@@ -130,7 +130,7 @@ impl<P: Keyed> TapestryTable<P> {
         if peer == self.me || self.levels.find(peer).is_some() || self.is_pinged(peer) {
             return;
         }
-        if anyway || self.levels.has_room(&peer.key()) {
+        if anyway || self.levels.has_room(peer) {
             self.ping(cx, peer);
         }
     }

@@ -3,6 +3,7 @@
 mod agreement;
 mod can_figures;
 mod chord_figures;
+mod defences;
 mod figures;
 mod golden;
 mod kademlia_figures;
