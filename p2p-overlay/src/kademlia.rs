@@ -6,11 +6,12 @@
 //! replacement caches (§4.1) and wider buckets for fewer hops (§4.2). Lookups over disjoint paths are
 //! those of Baumgart & Mies, *S/Kademlia* (2007), §4.4, and so are sibling lists, §4.2.
 //!
-//! In this order: [`Kademlia`] and its configuration, what the tables say about a key; in `buckets` the tables, in
-//! `upkeep` how they are kept. `converged` computes the tables of a whole network, for experiments that start at rest.
+//! In this order: [`Kademlia`] and its configuration, what the tables say about a key; in `buckets` the tables, in `seats`
+//! how they lie in memory, in `upkeep` how they are kept. `converged` computes the tables of a whole network, for experiments that start at rest.
 
 mod buckets;
 mod converged;
+mod seats;
 mod upkeep;
 
 use std::time::Duration;
@@ -189,7 +190,7 @@ impl<P: Keyed> KademliaTable<P> {
 
     /// The contacts, the nearest first; those that were silent when last asked among them.
     pub fn contacts(&self) -> impl ExactSizeIterator<Item = P> {
-        self.buckets.contacts().map(|contact| contact.spot.peer)
+        self.buckets.contacts().map(|contact| contact.seat.spot.peer)
     }
 
     fn next_hop(&self, key: &Key, avoid: &[P]) -> Next<P> {

@@ -25,7 +25,7 @@ use p2p_core::sim::{Encoding, Ended, Histogram, Latency, Network, Session, Sim, 
 use p2p_core::{Key, Keyed, NoJob, OpId, Rng, SimPeer, Time, Wire};
 
 use crate::can::Zone;
-use crate::structured::{Find, Looked, Mode, NeighboursChanged, Overlay, Region};
+use crate::structured::{Find, Looked, Mode, Overlay, Region};
 
 /// An overlay that can be measured.
 pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
@@ -39,7 +39,7 @@ pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     /// A node that joins through these; without any it starts a network.
     fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: Self::Config) -> Self;
     /// Where the nodes stand, sorted, if that is not at their keys. A node that moves says that its
-    /// [neighbours have changed](NeighboursChanged).
+    /// [neighbours have changed](crate::NeighboursChanged).
     fn places(nodes: &mut dyn Iterator<Item = &Self>) -> Option<Vec<(Key, SimPeer)>> {
         let _ = nodes;
         None

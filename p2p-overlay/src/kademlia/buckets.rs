@@ -6,36 +6,23 @@
 //! (§2.2). The k nearest (or more, S/Kademlia §4.2) are contacts in any case: this is what the splits
 //! of §2.4 come to.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use p2p_core::{Key, Keyed, Rng, Time};
 
+use super::seats::{Contact, Seat, Seats, Times};
 use crate::spot::{self, Xor};
 use crate::subnets::SubnetLimits;
 
 /// A peer and how far it is by exclusive or.
 pub(super) type Spot<P> = spot::Spot<P, Xor>;
 
-/// A peer that has been heard of from itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Contact<P> {
-    pub(super) spot: Spot<P>,
-    /// Since when it has been known.
-    pub(super) since: Time,
-    /// When it was last heard from; while it is silent, when that was last counted.
-    pub(super) seen: Time,
-    /// How often it has been silent since it was heard from.
-    pub(super) silent: u8,
-}
-
 /// A contact is given up when it has been silent this often in a row (§4.1: messages get lost). Not if all others are
 /// silent too: a node whose own line is down must not forget everybody.
 const GIVE_UP: u8 = 5;
 /// When all contacts have been silent this often, they are gone, or this node is.
 const ALL_GONE: u8 = GIVE_UP + 1;
-
-/// Of so many contacts one is read ahead: those that a binary search begins with.
-const STRIDE: usize = 16;
 
 /// See the module's text.
 #[derive(Clone, Debug)]
@@ -48,9 +35,9 @@ pub(super) struct Buckets<P> {
     bits: u8,
     subnets: Option<SubnetLimits>,
     /// By distance.
-    contacts: Vec<Contact<P>>,
+    contacts: Seats<P>,
     /// In waiting, by distance.
-    waiting: Vec<Contact<P>>,
+    waiting: Seats<P>,
     /// For each level, when something in its range was last looked up. A level that it does not reach has split from
     /// its last.
     looked_up: Vec<Time>,
@@ -58,12 +45,9 @@ pub(super) struct Buckets<P> {
     changed: bool,
 }
 
-/// A run of one level (the bits shared with this node, divided by b) and one digit.
-type Bucket = (usize, u8);
-
 impl<P: Keyed> Buckets<P> {
     pub(super) fn new(me: Key, k: usize, spares: usize, bits: u8) -> Buckets<P> {
-        let (contacts, waiting, looked_up) = Default::default();
+        let (contacts, waiting, looked_up) = (Seats::new(), Seats::new(), Vec::new());
         let (near, subnets) = (k, None);
         Buckets { me, k, near, spares, bits, subnets, contacts, waiting, looked_up, changed: false }
     }
@@ -78,36 +62,31 @@ impl<P: Keyed> Buckets<P> {
     }
 
     /// The nearest first.
-    pub(super) fn contacts(&self) -> impl ExactSizeIterator<Item = &Contact<P>> {
-        self.contacts.iter()
+    pub(super) fn contacts(&self) -> impl ExactSizeIterator<Item = Contact<P>> {
+        (0..self.contacts.all().len()).map(|at| self.contacts.get(at))
     }
 
-    /// Where a search among the contacts looks first.
     pub(super) fn warm(&self) -> u64 {
-        let seen = self.contacts.iter().step_by(STRIDE).map(|contact| contact.seen.as_nanos());
-        seen.fold((self.waiting.len() ^ self.looked_up.len()) as u64, |sum, seen| sum ^ seen)
+        self.contacts.warm() ^ self.looked_up.len() as u64
     }
 
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    fn bucket(&self, spot: &Spot<P>) -> Bucket {
-        let bits = self.bits.into();
-        let level = spot.leading_zeros(&self.me) / bits;
-        (level, spot.digit(level, bits, &self.me))
-    }
-
-    /// The places of a bucket in a list that is sorted by distance: the nearer a bucket, the higher its level and the
-    /// lower its digit.
-    fn run(&self, list: &[Contact<P>], bucket: Bucket) -> std::ops::Range<usize> {
-        let order = |contact: &Contact<P>| {
-            let (level, digit) = self.bucket(&contact.spot);
-            (std::cmp::Reverse(level), digit)
-        };
-        let wanted = (std::cmp::Reverse(bucket.0), bucket.1);
-        let from = list.partition_point(|contact| order(contact) < wanted);
-        from..from + list[from..].partition_point(|contact| order(contact) == wanted)
+    /// The places of a peer's bucket in a list: of those that share as many bits with this node, those whose next b bits
+    /// are the same.
+    fn run(&self, list: &Seats<P>, spot: &Spot<P>) -> Range<usize> {
+        let (bits, zeros) = (usize::from(self.bits), spot.leading_zeros(&self.me));
+        let level = list.level(zeros);
+        if bits == 1 {
+            return level;
+        }
+        let digit = |spot: &Spot<P>| spot.digit(zeros / bits, bits, &self.me);
+        let seats = &list.all()[level.clone()];
+        let from = seats.partition_point(|seat| digit(&seat.spot) < digit(spot));
+        let len = seats[from..].partition_point(|seat| digit(&seat.spot) == digit(spot));
+        level.start + from..level.start + from + len
     }
 
     /// A peer has been heard from.
@@ -118,116 +97,111 @@ impl<P: Keyed> Buckets<P> {
         }
         match self.find(&spot) {
             Ok(at) => {
-                self.changed |= self.contacts[at].silent > 0 && self.is_near(at);
-                let contact = &mut self.contacts[at];
-                contact.seen = now;
-                if std::mem::take(&mut contact.silent) > 0 {
+                self.changed |= !self.contacts.all()[at].is_alive() && self.is_near(at);
+                let (silent, times) = self.contacts.get_mut(at);
+                times.seen = now;
+                if std::mem::take(silent) > 0 {
                     self.trim(&spot);
                 }
             }
             Err(at) => {
-                let since = self.find_waiting(&spot).map_or(now, |at| self.waiting[at].since);
-                self.admit(at, Contact { spot, since, seen: now, silent: 0 });
+                let since = self.find_waiting(&spot).map_or(now, |at| self.waiting.times(at).since);
+                let times = Times { since, seen: now };
+                self.admit(at, Contact { seat: Seat { spot, silent: 0 }, times });
             }
         }
     }
 
     fn find(&self, spot: &Spot<P>) -> Result<usize, usize> {
-        self.contacts.binary_search_by(|contact| contact.spot.order(spot, &self.me))
+        self.contacts.find(spot, &self.me)
     }
 
     fn find_waiting(&self, spot: &Spot<P>) -> Option<usize> {
-        self.waiting.binary_search_by(|contact| contact.spot.order(spot, &self.me)).ok()
-    }
-
-    /// Where in one of the lists a peer stands, or would.
-    fn place(&self, list: &[Contact<P>], spot: &Spot<P>) -> usize {
-        list.partition_point(|contact| contact.spot.is_before(spot, &self.me))
+        self.waiting.find(spot, &self.me).ok()
     }
 
     /// Whether place `at` is among the nearest that are not silent.
     fn is_near(&self, at: usize) -> bool {
-        let alive = |at: usize| self.contacts[..at].iter().filter(|contact| contact.silent == 0);
-        at < self.near || alive(at).take(self.near).count() < self.near
+        at < self.near || living(&self.contacts.all()[..at]).take(self.near).count() < self.near
     }
 
     /// Whether there are few enough contacts of a peer's subnet.
     fn fits(&self, spot: &Spot<P>) -> bool {
         self.subnets.is_none_or(|limits| {
-            let peers = |contacts: &[Contact<P>]| contacts.iter().map(|contact| contact.spot.peer).collect();
-            let (all, bucket): (Vec<P>, Vec<P>) =
-                (peers(&self.contacts), peers(&self.contacts[self.run(&self.contacts, self.bucket(spot))]));
-            limits.admit(spot.peer, all, bucket)
+            let all = self.contacts.all();
+            let peers = |seats: &[Seat<P>]| -> Vec<P> { seats.iter().map(|seat| seat.spot.peer).collect() };
+            limits.admit(spot.peer, peers(all), peers(&all[self.run(&self.contacts, spot)]))
         })
     }
 
     fn admit(&mut self, at: usize, contact: Contact<P>) {
-        let bucket = self.bucket(&contact.spot);
-        let fits = self.fits(&contact.spot);
+        let spot = contact.seat.spot;
+        let fits = self.fits(&spot);
         if fits && self.is_near(at) {
-            self.unwait(&contact.spot);
-            self.contacts.insert(at, contact);
+            self.unwait(&spot);
+            self.contacts.insert(at, contact, &self.me);
             self.changed = true;
-            return self.trim(&contact.spot);
+            return self.trim(&spot);
         }
-        match fits && self.has_room(bucket) {
+        match fits && self.has_room(&spot) {
             true => {
-                self.unwait(&contact.spot);
-                self.contacts.insert(at, contact);
+                self.unwait(&spot);
+                self.contacts.insert(at, contact, &self.me);
             }
-            false => self.wait(contact, bucket),
+            false => self.wait(contact),
         }
     }
 
-    /// Whether fewer than k in a bucket live. The silent keep their places beside them, up to k more.
-    fn has_room(&self, bucket: Bucket) -> bool {
-        let run = self.run(&self.contacts, bucket);
-        run.len() < self.k || run.len() < 2 * self.k && self.living(run) < self.k
-    }
-
-    fn living(&self, run: std::ops::Range<usize>) -> usize {
-        self.contacts[run].iter().filter(|contact| contact.silent == 0).count()
+    /// Whether fewer than k in a peer's bucket live. The silent keep their places beside them, up to k more.
+    fn has_room(&self, spot: &Spot<P>) -> bool {
+        let bucket = &self.contacts.all()[self.run(&self.contacts, spot)];
+        bucket.len() < self.k || bucket.len() < 2 * self.k && living(bucket).count() < self.k
     }
 
     /// One more lives. If it is among the nearest, one is not any more: where more than k live in that one's bucket
     /// whoever came last of those that are not among the nearest has to wait. If it is not, the same in its own.
-    fn trim(&mut self, living: &Spot<P>) {
-        let mut alive = self.contacts.iter().filter(|contact| contact.silent == 0);
-        let Some(last) = alive.nth(self.near) else { return };
-        let further = if living.is_before(&last.spot, &self.me) { &last.spot } else { living };
-        let run = self.run(&self.contacts, self.bucket(further));
-        let beyond = self.place(&self.contacts, &last.spot).max(run.start);
-        let alive = (beyond..run.end).filter(|&i| self.contacts[i].silent == 0);
-        if self.living(run.clone()) > self.k
-            && let Some(newest) = alive.max_by_key(|&i| self.contacts[i].since)
+    fn trim(&mut self, spot: &Spot<P>) {
+        let Some(last) = self.contacts.alive().nth(self.near).map(|seat| seat.spot) else { return };
+        let further = if spot.is_before(&last, &self.me) { &last } else { spot };
+        let run = self.run(&self.contacts, further);
+        let seats = self.contacts.all();
+        let (Ok(place) | Err(place)) = self.find(&last);
+        let beyond = (place.max(run.start)..run.end).filter(|&i| seats[i].is_alive());
+        if living(&seats[run]).count() > self.k
+            && let Some(newest) = beyond.max_by_key(|&i| self.contacts.times(i).since)
         {
-            let contact = self.contacts.remove(newest);
-            self.wait(contact, self.bucket(&contact.spot));
+            let contact = self.contacts.remove(newest, &self.me);
+            self.wait(contact);
         }
     }
 
     /// Notes a replacement; where too many wait, the one that was heard from longest ago is forgotten.
-    fn wait(&mut self, contact: Contact<P>, bucket: Bucket) {
-        self.unwait(&contact.spot);
-        let run = self.run(&self.waiting, bucket);
-        let others = || self.waiting[run.clone()].iter().map(|contact| contact.spot.peer);
-        if self.subnets.is_some_and(|limits| !limits.admit(contact.spot.peer, [], others())) {
+    fn wait(&mut self, contact: Contact<P>) {
+        let spot = contact.seat.spot;
+        if let Some(at) = self.find_waiting(&spot) {
+            *self.waiting.get_mut(at).1 = contact.times;
+            return;
+        }
+        let run = self.run(&self.waiting, &spot);
+        let others = || self.waiting.all()[run.clone()].iter().map(|seat| seat.spot.peer);
+        if self.subnets.is_some_and(|limits| !limits.admit(spot.peer, [], others())) {
             return;
         }
         if run.len() >= self.spares
-            && let Some(oldest) = run.min_by_key(|&i| self.waiting[i].seen)
+            && let Some(oldest) = run.min_by_key(|&i| self.waiting.times(i).seen)
         {
-            self.waiting.remove(oldest);
+            self.waiting.remove(oldest, &self.me);
         }
-        if self.spares > 0 {
-            let at = self.place(&self.waiting, &contact.spot);
-            self.waiting.insert(at, contact);
+        if self.spares > 0
+            && let Err(at) = self.waiting.find(&spot, &self.me)
+        {
+            self.waiting.insert(at, contact, &self.me);
         }
     }
 
     fn unwait(&mut self, spot: &Spot<P>) {
         if let Some(at) = self.find_waiting(spot) {
-            self.waiting.remove(at);
+            self.waiting.remove(at, &self.me);
         }
     }
 
@@ -237,90 +211,82 @@ impl<P: Keyed> Buckets<P> {
         let spot = Spot::new(&self.me, peer);
         self.unwait(&spot);
         let at = self.find(&spot).ok()?;
-        if self.contacts[at].silent > 0 && now - self.contacts[at].seen < apart {
+        let was_alive = self.contacts.all()[at].is_alive();
+        if !was_alive && now - self.contacts.times(at).seen < apart {
             return None;
         }
-        self.changed |= self.contacts[at].silent == 0 && self.is_near(at);
-        let contact = &mut self.contacts[at];
-        contact.silent = contact.silent.saturating_add(1);
-        contact.seen = now;
-        let given_up = contact.silent >= GIVE_UP && self.contacts.iter().any(|contact| contact.silent == 0);
+        self.changed |= was_alive && self.is_near(at);
+        let (silent, times) = self.contacts.get_mut(at);
+        *silent = silent.saturating_add(1);
+        times.seen = now;
+        let given_up = *silent >= GIVE_UP && self.contacts.alive().next().is_some();
         if given_up {
-            self.contacts.remove(at);
+            self.contacts.remove(at, &self.me);
         }
-        let bucket = self.bucket(&spot);
-        let run = self.run(&self.waiting, bucket);
-        if self.has_room(bucket)
-            && let Some(latest) =
-                run.filter(|&i| self.fits(&self.waiting[i].spot)).max_by_key(|&i| self.waiting[i].seen)
+        let run = self.run(&self.waiting, &spot);
+        let fits = |&i: &usize| self.fits(&self.waiting.all()[i].spot);
+        if self.has_room(&spot)
+            && let Some(latest) = run.filter(fits).max_by_key(|&i| self.waiting.times(i).seen)
         {
-            let replacement = self.waiting.remove(latest);
-            let at = self.place(&self.contacts, &replacement.spot);
-            self.contacts.insert(at, replacement);
+            let replacement = self.waiting.remove(latest, &self.me);
+            if let Err(at) = self.find(&replacement.seat.spot) {
+                self.contacts.insert(at, replacement, &self.me);
+            }
         }
         given_up.then_some(peer)
     }
 
     /// Whether there are contacts, and all have been silent for long.
     pub(super) fn are_all_gone(&self) -> bool {
-        !self.contacts.is_empty() && self.contacts.iter().all(|contact| contact.silent >= ALL_GONE)
+        let all = self.contacts.all();
+        !all.is_empty() && all.iter().all(|seat| seat.silent >= ALL_GONE)
     }
 
     /// Forgets all contacts, and names them, the nearest last.
     pub(super) fn clear(&mut self) -> impl Iterator<Item = P> + use<P> {
         self.changed = true;
-        self.waiting.clear();
-        std::mem::take(&mut self.contacts).into_iter().rev().map(|contact| contact.spot.peer)
+        self.waiting = Seats::new();
+        let contacts = std::mem::replace(&mut self.contacts, Seats::new());
+        let peers: Vec<P> = contacts.all().iter().rev().map(|seat| seat.spot.peer).collect();
+        peers.into_iter()
     }
 
     /// The contacts closest to a key, as seen from there, some left out and the silent last resort.
     pub(super) fn closest(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<Spot<P>> {
         let target = self.me.xor(key);
-        let level = target.leading_zeros();
-        let from = self.contacts.partition_point(|contact| self.level(contact) > level);
-        let upto = from + self.contacts[from..].partition_point(|contact| self.level(contact) == level);
-        let sort = |found: &mut [Spot<P>]| found.sort_unstable_by(|a, b| a.order(b, key));
+        let own = target.leading_zeros();
         // Those that differ from this node first where the key does; then those that agree with it there; then
         // those that differ earlier, the later the nearer.
         let mut found: Vec<Spot<P>> = Vec::with_capacity(n);
-        let rest = self.contacts[upto..].chunk_by(|a, b| self.level(a) == self.level(b));
-        for group in [&self.contacts[from..upto], &self.contacts[..from]].into_iter().chain(rest) {
+        let same = self.contacts.level(own);
+        let nearer = 0..same.start;
+        let rest = (0..own.min(self.contacts.levels())).rev().map(|level| self.contacts.level(level));
+        for group in [same, nearer].into_iter().chain(rest) {
             let begin = found.len();
-            let usable =
-                group.iter().filter(|contact| contact.silent == 0 && !avoid.contains(&contact.spot.peer));
-            found.extend(usable.map(|contact| contact.spot.seen_from(&target)));
-            sort(&mut found[begin..]);
+            let usable = living(&self.contacts.all()[group]).filter(|seat| !avoid.contains(&seat.spot.peer));
+            usable.for_each(|seat| keep_nearest(&mut found, begin, n, seat.spot.seen_from(&target), key));
             if found.len() >= n {
-                found.truncate(n);
                 return found;
             }
         }
         if found.is_empty() && avoid.is_empty() {
             // All have been silent: it may be this node's line.
-            found.extend(self.contacts.iter().map(|contact| contact.spot.seen_from(&target)));
-            sort(&mut found);
-            found.truncate(n);
+            let all = self.contacts.all().iter();
+            all.for_each(|seat| keep_nearest(&mut found, 0, n, seat.spot.seen_from(&target), key));
         }
         found
     }
 
-    /// The bit in which a contact differs from this node first.
-    fn level(&self, contact: &Contact<P>) -> usize {
-        contact.spot.leading_zeros(&self.me)
-    }
-
     /// The bits in which some contact differs from this node first.
     pub(super) fn occupied(&self) -> Key {
-        let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
-        alive.fold(Key::ZERO, |mask, contact| match self.level(contact) {
-            level @ 0..256 => mask.with_bit(level, true),
-            _ => mask,
-        })
+        let levels = (0..self.contacts.levels().min(Key::<32>::BITS))
+            .filter(|&level| living(&self.contacts.all()[self.contacts.level(level)]).next().is_some());
+        levels.fold(Key::ZERO, |mask, level| mask.with_bit(level, true))
     }
 
     /// The bits shared with the nearest contact.
     pub(super) fn deepest(&self) -> Option<usize> {
-        self.contacts.first().map(|contact| self.level(contact))
+        self.contacts.levels().checked_sub(1)
     }
 
     // ---- freshness
@@ -361,14 +327,12 @@ impl<P: Keyed> Buckets<P> {
 
     /// The nearest that are not silent.
     pub(super) fn near(&self) -> Vec<P> {
-        let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
-        alive.take(self.near).map(|contact| contact.spot.peer).collect()
+        self.contacts.alive().take(self.near).map(|seat| seat.spot.peer).collect()
     }
 
     /// How many they are, and how far the last of them is.
     pub(super) fn neighbourhood(&self) -> Option<(usize, Key)> {
-        let alive = self.contacts.iter().filter(|contact| contact.silent == 0).take(self.near);
-        let (at, last) = alive.enumerate().last()?;
+        let (at, last) = self.contacts.alive().take(self.near).enumerate().last()?;
         Some((at + 1, last.spot.distance(&self.me)))
     }
 
@@ -386,32 +350,53 @@ impl<P: Keyed> Buckets<P> {
     /// Contacts whose life is in doubt: whoever was silent; of those not heard from for `age` the nearest, and in
     /// each bucket for which somebody waits the one that was heard from longest ago.
     pub(super) fn doubtful(&self, now: Time, age: Duration) -> Vec<P> {
-        let old = |contact: &&Contact<P>| now - contact.seen >= age;
-        let silent = self.contacts.iter().filter(|contact| contact.silent > 0);
-        let alive = self.contacts.iter().filter(|contact| contact.silent == 0);
-        let mut doubtful: Vec<&Contact<P>> = silent.chain(alive.take(self.near).filter(old)).collect();
-        for bucket in self.waiting.chunk_by(|a, b| self.bucket(&a.spot) == self.bucket(&b.spot)) {
-            let run = self.run(&self.contacts, self.bucket(&bucket[0].spot));
-            let alive = self.contacts[run].iter().filter(|contact| contact.silent == 0);
-            doubtful.extend(alive.min_by_key(|contact| contact.seen).filter(old));
+        let seats = self.contacts.all();
+        let seen = |&i: &usize| self.contacts.times(i).seen;
+        let old = |i: &usize| now - seen(i) >= age;
+        let alive = |i: &usize| seats[*i].is_alive();
+        let silent = (0..seats.len()).filter(|i| !alive(i));
+        let near = (0..seats.len()).filter(alive).take(self.near).filter(old);
+        let mut doubtful: Vec<usize> = silent.chain(near).collect();
+        let mut waiting = self.waiting.all();
+        while let Some(first) = waiting.first() {
+            waiting = &waiting[self.run(&self.waiting, &first.spot).len()..];
+            let bucket = self.run(&self.contacts, &first.spot);
+            doubtful.extend(bucket.filter(alive).min_by_key(seen).filter(old));
         }
-        doubtful.sort_unstable_by(|a, b| a.spot.order(&b.spot, &self.me));
+        doubtful.sort_unstable();
         doubtful.dedup();
-        doubtful.into_iter().map(|contact| contact.spot.peer).collect()
+        doubtful.into_iter().map(|i| seats[i].spot.peer).collect()
     }
 
     /// Puts contacts in as they are, for a network that is at rest.
-    pub(super) fn fill(&mut self, mut contacts: Vec<Contact<P>>) {
-        if self.subnets.is_some() {
-            for contact in contacts {
-                if let Err(at) = self.find(&contact.spot) {
-                    self.admit(at, contact);
-                }
-            }
-            return self.waiting.clear();
+    pub(super) fn fill(&mut self, contacts: impl Iterator<Item = Spot<P>>) {
+        let times = Times { since: Time::ZERO, seen: Time::ZERO };
+        let contacts = contacts.map(|spot| Contact { seat: Seat { spot, silent: 0 }, times });
+        if self.subnets.is_none() {
+            return self.contacts.fill(contacts.collect(), &self.me);
         }
-        contacts.sort_unstable_by(|a, b| a.spot.order(&b.spot, &self.me));
-        contacts.dedup_by_key(|contact| contact.spot.peer);
-        self.contacts = contacts;
+        for contact in contacts {
+            if let Err(at) = self.find(&contact.seat.spot) {
+                self.admit(at, contact);
+            }
+        }
+        self.waiting = Seats::new();
     }
+}
+
+/// Those that are not silent.
+fn living<P>(seats: &[Seat<P>]) -> impl Iterator<Item = &Seat<P>> {
+    seats.iter().filter(|seat| seat.is_alive())
+}
+
+/// Puts a peer in its place among the at most `n` nearest to a key, of which those from `begin` on are in question.
+fn keep_nearest<P: Keyed>(found: &mut Vec<Spot<P>>, begin: usize, n: usize, spot: Spot<P>, key: &Key) {
+    if found.len() >= n {
+        if !found[begin..].last().is_some_and(|last| spot.is_before(last, key)) {
+            return;
+        }
+        found.pop();
+    }
+    let at = begin + found[begin..].partition_point(|other| other.is_before(&spot, key));
+    found.insert(at, spot);
 }

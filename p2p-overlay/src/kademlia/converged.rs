@@ -1,8 +1,8 @@
 //! The tables of a whole network, computed directly, and Kademlia in experiments.
 
-use p2p_core::{Key, Keyed, Rng, SimPeer, Time};
+use p2p_core::{Key, Keyed, Rng, SimPeer};
 
-use super::buckets::{Contact, Spot};
+use super::buckets::Spot;
 use super::{Kademlia, KademliaConfig, KademliaTable};
 use crate::measure::{Simulated, sample};
 use crate::routed::Routed;
@@ -26,10 +26,7 @@ impl<P: Keyed> KademliaTable<P> {
         let seed = own.as_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
         let mut rng = Rng::new(seed);
         let mut contacts = Vec::new();
-        let mut add = |(key, peer): &(Key, P)| {
-            let spot = Spot::at(&own.xor(key), *peer);
-            contacts.push(Contact { spot, since: Time::ZERO, seen: Time::ZERO, silent: 0 });
-        };
+        let mut add = |(key, peer): &(Key, P)| contacts.push(Spot::at(&own.xor(key), *peer));
         // Down the tree: the other half of each subtree that this node is in, in buckets of b bits.
         let mut subtree = nodes;
         // Where some are left out others take their places.
@@ -53,7 +50,7 @@ impl<P: Keyed> KademliaTable<P> {
             level += bits;
         }
         closest(nodes, &own, table.buckets.most_near() + 1).iter().filter(|node| node.0 != own).for_each(add);
-        table.buckets.fill(contacts);
+        table.buckets.fill(contacts.into_iter());
         table
     }
 }

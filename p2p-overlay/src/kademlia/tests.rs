@@ -35,7 +35,7 @@ fn near() -> impl Iterator<Item = SimPeer> {
 }
 
 fn contacts(buckets: &Buckets<SimPeer>) -> Vec<SimPeer> {
-    buckets.contacts().map(|contact| contact.spot.peer).collect()
+    buckets.contacts().map(|contact| contact.seat.spot.peer).collect()
 }
 
 /// A table with a full neighbourhood and a full far bucket, and the peers of that in the order they came.
@@ -171,10 +171,10 @@ proptest! {
                     alive.remove(&(me.xor(&SimPeer(peer).key()), SimPeer(peer)));
                 }
             }
-            let contacts: Vec<_> = table.contacts().copied().collect();
+            let contacts: Vec<_> = table.contacts().map(|contact| contact.seat).collect();
             prop_assert!(contacts.is_sorted_by(|a, b| a.spot.is_before(&b.spot, &me)));
             let living: Vec<_> = contacts.iter().filter(|contact| contact.silent == 0).collect();
-            let level = |contact: &&super::buckets::Contact<SimPeer>| {
+            let level = |contact: &&super::seats::Seat<SimPeer>| {
                 let level = contact.spot.distance(&me).leading_zeros() / usize::from(bits);
                 (level, contact.spot.distance(&me).digit(level, bits.into()))
             };
