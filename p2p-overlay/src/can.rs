@@ -3,16 +3,18 @@
 //! Ratnasamy, Francis, Handley, Karp & Shenker, *A scalable content-addressable network* (SIGCOMM 2001): a key is a
 //! point in a d-dimensional torus (§2), a question goes to the neighbour whose zone is nearest to the point (§2.1), a
 //! newcomer gets half of the zone in which a random point lies (§2.2), and the zone of a node that dies goes to the
-//! smallest of its neighbours (§2.3). Of the improvements of §3: forwarding by progress over round-trip time (§3.2) and
+//! smallest of its neighbours (§2.3). Of the improvements of §3: forwarding by progress over round-trip time (§3.3) and
 //! splitting the largest zone nearby (§3.7).
 //!
 //! In this order: [`Can`] and its configuration, what the tables say about a key; in `space` the geometry, in `zones`
-//! who claims what, in `upkeep` and `repair` how the tables are kept. `converged` computes the zones of a whole
-//! network, for experiments that start at rest.
+//! who claims what, in `join`, `update`, `repair` and `upkeep` how the tables are kept. `converged` computes the zones
+//! of a whole network, for experiments that start at rest.
 
 mod converged;
+mod join;
 mod repair;
 mod space;
+mod update;
 mod upkeep;
 mod zones;
 
@@ -30,8 +32,8 @@ use crate::structured::{Maintenance, Next, Region, Replicas, SingleRoot};
 pub use space::{Point, Space, Zone};
 pub use zones::Claim;
 
+use join::Joining;
 use repair::Fallen;
-use upkeep::Joining;
 
 /// A CAN node: a [`Protocol`](p2p_core::Protocol) and an [`Overlay`](crate::Overlay).
 ///
@@ -91,7 +93,7 @@ pub struct CanConfig {
     pub takeover: Duration,
     /// A newcomer gets half of the largest zone among those of the node it has found and its neighbours (§3.7). Yes.
     pub uniform: bool,
-    /// A question goes to the neighbour with the most progress per round-trip time (§3.2), not to the nearest. No.
+    /// A question goes to the neighbour with the most progress per round-trip time (§3.3), not to the nearest. No.
     pub by_rtt: bool,
     /// How lookups behave; the upkeep's questions have the same timeout. While the zone of a dead node is being taken
     /// over, questions for it get nowhere: they are tried again each second, ten times in all.
@@ -113,10 +115,12 @@ impl Default for CanConfig {
 
 /// The most neighbours that are kept, or told.
 const MAX_NEIGHBOURS: usize = 256;
+/// The most questions of the upkeep at a time.
+const MAX_ASKED: usize = 512;
 
 /// What a CAN node knows: at most 32 zones of its own, 256 neighbours with the neighbours that each has told (at most
-/// 256 zones), 64 dead neighbours' zones that wait to be taken over, 512 questions, and up to 32 peers through whom it
-/// finds back.
+/// 256 zones), 64 dead neighbours' zones that wait to be taken over, 512 questions, half of them to peers that others
+/// have named, and up to 32 peers through whom it finds back.
 #[derive(Clone, Debug)]
 pub struct CanTable<P> {
     me: P,
@@ -159,6 +163,8 @@ struct Neighbour<P> {
     stamp: u32,
     /// Somebody else has said that it is dead: its neighbours know.
     rumoured: bool,
+    /// It has spoken for itself; otherwise somebody has named it.
+    proved: bool,
 }
 
 /// What CAN nodes say to keep their zones.
@@ -245,7 +251,7 @@ impl<P: Keyed> CanTable<P> {
             claims: Vec::new(),
             neighbours: Vec::new(),
             fallen: Vec::new(),
-            asked: Pending::with_capacity(2 * MAX_NEIGHBOURS),
+            asked: Pending::with_capacity(MAX_ASKED),
             joining: None,
             points: upkeep::FIRST_POINT,
             gap: None,

@@ -88,7 +88,7 @@ fn uniform_partitioning_evens_the_zones() {
     assert!(even.share(16) > chance.share(16) + 0.25);
 }
 
-/// Table 1: forwarding by round-trip times (§3.2) lowers the latency per hop from 117 to 88 ms at d = 2, and to 76, 71
+/// Table 1: forwarding by round-trip times (§3.3) lowers the latency per hop from 117 to 88 ms at d = 2, and to 76, 71
 /// and 71 ms from d = 3 to 5: by 25, 35, 39 and 38%. That was on a transit-stub topology, where some neighbours are a
 /// hundred times nearer than others; here nodes lie at random in a square, and few are much nearer than the mean: about
 /// 16% is saved, at least a tenth.
