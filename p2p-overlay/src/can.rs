@@ -12,6 +12,7 @@
 
 mod converged;
 mod join;
+mod multicast;
 mod repair;
 mod space;
 mod update;
@@ -29,6 +30,10 @@ use crate::lookup::LookupConfig;
 use crate::routed::Routed;
 use crate::structured::{Maintenance, Next, Region, Replicas, SingleRoot};
 
+pub use multicast::{
+    CanMulticast, CanMulticastCommand, CanMulticastConfig, CanMulticastMsg, CanMulticastOutcome, Flood,
+    Spread,
+};
 pub use space::{Point, Space, Zone};
 pub use zones::Claim;
 
@@ -286,6 +291,12 @@ impl<P: Keyed> CanTable<P> {
     /// The neighbours, each with its zones as it has told them.
     pub fn neighbours(&self) -> impl ExactSizeIterator<Item = (P, &[Claim])> {
         self.neighbours.iter().map(|neighbour| (neighbour.peer, neighbour.claims.as_slice()))
+    }
+
+    /// The zones of a neighbour, as it has told them; `None` if it is none.
+    fn claims_of(&self, peer: P) -> Option<&[Claim]> {
+        let neighbour = self.neighbours.iter().find(|neighbour| neighbour.peer == peer)?;
+        Some(&neighbour.claims)
     }
 
     /// How far it is from some zones to a point, squared.

@@ -15,13 +15,17 @@
 //! assert!(report.hops.mean() < 7.0);
 //! ```
 
+pub mod flood;
 pub mod multicast;
+mod recorder;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use p2p_core::sim::{Encoding, Ended, Histogram, Latency, Network, Session, Sim, Stats, churn};
 use p2p_core::{Key, Keyed, NoJob, OpId, Rng, SimPeer, Time, Wire};
+
+pub use recorder::{Carrier, Receipt, Recorder};
 
 use crate::can::Zone;
 use crate::structured::{Find, Looked, Mode, Overlay, Region};

@@ -4,9 +4,11 @@
 //! cargo run --release --bin lab -- overlay --overlay chord --nodes 10000 --lookups 20000 --seed 1
 //! cargo run --release --bin lab -- compare --nodes 1000 --seed 1 --plot compare.svg
 //! cargo run --release --bin lab -- multicast --overlay chord --nodes 10000 --groups 1500 --seed 1
+//! cargo run --release --bin lab -- flood --spread directed --nodes 1000 --seed 1
 //! ```
 
 mod compare;
+mod flood;
 mod kinds;
 mod multicast;
 mod overlay;
@@ -36,6 +38,8 @@ enum Command {
     Compare(compare::Args),
     /// Messages to many groups through the trees of Scribe: how late they come, and who does the work.
     Multicast(multicast::Args),
+    /// Messages to everybody by CAN's own multicast: how often they are sent, and how late they come.
+    Flood(flood::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         Command::Overlay(args) => overlay::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Multicast(args) => multicast::run(&args),
+        Command::Flood(args) => flood::run(&args),
     };
     p2p_examples::exit("lab", done)
 }

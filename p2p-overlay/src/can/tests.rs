@@ -1,7 +1,7 @@
 //! The zones must tile the space, and everybody must know its neighbours, whenever all is quiet.
 
 mod claims;
-mod geometry;
+pub(super) mod geometry;
 mod lookups;
 
 use std::time::Duration;

@@ -29,7 +29,7 @@ fn a_zone_travels_in_a_few_bytes() {
 }
 
 /// A CAN grown by random joins: each picks a point and halves the zone that holds it.
-fn grown(rng: &mut Rng, dimensions: u8, nodes: usize) -> Vec<Zone> {
+pub(in crate::can) fn grown(rng: &mut Rng, dimensions: u8, nodes: usize) -> Vec<Zone> {
     let space = Space::new(dimensions);
     let mut zones = vec![space.whole()];
     while zones.len() < nodes {
