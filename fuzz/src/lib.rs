@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_dht::{DhtMsg, Record};
 use p2p_overlay::{
-    CanMsg, CanMulticastMsg, ChordMsg, KademliaMsg, ObjectMsg, PastryMsg, RoutedMsg, ScribeMsg, TapestryMsg,
+    CanMsg, CanMulticastMsg, ChordMsg, KademliaMsg, ObjectMsg, PastryMsg, RealityMsg, RoutedMsg, ScribeMsg,
+    TapestryMsg,
 };
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
@@ -103,9 +104,10 @@ pub fn objects(bytes: &[u8]) {
     decoded::<ObjectMsg<Contact>>(bytes);
 }
 
-/// `Wire` of what the nodes of CAN say to each other.
+/// `Wire` of what the nodes of CAN say to each other, in one reality or in several.
 pub fn can(bytes: &[u8]) {
     decoded::<RoutedMsg<Contact, CanMsg<Contact>>>(bytes);
+    decoded::<RoutedMsg<Contact, RealityMsg<Contact>>>(bytes);
 }
 
 /// `Wire` of what they say when messages flood a CAN.

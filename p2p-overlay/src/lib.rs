@@ -32,7 +32,8 @@ mod tapestry;
 
 pub use can::{
     Can, CanConfig, CanMsg, CanMulticast, CanMulticastCommand, CanMulticastConfig, CanMulticastMsg,
-    CanMulticastOutcome, CanState, CanTable, Claim, Flood, Point, Space, Spread, Zone,
+    CanMulticastOutcome, CanRealities, CanState, CanTable, Claim, Flood, Point, Realities, RealityMsg,
+    RealityTimer, Space, Spread, Zone,
 };
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};

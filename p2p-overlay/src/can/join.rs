@@ -57,6 +57,11 @@ impl<P: Keyed> CanTable<P> {
         let at = self.claims.iter().position(|claim| claim.zone.contains(&point));
         let Some(at) = at.or(last.then_some(0)).filter(|_| self.joined && from != self.me) else { return };
         let Some(claim) = self.claims.get(at).copied() else { return };
+        let mates: Vec<P> = self.mates(&claim).filter(|mate| *mate != from).collect();
+        if mates.len() + 1 < self.config.peers_in_zone() {
+            cx.send(from, CanMsg::Welcome { claims: vec![claim], neighbours: self.around() });
+            return self.place(from, vec![claim], true);
+        }
         let largest = self.neighbours.iter().filter(|other| other.suspicion.unanswered() == 0);
         let largest = largest.max_by_key(|other| (volume(&other.claims), other.peer));
         if let Some(other) = largest
@@ -72,13 +77,40 @@ impl<P: Keyed> CanTable<P> {
                 let gives_upper = upper.zone.contains(&point);
                 let (kept, given) = if gives_upper { (lower, upper) } else { (upper, lower) };
                 self.claims[at] = kept;
+                self.divide(cx, claim, [given, kept], mates);
                 given
             }
+            // Who shares it goes on to hold it.
+            _ if self.shares_zones() => self.claims.swap_remove(at),
             _ => self.claims.swap_remove(at).taken_over(),
         };
         cx.send(from, CanMsg::Welcome { claims: vec![given], neighbours: self.around() });
         self.place(from, vec![given], true);
         self.moved(cx);
+    }
+
+    /// Those who shared a zone that has been split are given one half and the other in turns, in order of their keys
+    /// (§3.4). The newcomer has the first, this node the second, so that both are somebody's whoever hears of it.
+    fn divide(&mut self, cx: &mut Cx<'_, Self>, whole: Claim, halves: [Claim; 2], mut mates: Vec<P>) {
+        mates.sort_unstable_by_key(Keyed::key);
+        for (mate, half) in mates.into_iter().zip(halves.into_iter().cycle()) {
+            cx.send(mate, CanMsg::Half { whole, half });
+            self.place(mate, vec![half], true);
+        }
+    }
+
+    /// The zone that this node shares has been split. It may have seen somebody else have a half by now, and have
+    /// taken that one.
+    pub(super) fn on_half(&mut self, cx: &mut Cx<'_, Self>, from: P, whole: Claim, half: Claim) {
+        let Some((lower, upper)) = whole.split().filter(|_| self.shares_zones()) else { return };
+        let other = if half == lower { upper } else { lower };
+        let at = self.claims.iter().position(|own| *own == whole || *own == other);
+        if let Some(at) = at.filter(|_| half == lower || half == upper)
+            && self.position(from).is_some()
+        {
+            self.claims[at] = half;
+            self.moved(cx);
+        }
     }
 
     pub(super) fn on_welcome(

@@ -3,6 +3,8 @@
 mod claims;
 pub(super) mod geometry;
 mod lookups;
+mod realities;
+mod sharing;
 
 use std::time::Duration;
 
@@ -52,6 +54,10 @@ fn is_whole(sim: &Sim<Can<SimPeer>>) -> Result<(), String> {
         .flat_map(|table| table.claims.iter().map(|claim| (claim.zone.path(), claim.zone, table.me)))
         .collect();
     zones.sort_unstable();
+    let shared = tables.iter().any(|table| table.shares_zones());
+    if shared {
+        zones.dedup_by_key(|(_, zone, _)| *zone);
+    }
     if let Some(two) = zones.windows(2).find(|two| two[0].1.overlaps(&two[1].1)) {
         return Err(format!("two claim one place: {two:?}"));
     }
@@ -63,7 +69,21 @@ fn is_whole(sim: &Sim<Can<SimPeer>>) -> Result<(), String> {
         for b in tables.iter().filter(|b| b.me != a.me) {
             let near = b.claims.iter().any(|claim| abuts(&a.claims, &claim.zone));
             let known = a.neighbours().find(|(peer, _)| *peer == b.me).map(|(_, claims)| claims);
-            if known != near.then_some(&b.claims) {
+            if shared {
+                // Those who share, and of each zone beside them one of those who share that.
+                let held = |claim: &Claim| a.neighbours().any(|(_, claims)| claims.contains(claim));
+                let mut beside = b.claims.iter().filter(|claim| abuts(&a.claims, &claim.zone));
+                let is_mate = b.claims.iter().any(|claim| a.claims.contains(claim));
+                if known.is_some_and(|known| known != b.claims)
+                    || known.is_none() && is_mate
+                    || !beside.all(held)
+                {
+                    return Err(format!(
+                        "{} takes {:?} for the zones of {}: {:?}",
+                        a.me, known, b.me, b.claims
+                    ));
+                }
+            } else if known != near.then_some(&b.claims) {
                 return Err(format!("{} takes {:?} for the zones of {}: {:?}", a.me, known, b.me, b.claims));
             }
         }

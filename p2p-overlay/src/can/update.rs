@@ -14,6 +14,8 @@ use super::{CanMsg, CanState, CanTable, Claim, MAX_ASKED, MAX_NEIGHBOURS, Neighb
 
 /// How many peers that others have told of are asked at a time.
 const MET: usize = 16;
+/// Of those who share a zone with a neighbour one is asked how far it is once in so many updates, on average.
+const CURIOSITY: u64 = 4;
 
 impl<P: Keyed> CanTable<P> {
     /// What a node says that it holds, as far as it can be.
@@ -42,10 +44,13 @@ impl<P: Keyed> CanTable<P> {
             if claim.zone.space() != self.space {
                 continue;
             }
+            let is_mate = self.shares_zones() && claims.contains(&claim);
             let is_new = peer != self.me && !claims.iter().any(|own| own.zone.overlaps(&claim.zone));
-            if is_new && abuts(claims, &claim.zone) && self.position(peer).is_none() {
+            let is_near = is_new && abuts(claims, &claim.zone) || peer != self.me && is_mate;
+            if is_near && self.position(peer).is_none() {
                 let is_held = |other: &Neighbour<P>| {
-                    other.proved && other.claims.iter().any(|its| its.zone.overlaps(&claim.zone))
+                    let mut its = other.claims.iter();
+                    other.proved && !is_mate && its.any(|its| its.zone.overlaps(&claim.zone))
                 };
                 match self.neighbours.iter().any(is_held) {
                     true => rivals.push((peer, claim)),
@@ -100,8 +105,8 @@ impl<P: Keyed> CanTable<P> {
         self.stamp = self.stamp.wrapping_add(1);
         self.changed = true;
         let told: Vec<P> = self.neighbours.iter().map(|neighbour| neighbour.peer).collect();
-        let claims = &self.claims;
-        self.neighbours.retain(|other| other.claims.iter().any(|claim| abuts(claims, &claim.zone)));
+        let (own, shared) = (&self.claims, self.shares_zones());
+        self.neighbours.retain(|other| is_near(own, &other.claims, shared));
         told.into_iter().for_each(|peer| self.ask(cx, peer, false));
     }
 
@@ -127,7 +132,8 @@ impl<P: Keyed> CanTable<P> {
 
     /// Gives up those parts of this node's zones to which another has the better claim.
     fn contest(&mut self, cx: &mut Cx<'_, Self>, from: P, claims: &[Claim]) {
-        let left = left_of(&self.claims, self.me, claims, from);
+        let own = if self.shares_zones() { self.follow(from, claims) } else { self.claims.clone() };
+        let left = left_of(&own, self.me, claims, from, self.shares_zones());
         if left == self.claims {
             return;
         }
@@ -141,6 +147,21 @@ impl<P: Keyed> CanTable<P> {
             neighbours.into_iter().chain([from]).for_each(|peer| self.doors.lose(peer));
             self.leave(cx);
         }
+    }
+
+    /// This node's claims after those of others with whom it shares, as far as it can go along: where one has split
+    /// the zone it takes the same half, until it is told otherwise, and where one has taken over more it shares that.
+    fn follow(&self, from: P, claims: &[Claim]) -> Vec<Claim> {
+        let known = self.position(from).map(|at| &self.neighbours[at].claims);
+        let next = |own: &Claim| {
+            let halves = own.split().map(<[Claim; 2]>::from).unwrap_or([*own; 2]);
+            let is_mate = known.is_some_and(|its| its.contains(own));
+            let is_more = |its: &Claim| is_mate && its.zone.covers(&own.zone) && its.version >= own.version;
+            claims.iter().copied().find(|its| halves.contains(its) || is_more(its)).unwrap_or(*own)
+        };
+        let mut own: Vec<Claim> = self.claims.iter().map(next).collect();
+        own.dedup();
+        own
     }
 
     /// This node holds nothing any more: it joins again.
@@ -160,14 +181,21 @@ impl<P: Keyed> CanTable<P> {
     /// and if there is room: one that has spoken for itself, `proved`, takes that of one that was only named.
     pub(super) fn place(&mut self, peer: P, claims: Vec<Claim>, proved: bool) {
         let mut left = claims;
+        let shared = self.shares_zones();
         for other in self.neighbours.iter_mut().filter(|other| other.peer != peer) {
-            let theirs = left_of(&other.claims, other.peer, &left, peer);
-            left = left_of(&left, peer, &other.claims, other.peer);
+            let theirs = left_of(&other.claims, other.peer, &left, peer, shared);
+            left = left_of(&left, peer, &other.claims, other.peer, shared);
             other.claims = theirs;
         }
         let before = self.neighbours.len();
         let own = &self.claims;
-        let is_near = |claims: &[Claim]| claims.iter().any(|claim| abuts(own, &claim.zone));
+        let is_near = |claims: &[Claim]| is_near(own, claims, shared);
+        // Of those who share a zone beside this node's one is enough.
+        let is_enough = |claim: &Claim| {
+            let held = || self.neighbours.iter().any(|other| other.claims.contains(claim));
+            !abuts(own, &claim.zone) && !own.contains(claim) || shared && !own.contains(claim) && held()
+        };
+        let is_needless = left.iter().all(is_enough);
         self.neighbours.retain(|other| other.peer == peer || is_near(&other.claims));
         let mut is_news = self.neighbours.len() < before;
         match self.neighbours.iter().position(|neighbour| neighbour.peer == peer) {
@@ -181,7 +209,7 @@ impl<P: Keyed> CanTable<P> {
                 self.neighbours.swap_remove(at);
                 is_news = true;
             }
-            None if is_near(&left) => {
+            None if is_near(&left) && !is_needless => {
                 if self.neighbours.len() >= MAX_NEIGHBOURS
                     && let Some(named) = self.neighbours.iter().position(|other| proved && !other.proved)
                 {
@@ -200,6 +228,43 @@ impl<P: Keyed> CanTable<P> {
         }
     }
 
+    // ---- shared zones
+
+    /// Asks some of those who share a zone with a neighbour how far they are.
+    pub(super) fn compare(&mut self, cx: &mut Cx<'_, Self>) {
+        let mut asked = Vec::new();
+        for neighbour in &self.neighbours {
+            let other = neighbour.told.iter().filter(|(peer, claim)| {
+                *peer != self.me && self.position(*peer).is_none() && neighbour.claims.contains(claim)
+            });
+            let others: Vec<P> = other.map(|(peer, _)| *peer).collect();
+            if cx.rng().below(CURIOSITY) == 0 {
+                asked.extend(cx.rng().choose(&others).copied());
+            }
+        }
+        asked.into_iter().for_each(|peer| self.ask(cx, peer, false));
+    }
+
+    /// A peer that is no neighbour has answered: it takes the place of one with whom it shares its zones, if it is
+    /// nearer (§3.4).
+    pub(super) fn prefer(&mut self, peer: P, claims: Vec<Claim>, took: Duration) {
+        let sample = took.as_micros() as u64;
+        let is_further = |other: &Neighbour<P>| {
+            other.claims == claims
+                && u64::from(other.rtt_us) * 4 > sample * 5
+                && !self.claims.contains(&claims[0])
+        };
+        if !self.shares_zones() || claims.is_empty() {
+            return;
+        }
+        if let Some(at) = self.neighbours.iter().position(is_further) {
+            let told = std::mem::take(&mut self.neighbours[at].told);
+            self.neighbours[at] = Neighbour { told, ..Neighbour::new(peer, claims) };
+            self.neighbours[at].measured(took);
+            self.stamp = self.stamp.wrapping_add(1);
+        }
+    }
+
     /// Asks those that are said to be near and are not known to be.
     fn meet(&mut self, cx: &mut Cx<'_, Self>, told: &[(P, Claim)]) {
         let mut met = Vec::new();
@@ -207,12 +272,19 @@ impl<P: Keyed> CanTable<P> {
             if *peer == self.me || met.contains(peer) || met.len() >= MET || self.is_asked(*peer) {
                 continue;
             }
-            let near = abuts(&self.claims, &claim.zone);
+            let shared = self.shares_zones();
+            let is_mate = shared && self.claims.contains(claim);
+            let near = abuts(&self.claims, &claim.zone) || is_mate;
             let overlapping = |own: &&Claim| own.zone.overlaps(&claim.zone);
-            let contests = self.claims.iter().filter(overlapping).any(|own| claim.beats(*peer, own, self.me));
+            let contests =
+                self.claims.iter().filter(overlapping).any(|own| claim.beats(*peer, own, self.me, shared));
             let is_known = self.neighbours.iter().any(|neighbour| {
                 let mut its = neighbour.claims.iter().filter(overlapping);
-                its.any(|known| neighbour.peer == *peer || known.beats(neighbour.peer, claim, *peer))
+                its.any(|known| {
+                    neighbour.peer == *peer
+                        || shared && !is_mate && known == claim
+                        || known.beats(neighbour.peer, claim, *peer, shared)
+                })
             });
             if contests || near && !is_known {
                 met.push(*peer);
@@ -220,6 +292,11 @@ impl<P: Keyed> CanTable<P> {
         }
         met.into_iter().for_each(|peer| self.ask(cx, peer, false));
     }
+}
+
+/// Whether somebody with these claims is a neighbour of this node, or shares a zone with it.
+fn is_near(own: &[Claim], its: &[Claim], shared: bool) -> bool {
+    its.iter().any(|claim| abuts(own, &claim.zone) || shared && own.contains(claim))
 }
 
 impl<P: Keyed> Neighbour<P> {

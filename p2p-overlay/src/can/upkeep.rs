@@ -48,6 +48,9 @@ impl<P: Keyed> CanTable<P> {
         let due = self.neighbours.iter().filter(|neighbour| !neighbour.exchanged.is_some_and(lately));
         let due: Vec<P> = due.map(|neighbour| neighbour.peer).collect();
         due.into_iter().for_each(|peer| self.ask(cx, peer, true));
+        if self.shares_zones() {
+            self.compare(cx);
+        }
         self.repair(cx);
         self.reassign(cx);
         self.knock(cx);
@@ -106,11 +109,13 @@ impl<P: Keyed> Protocol for CanTable<P> {
             CanMsg::Updated { id, state } => {
                 let Some(sent) = self.asked.answer(id, from) else { return };
                 self.arm(cx);
+                let claims = self.sound(if self.shares_zones() { state.claims.clone() } else { Vec::new() });
                 if self.joined {
                     self.on_state(cx, from, state);
                 }
-                if let Some(at) = self.position(from) {
-                    self.neighbours[at].measured(cx.now().since(sent));
+                match self.position(from) {
+                    Some(at) => self.neighbours[at].measured(cx.now().since(sent)),
+                    None => self.prefer(from, claims, cx.now().since(sent)),
                 }
             }
             CanMsg::Fallen { peer } => {
@@ -125,6 +130,7 @@ impl<P: Keyed> Protocol for CanTable<P> {
                     self.on_reassign(cx, claim, &neighbours);
                 }
             }
+            CanMsg::Half { whole, half } => self.on_half(cx, from, whole, half),
             CanMsg::Take { claim, neighbours } => {
                 let sibling = claim.zone.sibling();
                 let completes = self.claims.iter().any(|own| Some(own.zone) == sibling);
@@ -204,7 +210,7 @@ impl<P: Keyed> Maintenance for CanTable<P> {
         self.way_around(key, avoid)
     }
     fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
-        CanTable::replica_keys(key, n)
+        self.copies(key, n)
     }
     fn mine(&self) -> Region {
         self.region()

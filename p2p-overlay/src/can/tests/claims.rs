@@ -170,7 +170,7 @@ fn a_dead_neighbours_zone_is_taken_over_by_the_smallest() {
 
 proptest! {
     #[test]
-    fn random_bytes_are_no_danger(kind in 0u8..8, rest in prop::collection::vec(0u8..8, 0..300)) {
+    fn random_bytes_are_no_danger(kind in 0u8..9, rest in prop::collection::vec(0u8..8, 0..300)) {
         let bytes = [&[1, kind], rest.as_slice()].concat();
         if let Ok(msg) = CanMsg::<SimPeer>::from_bytes(&bytes) {
             let (mut script, neighbour) = script();
