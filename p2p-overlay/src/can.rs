@@ -3,8 +3,8 @@
 //! Ratnasamy, Francis, Handley, Karp & Shenker, *A scalable content-addressable network* (SIGCOMM 2001): a key is a
 //! point in a d-dimensional torus (§2), a question goes to the neighbour whose zone is nearest to the point (§2.1), a
 //! newcomer gets half of the zone in which a random point lies (§2.2), and the zone of a node that dies goes to the
-//! smallest of its neighbours (§2.3). Of the improvements of §3: forwarding by progress over round-trip time (§3.3), zones
-//! that several nodes share (§3.4) and splitting the largest zone nearby (§3.7).
+//! smallest of its neighbours (§2.3). Of the improvements of §3: forwarding by progress over round-trip time (§3.3),
+//! zones that several nodes share (§3.4) and splitting the largest zone nearby (§3.7).
 //!
 //! In this order: [`Can`] and its configuration, what the tables say about a key; in `space` the geometry, in `zones`
 //! who claims what, in `join`, `update`, `repair` and `upkeep` how the tables are kept. `converged` computes the zones
@@ -331,6 +331,14 @@ impl<P: Keyed> CanTable<P> {
         claims.iter().map(|claim| claim.zone.distance(point)).min().unwrap_or(u128::MAX)
     }
 
+    /// Whether a peer is a neighbour, or shares the zone of one, as that has told.
+    fn knows(&self, peer: P) -> bool {
+        let shares = |other: &Neighbour<P>| {
+            other.told.iter().any(|(mate, claim)| *mate == peer && other.claims.contains(claim))
+        };
+        self.position(peer).is_some() || self.shares_zones() && self.neighbours.iter().any(shares)
+    }
+
     /// How far it is from a neighbour's zones to the point of a key, squared.
     fn distance_of(&self, peer: P, key: &Key) -> u128 {
         CanTable::<P>::distance_from(self.claims_of(peer).unwrap_or_default(), &self.space.point(key))
@@ -420,6 +428,13 @@ impl<P: Keyed> CanTable<P> {
     fn mates(&self, claim: &Claim) -> impl Iterator<Item = P> {
         let mates = self.neighbours.iter().filter(|other| other.suspicion.unanswered() == 0);
         mates.filter(|other| self.shares_zones() && other.claims.contains(claim)).map(|other| other.peer)
+    }
+
+    /// Those who share any of its zones with this node.
+    fn all_mates(&self) -> Vec<P> {
+        let is_mate = |other: &&Neighbour<P>| other.claims.iter().any(|claim| self.claims.contains(claim));
+        let mates = self.neighbours.iter().filter(|_| self.shares_zones()).filter(is_mate);
+        mates.map(|mate| mate.peer).collect()
     }
 
     /// Where copies of an object lie: with those who share the zone, if zones are shared.

@@ -24,7 +24,12 @@ impl<P: Keyed> Can<P> {
                 .map(|mate| (mate, zone))
                 .chain(others.map(|other| (tree.one_of(other, &mut rng), other)))
                 .take(MAX_NEIGHBOURS)
-                .map(|(peer, zone)| Neighbour::new(peers[peer as usize], vec![tree.claim(zone)]))
+                .map(|(peer, zone)| {
+                    let claim = tree.claim(zone);
+                    let sharing = tree.owners[zone].iter().filter(|other| **other != peer);
+                    let told = sharing.map(|other| (peers[*other as usize], claim)).collect();
+                    Neighbour { told, ..Neighbour::new(peers[peer as usize], vec![claim]) }
+                })
                 .collect();
             neighbours.shrink_to_fit();
             let table = CanTable::new(*peer, [], config.clone());

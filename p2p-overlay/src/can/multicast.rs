@@ -7,16 +7,20 @@
 //! few subscribers, [`Scribe`](crate::Scribe) sends each message to those alone. There is nothing to be kept or mended
 //! beyond the zones themselves, and no root through which all has to go.
 //!
-//! *Directed flooding* (multicast forwarding there, [`Spread::Directed`]): the publisher sends to all its neighbours; whoever has received over
-//! dimension i sends on in the same direction, and both ways over each dimension before i; nobody sends to where the
-//! message has come half-way around the space, and nobody sends on what it has had. If all zones are alike each node
-//! receives each message once; if not, some do several times. Here it is also not sent to whom the sender has just sent
-//! it itself; and whoever receives it a second time, over a later dimension or the other way, sends it on where it has
-//! not yet: without that the paper's rules leave nodes out where zones are not alike and messages are not equally fast.
+//! *Directed flooding* (multicast forwarding there, [`Spread::Directed`]): the publisher sends to all its neighbours;
+//! whoever has received over dimension i sends on in the same direction, and both ways over each dimension before i;
+//! nobody sends to where the message has come half-way around the space, and nobody sends on what it has had. If all
+//! zones are alike each node receives each message once; if not, some do several times. Here it is also not sent to
+//! whom the sender has just sent it itself; and whoever receives it a second time, over a later dimension or the other
+//! way, sends it on where it has not yet: by the paper's rules what comes first decides, and whoever comes after such
+//! a node on the way may be left out.
 //!
 //! *Once* ([`Spread::Once`], ours): each node knows where the flood began and the zones of its neighbours, so it can
-//! tell of each neighbour whether it is that one's last step on the way from there, the last dimension first. Of several
-//! that could send, exactly one does. The paper does so for a part of the neighbours, by one corner of their zones.
+//! tell of each neighbour whether it is that one's last step on the way from there, the last dimension first. Of
+//! several that could send, exactly one does. The paper does so for a part of the neighbours, by one corner of their
+//! zones.
+//!
+//! Where several nodes share a zone, whoever of them has it first hands it to the others.
 //!
 //! In this order: [`CanMulticast`] and its configuration, how inputs are told apart, publishing and passing on. Then
 //! `request` (what users ask), `spread` (the geometry) and `seen`.
@@ -99,8 +103,8 @@ struct Subscriber {
 /// How messages spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spread {
-    /// By the rules of the paper: several ways lead to a node where zones are not alike, so that fewer messages are lost
-    /// while zones change hands, and more are sent. Where delays vary two messages of one publisher may change places.
+    /// By the rules of the paper: several ways lead to a node where zones are not alike, and some messages are sent
+    /// twice; under churn no fewer are lost for it. Where delays vary two messages of one publisher may change places.
     Directed,
     /// One way leads to each node.
     Once,
@@ -156,9 +160,9 @@ pub struct Flood<P> {
     sequence: u64,
     /// The zone in which it began.
     origin: Zone,
-    /// The dimension over which it has come last, and in which direction: to higher coordinates, if `up`.
-    dimension: u8,
-    up: bool,
+    /// The dimension over which it has come last, and whether to higher coordinates; `None` if it is handed to one with
+    /// whom the sender shares its zone, who does not pass it on.
+    way: Option<(u8, bool)>,
     #[serde(with = "p2p_core::payload")]
     bytes: Bytes,
 }
@@ -248,6 +252,9 @@ impl<P: Keyed> CanMulticast<P> {
         if self.allowances.len() >= 2 * MAX_NEIGHBOURS && !self.allowances.contains_key(&peer) {
             let (table, me) = (self.can.table(), self.can.me());
             self.allowances.retain(|peer, _| *peer == me || table.claims_of(*peer).is_some());
+            if self.allowances.len() >= 2 * MAX_NEIGHBOURS {
+                return false;
+            }
         }
         let allowance = self.allowances.entry(peer).or_insert(Allowance { busy_until: now });
         allowance.take(now, &self.config)
@@ -272,7 +279,7 @@ impl<P: Keyed> CanMulticast<P> {
         let clock = u64::try_from(cx.wall().as_micros()).unwrap_or(u64::MAX);
         self.sequence = clock.max(self.sequence.saturating_add(1));
         let sequence = self.sequence;
-        let flood = Flood { topic, publisher: me, sequence, origin, dimension: 0, up: true, bytes };
+        let flood = Flood { topic, publisher: me, sequence, origin, way: None, bytes };
         self.take(cx, None, Ways::ALL, &flood);
         Ok(())
     }
@@ -300,15 +307,14 @@ impl<P: Keyed> CanMulticast<P> {
         let table = self.can.table();
         let is_sound = flood.bytes.len() <= self.config.max_bytes
             && flood.origin.space() == table.space()
-            && flood.dimension < table.space().dimensions();
+            && flood.way.is_none_or(|(dimension, _)| dimension < table.space().dimensions());
         // From strangers nothing: the whole network would carry it.
-        if is_sound
-            && self.can.is_joined()
-            && table.claims_of(from).is_some()
-            && self.may_send(from, cx.now())
-        {
-            let way = Way { dimension: flood.dimension, up: flood.up };
-            self.take(cx, Some(from), way.onward(), flood);
+        if is_sound && self.can.is_joined() && table.knows(from) && self.may_send(from, cx.now()) {
+            let ways = match flood.way {
+                Some((dimension, up)) => Way { dimension, up }.onward(),
+                None => Ways::NONE,
+            };
+            self.take(cx, Some(from), ways, flood);
         }
     }
 
@@ -323,13 +329,19 @@ impl<P: Keyed> CanMulticast<P> {
                 cx.item(subscriber.op, PubSubItem::Message(message));
             }
         }
+        if ways == Ways::NONE {
+            return; // Whoever has handed it on does the rest.
+        }
         let next = match self.config.spread {
             Spread::Directed => self.directed(from, new, flood),
             Spread::Once if is_first => self.once(from, flood),
             Spread::Once => Vec::new(),
         };
-        for (peer, Way { dimension, up }) in next {
-            cx.send(peer, CanMulticastMsg::Flood(Flood { dimension, up, ..flood.clone() }));
+        let mates = if is_first { self.can.table().all_mates() } else { Vec::new() };
+        let mates = mates.into_iter().filter(|mate| Some(*mate) != from && *mate != flood.publisher);
+        let next = next.into_iter().map(|(peer, Way { dimension, up })| (peer, Some((dimension, up))));
+        for (peer, way) in next.chain(mates.map(|mate| (mate, None))) {
+            cx.send(peer, CanMulticastMsg::Flood(Flood { way, ..flood.clone() }));
         }
     }
 

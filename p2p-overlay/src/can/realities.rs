@@ -4,9 +4,9 @@
 //! whichever reality has the neighbour nearest to the point, and ends at the owner in any of them: so it has further
 //! neighbours to choose from, and a shorter way.
 //!
-//! Each reality is a [`CanTable`] of its own, which knows nothing of the others. What only one of them can answer, where
-//! to join and who is in a gap, and where one copy lies, is asked by a key that leads to that reality alone: a point
-//! takes up to half of a key, and the other half says which it is ([`lead`]).
+//! Each reality is a [`CanTable`] of its own, which knows nothing of the others. What only one of them can answer,
+//! where to join and who is in a gap, and where one copy lies, is asked by a key that leads to that reality alone: a
+//! point takes up to half of a key, and the other half says which it is ([`lead`]).
 //!
 //! In this order: [`CanRealities`], how keys lead, how inputs are handed to the tables, what the tables say together.
 

@@ -70,8 +70,8 @@ impl<P: Keyed> CanTable<P> {
         self.leave_if_cut_off(cx);
     }
 
-    /// Of the zones of a dead neighbour those that nobody shares with it, as far as is known (§3.4). Where others do, one
-    /// of them is the neighbour from now on.
+    /// Of the zones of a dead neighbour those that nobody shares with it, as far as is known (§3.4). Where others do,
+    /// one of them is the neighbour from now on.
     fn succeed(&mut self, cx: &mut Cx<'_, Self>, claims: &[Claim], told: &[(P, Claim)]) -> Vec<Claim> {
         let mut left = Vec::new();
         for claim in claims {
@@ -79,8 +79,8 @@ impl<P: Keyed> CanTable<P> {
             if self.claims.contains(claim) || self.neighbours.iter().any(is_held) {
                 continue;
             }
-            let others = told.iter().filter(|(_, its)| its == claim).map(|(other, _)| *other);
-            match others.filter(|other| *other != self.me && self.position(*other).is_none()).next() {
+            let mut others = told.iter().filter(|(_, its)| its == claim).map(|(other, _)| *other);
+            match others.find(|other| *other != self.me && self.position(*other).is_none()) {
                 Some(heir) => {
                     self.place(heir, vec![*claim], false);
                     if let Some(at) = self.position(heir) {

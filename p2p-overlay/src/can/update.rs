@@ -14,6 +14,9 @@ use super::{CanMsg, CanState, CanTable, Claim, MAX_ASKED, MAX_NEIGHBOURS, Neighb
 
 /// How many peers that others have told of are asked at a time.
 const MET: usize = 16;
+/// The most who are believed to share a zone. There may be more than [`CanConfig::zone_peers`](super::CanConfig) for a
+/// while, when many come at once.
+const MAX_SHARING: usize = 16;
 /// Of those who share a zone with a neighbour one is asked how far it is once in so many updates, on average.
 const CURIOSITY: u64 = 4;
 
@@ -124,6 +127,13 @@ impl<P: Keyed> CanTable<P> {
             told.retain(|(_, claim)| claim.zone.space() == self.space);
             self.meet(cx, &told);
             if let Some(at) = self.position(from) {
+                // Nobody else has so many heirs that its zone would stay empty for long.
+                let claims = &self.neighbours[at].claims;
+                let mut sharing = 0;
+                told.retain(|(_, claim)| {
+                    sharing += usize::from(claims.contains(claim));
+                    sharing <= MAX_SHARING || !claims.contains(claim)
+                });
                 self.neighbours[at].told = told;
                 self.neighbours[at].exchanged = Some(cx.now());
             }

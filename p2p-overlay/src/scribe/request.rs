@@ -1,6 +1,7 @@
 //! What a user asks of the machine, and what comes back.
 //!
-//! Most users have [`PubSub`](crate::PubSub); these are for those who want anycast, or to run the machine inside another.
+//! Most users have [`PubSub`](crate::PubSub); these are for those who want anycast, or to run the machine inside
+//! another.
 
 use bytes::Bytes;
 use p2p_core::NoJob;

@@ -25,8 +25,8 @@ impl Way {
         1 << (2 * self.dimension + u8::from(self.up))
     }
 
-    /// Where one goes on who has come this way (NGC, multicast forwarding): on in the same direction, and both ways in each dimension
-    /// before it. Nowhere, if there is no such dimension.
+    /// Where one goes on who has come this way (NGC, multicast forwarding): on in the same direction, and both ways in
+    /// each dimension before it. Nowhere, if there is no such dimension.
     pub(super) fn onward(self) -> Ways {
         match self.dimension {
             0..8 => Ways(((1 << (2 * self.dimension)) - 1) | self.bit()),

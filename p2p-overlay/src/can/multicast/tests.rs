@@ -123,6 +123,16 @@ fn uneven_zones_all_receive_each_message() {
     });
 }
 
+/// Of those who share a zone one has it from outside, and hands it to the others.
+#[test]
+fn those_who_share_a_zone_all_receive_each_message() {
+    let peers: Vec<SimPeer> = (0..200).map(SimPeer).collect();
+    let network = || Can::converged(&peers, CanConfig { zone_peers: 3, ..at_rest(2, true) });
+    assert_eq!(transmissions(world(1, network(), Spread::Once), 10), 1.0);
+    let directed = transmissions(world(1, network(), Spread::Directed), 10);
+    assert!((1.0..6.0).contains(&directed), "{directed} transmissions a node");
+}
+
 /// Messages of one publisher come in the order in which they were published, however fast they follow each other.
 #[test]
 fn messages_of_one_publisher_stay_in_order() {
@@ -145,9 +155,9 @@ fn messages_of_one_publisher_stay_in_order() {
     }
 }
 
-/// Half of the nodes leave within ten minutes and others come: of those who are there from before a message is published
-/// until it should have come, nearly all receive it, once. (A node that has died leaves its zone's neighbours without
-/// messages that come through it until it is noticed: up to an update, 15 s, and three silences.)
+/// Half of the nodes leave within ten minutes and others come: of those who are there from before a message is
+/// published until it should have come, nearly all receive it, once. (A node that has died leaves its zone's neighbours
+/// without messages that come through it until it is noticed: up to an update, 15 s, and three silences.)
 #[test]
 fn most_messages_arrive_under_churn() {
     run_seeds(1, |seed| {
@@ -211,7 +221,7 @@ fn flood(sequence: u64, bytes: &[u8]) -> Flood<SimPeer> {
     let origin = even(2, 6)[0];
     let bytes = Bytes::copy_from_slice(bytes);
     let (topic, publisher) = (Topic::named(TOPIC), SimPeer(9));
-    Flood { topic, publisher, sequence, origin, dimension: 1, up: true, bytes }
+    Flood { topic, publisher, sequence, origin, way: Some((1, true)), bytes }
 }
 
 #[test]
@@ -220,8 +230,8 @@ fn strangers_and_nonsense_reach_nobody() {
     for (from, flood) in [
         (SimPeer(1000), flood(1, b"forged")),
         (neighbour, flood(2, &[0; 11])),
-        (neighbour, Flood { dimension: 2, ..flood(3, b"") }),
-        (neighbour, Flood { dimension: 255, ..flood(4, b"") }),
+        (neighbour, Flood { way: Some((2, true)), ..flood(3, b"") }),
+        (neighbour, Flood { way: Some((255, false)), ..flood(4, b"") }),
         (neighbour, Flood { origin: even(3, 6)[0], ..flood(5, b"") }),
     ] {
         script.message(from, CanMulticastMsg::Flood(flood));

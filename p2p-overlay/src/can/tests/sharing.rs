@@ -145,6 +145,26 @@ fn copies_lie_with_those_who_share_the_zone() {
     }
 }
 
+/// A neighbour that names hundreds with whom it shares, and dies, does not keep its zone from being taken over.
+#[test]
+fn few_are_believed_to_share_a_zone() {
+    let peers: Vec<SimPeer> = (0..60).map(SimPeer).collect();
+    let table = Can::converged(&peers, sharing(2)).swap_remove(7).table().clone();
+    let own = table.claims[0];
+    let (liar, its) = table
+        .neighbours
+        .iter()
+        .find(|other| !other.claims.contains(&own))
+        .map(|other| (other.peer, other.claims.clone()))
+        .unwrap();
+    let mut script = Script::new(table);
+    let named = (0..256).map(|i| (SimPeer(1000 + i), its[0])).collect();
+    let state = CanState { claims: its, neighbours: Some(named) };
+    script.message(liar, CanMsg::Update { id: 0, full: false, state });
+    let told = script.machine().neighbours.iter().find(|other| other.peer == liar).map(|other| &other.told);
+    assert_eq!(told.map(Vec::len), Some(16));
+}
+
 /// Half of a zone is for those who share it to give, and only of the zone as it is.
 #[test]
 fn a_half_that_nobody_may_give_changes_nothing() {
