@@ -40,8 +40,7 @@ pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
 pub use pastry::{Pastry, PastryConfig, PastryMsg, PastryTable, Recovery, Side};
 pub use pubsub::{
-    MAX_MESSAGE, Message, PubSub, PubSubError, PubSubItem, Publish, Subscribe, Subscription, Topic,
-    Unsubscribe,
+    Delivery, MAX_MESSAGE, Message, PubSub, PubSubError, Publish, Subscribe, Subscription, Topic, Unsubscribe,
 };
 pub use routed::{Routed, RoutedMsg, RoutedTimer};
 pub use scribe::{

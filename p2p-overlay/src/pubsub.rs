@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::structured::LookupError;
 
-pub use request::{PubSubItem, Publish, Subscribe, Unsubscribe};
+pub use request::{Delivery, Publish, Subscribe, Unsubscribe};
 
 pub(crate) use request::request;
 

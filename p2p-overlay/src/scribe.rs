@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use p2p_core::{Cx, Link, NoJob, OpId, Pending, Protocol, Time, Up};
 
-use crate::pubsub::{MAX_MESSAGE, PubSubItem, Topic};
+use crate::pubsub::{Delivery, MAX_MESSAGE, Topic};
 use crate::structured::{Looked, Next, SingleRoot};
 
 use publish::Publishing;
@@ -313,7 +313,7 @@ impl<O: SingleRoot<Job = NoJob>> Protocol for Scribe<O> {
     type Msg = Msg<O>;
     type Timer = ScribeTimer<O::Timer>;
     type Command = ScribeCommand;
-    type Item = PubSubItem<O::Peer>;
+    type Item = Delivery<O::Peer>;
     type Outcome = ScribeOutcome<O::Peer>;
     type Event = ();
     type Job = NoJob;

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use super::upkeep::CanTimer;
 use super::{Can, CanMsg, Claim, MAX_NEIGHBOURS, Zone};
-use crate::pubsub::{MAX_MESSAGE, Message, PubSubError, PubSubItem, Topic, lane};
+use crate::pubsub::{Delivery, MAX_MESSAGE, Message, PubSubError, Topic, lane};
 use crate::routed::{RoutedMsg, RoutedTimer};
 use crate::structured::Overlay;
 
@@ -243,7 +243,7 @@ impl<P: Keyed> CanMulticast<P> {
         if !was_joined && self.can.is_joined() {
             for subscriber in self.topics.values_mut().flatten().filter(|one| !one.joined) {
                 subscriber.joined = true;
-                cx.item(subscriber.op, PubSubItem::Joined);
+                cx.item(subscriber.op, Delivery::Joined);
             }
         }
     }
@@ -291,7 +291,7 @@ impl<P: Keyed> CanMulticast<P> {
         let joined = self.can.is_joined();
         self.topics.entry(topic).or_default().push(Subscriber { op, joined });
         if joined {
-            cx.item(op, PubSubItem::Joined);
+            cx.item(op, Delivery::Joined);
         }
     }
 
@@ -326,7 +326,7 @@ impl<P: Keyed> CanMulticast<P> {
             let Flood { topic, publisher, bytes, .. } = flood;
             for subscriber in self.topics.get(topic).into_iter().flatten() {
                 let message = Message { publisher: *publisher, bytes: bytes.clone() };
-                cx.item(subscriber.op, PubSubItem::Message(message));
+                cx.item(subscriber.op, Delivery::Message(message));
             }
         }
         if ways == Ways::NONE {
@@ -376,7 +376,7 @@ impl<P: Keyed> Protocol for CanMulticast<P> {
     type Msg = CanMulticastMsg<P>;
     type Timer = RoutedTimer<CanTimer>;
     type Command = CanMulticastCommand;
-    type Item = PubSubItem<P>;
+    type Item = Delivery<P>;
     type Outcome = CanMulticastOutcome<P>;
     type Event = ();
     type Job = NoJob;

@@ -6,12 +6,12 @@ use std::fmt;
 use p2p_core::{Cx, Link, NoJob, OpId, Protocol, Time, Up};
 
 use crate::can::{CanMulticast, CanMulticastCommand};
-use crate::pubsub::{Message, PubSubItem, Topic};
+use crate::pubsub::{Delivery, Message, Topic};
 use crate::scribe::{Scribe, ScribeCommand};
 use crate::structured::SingleRoot;
 
 /// A machine that carries messages to subscribers.
-pub trait Carrier: Protocol<Item = PubSubItem<<Self as Protocol>::Peer>, Event = (), Job = NoJob> {
+pub trait Carrier: Protocol<Item = Delivery<<Self as Protocol>::Peer>, Event = (), Job = NoJob> {
     /// The topic whose messages a command is to receive.
     fn listens(command: &Self::Command) -> Option<Topic>;
 }
@@ -74,8 +74,8 @@ impl<N: Carrier> Recorder<N> {
             match up {
                 Up::Item(op, item) => {
                     let message = match &item {
-                        PubSubItem::Message(message) => Some(message.clone()),
-                        PubSubItem::Joined => None,
+                        Delivery::Message(message) => Some(message.clone()),
+                        Delivery::Joined => None,
                     };
                     if let Some(&topic) = self.topics.get(&op) {
                         self.received.push(Receipt { at: cx.now(), topic, message });

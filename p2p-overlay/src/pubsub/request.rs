@@ -9,9 +9,9 @@ use p2p_core::{Ask, AskError, Handle, Protocol, Request};
 
 use super::{Message, PubSub, PubSubError, Subscription, Topic};
 
-/// What comes to a subscriber.
+/// What a subscriber is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PubSubItem<P> {
+pub enum Delivery<P> {
     /// The subscriber receives what is published from now on.
     Joined,
     /// A message of the topic.
@@ -65,10 +65,10 @@ pub(crate) use request;
 #[async_trait]
 impl<N> PubSub<N::Peer> for Handle<N>
 where
-    N: Protocol<Item = PubSubItem<<N as Protocol>::Peer>>,
-    Publish: Request<N, Item = PubSubItem<N::Peer>, Reply = Result<(), PubSubError>>,
-    Subscribe: Request<N, Item = PubSubItem<N::Peer>, Reply = Result<(), PubSubError>>,
-    Unsubscribe: Request<N, Item = PubSubItem<N::Peer>, Reply = ()>,
+    N: Protocol<Item = Delivery<<N as Protocol>::Peer>>,
+    Publish: Request<N, Item = Delivery<N::Peer>, Reply = Result<(), PubSubError>>,
+    Subscribe: Request<N, Item = Delivery<N::Peer>, Reply = Result<(), PubSubError>>,
+    Unsubscribe: Request<N, Item = Delivery<N::Peer>, Reply = ()>,
 {
     async fn publish(&self, topic: Topic, bytes: Bytes) -> Result<(), PubSubError> {
         self.ask(Publish { topic, bytes }).await?
@@ -95,13 +95,13 @@ async fn next_message<N>(
 ) -> Option<(Received<N::Peer>, Option<Ask<N, Subscribe>>)>
 where
     N: Protocol,
-    Subscribe: Request<N, Item = PubSubItem<N::Peer>, Reply = Result<(), PubSubError>>,
+    Subscribe: Request<N, Item = Delivery<N::Peer>, Reply = Result<(), PubSubError>>,
 {
     let mut messages = messages?;
     loop {
         match messages.next().await {
-            Some(PubSubItem::Message(message)) => return Some((Ok(message), Some(messages))),
-            Some(PubSubItem::Joined) => {}
+            Some(Delivery::Message(message)) => return Some((Ok(message), Some(messages))),
+            Some(Delivery::Joined) => {}
             None => return end(messages.await).err().map(|error| (Err(error), None)),
         }
     }

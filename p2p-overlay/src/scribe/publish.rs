@@ -5,7 +5,7 @@ use p2p_core::{Cx, NoJob, OpId};
 
 use super::tree::{Member, Tree};
 use super::{Scribe, ScribeMsg, ScribeOutcome, ScribeTimer};
-use crate::pubsub::{Message, PubSubError, PubSubItem, Topic};
+use crate::pubsub::{Delivery, Message, PubSubError, Topic};
 use crate::structured::{Find, Looked, LookupError, Next, SingleRoot};
 
 /// A message that the root has not taken yet.
@@ -186,9 +186,9 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
         for (op, member) in members {
             let Member::Subscriber { joined } = member else { continue };
             if !std::mem::replace(joined, true) {
-                cx.item(*op, PubSubItem::Joined);
+                cx.item(*op, Delivery::Joined);
             }
-            cx.item(*op, PubSubItem::Message(Message { publisher, bytes: bytes.clone() }));
+            cx.item(*op, Delivery::Message(Message { publisher, bytes: bytes.clone() }));
         }
     }
 }
