@@ -12,7 +12,10 @@ use std::collections::BTreeMap;
 // `Keypair` for the file that `spki` takes in, which looks for it here.
 use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_dht::{DhtMsg, Record};
-use p2p_overlay::{CanMsg, ChordMsg, KademliaMsg, ObjectMsg, PastryMsg, RoutedMsg, ScribeMsg, TapestryMsg};
+use p2p_overlay::{
+    CanMsg, CanMulticastMsg, ChordMsg, KademliaMsg, ObjectMsg, PastryMsg, RealityMsg, RoutedMsg, ScribeMsg,
+    TapestryMsg,
+};
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +27,7 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 20] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
@@ -32,6 +35,7 @@ pub const TARGETS: [Target; 19] = [
     ("tapestry", tapestry),
     ("objects", objects),
     ("can", can),
+    ("can_multicast", can_multicast),
     ("scribe", scribe),
     ("dht", dht),
     ("swarm", swarm),
@@ -100,9 +104,15 @@ pub fn objects(bytes: &[u8]) {
     decoded::<ObjectMsg<Contact>>(bytes);
 }
 
-/// `Wire` of what the nodes of CAN say to each other.
+/// `Wire` of what the nodes of CAN say to each other, in one reality or in several.
 pub fn can(bytes: &[u8]) {
     decoded::<RoutedMsg<Contact, CanMsg<Contact>>>(bytes);
+    decoded::<RoutedMsg<Contact, RealityMsg<Contact>>>(bytes);
+}
+
+/// `Wire` of what they say when messages flood a CAN.
+pub fn can_multicast(bytes: &[u8]) {
+    decoded::<CanMulticastMsg<Contact>>(bytes);
 }
 
 /// `Wire` of what the nodes of Scribe say to each other.

@@ -3,16 +3,21 @@
 //! Ratnasamy, Francis, Handley, Karp & Shenker, *A scalable content-addressable network* (SIGCOMM 2001): a key is a
 //! point in a d-dimensional torus (§2), a question goes to the neighbour whose zone is nearest to the point (§2.1), a
 //! newcomer gets half of the zone in which a random point lies (§2.2), and the zone of a node that dies goes to the
-//! smallest of its neighbours (§2.3). Of the improvements of §3: forwarding by progress over round-trip time (§3.2) and
-//! splitting the largest zone nearby (§3.7).
+//! smallest of its neighbours (§2.3). Of the improvements of §3: forwarding by progress over round-trip time (§3.3),
+//! zones that several nodes share (§3.4) and splitting the largest zone nearby (§3.7).
 //!
 //! In this order: [`Can`] and its configuration, what the tables say about a key; in `space` the geometry, in `zones`
-//! who claims what, in `upkeep` and `repair` how the tables are kept. `converged` computes the zones of a whole
-//! network, for experiments that start at rest.
+//! who claims what, in `join`, `update`, `repair` and `upkeep` how the tables are kept. `converged` computes the zones
+//! of a whole network, for experiments that start at rest.
 
 mod converged;
+mod join;
+mod multicast;
+mod realities;
 mod repair;
+mod simulated;
 mod space;
+mod update;
 mod upkeep;
 mod zones;
 
@@ -28,11 +33,16 @@ use crate::routed::Routed;
 use crate::structured::{Maintenance, Next, Region, Replicas, SingleRoot};
 use crate::subnets::SubnetLimits;
 
+pub use multicast::{
+    CanMulticast, CanMulticastCommand, CanMulticastConfig, CanMulticastMsg, CanMulticastOutcome, Flood,
+    Spread,
+};
+pub use realities::{CanRealities, Realities, RealityMsg, RealityTimer};
 pub use space::{Point, Space, Zone};
 pub use zones::Claim;
 
+use join::Joining;
 use repair::Fallen;
-use upkeep::Joining;
 
 /// A CAN node: a [`Protocol`](p2p_core::Protocol) and an [`Overlay`](crate::Overlay).
 ///
@@ -92,7 +102,15 @@ pub struct CanConfig {
     pub takeover: Duration,
     /// A newcomer gets half of the largest zone among those of the node it has found and its neighbours (§3.7). Yes.
     pub uniform: bool,
-    /// A question goes to the neighbour with the most progress per round-trip time (§3.2), not to the nearest. No.
+    /// How many nodes share a zone (§3.4, MAXPEERS): a newcomer shares one until there are so many, then the zone is
+    /// split and they are divided. All are responsible for its keys, and one of them is enough. A node knows those with
+    /// whom it shares, and of each zone beside its own the nearest of those who share that. The same at all nodes. 1: a
+    /// zone is one node's; at most 8.
+    pub zone_peers: u8,
+    /// In how many realities a node of [`CanRealities`] has a zone (§3.2). 1; at most 8, of at most 4 dimensions then.
+    /// A node of [`Can`] has one.
+    pub realities: u8,
+    /// A question goes to the neighbour with the most progress per round-trip time (§3.3), not to the nearest. No.
     pub by_rtt: bool,
     /// A node gives none of its zones to a newcomer of whose subnet so many are its neighbours already, by
     /// [`SubnetLimits::table`]: it has to try elsewhere. No bound; where strangers may join, [`SubnetLimits::default`].
@@ -111,6 +129,8 @@ impl Default for CanConfig {
             update: Duration::from_secs(15),
             takeover: Duration::from_millis(500),
             uniform: true,
+            zone_peers: 1,
+            realities: 1,
             by_rtt: false,
             subnets: None,
             lookup: LookupConfig { tries: 10, pause: Duration::from_secs(1), ..LookupConfig::default() },
@@ -118,12 +138,21 @@ impl Default for CanConfig {
     }
 }
 
+impl CanConfig {
+    /// How many nodes share a zone, as far as so many can.
+    fn peers_in_zone(&self) -> usize {
+        self.zone_peers.clamp(1, 8).into()
+    }
+}
+
 /// The most neighbours that are kept, or told.
 const MAX_NEIGHBOURS: usize = 256;
+/// The most questions of the upkeep at a time.
+const MAX_ASKED: usize = 512;
 
 /// What a CAN node knows: at most 32 zones of its own, 256 neighbours with the neighbours that each has told (at most
-/// 256 zones), 64 dead neighbours' zones that wait to be taken over, 512 questions, and up to 32 peers through whom it
-/// finds back.
+/// 256 zones), 64 dead neighbours' zones that wait to be taken over, 512 questions, half of them to peers that others
+/// have named, and up to 32 peers through whom it finds back.
 #[derive(Clone, Debug)]
 pub struct CanTable<P> {
     me: P,
@@ -166,6 +195,8 @@ struct Neighbour<P> {
     stamp: u32,
     /// Somebody else has said that it is dead: its neighbours know.
     rumoured: bool,
+    /// It has spoken for itself; otherwise somebody has named it.
+    proved: bool,
 }
 
 /// What CAN nodes say to keep their zones.
@@ -228,6 +259,13 @@ pub enum CanMsg<P> {
         /// Who holds what around it.
         neighbours: Vec<(P, Claim)>,
     },
+    /// To those who share a zone with the sender, which has just split it: this half is yours.
+    Half {
+        /// The zone as it was.
+        whole: Claim,
+        /// What of it is the receiver's now.
+        half: Claim,
+    },
 }
 
 /// What a node says of itself.
@@ -252,7 +290,7 @@ impl<P: Keyed> CanTable<P> {
             claims: Vec::new(),
             neighbours: Vec::new(),
             fallen: Vec::new(),
-            asked: Pending::with_capacity(2 * MAX_NEIGHBOURS),
+            asked: Pending::with_capacity(MAX_ASKED),
             joining: None,
             points: upkeep::FIRST_POINT,
             gap: None,
@@ -289,9 +327,28 @@ impl<P: Keyed> CanTable<P> {
         self.neighbours.iter().map(|neighbour| (neighbour.peer, neighbour.claims.as_slice()))
     }
 
+    /// The zones of a neighbour, as it has told them; `None` if it is none.
+    fn claims_of(&self, peer: P) -> Option<&[Claim]> {
+        let neighbour = self.neighbours.iter().find(|neighbour| neighbour.peer == peer)?;
+        Some(&neighbour.claims)
+    }
+
     /// How far it is from some zones to a point, squared.
     fn distance_from(claims: &[Claim], point: &Point) -> u128 {
         claims.iter().map(|claim| claim.zone.distance(point)).min().unwrap_or(u128::MAX)
+    }
+
+    /// Whether a peer is a neighbour, or shares the zone of one, as that has told.
+    fn knows(&self, peer: P) -> bool {
+        let shares = |other: &Neighbour<P>| {
+            other.told.iter().any(|(mate, claim)| *mate == peer && other.claims.contains(claim))
+        };
+        self.position(peer).is_some() || self.shares_zones() && self.neighbours.iter().any(shares)
+    }
+
+    /// How far it is from a neighbour's zones to the point of a key, squared.
+    fn distance_of(&self, peer: P, key: &Key) -> u128 {
+        CanTable::<P>::distance_from(self.claims_of(peer).unwrap_or_default(), &self.space.point(key))
     }
 
     /// The best next hop: see [`Maintenance::next`](crate::Maintenance::next).
@@ -308,11 +365,9 @@ impl<P: Keyed> CanTable<P> {
         for neighbour in &self.neighbours {
             let distance = CanTable::<P>::distance_from(&neighbour.claims, &point);
             if distance == 0 {
-                // If it is dead nobody can answer until its zone is taken over.
-                return match avoid.contains(&neighbour.peer) {
-                    true => Next::Nowhere,
-                    false => Next::Root(neighbour.peer),
-                };
+                // If they are dead nobody can answer until the zone is taken over.
+                let mut owners = [neighbour.peer].into_iter().chain(self.others_of(neighbour, &point));
+                return owners.find(|owner| !avoid.contains(owner)).map_or(Next::Nowhere, Next::Root);
             }
             if distance < own && !avoid.contains(&neighbour.peer) {
                 let rank = self.rank(neighbour, own, distance);
@@ -350,6 +405,13 @@ impl<P: Keyed> CanTable<P> {
         }
     }
 
+    /// Who shares the zone in which a point lies with a neighbour, as that one has told.
+    fn others_of(&self, neighbour: &Neighbour<P>, point: &Point) -> impl Iterator<Item = P> {
+        let shares = |claim: &Claim| claim.zone.contains(point) && neighbour.claims.contains(claim);
+        let told = neighbour.told.iter().filter(|_| self.shares_zones());
+        told.filter(move |(peer, claim)| *peer != self.me && shares(claim)).map(|(peer, _)| *peer)
+    }
+
     /// Up to `n` neighbours, the nearest to a key first.
     fn nearest(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
         let point = self.space.point(key);
@@ -362,6 +424,36 @@ impl<P: Keyed> CanTable<P> {
             .collect();
         near.sort_unstable();
         near.into_iter().take(n).map(|(_, _, peer)| peer).collect()
+    }
+
+    /// Whether several nodes may hold one zone (§3.4).
+    fn shares_zones(&self) -> bool {
+        self.config.peers_in_zone() > 1
+    }
+
+    /// Those who share a zone with this node, as far as they are not silent.
+    fn mates(&self, claim: &Claim) -> impl Iterator<Item = P> {
+        let mates = self.neighbours.iter().filter(|other| other.suspicion.unanswered() == 0);
+        mates.filter(|other| self.shares_zones() && other.claims.contains(claim)).map(|other| other.peer)
+    }
+
+    /// Those who share any of its zones with this node.
+    fn all_mates(&self) -> Vec<P> {
+        let is_mate = |other: &&Neighbour<P>| other.claims.iter().any(|claim| self.claims.contains(claim));
+        let mates = self.neighbours.iter().filter(|_| self.shares_zones()).filter(is_mate);
+        mates.map(|mate| mate.peer).collect()
+    }
+
+    /// Where copies of an object lie: with those who share the zone, if zones are shared.
+    fn copies(&self, key: &Key, n: usize) -> Replicas<P> {
+        if !self.shares_zones() {
+            return CanTable::replica_keys(key, n);
+        }
+        let point = self.space.point(key);
+        let Some(own) = self.claims.iter().find(|claim| claim.zone.contains(&point)) else {
+            return Replicas::Peers(Vec::new());
+        };
+        Replicas::Peers([self.me].into_iter().chain(self.mates(own)).take(n).collect())
     }
 
     /// The copies of an object lie at its key and at hashes of that (§3.5: several hash functions).

@@ -13,7 +13,8 @@
 //!
 //! **Broadcast** is a message to everyone who asked for its topic. Applications take an `Arc<dyn PubSub<P>>`.
 //!
-//! - [`Scribe`]: a tree for each topic, over any structured overlay in which a key has one root ([`SingleRoot`]).
+//! - [`Scribe`]: a tree for each topic, over any structured overlay in which a key has one root ([`SingleRoot`]);
+//! - [`CanMulticast`]: a flood of a whole CAN that comes to each node once.
 
 mod can;
 mod chord;
@@ -30,16 +31,22 @@ mod structured;
 mod subnets;
 mod tapestry;
 
-pub use can::{Can, CanConfig, CanMsg, CanState, CanTable, Claim, Point, Space, Zone};
+pub use can::{
+    Can, CanConfig, CanMsg, CanMulticast, CanMulticastCommand, CanMulticastConfig, CanMulticastMsg,
+    CanMulticastOutcome, CanRealities, CanState, CanTable, Claim, Flood, Point, Realities, RealityMsg,
+    RealityTimer, Space, Spread, Zone,
+};
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
 pub use pastry::{Pastry, PastryConfig, PastryMsg, PastryTable, Recovery, Side};
-pub use pubsub::{Message, PubSub, PubSubError, Subscription, Topic};
+pub use pubsub::{
+    Delivery, MAX_MESSAGE, Message, PubSub, PubSubError, Publish, Subscribe, Subscription, Topic, Unsubscribe,
+};
 pub use routed::{Routed, RoutedMsg, RoutedTimer};
 pub use scribe::{
-    Anycast, AnycastError, Join, MAX_MESSAGE, Offer, Path, Publish, Scribe, ScribeCommand, ScribeConfig,
-    ScribeItem, ScribeMsg, ScribeOutcome, ScribeTimer, Subscribe, Unsubscribe, Visit,
+    Anycast, AnycastError, Join, Offer, Path, Scribe, ScribeCommand, ScribeConfig, ScribeMsg, ScribeOutcome,
+    ScribeTimer, Visit,
 };
 pub use structured::{
     Answer, Find, Found, Implausible, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode,

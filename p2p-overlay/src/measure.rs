@@ -15,7 +15,9 @@
 //! assert!(report.hops.mean() < 7.0);
 //! ```
 
+pub mod flood;
 pub mod multicast;
+mod recorder;
 pub mod siege;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,8 @@ use std::time::Duration;
 
 use p2p_core::sim::{Encoding, Ended, Histogram, Latency, Network, Session, Sim, Stats, churn};
 use p2p_core::{Key, Keyed, NoJob, OpId, Rng, SimPeer, Time, Wire};
+
+pub use recorder::{Carrier, Receipt, Recorder};
 
 use crate::can::Zone;
 use crate::structured::{Find, Looked, Mode, Overlay, Region};
@@ -51,6 +55,10 @@ pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     /// The `n` nodes that are responsible for what lies at a place, a key unless the overlay says otherwise, the first
     /// first, by a look at all nodes, which are sorted by where they stand; fewer if there are not so many.
     fn owners(nodes: &[(Key, SimPeer)], key: &Key, n: usize) -> Vec<SimPeer>;
+    /// Whether what was found is right, given those owners: all of them, in order, unless the overlay says otherwise.
+    fn is_right(found: &[SimPeer], owners: &[SimPeer]) -> bool {
+        found == owners
+    }
 }
 
 /// How the network comes to be.
@@ -79,6 +87,8 @@ pub struct Experiment {
     pub churn: Option<Session>,
     /// How the network comes to be. Converged.
     pub start: Start,
+    /// How long the network looks after itself before the lookups begin, so that nodes find out who is near. Zero.
+    pub settle: Duration,
     /// How many peers each lookup wants; it succeeds if all of them are right. 1.
     pub replicas: u8,
     /// How lookups travel. In the overlay's own manner.
@@ -97,6 +107,7 @@ impl Default for Experiment {
             fail: 0.0,
             churn: None,
             start: Start::Converged,
+            settle: Duration::ZERO,
             replicas: 1,
             mode: None,
             network: Network {
@@ -191,6 +202,9 @@ impl Experiment {
                 sim.run_for(Duration::from_secs(600));
             }
         }
+        if !self.settle.is_zero() {
+            sim.run_for(self.settle);
+        }
         let mut rng = Rng::stream(self.seed, FAULTS);
         let mut victims = sim.alive().to_vec();
         rng.shuffle(&mut victims);
@@ -271,7 +285,7 @@ impl Experiment {
             let any = sim.alive().first().and_then(|peer| sim.node(*peer));
             let place = any.map_or(key, |node| node.place(&key));
             let owners = O::owners(census.look(sim), &place, self.replicas.into());
-            let right = outcome.as_ref().is_ok_and(|found| found.peers == owners);
+            let right = outcome.as_ref().is_ok_and(|found| O::is_right(&found.peers, &owners));
             record::<O>(report, right, &outcome, at - began);
         }
     }

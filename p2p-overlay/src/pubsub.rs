@@ -1,7 +1,8 @@
 //! Publish and subscribe: a message to everyone who has asked for its topic.
 //!
 //! [`PubSub`] is what an application sees, whatever carries its messages: the trees of [`Scribe`](crate::Scribe) over a
-//! structured overlay, or others after it. All of them keep to this:
+//! structured overlay, the floods of [`CanMulticast`](crate::CanMulticast), or others after them. All of them keep to
+//! this:
 //!
 //! - a message reaches a subscriber at most once;
 //! - it reaches all subscribers while nobody joins, leaves or fails. When somebody does, messages may be lost until
@@ -12,6 +13,8 @@
 //! - the publisher's name is as true as the nodes on the way are honest. Who may publish, and whether it was they, is
 //!   for the application to say: it signs its messages.
 
+mod request;
+
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -19,10 +22,24 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{BoxStream, Stream, StreamExt};
-use p2p_core::{AskError, Key};
+use p2p_core::{AskError, Key, Lane};
 use serde::{Deserialize, Serialize};
 
 use crate::structured::LookupError;
+
+pub use request::{Delivery, Publish, Subscribe, Unsubscribe};
+
+pub(crate) use request::request;
+
+/// The longest message that can be published, in bytes.
+pub const MAX_MESSAGE: usize = 64 << 10;
+/// Longer ones travel on streams of their own: a large message holds nothing else up.
+const LARGE: usize = 4 << 10;
+
+/// How a message travels.
+pub(crate) fn lane(bytes: &Bytes) -> Lane {
+    if bytes.len() > LARGE { Lane::Bulk } else { Lane::Ordered }
+}
 
 /// What messages are about: a point in the key space.
 ///

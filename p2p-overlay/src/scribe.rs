@@ -40,16 +40,14 @@ use std::time::Duration;
 
 use p2p_core::{Cx, Link, NoJob, OpId, Pending, Protocol, Time, Up};
 
-use crate::pubsub::Topic;
+use crate::pubsub::{Delivery, MAX_MESSAGE, Topic};
 use crate::structured::{Looked, Next, SingleRoot};
 
 use publish::Publishing;
 use tree::{Member, Place, Tree};
 
-pub use msg::{Join, MAX_MESSAGE, ScribeMsg, Visit};
-pub use request::{
-    Anycast, AnycastError, Offer, Publish, ScribeCommand, ScribeItem, ScribeOutcome, Subscribe, Unsubscribe,
-};
+pub use msg::{Join, ScribeMsg, Visit};
+pub use request::{Anycast, AnycastError, Offer, ScribeCommand, ScribeOutcome};
 pub use tree::Path;
 
 /// A node of Scribe over the overlay `O`.
@@ -315,7 +313,7 @@ impl<O: SingleRoot<Job = NoJob>> Protocol for Scribe<O> {
     type Msg = Msg<O>;
     type Timer = ScribeTimer<O::Timer>;
     type Command = ScribeCommand;
-    type Item = ScribeItem<O::Peer>;
+    type Item = Delivery<O::Peer>;
     type Outcome = ScribeOutcome<O::Peer>;
     type Event = ();
     type Job = NoJob;

@@ -123,6 +123,9 @@ impl Default for TapestryConfig {
 const MAX_BACKPOINTERS: usize = 256;
 /// The most peers in one message.
 const MAX_PEERS: usize = 128;
+/// The most questions of the upkeep at a time. Whom others name, and newcomers of whom others tell, take no more than
+/// half of them.
+const MAX_ASKED: usize = 1024;
 
 /// What a Tapestry node knows: three neighbours in each of the 15 slots of at most 64 levels, 256 backpointers, at
 /// most 64 newcomers of whom it is spreading the word, and up to 32 peers through whom it finds back.
@@ -144,7 +147,7 @@ pub struct TapestryTable<P> {
     descent: Option<u8>,
     /// The neighbour that is asked next whether it lives.
     probed: usize,
-    /// Questions of the upkeep.
+    /// Questions of the upkeep; at most [`MAX_ASKED`].
     asked: Pending<P, Asked>,
     /// When the timer for late answers fires.
     late: Option<Time>,
@@ -268,7 +271,7 @@ impl<P: Keyed> TapestryTable<P> {
             holes: 0,
             descent: None,
             probed: 0,
-            asked: Pending::with_capacity(1024),
+            asked: Pending::with_capacity(MAX_ASKED),
             late: None,
             doors,
             config,

@@ -6,8 +6,8 @@ use clap::ValueEnum;
 use p2p_core::SimPeer;
 use p2p_overlay::measure::{Experiment, Report, Simulated, load};
 use p2p_overlay::{
-    Can, CanConfig, Chord, ChordConfig, Kademlia, KademliaConfig, Pastry, PastryConfig, Tapestry,
-    TapestryConfig,
+    Can, CanConfig, CanRealities, Chord, ChordConfig, Kademlia, KademliaConfig, Pastry, PastryConfig,
+    Tapestry, TapestryConfig,
 };
 use serde::Serialize;
 
@@ -28,6 +28,10 @@ pub(crate) struct How {
     pub(crate) at_rest: bool,
     /// Of CAN's space.
     pub(crate) dimensions: Option<u8>,
+    /// How many nodes share one of CAN's zones.
+    pub(crate) zone_peers: Option<u8>,
+    /// In how many realities CAN's nodes have a zone.
+    pub(crate) realities: Option<u8>,
     /// Chord stabilises every 5 s instead of every 30, with three fingers each time.
     pub(crate) often: bool,
 }
@@ -47,7 +51,14 @@ pub(crate) fn measure(kind: Kind, experiment: &Experiment, how: How) -> Measured
         Kind::Can => {
             let config = CanConfig::default();
             let dimensions = how.dimensions.unwrap_or(config.dimensions);
-            run::<Can<SimPeer>>(experiment, CanConfig { dimensions, update: every(config.update), ..config })
+            let zone_peers = how.zone_peers.unwrap_or(config.zone_peers);
+            let config = CanConfig { dimensions, zone_peers, update: every(config.update), ..config };
+            match how.realities {
+                Some(realities) => {
+                    run::<CanRealities<SimPeer>>(experiment, CanConfig { realities, ..config })
+                }
+                None => run::<Can<SimPeer>>(experiment, config),
+            }
         }
         Kind::Chord => {
             let config = match how.often {

@@ -5,10 +5,12 @@
 //! cargo run --release --bin lab -- compare --nodes 1000 --seed 1 --plot compare.svg
 //! cargo run --release --bin lab -- defend --nodes 1000 --seed 1
 //! cargo run --release --bin lab -- multicast --overlay chord --nodes 10000 --groups 1500 --seed 1
+//! cargo run --release --bin lab -- flood --spread directed --nodes 1000 --seed 1
 //! ```
 
 mod compare;
 mod defend;
+mod flood;
 mod kinds;
 mod multicast;
 mod overlay;
@@ -40,6 +42,8 @@ enum Command {
     Defend(defend::Args),
     /// Messages to many groups through the trees of Scribe: how late they come, and who does the work.
     Multicast(multicast::Args),
+    /// Messages to everybody by CAN's own multicast: how often they are sent, and how late they come.
+    Flood(flood::Args),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Defend(args) => defend::run(&args),
         Command::Multicast(args) => multicast::run(&args),
+        Command::Flood(args) => flood::run(&args),
     };
     p2p_examples::exit("lab", done)
 }

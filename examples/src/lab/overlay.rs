@@ -21,6 +21,16 @@ pub(crate) struct Args {
     /// How many dimensions CAN's space has; by default 4.
     #[arg(long, value_name = "D", value_parser = clap::value_parser!(u8).range(1..=8))]
     dimensions: Option<u8>,
+    /// How many nodes share one of CAN's zones; by default each has its own.
+    #[arg(long, value_name = "PEERS", value_parser = clap::value_parser!(u8).range(1..=8))]
+    zone_peers: Option<u8>,
+    /// In how many realities CAN's nodes have a zone; by default one. Of at most 4 dimensions then.
+    #[arg(long, value_name = "REALITIES", value_parser = clap::value_parser!(u8).range(1..=8))]
+    realities: Option<u8>,
+    /// How many simulated seconds the network looks after itself before the lookups begin: by then nodes have found out
+    /// who is near.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    settle: u32,
     /// How many nodes.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     nodes: u32,
@@ -138,7 +148,13 @@ struct Load {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let how = How { at_rest: args.at_rest || args.fail > 0.0, dimensions: args.dimensions, ..How::default() };
+    let how = How {
+        at_rest: args.at_rest || args.fail > 0.0,
+        dimensions: args.dimensions,
+        zone_peers: args.zone_peers,
+        realities: args.realities,
+        ..How::default()
+    };
     let output = output(args, &measure(args.overlay, &experiment(args), how));
     if let Some(path) = &args.plot {
         let title = format!("hops per lookup, {} nodes", args.nodes);
@@ -175,6 +191,7 @@ fn experiment(args: &Args) -> Experiment {
         fail: args.fail,
         churn,
         start,
+        settle: Duration::from_secs(args.settle.into()),
         replicas: 1,
         mode,
         network: Network { latency, encoding: Encoding::Measure, ..Network::default() },

@@ -1,12 +1,10 @@
-//! The zones of a whole network, as joins would have made them, and CAN in experiments.
+//! The zones of a whole network, as joins would have made them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use p2p_core::{Key, Keyed, Rng, SimPeer};
+use p2p_core::{Key, Keyed, Rng};
 
 use super::{Can, CanConfig, CanTable, Claim, MAX_NEIGHBOURS, Neighbour, Space, Zone};
-use crate::measure::Simulated;
 use crate::routed::Routed;
 
 impl<P: Keyed> Can<P> {
@@ -16,19 +14,28 @@ impl<P: Keyed> Can<P> {
         let lookup = Arc::new(config.lookup);
         let config = Arc::new(config);
         let tree = Tree::grown(peers, &config);
-        let table = |(i, peer): (usize, &P)| {
-            let claim = tree.claim(i);
-            let mut neighbours: Vec<Neighbour<P>> = tree
-                .neighbours(&claim.zone)
-                .into_iter()
+        let mut rng = Rng::new(peers.len() as u64);
+        let mut table = |(i, peer): (usize, &P)| {
+            let zone = tree.zone_of[i] as usize;
+            let claim = tree.claim(zone);
+            let mates = tree.owners[zone].iter().copied().filter(|other| *other as usize != i);
+            let others = tree.neighbours(&claim.zone).into_iter();
+            let mut neighbours: Vec<Neighbour<P>> = mates
+                .map(|mate| (mate, zone))
+                .chain(others.map(|other| (tree.one_of(other, &mut rng), other)))
                 .take(MAX_NEIGHBOURS)
-                .map(|other| Neighbour::new(peers[other], vec![tree.claim(other)]))
+                .map(|(peer, zone)| {
+                    let claim = tree.claim(zone);
+                    let sharing = tree.owners[zone].iter().filter(|other| **other != peer);
+                    let told = sharing.map(|other| (peers[*other as usize], claim)).collect();
+                    Neighbour { told, ..Neighbour::new(peers[peer as usize], vec![claim]) }
+                })
                 .collect();
             neighbours.shrink_to_fit();
             let table = CanTable::new(*peer, [], config.clone());
             CanTable { claims: vec![claim], neighbours, ..table }
         };
-        peers.iter().enumerate().map(table).map(|table| Routed::new(table, lookup.clone())).collect()
+        peers.iter().enumerate().map(&mut table).map(|table| Routed::new(table, lookup.clone())).collect()
     }
 }
 
@@ -38,13 +45,16 @@ struct Tree {
     space: Space,
     /// The root first.
     parts: Vec<Part>,
-    /// Of each owner.
     zones: Vec<Zone>,
+    /// Of each zone, at most [`CanConfig::zone_peers`].
+    owners: Vec<Vec<u32>>,
+    /// Of each peer.
+    zone_of: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Part {
-    /// The zone of this owner.
+    /// This zone.
     Leaf(u32),
     /// Where its lower half is in the list; the upper one follows.
     Halved(u32),
@@ -54,50 +64,77 @@ impl Tree {
     /// As many joins as there are peers.
     fn grown<P: Keyed>(peers: &[P], config: &CanConfig) -> Tree {
         let space = Space::new(config.dimensions.clamp(1, 8));
-        let mut tree = Tree { space, parts: Vec::new(), zones: Vec::with_capacity(peers.len()) };
+        let (zones, owners, zone_of) = (Vec::new(), Vec::new(), Vec::with_capacity(peers.len()));
+        let mut tree = Tree { space, parts: Vec::new(), zones, owners, zone_of };
         let Some(first) = peers.first() else { return tree };
         let seed = first.key().as_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
         let mut rng = Rng::new(seed);
         tree.parts.push(Part::Leaf(0));
         tree.zones.push(space.whole());
-        while tree.zones.len() < peers.len() {
-            tree.join(&rng.key(), config.uniform);
+        tree.owners.push(vec![0]);
+        tree.zone_of.push(0);
+        while tree.zone_of.len() < peers.len() {
+            tree.join(&rng.key(), config);
         }
         tree
     }
 
-    fn claim(&self, owner: usize) -> Claim {
-        let zone = self.zones[owner];
+    fn claim(&self, zone: usize) -> Claim {
+        let zone = self.zones[zone];
         Claim { zone, version: 2 * u32::from(zone.halvings()) }
     }
 
-    /// One more node joins at a point; where zones are to be even, the largest of those around is split (§3.7).
-    fn join(&mut self, key: &Key, uniform: bool) {
+    /// Whoever of those who share a zone is somebody's neighbour.
+    fn one_of(&self, zone: usize, rng: &mut Rng) -> u32 {
+        match &self.owners[zone][..] {
+            [only] => *only,
+            several => several[rng.index(several.len())],
+        }
+    }
+
+    /// One more node joins at a point. It shares the zone there, if that has room (§3.4); else, where zones are to be
+    /// even, the largest of those around is split (§3.7).
+    fn join(&mut self, key: &Key, config: &CanConfig) {
+        let newcomer = self.zone_of.len() as u32;
         let mut part = self.leaf_at(key);
-        if uniform {
-            let owner = self.owner(part);
-            let around = self.neighbours(&self.zones[owner]).into_iter().chain([owner]);
-            let largest = around.min_by_key(|other| (self.zones[*other].halvings(), *other != owner));
-            if let Some(largest) = largest.filter(|largest| *largest != owner) {
+        let has_room = |tree: &Tree, zone: usize| tree.owners[zone].len() < config.peers_in_zone();
+        if config.uniform && !has_room(self, self.zone(part)) {
+            let zone = self.zone(part);
+            let around = self.neighbours(&self.zones[zone]).into_iter().chain([zone]);
+            let largest = around.min_by_key(|other| (self.zones[*other].halvings(), *other != zone));
+            if let Some(largest) = largest.filter(|largest| *largest != zone) {
                 part = self.leaf_at(&self.zones[largest].corner());
             }
         }
-        let owner = self.owner(part);
-        let Some((lower, upper)) = self.zones[owner].split() else { return };
-        let newcomer = self.zones.len();
+        let zone = self.zone(part);
+        if has_room(self, zone) {
+            self.owners[zone].push(newcomer);
+            return self.zone_of.push(zone as u32);
+        }
+        let Some((lower, upper)) = self.zones[zone].split() else { return };
+        let other = self.zones.len();
         let gives_upper = !lower.contains(&self.space.point(key));
         let (kept, given) = if gives_upper { (lower, upper) } else { (upper, lower) };
-        self.zones[owner] = kept;
+        self.zones[zone] = kept;
         self.zones.push(given);
-        let [below, above] = if gives_upper { [owner, newcomer] } else { [newcomer, owner] };
+        // The first keeps one half, the newcomer has the other, the rest take turns.
+        let mut theirs = vec![newcomer];
+        let old = std::mem::take(&mut self.owners[zone]);
+        for (i, owner) in old.into_iter().enumerate() {
+            if i % 2 == 0 { self.owners[zone].push(owner) } else { theirs.push(owner) }
+        }
+        self.zone_of.push(other as u32);
+        theirs.iter().for_each(|owner| self.zone_of[*owner as usize] = other as u32);
+        self.owners.push(theirs);
+        let [below, above] = if gives_upper { [zone, other] } else { [other, zone] };
         self.parts[part] = Part::Halved(self.parts.len() as u32);
         self.parts.extend([Part::Leaf(below as u32), Part::Leaf(above as u32)]);
     }
 
-    fn owner(&self, part: usize) -> usize {
+    fn zone(&self, part: usize) -> usize {
         match self.parts[part] {
-            Part::Leaf(owner) => owner as usize,
-            Part::Halved(lower) => self.owner(lower as usize),
+            Part::Leaf(zone) => zone as usize,
+            Part::Halved(lower) => self.zone(lower as usize),
         }
     }
 
@@ -113,13 +150,13 @@ impl Tree {
         part
     }
 
-    /// The owners of the zones that abut one.
+    /// The zones that abut one.
     fn neighbours(&self, zone: &Zone) -> Vec<usize> {
         let mut found = Vec::new();
         let mut open = vec![(0, self.space.whole())];
         while let Some((part, cell)) = open.pop() {
             match self.parts[part] {
-                Part::Leaf(owner) => found.extend(cell.is_neighbour(zone).then_some(owner as usize)),
+                Part::Leaf(other) => found.extend(cell.is_neighbour(zone).then_some(other as usize)),
                 Part::Halved(lower) => {
                     let Some((below, above)) = cell.split() else { continue };
                     let halves = [(lower as usize, below), (lower as usize + 1, above)];
@@ -128,51 +165,5 @@ impl Tree {
             }
         }
         found
-    }
-}
-
-impl Simulated for Can<SimPeer> {
-    type Config = CanConfig;
-    const LAST_HOP_COUNTS: bool = true;
-
-    fn converged(peers: &[SimPeer], config: CanConfig) -> Vec<Self> {
-        Can::converged(peers, config)
-    }
-
-    fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: CanConfig) -> Self {
-        Can::with(me, seeds, config)
-    }
-
-    /// Zones, where those of several nodes overlap what is left of the weaker claims, by their paths.
-    fn places(nodes: &mut dyn Iterator<Item = &Self>) -> Option<Vec<(Key, SimPeer)>> {
-        let of = |node: &Self| {
-            let table = node.table();
-            table.claims.iter().map(|claim| (*claim, table.me)).collect::<Vec<_>>()
-        };
-        let mut claims: Vec<(Claim, SimPeer)> = nodes.flat_map(of).collect();
-        claims.sort_by_cached_key(|(claim, peer)| (std::cmp::Reverse(claim.version), peer.key()));
-        let mut held: BTreeMap<Key, (Zone, SimPeer)> = BTreeMap::new();
-        for (claim, peer) in claims {
-            let path = claim.zone.path();
-            let covering = held.range(..=path).next_back().filter(|(_, (zone, _))| zone.covers(&claim.zone));
-            let inside =
-                held.range(path..).map(|(_, (zone, _))| *zone).take_while(|zone| claim.zone.covers(zone));
-            let better: Vec<Zone> = covering.map(|(_, (zone, _))| *zone).into_iter().chain(inside).collect();
-            let left = better.iter().fold(vec![claim.zone], |left, zone| {
-                left.iter().flat_map(|part| part.without(zone)).collect()
-            });
-            held.extend(left.into_iter().map(|zone| (zone.path(), (zone, peer))));
-        }
-        Some(held.into_iter().map(|(path, (_, peer))| (path, peer)).collect())
-    }
-
-    fn place(&self, key: &Key) -> Key {
-        self.table().space.path(key)
-    }
-
-    /// Whoever has the zone at or before a point: where nobody has that point, who no answer names.
-    fn owners(nodes: &[(Key, SimPeer)], place: &Key, _n: usize) -> Vec<SimPeer> {
-        let after = nodes.partition_point(|(start, _)| start <= place);
-        nodes[..after].last().map(|(_, peer)| *peer).into_iter().collect()
     }
 }

@@ -58,6 +58,7 @@ impl<P: Keyed> CanTable<P> {
                 cx.send(other, CanMsg::Fallen { peer });
             }
         }
+        let claims = if self.shares_zones() { self.succeed(cx, &claims, &told) } else { claims };
         let own = volume(&self.claims);
         for claim in claims.into_iter().take(MAX_FALLEN.saturating_sub(self.fallen.len())) {
             // In quarters of the takeover's time.
@@ -67,6 +68,30 @@ impl<P: Keyed> CanTable<P> {
         }
         self.arm_takeover(cx);
         self.leave_if_cut_off(cx);
+    }
+
+    /// Of the zones of a dead neighbour those that nobody shares with it, as far as is known (§3.4). Where others do,
+    /// one of them is the neighbour from now on.
+    fn succeed(&mut self, cx: &mut Cx<'_, Self>, claims: &[Claim], told: &[(P, Claim)]) -> Vec<Claim> {
+        let mut left = Vec::new();
+        for claim in claims {
+            let is_held = |other: &Neighbour<P>| other.claims.contains(claim);
+            if self.claims.contains(claim) || self.neighbours.iter().any(is_held) {
+                continue;
+            }
+            let mut others = told.iter().filter(|(_, its)| its == claim).map(|(other, _)| *other);
+            match others.find(|other| *other != self.me && self.position(*other).is_none()) {
+                Some(heir) => {
+                    self.place(heir, vec![*claim], false);
+                    if let Some(at) = self.position(heir) {
+                        self.neighbours[at].told = told.to_vec();
+                    }
+                    self.ask(cx, heir, false);
+                }
+                None => left.push(*claim),
+            }
+        }
+        left
     }
 
     /// Everybody around is gone, and those around them: more likely it is this node that is cut off.
@@ -135,8 +160,23 @@ impl<P: Keyed> CanTable<P> {
     // ---- reassignment
 
     pub(super) fn reassign(&mut self, cx: &mut Cx<'_, Self>) {
+        if let Some(at) = self.claims.iter().position(|claim| self.is_left_to_another(claim)) {
+            self.claims.remove(at);
+            return self.moved(cx);
+        }
         let Some(claim) = self.claims.last().copied().filter(|_| self.claims.len() > 1) else { return };
         self.pass_to_leaf(cx, &claim.zone, claim.taken_over(), &self.around());
+    }
+
+    /// Whether a zone, one of several, is shared with somebody who keeps it: who has no other, or the lesser key.
+    fn is_left_to_another(&self, claim: &Claim) -> bool {
+        let keeps = |other: &Neighbour<P>| {
+            other.proved
+                && other.suspicion.unanswered() == 0
+                && other.claims.contains(claim)
+                && (other.claims.len() == 1 || other.peer.key() < self.me.key())
+        };
+        self.shares_zones() && self.claims.len() > 1 && self.neighbours.iter().any(keeps)
     }
 
     /// Offers a zone to whoever has the other half of `leaf`'s parent, or passes the search on into that half.
@@ -158,6 +198,11 @@ impl<P: Keyed> CanTable<P> {
 
     pub(super) fn on_reassign(&mut self, cx: &mut Cx<'_, Self>, claim: Claim, neighbours: &[(P, Claim)]) {
         let [own] = self.claims[..] else { return };
+        if self.mates(&own).next().is_some() {
+            // Those keep the zone that both share.
+            self.claims.clear();
+            return self.hold(cx, &[claim], neighbours);
+        }
         let Some(sibling) = own.zone.sibling() else { return };
         let has_it = |other: &&Neighbour<P>| matches!(other.claims[..], [its] if its.zone == sibling);
         if let Some(other) = self.neighbours.iter().find(has_it) {

@@ -16,7 +16,7 @@ pub struct Space {
 
 /// A place in a [`Space`]: the first `d` coordinates count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Point([u32; 8]);
+pub struct Point(pub(super) [u32; 8]);
 
 /// A box: in dimension `i` it is 2^32 long, halved as often as its turn came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,6 +26,16 @@ pub struct Zone {
     from: Point,
     /// How often it was halved, in all dimensions together.
     halvings: u16,
+}
+
+/// In which dimension a neighbour abuts, and at which ends of the zone: at both where two zones go around the torus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Border {
+    pub(super) dimension: usize,
+    /// It begins where the zone ends.
+    pub(super) up: bool,
+    /// It ends where the zone begins.
+    pub(super) down: bool,
 }
 
 impl Space {
@@ -89,7 +99,8 @@ impl Zone {
         (self.from.0[i], 1 << (32 - self.depth(i)))
     }
 
-    fn sides(&self) -> impl Iterator<Item = (u32, u64)> {
+    /// Its first coordinate in each dimension, and how many there are.
+    pub(super) fn sides(&self) -> impl Iterator<Item = (u32, u64)> {
         (0..usize::from(self.space.dimensions)).map(|i| self.side(i))
     }
 
@@ -111,6 +122,11 @@ impl Zone {
     /// The share of the space that it covers, in units of 2^-126; the smallest zones count as one unit.
     pub(super) fn volume(&self) -> u128 {
         1 << 126u16.saturating_sub(self.halvings)
+    }
+
+    /// Its lowest corner.
+    pub(super) fn first_point(&self) -> Point {
+        self.from
     }
 
     /// The key that lies in its first corner.
@@ -203,21 +219,26 @@ impl Zone {
 
     /// Whether two zones are neighbours: their sides overlap in all dimensions but one, and abut in that one (§2).
     pub fn is_neighbour(&self, other: &Zone) -> bool {
-        let mut abut = 0;
-        for ((a, a_len), (b, b_len)) in self.sides().zip(other.sides()) {
+        self.border(other).is_some()
+    }
+
+    /// Where a neighbour abuts; `None` if it is none.
+    pub(super) fn border(&self, other: &Zone) -> Option<Border> {
+        let mut border = None;
+        for (dimension, ((a, a_len), (b, b_len))) in self.sides().zip(other.sides()).enumerate() {
             let a_to_b = u64::from(b.wrapping_sub(a));
             let b_to_a = u64::from(a.wrapping_sub(b));
             let overlap = a_to_b < a_len || b_to_a < b_len;
             if overlap {
                 continue;
             }
-            let touch = a_to_b == a_len || b_to_a == b_len;
-            if !touch {
-                return false;
+            let (up, down) = (a_to_b == a_len, b_to_a == b_len);
+            if !up && !down || border.is_some() {
+                return None;
             }
-            abut += 1;
+            border = Some(Border { dimension, up, down });
         }
-        abut == 1
+        border
     }
 
     /// The square of the Euclidean distance, around the torus, from the nearest point of the zone.

@@ -29,8 +29,12 @@ pub(super) const MAX_ZONES: usize = 32;
 const MAX_GAPS: usize = 16;
 
 impl Claim {
-    /// Whether this claim, by one peer, holds against that of another to the same place.
-    pub(super) fn beats<P: Keyed>(&self, by: P, other: &Claim, its: P) -> bool {
+    /// Whether this claim, by one peer, holds against that of another to the same place. If zones are `shared` (§3.4),
+    /// two who claim the very same one hold it both.
+    pub(super) fn beats<P: Keyed>(&self, by: P, other: &Claim, its: P, shared: bool) -> bool {
+        if shared && self == other {
+            return false;
+        }
         match self.version == other.version {
             true => by.key() < its.key(),
             false => self.version > other.version,
@@ -57,11 +61,18 @@ impl Claim {
 }
 
 /// What is left of one peer's claims where those of another do not hold against them. At most [`MAX_ZONES`].
-pub(super) fn left_of<P: Keyed>(claims: &[Claim], by: P, others: &[Claim], its: P) -> Vec<Claim> {
+pub(super) fn left_of<P: Keyed>(
+    claims: &[Claim],
+    by: P,
+    others: &[Claim],
+    its: P,
+    shared: bool,
+) -> Vec<Claim> {
     let mut left = Vec::new();
     for claim in claims {
-        let better =
-            others.iter().filter(|other| other.zone.overlaps(&claim.zone) && other.beats(its, claim, by));
+        let better = others
+            .iter()
+            .filter(|other| other.zone.overlaps(&claim.zone) && other.beats(its, claim, by, shared));
         left.extend(better.fold(vec![*claim], |parts, other| {
             parts.iter().flat_map(|part| part.without(&other.zone)).take(MAX_ZONES).collect()
         }));

@@ -1,7 +1,6 @@
 //! Measuring trees: how much later messages come than if they were sent directly, and how the work is shared.
 //!
-//! After JSAC 2002 §IV: groups whose sizes follow Zipf's law, members at random, one message to each group. A
-//! [`Recorder`] is a node of Scribe that notes what it receives.
+//! After JSAC 2002 §IV: groups whose sizes follow Zipf's law, members at random, one message to each group.
 //!
 //! ```
 //! use p2p_core::SimPeer;
@@ -16,117 +15,16 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use p2p_core::sim::{Encoding, Histogram, Latency, Network, Sim};
-use p2p_core::{Cx, Key, Link, NoJob, OpId, Protocol, Rng, SimPeer, Time, Up};
+use p2p_core::{Key, Rng, SimPeer, Time};
 
 use super::Simulated;
-use crate::pubsub::{Message, Topic};
-use crate::scribe::{Scribe, ScribeCommand, ScribeConfig, ScribeItem, ScribeMsg, ScribeOutcome, ScribeTimer};
+use super::recorder::{Receipt, Recorder};
+use crate::pubsub::Topic;
+use crate::scribe::{Scribe, ScribeCommand, ScribeConfig};
 use crate::structured::SingleRoot;
-
-/// A node of Scribe that notes what it receives, and when. All else is the node's own.
-pub struct Recorder<O: SingleRoot> {
-    scribe: Scribe<O>,
-    topics: BTreeMap<OpId, Topic>,
-    received: Vec<Receipt<O::Peer>>,
-}
-
-/// Something was received.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt<P> {
-    /// When.
-    pub at: Time,
-    /// On which topic.
-    pub topic: Topic,
-    /// What; `None` when the node had joined the tree.
-    pub message: Option<Message<P>>,
-}
-
-impl<O: SingleRoot<Job = NoJob>> Recorder<O> {
-    /// A node that has received nothing.
-    pub fn new(scribe: Scribe<O>) -> Recorder<O> {
-        Recorder { scribe, topics: BTreeMap::new(), received: Vec::new() }
-    }
-
-    /// The node.
-    pub fn scribe(&self) -> &Scribe<O> {
-        &self.scribe
-    }
-
-    /// What it has received, in order.
-    pub fn received(&self) -> &[Receipt<O::Peer>] {
-        &self.received
-    }
-
-    fn run(&mut self, cx: &mut Cx<'_, Self>, input: impl FnOnce(&mut Scribe<O>, &mut Cx<'_, Scribe<O>>)) {
-        let scribe = &mut self.scribe;
-        for up in cx.nest(|msg| msg, |timer| timer, |job| job, |cx| input(scribe, cx)) {
-            match up {
-                Up::Item(op, item) => {
-                    let message = match &item {
-                        ScribeItem::Message(message) => Some(message.clone()),
-                        ScribeItem::Joined => None,
-                    };
-                    if let Some(&topic) = self.topics.get(&op) {
-                        self.received.push(Receipt { at: cx.now(), topic, message });
-                    }
-                    cx.item(op, item);
-                }
-                Up::Finished(op, outcome) => {
-                    self.topics.remove(&op);
-                    cx.finish(op, outcome);
-                }
-                Up::Event(()) => {}
-            }
-        }
-    }
-}
-
-impl<O: SingleRoot<Job = NoJob>> Protocol for Recorder<O> {
-    type Peer = O::Peer;
-    type Msg = ScribeMsg<O::Peer, O::Msg>;
-    type Timer = ScribeTimer<O::Timer>;
-    type Command = ScribeCommand;
-    type Item = ScribeItem<O::Peer>;
-    type Outcome = ScribeOutcome<O::Peer>;
-    type Event = ();
-    type Job = NoJob;
-
-    fn warm(&self) -> u64 {
-        self.scribe.warm()
-    }
-    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
-        self.run(cx, |scribe, cx| scribe.on_start(cx));
-    }
-    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: O::Peer, msg: Self::Msg) {
-        self.run(cx, |scribe, cx| scribe.on_message(cx, from, msg));
-    }
-    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: Self::Timer) {
-        self.run(cx, |scribe, cx| scribe.on_timer(cx, timer));
-    }
-    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: ScribeCommand) {
-        if let ScribeCommand::Subscribe { topic } | ScribeCommand::Offer { topic, .. } = command {
-            self.topics.insert(op, topic);
-        }
-        self.run(cx, |scribe, cx| scribe.on_command(cx, op, command));
-    }
-    fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
-        self.topics.remove(&op);
-        self.run(cx, |scribe, cx| scribe.on_cancel(cx, op));
-    }
-    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: O::Peer, link: Link) {
-        self.run(cx, |scribe, cx| scribe.on_link(cx, peer, link));
-    }
-}
-
-impl<O: SingleRoot> fmt::Debug for Recorder<O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Recorder({:?}, {} received)", self.scribe, self.received.len())
-    }
-}
 
 /// Groups in a network whose nodes lie in a square. Nobody comes or goes.
 #[derive(Clone, Copy, Debug)]
@@ -201,7 +99,7 @@ impl Groups {
     pub fn run<O: Simulated + SingleRoot>(&self, config: O::Config) -> Report {
         let latency = Latency::Plane(self.edge);
         let network = Network { latency, encoding: Encoding::Measure, ..Network::default() };
-        let mut sim = Sim::<Recorder<O>>::new(self.seed, network);
+        let mut sim = Sim::<Recorder<Scribe<O>>>::new(self.seed, network);
         let peers: Vec<SimPeer> = (0..self.nodes).map(SimPeer).collect();
         let scribe = ScribeConfig { heartbeat: Duration::ZERO, ..self.config };
         for overlay in O::converged(&peers, config) {
@@ -242,7 +140,7 @@ impl Groups {
 
     fn report<O: Simulated + SingleRoot>(
         &self,
-        sim: &mut Sim<Recorder<O>>,
+        sim: &mut Sim<Recorder<Scribe<O>>>,
         members: &[Vec<SimPeer>],
         publishers: &[SimPeer],
         began: Time,
@@ -261,7 +159,7 @@ impl Groups {
                     Some(_) => report.duplicates += 1,
                 }
             }
-            let tables = node.scribe().topics().map(|topic| node.scribe().children(topic).count() as u64);
+            let tables = node.machine().topics().map(|topic| node.machine().children(topic).count() as u64);
             let tables: Vec<u64> = tables.filter(|children| *children > 0).collect();
             report.tables.add(tables.len() as u64);
             report.entries.add(tables.iter().sum());
@@ -290,12 +188,12 @@ fn topic(group: usize) -> Topic {
     Topic(Key::of(format!("group {group}").as_bytes()))
 }
 
-fn mean(times: &[Duration]) -> f64 {
+pub(super) fn mean(times: &[Duration]) -> f64 {
     times.iter().sum::<Duration>().as_secs_f64() / times.len().max(1) as f64
 }
 
 /// How many steps lead from a node up to the root.
-fn depth<O: Simulated + SingleRoot>(sim: &Sim<Recorder<O>>, topic: Topic, of: SimPeer) -> u64 {
-    let parent = |peer: &SimPeer| sim.node(*peer).and_then(|node| node.scribe().parent(topic));
+fn depth<O: Simulated + SingleRoot>(sim: &Sim<Recorder<Scribe<O>>>, topic: Topic, of: SimPeer) -> u64 {
+    let parent = |peer: &SimPeer| sim.node(*peer).and_then(|node| node.machine().parent(topic));
     std::iter::successors(Some(of), parent).take(sim.alive().len()).count() as u64 - 1
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use p2p_core::{Cx, NoJob, OpId, Peer};
 
 use super::tree::Member;
-use super::{AnycastError, MAX_HOPS, Scribe, ScribeItem, ScribeMsg, ScribeOutcome, ScribeTimer, Visit};
-use crate::pubsub::{Message, Topic};
+use super::{AnycastError, MAX_HOPS, Scribe, ScribeMsg, ScribeOutcome, ScribeTimer, Visit};
+use crate::pubsub::{Delivery, Message, Topic};
 use crate::structured::{Next, SingleRoot};
 
 /// How many nodes of a tree an anycast visits, and how many it knows of that it has yet to visit.
@@ -79,7 +79,7 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
             *left -= 1;
             let over = *left == 0;
             let Visit { ticket, origin, bytes, .. } = visit;
-            cx.item(op, ScribeItem::Message(Message { publisher: origin, bytes }));
+            cx.item(op, Delivery::Message(Message { publisher: origin, bytes }));
             cx.send(origin, ScribeMsg::Taken { ticket });
             if over {
                 self.remove_member(cx, op);

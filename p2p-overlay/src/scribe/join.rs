@@ -3,8 +3,8 @@
 use p2p_core::{Cx, NoJob, OpId};
 
 use super::tree::{Child, MAX_PATH, Member, Parent, Path, Place, Seek, Tree};
-use super::{Join, MAX_HOPS, Scribe, ScribeItem, ScribeMsg, ScribeOutcome, ScribeTimer};
-use crate::pubsub::{PubSubError, Topic};
+use super::{Join, MAX_HOPS, Scribe, ScribeMsg, ScribeOutcome, ScribeTimer};
+use crate::pubsub::{Delivery, PubSubError, Topic};
 use crate::structured::{Next, SingleRoot};
 
 /// How many silent peers a join remembers.
@@ -59,7 +59,7 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
         for (op, member) in &mut tree.members {
             if let Member::Subscriber { joined: joined @ false } = member {
                 *joined = true;
-                cx.item(*op, ScribeItem::Joined);
+                cx.item(*op, Delivery::Joined);
             }
         }
     }

@@ -6,12 +6,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::tree::Path;
-use crate::pubsub::Topic;
+use crate::pubsub::{MAX_MESSAGE, Topic, lane};
 
-/// The longest message that can be published, in bytes.
-pub const MAX_MESSAGE: usize = 64 << 10;
-/// Longer ones travel on streams of their own.
-const LARGE: usize = 4 << 10;
+/// What a message has beside its bytes, at most.
+const LISTS: usize = 16 << 10;
 
 /// What nodes of Scribe say to each other.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -146,19 +144,15 @@ pub struct Visit<P> {
 
 impl<P: Serialize + DeserializeOwned, M: Wire> Wire for ScribeMsg<P, M> {
     /// A message of [`MAX_MESSAGE`] bytes, with the lists of an anycast.
-    const MAX_BYTES: usize = if M::MAX_BYTES > (80 << 10) { M::MAX_BYTES } else { 80 << 10 };
+    const MAX_BYTES: usize =
+        if M::MAX_BYTES > MAX_MESSAGE + LISTS { M::MAX_BYTES } else { MAX_MESSAGE + LISTS };
 
-    /// A large message holds nothing else up.
     fn lane(&self) -> Lane {
         match self {
             ScribeMsg::Overlay(msg) => msg.lane(),
             ScribeMsg::Publish { bytes, .. }
             | ScribeMsg::Multicast { bytes, .. }
-            | ScribeMsg::Anycast(Visit { bytes, .. })
-                if bytes.len() > LARGE =>
-            {
-                Lane::Bulk
-            }
+            | ScribeMsg::Anycast(Visit { bytes, .. }) => lane(bytes),
             _ => Lane::Ordered,
         }
     }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use p2p_core::{Cx, NoJob, OpId};
 
 use super::tree::{Member, Tree};
-use super::{Scribe, ScribeItem, ScribeMsg, ScribeOutcome, ScribeTimer};
-use crate::pubsub::{Message, PubSubError, Topic};
+use super::{Scribe, ScribeMsg, ScribeOutcome, ScribeTimer};
+use crate::pubsub::{Delivery, Message, PubSubError, Topic};
 use crate::structured::{Find, Looked, LookupError, Next, SingleRoot};
 
 /// A message that the root has not taken yet.
@@ -186,9 +186,9 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
         for (op, member) in members {
             let Member::Subscriber { joined } = member else { continue };
             if !std::mem::replace(joined, true) {
-                cx.item(*op, ScribeItem::Joined);
+                cx.item(*op, Delivery::Joined);
             }
-            cx.item(*op, ScribeItem::Message(Message { publisher, bytes: bytes.clone() }));
+            cx.item(*op, Delivery::Message(Message { publisher, bytes: bytes.clone() }));
         }
     }
 }

@@ -1,14 +1,13 @@
 //! What a user asks of the machine, and what comes back.
 //!
-//! Most users have [`PubSub`]; these are for those who want anycast, or to run the machine inside another.
+//! Most users have [`PubSub`](crate::PubSub); these are for those who want anycast, or to run the machine inside
+//! another.
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{self, StreamExt};
-use p2p_core::{Ask, AskError, Handle, NoJob, Request};
+use p2p_core::NoJob;
 
 use super::Scribe;
-use crate::pubsub::{Message, PubSub, PubSubError, Subscription, Topic};
+use crate::pubsub::{PubSubError, Publish, Subscribe, Topic, Unsubscribe, request};
 use crate::structured::{Find, Looked, SingleRoot};
 
 /// A command to [`Scribe`]: see the typed requests.
@@ -52,15 +51,6 @@ pub enum ScribeCommand {
     },
 }
 
-/// What comes on the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ScribeItem<P> {
-    /// The subscriber is in the tree: it receives what is published from now on.
-    Joined,
-    /// A message was published, or sent to one who offers to take it.
-    Message(Message<P>),
-}
-
 /// How a command ended.
 #[derive(Clone, Debug)]
 pub enum ScribeOutcome<P> {
@@ -93,23 +83,6 @@ pub enum AnycastError {
     NoAnswer,
 }
 
-/// Sends a message to all subscribers of a topic. Done when the root has it.
-#[derive(Clone, Debug)]
-pub struct Publish {
-    /// The topic.
-    pub topic: Topic,
-    /// The message.
-    pub bytes: Bytes,
-}
-
-/// Receives the messages of a topic, as items, until it is taken back.
-#[derive(Clone, Copy, Debug)]
-pub struct Subscribe(pub Topic);
-
-/// Ends all subscriptions of this node to a topic.
-#[derive(Clone, Copy, Debug)]
-pub struct Unsubscribe(pub Topic);
-
 /// Takes so many anycasts, as items, until it is taken back.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer {
@@ -129,84 +102,21 @@ pub struct Anycast {
     pub bytes: Bytes,
 }
 
-/// All that requests have in common but their command and their outcome.
-macro_rules! request {
-    ($request:ty, $reply:ty, |$this:ident| $command:expr, $outcome:pat => $result:expr) => {
-        impl<O: SingleRoot<Job = NoJob>> Request<Scribe<O>> for $request {
-            type Item = ScribeItem<O::Peer>;
-            type Reply = $reply;
-
-            fn command(self) -> ScribeCommand {
-                let $this = self;
-                $command
-            }
-            fn item(item: ScribeItem<O::Peer>) -> Option<ScribeItem<O::Peer>> {
-                Some(item)
-            }
-            fn reply(outcome: ScribeOutcome<O::Peer>) -> Option<$reply> {
-                match outcome {
-                    $outcome => Some($result),
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-request!(Publish, Result<(), PubSubError>,
+request!([O: SingleRoot<Job = NoJob>] Scribe<O>, Publish, Result<(), PubSubError>,
     |this| ScribeCommand::Publish { topic: this.topic, bytes: this.bytes },
     ScribeOutcome::Published(result) => result);
-request!(Subscribe, Result<(), PubSubError>,
+request!([O: SingleRoot<Job = NoJob>] Scribe<O>, Subscribe, Result<(), PubSubError>,
     |this| ScribeCommand::Subscribe { topic: this.0 },
     ScribeOutcome::Ended(result) => result);
-request!(Unsubscribe, (),
+request!([O: SingleRoot<Job = NoJob>] Scribe<O>, Unsubscribe, (),
     |this| ScribeCommand::Unsubscribe { topic: this.0 },
     ScribeOutcome::Unsubscribed => ());
-request!(Offer, Result<(), PubSubError>,
+request!([O: SingleRoot<Job = NoJob>] Scribe<O>, Offer, Result<(), PubSubError>,
     |this| ScribeCommand::Offer { topic: this.topic, times: this.times },
     ScribeOutcome::Ended(result) => result);
-request!(Anycast, Result<O::Peer, AnycastError>,
+request!([O: SingleRoot<Job = NoJob>] Scribe<O>, Anycast, Result<O::Peer, AnycastError>,
     |this| ScribeCommand::Anycast { topic: this.topic, bytes: this.bytes },
     ScribeOutcome::Anycast(result) => result);
-request!(Find, Looked<O::Peer>,
+request!([O: SingleRoot<Job = NoJob>] Scribe<O>, Find, Looked<O::Peer>,
     |this| ScribeCommand::Find { find: this },
     ScribeOutcome::Found(looked) => looked);
-
-#[async_trait]
-impl<O: SingleRoot<Job = NoJob>> PubSub<O::Peer> for Handle<Scribe<O>> {
-    async fn publish(&self, topic: Topic, bytes: Bytes) -> Result<(), PubSubError> {
-        self.ask(Publish { topic, bytes }).await?
-    }
-
-    async fn subscribe(&self, topic: Topic) -> Result<Subscription<O::Peer>, PubSubError> {
-        let mut messages = self.ask(Subscribe(topic));
-        match messages.next().await {
-            Some(_joined) => Ok(Subscription::new(stream::unfold(Some(messages), next_message))),
-            None => Err(end(messages.await).err().unwrap_or(PubSubError::Ask(AskError::Stopped))),
-        }
-    }
-
-    async fn unsubscribe(&self, topic: Topic) -> Result<(), PubSubError> {
-        Ok(self.ask(Unsubscribe(topic)).await?)
-    }
-}
-
-/// The next message, or why there are no more.
-async fn next_message<O: SingleRoot<Job = NoJob>>(
-    messages: Option<Ask<Scribe<O>, Subscribe>>,
-) -> Option<(Received<O::Peer>, Option<Ask<Scribe<O>, Subscribe>>)> {
-    let mut messages = messages?;
-    loop {
-        match messages.next().await {
-            Some(ScribeItem::Message(message)) => return Some((Ok(message), Some(messages))),
-            Some(ScribeItem::Joined) => {}
-            None => return end(messages.await).err().map(|error| (Err(error), None)),
-        }
-    }
-}
-
-type Received<P> = Result<Message<P>, PubSubError>;
-
-fn end(reply: Result<Result<(), PubSubError>, AskError>) -> Result<(), PubSubError> {
-    reply?
-}

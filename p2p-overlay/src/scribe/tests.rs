@@ -41,7 +41,7 @@ fn member(config: ScribeConfig) -> (Script<Node>, Topic, SimPeer, Path<SimPeer>)
     let path = path(&[70, 71, parent.0]);
     script.message(parent, ScribeMsg::Accepted { topic, ticket, path: path.clone() });
     assert_eq!(script.machine().parent(topic), Some(parent));
-    assert!(matches!(script.items()[..], [(_, ScribeItem::Joined)]));
+    assert!(matches!(script.items()[..], [(_, Delivery::Joined)]));
     script.sent();
     (script, topic, parent, path)
 }
@@ -81,7 +81,7 @@ fn a_message_that_does_not_come_from_the_parent_goes_nowhere() {
     assert!(script.items().is_empty() && script.sent().is_empty());
     script.message(parent, multicast(topic, 1, b"true"));
     assert!(
-        matches!(&script.items()[..], [(_, ScribeItem::Message(Message { bytes, .. }))] if bytes == "true")
+        matches!(&script.items()[..], [(_, Delivery::Message(Message { bytes, .. }))] if bytes == "true")
     );
     assert!(matches!(script.sent()[..], [(STRANGER, ScribeMsg::Multicast { .. })]));
 }

@@ -17,7 +17,7 @@ use p2p_core::{Cx, Keyed};
 
 use super::levels::Neighbour;
 use super::upkeep::Asked;
-use super::{TapestryMsg, TapestryTable};
+use super::{MAX_ASKED, TapestryMsg, TapestryTable};
 use crate::structured::Next;
 
 /// A newcomer of whom this node is spreading the word.
@@ -136,7 +136,9 @@ impl<P: Keyed> TapestryTable<P> {
         let Child { multicast, level, patience, .. } = child;
         let Some(multicast) = self.multicasts.iter_mut().find(|other| other.id == multicast) else { return };
         let deadline = cx.now() + self.config.lookup.hop_timeout * (u32::from(patience) + 1);
-        if let Ok(id) = self.asked.insert(peer, deadline, Asked::Child(child)) {
+        if self.asked.len() < MAX_ASKED / 2
+            && let Ok(id) = self.asked.insert(peer, deadline, Asked::Child(child))
+        {
             multicast.waiting += 1;
             let (newcomer, shared) = (multicast.newcomer, multicast.shared);
             cx.send(peer, TapestryMsg::Multicast { id, newcomer, shared, level: level + 1, patience });

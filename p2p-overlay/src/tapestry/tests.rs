@@ -269,6 +269,23 @@ fn nonsense_changes_nothing() {
     assert!(script.sent().iter().all(|(to, _)| *to == stranger), "nobody else is told or asked");
 }
 
+/// Whoever invents newcomers over and over leaves a node half of its questions.
+#[test]
+fn invented_newcomers_take_no_more_than_half_of_the_questions() {
+    let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
+    let table = Tapestry::converged(&peers, TapestryConfig::default())[0].table().clone();
+    let mut script = Script::new(table);
+    for i in 0..1000 {
+        let newcomer = SimPeer(1000 + i);
+        script.message(
+            SimPeer(1),
+            TapestryMsg::Multicast { id: i, newcomer, shared: 0, level: 0, patience: 14 },
+        );
+    }
+    let told = script.sent().iter().filter(|(_, msg)| matches!(msg, TapestryMsg::Multicast { .. })).count();
+    assert!((64..=MAX_ASKED / 2).contains(&told), "{told} questions");
+}
+
 /// Of two who join at once whoever is heard of second is told of the first, and the first of the second.
 #[test]
 fn newcomers_hear_of_each_other() {

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::levels::{LEVELS, Silence};
 use super::multicast::{Child, MAX_WELCOMED, Parent};
-use super::{Back, MAX_BACKPOINTERS, MAX_PEERS, TapestryMsg, TapestryTable, digits_after};
+use super::{Back, MAX_ASKED, MAX_BACKPOINTERS, MAX_PEERS, TapestryMsg, TapestryTable, digits_after};
 use crate::doors::SELDOM;
 use crate::structured::{Answer, Maintenance, Next, Region, Replicas, Want};
 
@@ -127,7 +127,8 @@ impl<P: Keyed> TapestryTable<P> {
 
     /// Somebody names a peer: if it is not known yet, and there is room for it, it is asked whether it lives.
     pub(super) fn consider(&mut self, cx: &mut Cx<'_, Self>, peer: P, anyway: bool) {
-        if peer == self.me || self.levels.find(peer).is_some() || self.is_pinged(peer) {
+        let is_busy = self.asked.len() >= MAX_ASKED / 2;
+        if peer == self.me || is_busy || self.levels.find(peer).is_some() || self.is_pinged(peer) {
             return;
         }
         if anyway || self.levels.has_room(peer) {

@@ -15,13 +15,13 @@ use p2p_core::sim::{
     Cut, Encoding, Fault, FaultMix, Latency, Network, Session, Sim, churn, random_faults, run_seeds,
 };
 use p2p_core::{Keyed, OpId, Rng, SimPeer};
-use p2p_overlay::measure::multicast::Recorder;
+use p2p_overlay::measure::Recorder;
 use p2p_overlay::{
     Chord, ChordConfig, MAX_MESSAGE, Message, PubSub, PubSubError, Scribe, ScribeCommand, ScribeConfig,
     ScribeOutcome, Topic,
 };
 
-type Node = Recorder<Chord<SimPeer>>;
+type Node = Recorder<Scribe<Chord<SimPeer>>>;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -87,7 +87,7 @@ impl World {
     /// Who lives and has subscribed.
     fn members(&self, topic: Topic) -> BTreeSet<SimPeer> {
         let all = self.subscribed.keys().filter(|(of, _)| *of == topic).map(|(_, peer)| *peer);
-        all.filter(|peer| self.sim.node(*peer).is_some_and(|node| node.scribe().is_member(topic))).collect()
+        all.filter(|peer| self.sim.node(*peer).is_some_and(|node| node.machine().is_member(topic))).collect()
     }
 
     /// Who has received a message, each as often as it has.
@@ -129,7 +129,7 @@ impl World {
             .sim
             .view()
             .iter()
-            .filter(|(_, node)| node.scribe().is_root(topic))
+            .filter(|(_, node)| node.machine().is_root(topic))
             .map(|(peer, _)| peer)
             .collect();
         assert_eq!(roots.len(), 1, "the roots of {topic:?}: {roots:?}");
@@ -140,7 +140,7 @@ impl World {
     fn forwarders(&self, topic: Topic) -> Vec<SimPeer> {
         let nodes = self.sim.view();
         let forwards =
-            |node: &Node| node.scribe().children(topic).next().is_some() && !node.scribe().is_root(topic);
+            |node: &Node| node.machine().children(topic).next().is_some() && !node.machine().is_root(topic);
         nodes.iter().filter(|(_, node)| forwards(node)).map(|(peer, _)| peer).collect()
     }
 
@@ -148,7 +148,7 @@ impl World {
     /// and all who live and have to do with it in it; parents and children know each other.
     fn check(&self) {
         let view = self.sim.view();
-        let topics: BTreeSet<Topic> = view.iter().flat_map(|(_, node)| node.scribe().topics()).collect();
+        let topics: BTreeSet<Topic> = view.iter().flat_map(|(_, node)| node.machine().topics()).collect();
         let wanted: BTreeSet<Topic> = self.subscribed.keys().map(|(topic, _)| *topic).collect();
         for topic in topics.into_iter().chain(wanted) {
             if self.members(topic).is_empty() {
@@ -157,21 +157,21 @@ impl World {
             let owner = self.sim.alive().iter().copied().min_by_key(|peer| topic.0.distance(&peer.key()));
             assert_eq!(Some(self.root(topic)), owner, "the root of {topic:?}");
             for (peer, node) in view.iter() {
-                let scribe = node.scribe();
+                let scribe = node.machine();
                 if !scribe.topics().any(|of| of == topic) {
                     continue;
                 }
                 assert!(scribe.is_member(topic) || scribe.children(topic).next().is_some(), "{peer} idles");
                 for child in scribe.children(topic) {
-                    let parent = view.get(child).and_then(|child| child.scribe().parent(topic));
+                    let parent = view.get(child).and_then(|child| child.machine().parent(topic));
                     assert_eq!(parent, Some(peer), "the parent of {child}");
                 }
-                let up = |at: &SimPeer| view.get(*at).and_then(|node| node.scribe().parent(topic));
+                let up = |at: &SimPeer| view.get(*at).and_then(|node| node.machine().parent(topic));
                 let path: Vec<SimPeer> =
                     std::iter::successors(Some(peer), up).take(self.sim.alive().len() + 1).collect();
                 assert_eq!(path.last().copied(), owner, "from {peer} up: {path:?}");
                 if let Some(parent) = scribe.parent(topic) {
-                    let mut children = view.get(parent).unwrap().scribe().children(topic);
+                    let mut children = view.get(parent).unwrap().machine().children(topic);
                     assert!(children.any(|child| child == peer), "{parent} does not know {peer}");
                 }
             }
@@ -239,7 +239,7 @@ fn unsubscribing_leaves_nothing_behind() {
         }
         world.sim.run_for(10 * SECOND);
         for (peer, node) in world.sim.view().iter() {
-            assert_eq!(node.scribe().topics().count(), 0, "{peer} still has topics");
+            assert_eq!(node.machine().topics().count(), 0, "{peer} still has topics");
         }
         world.sim.trace()
     });
@@ -321,7 +321,7 @@ fn a_newcomer_that_becomes_the_root_takes_the_tree_over() {
         }
     }
     assert_eq!(world.root(topic), owner(&topic));
-    assert_eq!(world.sim.node(old).unwrap().scribe().parent(topic), Some(owner(&topic)));
+    assert_eq!(world.sim.node(old).unwrap().machine().parent(topic), Some(owner(&topic)));
     world.check();
 }
 
@@ -417,7 +417,7 @@ fn full_nodes_push_newcomers_down() {
     let config = ScribeConfig { max_children: 3, ..ScribeConfig::default() };
     let mut world = world(5, 200, config);
     world.sim.check_each_step(|_, node: &Node| {
-        let most = node.scribe().topics().map(|topic| node.scribe().children(topic).count()).max();
+        let most = node.machine().topics().map(|topic| node.machine().children(topic).count()).max();
         if most > Some(3) { Err(format!("{most:?} children")) } else { Ok(()) }
     });
     world.subscribe_all(topic(0));

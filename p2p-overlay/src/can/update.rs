@@ -1,0 +1,335 @@
+//! What CAN nodes tell each other of their zones (§2.3).
+//!
+//! Neighbours exchange their zones, and now and then who their neighbours are. What a node says of its own zones is
+//! believed, and contests what others claim ([`zones`](super::zones)); what it says of others is only a reason to ask
+//! them.
+
+use std::time::Duration;
+
+use p2p_core::{Cx, Keyed, Suspicion};
+
+use super::upkeep::CanTimer;
+use super::zones::{MAX_ZONES, abuts, left_of, merge};
+use super::{CanMsg, CanState, CanTable, Claim, MAX_ASKED, MAX_NEIGHBOURS, Neighbour};
+
+/// How many peers that others have told of are asked at a time.
+const MET: usize = 16;
+/// The most who are believed to share a zone. There may be more than [`CanConfig::zone_peers`](super::CanConfig) for a
+/// while, when many come at once.
+const MAX_SHARING: usize = 16;
+/// Of those who share a zone with a neighbour one is asked how far it is once in so many updates, on average.
+const CURIOSITY: u64 = 4;
+
+impl<P: Keyed> CanTable<P> {
+    /// What a node says that it holds, as far as it can be.
+    pub(super) fn sound(&self, mut claims: Vec<Claim>) -> Vec<Claim> {
+        claims.truncate(MAX_ZONES);
+        claims.retain(|claim| claim.zone.space() == self.space);
+        claims
+    }
+
+    /// This node and its neighbours, with their zones.
+    pub(super) fn around(&self) -> Vec<(P, Claim)> {
+        let own = self.claims.iter().map(|claim| (self.me, *claim));
+        let of = |neighbour: &Neighbour<P>| {
+            let peer = neighbour.peer;
+            neighbour.claims.iter().map(move |claim| (peer, *claim)).collect::<Vec<_>>()
+        };
+        own.chain(self.neighbours.iter().flat_map(of)).take(MAX_NEIGHBOURS).collect()
+    }
+
+    /// Takes zones, and whoever is said to be around them for neighbours until they speak for themselves.
+    /// A neighbour that has spoken for itself gives way to nobody who is only named: that one is asked.
+    pub(super) fn hold(&mut self, cx: &mut Cx<'_, Self>, claims: &[Claim], neighbours: &[(P, Claim)]) {
+        self.claims.extend(claims);
+        let mut rivals = Vec::new();
+        for &(peer, claim) in neighbours.iter().take(MAX_NEIGHBOURS) {
+            if claim.zone.space() != self.space {
+                continue;
+            }
+            let is_mate = self.shares_zones() && claims.contains(&claim);
+            let is_new = peer != self.me && !claims.iter().any(|own| own.zone.overlaps(&claim.zone));
+            let is_near = is_new && abuts(claims, &claim.zone) || peer != self.me && is_mate;
+            if is_near && self.position(peer).is_none() {
+                let is_held = |other: &Neighbour<P>| {
+                    let mut its = other.claims.iter();
+                    other.proved && !is_mate && its.any(|its| its.zone.overlaps(&claim.zone))
+                };
+                match self.neighbours.iter().any(is_held) {
+                    true => rivals.push((peer, claim)),
+                    // Whoever has several zones says so when it is asked.
+                    false => self.place(peer, vec![claim], false),
+                }
+            }
+        }
+        self.moved(cx);
+        self.meet(cx, &rivals);
+    }
+
+    /// What this node says of itself to a peer.
+    pub(super) fn state(&mut self, peer: P, full: bool) -> CanState<P> {
+        let at = self.position(peer);
+        let is_news = at.is_none_or(|at| self.neighbours[at].stamp != self.stamp);
+        let neighbours = (full && is_news).then(|| self.around());
+        if let Some(at) = at.filter(|_| neighbours.is_some()) {
+            self.neighbours[at].stamp = self.stamp;
+        }
+        CanState { claims: self.claims.clone(), neighbours }
+    }
+
+    pub(super) fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P, full: bool) {
+        let deadline = cx.now() + self.config.lookup.hop_timeout;
+        let is_proved = self.position(peer).is_some_and(|at| self.neighbours[at].proved);
+        // Whom others name takes no more than half of the questions.
+        if peer != self.me
+            && (is_proved || self.asked.len() < MAX_ASKED / 2)
+            && let Ok(id) = self.asked.insert(peer, deadline, cx.now())
+        {
+            let state = self.state(peer, full);
+            cx.send(peer, CanMsg::Update { id, full, state });
+        }
+        self.arm(cx);
+    }
+
+    pub(super) fn is_asked(&self, peer: P) -> bool {
+        self.asked.iter().any(|(asked, _)| asked == peer)
+    }
+
+    pub(super) fn arm(&mut self, cx: &mut Cx<'_, Self>) {
+        match self.asked.next_deadline() {
+            Some(at) => cx.set_timer(at - cx.now(), CanTimer::Late),
+            None => cx.clear_timer(CanTimer::Late),
+        }
+    }
+
+    /// This node's zones have changed: all who were its neighbours hear of it.
+    pub(super) fn moved(&mut self, cx: &mut Cx<'_, Self>) {
+        merge(&mut self.claims);
+        self.stamp = self.stamp.wrapping_add(1);
+        self.changed = true;
+        let told: Vec<P> = self.neighbours.iter().map(|neighbour| neighbour.peer).collect();
+        let (own, shared) = (&self.claims, self.shares_zones());
+        self.neighbours.retain(|other| is_near(own, &other.claims, shared));
+        told.into_iter().for_each(|peer| self.ask(cx, peer, false));
+    }
+
+    /// A peer says what it holds.
+    pub(super) fn on_state(&mut self, cx: &mut Cx<'_, Self>, from: P, state: CanState<P>) {
+        let claims = self.sound(state.claims);
+        self.contest(cx, from, &claims);
+        if !self.joined {
+            return;
+        }
+        self.fallen.retain(|fallen| !claims.iter().any(|claim| claim.zone.overlaps(&fallen.claim.zone)));
+        self.place(from, claims, true);
+        if let Some(mut told) = state.neighbours {
+            told.truncate(MAX_NEIGHBOURS);
+            told.retain(|(_, claim)| claim.zone.space() == self.space);
+            self.meet(cx, &told);
+            if let Some(at) = self.position(from) {
+                // Nobody else has so many heirs that its zone would stay empty for long.
+                let claims = &self.neighbours[at].claims;
+                let mut sharing = 0;
+                told.retain(|(_, claim)| {
+                    sharing += usize::from(claims.contains(claim));
+                    sharing <= MAX_SHARING || !claims.contains(claim)
+                });
+                self.neighbours[at].told = told;
+                self.neighbours[at].exchanged = Some(cx.now());
+            }
+        }
+    }
+
+    /// Gives up those parts of this node's zones to which another has the better claim.
+    fn contest(&mut self, cx: &mut Cx<'_, Self>, from: P, claims: &[Claim]) {
+        let own = if self.shares_zones() { self.follow(from, claims) } else { self.claims.clone() };
+        let left = left_of(&own, self.me, claims, from, self.shares_zones());
+        if left == self.claims {
+            return;
+        }
+        self.claims = left;
+        // The winner may know nobody here.
+        self.stamp = self.stamp.wrapping_add(1);
+        self.ask(cx, from, true);
+        let neighbours: Vec<P> = self.neighbours.iter().map(|neighbour| neighbour.peer).collect();
+        self.moved(cx);
+        if self.claims.is_empty() {
+            neighbours.into_iter().chain([from]).for_each(|peer| self.doors.lose(peer));
+            self.leave(cx);
+        }
+    }
+
+    /// This node's claims after those of others with whom it shares, as far as it can go along: where one has split
+    /// the zone it takes the same half, until it is told otherwise, and where one has taken over more it shares that.
+    fn follow(&self, from: P, claims: &[Claim]) -> Vec<Claim> {
+        let known = self.position(from).map(|at| &self.neighbours[at].claims);
+        let next = |own: &Claim| {
+            let halves = own.split().map(<[Claim; 2]>::from).unwrap_or([*own; 2]);
+            let is_mate = known.is_some_and(|its| its.contains(own));
+            let is_more = |its: &Claim| is_mate && its.zone.covers(&own.zone) && its.version >= own.version;
+            claims.iter().copied().find(|its| halves.contains(its) || is_more(its)).unwrap_or(*own)
+        };
+        let mut own: Vec<Claim> = self.claims.iter().map(next).collect();
+        own.dedup();
+        own
+    }
+
+    /// This node holds nothing any more: it joins again.
+    pub(super) fn leave(&mut self, cx: &mut Cx<'_, Self>) {
+        self.neighbours.clear();
+        self.fallen.clear();
+        self.claims.clear();
+        self.joined = false;
+        self.changed = true;
+        self.doors.begin();
+        let soon = self.doors.patience(self.config.update);
+        let soon = cx.rng().duration(Duration::ZERO, soon);
+        cx.set_timer(soon, CanTimer::Update);
+    }
+
+    /// Notes what a peer holds, where nobody else is known to have the better claim. It is a neighbour if that abuts,
+    /// and if there is room: one that has spoken for itself, `proved`, takes that of one that was only named.
+    pub(super) fn place(&mut self, peer: P, claims: Vec<Claim>, proved: bool) {
+        let mut left = claims;
+        let shared = self.shares_zones();
+        for other in self.neighbours.iter_mut().filter(|other| other.peer != peer) {
+            let theirs = left_of(&other.claims, other.peer, &left, peer, shared);
+            left = left_of(&left, peer, &other.claims, other.peer, shared);
+            other.claims = theirs;
+        }
+        let before = self.neighbours.len();
+        let own = &self.claims;
+        let is_near = |claims: &[Claim]| is_near(own, claims, shared);
+        // Of those who share a zone beside this node's one is enough.
+        let is_enough = |claim: &Claim| {
+            let held = || self.neighbours.iter().any(|other| other.claims.contains(claim));
+            !abuts(own, &claim.zone) && !own.contains(claim) || shared && !own.contains(claim) && held()
+        };
+        let is_needless = left.iter().all(is_enough);
+        self.neighbours.retain(|other| other.peer == peer || is_near(&other.claims));
+        let mut is_news = self.neighbours.len() < before;
+        match self.neighbours.iter().position(|neighbour| neighbour.peer == peer) {
+            Some(at) if is_near(&left) => {
+                let neighbour = &mut self.neighbours[at];
+                is_news |= neighbour.claims != left;
+                neighbour.claims = left;
+                neighbour.proved |= proved;
+            }
+            Some(at) => {
+                self.neighbours.swap_remove(at);
+                is_news = true;
+            }
+            None if is_near(&left) && !is_needless => {
+                if self.neighbours.len() >= MAX_NEIGHBOURS
+                    && let Some(named) = self.neighbours.iter().position(|other| proved && !other.proved)
+                {
+                    self.neighbours.swap_remove(named);
+                }
+                if self.neighbours.len() < MAX_NEIGHBOURS {
+                    self.neighbours.push(Neighbour { proved, ..Neighbour::new(peer, left) });
+                    is_news = true;
+                }
+            }
+            None => {}
+        }
+        if is_news {
+            self.stamp = self.stamp.wrapping_add(1);
+            self.changed = true;
+        }
+    }
+
+    // ---- shared zones
+
+    /// Asks some of those who share a zone with a neighbour how far they are.
+    pub(super) fn compare(&mut self, cx: &mut Cx<'_, Self>) {
+        let mut asked = Vec::new();
+        for neighbour in &self.neighbours {
+            let other = neighbour.told.iter().filter(|(peer, claim)| {
+                *peer != self.me && self.position(*peer).is_none() && neighbour.claims.contains(claim)
+            });
+            let others: Vec<P> = other.map(|(peer, _)| *peer).collect();
+            if cx.rng().below(CURIOSITY) == 0 {
+                asked.extend(cx.rng().choose(&others).copied());
+            }
+        }
+        asked.into_iter().for_each(|peer| self.ask(cx, peer, false));
+    }
+
+    /// A peer that is no neighbour has answered: it takes the place of one with whom it shares its zones, if it is
+    /// nearer (§3.4).
+    pub(super) fn prefer(&mut self, peer: P, claims: Vec<Claim>, took: Duration) {
+        let sample = took.as_micros() as u64;
+        let is_further = |other: &Neighbour<P>| {
+            other.claims == claims
+                && u64::from(other.rtt_us) * 4 > sample * 5
+                && !self.claims.contains(&claims[0])
+        };
+        if !self.shares_zones() || claims.is_empty() {
+            return;
+        }
+        if let Some(at) = self.neighbours.iter().position(is_further) {
+            let told = std::mem::take(&mut self.neighbours[at].told);
+            self.neighbours[at] = Neighbour { told, ..Neighbour::new(peer, claims) };
+            self.neighbours[at].measured(took);
+            self.stamp = self.stamp.wrapping_add(1);
+        }
+    }
+
+    /// Asks those that are said to be near and are not known to be.
+    fn meet(&mut self, cx: &mut Cx<'_, Self>, told: &[(P, Claim)]) {
+        let mut met = Vec::new();
+        for (peer, claim) in told {
+            if *peer == self.me || met.contains(peer) || met.len() >= MET || self.is_asked(*peer) {
+                continue;
+            }
+            let shared = self.shares_zones();
+            let is_mate = shared && self.claims.contains(claim);
+            let near = abuts(&self.claims, &claim.zone) || is_mate;
+            let overlapping = |own: &&Claim| own.zone.overlaps(&claim.zone);
+            let contests =
+                self.claims.iter().filter(overlapping).any(|own| claim.beats(*peer, own, self.me, shared));
+            let is_known = self.neighbours.iter().any(|neighbour| {
+                let mut its = neighbour.claims.iter().filter(overlapping);
+                its.any(|known| {
+                    neighbour.peer == *peer
+                        || shared && !is_mate && known == claim
+                        || known.beats(neighbour.peer, claim, *peer, shared)
+                })
+            });
+            if contests || near && !is_known {
+                met.push(*peer);
+            }
+        }
+        met.into_iter().for_each(|peer| self.ask(cx, peer, false));
+    }
+}
+
+/// Whether somebody with these claims is a neighbour of this node, or shares a zone with it.
+fn is_near(own: &[Claim], its: &[Claim], shared: bool) -> bool {
+    its.iter().any(|claim| abuts(own, &claim.zone) || shared && own.contains(claim))
+}
+
+impl<P: Keyed> Neighbour<P> {
+    pub(super) fn new(peer: P, claims: Vec<Claim>) -> Neighbour<P> {
+        Neighbour {
+            peer,
+            claims,
+            told: Vec::new(),
+            suspicion: Suspicion::default(),
+            rtt_us: 0,
+            exchanged: None,
+            stamp: 0,
+            rumoured: false,
+            proved: true,
+        }
+    }
+
+    /// Takes in one measured round trip, as TCP does (RFC 6298).
+    pub(super) fn measured(&mut self, took: Duration) {
+        let sample = took.as_micros().clamp(1, 1 << 31) as u32;
+        self.rtt_us = match self.rtt_us {
+            0 => sample,
+            smoothed => (smoothed - smoothed / 8 + sample / 8).max(1),
+        };
+    }
+}
