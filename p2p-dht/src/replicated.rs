@@ -33,7 +33,7 @@ use index::Index;
 use put::Put;
 use repair::Repair;
 
-pub use msg::{DhtMsg, OFFERED, Refusal, Verdict, Wanted};
+pub use msg::{DhtMsg, OFFERED, Offered, Refusal, Verdict, Wanted};
 
 /// A node of a distributed hash table over the overlay `O`.
 ///

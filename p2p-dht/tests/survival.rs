@@ -131,7 +131,7 @@ fn kill<O: Quick>(
 }
 
 fn acknowledged_values_survive<O: Quick>() {
-    run_seeds(10, values_survive::<O>);
+    run_seeds(4, values_survive::<O>);
 }
 
 over_each_overlay!(acknowledged_values_survive);

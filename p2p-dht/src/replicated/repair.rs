@@ -13,7 +13,7 @@ use p2p_core::{Cx, Key, Keyed, NoJob, Peer, Time};
 use p2p_overlay::{Overlay, Replicas};
 
 use super::roots::{Roots, Survey, Surveyed};
-use super::{DhtMsg, DhtTimer, JobFor, OFFERED, Question, Refusal, Replicated, Verdict};
+use super::{DhtMsg, DhtTimer, JobFor, OFFERED, Offered, Question, Refusal, Replicated, Verdict};
 use crate::record::{Record, Slot, Version};
 use crate::store::StoreJob;
 
@@ -22,11 +22,8 @@ pub(super) const SLICE: usize = 1024;
 /// How many batches are under way at once.
 const WINDOW: usize = 4;
 
-/// A copy, by name.
-type Copy<P> = (Slot<P>, Version);
-
 /// Copies for each peer.
-type Plan<P> = BTreeMap<P, Vec<Copy<P>>>;
+type Plan<P> = BTreeMap<P, Vec<Offered<P>>>;
 
 /// What is under way: one slice of records, in batches for each peer.
 #[derive(Clone, Debug)]
@@ -62,7 +59,7 @@ struct Pass<P> {
 #[derive(Clone, Debug)]
 struct Batch<P> {
     to: P,
-    copies: Vec<Copy<P>>,
+    copies: Vec<Offered<P>>,
     /// How many of them are being sent.
     sending: usize,
 }
@@ -160,9 +157,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 continue;
             }
             held.compare(standing, peers.len(), peers.len() >= replicas);
-            for peer in peers {
-                plan.entry(peer).or_default().push((slot, held.version));
-            }
+            let offered = Offered { slot, version: held.version, nth: 0 };
+            peers.into_iter().for_each(|peer| plan.entry(peer).or_default().push(offered));
         }
         self.offer_all(cx, plan);
     }
@@ -172,13 +168,15 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let me = self.overlay.me();
         let mut plan = Plan::new();
         for Surveyed { slots, standing, mut roots, incomplete, .. } in records {
-            let surplus = !roots.contains(&me) && roots.len() >= self.config.replicas.into();
-            roots.retain(|root| *root != me);
+            let enough = roots.len() >= self.config.replicas.into();
+            let surplus = enough && roots.iter().all(|(root, _)| *root != me);
+            roots.retain(|(root, _)| *root != me);
             for slot in slots {
                 let Some(held) = self.index.get_mut(&slot) else { continue };
                 held.compare(standing, roots.len() + usize::from(incomplete), surplus);
-                for peer in &roots {
-                    plan.entry(*peer).or_default().push((slot, held.version));
+                for (peer, nth) in &roots {
+                    let offered = Offered { slot, version: held.version, nth: *nth };
+                    plan.entry(*peer).or_default().push(offered);
                 }
             }
         }
@@ -228,7 +226,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         cx: &mut Cx<'_, Self>,
         from: O::Peer,
         id: u32,
-        copies: &[Copy<O::Peer>],
+        copies: &[Offered<O::Peer>],
     ) {
         let (now, until) = (cx.now(), cx.now() + self.config.timeout);
         if self.repair.coming.len() >= self.config.capacity / 2 {
@@ -236,9 +234,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
         let salted = self.is_salted();
         let mut of_sender = self.repair.coming.values().filter(|(_, sender)| *sender == from).count();
-        let verdict = |(slot, version): &Copy<O::Peer>| {
+        let verdict = |Offered { slot, version, nth }: &Offered<O::Peer>| {
             // The offerer remembers who is a root until it is told otherwise.
-            if salted && !self.is_responsible(&slot.key) {
+            if salted && !self.is_nth_root(&slot.key, *nth) {
                 return Verdict::Refuses;
             }
             if self.index.get(slot).is_some_and(|held| held.version >= *version) {
@@ -274,13 +272,13 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             // Whoever is sending it may fail: these are looked at again.
             self.on_neighbours_changed(cx);
         }
-        has.iter().for_each(|copy| self.confirm(cx, copy));
-        for (slot, _) in &refuses {
-            let keys = self.keys(&slot.key).unwrap_or_default();
+        has.iter().for_each(|has| self.confirm(cx, &has.slot, has.version));
+        for refused in &refuses {
+            let keys = self.keys(&refused.slot.key).unwrap_or_default();
             self.repair.roots.forget(&keys, from);
         }
-        for (slot, _) in &wants {
-            self.start(cx, StoreJob::Read(vec![*slot]), JobFor::Copy { batch: id, to: from });
+        for wanted in &wants {
+            self.start(cx, StoreJob::Read(vec![wanted.slot]), JobFor::Copy { batch: id, to: from });
         }
         if wants.is_empty() {
             self.end_batch(cx, id);
@@ -311,8 +309,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         result: Result<(), Refusal>,
     ) {
         if let (Ok(()), Some(held)) = (result, self.index.get(&slot)) {
-            let copy = (slot, held.version);
-            self.confirm(cx, &copy);
+            let version = held.version;
+            self.confirm(cx, &slot, version);
         }
         self.one_less(cx, batch);
     }
@@ -343,8 +341,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     /// One more replica has this copy.
-    fn confirm(&mut self, cx: &mut Cx<'_, Self>, (slot, version): &Copy<O::Peer>) {
-        let Some(held) = self.index.get_mut(slot).filter(|held| held.version == *version) else { return };
+    fn confirm(&mut self, cx: &mut Cx<'_, Self>, slot: &Slot<O::Peer>, version: Version) {
+        let Some(held) = self.index.get_mut(slot).filter(|held| held.version == version) else { return };
         if held.unconfirmed == 0 {
             return;
         }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use p2p_core::{Cx, Key, NoJob, OpId, Peer, Time};
-use p2p_overlay::{Find, Looked, Overlay, Region, Replicas};
+use p2p_overlay::{Find, Looked, Next, Overlay, Region, Replicas};
 
 use super::{DhtTimer, Replicated};
 use crate::record::Slot;
@@ -32,10 +32,10 @@ pub(super) struct Survey<P> {
     mine: Region,
     /// At most [`SLICE`](super::repair::SLICE) copies of them, those of one key together.
     records: Vec<Surveyed<P>>,
-    /// Keys to be looked up, and for which of the records: at most as many.
-    queue: VecDeque<(usize, Key)>,
+    /// Keys to be looked up, as the number of the record and that of its key: at most as many.
+    queue: VecDeque<(usize, u8)>,
     /// At most [`FINDS`] of them.
-    open: BTreeMap<OpId, (usize, Key)>,
+    open: BTreeMap<OpId, (usize, u8)>,
 }
 
 /// The records of a key, and who should have them.
@@ -44,8 +44,8 @@ pub(super) struct Surveyed<P> {
     pub(super) slots: Vec<Slot<P>>,
     /// What this node's tables say of their place.
     pub(super) standing: u64,
-    /// The different roots of the keys that have been tried, this node perhaps among them.
-    pub(super) roots: Vec<P>,
+    /// The different roots of the keys that have been tried, this node perhaps among them, and of which key.
+    pub(super) roots: Vec<(P, u8)>,
     /// There is a key whose root was not found.
     pub(super) incomplete: bool,
     keys: Vec<Key>,
@@ -70,6 +70,14 @@ impl<P> Default for Survey<P> {
 impl<P> Default for Roots<P> {
     fn default() -> Self {
         Roots { of: BTreeMap::new() }
+    }
+}
+
+impl<P: Peer> Surveyed<P> {
+    fn is_root(&mut self, peer: P, nth: u8) {
+        if self.roots.iter().all(|(root, _)| *root != peer) {
+            self.roots.push((peer, nth));
+        }
     }
 }
 
@@ -144,17 +152,17 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let record = &mut records[index];
         while record.finding == 0 && record.roots.len() < wanted && record.tried < record.keys.len() {
             let upto = record.keys.len().min(record.tried + wanted - record.roots.len());
-            for key in &record.keys[record.tried..upto] {
+            for nth in record.tried..upto {
+                let key = &record.keys[nth];
                 let known = match mine.contains(key) {
                     true => Some(me),
                     false => self.repair.roots.of.get(key).map(|(root, _)| *root),
                 };
                 match known {
-                    Some(root) if record.roots.contains(&root) => {}
-                    Some(root) => record.roots.push(root),
+                    Some(root) => record.is_root(root, nth as u8),
                     None => {
                         record.finding += 1;
-                        queue.push_back((index, *key));
+                        queue.push_back((index, nth as u8));
                     }
                 }
             }
@@ -165,10 +173,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     /// Begins some lookups; when all have ended, the records are compared.
     pub(super) fn survey(&mut self, cx: &mut Cx<'_, Self>) {
         for _ in self.repair.survey.open.len()..FINDS {
-            let Some(find) = self.repair.survey.queue.pop_front() else { break };
-            let id = cx.op();
-            self.repair.survey.open.insert(id, find);
-            self.below(cx, |overlay, cx| overlay.on_command(cx, id, Find::key(find.1)));
+            let Survey { records, queue, open, .. } = &mut self.repair.survey;
+            let Some((index, nth)) = queue.pop_front() else { break };
+            let (id, key) = (cx.op(), records[index].keys[usize::from(nth)]);
+            open.insert(id, (index, nth));
+            self.below(cx, |overlay, cx| overlay.on_command(cx, id, Find::key(key)));
         }
         let Survey { records, queue, open, .. } = &mut self.repair.survey;
         if !queue.is_empty() || !open.is_empty() {
@@ -179,16 +188,14 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     pub(super) fn root_found(&mut self, cx: &mut Cx<'_, Self>, id: OpId, looked: Looked<O::Peer>) {
-        let Some((index, key)) = self.repair.survey.open.remove(&id) else { return };
+        let Some((index, nth)) = self.repair.survey.open.remove(&id) else { return };
         let record = &mut self.repair.survey.records[index];
         record.finding -= 1;
         match looked {
             Err(_) => record.incomplete = true,
             Ok(found) => {
-                let root = found.root();
-                if !record.roots.contains(&root) {
-                    record.roots.push(root);
-                }
+                let (root, key) = (found.root(), record.keys[usize::from(nth)]);
+                record.is_root(root, nth);
                 if root != self.overlay.me() && self.repair.roots.of.len() < self.config.max_records {
                     let least = self.config.repair * REMEMBERED;
                     let until = cx.now() + cx.rng().duration(least, least * 3);
@@ -197,6 +204,13 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             }
         }
         self.try_keys(index);
+    }
+
+    /// Whether this node is the root of this one of a record's keys. Where it cannot tell, it is.
+    pub(super) fn is_nth_root(&self, key: &Key, nth: u8) -> bool {
+        let keys = self.keys(key).unwrap_or_default();
+        let key = keys.get(usize::from(nth));
+        !self.overlay.is_joined() || key.is_some_and(|key| self.overlay.next(key, &[]) == Next::Mine)
     }
 
     /// What this node's tables say of a record's place: at salted keys, which of them are its own.
