@@ -3,19 +3,21 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "programs talk on the terminal")]
 
 use std::error::Error;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use clap::ValueEnum;
 use p2p_core::net::Node;
 use p2p_core::{Contact, Handle, Keypair, NoJob, Wire};
 use p2p_dht::{Dht, DhtConfig, MemoryStore, Replicated};
 use p2p_overlay::{
-    Chord, ChordConfig, Kademlia, KademliaConfig, LookupConfig, Overlay, Pastry, PastryConfig,
+    Can, CanConfig, Chord, ChordConfig, Find, Kademlia, KademliaConfig, Looked, Lookup, LookupConfig,
+    Overlay, Pastry, PastryConfig, Tapestry, TapestryConfig,
 };
 
 /// An error for the user of a program.
@@ -24,12 +26,16 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 /// Which overlay finds the nodes responsible for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
+    /// A torus cut into zones.
+    Can,
     /// A ring with fingers.
     Chord,
     /// A tree by exclusive or.
     Kademlia,
     /// A ring with a routing table by digits.
     Pastry,
+    /// Digit by digit.
+    Tapestry,
 }
 
 /// How a program takes part.
@@ -50,21 +56,18 @@ pub struct Part {
 }
 
 /// A node that keeps records for others.
-#[derive(Debug)]
 pub struct Member {
     /// The node.
     pub node: Node,
     /// The hash table.
-    pub dht: AnyDht,
+    pub dht: Arc<dyn Dht<Contact>>,
+    /// The overlay under it.
+    pub lookup: Arc<dyn Lookup<Contact>>,
 }
 
-/// A hash table over any overlay.
-#[derive(Clone)]
-pub struct AnyDht(pub Arc<dyn Dht<Contact>>);
-
-impl std::fmt::Debug for AnyDht {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AnyDht")
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Member({:?})", self.node)
     }
 }
 
@@ -89,45 +92,59 @@ impl Part {
     pub async fn member(&self) -> Result<Member, Failure> {
         let bound = Node::builder().identity(self.identity()?).bind(self.listen).await;
         let node = bound.map_err(|error| format!("cannot listen at {}: {error}", self.listen))?;
-        let dht = spawn(&node, self.overlay, &self.join)?;
-        Ok(Member { node, dht })
+        let (me, seeds) = (node.contact(), self.join.iter().copied());
+        let patient = |lookup| LookupConfig { timeout: 3 * UPKEEP, ..lookup };
+        match self.overlay {
+            Kind::Can => {
+                let config = CanConfig { update: UPKEEP, dimensions: 2, ..CanConfig::default() };
+                let config = CanConfig { lookup: patient(config.lookup), ..config };
+                member(node, "can", Can::with(me, seeds, config))
+            }
+            Kind::Chord => {
+                let config = ChordConfig { stabilize: UPKEEP, fingers: 4, ..ChordConfig::default() };
+                let config = ChordConfig { lookup: patient(config.lookup), ..config };
+                member(node, "chord", Chord::with(me, seeds, config))
+            }
+            Kind::Kademlia => {
+                let config = KademliaConfig { upkeep: UPKEEP, ..KademliaConfig::default() };
+                let config = KademliaConfig { lookup: patient(config.lookup), ..config };
+                member(node, "kademlia", Kademlia::with(me, seeds, config))
+            }
+            Kind::Pastry => {
+                let config = PastryConfig { upkeep: UPKEEP, lease: 3 * UPKEEP, ..PastryConfig::default() };
+                let config = PastryConfig { lookup: patient(config.lookup), ..config };
+                member(node, "pastry", Pastry::with(me, seeds, config))
+            }
+            Kind::Tapestry => {
+                let config =
+                    TapestryConfig { upkeep: UPKEEP, probe: 2 * UPKEEP, ..TapestryConfig::default() };
+                let config = TapestryConfig { lookup: patient(config.lookup), ..config };
+                member(node, "tapestry", Tapestry::with(me, seeds, config))
+            }
+        }
     }
 }
 
 /// Runs a hash table on a node.
-///
-/// # Errors
-/// The node runs one already.
-pub fn spawn(node: &Node, overlay: Kind, join: &[Contact]) -> Result<AnyDht, Failure> {
-    let (me, seeds) = (node.contact(), join.iter().copied());
-    let patient = |lookup| LookupConfig { timeout: 3 * UPKEEP, ..lookup };
-    Ok(match overlay {
-        Kind::Chord => {
-            let config = ChordConfig { stabilize: UPKEEP, fingers: 4, ..ChordConfig::default() };
-            let config = ChordConfig { lookup: patient(config.lookup), ..config };
-            AnyDht(Arc::new(replicated(node, "chord", Chord::with(me, seeds, config))?))
-        }
-        Kind::Kademlia => {
-            let config = KademliaConfig { upkeep: UPKEEP, ..KademliaConfig::default() };
-            let config = KademliaConfig { lookup: patient(config.lookup), ..config };
-            AnyDht(Arc::new(replicated(node, "kademlia", Kademlia::with(me, seeds, config))?))
-        }
-        Kind::Pastry => {
-            let config = PastryConfig { upkeep: UPKEEP, lease: 3 * UPKEEP, ..PastryConfig::default() };
-            let config = PastryConfig { lookup: patient(config.lookup), ..config };
-            AnyDht(Arc::new(replicated(node, "pastry", Pastry::with(me, seeds, config))?))
-        }
-    })
-}
-
-fn replicated<O>(node: &Node, name: &str, overlay: O) -> Result<Handle<Replicated<O>>, Failure>
+fn member<O>(node: Node, name: &str, overlay: O) -> Result<Member, Failure>
 where
     O: Overlay<Peer = Contact, Msg: Wire, Job = NoJob>,
 {
     let config =
         DhtConfig { repair: 60 * UPKEEP, settle: UPKEEP, timeout: 2 * UPKEEP, ..DhtConfig::default() };
     let machine = Replicated::new(overlay, config);
-    Ok(node.spawn_with_workers(&format!("dht-{name}/1"), machine, [MemoryStore::default()])?)
+    let handle = node.spawn_with_workers(&format!("dht-{name}/1"), machine, [MemoryStore::default()])?;
+    Ok(Member { node, dht: Arc::new(handle.clone()), lookup: Arc::new(Below(handle)) })
+}
+
+/// The overlay under a hash table.
+struct Below<O: Overlay<Job = NoJob>>(Handle<Replicated<O>>);
+
+#[async_trait]
+impl<O: Overlay<Job = NoJob>> Lookup<O::Peer> for Below<O> {
+    async fn lookup(&self, find: Find) -> Looked<O::Peer> {
+        self.0.ask(find).await?
+    }
 }
 
 /// How a program ends: a failure is said on the error output.

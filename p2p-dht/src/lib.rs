@@ -16,7 +16,7 @@ mod store;
 
 pub use dht::Dht;
 pub use record::{InvalidRecord, MAX_SALT, MAX_VALUE, Record, RecordKind, Signed, Slot, Version};
-pub use replicated::{DhtConfig, DhtMsg, DhtTimer, OFFERED, Refusal, Replicated, Verdict, Wanted};
+pub use replicated::{DhtConfig, DhtMsg, DhtTimer, OFFERED, Offered, Refusal, Replicated, Verdict, Wanted};
 pub use request::{
     DhtCommand, DhtItem, DhtOutcome, Get, GetError, GetProviders, GetSigned, Provide, Publish, Put, PutError,
     Stored, Withdraw, WithdrawError, Withdrawn,

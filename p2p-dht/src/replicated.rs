@@ -4,8 +4,9 @@
 //! whenever they change (DHash, Dabek et al. SOSP 2001, §4.2; Kademlia §2.5). Nothing here knows which overlay it is.
 //!
 //! In this order: [`Replicated`] and its configuration, and how inputs are told apart. Then `msg`, `serve` (what others
-//! ask), `put` and `get` (what the user asks), `repair` (copies move when nodes come and go), `keep`
-//! (own records are published again, ended ones forgotten), over the `index` of what this node has.
+//! ask), `put` and `get` (what the user asks), `repair` (copies move when nodes come and go) with `roots` (whose copies
+//! they are, where they lie at salted keys), `keep` (own records are published again, ended ones forgotten), over the
+//! `index` of what this node has.
 
 mod get;
 mod index;
@@ -13,6 +14,7 @@ mod keep;
 mod msg;
 mod put;
 mod repair;
+mod roots;
 mod serve;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -31,7 +33,7 @@ use index::Index;
 use put::Put;
 use repair::Repair;
 
-pub use msg::{DhtMsg, OFFERED, Refusal, Verdict, Wanted};
+pub use msg::{DhtMsg, OFFERED, Offered, Refusal, Verdict, Wanted};
 
 /// A node of a distributed hash table over the overlay `O`.
 ///
@@ -89,7 +91,8 @@ type Msg<O> = DhtMsg<<O as Protocol>::Peer, <O as Protocol>::Msg>;
 /// How a node of the hash table behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct DhtConfig {
-    /// How many nodes keep each record, r. 8; 1 to 16.
+    /// How many nodes keep each record, r. 8; 1 to 16. Where copies lie at salted keys these are the first r different
+    /// roots of 2r such keys: all roots, where there are fewer.
     pub replicas: u8,
     /// How many of them must have it before it counts as stored; all, where the network has fewer nodes, or this node
     /// finds no more because it is cut off: [`Stored::copies`](crate::Stored::copies) says how many. 5; at least 1.
@@ -238,22 +241,34 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             cx.nest(DhtMsg::Overlay, DhtTimer::Overlay, |job: NoJob| match job {}, |cx| input(overlay, cx));
         for up in ups {
             match up {
-                Up::Finished(find, looked) => {
-                    if let Some(op) = self.finds.remove(&find) {
-                        self.on_looked(cx, op, looked);
-                    }
-                }
+                Up::Finished(find, looked) => match self.finds.remove(&find) {
+                    Some(op) => self.on_looked(cx, op, looked),
+                    None => self.root_found(cx, find, looked),
+                },
                 Up::Event(_) => self.on_neighbours_changed(cx),
                 Up::Item(_, ()) => {}
             }
         }
     }
 
-    /// The lookups that say where a key's records belong.
-    fn finds(&self, key: Key, n: u8) -> Vec<Find> {
-        match self.overlay.replicas(&key, n.into()) {
-            Replicas::Peers(_) => vec![Find::key(key).replicas(n)],
-            Replicas::Keys(keys) => keys.into_iter().map(Find::key).collect(),
+    /// Where copies of a record may lie, if that is at salted keys: the first r different roots of these keep it.
+    fn keys(&self, key: &Key) -> Option<Vec<Key>> {
+        match self.overlay.replicas(key, 2 * usize::from(self.config.replicas)) {
+            Replicas::Peers(_) => None,
+            Replicas::Keys(keys) => Some(keys),
+        }
+    }
+
+    /// The lookups that say where `n` copies of a key's record belong, after `tried` of them have found `found`
+    /// different nodes: of salted keys some may have the same root, and then it takes more of them.
+    fn finds(&self, key: Key, n: u8, tried: usize, found: usize) -> Vec<Find> {
+        match self.keys(&key) {
+            None if tried > 0 => Vec::new(),
+            None => vec![Find::key(key).replicas(n)],
+            Some(keys) => {
+                let missing = usize::from(self.config.replicas).saturating_sub(found);
+                keys.into_iter().skip(tried).take(missing).map(Find::key).collect()
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! What moves when a node dies: what it kept, and little else.
+//! What moves when nodes come and go: what they kept, and little else.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -7,10 +7,10 @@ mod world;
 use std::sync::{Arc, Mutex};
 
 use p2p_core::sim::{DiskModel, Liar, Network, Sim, run_seeds};
-use p2p_core::{Rng, SimPeer};
-use p2p_dht::{DhtCommand, DhtConfig, DhtMsg, DhtOutcome, MemoryStore, Replicated, Verdict};
-use p2p_overlay::{Chord, ChordConfig};
-use world::{SECOND, config};
+use p2p_core::{Key, Rng, SimPeer};
+use p2p_dht::{Dht, DhtCommand, DhtConfig, DhtMsg, DhtOutcome, MemoryStore, Replicated, Verdict};
+use p2p_overlay::{Can, Chord, ChordConfig, LookupMsg, RoutedMsg, Tapestry, TapestryConfig};
+use world::{Quick, SECOND, World, config, roots, world};
 
 const NODES: u32 = 40;
 const VALUES: usize = 200;
@@ -75,4 +75,96 @@ fn over_chord_only_what_the_dead_kept_is_offered() {
         assert!((1..=kept).contains(&wants), "{wants} of {kept} were wanted");
         sim.trace()
     });
+}
+
+/// Who keeps a value that it has not published.
+fn keepers<O: Quick>(sim: &World<O>, key: &Key) -> Vec<SimPeer> {
+    let view = sim.view();
+    let keeps = view.iter().filter(|(_, node)| node.held().any(|(slot, _)| slot.key == *key));
+    keeps.map(|(peer, _)| peer).collect()
+}
+
+/// Where copies lie at salted keys: nodes die and come, and soon the roots of a value keep it; when nobody remembers
+/// those who were roots before, nobody else does.
+fn the_roots_and_nobody_else_keep_a_value<O: Quick>() {
+    run_seeds(2, |seed| {
+        let mut sim = world::<O>(seed, 24, Network::default(), config());
+        // The publisher, which keeps what it has published, dies first of all.
+        let publisher = sim.handle(SimPeer(3));
+        let keys = sim.block_on(async move {
+            let mut keys = Vec::new();
+            for i in 0..60 {
+                keys.push(publisher.put(format!("value {i}").into()).await.unwrap());
+            }
+            keys
+        });
+        sim.crash(SimPeer(3));
+        for round in 0..3 {
+            sim.crash(SimPeer(5 + 2 * round));
+            sim.join();
+            sim.join();
+            sim.run_for(100 * SECOND);
+        }
+        let compare = |sim: &World<O>, nobody_else: bool| {
+            for key in &keys {
+                let mut roots = roots(sim, key).expect("salted keys");
+                roots.sort_unstable();
+                let mut keepers = keepers(sim, key);
+                keepers.retain(|keeper| nobody_else || roots.contains(keeper));
+                assert_eq!(keepers, roots, "{key}");
+            }
+        };
+        // Two repairs, then as many as a root is remembered for.
+        sim.run_for(200 * SECOND);
+        compare(&sim, false);
+        sim.run_for(1000 * SECOND);
+        compare(&sim, true);
+        sim.trace()
+    });
+}
+
+#[test]
+fn over_can_the_roots_and_nobody_else_keep_a_value() {
+    the_roots_and_nobody_else_keep_a_value::<Can<SimPeer>>();
+}
+
+#[test]
+fn over_tapestry_the_roots_and_nobody_else_keep_a_value() {
+    the_roots_and_nobody_else_keep_a_value::<Tapestry<SimPeer>>();
+}
+
+/// Whose a key is, is remembered: where nothing changes, repairs look a small part of the keys up.
+#[test]
+fn repairs_at_rest_look_few_keys_up() {
+    let answers: Arc<Mutex<usize>> = Arc::default();
+    let workers = |_| MemoryStore::default();
+    let mut sim = Sim::<Liar<Replicated<Tapestry<SimPeer>>>, MemoryStore<SimPeer>>::with_workers(
+        1,
+        Network::default(),
+        DiskModel::default(),
+        workers,
+    );
+    let peers: Vec<SimPeer> = (0..NODES).map(SimPeer).collect();
+    for tapestry in Tapestry::converged(&peers, TapestryConfig::default()) {
+        let answers = answers.clone();
+        let listen = move |_: &mut Rng, to, msg| {
+            if let DhtMsg::Overlay(RoutedMsg::Lookup(LookupMsg::Found { .. })) = &msg {
+                *answers.lock().unwrap() += 1;
+            }
+            vec![(to, msg)]
+        };
+        sim.spawn(|_| Liar::new(Replicated::new(tapestry, config()), listen));
+    }
+    for i in 0..VALUES {
+        let value = format!("value {i}").into();
+        sim.command(SimPeer(i as u32 % NODES), DhtCommand::Put { value });
+    }
+    sim.run_for(600 * SECOND);
+    let copies: usize = sim.view().iter().map(|(_, node)| node.machine().held().len()).sum();
+    *answers.lock().unwrap() = 0;
+    sim.run_for(600 * SECOND);
+    // Ten repairs, in each of which every copy is compared with four others.
+    let (looked_up, compared) = (*answers.lock().unwrap(), 10 * 4 * copies);
+    println!("{looked_up} lookups for {compared} comparisons");
+    assert!((1..compared / 5).contains(&looked_up), "{looked_up} lookups for {compared} comparisons");
 }

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[macro_use]
 mod world;
 
 use std::collections::BTreeMap;
@@ -13,8 +14,8 @@ use std::collections::BTreeMap;
 use p2p_core::sim::{FaultMix, Latency, Loss, Network, random_faults, run_seeds};
 use p2p_core::{Key, Rng, SimPeer};
 use p2p_dht::{Dht, Put, RecordKind, Slot, Stored};
-use p2p_overlay::{Chord, Kademlia, Replicas};
-use world::{Quick, SECOND, World, config, world};
+use p2p_overlay::Replicas;
+use world::{Quick, SECOND, World, config, roots, world};
 
 const NODES: u32 = 24;
 
@@ -87,9 +88,13 @@ fn values_survive<O: Quick>(seed: u64) -> u64 {
 /// Those that keep a value because they should: whoever else has a copy, its publisher aside, is about to drop it.
 fn replicas<O: Quick>(sim: &World<O>, key: Key) -> Vec<SimPeer> {
     let mut replicas = holders(sim, key);
-    let should = |peer: &SimPeer| {
-        let says = sim.node(*peer).map(|node| node.overlay().replicas(&key, config().replicas.into()));
-        matches!(says, Some(Replicas::Peers(peers)) if peers.contains(peer))
+    let roots = roots(sim, &key);
+    let should = |peer: &SimPeer| match sim.node(*peer).map(|node| node.overlay()) {
+        None => false,
+        Some(overlay) => match overlay.replicas(&key, config().replicas.into()) {
+            Replicas::Peers(peers) => peers.contains(peer),
+            Replicas::Keys(_) => roots.iter().flatten().any(|root| root == peer),
+        },
     };
     replicas.retain(should);
     replicas
@@ -125,12 +130,8 @@ fn kill<O: Quick>(
     }
 }
 
-#[test]
-fn over_chord() {
-    run_seeds(10, values_survive::<Chord<SimPeer>>);
+fn acknowledged_values_survive<O: Quick>() {
+    run_seeds(4, values_survive::<O>);
 }
 
-#[test]
-fn over_kademlia() {
-    run_seeds(10, values_survive::<Kademlia<SimPeer>>);
-}
+over_each_overlay!(acknowledged_values_survive);

@@ -5,6 +5,7 @@
 //! cargo run --bin kv -- node --join p2p://…                      # as many as you like
 //! cargo run --bin kv -- put --join p2p://… 'a value'             # prints: key: …
 //! cargo run --bin kv -- get --join p2p://… KEY                   # through any of them
+//! cargo run --bin kv -- find --join p2p://… KEY                  # prints: root: p2p://…
 //! cargo run --bin kv -- put --join p2p://… --data me --name greeting 'hello'   # prints: name: …/greeting
 //! cargo run --bin kv -- get --join p2p://… NAME
 //! ```
@@ -18,9 +19,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use clap::{Parser, Subcommand};
 use p2p_core::net::{Incoming, Node};
-use p2p_core::{Key, PeerId, Wire};
-use p2p_dht::Signed;
-use p2p_examples::{AnyDht, Failure, Part, exit, patiently, say};
+use p2p_core::{Contact, Key, PeerId, Wire};
+use p2p_dht::{Dht, Signed};
+use p2p_examples::{Failure, Part, exit, patiently, say};
+use p2p_overlay::{Find, Lookup};
 use serde::{Deserialize, Serialize};
 
 /// A hash table whose nodes are processes: values are kept by eight of them, and survive the death of seven.
@@ -52,18 +54,26 @@ enum Command {
         /// What `put` has printed.
         key: String,
     },
+    /// Prints which node is responsible for a key, as another one sees it.
+    Find {
+        #[command(flatten)]
+        part: Part,
+        /// 64 hexadecimal digits.
+        key: Key,
+    },
 }
 
-/// The protocol between `put` or `get` and a node.
+/// The protocol between `put`, `get` or `find` and a node.
 const NAME: &str = "kv/1";
 
-/// From `put` or `get` to a node. Answered by [`Reply`].
+/// From `put`, `get` or `find` to a node. Answered by [`Reply`].
 #[derive(Serialize, Deserialize)]
 enum Ask {
     Put(Bytes),
     Publish(Signed),
     Get(Key),
     Latest(PeerId, Bytes),
+    Find(Key),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,6 +81,7 @@ enum Reply {
     Key(Key),
     Value(Bytes),
     Signed(Signed),
+    Root(Contact),
     Failed(String),
 }
 
@@ -110,6 +121,13 @@ async fn run(command: Command) -> Result<(), Failure> {
             println!("{}", String::from_utf8_lossy(&value));
             Ok(())
         }
+        Command::Find { part, key } => match ask(&part, &Ask::Find(key)).await? {
+            Reply::Root(root) => {
+                say("root", root);
+                Ok(())
+            }
+            other => Err(unexpected(other)),
+        },
     }
 }
 
@@ -136,7 +154,7 @@ async fn put_named(part: &Part, name: String, value: String) -> Result<(), Failu
 fn unexpected(reply: Reply) -> Failure {
     match reply {
         Reply::Failed(why) => why.into(),
-        Reply::Key(_) | Reply::Value(_) | Reply::Signed(_) => {
+        Reply::Key(_) | Reply::Value(_) | Reply::Signed(_) | Reply::Root(_) => {
             "the node's answer does not belong to the question".into()
         }
     }
@@ -161,20 +179,14 @@ async fn ask(part: &Part, question: &Ask) -> Result<Reply, Failure> {
 /// Runs until it is interrupted.
 async fn serve(part: &Part) -> Result<(), Failure> {
     let member = part.member().await?;
-    let dht = member.dht.clone();
+    let (dht, lookup) = (member.dht.clone(), member.lookup.clone());
     member.node.serve(NAME, move |request: Incoming| {
-        let dht = dht.clone();
-        async move { Ok(answer(&dht, request).await.to_bytes().into()) }
+        let (dht, lookup) = (dht.clone(), lookup.clone());
+        async move { Ok(answer(&*dht, &*lookup, request).await.to_bytes().into()) }
     })?;
     if !part.join.is_empty() {
-        // Once anything is found, or known not to be there, the node has joined.
-        patiently(|| async {
-            match member.dht.0.providers(Key::of(b"kv")).await {
-                Err(p2p_dht::GetError::Lookup(error)) => Err(error),
-                _ => Ok(()),
-            }
-        })
-        .await?;
+        // Once anybody is found the node has joined.
+        patiently(|| member.lookup.lookup(Find::key(Key::of(b"kv")))).await?;
     }
     say("contact", member.node.contact());
     tokio::signal::ctrl_c().await?;
@@ -182,7 +194,11 @@ async fn serve(part: &Part) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn answer(AnyDht(dht): &AnyDht, Incoming { body, .. }: Incoming) -> Reply {
+async fn answer(
+    dht: &dyn Dht<Contact>,
+    lookup: &dyn Lookup<Contact>,
+    Incoming { body, .. }: Incoming,
+) -> Reply {
     let done = match Ask::from_bytes(&body) {
         Err(error) => return Reply::Failed(error.to_string()),
         Ok(Ask::Put(value)) => dht.put(value).await.map(Reply::Key).map_err(|error| error.to_string()),
@@ -192,6 +208,10 @@ async fn answer(AnyDht(dht): &AnyDht, Incoming { body, .. }: Incoming) -> Reply 
         Ok(Ask::Get(key)) => dht.get(key).await.map(Reply::Value).map_err(|error| error.to_string()),
         Ok(Ask::Latest(publisher, salt)) => {
             dht.latest(publisher, &salt).await.map(Reply::Signed).map_err(|error| error.to_string())
+        }
+        Ok(Ask::Find(key)) => {
+            let found = lookup.lookup(Find::key(key)).await;
+            found.map(|found| Reply::Root(found.root())).map_err(|error| error.to_string())
         }
     };
     done.unwrap_or_else(Reply::Failed)

@@ -68,7 +68,7 @@ fn store(node: &Node) -> Result<Store<Contact>, Failure> {
 async fn serve(path: PathBuf, part: &Part) -> Result<(), Failure> {
     let member = part.member().await?;
     let shared = store(&member.node)?.share(&path).await?;
-    patiently(|| member.dht.0.provide(shared.root)).await?;
+    patiently(|| member.dht.provide(shared.root)).await?;
     let contact = member.node.contact();
     say("ticket", Ticket::new(shared.root, shared.kind).with([contact]));
     say("contact", contact);
@@ -96,8 +96,8 @@ async fn get(what: &str, out: PathBuf, part: &Part) -> Result<(), Failure> {
     };
     let store = match &member {
         Some(member) => {
-            patiently(|| member.dht.0.providers(ticket.root)).await?;
-            store(&node)?.with_dht(member.dht.0.clone())
+            patiently(|| member.dht.providers(ticket.root)).await?;
+            store(&node)?.with_dht(member.dht.clone())
         }
         None => store(&node)?,
     };

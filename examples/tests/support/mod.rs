@@ -39,6 +39,13 @@ impl Running {
         }
     }
 
+    /// Ends it as a user does at the terminal, with `^C`; see [`Running::ends`].
+    pub fn interrupted(self) -> (bool, Vec<String>) {
+        let kill = format!("kill -INT {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        self.ends()
+    }
+
     /// Whether it ends well, and what it has printed by then.
     pub fn ends(mut self) -> (bool, Vec<String>) {
         let lines = self.said.iter().collect();

@@ -14,7 +14,10 @@ pub(super) struct Get<P> {
     wanted: Wanted,
     /// Only this node itself has been asked.
     here: bool,
+    /// How many lookups have begun, how many are still to end, and whom they have found.
+    tried: usize,
     finding: usize,
+    located: Vec<P>,
     lookup_error: Option<LookupError>,
     /// To be asked, the first last.
     peers: Vec<P>,
@@ -33,7 +36,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             wanted,
             // What is here, and cannot be outdated, need not be looked for.
             here: wanted == Wanted::Immutable && !self.index.of(key, wanted, 1).is_empty(),
+            tried: 0,
             finding: 0,
+            located: Vec::new(),
             lookup_error: None,
             peers: Vec::new(),
             waiting: 0,
@@ -49,19 +54,20 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         self.gets.insert(op, get);
         match here {
             true => self.load_at(cx, op, self.overlay.me()),
-            false => self.locate_for(cx, op),
+            false => self.locate_for_get(cx, op),
         }
     }
 
-    fn locate_for(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+    fn locate_for_get(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         let Some(get) = self.gets.get(&op) else { return };
         // A value may still be where it was before nodes came in between.
         let n = match get.wanted {
             Wanted::Immutable => self.config.replicas.saturating_mul(2).min(MAX_REPLICAS),
             Wanted::Mutable | Wanted::Providers => self.config.replicas,
         };
-        let finds = self.finds(get.key, n);
+        let finds = self.finds(get.key, n, get.tried, get.located.len());
         if let Some(get) = self.gets.get_mut(&op) {
+            get.tried += finds.len();
             get.finding = finds.len();
         }
         self.look_up(cx, op, finds);
@@ -73,10 +79,14 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         match looked {
             Err(error) => get.lookup_error = Some(error),
             Ok(found) => {
-                let asked = |peer: &O::Peer| get.answered.iter().any(|(other, _)| other == peer);
-                let new: Vec<O::Peer> = found.peers.into_iter().rev().filter(|peer| !asked(peer)).collect();
-                get.peers.extend(new);
+                let mut new = found.peers;
+                new.retain(|peer| !get.located.contains(peer));
+                get.located.extend(&new);
+                get.peers.extend(new.into_iter().rev());
             }
+        }
+        if get.finding == 0 {
+            self.locate_for_get(cx, op);
         }
         self.advance_get(cx, op);
     }
@@ -163,7 +173,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         if std::mem::take(&mut get.here) {
             // It was not here after all.
             get.answered.clear();
-            return self.locate_for(cx, op);
+            return self.locate_for_get(cx, op);
         }
         let Some(get) = self.gets.remove(&op) else { return };
         let (answered, silent) = (get.answered.len(), get.silent);

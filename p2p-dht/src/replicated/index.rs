@@ -27,6 +27,18 @@ pub(super) struct Held {
     /// The replicas that it is being compared with, and how many of them have not confirmed it.
     pub(super) comparing: u64,
     pub(super) unconfirmed: usize,
+    /// This node is not among them, and they are as many as there should be.
+    pub(super) surplus: bool,
+}
+
+impl Held {
+    /// It is compared with the replicas that `standing` stands for, this many of them.
+    pub(super) fn compare(&mut self, standing: u64, replicas: usize, surplus: bool) {
+        (self.comparing, self.unconfirmed, self.surplus) = (standing, replicas, surplus);
+        if replicas == 0 {
+            self.confirmed = standing;
+        }
+    }
 }
 
 /// All records of a node: at most [`DhtConfig::max_records`] and [`DhtConfig::max_bytes`], what is being written
@@ -133,10 +145,10 @@ impl<P: Peer> Index<P> {
         let StoreEntry { slot, version, expires, size, own } = *entry;
         let old = self.held.get(&slot).copied();
         let same = old.filter(|old| old.version == version);
-        let (confirmed, comparing, unconfirmed) =
-            same.map_or((0, 0, 0), |old| (old.confirmed, old.comparing, old.unconfirmed));
+        let (confirmed, comparing, unconfirmed, surplus) =
+            same.map_or((0, 0, 0, false), |old| (old.confirmed, old.comparing, old.unconfirmed, old.surplus));
         self.bytes = self.bytes + size as u64 - old.map_or(0, |old| old.size as u64);
-        let held = Held { version, expires, size, own, confirmed, comparing, unconfirmed };
+        let held = Held { version, expires, size, own, confirmed, comparing, unconfirmed, surplus };
         self.held.insert(slot, held);
     }
 

@@ -50,7 +50,7 @@ pub enum DhtMsg<P, M> {
         /// Numbers the question.
         id: u32,
         /// What the sender has; at most [`OFFERED`].
-        copies: Vec<(Slot<P>, Version)>,
+        copies: Vec<Offered<P>>,
     },
     /// What of an offer is missing: the offerer stores that.
     Compared {
@@ -59,6 +59,17 @@ pub enum DhtMsg<P, M> {
         /// For each copy offered.
         verdicts: Vec<Verdict>,
     },
+}
+
+/// A copy, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offered<P> {
+    /// Where it is kept.
+    pub slot: Slot<P>,
+    /// Which copy it is.
+    pub version: Version,
+    /// Where copies lie at salted keys, which of the record's keys the receiver is taken for the root of; else 0.
+    pub nth: u8,
 }
 
 /// How many copies are offered at once.

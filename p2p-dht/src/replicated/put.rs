@@ -22,6 +22,9 @@ pub(super) struct Put<P> {
     /// Nobody waits for it: it is published again.
     again: bool,
     rounds_left: u8,
+    /// How many lookups this round has begun, and whom they have found.
+    tried: usize,
+    located: Vec<P>,
     /// Lookups and answers that are still to come.
     finding: usize,
     waiting: usize,
@@ -85,6 +88,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             expected,
             again,
             rounds_left: ROUNDS,
+            tried: 0,
+            located: Vec::new(),
             finding: 0,
             waiting: 0,
             failed: false,
@@ -101,14 +106,22 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     /// Looks the responsible nodes up. Who was not responsible may be now: nodes have come or gone, and they do not
     /// agree yet.
     pub(super) fn next_round(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
-        let Some(key) = self.puts.get(&op).map(|put| put.slot.key) else { return };
-        let finds = self.finds(key, self.config.replicas);
+        let Some(put) = self.puts.get_mut(&op) else { return };
+        let again = |peer: &O::Peer| put.refused.contains(&(*peer, Refusal::NotResponsible));
+        put.asked.retain(|peer| !again(peer));
+        put.refused.retain(|(_, refusal)| *refusal != Refusal::NotResponsible);
+        put.rounds_left -= 1;
+        put.failed = false;
+        put.tried = 0;
+        put.located.clear();
+        self.locate_for_put(cx, op);
+    }
+
+    fn locate_for_put(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        let Some(put) = self.puts.get(&op) else { return };
+        let finds = self.finds(put.slot.key, self.config.replicas, put.tried, put.located.len());
         if let Some(put) = self.puts.get_mut(&op) {
-            let again = |peer: &O::Peer| put.refused.contains(&(*peer, Refusal::NotResponsible));
-            put.asked.retain(|peer| !again(peer));
-            put.refused.retain(|(_, refusal)| *refusal != Refusal::NotResponsible);
-            put.rounds_left -= 1;
-            put.failed = false;
+            put.tried += finds.len();
             put.finding = finds.len();
         }
         self.look_up(cx, op, finds);
@@ -122,6 +135,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             Err(error) => put.lookup_error = Some(error),
             Ok(found) => {
                 let mut new = found.peers;
+                new.retain(|peer| !put.located.contains(peer));
+                put.located.extend(&new);
                 new.retain(|peer| !put.asked.contains(peer));
                 put.asked.extend(&new);
                 put.most = put.most.max(put.asked.len());
@@ -130,6 +145,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                     self.store_at(cx, op, peer);
                 }
             }
+        }
+        if self.puts.get(&op).is_some_and(|put| put.finding == 0) {
+            self.locate_for_put(cx, op);
         }
         self.advance_put(cx, op);
     }

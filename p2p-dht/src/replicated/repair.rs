@@ -3,24 +3,27 @@
 //! Every node compares what it keeps with the other nodes that should keep it, now and then all of it, and soon after
 //! its neighbours have changed what that concerns. It offers its copies by name; what the other lacks it sends. A
 //! copy that all who should have it have confirmed, and that this node should not have any more, is dropped.
+//!
+//! Who should have it the overlay says; where copies lie at salted keys, it takes lookups: see `roots`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use p2p_core::{Cx, Keyed, NoJob, Peer, Time};
+use p2p_core::{Cx, Key, Keyed, NoJob, Peer, Time};
 use p2p_overlay::{Overlay, Replicas};
 
-use super::{DhtMsg, DhtTimer, JobFor, OFFERED, Question, Refusal, Replicated, Verdict};
+use super::roots::{Roots, Survey, Surveyed};
+use super::{DhtMsg, DhtTimer, JobFor, OFFERED, Offered, Question, Refusal, Replicated, Verdict};
 use crate::record::{Record, Slot, Version};
 use crate::store::StoreJob;
 
 /// How many records are looked at before the machine turns to other things.
-const SLICE: usize = 1024;
+pub(super) const SLICE: usize = 1024;
 /// How many batches are under way at once.
 const WINDOW: usize = 4;
 
-/// A copy, by name.
-type Copy<P> = (Slot<P>, Version);
+/// Copies for each peer.
+type Plan<P> = BTreeMap<P, Vec<Offered<P>>>;
 
 /// What is under way: one slice of records, in batches for each peer.
 #[derive(Clone, Debug)]
@@ -31,6 +34,9 @@ pub(super) struct Repair<P> {
     open: BTreeMap<u64, Batch<P>>,
     next: u64,
     pass: Option<Pass<P>>,
+    /// What comes before the batches, where copies lie at salted keys.
+    pub(super) survey: Survey<P>,
+    pub(super) roots: Roots<P>,
     /// A change of neighbours waits for them to settle.
     settling: bool,
     /// Copies that others are sending, and until when they are waited for: whoever offers them too need not. At most
@@ -53,15 +59,15 @@ struct Pass<P> {
 #[derive(Clone, Debug)]
 struct Batch<P> {
     to: P,
-    copies: Vec<Copy<P>>,
+    copies: Vec<Offered<P>>,
     /// How many of them are being sent.
     sending: usize,
 }
 
 impl<P> Default for Repair<P> {
     fn default() -> Self {
-        let (queue, open, coming) = Default::default();
-        Repair { queue, open, next: 0, pass: None, settling: false, coming }
+        let (queue, open, survey, roots, coming) = Default::default();
+        Repair { queue, open, next: 0, pass: None, survey, roots, settling: false, coming }
     }
 }
 
@@ -85,6 +91,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         self.begin_repairs(cx);
         let now = cx.now();
         self.repair.coming.retain(|_, (until, _)| *until > now);
+        self.repair.roots.expire(now);
         self.begin_pass(cx, true);
     }
 
@@ -113,38 +120,70 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     // ---- what
 
     /// Opens as many batches as may be open; when there are none left, it is time for the next slice of records.
-    fn go_on(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn go_on(&mut self, cx: &mut Cx<'_, Self>) {
         while self.repair.open.len() < WINDOW
             && let Some(batch) = self.repair.queue.pop_front()
         {
             self.offer(cx, batch);
         }
-        if self.repair.open.is_empty() && self.repair.pass.is_some_and(|pass| pass.left > 0) {
+        let more = self.repair.pass.is_some_and(|pass| pass.left > 0);
+        if more && self.repair.open.is_empty() && self.repair.survey.is_over() {
             cx.set_timer(Duration::ZERO, DhtTimer::Slice);
         }
     }
 
     pub(super) fn look_at_a_slice(&mut self, cx: &mut Cx<'_, Self>) {
+        if !self.repair.survey.is_over() {
+            return self.survey(cx);
+        }
         let Some(pass) = self.repair.pass.filter(|_| self.repair.open.is_empty()) else { return };
         let now = cx.wall().as_secs();
-        let slice = self.index.around(pass.after, SLICE.min(pass.left));
+        let (salted, replicas) = (self.is_salted(), usize::from(self.config.replicas));
+        let most = if salted { SLICE / replicas } else { SLICE };
+        let slice = self.index.around(pass.after, most.min(pass.left));
         let after = slice.last().copied().or(pass.after);
         let left = if slice.is_empty() { 0 } else { pass.left - slice.len() };
         self.repair.pass = Some(Pass { after, left, ..pass });
+        if salted {
+            return self.begin_survey(cx, slice, pass.all);
+        }
         let mut names = BTreeMap::new();
-        let mut plan: BTreeMap<O::Peer, Vec<Copy<O::Peer>>> = BTreeMap::new();
+        let mut plan = Plan::new();
         for slot in slice {
-            let peers = self.others(&slot);
-            let replicas = fingerprint(&peers, &mut names);
+            let peers = self.others(&slot.key);
+            let standing = fingerprint(&peers, &mut names);
             let Some(held) = self.index.get_mut(&slot).filter(|held| held.expires > now) else { continue };
-            if peers.is_empty() || held.confirmed == replicas && !pass.all {
+            if peers.is_empty() || held.confirmed == standing && !pass.all {
                 continue;
             }
-            (held.comparing, held.unconfirmed) = (replicas, peers.len());
-            for peer in peers {
-                plan.entry(peer).or_default().push((slot, held.version));
+            held.compare(standing, peers.len(), peers.len() >= replicas);
+            let offered = Offered { slot, version: held.version, nth: 0 };
+            peers.into_iter().for_each(|peer| plan.entry(peer).or_default().push(offered));
+        }
+        self.offer_all(cx, plan);
+    }
+
+    /// The roots of some records are known: it is time to compare.
+    pub(super) fn compare_surveyed(&mut self, cx: &mut Cx<'_, Self>, records: Vec<Surveyed<O::Peer>>) {
+        let me = self.overlay.me();
+        let mut plan = Plan::new();
+        for Surveyed { slots, standing, mut roots, incomplete, .. } in records {
+            let enough = roots.len() >= self.config.replicas.into();
+            let surplus = enough && roots.iter().all(|(root, _)| *root != me);
+            roots.retain(|(root, _)| *root != me);
+            for slot in slots {
+                let Some(held) = self.index.get_mut(&slot) else { continue };
+                held.compare(standing, roots.len() + usize::from(incomplete), surplus);
+                for (peer, nth) in &roots {
+                    let offered = Offered { slot, version: held.version, nth: *nth };
+                    plan.entry(*peer).or_default().push(offered);
+                }
             }
         }
+        self.offer_all(cx, plan);
+    }
+
+    fn offer_all(&mut self, cx: &mut Cx<'_, Self>, plan: Plan<O::Peer>) {
         for (to, copies) in plan {
             let batches = copies.chunks(OFFERED);
             self.repair.queue.extend(batches.map(|copies| Batch { to, copies: copies.to_vec(), sending: 0 }));
@@ -153,13 +192,21 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     /// The nodes that should have a record beside this one. Nobody, where this node cannot tell.
-    fn others(&self, slot: &Slot<O::Peer>) -> Vec<O::Peer> {
-        let Replicas::Peers(mut peers) = self.overlay.replicas(&slot.key, self.config.replicas.into()) else {
+    fn others(&self, key: &Key) -> Vec<O::Peer> {
+        let Replicas::Peers(mut peers) = self.overlay.replicas(key, self.config.replicas.into()) else {
             return Vec::new();
         };
         let me = self.overlay.me();
         peers.retain(|peer| *peer != me && self.overlay.is_joined());
         peers
+    }
+
+    /// What this node's tables say of a record's place: never zero, and the same as long as nothing changes.
+    fn standing(&self, key: &Key) -> u64 {
+        match self.keys(key) {
+            Some(keys) => self.own_standing(&keys),
+            None => fingerprint(&self.others(key), &mut BTreeMap::new()),
+        }
     }
 
     // ---- a batch
@@ -179,14 +226,19 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         cx: &mut Cx<'_, Self>,
         from: O::Peer,
         id: u32,
-        copies: &[Copy<O::Peer>],
+        copies: &[Offered<O::Peer>],
     ) {
         let (now, until) = (cx.now(), cx.now() + self.config.timeout);
         if self.repair.coming.len() >= self.config.capacity / 2 {
             self.repair.coming.retain(|_, (until, _)| *until > now);
         }
+        let salted = self.is_salted();
         let mut of_sender = self.repair.coming.values().filter(|(_, sender)| *sender == from).count();
-        let verdict = |(slot, version): &Copy<O::Peer>| {
+        let verdict = |Offered { slot, version, nth }: &Offered<O::Peer>| {
+            // The offerer remembers who is a root until it is told otherwise.
+            if salted && !self.is_nth_root(&slot.key, *nth) {
+                return Verdict::Refuses;
+            }
             if self.index.get(slot).is_some_and(|held| held.version >= *version) {
                 return Verdict::Has;
             }
@@ -214,15 +266,19 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             let pairs = copies.iter().zip(verdicts).filter(move |(_, verdict)| **verdict == wanted);
             pairs.map(|(copy, _)| *copy).collect::<Vec<_>>()
         };
-        let (has, wants) = (with(Verdict::Has), with(Verdict::Wants));
+        let (has, wants, refuses) = (with(Verdict::Has), with(Verdict::Wants), with(Verdict::Refuses));
         batch.sending = wants.len();
         if verdicts.contains(&Verdict::Expects) {
             // Whoever is sending it may fail: these are looked at again.
             self.on_neighbours_changed(cx);
         }
-        has.iter().for_each(|copy| self.confirm(cx, copy));
-        for (slot, _) in &wants {
-            self.start(cx, StoreJob::Read(vec![*slot]), JobFor::Copy { batch: id, to: from });
+        has.iter().for_each(|has| self.confirm(cx, &has.slot, has.version));
+        for refused in &refuses {
+            let keys = self.keys(&refused.slot.key).unwrap_or_default();
+            self.repair.roots.forget(&keys, from);
+        }
+        for wanted in &wants {
+            self.start(cx, StoreJob::Read(vec![wanted.slot]), JobFor::Copy { batch: id, to: from });
         }
         if wants.is_empty() {
             self.end_batch(cx, id);
@@ -253,8 +309,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         result: Result<(), Refusal>,
     ) {
         if let (Ok(()), Some(held)) = (result, self.index.get(&slot)) {
-            let copy = (slot, held.version);
-            self.confirm(cx, &copy);
+            let version = held.version;
+            self.confirm(cx, &slot, version);
         }
         self.one_less(cx, batch);
     }
@@ -262,6 +318,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     /// A peer does not answer offers: it gets no more of them in this slice.
     pub(super) fn offer_ignored(&mut self, cx: &mut Cx<'_, Self>, id: u64, peer: O::Peer) {
         self.repair.queue.retain(|batch| batch.to != peer);
+        if self.repair.roots.forget_peer(peer) {
+            // What it should have had is somebody else's now, perhaps.
+            self.on_neighbours_changed(cx);
+        }
         self.end_batch(cx, id);
     }
 
@@ -281,8 +341,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     /// One more replica has this copy.
-    fn confirm(&mut self, cx: &mut Cx<'_, Self>, (slot, version): &Copy<O::Peer>) {
-        let Some(held) = self.index.get_mut(slot).filter(|held| held.version == *version) else { return };
+    fn confirm(&mut self, cx: &mut Cx<'_, Self>, slot: &Slot<O::Peer>, version: Version) {
+        let Some(held) = self.index.get_mut(slot).filter(|held| held.version == version) else { return };
         if held.unconfirmed == 0 {
             return;
         }
@@ -292,10 +352,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
         held.confirmed = held.comparing;
         // A copy too many is dropped if all who should have it have confirmed it, and still are those who should.
-        let (own, compared) = (held.own, held.comparing);
-        let others = self.others(slot);
-        let enough = others.len() >= self.config.replicas.into();
-        if !own && enough && fingerprint(&others, &mut BTreeMap::new()) == compared {
+        let (drop, compared) = (held.surplus && !held.own, held.comparing);
+        if drop && self.standing(&slot.key) == compared {
             self.forget(cx, *slot);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use p2p_core::{Cx, Key, NoJob};
-use p2p_overlay::{Overlay, Replicas};
+use p2p_overlay::{Next, Overlay, Replicas};
 
 use super::{DhtMsg, JobFor, Refusal, Replicated, Wanted};
 use crate::record::{MAX_VALUE, Record, Slot};
@@ -52,11 +52,13 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         self.is_near(self.overlay.me(), key)
     }
 
-    /// Whether a peer is, likewise.
+    /// Whether a peer is, likewise. Who else is the root of a salted key, cannot be told.
     fn is_near(&self, peer: O::Peer, key: &Key) -> bool {
+        let is_mine = |key| self.overlay.next(key, &[]) == Next::Mine;
         match self.overlay.replicas(key, 2 * usize::from(self.config.replicas)) {
             Replicas::Peers(peers) => peers.is_empty() || peers.contains(&peer),
-            Replicas::Keys(_) => true,
+            Replicas::Keys(_) if peer != self.overlay.me() || !self.overlay.is_joined() => true,
+            Replicas::Keys(keys) => keys.iter().any(is_mine),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use p2p_core::{Job, JobError, JobId, Script, SimPeer, Worker};
-use p2p_overlay::Chord;
+use p2p_overlay::{Chord, LookupMsg, RoutedMsg, Tapestry, TapestryConfig};
 
 use super::*;
 use crate::request::{WithdrawError, Withdrawn};
@@ -13,8 +13,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const PEER: SimPeer = SimPeer(1);
 
 /// A node of its own, and its worker, whose answers the test hands over.
-struct Bench {
-    script: Script<Replicated<Chord<SimPeer>>>,
+struct Bench<O: Overlay<Peer = SimPeer, Job = NoJob> = Chord<SimPeer>> {
+    script: Script<Replicated<O>>,
     store: MemoryStore<SimPeer>,
     next: u32,
 }
@@ -24,14 +24,20 @@ type Done = (JobId, StoreDone<SimPeer>);
 impl Bench {
     /// A node that does not know yet what its worker has.
     fn new() -> Bench {
-        let node = Replicated::new(Chord::create(SimPeer(0)), DhtConfig::default());
-        Bench { script: Script::new(node), store: MemoryStore::default(), next: 0 }
+        Bench::over(Chord::create(SimPeer(0)), DhtConfig::default())
     }
 
     fn started() -> Bench {
         let mut bench = Bench::new();
         bench.work();
         bench
+    }
+}
+
+impl<O: Overlay<Peer = SimPeer, Job = NoJob>> Bench<O> {
+    fn over(overlay: O, config: DhtConfig) -> Bench<O> {
+        let node = Replicated::new(overlay, config);
+        Bench { script: Script::new(node), store: MemoryStore::default(), next: 0 }
     }
 
     /// The worker does what waits for it; its answers are held back.
@@ -185,4 +191,34 @@ fn a_withdrawal_that_fails_is_said_and_changes_nothing() {
     assert!(matches!(bench.script.outcomes()[..], [(_, DhtOutcome::Withdrawn(Ok(())))]));
     bench.wait(30);
     assert!(bench.kept().is_empty(), "it has ended");
+}
+
+/// Where copies lie at salted keys, a pass over many records looks their roots up bit by bit.
+#[test]
+fn keys_are_looked_up_a_few_at_a_time() {
+    let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
+    let config = TapestryConfig { upkeep: Duration::ZERO, ..TapestryConfig::default() };
+    let node = Tapestry::converged(&peers, config).swap_remove(0);
+    let mut bench = Bench::over(node, DhtConfig { repair: 10 * SECOND, ..DhtConfig::default() });
+    bench.work();
+    for i in 0..400 {
+        let record = Record::Immutable { value: format!("value {i}").into(), expires: 10_000 };
+        bench.script.message(PEER, DhtMsg::Store { id: i, record, expected: None, copy: true });
+    }
+    bench.work();
+    let kept = bench.script.machine().held().len();
+    assert!((50..150).contains(&kept), "of 400 values it is to keep 16 in 64, not {kept}");
+    bench.script.sent();
+    let mut asked = 0;
+    for _ in 0..600 {
+        bench.script.advance(SECOND / 20);
+        let lookup = |(_, msg): &(SimPeer, Msg<Tapestry<SimPeer>>)| {
+            matches!(msg, DhtMsg::Overlay(RoutedMsg::Lookup(LookupMsg::Forward { .. })))
+        };
+        let at_once = bench.script.sent().iter().filter(|sent| lookup(sent)).count();
+        // Sixteen new ones, and those under way are tried again.
+        assert!(at_once <= 64, "{at_once} at once, for {kept} records");
+        asked += at_once;
+    }
+    assert!(asked > 100, "only {asked} are asked in half a minute, for {kept} records");
 }

@@ -6,15 +6,24 @@
 use std::time::Duration;
 
 use p2p_core::sim::{DiskModel, Network, Sim};
-use p2p_core::{NoJob, SimPeer, Wire};
+use p2p_core::{Key, NoJob, SimPeer, Wire};
 use p2p_dht::{DhtConfig, MemoryStore, Replicated};
-use p2p_overlay::{Chord, ChordConfig, Kademlia, KademliaConfig, Overlay};
+use p2p_overlay::{
+    Can, CanConfig, Chord, ChordConfig, Kademlia, KademliaConfig, Overlay, Pastry, PastryConfig, Replicas,
+    Tapestry, TapestryConfig,
+};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
 /// An overlay that settles within seconds.
 pub trait Quick: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     fn quick(me: SimPeer, seeds: Vec<SimPeer>) -> Self;
+}
+
+impl Quick for Can<SimPeer> {
+    fn quick(me: SimPeer, seeds: Vec<SimPeer>) -> Self {
+        Can::with(me, seeds, CanConfig { update: SECOND, dimensions: 2, ..CanConfig::default() })
+    }
 }
 
 impl Quick for Chord<SimPeer> {
@@ -27,6 +36,20 @@ impl Quick for Chord<SimPeer> {
 impl Quick for Kademlia<SimPeer> {
     fn quick(me: SimPeer, seeds: Vec<SimPeer>) -> Self {
         Kademlia::with(me, seeds, KademliaConfig { upkeep: 2 * SECOND, ..KademliaConfig::default() })
+    }
+}
+
+impl Quick for Pastry<SimPeer> {
+    fn quick(me: SimPeer, seeds: Vec<SimPeer>) -> Self {
+        let config = PastryConfig { upkeep: SECOND, lease: 5 * SECOND, ..PastryConfig::default() };
+        Pastry::with(me, seeds, config)
+    }
+}
+
+impl Quick for Tapestry<SimPeer> {
+    fn quick(me: SimPeer, seeds: Vec<SimPeer>) -> Self {
+        let config = TapestryConfig { upkeep: SECOND, probe: 2 * SECOND, ..TapestryConfig::default() };
+        Tapestry::with(me, seeds, config)
     }
 }
 
@@ -58,4 +81,42 @@ pub fn world<O: Quick>(seed: u64, nodes: u32, network: Network, config: DhtConfi
     }
     sim.run_for(60 * SECOND);
     sim
+}
+
+/// Where copies lie at salted keys, the nodes that should have one, by a look at all nodes: the first different roots.
+pub fn roots<O: Quick>(sim: &World<O>, key: &Key) -> Option<Vec<SimPeer>> {
+    let replicas = usize::from(config().replicas);
+    let nodes: Vec<_> = sim.view().iter().map(|(peer, node)| (peer, node.overlay().mine())).collect();
+    let first = sim.node(nodes.first()?.0)?;
+    let Replicas::Keys(keys) = first.overlay().replicas(key, 2 * replicas) else { return None };
+    let mut roots = Vec::new();
+    for key in keys {
+        let root = nodes.iter().find(|(_, mine)| mine.contains(&key)).map(|(peer, _)| *peer);
+        if let Some(root) = root.filter(|root| roots.len() < replicas && !roots.contains(root)) {
+            roots.push(root);
+        }
+    }
+    Some(roots)
+}
+
+/// How many copies of a record there should be.
+pub fn copies<O: Quick>(sim: &World<O>, key: &Key) -> usize {
+    roots(sim, key).map_or(config().replicas.into(), |roots| roots.len())
+}
+
+/// Names each overlay's tests after it: `over_each_overlay!(a, b)` runs `a::<Chord>`, and so on.
+#[allow(unused_macros, reason = "each test file uses some of it")]
+macro_rules! over_each_overlay {
+    ($($test:ident),* $(,)?) => {
+        over_each_overlay!(@ over_can Can $($test)*);
+        over_each_overlay!(@ over_chord Chord $($test)*);
+        over_each_overlay!(@ over_kademlia Kademlia $($test)*);
+        over_each_overlay!(@ over_pastry Pastry $($test)*);
+        over_each_overlay!(@ over_tapestry Tapestry $($test)*);
+    };
+    (@ $module:ident $overlay:ident $($test:ident)*) => {
+        mod $module {
+            $(#[test] fn $test() { super::$test::<p2p_overlay::$overlay<p2p_core::SimPeer>>(); })*
+        }
+    };
 }

@@ -25,12 +25,20 @@ where
 {
     let mut network: Network<O> = Vec::new();
     for _ in 0..nodes {
-        let node = Node::builder().bind("127.0.0.1:0").await.unwrap();
-        let first = network.first().map(|(first, _)| first.contact());
-        let overlay = node.spawn("overlay/1", make(node.contact(), first)).unwrap();
-        network.push((node, overlay));
+        add(&mut network, &make).await;
     }
     network
+}
+
+/// Adds a node, which joins through the first.
+async fn add<O>(network: &mut Network<O>, make: impl Fn(Contact, Option<Contact>) -> O)
+where
+    O: Overlay<Peer = Contact, Msg: Wire, Job = p2p_core::NoJob>,
+{
+    let node = Node::builder().bind("127.0.0.1:0").await.unwrap();
+    let first = network.first().map(|(first, _)| first.contact());
+    let overlay = node.spawn("overlay/1", make(node.contact(), first)).unwrap();
+    network.push((node, overlay));
 }
 
 /// Looks keys up from every node until all answers are those of a look at all nodes, as they are once the network has
@@ -62,14 +70,23 @@ async fn settles<O: Overlay<Peer = Contact>>(network: &Network<O>, mode: Mode, d
     tokio::time::timeout(Duration::from_secs(60), settled).await.expect("the network does not settle");
 }
 
-/// Settles by every mode, loses five nodes, the first, through whom all have joined, among them, and settles again.
-async fn settles_and_mends<O: Overlay<Peer = Contact>>(mut network: Network<O>, distance: Distance) {
+/// Sixteen nodes settle by every mode; five are lost, the first, through whom all have joined, among them; then one
+/// joins in the same moment in which another is lost. Each time the others settle again.
+async fn settles_and_mends<O>(make: impl Fn(Contact, Option<Contact>) -> O, distance: Distance)
+where
+    O: Overlay<Peer = Contact, Msg: Wire, Job = p2p_core::NoJob>,
+{
+    let mut network = start(16, &make).await;
     for mode in [Mode::SemiRecursive, Mode::Recursive, Mode::iterative(3)] {
         settles(&network, mode, distance).await;
     }
     network.drain(..5).for_each(drop);
     settles(&network, Mode::SemiRecursive, distance).await;
     settles(&network, Mode::iterative(3), distance).await;
+    let leaver = network.remove(0);
+    add(&mut network, &make).await;
+    drop(leaver);
+    settles(&network, Mode::SemiRecursive, distance).await;
 }
 
 /// Networks that settle in seconds.
@@ -83,32 +100,28 @@ fn patient(lookup: LookupConfig) -> LookupConfig {
 async fn can_over_quic_settles_and_mends() {
     let config = CanConfig { update: PERIOD, dimensions: 2, ..CanConfig::default() };
     let config = CanConfig { lookup: patient(config.lookup), ..config };
-    let network = start(16, |me, seed| Can::with(me, seed, config)).await;
-    settles_and_mends(network, None).await;
+    settles_and_mends(|me, seed| Can::with(me, seed, config), None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chord_over_quic_settles_and_mends() {
     let config = ChordConfig { stabilize: PERIOD, fingers: 4, ..ChordConfig::default() };
     let config = ChordConfig { lookup: patient(config.lookup), ..config };
-    let ring = start(16, |me, seed| Chord::with(me, seed, config)).await;
-    settles_and_mends(ring, Some(|node, key| key.distance(node))).await;
+    settles_and_mends(|me, seed| Chord::with(me, seed, config), Some(|node, key| key.distance(node))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kademlia_over_quic_settles_and_mends() {
     let config = KademliaConfig { upkeep: PERIOD, k: 4, ..KademliaConfig::default() };
     let config = KademliaConfig { lookup: patient(config.lookup), ..config };
-    let network = start(16, |me, seed| Kademlia::with(me, seed, config)).await;
-    settles_and_mends(network, Some(|node, key| node.xor(key))).await;
+    settles_and_mends(|me, seed| Kademlia::with(me, seed, config), Some(|node, key| node.xor(key))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pastry_over_quic_settles_and_mends() {
     let config = PastryConfig { upkeep: PERIOD, lease: 5 * PERIOD, ..PastryConfig::default() };
     let config = PastryConfig { lookup: patient(config.lookup), ..config };
-    let network = start(16, |me, seed| Pastry::with(me, seed, config)).await;
-    settles_and_mends(network, Some(|node, key| node.ring_gap(key))).await;
+    settles_and_mends(|me, seed| Pastry::with(me, seed, config), Some(|node, key| node.ring_gap(key))).await;
 }
 
 /// Publishes until a message has come to all: each stream gets what was published in order, and none of it twice.
@@ -185,9 +198,8 @@ async fn scribe_over_quic_goes_on_when_its_root_dies() {
 async fn tapestry_over_quic_settles_and_mends() {
     let config = TapestryConfig { upkeep: PERIOD, probe: 2 * PERIOD, ..TapestryConfig::default() };
     let config = TapestryConfig { lookup: patient(config.lookup), ..config };
-    let network = start(16, |me, seed| Tapestry::with(me, seed, config)).await;
     settles_and_mends(
-        network,
+        |me, seed| Tapestry::with(me, seed, config),
         Some(|node, key| TapestryTable::<Contact>::distance(node, key).unwrap_or(Key::MAX)),
     )
     .await;
