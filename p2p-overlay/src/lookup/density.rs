@@ -140,8 +140,8 @@ impl<P: Keyed> Lookups<P> {
                 Suspect { is_dense: true, answer, left_out }
             }
             (_, Some(before)) if before.is_dense => {
-                let beyond = answer.peers.into_iter().take(lookup.wanted.into()).collect();
-                return Some(Found { implausible: Some(Implausible::Dense { beyond }), ..before.answer });
+                let implausible = Some(Implausible::Dense { beyond: answer.peers });
+                return Some(Found { implausible, ..before.answer });
             }
             (Some(Verdict::Thin), _) => {
                 // A root that may have lied is not asked again; where all have answered who were named, it does no harm.
