@@ -91,8 +91,8 @@ pub struct ChordConfig {
     /// How many fingers are looked up again each time a node stabilises. 1.
     pub fingers: usize,
     /// How many peers of one subnet are fingers, by [`SubnetLimits::group`]: they are as few as a row. No bound; where
-    /// strangers may join, [`SubnetLimits::default`]. One that would be too many gives way to one of those that follow it. Predecessors and
-    /// successors are whoever stands there, or two nodes would take one key for theirs.
+    /// strangers may join, [`SubnetLimits::default`]. One that would be too many gives way to one of those that follow
+    /// it. Predecessors and successors are whoever stands there, or two nodes would take one key for theirs.
     pub subnets: Option<SubnetLimits>,
     /// How lookups behave; the upkeep's questions have the same timeout.
     pub lookup: LookupConfig,
