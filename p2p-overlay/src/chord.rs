@@ -90,9 +90,9 @@ pub struct ChordConfig {
     pub stabilize: Duration,
     /// How many fingers are looked up again each time a node stabilises. 1.
     pub fingers: usize,
-    /// How many peers of one subnet are fingers; there are no groups. No bound; where strangers may join,
-    /// [`SubnetLimits::default`]. One that would be too many gives way to one of those that follow it. Predecessors and
-    /// successors are whoever stands there, or two nodes would take one key for theirs.
+    /// How many peers of one subnet are fingers, by [`SubnetLimits::group`]: they are as few as a row. No bound; where
+    /// strangers may join, [`SubnetLimits::default`]. One that would be too many gives way to one of those that follow
+    /// it. Predecessors and successors are whoever stands there, or two nodes would take one key for theirs.
     pub subnets: Option<SubnetLimits>,
     /// How lookups behave; the upkeep's questions have the same timeout.
     pub lookup: LookupConfig,
@@ -227,7 +227,7 @@ impl<P: Keyed> ChordTable<P> {
     fn may_be_finger(&self, index: usize, peer: P) -> bool {
         self.config.subnets.is_none_or(|limits| {
             let others = self.fingers.iter().enumerate().filter(|(i, _)| *i != index);
-            limits.admit(peer, others.filter_map(|(_, spot)| spot.map(|spot| spot.peer)), [])
+            limits.admit(peer, [], others.filter_map(|(_, spot)| spot.map(|spot| spot.peer)))
         })
     }
 

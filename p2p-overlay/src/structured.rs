@@ -159,7 +159,8 @@ pub enum Implausible<P> {
     /// They are too many so near to the key: somebody may have tried ids until they were. What is stored is safer, and
     /// what is looked for more likely found, on those beyond them too.
     Dense {
-        /// Who would be the answer if the crowd were not there. Nobody, where no other node may answer.
+        /// Who would be the answer if the crowd were not there, the nearest first: up to 32, since the outermost of a
+        /// crowd stand as honest nodes do. Nobody, where no other node may answer.
         beyond: Vec<P>,
     },
     /// They are too few: those who were asked may hide whoever is nearer. Asked for by another node, or later, the

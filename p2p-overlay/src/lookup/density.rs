@@ -12,8 +12,8 @@
 //! many false alarms one puts up with. The nodes counted are the first, second, fourth, and so on: accomplices may
 //! stand before honest ones. The last of them tells if the nodes are too thin.
 //!
-//! *What then*: the lookup is tried otherwise, iteratively and on disjoint paths where there are any. If the answer was
-//! too thin, whatever is nearer counts. If it was too dense, the crowd is left out, and who is found beyond it is told
+//! *What then*: the lookup is tried otherwise, iteratively. If the answer was too thin, on disjoint paths where there are
+//! any, and whatever is nearer counts. If it was too dense, the crowd is left out, and who is found beyond it is told
 //! beside the answer ([`Implausible::Dense`]): an alarm may be false, and then the answer is right as it is.
 //!
 //! *What it does not show*: a crowd around the asker itself passes for how dense nodes are. And where the root alone
@@ -29,8 +29,10 @@ use crate::structured::{Found, Implausible, Maintenance, Mode};
 
 /// How many peers a lookup asks for so that there is something to be counted.
 const SAMPLE: u8 = 16;
-/// How a lookup is tried otherwise (S/Kademlia §5: 8 paths withstand a fifth of liars).
-const OTHERWISE: Mode = Mode::Iterative { parallel: 3, paths: 8 };
+/// How a lookup is tried again whose answer was too thin (S/Kademlia §5: 8 paths withstand a fifth of liars).
+const PAST_LIARS: Mode = Mode::Iterative { parallel: 3, paths: 8 };
+/// And too dense: whom a crowd stands before any honest node can tell.
+const PAST_A_CROWD: Mode = Mode::iterative(3);
 
 /// What an answer came to before it was tried otherwise.
 #[derive(Clone, Debug)]
@@ -140,8 +142,8 @@ impl<P: Keyed> Lookups<P> {
                 Suspect { is_dense: true, answer, left_out }
             }
             (_, Some(before)) if before.is_dense => {
-                let beyond = answer.peers.into_iter().take(lookup.wanted.into()).collect();
-                return Some(Found { implausible: Some(Implausible::Dense { beyond }), ..before.answer });
+                let implausible = Some(Implausible::Dense { beyond: answer.peers });
+                return Some(Found { implausible, ..before.answer });
             }
             (Some(Verdict::Thin), _) => {
                 // A root that may have lied is not asked again; where all have answered who were named, it does no harm.
@@ -150,7 +152,7 @@ impl<P: Keyed> Lookups<P> {
             }
             (None, _) => return Some(answer),
         };
-        lookup.mode = OTHERWISE;
+        lookup.mode = if suspect.is_dense { PAST_A_CROWD } else { PAST_LIARS };
         lookup.suspect = Some(Box::new(suspect));
         self.try_again(cx, table, index);
         None

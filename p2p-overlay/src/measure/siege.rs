@@ -13,7 +13,7 @@ use p2p_core::{Key, Keyed, Rng, SimPeer};
 use super::Simulated;
 use crate::lookup::mislead;
 use crate::routed::{Routed, RoutedMsg};
-use crate::structured::{Find, Implausible, Maintenance, Mode, Overlay};
+use crate::structured::{Find, Implausible, Maintenance, Mode};
 
 /// Who the adversaries are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub enum Attack {
     Liars,
     /// In one subnet, 3 for every 7 honest nodes; at most 256.
     Subnet,
-    /// 32 around each of ten keys: of 32 ids for every node, those that happened to be nearest. What is looked for is
-    /// these keys.
+    /// 32 around the key that is looked for: of 32 ids for every node, those that happened to be nearest. A tenth of the
+    /// lookups is for each of ten keys, in a network of its own.
     Crowd,
 }
 
@@ -57,10 +57,10 @@ impl Default for Siege {
 pub struct Outcome {
     /// Lookups.
     pub lookups: u32,
-    /// Those that ended at the honest node that is responsible, or (for a crowd) would be without the adversaries, and
-    /// was named at all.
+    /// Those that ended at the honest node that is responsible. For a crowd, whose nodes are responsible: those that named
+    /// an honest node, if only as one beyond the crowd.
     pub right: u32,
-    /// Those that ended at an adversary and are not right.
+    /// Those that ended at an adversary, are not right, and were not flagged.
     pub captured: u32,
     /// Those of whose answer the asker said that it is implausible.
     pub flagged: u32,
@@ -89,7 +89,7 @@ impl Outcome {
 
 /// How many ids of a crowd are nearest to a key.
 const CROWD: usize = 32;
-const CROWDED_KEYS: usize = 10;
+const CROWDED_KEYS: u32 = 10;
 
 impl Siege {
     /// Builds the network, and looks keys up. The configuration should be of a network at rest.
@@ -97,10 +97,26 @@ impl Siege {
     where
         Routed<M>: Simulated<Msg = RoutedMsg<SimPeer, M::Msg>>,
     {
-        let mut rng = Rng::new(self.seed);
-        let keys: Vec<Key> = (0..CROWDED_KEYS).map(|_| rng.key()).collect();
+        let mut outcome = Outcome::default();
+        let networks = if self.attack == Attack::Crowd { CROWDED_KEYS } else { 1 };
+        for network in 0..networks {
+            let lookups = self.lookups / networks;
+            let siege = Siege { lookups, seed: self.seed + u64::from(network), ..*self };
+            siege.one_network::<M>(config, &mut outcome);
+        }
+        outcome
+    }
+
+    fn one_network<M: Maintenance<Peer = SimPeer>>(
+        &self,
+        config: <Routed<M> as Simulated>::Config,
+        outcome: &mut Outcome,
+    ) where
+        Routed<M>: Simulated<Msg = RoutedMsg<SimPeer, M::Msg>>,
+    {
+        let crowded = Rng::new(self.seed).key();
         let honest: Vec<SimPeer> = (0..self.nodes).map(SimPeer).filter(|peer| !self.is_liar(*peer)).collect();
-        let adversaries = self.adversaries::<M>(&keys);
+        let adversaries = self.adversaries::<M>(&crowded);
         let named: Arc<Mutex<Vec<SimPeer>>> = Arc::default();
         let mut sim =
             self.build::<M>(config, [honest.as_slice(), &adversaries].concat(), &adversaries, &named);
@@ -113,24 +129,18 @@ impl Siege {
         let machine = |peer: &SimPeer| sim.node(*peer).map(Liar::machine);
         let places = Routed::<M>::places(&mut sim.alive().iter().filter_map(machine));
         let everybody = places.unwrap_or_else(|| sorted(sim.alive()));
-        let (without, accomplices) = (sorted(&honest), sorted(&adversaries));
-        let mut outcome = Outcome { lookups: self.lookups, ..Outcome::default() };
+        let accomplices = sorted(&adversaries);
+        outcome.lookups += self.lookups;
         let before = sim.stats();
-        for i in 0..self.lookups as usize {
+        for _ in 0..self.lookups {
             let from = honest[sim.workload_rng().index(honest.len())];
-            let (key, target) = match self.attack {
-                Attack::Crowd => {
-                    let key = keys[i % keys.len()];
-                    (key, Routed::<M>::owners(&without, &key, 1)[0])
+            let (key, owner) = loop {
+                let key = if self.attack == Attack::Crowd { crowded } else { sim.workload_rng().key() };
+                let place = sim.node(from).map_or(key, |node| node.machine().place(&key));
+                let owner = Routed::<M>::owners(&everybody, &place, 1)[0];
+                if self.attack == Attack::Crowd || !adversaries.contains(&owner) {
+                    break (key, owner);
                 }
-                Attack::Nobody | Attack::Liars | Attack::Subnet => loop {
-                    let key = sim.workload_rng().key();
-                    let place = sim.node(from).map_or(key, |node| node.machine().place(&key));
-                    let owner = Routed::<M>::owners(&everybody, &place, 1)[0];
-                    if !adversaries.contains(&owner) {
-                        break (key, owner);
-                    }
-                },
             };
             if let Ok(mut named) = named.lock() {
                 *named = Routed::<M>::owners(&accomplices, &key, CROWD);
@@ -144,24 +154,24 @@ impl Siege {
                 Some(Implausible::Thin) | None => &[],
             };
             let right = match self.attack {
-                Attack::Crowd => found.peers.iter().chain(beyond).any(|peer| *peer == target),
-                Attack::Nobody | Attack::Liars | Attack::Subnet => found.root() == target,
+                Attack::Crowd => found.peers.iter().chain(beyond).any(|peer| !adversaries.contains(peer)),
+                Attack::Nobody | Attack::Liars | Attack::Subnet => found.root() == owner,
             };
             outcome.right += u32::from(right);
-            outcome.captured += u32::from(!right && adversaries.contains(&found.root()));
-            outcome.flagged += u32::from(found.implausible.is_some());
+            let flagged = found.implausible.is_some();
+            outcome.captured += u32::from(!right && !flagged && adversaries.contains(&found.root()));
+            outcome.flagged += u32::from(flagged);
             outcome.hops.add(found.hops.into());
         }
-        outcome.messages = sim.stats().sent - before.sent;
-        outcome.bytes = sim.stats().bytes - before.bytes;
-        outcome
+        outcome.messages += sim.stats().sent - before.sent;
+        outcome.bytes += sim.stats().bytes - before.bytes;
     }
 
     fn is_liar(&self, peer: SimPeer) -> bool {
         self.attack == Attack::Liars && peer.0.is_multiple_of(5)
     }
 
-    fn adversaries<M: Maintenance>(&self, keys: &[Key]) -> Vec<SimPeer> {
+    fn adversaries<M: Maintenance>(&self, crowded: &Key) -> Vec<SimPeer> {
         match self.attack {
             Attack::Nobody => Vec::new(),
             Attack::Liars => (0..self.nodes).map(SimPeer).filter(|peer| self.is_liar(*peer)).collect(),
@@ -171,18 +181,13 @@ impl Siege {
             }
             Attack::Crowd => {
                 let tried = self.nodes..self.nodes * (1 + CROWD as u32);
-                let tried: Vec<(Key, SimPeer)> = tried.map(SimPeer).map(|peer| (peer.key(), peer)).collect();
-                let mut crowds: Vec<SimPeer> = Vec::new();
-                for key in keys {
-                    let upto = |at: &Key| M::upto(at, key).unwrap_or(1.0);
-                    let mut near: Vec<(f64, SimPeer)> =
-                        tried.iter().map(|(at, peer)| (upto(at), *peer)).collect();
-                    near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-                    crowds.extend(near.iter().take(CROWD).map(|(_, peer)| *peer));
-                }
-                crowds.sort_unstable();
-                crowds.dedup();
-                crowds
+                let upto = |peer: &SimPeer| M::upto(&peer.key(), crowded).unwrap_or(1.0);
+                let mut tried: Vec<(f64, SimPeer)> =
+                    tried.map(SimPeer).map(|peer| (upto(&peer), peer)).collect();
+                tried.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+                let mut crowd: Vec<SimPeer> = tried.iter().take(CROWD).map(|(_, peer)| *peer).collect();
+                crowd.sort_unstable();
+                crowd
             }
         }
     }

@@ -237,7 +237,11 @@ impl<P: Keyed> Levels<P> {
         let all: Vec<Neighbour<P>> = all.collect();
         match self.subnets {
             None => self.slots = all,
-            Some(_) => all.into_iter().for_each(|new| drop(self.insert(new))),
+            Some(_) => {
+                for new in all {
+                    self.insert(new);
+                }
+            }
         }
         self.slots.sort_by_key(Neighbour::place);
         self.slots.shrink_to_fit();
