@@ -8,12 +8,13 @@
 //!
 //! In this order: [`Can`] and its configuration, what the tables say about a key; in `space` the geometry, in `zones`
 //! who claims what, in `upkeep` and `repair` how the tables are kept. `converged` computes the zones of a whole
-//! network, for experiments that start at rest.
+//! network, for experiments that start at rest; `whole` says what holds of one.
 
 mod converged;
 mod repair;
 mod space;
 mod upkeep;
+mod whole;
 mod zones;
 
 use std::sync::Arc;

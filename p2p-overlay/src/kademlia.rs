@@ -7,11 +7,13 @@
 //! those of Baumgart & Mies, *S/Kademlia* (2007), §4.4.
 //!
 //! In this order: [`Kademlia`] and its configuration, what the tables say about a key; in `buckets` the tables, in
-//! `upkeep` how they are kept. `converged` computes the tables of a whole network, for experiments that start at rest.
+//! `upkeep` how they are kept. `converged` computes the tables of a whole network, for experiments that start at rest;
+//! `whole` says what holds of one.
 
 mod buckets;
 mod converged;
 mod upkeep;
+mod whole;
 
 use std::time::Duration;
 

@@ -28,6 +28,8 @@ mod scribe;
 mod spot;
 mod structured;
 mod tapestry;
+#[cfg(test)]
+mod trouble;
 
 pub use can::{Can, CanConfig, CanMsg, CanState, CanTable, Claim, Point, Space, Zone};
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};

@@ -16,12 +16,13 @@
 //! ```
 
 pub mod multicast;
+pub mod upheaval;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use p2p_core::sim::{Encoding, Ended, Histogram, Latency, Network, Session, Sim, Stats, churn};
-use p2p_core::{Key, Keyed, NoJob, OpId, Rng, SimPeer, Time, Wire};
+use p2p_core::sim::{Encoding, Ended, Histogram, Latency, Network, Session, Sim, Stats, View, churn};
+use p2p_core::{Key, Keyed, NoJob, NoWorker, OpId, Rng, SimPeer, Time, Wire};
 
 use crate::can::Zone;
 use crate::structured::{Find, Looked, Mode, Overlay, Region};
@@ -54,6 +55,11 @@ pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     /// The `n` nodes that are responsible for what lies at a place, a key unless the overlay says otherwise, the first
     /// first, by a look at all nodes, which are sorted by where they stand; fewer if there are not so many.
     fn owners(nodes: &[(Key, SimPeer)], key: &Key, n: usize) -> Vec<SimPeer>;
+    /// What the overlay's paper wants of its tables when all is quiet.
+    ///
+    /// # Errors
+    /// What is not so.
+    fn is_whole(view: &View<'_, Self, NoWorker>) -> Result<(), String>;
 }
 
 /// How the network comes to be.

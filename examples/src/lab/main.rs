@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --release --bin lab -- overlay --overlay chord --nodes 10000 --lookups 20000 --seed 1
 //! cargo run --release --bin lab -- compare --nodes 1000 --seed 1 --plot compare.svg
+//! cargo run --release --bin lab -- upheaval --nodes 1000 --seed 1
 //! cargo run --release --bin lab -- multicast --overlay chord --nodes 10000 --groups 1500 --seed 1
 //! ```
 
@@ -11,6 +12,7 @@ mod kinds;
 mod multicast;
 mod overlay;
 mod plot;
+mod upheaval;
 
 use std::process::ExitCode;
 
@@ -34,6 +36,8 @@ enum Command {
     Overlay(overlay::Args),
     /// All five structured overlays on one workload: static, damaged, and under churn.
     Compare(compare::Args),
+    /// All five after a mass join, a mass failure and a partition: how long until they are right again.
+    Upheaval(upheaval::Args),
     /// Messages to many groups through the trees of Scribe: how late they come, and who does the work.
     Multicast(multicast::Args),
 }
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Overlay(args) => overlay::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Upheaval(args) => upheaval::run(&args),
         Command::Multicast(args) => multicast::run(&args),
     };
     p2p_examples::exit("lab", done)

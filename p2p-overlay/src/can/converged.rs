@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use p2p_core::{Key, Keyed, Rng, SimPeer};
+use p2p_core::sim::View;
+use p2p_core::{Key, Keyed, NoWorker, Rng, SimPeer};
 
 use super::{Can, CanConfig, CanTable, Claim, MAX_NEIGHBOURS, Neighbour, Space, Zone};
 use crate::measure::Simulated;
@@ -178,5 +179,9 @@ impl Simulated for Can<SimPeer> {
     fn owners(nodes: &[(Key, SimPeer)], place: &Key, _n: usize) -> Vec<SimPeer> {
         let after = nodes.partition_point(|(start, _)| start <= place);
         nodes[..after].last().map(|(_, peer)| *peer).into_iter().collect()
+    }
+
+    fn is_whole(view: &View<'_, Self, NoWorker>) -> Result<(), String> {
+        super::whole::is_whole(view)
     }
 }
