@@ -113,7 +113,7 @@ fn at_most_one_node_accepts_a_key_whatever_goes_wrong() {
 fn at_most_one_node_accepts_a_key_while_messages_are_lost() {
     run_seeds(3, |seed| {
         troubled::<Pastry<SimPeer>>(seed, PastryConfig::default(), IN_ONE_PIECE, 600 * SECOND, |sim| {
-            sim.check_world(64, |view| at_most_one_accepts(view.now, view));
+            sim.check_world(256, |view| at_most_one_accepts(view.now, view));
         })
     });
 }

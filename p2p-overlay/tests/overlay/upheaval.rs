@@ -49,7 +49,7 @@ fn can_recovers_from_a_mass_failure() {
 
 #[test]
 fn can_recovers_from_a_partition() {
-    recovers::<Can<SimPeer>>(Strike::Partition, CanConfig::default(), 300);
+    recovers::<Can<SimPeer>>(Strike::Partition, CanConfig::default(), 600);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn chord_recovers_from_a_mass_failure() {
 
 #[test]
 fn chord_recovers_from_a_partition() {
-    recovers::<Chord<SimPeer>>(Strike::Partition, often(), 300);
+    recovers::<Chord<SimPeer>>(Strike::Partition, often(), 600);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn kademlia_recovers_from_a_mass_failure() {
 
 #[test]
 fn kademlia_recovers_from_a_partition() {
-    recovers::<Kademlia<SimPeer>>(Strike::Partition, KademliaConfig::default(), 300);
+    recovers::<Kademlia<SimPeer>>(Strike::Partition, KademliaConfig::default(), 600);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn pastry_recovers_from_a_mass_failure() {
 
 #[test]
 fn pastry_recovers_from_a_partition() {
-    recovers::<Pastry<SimPeer>>(Strike::Partition, PastryConfig::default(), 300);
+    recovers::<Pastry<SimPeer>>(Strike::Partition, PastryConfig::default(), 600);
 }
 
 #[test]
@@ -109,5 +109,5 @@ fn tapestry_recovers_from_a_mass_failure() {
 
 #[test]
 fn tapestry_recovers_from_a_partition() {
-    recovers::<Tapestry<SimPeer>>(Strike::Partition, TapestryConfig::default(), 300);
+    recovers::<Tapestry<SimPeer>>(Strike::Partition, TapestryConfig::default(), 600);
 }
