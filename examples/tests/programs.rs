@@ -88,6 +88,19 @@ fn lab_compares_all_overlays() {
 }
 
 #[test]
+fn lab_says_how_long_overlays_take_after_upheavals() {
+    let args = ["--nodes", "40", "--probes", "10", "--strike", "mass-failure", "--patience", "600"];
+    let after = lab_of("upheaval", &args);
+    let rows = after["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 5);
+    for row in rows {
+        let seconds = |what: &str| row[what].as_u64().unwrap_or_else(|| panic!("{what} of {row}"));
+        assert!(seconds("to_99_percent_right_s") <= seconds("to_all_right_s"), "{row}");
+        assert!(row["bytes_per_node"].as_f64().unwrap() > 0.0, "{row}");
+    }
+}
+
+#[test]
 fn lab_sends_to_groups() {
     for overlay in ["can", "chord", "pastry", "tapestry"] {
         let args = ["--overlay", overlay, "--nodes", "100", "--groups", "20", "--settle", "60"];

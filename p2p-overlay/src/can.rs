@@ -8,7 +8,7 @@
 //!
 //! In this order: [`Can`] and its configuration, what the tables say about a key; in `space` the geometry, in `zones`
 //! who claims what, in `join`, `update`, `repair` and `upkeep` how the tables are kept. `converged` computes the zones
-//! of a whole network, for experiments that start at rest.
+//! of a whole network, for experiments that start at rest; `whole` says what holds of one.
 
 mod converged;
 mod join;
@@ -19,6 +19,7 @@ mod simulated;
 mod space;
 mod update;
 mod upkeep;
+mod whole;
 mod zones;
 
 use std::sync::Arc;

@@ -6,12 +6,13 @@
 //!
 //! In this order: [`Chord`] and its configuration, what the tables say about a key, and in `upkeep` how they are
 //! kept. `virtuals` lets a host run several nodes. `converged` computes the tables of a whole ring directly, for
-//! experiments that start from a network at rest.
+//! experiments that start from a network at rest; `whole` says what holds of one.
 
 mod converged;
 mod ring;
 mod upkeep;
 mod virtuals;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;

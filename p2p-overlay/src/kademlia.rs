@@ -6,13 +6,15 @@
 //! replacement caches (§4.1) and wider buckets for fewer hops (§4.2). Lookups over disjoint paths are
 //! those of Baumgart & Mies, *S/Kademlia* (2007), §4.4, and so are sibling lists, §4.2.
 //!
-//! In this order: [`Kademlia`] and its configuration, what the tables say about a key; in `buckets` the tables, in `seats`
-//! how they lie in memory, in `upkeep` how they are kept. `converged` computes the tables of a whole network, for experiments that start at rest.
+//! In this order: [`Kademlia`] and its configuration, what the tables say about a key; in `buckets` the tables, in
+//! `seats` how they lie in memory, in `upkeep` how they are kept. `converged` computes the tables of a whole network,
+//! for experiments that start at rest; `whole` says what holds of one.
 
 mod buckets;
 mod converged;
 mod seats;
 mod upkeep;
+mod whole;
 
 use std::time::Duration;
 

@@ -30,6 +30,8 @@ mod spot;
 mod structured;
 mod subnets;
 mod tapestry;
+#[cfg(test)]
+mod trouble;
 
 pub use can::{
     Can, CanConfig, CanMsg, CanMulticast, CanMulticastCommand, CanMulticastConfig, CanMulticastMsg,

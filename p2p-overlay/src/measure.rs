@@ -19,12 +19,13 @@ pub mod flood;
 pub mod multicast;
 mod recorder;
 pub mod siege;
+pub mod upheaval;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use p2p_core::sim::{Encoding, Ended, Histogram, Latency, Network, Session, Sim, Stats, churn};
-use p2p_core::{Key, Keyed, NoJob, OpId, Rng, SimPeer, Time, Wire};
+use p2p_core::sim::{Encoding, Ended, Histogram, Latency, Network, Session, Sim, Stats, View, churn};
+use p2p_core::{Key, Keyed, NoJob, NoWorker, OpId, Rng, SimPeer, Time, Wire};
 
 pub use recorder::{Carrier, Receipt, Recorder};
 
@@ -59,6 +60,11 @@ pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     fn is_right(found: &[SimPeer], owners: &[SimPeer]) -> bool {
         found == owners
     }
+    /// What the overlay's paper wants of its tables when all is quiet.
+    ///
+    /// # Errors
+    /// What is not so.
+    fn is_whole(view: &View<'_, Self, NoWorker>) -> Result<(), String>;
 }
 
 /// How the network comes to be.

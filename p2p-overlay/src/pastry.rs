@@ -9,7 +9,7 @@
 //!
 //! In this order: [`Pastry`] and its configuration, what the tables say about a key; in `leaves` and `rows` the
 //! tables, in `join`, `leases` and `upkeep` how they are kept. `converged` computes the tables of a whole network,
-//! for experiments that start at rest.
+//! for experiments that start at rest; `whole` says what holds of one.
 
 mod converged;
 mod join;
@@ -17,6 +17,7 @@ mod leases;
 mod leaves;
 mod rows;
 mod upkeep;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;

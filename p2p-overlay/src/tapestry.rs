@@ -11,8 +11,8 @@
 //!
 //! In this order: [`Tapestry`] and its configuration, what the tables say about a key; in `levels` the tables, in
 //! `join` how a node joins, in `multicast` how all who need it hear of it, in `upkeep` how it keeps its tables.
-//! `converged` computes the tables of a whole network, for experiments that start at rest. On top of it are [`Locate`]
-//! and [`TapestryObjects`], in `objects`.
+//! `converged` computes the tables of a whole network, for experiments that start at rest; `whole` says what holds of one. On top of it are
+//! [`Locate`] and [`TapestryObjects`], in `objects`.
 
 mod converged;
 mod join;
@@ -20,6 +20,7 @@ mod levels;
 mod multicast;
 mod objects;
 mod upkeep;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;

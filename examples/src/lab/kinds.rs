@@ -45,7 +45,15 @@ pub(crate) struct Measured {
     pub(crate) bytes_per_node: u64,
 }
 
-pub(crate) fn measure(kind: Kind, experiment: &Experiment, how: How) -> Measured {
+/// What is done with whichever overlay it is.
+pub(crate) trait Run {
+    type Output;
+
+    fn run<O: Simulated>(self, config: O::Config) -> Self::Output;
+}
+
+/// Does something with an overlay.
+pub(crate) fn on<R: Run>(kind: Kind, how: How, run: R) -> R::Output {
     let every = |period| if how.at_rest { Duration::ZERO } else { period };
     match kind {
         Kind::Can => {
@@ -54,10 +62,8 @@ pub(crate) fn measure(kind: Kind, experiment: &Experiment, how: How) -> Measured
             let zone_peers = how.zone_peers.unwrap_or(config.zone_peers);
             let config = CanConfig { dimensions, zone_peers, update: every(config.update), ..config };
             match how.realities {
-                Some(realities) => {
-                    run::<CanRealities<SimPeer>>(experiment, CanConfig { realities, ..config })
-                }
-                None => run::<Can<SimPeer>>(experiment, config),
+                Some(realities) => run.run::<CanRealities<SimPeer>>(CanConfig { realities, ..config }),
+                None => run.run::<Can<SimPeer>>(config),
             }
         }
         Kind::Chord => {
@@ -67,32 +73,40 @@ pub(crate) fn measure(kind: Kind, experiment: &Experiment, how: How) -> Measured
                 }
                 false => ChordConfig::default(),
             };
-            run::<Chord<SimPeer>>(experiment, ChordConfig { stabilize: every(config.stabilize), ..config })
+            run.run::<Chord<SimPeer>>(ChordConfig { stabilize: every(config.stabilize), ..config })
         }
         Kind::Kademlia => {
             let config = KademliaConfig::default();
-            run::<Kademlia<SimPeer>>(experiment, KademliaConfig { upkeep: every(config.upkeep), ..config })
+            run.run::<Kademlia<SimPeer>>(KademliaConfig { upkeep: every(config.upkeep), ..config })
         }
         Kind::Pastry => {
             let config = PastryConfig::default();
-            run::<Pastry<SimPeer>>(experiment, PastryConfig { upkeep: every(config.upkeep), ..config })
+            run.run::<Pastry<SimPeer>>(PastryConfig { upkeep: every(config.upkeep), ..config })
         }
         Kind::Tapestry => {
             let config = TapestryConfig::default();
-            run::<Tapestry<SimPeer>>(experiment, TapestryConfig { upkeep: every(config.upkeep), ..config })
+            run.run::<Tapestry<SimPeer>>(TapestryConfig { upkeep: every(config.upkeep), ..config })
         }
     }
 }
 
-#[expect(clippy::disallowed_types, reason = "wall time is what is measured")]
-fn run<O: Simulated>(experiment: &Experiment, config: O::Config) -> Measured {
-    let before = resident();
-    let mut sim = experiment.build::<O>(config);
-    let clock = std::time::Instant::now();
-    let report = experiment.look_up(&mut sim);
-    let wall_s = clock.elapsed().as_secs_f64();
-    let bytes_per_node = resident().saturating_sub(before) / u64::from(experiment.nodes);
-    Measured { report: Report { load: load(&sim), ..report }, wall_s, bytes_per_node }
+pub(crate) fn measure(kind: Kind, experiment: &Experiment, how: How) -> Measured {
+    on(kind, how, experiment)
+}
+
+impl Run for &Experiment {
+    type Output = Measured;
+
+    #[expect(clippy::disallowed_types, reason = "wall time is what is measured")]
+    fn run<O: Simulated>(self, config: O::Config) -> Measured {
+        let before = resident();
+        let mut sim = self.build::<O>(config);
+        let clock = std::time::Instant::now();
+        let report = self.look_up(&mut sim);
+        let wall_s = clock.elapsed().as_secs_f64();
+        let bytes_per_node = resident().saturating_sub(before) / u64::from(self.nodes);
+        Measured { report: Report { load: load(&sim), ..report }, wall_s, bytes_per_node }
+    }
 }
 
 /// The memory of this process, in bytes.

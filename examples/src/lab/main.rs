@@ -4,6 +4,7 @@
 //! cargo run --release --bin lab -- overlay --overlay chord --nodes 10000 --lookups 20000 --seed 1
 //! cargo run --release --bin lab -- compare --nodes 1000 --seed 1 --plot compare.svg
 //! cargo run --release --bin lab -- defend --nodes 1000 --seed 1
+//! cargo run --release --bin lab -- upheaval --nodes 1000 --seed 1
 //! cargo run --release --bin lab -- multicast --overlay chord --nodes 10000 --groups 1500 --seed 1
 //! cargo run --release --bin lab -- flood --spread directed --nodes 1000 --seed 1
 //! ```
@@ -15,6 +16,7 @@ mod kinds;
 mod multicast;
 mod overlay;
 mod plot;
+mod upheaval;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,8 @@ enum Command {
     Compare(compare::Args),
     /// The defences of the structured overlays: what they cost, and what they are worth under attack.
     Defend(defend::Args),
+    /// All five after a mass join, a mass failure and a partition: how long until they are right again.
+    Upheaval(upheaval::Args),
     /// Messages to many groups through the trees of Scribe: how late they come, and who does the work.
     Multicast(multicast::Args),
     /// Messages to everybody by CAN's own multicast: how often they are sent, and how late they come.
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Command::Overlay(args) => overlay::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Defend(args) => defend::run(&args),
+        Command::Upheaval(args) => upheaval::run(&args),
         Command::Multicast(args) => multicast::run(&args),
         Command::Flood(args) => flood::run(&args),
     };

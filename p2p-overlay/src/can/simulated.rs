@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use p2p_core::{Key, Keyed, Rng, SimPeer};
+use p2p_core::sim::View;
+use p2p_core::{Key, Keyed, NoWorker, Rng, SimPeer};
 
-use super::{Can, CanConfig, CanRealities, CanTable, Claim, Realities, Zone};
+use super::{Can, CanConfig, CanRealities, CanTable, Claim, Realities, Zone, whole};
 use crate::measure::Simulated;
 use crate::routed::Routed;
 
@@ -40,6 +41,10 @@ impl Simulated for Can<SimPeer> {
     /// One of those who share the zone is enough.
     fn is_right(found: &[SimPeer], owners: &[SimPeer]) -> bool {
         found.first().is_some_and(|root| owners.contains(root))
+    }
+
+    fn is_whole(view: &View<'_, Self, NoWorker>) -> Result<(), String> {
+        whole::is_whole(view)
     }
 }
 
@@ -141,6 +146,10 @@ impl Simulated for CanRealities<SimPeer> {
 
     fn is_right(found: &[SimPeer], owners: &[SimPeer]) -> bool {
         Can::<SimPeer>::is_right(found, owners)
+    }
+
+    fn is_whole(view: &View<'_, Self, NoWorker>) -> Result<(), String> {
+        whole::are_all_whole(view)
     }
 }
 

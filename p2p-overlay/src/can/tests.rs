@@ -11,10 +11,11 @@ use std::time::Duration;
 use p2p_core::sim::{
     Cut, Encoding, Fault, FaultMix, Latency, Network, Session, Sim, churn, random_faults, run_seeds,
 };
-use p2p_core::{Key, Rng, SimPeer};
+use p2p_core::{Rng, SimPeer};
 
 use super::zones::{abuts, volume};
 use super::*;
+use crate::trouble::{IN_PIECES, troubled};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -44,51 +45,7 @@ fn network(seed: u64, nodes: u32, config: CanConfig) -> Sim<Can<SimPeer>> {
 
 /// Zones tile the space, and neighbours know each other and each other's zones.
 fn is_whole(sim: &Sim<Can<SimPeer>>) -> Result<(), String> {
-    let view = sim.view();
-    let tables: Vec<&CanTable<SimPeer>> = view.iter().map(|(_, node)| node.table()).collect();
-    if let Some(out) = tables.iter().find(|table| !table.joined) {
-        return Err(format!("{} has not joined", out.me));
-    }
-    let mut zones: Vec<(Key, Zone, SimPeer)> = tables
-        .iter()
-        .flat_map(|table| table.claims.iter().map(|claim| (claim.zone.path(), claim.zone, table.me)))
-        .collect();
-    zones.sort_unstable();
-    let shared = tables.iter().any(|table| table.shares_zones());
-    if shared {
-        zones.dedup_by_key(|(_, zone, _)| *zone);
-    }
-    if let Some(two) = zones.windows(2).find(|two| two[0].1.overlaps(&two[1].1)) {
-        return Err(format!("two claim one place: {two:?}"));
-    }
-    let all = zones.iter().map(|(_, zone, _)| zone.volume()).sum::<u128>();
-    if all != 1 << 126 {
-        return Err(format!("{:.6} of the space is somebody's", all as f64 / (1u128 << 126) as f64));
-    }
-    for a in &tables {
-        for b in tables.iter().filter(|b| b.me != a.me) {
-            let near = b.claims.iter().any(|claim| abuts(&a.claims, &claim.zone));
-            let known = a.neighbours().find(|(peer, _)| *peer == b.me).map(|(_, claims)| claims);
-            if shared {
-                // Those who share, and of each zone beside them one of those who share that.
-                let held = |claim: &Claim| a.neighbours().any(|(_, claims)| claims.contains(claim));
-                let mut beside = b.claims.iter().filter(|claim| abuts(&a.claims, &claim.zone));
-                let is_mate = b.claims.iter().any(|claim| a.claims.contains(claim));
-                if known.is_some_and(|known| known != b.claims)
-                    || known.is_none() && is_mate
-                    || !beside.all(held)
-                {
-                    return Err(format!(
-                        "{} takes {:?} for the zones of {}: {:?}",
-                        a.me, known, b.me, b.claims
-                    ));
-                }
-            } else if known != near.then_some(&b.claims) {
-                return Err(format!("{} takes {:?} for the zones of {}: {:?}", a.me, known, b.me, b.claims));
-            }
-        }
-    }
-    Ok(())
+    whole::is_whole(&sim.view())
 }
 
 /// Runs until the network is whole, at most this long; says how long it took.
@@ -208,6 +165,31 @@ fn a_network_mends_after_random_faults() {
         sim.run_for(60 * SECOND);
         settles(&mut sim, 180 * SECOND);
         sim.trace()
+    });
+}
+
+/// No node claims a place twice, or keeps a neighbour that is none of its zones', whatever goes wrong; and then the
+/// zones tile the space again.
+#[test]
+fn the_zones_tile_the_space_after_cuts_and_whatever_else_goes_wrong() {
+    run_seeds(3, |seed| {
+        troubled::<Can<SimPeer>>(seed, quick(2), IN_PIECES, 600 * SECOND, |sim| {
+            sim.check_each_step(|_, node| {
+                let claims = &node.table().claims;
+                let twice = |i: usize| claims[..i].iter().any(|one| one.zone.overlaps(&claims[i].zone));
+                let alone =
+                    |other: &Neighbour<SimPeer>| !other.claims.iter().any(|its| abuts(claims, &its.zone));
+                if (0..claims.len()).any(twice) {
+                    return Err(format!("claims overlap: {claims:?}"));
+                }
+                match node.table().neighbours.iter().find(|other| alone(other)) {
+                    Some(other) => {
+                        Err(format!("{} is no neighbour of {claims:?}: {:?}", other.peer, other.claims))
+                    }
+                    None => Ok(()),
+                }
+            });
+        })
     });
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use p2p_core::{Key, Keyed, SimPeer};
+use p2p_core::sim::View;
+use p2p_core::{Key, Keyed, NoWorker, SimPeer};
 
 use super::{CHOICES, Chord, ChordConfig, ChordTable, Spot};
 use crate::measure::Simulated;
@@ -78,5 +79,9 @@ impl Simulated for Chord<SimPeer> {
         let at = nodes.partition_point(|(node, _)| node < key);
         let (before, after) = nodes.split_at(at);
         after.iter().chain(before).take(n).map(|(_, peer)| *peer).collect()
+    }
+
+    fn is_whole(view: &View<'_, Self, NoWorker>) -> Result<(), String> {
+        super::whole::is_whole(view)
     }
 }

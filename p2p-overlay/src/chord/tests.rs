@@ -11,6 +11,7 @@ use p2p_core::{Down, Key, Keyed, Link, NoWorker, Rng, Script, SimPeer};
 
 use super::*;
 use crate::structured::{Find, Maintenance, Replicas};
+use crate::trouble::{IN_ONE_PIECE, IN_PIECES, troubled};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -75,7 +76,7 @@ fn invariants(view: &View<'_, Chord<SimPeer>, NoWorker>) -> Result<(), String> {
 
 /// A ring of `nodes` at rest that joins, leaves and stabilises from then on, quickly.
 fn ring(seed: u64, nodes: u32, original: bool) -> Sim<Chord<SimPeer>> {
-    let config = ChordConfig { successors: 8, stabilize: 2 * SECOND, ..ChordConfig::default() };
+    let config = quick();
     let network = Network {
         latency: Latency::Uniform(Duration::from_millis(10), Duration::from_millis(80)),
         encoding: Encoding::RoundTrip,
@@ -120,15 +121,7 @@ fn as_first_published_the_ring_breaks() {
 
 /// All know their true neighbours.
 fn is_ideal(sim: &Sim<Chord<SimPeer>>) -> bool {
-    let mut ring: Vec<(Key, SimPeer)> = sim.alive().iter().map(|peer| (peer.key(), *peer)).collect();
-    ring.sort_unstable();
-    let n = ring.len();
-    ring.iter().enumerate().all(|(i, (_, peer))| {
-        let Some(node) = sim.node(*peer) else { return false };
-        let r = node.table().config.successors.min(n - 1);
-        let after = (1..=r).map(|j| ring[(i + j) % n].1);
-        node.table().successors().eq(after) && node.table().predecessor() == Some(ring[(i + n - 1) % n].1)
-    })
+    whole::is_whole(&sim.view()).is_ok()
 }
 
 #[test]
@@ -142,6 +135,25 @@ fn the_ring_mends_after_random_faults() {
         assert!(is_ideal(&sim), "not mended two minutes after the last fault");
         sim.trace()
     });
+}
+
+/// Nodes that stabilise every two seconds.
+fn quick() -> ChordConfig {
+    ChordConfig { successors: 8, stabilize: 2 * SECOND, ..ChordConfig::default() }
+}
+
+#[test]
+fn the_ring_holds_whatever_goes_wrong() {
+    run_seeds(3, |seed| {
+        troubled::<Chord<SimPeer>>(seed, quick(), IN_ONE_PIECE, 300 * SECOND, |sim| {
+            sim.check_world(1, invariants);
+        })
+    });
+}
+
+#[test]
+fn the_ring_mends_after_cuts_and_whatever_else_goes_wrong() {
+    run_seeds(3, |seed| troubled::<Chord<SimPeer>>(seed, quick(), IN_PIECES, 300 * SECOND, |_| {}));
 }
 
 #[test]

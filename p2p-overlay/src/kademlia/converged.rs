@@ -1,6 +1,7 @@
 //! The tables of a whole network, computed directly, and Kademlia in experiments.
 
-use p2p_core::{Key, Keyed, Rng, SimPeer};
+use p2p_core::sim::View;
+use p2p_core::{Key, Keyed, NoWorker, Rng, SimPeer};
 
 use super::buckets::Spot;
 use super::{Kademlia, KademliaConfig, KademliaTable};
@@ -56,7 +57,7 @@ impl<P: Keyed> KademliaTable<P> {
 }
 
 /// The `n` nodes closest to a key, the closest first, of nodes that are sorted by their keys.
-fn closest<P: Keyed>(nodes: &[(Key, P)], key: &Key, n: usize) -> Vec<(Key, P)> {
+pub(super) fn closest<P: Keyed>(nodes: &[(Key, P)], key: &Key, n: usize) -> Vec<(Key, P)> {
     // The smallest subtree around the key that has so many has them all.
     let mut subtree = nodes;
     for level in 0..Key::<32>::BITS {
@@ -87,5 +88,9 @@ impl Simulated for Kademlia<SimPeer> {
 
     fn owners(nodes: &[(Key, SimPeer)], key: &Key, n: usize) -> Vec<SimPeer> {
         closest(nodes, key, n).into_iter().map(|(_, peer)| peer).collect()
+    }
+
+    fn is_whole(view: &View<'_, Self, NoWorker>) -> Result<(), String> {
+        super::whole::is_whole(view)
     }
 }

@@ -95,7 +95,9 @@ impl<P: Keyed> Lookups<P> {
         mut task: Task<P>,
     ) {
         let mut next = table.next(&task.key, &task.avoid, task.claimed);
-        if next == Next::Nowhere {
+        // Once it cannot remember more dead ends it would only go in circles: for long, and where messages are lost in
+        // ever more copies, for whoever did not hear that a question was accepted passes it on once more.
+        if next == Next::Nowhere && task.avoid.len() < super::AVOIDED {
             if let Some(peer) = table.detour(&task.key, &task.avoid) {
                 // Whoever is further from the key must not send the question back here.
                 task.avoid(table.me());

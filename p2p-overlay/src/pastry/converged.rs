@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use p2p_core::{Key, Keyed, Rng, SimPeer, Time};
+use p2p_core::sim::View;
+use p2p_core::{Key, Keyed, NoWorker, Rng, SimPeer, Time};
 
 use super::leaves::{Side, Spot};
 use super::rows::Near;
@@ -109,5 +110,9 @@ impl Simulated for Pastry<SimPeer> {
         near.sort_unstable_by_key(|(node, _)| (node.ring_gap(key), key.distance(node) < node.distance(key)));
         near.dedup();
         near.into_iter().take(most).map(|(_, peer)| *peer).collect()
+    }
+
+    fn is_whole(view: &View<'_, Self, NoWorker>) -> Result<(), String> {
+        super::whole::is_whole(view)
     }
 }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::routed::RoutedMsg;
+use crate::trouble::{IN_ONE_PIECE, IN_PIECES, troubled};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -63,22 +64,7 @@ fn world(seed: u64, nodes: u32, config: PastryConfig, careless: bool) -> Sim<Pas
 
 /// All know their true leaves, and have both leases.
 fn is_ideal(sim: &Sim<Pastry<SimPeer>>) -> bool {
-    let mut ring: Vec<(Key, SimPeer)> = sim.alive().iter().map(|peer| (peer.key(), *peer)).collect();
-    ring.sort_unstable();
-    let n = ring.len();
-    ring.iter().enumerate().all(|(i, (_, peer))| {
-        let Some(table) = sim.node(*peer).map(|node| node.table()) else { return false };
-        let most = (n - 1).min(table.config.leaves / 2);
-        let mut leaves: Vec<SimPeer> =
-            (1..=most).flat_map(|j| [ring[(i + j) % n].1, ring[(i + n - j) % n].1]).collect();
-        leaves.sort_unstable();
-        leaves.dedup();
-        let mut known: Vec<SimPeer> = table.leaves().collect();
-        known.sort_unstable();
-        let leased =
-            n == 1 || [Side::Ahead, Side::Behind].iter().all(|side| table.has_lease(*side, sim.now()));
-        table.joined && leased && known == leaves
-    })
+    whole::is_whole(&sim.view()).is_ok()
 }
 
 fn check(sim: &mut Sim<Pastry<SimPeer>>, every: Duration, span: Duration) -> Result<(), String> {
@@ -120,6 +106,23 @@ fn at_most_one_node_accepts_a_key_under_churn() {
 #[test]
 fn at_most_one_node_accepts_a_key_whatever_goes_wrong() {
     run_seeds(10, |seed| in_trouble(seed, false).unwrap());
+}
+
+/// And messages are lost besides, while others come and go.
+#[test]
+fn at_most_one_node_accepts_a_key_while_messages_are_lost() {
+    run_seeds(3, |seed| {
+        troubled::<Pastry<SimPeer>>(seed, PastryConfig::default(), IN_ONE_PIECE, 600 * SECOND, |sim| {
+            sim.check_world(256, |view| at_most_one_accepts(view.now, view));
+        })
+    });
+}
+
+#[test]
+fn the_leaves_are_right_after_cuts_and_whatever_else_goes_wrong() {
+    run_seeds(3, |seed| {
+        troubled::<Pastry<SimPeer>>(seed, PastryConfig::default(), IN_PIECES, 600 * SECOND, |_| {})
+    });
 }
 
 #[test]

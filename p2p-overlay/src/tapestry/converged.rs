@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use p2p_core::{Key, Keyed, Rng, SimPeer};
+use p2p_core::sim::View;
+use p2p_core::{Key, Keyed, NoWorker, Rng, SimPeer};
 
 use super::levels::{KEPT, LEVELS};
 use super::{Tapestry, TapestryConfig, TapestryTable};
@@ -86,5 +87,9 @@ impl Simulated for Tapestry<SimPeer> {
             Replicas::Keys(keys) => keys.iter().filter_map(|key| root(nodes, key)).collect(),
             Replicas::Peers(peers) => peers,
         }
+    }
+
+    fn is_whole(view: &View<'_, Self, NoWorker>) -> Result<(), String> {
+        super::whole::is_whole(view)
     }
 }

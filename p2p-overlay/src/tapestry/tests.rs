@@ -12,6 +12,7 @@ use super::levels::{KEPT, LEVELS};
 use super::*;
 use crate::measure::Simulated;
 use crate::structured::{Answer, Found, Maintenance};
+use crate::trouble::{IN_PIECES, troubled};
 
 const SECOND: Duration = Duration::from_secs(1);
 const QUICKLY: Duration = Duration::from_secs(2);
@@ -40,23 +41,7 @@ fn world(seed: u64, nodes: u32, upkeep: Duration) -> Sim<Tapestry<SimPeer>> {
 
 /// Whether a slot of somebody is empty though somebody belongs in it, or has somebody dead.
 fn hole(sim: &Sim<Tapestry<SimPeer>>) -> Option<String> {
-    let alive: Vec<(Key, SimPeer)> = sim.alive().iter().map(|peer| (peer.key(), *peer)).collect();
-    for (me, node) in sim.view().iter() {
-        let table = node.table();
-        if !table.joined {
-            return Some(format!("{me} has not joined"));
-        }
-        for (key, other) in alive.iter().filter(|(_, other)| *other != me) {
-            let level = table.key.common_prefix(key) / 4;
-            if table.slot(level, key.digit(level, 4)).next().is_none() {
-                return Some(format!("{me} has nobody where {other} belongs, at level {level}"));
-            }
-        }
-        if let Some(dead) = table.neighbours().find(|other| sim.node(*other).is_none()) {
-            return Some(format!("{me} knows {dead}, who is dead"));
-        }
-    }
-    None
+    whole::is_whole(&sim.view()).err()
 }
 
 /// From every node the way leads to the same root, which alone says that the key is its own.
@@ -160,6 +145,35 @@ fn two_halves_become_one() {
     });
 }
 
+/// The levels are in order, and each slot has at most three who belong there, the best first.
+fn hold_their_prefix(levels: &Levels<SimPeer>, me: &Key) -> Result<(), String> {
+    if !levels.all().is_sorted_by_key(|other| other.place()) {
+        return Err("the slots are not in order".into());
+    }
+    let belongs = |other: &super::levels::Neighbour<SimPeer>| {
+        let level = me.common_prefix(&other.peer.key()) / 4;
+        other.place() == (level as u8, other.peer.key().digit(level, 4))
+    };
+    let holds = |slot: &&[super::levels::Neighbour<SimPeer>]| {
+        let in_order = slot.is_sorted_by_key(|other| (!other.joined, other.is_doubtful()));
+        slot.len() <= KEPT && in_order && slot.iter().all(belongs)
+    };
+    match levels.all().chunk_by(|a, b| a.place() == b.place()).find(|slot| !holds(slot)) {
+        Some(slot) => Err(format!("a slot has {slot:?}")),
+        None => Ok(()),
+    }
+}
+
+#[test]
+fn slots_hold_their_prefix_whatever_goes_wrong_and_none_is_empty_for_long() {
+    run_seeds(3, |seed| {
+        let config = TapestryConfig::default();
+        troubled::<Tapestry<SimPeer>>(seed, config, IN_PIECES, 600 * SECOND, |sim| {
+            sim.check_each_step(|_, node| hold_their_prefix(&node.table().levels, &node.table().key));
+        })
+    });
+}
+
 proptest! {
     /// The steps of each digit, the first first.
     #[test]
@@ -197,15 +211,7 @@ proptest! {
                 1 => drop(levels.expect(SimPeer(peer))),
                 _ => drop(levels.hear(SimPeer(peer), rtt.map(Duration::from_millis))),
             }
-            for slot in levels.all().chunk_by(|a, b| a.place() == b.place()) {
-                prop_assert!(slot.len() <= KEPT);
-                prop_assert!(slot.is_sorted_by_key(|other| (!other.joined, other.is_doubtful())));
-                for other in slot {
-                    let level = me.common_prefix(&other.peer.key()) / 4;
-                    prop_assert_eq!(other.place(), (level as u8, other.peer.key().digit(level, 4)));
-                }
-            }
-            prop_assert!(levels.all().is_sorted_by_key(|other| other.place()));
+            prop_assert_eq!(hold_their_prefix(&levels, &me), Ok(()));
         }
         let own = digits_after(&me, &key);
         let nearer: Vec<Key> = levels.nearer(&key, &[]).map(|other| digits_after(&other.peer.key(), &key)).collect();

@@ -12,4 +12,5 @@ mod pastry_figures;
 mod scribe;
 mod scribe_figures;
 mod tapestry_figures;
+mod upheaval;
 mod virtuals;
