@@ -1,16 +1,12 @@
 //! What moves when nodes come and go: what they kept, and little else.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-mod world;
-
 use std::sync::{Arc, Mutex};
 
+use crate::world::{Quick, SECOND, World, config, roots, world};
 use p2p_core::sim::{DiskModel, Liar, Network, Sim, run_seeds};
 use p2p_core::{Key, Rng, SimPeer};
 use p2p_dht::{Dht, DhtCommand, DhtConfig, DhtMsg, DhtOutcome, MemoryStore, Replicated, Verdict};
 use p2p_overlay::{Can, Chord, ChordConfig, LookupMsg, RoutedMsg, Tapestry, TapestryConfig};
-use world::{Quick, SECOND, World, config, roots, world};
 
 const NODES: u32 = 40;
 const VALUES: usize = 200;

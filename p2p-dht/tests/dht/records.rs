@@ -1,10 +1,6 @@
 //! What can be stored and read, over each overlay.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-#[macro_use]
-mod world;
-
+use crate::world::{Quick, SECOND, World, config, copies, world};
 use bytes::Bytes;
 use futures::StreamExt;
 use p2p_core::sim::Network;
@@ -14,7 +10,6 @@ use p2p_dht::{
     Withdraw,
 };
 use p2p_overlay::Chord;
-use world::{Quick, SECOND, World, config, copies, world};
 
 fn small<O: Quick>() -> World<O> {
     world(1, 12, Network::default(), config())

@@ -1,17 +1,12 @@
 //! What a few hostile peers among the replicas cannot do.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-#[macro_use]
-mod world;
-
+use crate::world::{Quick, SECOND, config};
 use p2p_core::sim::{DiskModel, Liar, Network, Sim};
 use p2p_core::{Key, Keypair, Protocol, SimPeer};
 use p2p_dht::{
     DhtCommand, DhtMsg, DhtOutcome, MemoryStore, PutError, Refusal, Replicated, Signed, Stored, Wanted,
 };
 use p2p_overlay::{Kademlia, LookupMsg, RoutedMsg};
-use world::{Quick, SECOND, config};
 
 type Msg<O> = DhtMsg<SimPeer, <O as Protocol>::Msg>;
 type World<O> = Sim<Liar<Replicated<O>>, MemoryStore<SimPeer>>;

@@ -4,18 +4,13 @@
 //! held back and cut off, clocks drift. Between two repairs all but one of the nodes that keep a value may die at
 //! once, and often do; the value must be read in the end, by a node that does not keep it.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-#[macro_use]
-mod world;
-
 use std::collections::BTreeMap;
 
+use crate::world::{Quick, SECOND, World, config, roots, world};
 use p2p_core::sim::{FaultMix, Latency, Loss, Network, random_faults, run_seeds};
 use p2p_core::{Key, Rng, SimPeer};
 use p2p_dht::{Dht, Put, RecordKind, Slot, Stored};
 use p2p_overlay::Replicas;
-use world::{Quick, SECOND, World, config, roots, world};
 
 const NODES: u32 = 24;
 

@@ -1,8 +1,5 @@
 //! Hash tables in the simulator, over each overlay.
 
-#![allow(dead_code, reason = "each test file uses some of it")]
-#![allow(unreachable_pub, reason = "it is a part of each test file")]
-
 use std::time::Duration;
 
 use p2p_core::sim::{DiskModel, Network, Sim};
@@ -13,10 +10,10 @@ use p2p_overlay::{
     Tapestry, TapestryConfig,
 };
 
-pub const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// An overlay that settles within seconds.
-pub trait Quick: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
+pub(crate) trait Quick: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     fn quick(me: SimPeer, seeds: Vec<SimPeer>) -> Self;
 }
 
@@ -53,10 +50,10 @@ impl Quick for Tapestry<SimPeer> {
     }
 }
 
-pub type World<O> = Sim<Replicated<O>, MemoryStore<SimPeer>>;
+pub(crate) type World<O> = Sim<Replicated<O>, MemoryStore<SimPeer>>;
 
 /// Five replicas, compared every minute.
-pub fn config() -> DhtConfig {
+pub(crate) fn config() -> DhtConfig {
     DhtConfig {
         replicas: 5,
         write_quorum: 3,
@@ -69,7 +66,7 @@ pub fn config() -> DhtConfig {
 }
 
 /// Nodes that have joined one another and settled.
-pub fn world<O: Quick>(seed: u64, nodes: u32, network: Network, config: DhtConfig) -> World<O> {
+pub(crate) fn world<O: Quick>(seed: u64, nodes: u32, network: Network, config: DhtConfig) -> World<O> {
     let mut sim = World::<O>::with_workers(seed, network, DiskModel::default(), |_| MemoryStore::default());
     sim.population(move |birth| {
         let seeds = (0..3).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
@@ -84,7 +81,7 @@ pub fn world<O: Quick>(seed: u64, nodes: u32, network: Network, config: DhtConfi
 }
 
 /// Where copies lie at salted keys, the nodes that should have one, by a look at all nodes: the first different roots.
-pub fn roots<O: Quick>(sim: &World<O>, key: &Key) -> Option<Vec<SimPeer>> {
+pub(crate) fn roots<O: Quick>(sim: &World<O>, key: &Key) -> Option<Vec<SimPeer>> {
     let replicas = usize::from(config().replicas);
     let nodes: Vec<_> = sim.view().iter().map(|(peer, node)| (peer, node.overlay().mine())).collect();
     let first = sim.node(nodes.first()?.0)?;
@@ -100,7 +97,7 @@ pub fn roots<O: Quick>(sim: &World<O>, key: &Key) -> Option<Vec<SimPeer>> {
 }
 
 /// How many copies of a record there should be.
-pub fn copies<O: Quick>(sim: &World<O>, key: &Key) -> usize {
+pub(crate) fn copies<O: Quick>(sim: &World<O>, key: &Key) -> usize {
     roots(sim, key).map_or(config().replicas.into(), |roots| roots.len())
 }
 
