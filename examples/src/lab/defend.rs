@@ -46,7 +46,7 @@ enum Defence {
 }
 
 #[derive(Serialize)]
-struct LabOutput {
+struct Output {
     nodes: u32,
     lookups: u32,
     seed: u64,
@@ -109,7 +109,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         rows.push(under_churn::<Tapestry<SimPeer>>(args, "tapestry", defence, config));
     }
     let Args { nodes, lookups, seed, .. } = *args;
-    let output = LabOutput { nodes, lookups, seed, rows };
+    let output = Output { nodes, lookups, seed, rows };
     match args.json {
         true => print(&serde_json::to_string(&output)?),
         false => table(&output),
@@ -187,7 +187,7 @@ fn print(text: &str) {
     println!("{text}");
 }
 
-fn table(output: &LabOutput) {
+fn table(output: &Output) {
     print(&format!(
         "{:<9} {:<9} {:<7} {:>7} {:>8} {:>8} {:>6} {:>9} {:>9} {:>9}",
         "overlay",
