@@ -140,7 +140,7 @@ pub enum Hint<P> {
 /// How many peers a [`Hint`] has at most.
 const HINTS: usize = 8;
 /// How many silent peers a question remembers.
-const AVOIDED: usize = 32;
+const AVOIDED: usize = 64;
 
 /// Who wants a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

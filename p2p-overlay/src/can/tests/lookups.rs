@@ -44,7 +44,7 @@ fn copies_lie_at_keys_of_their_own() {
 }
 
 /// Greedy routing meets dead ends where many are dead. A quarter is, and nothing is repaired: at least 95% of what can
-/// be reached is found. (A question remembers 32 peers to leave out; the silent ones that it meets are most of them.)
+/// be reached is found. (A question remembers 64 peers to leave out; the silent ones that it meets are most of them.)
 #[test]
 fn a_question_finds_its_way_around_the_dead() {
     // Each dead node met costs half a second.
