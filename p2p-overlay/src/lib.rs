@@ -11,26 +11,42 @@
 //! - [`Can`]: a torus cut into zones;
 //! - [`measure`]: any of them in the simulator, by numbers.
 //!
+//! **Unstructured overlays** find items by what they are called or made of. Applications take an `Arc<dyn Search<P>>`.
+//!
+//! - [`Gnutella`]: version 0.4, over any transport, with the real bytes over TCP;
+//! - [`Seeker`]: floods, rings and walkers on any [`Graph`], and [`Replication`].
+//!
 //! **Broadcast** is a message to everyone who asked for its topic. Applications take an `Arc<dyn PubSub<P>>`.
 //!
 //! - [`Scribe`]: a tree for each topic, over any structured overlay in which a key has one root ([`SingleRoot`]).
 
+mod bucket;
 mod can;
 mod chord;
 mod doors;
+mod gnutella;
 mod kademlia;
 mod lookup;
 pub mod measure;
 mod pastry;
 mod pubsub;
+mod recent;
 mod routed;
 mod scribe;
+mod search;
 mod spot;
+mod strategy;
 mod structured;
 mod tapestry;
 
+pub use bucket::Rate;
 pub use can::{Can, CanConfig, CanMsg, CanState, CanTable, Claim, Point, Space, Zone};
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
+pub use gnutella::{
+    Descriptor, Gnutella, GnutellaCodec, GnutellaCommand, GnutellaConfig, GnutellaEvent, GnutellaMsg,
+    GnutellaOutcome, GnutellaTally, GnutellaTimer, Guid, HEADER, Listen, MAX_PAYLOAD, Payload, Place, Pong,
+    QueryHit, Shared, of_address,
+};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
 pub use pastry::{Pastry, PastryConfig, PastryMsg, PastryTable, Recovery, Side};
@@ -40,6 +56,12 @@ pub use scribe::{
     Anycast, AnycastError, Join, MAX_MESSAGE, Offer, Path, Publish, Scribe, ScribeCommand, ScribeConfig,
     ScribeItem, ScribeMsg, ScribeOutcome, ScribeTimer, Subscribe, Unsubscribe, Visit,
 };
+pub use search::{
+    Blame, ContentHash, Cost, End, Fetch, Found, Hit, Hits, Item, Library, MAX_HASHES, MAX_HITS,
+    MAX_METADATA, MAX_NAME, ParseHashError, Query, Reach, Scope, Search, SearchCommand, SearchError,
+    SearchOutcome, Searched, Searcher, words,
+};
+pub use strategy::{Graph, Replication, Seek, Seeker, SeekerConfig, SeekerMsg, Sought, Tally, Walker};
 pub use structured::{
     Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, NeighboursChanged,
     Next, Overlay, Region, Replicas, SingleRoot, Want,

@@ -16,6 +16,7 @@
 //! ```
 
 pub mod multicast;
+pub mod search;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

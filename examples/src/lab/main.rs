@@ -4,6 +4,7 @@
 //! cargo run --release --bin lab -- overlay --overlay chord --nodes 10000 --lookups 20000 --seed 1
 //! cargo run --release --bin lab -- compare --nodes 1000 --seed 1 --plot compare.svg
 //! cargo run --release --bin lab -- multicast --overlay chord --nodes 10000 --groups 1500 --seed 1
+//! cargo run --release --bin lab -- search --topology random --nodes 10000 --searches 100 --seed 1
 //! ```
 
 mod compare;
@@ -11,6 +12,7 @@ mod kinds;
 mod multicast;
 mod overlay;
 mod plot;
+mod search;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,8 @@ enum Command {
     Compare(compare::Args),
     /// Messages to many groups through the trees of Scribe: how late they come, and who does the work.
     Multicast(multicast::Args),
+    /// Floods, rings and walkers in a network without structure: what they cost, and what they find.
+    Search(search::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         Command::Overlay(args) => overlay::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Multicast(args) => multicast::run(&args),
+        Command::Search(args) => search::run(&args),
     };
     p2p_examples::exit("lab", done)
 }
