@@ -14,7 +14,7 @@ use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_dht::{DhtMsg, Record};
 use p2p_core::foreign::{Codec, TcpPeer};
 use p2p_overlay::{
-    CanMsg, ChordMsg, ContentHash, GnutellaCodec, GnutellaMsg, KademliaMsg, ObjectMsg, PastryMsg, RoutedMsg, ScribeMsg,
+    CanMsg, ChordMsg, ContentHash, GnutellaCodec, GnutellaMsg, KademliaMsg, NapsterCodec, NapsterMsg, ObjectMsg, PastryMsg, RoutedMsg, ScribeMsg,
     SeekerMsg, TapestryMsg,
 };
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
@@ -28,7 +28,7 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
@@ -39,6 +39,7 @@ pub const TARGETS: [Target; 22] = [
     ("scribe", scribe),
     ("seeker", seeker),
     ("gnutella", gnutella),
+    ("napster", napster),
     ("urn", urn),
     ("dht", dht),
     ("swarm", swarm),
@@ -140,6 +141,18 @@ pub fn gnutella(bytes: &[u8]) {
         let mut output = bytes::BytesMut::new();
         other.encode(message.clone(), &mut output);
         assert_eq!(again.decode(&mut output, &mut bytes::BytesMut::new()), Ok(Some(message)));
+    }
+}
+
+/// Napster's bytes at a server, at a client that another has dialled, or over QUIC.
+pub fn napster(bytes: &[u8]) {
+    decoded::<NapsterMsg>(bytes);
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let peer = TcpPeer::Accepted { addr: std::net::SocketAddr::from(([192, 0, 2, 1], 6699)), number: 0 };
+    let mut codec = if first & 1 == 1 { NapsterCodec::client(peer) } else { NapsterCodec::server(peer) };
+    let mut input = bytes::BytesMut::from(rest);
+    while let Ok(Some(message)) = codec.decode(&mut input, &mut bytes::BytesMut::new()) {
+        codec.encode(message, &mut bytes::BytesMut::new());
     }
 }
 

@@ -17,7 +17,7 @@
 //!   for one query, and those taken from one source, are bounded too.
 //!
 //! In this order: [`Gnutella`], its configuration, and how inputs are told apart. Then `request` (what users ask),
-//! `descriptor` and `codec` (bytes), `place`, `neighbours` (who is connected, pings), `hosts` (who might be), `passing`
+//! `descriptor` and `codec` (bytes), `neighbours` (who is connected, pings), `hosts` (who might be), `passing`
 //! (queries, hits and pushes of others), `asking` (those of this node's users).
 
 mod asking;
@@ -26,7 +26,6 @@ mod descriptor;
 mod hosts;
 mod neighbours;
 mod passing;
-mod place;
 mod request;
 
 use std::collections::BTreeMap;
@@ -36,8 +35,9 @@ use std::time::Duration;
 use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, Protocol};
 
 use crate::bucket::{Bucket, Rate};
+use crate::place::Place;
 use crate::recent::Recent;
-use crate::search::{Found, Library, SearchCommand, SearchError, SearchOutcome};
+use crate::search::{Library, SearchCommand, SearchError, SearchItem, SearchOutcome};
 
 use asking::{Reaching, Searching};
 use hosts::Hosts;
@@ -45,8 +45,7 @@ use neighbours::{Neighbour, State};
 use passing::{Offer, QueryRoute};
 
 pub use codec::{GnutellaCodec, GnutellaMsg};
-pub use descriptor::{Descriptor, Guid, HEADER, MAX_PAYLOAD, Payload, Pong, QueryHit, Shared};
-pub use place::{Place, of_address};
+pub use descriptor::{Descriptor, Guid, Payload, Pong, QueryHit, Shared};
 pub use request::{GnutellaCommand, GnutellaOutcome, Listen};
 
 /// How a servent behaves. Where the specification gives no value, Ripeanu, Foster and Iamnitchi, *Mapping the Gnutella
@@ -315,7 +314,7 @@ impl<P: Place> Protocol for Gnutella<P> {
     type Msg = GnutellaMsg;
     type Timer = GnutellaTimer<P>;
     type Command = GnutellaCommand<P>;
-    type Item = Found<P>;
+    type Item = SearchItem<P>;
     type Outcome = GnutellaOutcome<P>;
     type Event = GnutellaEvent<P>;
     type Job = NoJob;
@@ -400,5 +399,7 @@ impl<P: Place> fmt::Debug for Gnutella<P> {
     }
 }
 
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@
 //!
 //! **Unstructured overlays** find items by what they are called or made of. Applications take an `Arc<dyn Search<P>>`.
 //!
+//! - [`Napster`]: an index server, and its clients;
 //! - [`Gnutella`]: version 0.4, over any transport, with the real bytes over TCP;
 //! - [`Seeker`]: floods, rings and walkers on any [`Graph`], and [`Replication`].
 //!
@@ -28,7 +29,9 @@ mod gnutella;
 mod kademlia;
 mod lookup;
 pub mod measure;
+mod napster;
 mod pastry;
+mod place;
 mod pubsub;
 mod recent;
 mod routed;
@@ -44,12 +47,16 @@ pub use can::{Can, CanConfig, CanMsg, CanState, CanTable, Claim, Point, Space, Z
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 pub use gnutella::{
     Descriptor, Gnutella, GnutellaCodec, GnutellaCommand, GnutellaConfig, GnutellaEvent, GnutellaMsg,
-    GnutellaOutcome, GnutellaTally, GnutellaTimer, Guid, HEADER, Listen, MAX_PAYLOAD, Payload, Place, Pong,
-    QueryHit, Shared, of_address,
+    GnutellaOutcome, GnutellaTally, GnutellaTimer, Guid, Listen, Payload, Pong, QueryHit, Shared,
 };
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
+pub use napster::{
+    Napster, NapsterCodec, NapsterCommand, NapsterConfig, NapsterEvent, NapsterFile, NapsterMsg,
+    NapsterOutcome, NapsterTimer, Reachable, Say, Watch,
+};
 pub use pastry::{Pastry, PastryConfig, PastryMsg, PastryTable, Recovery, Side};
+pub use place::{Place, of_address};
 pub use pubsub::{Message, PubSub, PubSubError, Subscription, Topic};
 pub use routed::{Routed, RoutedMsg, RoutedTimer};
 pub use scribe::{
@@ -57,11 +64,11 @@ pub use scribe::{
     ScribeItem, ScribeMsg, ScribeOutcome, ScribeTimer, Subscribe, Unsubscribe, Visit,
 };
 pub use search::{
-    Blame, ContentHash, Cost, End, Fetch, Found, Hit, Hits, Item, Library, MAX_HASHES, MAX_HITS,
-    MAX_METADATA, MAX_NAME, ParseHashError, Query, Reach, Scope, Search, SearchCommand, SearchError,
+    Blame, ContentHash, Cost, End, Fetch, Hit, Hits, Item, Library, MAX_HASHES, MAX_HITS, MAX_METADATA,
+    MAX_NAME, ParseHashError, Query, Reach, Scope, Search, SearchCommand, SearchError, SearchItem,
     SearchOutcome, Searched, Searcher, words,
 };
-pub use strategy::{Graph, Replication, Seek, Seeker, SeekerConfig, SeekerMsg, Sought, Tally, Walker};
+pub use strategy::{Graph, Replication, Seek, Seeker, SeekerConfig, SeekerMsg, SeekerTally, Sought, Walker};
 pub use structured::{
     Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, NeighboursChanged,
     Next, Overlay, Region, Replicas, SingleRoot, Want,

@@ -88,6 +88,8 @@ pub enum Fetch<P> {
     Direct(P),
     /// The source accepts no connections: [`Search::reach`] has it connect to this node.
     Push,
+    /// The hit does not say where the source is: [`Search::reach`] asks who keeps the index.
+    Ask,
     /// Nobody connects to the source: this peer passes on what it sends.
     Relay(P),
 }
@@ -252,13 +254,13 @@ pub trait Search<P>: Send + Sync {
 /// The hits of a search as they come, as a stream, and how it ended, as a future. Dropping it cancels the search.
 #[must_use = "dropping Hits cancels the search"]
 pub struct Hits<P> {
-    found: BoxStream<'static, Found<P>>,
+    found: BoxStream<'static, SearchItem<P>>,
     end: Option<Result<Searched, SearchError>>,
 }
 
 /// What comes of a search: for those who implement [`Search`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found<P> {
+pub enum SearchItem<P> {
     /// A hit.
     Hit(Hit<P>),
     /// The last.
@@ -266,8 +268,8 @@ pub enum Found<P> {
 }
 
 impl<P> Hits<P> {
-    /// For those who implement [`Search`]: `found` ends with [`Found::End`], and dropping it cancels the search.
-    pub fn new(found: impl Stream<Item = Found<P>> + Send + 'static) -> Hits<P> {
+    /// For those who implement [`Search`]: `found` ends with [`SearchItem::End`], and dropping it cancels the search.
+    pub fn new(found: impl Stream<Item = SearchItem<P>> + Send + 'static) -> Hits<P> {
         Hits { found: found.boxed(), end: None }
     }
 }
@@ -280,8 +282,8 @@ impl<P> Stream for Hits<P> {
             return Poll::Ready(None);
         }
         match ready!(self.found.as_mut().poll_next(cx)) {
-            Some(Found::Hit(hit)) => Poll::Ready(Some(hit)),
-            Some(Found::End(end)) => {
+            Some(SearchItem::Hit(hit)) => Poll::Ready(Some(hit)),
+            Some(SearchItem::End(end)) => {
                 self.end = Some(end);
                 Poll::Ready(None)
             }

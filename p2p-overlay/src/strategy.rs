@@ -65,7 +65,7 @@ impl Default for SeekerConfig {
 
 /// What this node has done for the searches of all; an experiment adds them up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct SeekerTally {
     /// Questions passed on: floods and steps of walkers.
     pub probes: u64,
     /// Walkers asking back, and being sent on.
@@ -120,7 +120,7 @@ pub struct Seeker<G: Graph> {
     next: u32,
     /// Questions that have come, by asker and number.
     seen: Recent<(G::Peer, u32), ()>,
-    tally: Tally,
+    tally: SeekerTally,
 }
 
 /// A search of this node's user.
@@ -226,9 +226,6 @@ impl<G: Graph> Request<Seeker<G>> for Seek<G::Query> {
     }
 }
 
-/// The timers of a node: one for each search, for its next ring or its end.
-pub type SeekerTimer = OpId;
-
 impl<G: Graph> Seeker<G> {
     /// A node of this name, with this view.
     pub fn new(me: G::Peer, graph: G, config: SeekerConfig) -> Seeker<G> {
@@ -240,7 +237,7 @@ impl<G: Graph> Seeker<G> {
             questions: BTreeMap::new(),
             next: 0,
             seen: Recent::new(config.seen),
-            tally: Tally::default(),
+            tally: SeekerTally::default(),
         }
     }
 
@@ -255,7 +252,7 @@ impl<G: Graph> Seeker<G> {
     }
 
     /// What it has done.
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> SeekerTally {
         self.tally
     }
 
@@ -320,7 +317,8 @@ impl<G: Graph> Seeker<G> {
 impl<G: Graph> Protocol for Seeker<G> {
     type Peer = G::Peer;
     type Msg = SeekerMsg<G::Peer, G::Query>;
-    type Timer = SeekerTimer;
+    /// One for each search, for its next ring or its end.
+    type Timer = OpId;
     type Command = Seek<G::Query>;
     type Item = G::Peer;
     type Outcome = Result<Sought<G::Peer>, SearchError>;

@@ -8,10 +8,10 @@ use p2p_core::{Cx, OpId, PeerId, Time};
 use super::codec::GnutellaMsg;
 use super::descriptor::{Descriptor, Guid, Payload};
 use super::passing::{QueryRoute, Way, criteria, item, needs_push};
-use super::place::Place;
 use super::{Gnutella, GnutellaTimer};
+use crate::place::Place;
 use crate::search::{
-    Cost, End, Fetch, Found, Hit, MAX_HITS, Query, Reach, Scope, SearchError, SearchOutcome, Searched,
+    Cost, End, Fetch, Hit, MAX_HITS, Query, Reach, Scope, SearchError, SearchItem, SearchOutcome, Searched,
 };
 
 /// A search under way.
@@ -156,7 +156,7 @@ impl<P: Place> Gnutella<P> {
             search.sources.insert(source, given + 1);
             let fetch = if push { Fetch::Push } else { Fetch::Direct(P::at(hit.contact, 0)) };
             let reference = reference(hit.servent, shared.index);
-            cx.item(op, Found::Hit(Hit { item, fetch, reference }));
+            cx.item(op, SearchItem::Hit(Hit { item, fetch, reference }));
         }
         if !news {
             search.cost.duplicates += 1;
@@ -177,7 +177,7 @@ impl<P: Place> Gnutella<P> {
                 let reached = peer.contact().map(|contact| P::at(contact, self.number));
                 self.done(cx, op, SearchOutcome::Reached(reached.ok_or(SearchError::BadHit)));
             }
-            Fetch::Relay(_) => self.unreached(cx, op, SearchError::BadHit),
+            Fetch::Relay(_) | Fetch::Ask => self.unreached(cx, op, SearchError::BadHit),
             Fetch::Push => {
                 let via =
                     self.servents.get(&servent).filter(|via| self.neighbours.contains_key(via)).copied();

@@ -7,14 +7,16 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use p2p_core::Contact;
 use p2p_core::foreign::Malformed;
-use p2p_core::{Contact, PeerId};
 use serde::{Deserialize, Serialize};
 
+use crate::place::foreign;
+
 /// The bytes of a header.
-pub const HEADER: usize = 23;
+pub(super) const HEADER: usize = 23;
 /// The longest payload that is taken in, in bytes (§3.2.4.2: nobody should make a longer descriptor). 64 KiB.
-pub const MAX_PAYLOAD: usize = 64 << 10;
+pub(super) const MAX_PAYLOAD: usize = 64 << 10;
 
 /// A descriptor's identifier, or a servent's: 16 bytes that mean nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -344,14 +346,6 @@ fn address(contact: &Contact) -> (Ipv4Addr, u16) {
         SocketAddr::V4(addr) => (*addr.ip(), addr.port()),
         SocketAddr::V6(_) => (Ipv4Addr::UNSPECIFIED, 0),
     }
-}
-
-/// A contact of a network whose peers have no keys: who it is, is where it is.
-pub(super) fn foreign(ip: Ipv4Addr, port: u16) -> Contact {
-    let mut id = [0; 32];
-    id[..4].copy_from_slice(&ip.octets());
-    id[4..6].copy_from_slice(&port.to_be_bytes());
-    Contact::new(PeerId::from_bytes(id), SocketAddr::from((ip, port)))
 }
 
 #[cfg(test)]

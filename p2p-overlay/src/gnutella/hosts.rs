@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use p2p_core::{Contact, HostCache, Learnt, PeerId, Time};
 
-use super::place::{Place, is_somewhere};
 use crate::bucket::{Bucket, Rate};
+use crate::place::{Place, is_somewhere};
 use crate::recent::Recent;
 
 /// How long somebody who was dialled is left in peace.
@@ -58,8 +58,7 @@ impl<P: Place> Hosts<P> {
             if best.failures >= if by_hearsay { 1 } else { FAILURES } {
                 continue;
             }
-            let rests =
-                self.dialled.get(&contact.id).is_some_and(|at| now.since(*at) < REST && *at != Time::ZERO);
+            let rests = self.dialled.get(&contact.id).is_some_and(|at| now.since(*at) < REST);
             if rests || skip(&contact, self.named_by.get(&contact.id)) {
                 continue;
             }
@@ -84,7 +83,7 @@ impl<P: Place> Hosts<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gnutella::of_address;
+    use crate::place::of_address;
     use p2p_core::SimPeer;
 
     const RATE: Rate = Rate { every: Duration::from_secs(10), burst: 2 };
@@ -116,7 +115,9 @@ mod tests {
         assert_eq!(hosts.failed(contact(1)), None);
         assert_eq!(hosts.next(at(100), RATE, |_, _| false), None, "hearsay that was wrong");
         hosts.note(contact(2), Learnt::Proved, Duration::ZERO, None);
-        (0..2).for_each(|_| drop(hosts.failed(contact(2))));
+        for _ in 0..2 {
+            hosts.failed(contact(2));
+        }
         assert_eq!(hosts.next(at(100), RATE, |_, _| false), Some((contact(2), false)));
         hosts.failed(contact(2));
         assert_eq!(hosts.next(at(1000), RATE, |_, _| false), None, "three times in a row");

@@ -4,9 +4,9 @@ use p2p_core::{Contact, Cx, Down, Learnt, Time};
 
 use super::codec::GnutellaMsg;
 use super::descriptor::{Descriptor, Payload, Pong};
-use super::place::{Place, is_somewhere};
 use super::{Gnutella, GnutellaEvent, GnutellaTimer};
 use crate::bucket::Bucket;
+use crate::place::{Place, is_somewhere};
 
 /// Pongs kept of each neighbour.
 const MOST_PONGS: usize = 10;
@@ -98,17 +98,19 @@ impl<P: Place> Gnutella<P> {
 
     /// Somebody wants to be a neighbour.
     pub(super) fn on_connect(&mut self, cx: &mut Cx<'_, Self>, from: P) {
-        let known = self.neighbours.get(&from).map(|neighbour| neighbour.state);
-        let room = self.count(State::Up) < self.config.most;
-        let state = match known {
-            // Both have dialled, or it has forgotten that it is one.
-            Some(State::Dialled | State::Up) => State::Up,
-            _ if room => State::Up,
-            _ if self.count(State::Guest) < self.config.guests => State::Guest,
-            _ => return cx.send(from, GnutellaMsg::Refuse),
+        let state = match self.neighbours.get(&from).map(|neighbour| neighbour.state) {
+            // Both have dialled.
+            Some(State::Dialled) => {
+                cx.send(from, GnutellaMsg::Accept);
+                return self.on_accept(cx, from);
+            }
+            // It has forgotten that it is one. Nothing of it is forgotten here.
+            Some(State::Up | State::Guest) => return cx.send(from, GnutellaMsg::Accept),
+            None if self.count(State::Up) < self.config.most => State::Up,
+            None if self.count(State::Guest) < self.config.guests => State::Guest,
+            None => return cx.send(from, GnutellaMsg::Refuse),
         };
         self.neighbours.insert(from, Neighbour::new(state, from.contact(), cx.now()));
-        cx.clear_timer(GnutellaTimer::Dial(from));
         cx.send(from, GnutellaMsg::Accept);
         if state == State::Up {
             self.is_up(cx, from);

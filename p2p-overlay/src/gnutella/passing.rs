@@ -5,9 +5,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use p2p_core::{Contact, Cx, OpId};
 
 use super::codec::GnutellaMsg;
-use super::descriptor::{Descriptor, Guid, Payload, QueryHit, Shared, foreign};
-use super::place::{Place, is_somewhere};
+use super::descriptor::{Descriptor, Guid, Payload, QueryHit, Shared};
 use super::{Gnutella, GnutellaEvent};
+use crate::place::{Place, foreign, is_somewhere};
 use crate::search::{ContentHash, Item, MAX_HASHES, Query, words};
 
 /// The way that a query has come.
@@ -176,7 +176,9 @@ impl<P: Place> Gnutella<P> {
             return self.give(cx, servent, index, contact);
         }
         match self.servents.get(&servent).copied().filter(|via| *via != from) {
-            Some(via) => drop(self.pass_back(cx, via, descriptor)),
+            Some(via) => {
+                self.pass_back(cx, via, descriptor);
+            }
             None => self.tally.dropped += 1,
         }
     }

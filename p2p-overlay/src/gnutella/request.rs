@@ -2,8 +2,9 @@
 
 use p2p_core::{Contact, Request};
 
-use super::{Gnutella, Place};
-use crate::search::{Found, SearchCommand, SearchOutcome, Searcher};
+use super::Gnutella;
+use crate::place::Place;
+use crate::search::{SearchCommand, SearchItem, SearchOutcome, Searcher};
 
 /// A command to [`Gnutella`].
 #[derive(Clone, Debug)]
@@ -41,13 +42,13 @@ impl<P: Place> Searcher for Gnutella<P> {
 pub struct Listen(pub Option<Contact>);
 
 impl<P: Place> Request<Gnutella<P>> for Listen {
-    type Item = Found<P>;
+    type Item = SearchItem<P>;
     type Reply = ();
 
     fn command(self) -> GnutellaCommand<P> {
         GnutellaCommand::Listen(self.0)
     }
-    fn item(_: Found<P>) -> Option<Found<P>> {
+    fn item(_: SearchItem<P>) -> Option<SearchItem<P>> {
         None
     }
     fn reply(outcome: GnutellaOutcome<P>) -> Option<()> {

@@ -6,6 +6,7 @@ use p2p_core::sim::{Encoding, Network, Sim, run_seeds};
 use p2p_core::{Script, SimPeer};
 
 use super::*;
+use crate::place::of_address;
 use crate::search::{ContentHash, End, Fetch, Hit, Item, Query, Reach, Scope, Search};
 
 type Node = Script<Gnutella<SimPeer>>;
@@ -180,7 +181,7 @@ fn search(node: &mut Node, words: &str, scope: Scope) -> OpId {
 }
 
 fn hits(node: &mut Node) -> Vec<Hit<SimPeer>> {
-    let hit = |(_, found)| if let Found::Hit(hit) = found { Some(hit) } else { None };
+    let hit = |(_, found)| if let SearchItem::Hit(hit) = found { Some(hit) } else { None };
     node.items().into_iter().filter_map(hit).collect()
 }
 
@@ -201,7 +202,7 @@ fn hits_of_one_source_are_counted_and_its_repetitions_are_none() {
     let outcomes = node.outcomes();
     let GnutellaOutcome::Search(SearchOutcome::Searched(Ok(searched))) = outcomes[0].1 else { panic!() };
     assert_eq!((searched.end, searched.cost.messages, searched.cost.duplicates), (End::Deadline, 3, 1));
-    assert!(!searched.cost.whole && searched.cost.bytes > 3 * HEADER as u64);
+    assert!(!searched.cost.whole && searched.cost.bytes > 3 * super::descriptor::HEADER as u64);
 }
 
 #[test]

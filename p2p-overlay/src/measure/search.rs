@@ -14,7 +14,7 @@ use p2p_core::{Rng, SimPeer};
 use std::time::Duration;
 
 use crate::search::{Reach, Scope};
-use crate::strategy::{Graph, Replication, Seek, Seeker, SeekerConfig, Tally};
+use crate::strategy::{Graph, Replication, Seek, Seeker, SeekerConfig, SeekerTally};
 
 /// Who is connected to whom.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -171,7 +171,7 @@ pub struct Report {
     /// How many found something.
     pub found: u32,
     /// What all nodes have done, for all searches.
-    pub tally: Tally,
+    pub tally: SeekerTally,
     /// Messages of each search: questions, and walkers that ask back or are sent on; not the answers.
     pub messages: Histogram,
     /// How long those that found something took, in milliseconds.
@@ -247,9 +247,9 @@ impl Searches {
         report
     }
 
-    fn tally(&self, sim: &Sim<Seeker<Holder>>) -> Tally {
+    fn tally(&self, sim: &Sim<Seeker<Holder>>) -> SeekerTally {
         let each = (0..self.nodes).filter_map(|node| sim.node(SimPeer(node))).map(Seeker::tally);
-        each.fold(Tally::default(), |sum, node| Tally {
+        each.fold(SeekerTally::default(), |sum, node| SeekerTally {
             probes: sum.probes + node.probes,
             checks: sum.checks + node.checks,
             answers: sum.answers + node.answers,

@@ -78,7 +78,7 @@ impl FromStr for ContentHash {
     fn from_str(text: &str) -> Result<ContentHash, ParseHashError> {
         let after = |prefix: &str| {
             let start = text.get(..prefix.len())?;
-            start.eq_ignore_ascii_case(prefix).then(|| text[prefix.len()..].as_bytes())
+            start.eq_ignore_ascii_case(prefix).then(|| &text.as_bytes()[prefix.len()..])
         };
         if let Some(digits) = after(BLAKE3) {
             let hash = decode::<32>(digits, 4, |digit| char::from(digit).to_digit(16));

@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use p2p_core::{Ask, AskError, Handle, Peer, Protocol, Request};
 
-use super::{Found, Hit, Hits, Item, Query, Scope, Search, SearchError, Searched};
+use super::{Hit, Hits, Item, Query, Scope, Search, SearchError, SearchItem, Searched};
 
 /// A machine that can be searched through: its handle is a [`Search`]. It may have commands of its own beside these.
-pub trait Searcher: Protocol<Item = Found<<Self as Protocol>::Peer>> {
+pub trait Searcher: Protocol<Item = SearchItem<<Self as Protocol>::Peer>> {
     /// The machine's own form of a command.
     fn command(command: SearchCommand<Self::Peer>) -> Self::Command;
     /// What an outcome of such a command says; `None` of another one's.
@@ -21,7 +21,7 @@ pub enum SearchCommand<P> {
     Publish(Item),
     /// See [`Search::unpublish`].
     Unpublish(String),
-    /// See [`Search::search`]. Yields [`Found::Hit`] on the way.
+    /// See [`Search::search`]. Yields [`SearchItem::Hit`] on the way.
     Search(Query, Scope),
     /// See [`Search::reach`].
     Reach(Hit<P>),
@@ -41,13 +41,13 @@ pub enum SearchOutcome<P> {
 }
 
 impl<M: Searcher> Request<M> for SearchCommand<M::Peer> {
-    type Item = Found<M::Peer>;
+    type Item = SearchItem<M::Peer>;
     type Reply = SearchOutcome<M::Peer>;
 
     fn command(self) -> M::Command {
         M::command(self)
     }
-    fn item(found: Found<M::Peer>) -> Option<Found<M::Peer>> {
+    fn item(found: SearchItem<M::Peer>) -> Option<SearchItem<M::Peer>> {
         Some(found)
     }
     fn reply(outcome: M::Outcome) -> Option<SearchOutcome<M::Peer>> {
@@ -89,7 +89,7 @@ impl<P: Peer + Sync, M: Searcher + Protocol<Peer = P>> Search<P> for Handle<M> {
 type Asked<M> = Ask<M, SearchCommand<<M as Protocol>::Peer>>;
 
 /// The next hit, or the end.
-async fn next_found<M: Searcher>(asked: Option<Asked<M>>) -> Option<(Found<M::Peer>, Option<Asked<M>>)> {
+async fn next_found<M: Searcher>(asked: Option<Asked<M>>) -> Option<(SearchItem<M::Peer>, Option<Asked<M>>)> {
     let mut asked = asked?;
     if let Some(found) = asked.next().await {
         return Some((found, Some(asked)));
@@ -99,5 +99,5 @@ async fn next_found<M: Searcher>(asked: Option<Asked<M>>) -> Option<(Found<M::Pe
         Ok(_) => Err(MISMATCH),
         Err(error) => Err(error.into()),
     };
-    Some((Found::End(end), None))
+    Some((SearchItem::End(end), None))
 }

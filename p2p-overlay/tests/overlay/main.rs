@@ -8,6 +8,7 @@ mod gnutella;
 mod golden;
 mod kademlia_figures;
 mod live;
+mod napster;
 mod pastry_figures;
 mod scribe;
 mod scribe_figures;

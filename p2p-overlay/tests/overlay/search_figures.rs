@@ -10,11 +10,6 @@ const RANDOM: Topology = Topology::Random { degree: 4.0 };
 fn flood(topology: Topology, ttl: u8, searches: u32) -> (f64, f64) {
     let (copies, reach) = (Copies::Share(0.0), Reach::Ttl(ttl));
     let report = Searches { topology, copies, reach, searches, ..Searches::default() }.run();
-    println!(
-        "{topology:?}, TTL {ttl}: {:.0} reached, {:.0} messages",
-        report.reached(),
-        report.messages.mean()
-    );
     (report.reached(), report.messages.mean())
 }
 
@@ -30,6 +25,7 @@ fn a_flood_of_a_random_graph() {
         [(5, 300, 1365.0, 1450.0), (6, 100, 4060.0, 5200.0), (7, 40, 7725.0, 14_750.0)]
     {
         let (r, m) = flood(RANDOM, ttl, searches);
+        println!("TTL {ttl}: {r:.0} reached, {m:.0} messages");
         assert!(near(r, reached, 0.1) && near(m, messages, 0.1), "TTL {ttl}: {r} reached, {m} messages");
     }
     for (ttl, reached) in [(5, 473.0), (6, 1357.0)] {
@@ -44,6 +40,7 @@ fn a_flood_of_a_power_law() {
     let topology = Topology::PowerLaw { exponent: 2.3, least: 2, most: 200 };
     for (ttl, searches, reached, messages) in [(4, 60, 5458.0, 13_285.0), (7, 10, 9996.0, 41_285.0)] {
         let (r, m) = flood(topology, ttl, searches);
+        println!("TTL {ttl}: {r:.0} reached, {m:.0} messages");
         assert!(near(r, reached, 0.15) && near(m, messages, 0.15), "TTL {ttl}: {r} reached, {m} messages");
     }
 }
@@ -53,14 +50,13 @@ fn a_flood_of_a_power_law() {
 fn a_flood_among_ultrapeers() {
     for (ttl, searches, reached, messages) in [(2, 20, 975.0, 1022.0), (3, 10, 9585.0, 30_219.0)] {
         let (r, m) = flood(Topology::Regular { degree: 32 }, ttl, searches);
+        println!("TTL {ttl}: {r:.0} reached, {m:.0} messages");
         assert!(near(r, reached, 0.15) && near(m, messages, 0.15), "TTL {ttl}: {r} reached, {m} messages");
     }
 }
 
 fn strategy(share: f64, reach: Reach, searches: u32) -> Report {
-    let report = Searches { copies: Copies::Share(share), reach, searches, ..Searches::default() }.run();
-    println!("{share}, {reach:?}: {:.0} messages, {} found", report.messages.mean(), report.found);
-    report
+    Searches { copies: Copies::Share(share), reach, searches, ..Searches::default() }.run()
 }
 
 /// One item on 0.1% and on 1% of the nodes of the random graph: a flood with TTL 8, where holders do not pass the
@@ -74,6 +70,7 @@ fn walkers_need_less_than_rings_and_rings_less_than_floods() {
     {
         let messages = |reach, searches| strategy(share, reach, searches).messages.mean();
         let measured = [messages(Reach::Ttl(8), 20), messages(ring, 200), messages(walk, 200)];
+        println!("{share}: messages of a flood, a ring, walkers: {measured:.0?}");
         assert!(near(measured[0], flood, 0.1), "{share}: {measured:?}");
         assert!(near(measured[1], rings, 0.2), "{share}: {measured:?}");
         assert!(near(measured[2], walkers, 0.2), "{share}: {measured:?}");

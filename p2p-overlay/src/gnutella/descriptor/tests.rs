@@ -1,4 +1,5 @@
 use super::*;
+use p2p_core::PeerId;
 use proptest::prelude::*;
 
 /// Captures, written by hand after Clip2's tables: 16 bytes of identifier, kind, TTL, hops, length, payload.

@@ -1,14 +1,12 @@
-//! Where servents are: what a peer of each world is as an address, and the other way round.
+//! Where peers of foreign networks are: what a peer of each world is as an address, and the other way round.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use p2p_core::foreign::TcpPeer;
 use p2p_core::{Contact, Peer, PeerId, SimPeer};
 
-use super::descriptor::foreign;
-
-/// A peer that can be told to others as a [`Contact`], and dialled by one. Gnutella's descriptors carry addresses, and
-/// a machine's peers are names, or connections: this is the way between them.
+/// A peer that can be told to others as a [`Contact`], and dialled by one. Messages of foreign networks carry addresses,
+/// and a machine's peers are names, or connections: this is the way between them.
 pub trait Place: Peer {
     /// Where others reach it; `None` if that does not follow from its name, as with a connection that it has made.
     fn contact(&self) -> Option<Contact>;
@@ -62,7 +60,7 @@ impl Place for TcpPeer {
     }
 }
 
-/// The contact of a servent that has an address and no key: to join through it, or to say where one is oneself.
+/// The contact of somebody who has an address and no key: to join through it, or to say where one is oneself.
 pub fn of_address(addr: SocketAddr) -> Contact {
     match addr {
         SocketAddr::V4(addr) => foreign(*addr.ip(), addr.port()),
@@ -78,8 +76,16 @@ pub fn of_address(addr: SocketAddr) -> Contact {
     }
 }
 
+/// A contact of a network whose peers have no keys: who it is, is where it is.
+pub(crate) fn foreign(ip: Ipv4Addr, port: u16) -> Contact {
+    let mut id = [0; 32];
+    id[..4].copy_from_slice(&ip.octets());
+    id[4..6].copy_from_slice(&port.to_be_bytes());
+    Contact::new(PeerId::from_bytes(id), SocketAddr::from((ip, port)))
+}
+
 /// Whether somebody can be there, as far as the address itself says.
-pub(super) fn is_somewhere(contact: &Contact) -> bool {
+pub(crate) fn is_somewhere(contact: &Contact) -> bool {
     let broadcast = matches!(contact.addr, SocketAddr::V4(addr) if addr.ip().is_broadcast());
     let ip = contact.addr.ip();
     contact.addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
