@@ -14,7 +14,9 @@
 //! - **A push has to bear a nonce**: the servent identifier in each hit is half random, and only whoever has seen the hit
 //!   can ask for a push, a few times. So nobody makes servents connect to whom they want.
 //! - **Limits**: what one neighbour may send is bounded by a token bucket, hits by another; the hits that are passed on
-//!   for one query, and those taken from one source, are bounded too.
+//!   for one query, and those taken from one source, are bounded too. Of what a neighbour may send, its own queries are a
+//!   small part, and of all its queries only its share is passed on, so that those of the others still fit (after Daswani
+//!   and Garcia-Molina, *Query-Flood DoS Attacks in Gnutella*, CCS 2002).
 //!
 //! In this order: [`Gnutella`], its configuration, and how inputs are told apart. Then `request` (what users ask),
 //! `descriptor` and `codec` (bytes), `neighbours` (who is connected, pings), `hosts` (who might be), `passing`
@@ -70,8 +72,11 @@ pub struct GnutellaConfig {
     pub pongs: usize,
     /// How long a pong is worth telling others. 60 s.
     pub pong_lasts: Duration,
-    /// How many descriptors one neighbour may send, hits and pongs apart. One every 20 ms, 100 at once.
+    /// How many descriptors one neighbour may send, hits and pongs apart. One every 10 ms, 160 at once. Of its queries as
+    /// many are passed on as if each of [`GnutellaConfig::most`] neighbours had an equal share of that.
     pub descriptors: Rate,
+    /// How many of them may be queries of its own, that nobody has passed on yet. One every second, 20 at once.
+    pub queries: Rate,
     /// How many hits and pongs. One every 10 ms, 200 at once.
     pub answers: Rate,
     /// How often it dials whom it knows by hearsay only. Every 10 s, 4 at once.
@@ -110,7 +115,8 @@ impl Default for GnutellaConfig {
             dial_timeout: Duration::from_secs(10),
             pongs: 10,
             pong_lasts: Duration::from_secs(60),
-            descriptors: Rate { every: Duration::from_millis(20), burst: 100 },
+            descriptors: Rate { every: Duration::from_millis(10), burst: 160 },
+            queries: Rate { every: Duration::from_secs(1), burst: 20 },
             answers: Rate { every: Duration::from_millis(10), burst: 200 },
             hearsay: Rate { every: Duration::from_secs(10), burst: 4 },
             push: Rate { every: Duration::from_secs(1), burst: 5 },

@@ -2,7 +2,7 @@
 //! for everything.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use p2p_core::SimPeer;
 use p2p_core::sim::{Bandwidth, Encoding, Liar, Network, Rewrite, Sim};
@@ -12,7 +12,7 @@ use crate::search::{Fetch, Item, Query, Reach, Scope};
 
 type World = Sim<Liar<Gnutella<SimPeer>>>;
 
-const HONEST: u32 = 60;
+const HONEST: u32 = 40;
 const ATTACKERS: u32 = 3;
 
 /// As many as anybody wants.
@@ -24,6 +24,7 @@ fn config(defended: bool) -> GnutellaConfig {
         true => config,
         false => GnutellaConfig {
             descriptors: ANY,
+            queries: ANY,
             answers: ANY,
             hearsay: ANY,
             hits_per_query: u16::MAX,
@@ -33,10 +34,10 @@ fn config(defended: bool) -> GnutellaConfig {
     }
 }
 
-/// Servents on lines of 800 kbit/s, each with a song of its own; the attackers have joined with the rest, and do what
+/// Servents on lines of 240 kbit/s, each with a song of its own; the attackers have joined with the rest, and do what
 /// `lie` makes of what they say from the moment that the world has settled.
 fn world(defended: bool, lie: impl Fn() -> Rewrite<Gnutella<SimPeer>>) -> World {
-    let line = Bandwidth { up: 100_000, down: 100_000, queue: 100_000 };
+    let line = Bandwidth { up: 30_000, down: 30_000, queue: 30_000 };
     let network = Network { encoding: Encoding::Measure, bandwidth: Some(line), ..Network::default() };
     let begun = Arc::new(AtomicBool::new(false));
     let mut sim = World::new(1, network);
@@ -76,20 +77,20 @@ fn search(words: &str, hits: u32) -> GnutellaCommand<SimPeer> {
     GnutellaCommand::Search(SearchCommand::Search(Query::text(words), scope))
 }
 
-/// Honest servents look for each other's songs, one a second; the share that is found, while each attacker asks 500 things
+/// Honest servents look for each other's songs, one a second; the share that is found, while each attacker asks 200 things
 /// a second.
 fn under_a_flood(defended: bool, attacked: bool) -> (f64, u64) {
     let mut sim = world(defended, honest);
     let before = tally(&sim).queries;
-    for second in 0..30u32 {
+    for second in 0..12u32 {
         let op = |sim: &mut World| {
-            let (from, what) = (sim.workload_rng().below(60) as u32, sim.workload_rng().below(60) as u32);
-            sim.command(SimPeer(from), search(&format!("song {}", if what == from { 60 } else { what }), 1));
+            let (from, what) = (sim.workload_rng().below(40) as u32, sim.workload_rng().below(40) as u32);
+            sim.command(SimPeer(from), search(&format!("song {}", if what == from { 40 } else { what }), 1));
         };
         op(&mut sim);
         for tick in 0..50u32 {
             for attacker in (HONEST..HONEST + ATTACKERS).filter(|_| attacked) {
-                for i in 0..10 {
+                for i in 0..4 {
                     sim.command(SimPeer(attacker), search(&format!("nothing {second} {tick} {i}"), 1));
                 }
             }
@@ -102,7 +103,7 @@ fn under_a_flood(defended: bool, attacked: bool) -> (f64, u64) {
         matches!(&ended.outcome, GnutellaOutcome::Search(SearchOutcome::Searched(Ok(searched)))
             if searched.end == crate::search::End::Enough)
     });
-    (found.count() as f64 / 30.0, (tally(&sim).queries - before) / u64::from(HONEST))
+    (found.count() as f64 / 12.0, (tally(&sim).queries - before) / u64::from(HONEST))
 }
 
 #[test]
@@ -111,16 +112,20 @@ fn a_flood_of_queries_is_stopped_by_the_neighbours() {
     let (defended, open) = (under_a_flood(true, true), under_a_flood(false, true));
     println!("found, and queries passed on by each: quiet {quiet:?}, defended {defended:?}, open {open:?}");
     assert!(quiet.0 > 0.95, "{quiet:?}");
-    assert!(defended.0 > open.0 + 0.2, "defended {defended:?}, open {open:?}");
+    assert!(defended.0 > open.0 + 0.3, "defended {defended:?}, open {open:?}");
     assert!(defended.1 < open.1, "defended {defended:?}, open {open:?}");
 }
 
-/// Every pong of the attackers becomes twenty, of servents that do not exist: how many of those honest servents dial in
-/// ten minutes.
-fn dialled_for_forged_pongs(defended: bool) -> u64 {
+/// Every pong of the attackers becomes twenty, of servents that do not exist: how many there are in ten minutes, and how
+/// many servents honest ones dial by hearsay. (How few a servent dials for one such neighbour is a test of its own.)
+#[test]
+fn forged_pongs_cause_few_dials() {
+    let forged = Arc::new(AtomicU64::new(0));
     let lie = || -> Rewrite<Gnutella<SimPeer>> {
-        Box::new(|rng, to, msg| match &msg {
+        let forged = forged.clone();
+        Box::new(move |rng, to, msg| match &msg {
             GnutellaMsg::Descriptor(descriptor @ Descriptor { payload: Payload::Pong(pong), .. }) => {
+                forged.fetch_add(20, Ordering::Relaxed);
                 let forged = (0..20).map(|_| {
                     let contact = SimPeer(10_000 + rng.below(1_000_000) as u32).contact().unwrap();
                     let payload = Payload::Pong(Pong { contact, ..pong.clone() });
@@ -131,19 +136,14 @@ fn dialled_for_forged_pongs(defended: bool) -> u64 {
             _ => vec![(to, msg)],
         })
     };
-    let mut sim = world(defended, lie);
+    let mut sim = world(true, lie);
     // A third is gone: those that stay look for neighbours.
-    (0..20).for_each(|peer| sim.crash(SimPeer(peer)));
+    (0..13).for_each(|peer| sim.crash(SimPeer(peer)));
     let before = tally(&sim).hearsay;
     sim.run_for(Duration::from_secs(600));
-    tally(&sim).hearsay - before
-}
-
-#[test]
-fn forged_pongs_cause_few_dials() {
-    let (defended, open) = (dialled_for_forged_pongs(true), dialled_for_forged_pongs(false));
-    println!("dials by hearsay: defended {defended}, open {open}");
-    assert!(defended < open, "defended {defended}, open {open}");
+    let (dials, forged) = (tally(&sim).hearsay - before, forged.load(Ordering::Relaxed));
+    println!("{dials} dials for {forged} forged pongs");
+    assert!(forged > 1000 && dials < 5 * u64::from(HONEST) && dials * 20 < forged, "{dials} for {forged}");
 }
 
 /// The attackers answer everything with a thousand results: how many of two hundred hits are honest.

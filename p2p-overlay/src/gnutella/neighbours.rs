@@ -23,6 +23,8 @@ pub(super) struct Neighbour {
     /// Where others reach it, as it says itself and as its address allows.
     pub contact: Option<Contact>,
     pub descriptors: Bucket,
+    pub queries: Bucket,
+    pub passing: Bucket,
     pub answers: Bucket,
     lies: u8,
     /// The newest last; each with when it came.
@@ -48,6 +50,8 @@ impl Neighbour {
             heard: now,
             contact,
             descriptors: Bucket::default(),
+            queries: Bucket::default(),
+            passing: Bucket::default(),
             answers: Bucket::default(),
             lies: 0,
             pongs: Vec::new(),

@@ -7,6 +7,7 @@ use p2p_core::{Contact, Cx, OpId};
 use super::codec::GnutellaMsg;
 use super::descriptor::{Descriptor, Guid, Payload, QueryHit, Shared};
 use super::{Gnutella, GnutellaEvent};
+use crate::bucket::Rate;
 use crate::place::{Place, foreign, is_somewhere};
 use crate::search::{ContentHash, Item, MAX_HASHES, Query, words};
 
@@ -79,6 +80,11 @@ impl<P: Place> Gnutella<P> {
 
     /// Somebody looks for something.
     pub(super) fn on_query(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: Descriptor) {
+        let Some(neighbour) = self.neighbours.get_mut(&from) else { return };
+        if descriptor.hops == 0 && !neighbour.queries.take(cx.now(), self.config.queries) {
+            self.tally.dropped += 1;
+            return;
+        }
         if let Some(QueryRoute { way, .. }) = self.queries.get(&descriptor.id) {
             self.tally.duplicates += 1;
             if let Way::Own(op) = *way {
@@ -89,7 +95,13 @@ impl<P: Place> Gnutella<P> {
         self.queries.insert(descriptor.id, QueryRoute::new(Way::Via(from)));
         self.tally.reached += 1;
         self.answer(cx, from, &descriptor);
-        self.tally.queries += self.pass_on(cx, from, descriptor);
+        let (Rate { every, burst }, most) = (self.config.descriptors, self.config.most.max(1) as u32);
+        let share = Rate { every: every * most, burst: burst / most };
+        let passes = self.neighbours.get_mut(&from).is_some_and(|from| from.passing.take(cx.now(), share));
+        match passes {
+            true => self.tally.queries += self.pass_on(cx, from, descriptor),
+            false => self.tally.dropped += 1,
+        }
     }
 
     /// Says what of its own matches.

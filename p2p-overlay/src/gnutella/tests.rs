@@ -396,11 +396,14 @@ fn a_neighbour_that_is_silent_is_given_up() {
 fn a_neighbour_that_floods_is_cut_to_its_rate() {
     let mut node = node(2);
     for id in 0..1000 {
-        say(&mut node, 1, id, 4, 0, query("song"));
+        say(&mut node, 1, id, 4, 1, query("song"));
     }
-    assert_eq!(said(&mut node).len(), 100);
-    say(&mut node, 2, 2000, 4, 0, query("song"));
-    assert_eq!(said(&mut node).len(), 1, "another's share is its own");
+    assert_eq!(said(&mut node).len(), 20, "an eighth of 160");
+    for id in 2000..3000 {
+        say(&mut node, 2, id, 4, 0, query("song"));
+    }
+    assert_eq!(said(&mut node).len(), 20, "another's share is its own, and few queries are");
+    assert_eq!(node.machine().tally().reached, 160 + 20);
 }
 
 #[test]
