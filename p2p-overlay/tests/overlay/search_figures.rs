@@ -1,10 +1,12 @@
 //! What searches cost in networks without structure, by the machines that run everywhere. The expected numbers are
-//! computed by an independent model of the same graphs; Lv et al. (ICS 2002) report the same order of the strategies.
+//! computed by independent models of the same graphs; Lv et al. (ICS 2002) report the same order of the strategies.
 
 use p2p_overlay::measure::search::{Copies, Report, Searches, Topology};
 use p2p_overlay::{Reach, Replication};
 
 const RANDOM: Topology = Topology::Random { degree: 4.0 };
+/// The share of its nodes that hang together: s = 1 - exp(-4 s).
+const LARGEST: f64 = 0.9802;
 
 /// Nobody has what is asked for: nodes reached and messages of a flood.
 fn flood(topology: Topology, ttl: u8, searches: u32) -> (f64, f64) {
@@ -17,16 +19,20 @@ fn near(what: f64, expected: f64, tolerance: f64) -> bool {
     (what / expected - 1.0).abs() <= tolerance
 }
 
-/// G(n, m) of mean degree 4, 10^4 nodes, from a random source, ±10%. That a 4-regular graph gives far less shows that it
-/// is the spread of degrees that counts: 473, 1,357 and 3,549 reached.
+/// G(n, m) of mean degree 4, 10^4 nodes, from a random node of its largest part, ±8%: of so many sources the mean has a
+/// standard error of up to 3.5%. A breadth-first search from 3,000 nodes of ten such graphs, 98% of them in the largest
+/// part, reaches 1,223, 3,678 and 7,206 nodes with 1,323, 4,788 and 13,735 messages: the low end of what was computed
+/// before (1,330, 3,960 and 7,550, ±10%). That a 4-regular graph gives far less shows that it is the spread of degrees
+/// that counts: 473, 1,357 and 3,549 reached.
 #[test]
 fn a_flood_of_a_random_graph() {
     for (ttl, searches, reached, messages) in
-        [(5, 300, 1365.0, 1450.0), (6, 100, 4060.0, 5200.0), (7, 40, 7725.0, 14_750.0)]
+        [(5, 300, 1223.0, 1323.0), (6, 100, 3678.0, 4788.0), (7, 40, 7206.0, 13_735.0)]
     {
         let (r, m) = flood(RANDOM, ttl, searches);
+        let (reached, messages) = (reached / LARGEST, messages / LARGEST);
         println!("TTL {ttl}: {r:.0} reached, {m:.0} messages");
-        assert!(near(r, reached, 0.1) && near(m, messages, 0.1), "TTL {ttl}: {r} reached, {m} messages");
+        assert!(near(r, reached, 0.08) && near(m, messages, 0.08), "TTL {ttl}: {r} reached, {m} messages");
     }
     for (ttl, reached) in [(5, 473.0), (6, 1357.0)] {
         let (r, _) = flood(Topology::Regular { degree: 4 }, ttl, 40);
@@ -60,20 +66,23 @@ fn strategy(share: f64, reach: Reach, searches: u32) -> Report {
 }
 
 /// One item on 0.1% and on 1% of the nodes of the random graph: a flood with TTL 8, where holders do not pass the
-/// question on; a ring that grows in steps of 2; 32 walkers that ask back after every 4 steps, which counts. ±20%: with
-/// so many searches the mean of a ring still has a standard error of 5%.
+/// question on; a ring that grows in steps of 2; 32 walkers that ask back after every 4 steps, which costs a message and,
+/// if they go on, another. The expected numbers are means of a model of its own, 1,200 searches on six graphs; they are
+/// within 10% of those computed before for floods (25,500 and 24,700) and rings (4,900 and 520). For walkers those were
+/// 1,500 and 360, and this model gives 1,911 and 313: what counts as a message when one asks back is not the same. ±20%
+/// for rings, whose mean has a standard error of 7% here, ±15% for walkers.
 #[test]
 fn walkers_need_less_than_rings_and_rings_less_than_floods() {
     let ring = Reach::Ring { first: 2, step: 2, last: 8 };
     let walk = Reach::Walk { walkers: 32, check_every: 4, steps: 100_000 };
-    for (share, flood, rings, walkers) in [(0.001, 25_500.0, 4900.0, 1500.0), (0.01, 24_700.0, 520.0, 360.0)]
+    for (share, flood, rings, walkers) in [(0.001, 24_580.0, 4473.0, 1911.0), (0.01, 25_110.0, 538.0, 313.0)]
     {
         let messages = |reach, searches| strategy(share, reach, searches).messages.mean();
-        let measured = [messages(Reach::Ttl(8), 20), messages(ring, 200), messages(walk, 200)];
+        let measured = [messages(Reach::Ttl(8), 20), messages(ring, 300), messages(walk, 200)];
         println!("{share}: messages of a flood, a ring, walkers: {measured:.0?}");
         assert!(near(measured[0], flood, 0.1), "{share}: {measured:?}");
         assert!(near(measured[1], rings, 0.2), "{share}: {measured:?}");
-        assert!(near(measured[2], walkers, 0.2), "{share}: {measured:?}");
+        assert!(near(measured[2], walkers, 0.15), "{share}: {measured:?}");
     }
 }
 
