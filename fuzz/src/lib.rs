@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 
 // `Keypair` for the file that `spki` takes in, which looks for it here.
 use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
-use p2p_dht::{DhtMsg, Record};
 use p2p_core::foreign::{Codec, TcpPeer};
+use p2p_dht::{DhtMsg, Record};
 use p2p_overlay::{
-    CanMsg, ChordMsg, ContentHash, GnutellaCodec, GnutellaMsg, KademliaMsg, NapsterCodec, NapsterMsg, ObjectMsg, PastryMsg, RoutedMsg, ScribeMsg,
-    SeekerMsg, TapestryMsg,
+    CanMsg, ChordMsg, ContentHash, GnutellaCodec, GnutellaMsg, KademliaMsg, NapsterCodec, NapsterMsg, ObjectMsg,
+    PastryMsg, RoutedMsg, ScribeMsg, SeekerMsg, TapestryMsg,
 };
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};

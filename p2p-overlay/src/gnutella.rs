@@ -6,17 +6,17 @@
 //!
 //! What the specification leaves open, and what this servent does:
 //!
-//! - **Pongs are cached** (§3.2.2.1): a ping is answered for the neighbours' neighbours too, and passed on only while too
-//!   few of them are known.
+//! - **Pongs are cached** (§3.2.2.1): a ping is answered for the neighbours' neighbours too, and passed on only while
+//!   too few of them are known.
 //! - **A full servent** takes a newcomer in as a guest: it answers one ping with whom it knows, and says goodbye.
 //! - **What others say is hearsay.** An address in a hit is never dialled but by the user's own wish. One in a pong is
 //!   dialled now and then only, and whoever has named several where nobody is, is no longer believed.
-//! - **A push has to bear a nonce**: the servent identifier in each hit is half random, and only whoever has seen the hit
-//!   can ask for a push, a few times. So nobody makes servents connect to whom they want.
+//! - **A push has to bear a nonce**: the servent identifier in each hit is half random, and only whoever has seen the
+//!   hit can ask for a push, a few times. So nobody makes servents connect to whom they want.
 //! - **Limits**: what one neighbour may send is bounded by a token bucket, hits by another; the hits that are passed on
-//!   for one query, and those taken from one source, are bounded too. Of what a neighbour may send, its own queries are a
-//!   small part, and of all its queries only its share is passed on, so that those of the others still fit (after Daswani
-//!   and Garcia-Molina, *Query-Flood DoS Attacks in Gnutella*, CCS 2002).
+//!   for one query, and those taken from one source, are bounded too. Of what a neighbour may send, its own queries are
+//!   a small part, and of all its queries only its share is passed on, so that those of the others still fit (after
+//!   Daswani and Garcia-Molina, *Query-Flood DoS Attacks in Gnutella*, CCS 2002).
 //!
 //! In this order: [`Gnutella`], its configuration, and how inputs are told apart. Then `request` (what users ask),
 //! `descriptor` and `codec` (bytes), `neighbours` (who is connected, pings), `hosts` (who might be), `passing`
@@ -72,8 +72,8 @@ pub struct GnutellaConfig {
     pub pongs: usize,
     /// How long a pong is worth telling others. 60 s.
     pub pong_lasts: Duration,
-    /// How many descriptors one neighbour may send, hits and pongs apart. One every 10 ms, 160 at once. Of its queries as
-    /// many are passed on as if each of [`GnutellaConfig::most`] neighbours had an equal share of that.
+    /// How many descriptors one neighbour may send, hits and pongs apart. One every 10 ms, 160 at once. Of its queries
+    /// as many are passed on as if each of [`GnutellaConfig::most`] neighbours had an equal share of that.
     pub descriptors: Rate,
     /// How many of them may be queries of its own, that nobody has passed on yet. One every second, 20 at once.
     pub queries: Rate,

@@ -4,12 +4,14 @@
 //! [`Napster::server`] keeps the index, a [`Napster::client`] logs in to the first of its servers that lets it in,
 //! shares, searches and asks for files; when that server is gone it goes to the next, and shares all again.
 //!
-//! - A client is reached where its connection comes from, at the port that it says: so a server sends nobody to a third.
-//! - Who says no port cannot be connected to: it is asked through the server to connect to whoever wants the file (500).
+//! - A client is reached where its connection comes from, at the port that it says: so a server sends nobody to a
+//!   third.
+//! - Who says no port cannot be connected to: it is asked through the server to connect to whoever wants the file
+//!   (500).
 //! - A nick is whoever has it first. Passwords are not kept: a server of this kind knows nobody from before.
 //!
-//! In this order: [`Napster`], its configuration, and how inputs are told apart. Then `msg` and `codec` (bytes), `server`
-//! and `client`.
+//! In this order: [`Napster`], its configuration, and how inputs are told apart. Then `msg` and `codec` (bytes),
+//! `server` and `client`.
 
 mod client;
 mod codec;

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use p2p_core::foreign::TcpPeer;
 use p2p_core::{Contact, Peer, PeerId, SimPeer};
 
-/// A peer that can be told to others as a [`Contact`], and dialled by one. Messages of foreign networks carry addresses,
-/// and a machine's peers are names, or connections: this is the way between them.
+/// A peer that can be told to others as a [`Contact`], and dialled by one. Messages of foreign networks carry
+/// addresses, and a machine's peers are names, or connections: this is the way between them.
 pub trait Place: Peer {
     /// Where others reach it; `None` if that does not follow from its name, as with a connection that it has made.
     fn contact(&self) -> Option<Contact>;

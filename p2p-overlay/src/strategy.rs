@@ -2,8 +2,8 @@
 //!
 //! Lv, Cao, Cohen, Li and Shenker, *Search and Replication in Unstructured Peer-to-Peer Networks* (ICS 2002). A
 //! [`Seeker`] is one node of any [`Graph`], which says who its neighbours are and what it holds. What is found where
-//! depends on how many copies there are too: [`Replication`] has the three allocations of Cohen and Shenker (*Replication
-//! Strategies in Unstructured Peer-to-Peer Networks*, SIGCOMM 2002).
+//! depends on how many copies there are too: [`Replication`] has the three allocations of Cohen and Shenker
+//! (*Replication Strategies in Unstructured Peer-to-Peer Networks*, SIGCOMM 2002).
 //!
 //! - **Flooding** (§4): everybody passes the question on to all neighbours but the one it came from, until it has gone
 //!   so many hops. Whoever holds what is asked for answers the asker, and does not pass the question on.

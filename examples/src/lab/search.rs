@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use crate::plot::{Panel, bars};
 
-/// What to simulate: floods of every radius that find nothing; then three strategies, a flood of eight hops, a ring that
-/// grows by two hops, and 32 walkers that ask back after every four steps, for items that one node in a thousand has,
-/// one in a hundred, and one in twenty; then one walker among copies that are shared out in three ways.
+/// What to simulate: floods of every radius that find nothing; then three strategies, a flood of eight hops, a ring
+/// that grows by two hops, and 32 walkers that ask back after every four steps, for items that one node in a thousand
+/// has, one in a hundred, and one in twenty; then one walker among copies that are shared out in three ways.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The network: degrees at random, by a power law of exponent 2.3 from 2 to 200, or all the same.

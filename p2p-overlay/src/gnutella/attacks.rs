@@ -1,5 +1,5 @@
-//! What honest servents lose to three attacks, with the defences and without: a flood of queries, forged pongs, and hits
-//! for everything.
+//! What honest servents lose to three attacks, with the defences and without: a flood of queries, forged pongs, and
+//! hits for everything.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -77,8 +77,8 @@ fn search(words: &str, hits: u32) -> GnutellaCommand<SimPeer> {
     GnutellaCommand::Search(SearchCommand::Search(Query::text(words), scope))
 }
 
-/// Honest servents look for each other's songs, one a second; the share that is found, while each attacker asks 200 things
-/// a second.
+/// Honest servents look for each other's songs, one a second; the share that is found, while each attacker asks 200
+/// things a second.
 fn under_a_flood(defended: bool, attacked: bool) -> (f64, u64) {
     let mut sim = world(defended, honest);
     let before = tally(&sim).queries;
@@ -116,8 +116,9 @@ fn a_flood_of_queries_is_stopped_by_the_neighbours() {
     assert!(defended.1 < open.1, "defended {defended:?}, open {open:?}");
 }
 
-/// Every pong of the attackers becomes twenty, of servents that do not exist: how many there are in ten minutes, and how
-/// many servents honest ones dial by hearsay. (How few a servent dials for one such neighbour is a test of its own.)
+/// Every pong of the attackers becomes twenty, of servents that do not exist: how many there are in ten minutes, and
+/// how many servents honest ones dial by hearsay. (How few a servent dials for one such neighbour is a test of its
+/// own.)
 #[test]
 fn forged_pongs_cause_few_dials() {
     let forged = Arc::new(AtomicU64::new(0));

@@ -264,6 +264,9 @@ pub(super) fn item(shared: &Shared) -> Option<Item> {
 
 /// Whether a hit says that its source accepts no connections (§A.1.2).
 pub(super) fn needs_push(hit: &QueryHit) -> bool {
-    let flagged = matches!(hit.extension[..], [_, _, _, _, size, flags, known, ..] if size >= 2 && flags & known & 1 == 1);
+    let flagged = match hit.extension[..] {
+        [_, _, _, _, size, flags, known, ..] => size >= 2 && flags & known & 1 == 1,
+        _ => false,
+    };
     flagged || !is_somewhere(&hit.contact)
 }

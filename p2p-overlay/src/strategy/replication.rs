@@ -1,7 +1,8 @@
 //! How many copies of each item there should be.
 
-/// How copies are shared out among items by how often they are asked for (Cohen and Shenker 2002, §3). A search by random
-/// probes looks at n / r nodes until it meets one of r copies among n nodes, so the mean search size is Σ qᵢ·n / rᵢ.
+/// How copies are shared out among items by how often they are asked for (Cohen and Shenker 2002, §3). A search by
+/// random probes looks at n / r nodes until it meets one of r copies among n nodes, so the mean search size is Σ qᵢ·n /
+/// rᵢ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replication {
     /// As many of each: what nobody asks for takes as much room as what all do.

@@ -66,11 +66,11 @@ fn strategy(share: f64, reach: Reach, searches: u32) -> Report {
 }
 
 /// One item on 0.1% and on 1% of the nodes of the random graph: a flood with TTL 8, where holders do not pass the
-/// question on; a ring that grows in steps of 2; 32 walkers that ask back after every 4 steps, which costs a message and,
-/// if they go on, another. The expected numbers are means of a model of its own, 1,200 searches on six graphs; they are
-/// within 10% of those computed before for floods (25,500 and 24,700) and rings (4,900 and 520). For walkers those were
-/// 1,500 and 360, and this model gives 1,911 and 313: what counts as a message when one asks back is not the same. ±20%
-/// for rings, whose mean has a standard error of 7% here, ±15% for walkers.
+/// question on; a ring that grows in steps of 2; 32 walkers that ask back after every 4 steps, which costs a message
+/// and, if they go on, another. The expected numbers are means of a model of its own, 1,200 searches on six graphs;
+/// they are within 10% of those computed before for floods (25,500 and 24,700) and rings (4,900 and 520). For walkers
+/// those were 1,500 and 360, and this model gives 1,911 and 313: what counts as a message when one asks back is not the
+/// same. ±20% for rings, whose mean has a standard error of 7% here, ±15% for walkers.
 #[test]
 fn walkers_need_less_than_rings_and_rings_less_than_floods() {
     let ring = Reach::Ring { first: 2, step: 2, last: 8 };
