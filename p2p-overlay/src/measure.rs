@@ -18,6 +18,7 @@
 pub mod flood;
 pub mod multicast;
 mod recorder;
+pub mod search;
 pub mod siege;
 pub mod upheaval;
 

@@ -7,6 +7,7 @@
 //! cargo run --release --bin lab -- upheaval --nodes 1000 --seed 1
 //! cargo run --release --bin lab -- multicast --overlay chord --nodes 10000 --groups 1500 --seed 1
 //! cargo run --release --bin lab -- flood --spread directed --nodes 1000 --seed 1
+//! cargo run --release --bin lab -- search --topology random --nodes 10000 --searches 100 --seed 1
 //! ```
 
 mod compare;
@@ -16,6 +17,7 @@ mod kinds;
 mod multicast;
 mod overlay;
 mod plot;
+mod search;
 mod upheaval;
 
 use std::process::ExitCode;
@@ -48,6 +50,8 @@ enum Command {
     Multicast(multicast::Args),
     /// Messages to everybody by CAN's own multicast: how often they are sent, and how late they come.
     Flood(flood::Args),
+    /// Floods, rings and walkers in a network without structure: what they cost, and what they find.
+    Search(search::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::Upheaval(args) => upheaval::run(&args),
         Command::Multicast(args) => multicast::run(&args),
         Command::Flood(args) => flood::run(&args),
+        Command::Search(args) => search::run(&args),
     };
     p2p_examples::exit("lab", done)
 }
