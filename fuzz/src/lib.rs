@@ -12,7 +12,10 @@ use std::collections::BTreeMap;
 // `Keypair` for the file that `spki` takes in, which looks for it here.
 use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_dht::{DhtMsg, Record};
-use p2p_overlay::{CanMsg, ChordMsg, KademliaMsg, ObjectMsg, PastryMsg, RoutedMsg, ScribeMsg, TapestryMsg};
+use p2p_overlay::{
+    CanMsg, ChordMsg, HyParViewMsg, KademliaMsg, ObjectMsg, PastryMsg, PlumtreeMsg, RoutedMsg, ScribeMsg, SwimMsg,
+    TapestryMsg,
+};
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +27,7 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 21] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
@@ -33,6 +36,8 @@ pub const TARGETS: [Target; 19] = [
     ("objects", objects),
     ("can", can),
     ("scribe", scribe),
+    ("gossip", gossip),
+    ("swim", swim),
     ("dht", dht),
     ("swarm", swarm),
     ("manifest", manifest),
@@ -108,6 +113,16 @@ pub fn can(bytes: &[u8]) {
 /// `Wire` of what the nodes of Scribe say to each other.
 pub fn scribe(bytes: &[u8]) {
     decoded::<ScribeMsg<Contact, RoutedMsg<Contact, ChordMsg<Contact>>>>(bytes);
+}
+
+/// `Wire` of what the nodes of Plumtree over HyParView say to each other.
+pub fn gossip(bytes: &[u8]) {
+    decoded::<PlumtreeMsg<Contact, HyParViewMsg<Contact>>>(bytes);
+}
+
+/// `Wire` of what the members of a SWIM group say to each other.
+pub fn swim(bytes: &[u8]) {
+    decoded::<SwimMsg<Contact>>(bytes);
 }
 
 /// `Wire` of what the nodes of a hash table say to each other; and what is a record may be checked.

@@ -13,28 +13,40 @@
 //!
 //! **Broadcast** is a message to everyone who asked for its topic. Applications take an `Arc<dyn PubSub<P>>`.
 //!
-//! - [`Scribe`]: a tree for each topic, over any structured overlay in which a key has one root ([`SingleRoot`]).
+//! - [`Scribe`]: a tree for each topic, over any structured overlay in which a key has one root ([`SingleRoot`]);
+//! - [`Gossip`]: one tree for all that is published in a network without structure: [`Plumtree`] over a [`Membership`],
+//!   which is [`HyParView`], or [`Swim`] in a group whose members all know each other.
 
 mod can;
 mod chord;
 mod doors;
+mod hyparview;
 mod kademlia;
 mod lookup;
 pub mod measure;
+mod membership;
 mod pastry;
+mod plumtree;
 mod pubsub;
 mod routed;
 mod scribe;
 mod spot;
 mod structured;
+mod swim;
 mod tapestry;
 
 pub use can::{Can, CanConfig, CanMsg, CanState, CanTable, Claim, Point, Space, Zone};
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
+pub use hyparview::{HyParView, HyParViewConfig, HyParViewMsg, HyParViewTimer};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
+pub use membership::{Membership, MembershipCommand, Neighbour, Parting};
 pub use pastry::{Pastry, PastryConfig, PastryMsg, PastryTable, Recovery, Side};
-pub use pubsub::{Message, PubSub, PubSubError, Subscription, Topic};
+pub use plumtree::{
+    Announced, Counts, Gossip, Leave, MAX_BROADCAST, Missing, Plumtree, PlumtreeCommand, PlumtreeConfig,
+    PlumtreeMsg, PlumtreeOutcome, PlumtreeTimer, Push, Source,
+};
+pub use pubsub::{Delivery, Message, PubSub, PubSubError, Subscription, Topic};
 pub use routed::{Routed, RoutedMsg, RoutedTimer};
 pub use scribe::{
     Anycast, AnycastError, Join, MAX_MESSAGE, Offer, Path, Publish, Scribe, ScribeCommand, ScribeConfig,
@@ -44,6 +56,7 @@ pub use structured::{
     Answer, Find, Found, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode, NeighboursChanged,
     Next, Overlay, Region, Replicas, SingleRoot, Want,
 };
+pub use swim::{MemberState, News, Swim, SwimConfig, SwimMsg, SwimTimer};
 pub use tapestry::{
     Locate, LocateError, LocateObject, Located, ObjectCommand, ObjectConfig, ObjectMsg, ObjectOutcome,
     PublishError, PublishObject, Tapestry, TapestryConfig, TapestryMsg, TapestryObjects, TapestryTable,

@@ -15,6 +15,7 @@
 //! assert!(report.hops.mean() < 7.0);
 //! ```
 
+pub mod gossip;
 pub mod multicast;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Publish and subscribe: a message to everyone who has asked for its topic.
 //!
 //! [`PubSub`] is what an application sees, whatever carries its messages: the trees of [`Scribe`](crate::Scribe) over a
-//! structured overlay, or others after it. All of them keep to this:
+//! structured overlay, or [`Gossip`](crate::Gossip) among all. All of them keep to this:
 //!
 //! - a message reaches a subscriber at most once;
 //! - it reaches all subscribers while nobody joins, leaves or fails. When somebody does, messages may be lost until
@@ -18,8 +18,8 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{BoxStream, Stream, StreamExt};
-use p2p_core::{AskError, Key};
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use p2p_core::{Ask, AskError, Key, Protocol, Request};
 use serde::{Deserialize, Serialize};
 
 use crate::structured::LookupError;
@@ -49,6 +49,15 @@ pub struct Message<P> {
     pub publisher: P,
     /// What.
     pub bytes: Bytes,
+}
+
+/// What a subscriber is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery<P> {
+    /// It receives what is published from now on.
+    Joined,
+    /// A message was published, or sent to one who offers to take it.
+    Message(Message<P>),
 }
 
 /// Why something was not published, or a subscription has ended.
@@ -143,4 +152,39 @@ impl<P> fmt::Debug for Subscription<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription").finish_non_exhaustive()
     }
+}
+
+/// For those who implement [`PubSub`] by a machine: the subscription that a request for one gives, when it has begun.
+pub(crate) async fn subscription<M, R, P>(mut messages: Ask<M, R>) -> Result<Subscription<P>, PubSubError>
+where
+    M: Protocol,
+    R: Request<M, Item = Delivery<P>, Reply = Result<(), PubSubError>> + Send + 'static,
+    P: Send + 'static,
+{
+    match messages.next().await {
+        Some(_joined) => Ok(Subscription::new(stream::unfold(Some(messages), next_message))),
+        None => Err(end(messages.await).err().unwrap_or(PubSubError::Ask(AskError::Stopped))),
+    }
+}
+
+/// The next message, or why there are no more.
+async fn next_message<M, R, P>(messages: Option<Ask<M, R>>) -> Option<(Received<P>, Option<Ask<M, R>>)>
+where
+    M: Protocol,
+    R: Request<M, Item = Delivery<P>, Reply = Result<(), PubSubError>>,
+{
+    let mut messages = messages?;
+    loop {
+        match messages.next().await {
+            Some(Delivery::Message(message)) => return Some((Ok(message), Some(messages))),
+            Some(Delivery::Joined) => {}
+            None => return end(messages.await).err().map(|error| (Err(error), None)),
+        }
+    }
+}
+
+type Received<P> = Result<Message<P>, PubSubError>;
+
+fn end(reply: Result<Result<(), PubSubError>, AskError>) -> Result<(), PubSubError> {
+    reply?
 }

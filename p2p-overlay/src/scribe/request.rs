@@ -4,12 +4,13 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{self, StreamExt};
-use p2p_core::{Ask, AskError, Handle, NoJob, Request};
+use p2p_core::{Handle, NoJob, Request};
 
 use super::Scribe;
-use crate::pubsub::{Message, PubSub, PubSubError, Subscription, Topic};
+use crate::pubsub::{PubSub, PubSubError, Subscription, Topic, subscription};
 use crate::structured::{Find, Looked, SingleRoot};
+
+pub use crate::pubsub::Delivery as ScribeItem;
 
 /// A command to [`Scribe`]: see the typed requests.
 #[derive(Clone, Debug)]
@@ -50,15 +51,6 @@ pub enum ScribeCommand {
         /// The lookup.
         find: Find,
     },
-}
-
-/// What comes on the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ScribeItem<P> {
-    /// The subscriber is in the tree: it receives what is published from now on.
-    Joined,
-    /// A message was published, or sent to one who offers to take it.
-    Message(Message<P>),
 }
 
 /// How a command ended.
@@ -179,34 +171,10 @@ impl<O: SingleRoot<Job = NoJob>> PubSub<O::Peer> for Handle<Scribe<O>> {
     }
 
     async fn subscribe(&self, topic: Topic) -> Result<Subscription<O::Peer>, PubSubError> {
-        let mut messages = self.ask(Subscribe(topic));
-        match messages.next().await {
-            Some(_joined) => Ok(Subscription::new(stream::unfold(Some(messages), next_message))),
-            None => Err(end(messages.await).err().unwrap_or(PubSubError::Ask(AskError::Stopped))),
-        }
+        subscription(self.ask(Subscribe(topic))).await
     }
 
     async fn unsubscribe(&self, topic: Topic) -> Result<(), PubSubError> {
         Ok(self.ask(Unsubscribe(topic)).await?)
     }
-}
-
-/// The next message, or why there are no more.
-async fn next_message<O: SingleRoot<Job = NoJob>>(
-    messages: Option<Ask<Scribe<O>, Subscribe>>,
-) -> Option<(Received<O::Peer>, Option<Ask<Scribe<O>, Subscribe>>)> {
-    let mut messages = messages?;
-    loop {
-        match messages.next().await {
-            Some(ScribeItem::Message(message)) => return Some((Ok(message), Some(messages))),
-            Some(ScribeItem::Joined) => {}
-            None => return end(messages.await).err().map(|error| (Err(error), None)),
-        }
-    }
-}
-
-type Received<P> = Result<Message<P>, PubSubError>;
-
-fn end(reply: Result<Result<(), PubSubError>, AskError>) -> Result<(), PubSubError> {
-    reply?
 }

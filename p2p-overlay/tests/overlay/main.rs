@@ -5,6 +5,8 @@ mod can_figures;
 mod chord_figures;
 mod figures;
 mod golden;
+mod gossip;
+mod gossip_figures;
 mod kademlia_figures;
 mod live;
 mod pastry_figures;
