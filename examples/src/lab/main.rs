@@ -4,9 +4,11 @@
 //! cargo run --release --bin lab -- overlay --overlay chord --nodes 10000 --lookups 20000 --seed 1
 //! cargo run --release --bin lab -- compare --nodes 1000 --seed 1 --plot compare.svg
 //! cargo run --release --bin lab -- multicast --overlay chord --nodes 10000 --groups 1500 --seed 1
+//! cargo run --release --bin lab -- gossip --nodes 10000 --fail 0.2,0.4,0.6,0.8 --plot reach.svg
 //! ```
 
 mod compare;
+mod gossip;
 mod kinds;
 mod multicast;
 mod overlay;
@@ -36,6 +38,8 @@ enum Command {
     Compare(compare::Args),
     /// Messages to many groups through the trees of Scribe: how late they come, and who does the work.
     Multicast(multicast::Args),
+    /// Gossip: whom broadcasts reach, also when most nodes fail at once, and how soon a failure is noticed.
+    Gossip(gossip::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         Command::Overlay(args) => overlay::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Multicast(args) => multicast::run(&args),
+        Command::Gossip(args) => gossip::run(&args),
     };
     p2p_examples::exit("lab", done)
 }
