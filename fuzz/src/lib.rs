@@ -14,8 +14,9 @@ use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_core::foreign::{Codec, TcpPeer};
 use p2p_dht::{DhtMsg, Record};
 use p2p_overlay::{
-    CanMsg, CanMulticastMsg, ChordMsg, ContentHash, GnutellaCodec, GnutellaMsg, KademliaMsg, NapsterCodec,
-    NapsterMsg, ObjectMsg, PastryMsg, RealityMsg, RoutedMsg, ScribeMsg, SeekerMsg, TapestryMsg,
+    CanMsg, CanMulticastMsg, ChordMsg, ContentHash, GnutellaCodec, GnutellaMsg, HyParViewMsg, KademliaMsg,
+    NapsterCodec, NapsterMsg, ObjectMsg, PastryMsg, PlumtreeMsg, RealityMsg, RoutedMsg, ScribeMsg, SeekerMsg, SwimMsg,
+    TapestryMsg,
 };
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 26] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
@@ -42,6 +43,8 @@ pub const TARGETS: [Target; 24] = [
     ("gnutella", gnutella),
     ("napster", napster),
     ("urn", urn),
+    ("gossip", gossip),
+    ("swim", swim),
     ("dht", dht),
     ("swarm", swarm),
     ("manifest", manifest),
@@ -169,6 +172,16 @@ pub fn urn(bytes: &[u8]) {
     if let Ok(hash) = text.parse::<ContentHash>() {
         assert!(hash.to_string().eq_ignore_ascii_case(text));
     }
+}
+
+/// `Wire` of what the nodes of Plumtree over HyParView say to each other.
+pub fn gossip(bytes: &[u8]) {
+    decoded::<PlumtreeMsg<Contact, HyParViewMsg<Contact>>>(bytes);
+}
+
+/// `Wire` of what the members of a SWIM group say to each other.
+pub fn swim(bytes: &[u8]) {
+    decoded::<SwimMsg<Contact>>(bytes);
 }
 
 /// `Wire` of what the nodes of a hash table say to each other; and what is a record may be checked.

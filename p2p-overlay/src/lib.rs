@@ -20,19 +20,24 @@
 //! **Broadcast** is a message to everyone who asked for its topic. Applications take an `Arc<dyn PubSub<P>>`.
 //!
 //! - [`Scribe`]: a tree for each topic, over any structured overlay in which a key has one root ([`SingleRoot`]);
-//! - [`CanMulticast`]: a flood of a whole CAN that comes to each node once.
+//! - [`CanMulticast`]: a flood of a whole CAN that comes to each node once;
+//! - [`Gossip`]: one tree for all that is published in a network without structure: [`Plumtree`] over a [`Membership`],
+//!   which is [`HyParView`], or [`Swim`] in a group whose members all know each other.
 
 mod bucket;
 mod can;
 mod chord;
 mod doors;
 mod gnutella;
+mod hyparview;
 mod kademlia;
 mod lookup;
 pub mod measure;
+mod membership;
 mod napster;
 mod pastry;
 mod place;
+mod plumtree;
 mod pubsub;
 mod recent;
 mod routed;
@@ -42,6 +47,7 @@ mod spot;
 mod strategy;
 mod structured;
 mod subnets;
+mod swim;
 mod tapestry;
 #[cfg(test)]
 mod trouble;
@@ -57,14 +63,20 @@ pub use gnutella::{
     Descriptor, Gnutella, GnutellaCodec, GnutellaCommand, GnutellaConfig, GnutellaEvent, GnutellaMsg,
     GnutellaOutcome, GnutellaTally, GnutellaTimer, Guid, Listen, Payload, Pong, QueryHit, Shared,
 };
+pub use hyparview::{HyParView, HyParViewConfig, HyParViewMsg, HyParViewTimer};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
+pub use membership::{Membership, MembershipCommand, Neighbour, Parting};
 pub use napster::{
     Napster, NapsterCodec, NapsterCommand, NapsterConfig, NapsterEvent, NapsterFile, NapsterMsg,
     NapsterOutcome, NapsterTimer, Reachable, Say, Watch,
 };
 pub use pastry::{Pastry, PastryConfig, PastryMsg, PastryTable, Recovery, Side};
 pub use place::{Place, of_address};
+pub use plumtree::{
+    Announced, Counts, Gossip, Leave, MAX_BROADCAST, Missing, Plumtree, PlumtreeCommand, PlumtreeConfig,
+    PlumtreeMsg, PlumtreeOutcome, PlumtreeTimer, Push, Source,
+};
 pub use pubsub::{
     Delivery, MAX_MESSAGE, Message, PubSub, PubSubError, Publish, Subscribe, Subscription, Topic, Unsubscribe,
 };
@@ -84,6 +96,7 @@ pub use structured::{
     NeighboursChanged, Next, Overlay, Region, Replicas, SingleRoot, Want,
 };
 pub use subnets::SubnetLimits;
+pub use swim::{MemberState, News, Swim, SwimConfig, SwimMsg, SwimTimer};
 pub use tapestry::{
     Locate, LocateError, LocateObject, Located, ObjectCommand, ObjectConfig, ObjectMsg, ObjectOutcome,
     PublishError, PublishObject, Tapestry, TapestryConfig, TapestryMsg, TapestryObjects, TapestryTable,

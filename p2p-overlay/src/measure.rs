@@ -16,6 +16,7 @@
 //! ```
 
 pub mod flood;
+pub mod gossip;
 pub mod multicast;
 mod recorder;
 pub mod search;

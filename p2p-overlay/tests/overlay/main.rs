@@ -7,6 +7,8 @@ mod defences;
 mod figures;
 mod gnutella;
 mod golden;
+mod gossip;
+mod gossip_figures;
 mod kademlia_figures;
 mod live;
 mod napster;
