@@ -133,20 +133,25 @@ fn chat(args: &[&str]) -> Running {
 }
 
 #[test]
-fn three_chat_and_the_third_reaches_the_second_through_the_first() {
+fn three_chat_and_whoever_comes_late_hears_what_was_said() {
     let first = chat(&[]);
-    let contact = first.hears().strip_prefix("contact: ").unwrap().to_owned();
-    let second = chat(&["--join", &contact]);
-    let mut third = chat(&["--join", &contact]);
-    second.hears();
-    third.hears();
-    // Say it until both are known: who is here travels with the greetings.
-    loop {
-        writeln!(third.input, "hello").unwrap();
-        if third.hears() == "(to 2)" {
-            break;
+    let contact = first.says("contact");
+    let mut second = chat(&["--join", &contact]);
+    let third = chat(&["--join", &contact]);
+    for chat in [&second, &third] {
+        chat.says("room");
+    }
+    let mut all = [&first, &second, &third].map(|_| String::new());
+    // Each hears it, the speaker too; and in the same words.
+    writeln!(second.input, "hello").unwrap();
+    for (chat, heard) in [&first, &second, &third].into_iter().zip(&mut all) {
+        while !heard.ends_with(": hello") {
+            *heard = chat.hears();
         }
     }
-    assert!(first.hears().ends_with(": hello"));
-    assert!(second.hears().ends_with(": hello"));
+    assert!(all.iter().all(|heard| *heard == all[0]), "{all:?}");
+    let late = chat(&["--join", &contact]);
+    late.says("contact");
+    assert_eq!(late.hears(), all[0]);
+    assert_eq!(late.says("room"), "lobby");
 }

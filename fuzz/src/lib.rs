@@ -11,9 +11,11 @@ use std::collections::BTreeMap;
 
 // `Keypair` for the file that `spki` takes in, which looks for it here.
 use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
+use p2p_core::foreign::{Codec, TcpPeer};
 use p2p_dht::{DhtMsg, Record};
 use p2p_overlay::{
-    CanMsg, CanMulticastMsg, ChordMsg, KademliaMsg, ObjectMsg, PastryMsg, RealityMsg, RoutedMsg, ScribeMsg,
+    CanMsg, CanMulticastMsg, ChordMsg, ContentHash, GnutellaCodec, GnutellaMsg, HyParViewMsg, KademliaMsg,
+    NapsterCodec, NapsterMsg, ObjectMsg, PastryMsg, PlumtreeMsg, RealityMsg, RoutedMsg, ScribeMsg, SeekerMsg, SwimMsg,
     TapestryMsg,
 };
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
@@ -27,7 +29,7 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 26] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
@@ -37,6 +39,12 @@ pub const TARGETS: [Target; 20] = [
     ("can", can),
     ("can_multicast", can_multicast),
     ("scribe", scribe),
+    ("seeker", seeker),
+    ("gnutella", gnutella),
+    ("napster", napster),
+    ("urn", urn),
+    ("gossip", gossip),
+    ("swim", swim),
     ("dht", dht),
     ("swarm", swarm),
     ("manifest", manifest),
@@ -118,6 +126,62 @@ pub fn can_multicast(bytes: &[u8]) {
 /// `Wire` of what the nodes of Scribe say to each other.
 pub fn scribe(bytes: &[u8]) {
     decoded::<ScribeMsg<Contact, RoutedMsg<Contact, ChordMsg<Contact>>>>(bytes);
+}
+
+/// `Wire` of what nodes that flood and walk say to each other.
+pub fn seeker(bytes: &[u8]) {
+    decoded::<SeekerMsg<Contact, u32>>(bytes);
+}
+
+/// Gnutella's bytes on a connection that was made, or accepted, by the first bit; and what it is over QUIC. What is
+/// decoded is encoded to what decodes to the same.
+pub fn gnutella(bytes: &[u8]) {
+    decoded::<GnutellaMsg>(bytes);
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let addr = std::net::SocketAddr::from(([192, 0, 2, 1], 6346));
+    let name = |dialled: bool| match dialled {
+        true => TcpPeer::Dialled { addr, number: 0 },
+        false => TcpPeer::Accepted { addr, number: 0 },
+    };
+    let dialled = first & 1 == 1;
+    let (mut codec, mut other) = (GnutellaCodec::new(name(dialled)), GnutellaCodec::new(name(!dialled)));
+    let mut again = GnutellaCodec::new(name(dialled));
+    let mut input = bytes::BytesMut::from(rest);
+    while let Ok(Some(message)) = codec.decode(&mut input, &mut bytes::BytesMut::new()) {
+        let mut output = bytes::BytesMut::new();
+        other.encode(message.clone(), &mut output);
+        assert_eq!(again.decode(&mut output, &mut bytes::BytesMut::new()), Ok(Some(message)));
+    }
+}
+
+/// Napster's bytes at a server, at a client that another has dialled, or over QUIC.
+pub fn napster(bytes: &[u8]) {
+    decoded::<NapsterMsg>(bytes);
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let peer = TcpPeer::Accepted { addr: std::net::SocketAddr::from(([192, 0, 2, 1], 6699)), number: 0 };
+    let mut codec = if first & 1 == 1 { NapsterCodec::client(peer) } else { NapsterCodec::server(peer) };
+    let mut input = bytes::BytesMut::from(rest);
+    while let Ok(Some(message)) = codec.decode(&mut input, &mut bytes::BytesMut::new()) {
+        codec.encode(message, &mut bytes::BytesMut::new());
+    }
+}
+
+/// A content hash's text form.
+pub fn urn(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(hash) = text.parse::<ContentHash>() {
+        assert!(hash.to_string().eq_ignore_ascii_case(text));
+    }
+}
+
+/// `Wire` of what the nodes of Plumtree over HyParView say to each other.
+pub fn gossip(bytes: &[u8]) {
+    decoded::<PlumtreeMsg<Contact, HyParViewMsg<Contact>>>(bytes);
+}
+
+/// `Wire` of what the members of a SWIM group say to each other.
+pub fn swim(bytes: &[u8]) {
+    decoded::<SwimMsg<Contact>>(bytes);
 }
 
 /// `Wire` of what the nodes of a hash table say to each other; and what is a record may be checked.

@@ -50,6 +50,13 @@ impl<P: Peer> Doors<P> {
         self.lost.push(peer);
     }
 
+    /// A peer answers. Says whether it was taken for dead.
+    pub(crate) fn found_again(&mut self, peer: P) -> bool {
+        let lost = self.lost.len();
+        self.lost.retain(|lost| *lost != peer);
+        self.lost.len() < lost
+    }
+
     /// The node is shut out: all doors are to be tried.
     pub(crate) fn begin(&mut self) {
         self.tried = 0;

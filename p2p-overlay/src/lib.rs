@@ -11,37 +11,72 @@
 //! - [`Can`]: a torus cut into zones;
 //! - [`measure`]: any of them in the simulator, by numbers.
 //!
+//! **Unstructured overlays** find items by what they are called or made of. Applications take an `Arc<dyn Search<P>>`.
+//!
+//! - [`Napster`]: an index server, and its clients;
+//! - [`Gnutella`]: version 0.4, over any transport, with the real bytes over TCP;
+//! - [`Seeker`]: floods, rings and walkers on any [`Graph`], and [`Replication`].
+//!
 //! **Broadcast** is a message to everyone who asked for its topic. Applications take an `Arc<dyn PubSub<P>>`.
 //!
 //! - [`Scribe`]: a tree for each topic, over any structured overlay in which a key has one root ([`SingleRoot`]);
-//! - [`CanMulticast`]: a flood of a whole CAN that comes to each node once.
+//! - [`CanMulticast`]: a flood of a whole CAN that comes to each node once;
+//! - [`Gossip`]: one tree for all that is published in a network without structure: [`Plumtree`] over a [`Membership`],
+//!   which is [`HyParView`], or [`Swim`] in a group whose members all know each other.
 
+mod bucket;
 mod can;
 mod chord;
 mod doors;
+mod gnutella;
+mod hyparview;
 mod kademlia;
 mod lookup;
 pub mod measure;
+mod membership;
+mod napster;
 mod pastry;
+mod place;
+mod plumtree;
 mod pubsub;
+mod recent;
 mod routed;
 mod scribe;
+mod search;
 mod spot;
+mod strategy;
 mod structured;
 mod subnets;
+mod swim;
 mod tapestry;
 #[cfg(test)]
 mod trouble;
 
+pub use bucket::Rate;
 pub use can::{
     Can, CanConfig, CanMsg, CanMulticast, CanMulticastCommand, CanMulticastConfig, CanMulticastMsg,
     CanMulticastOutcome, CanRealities, CanState, CanTable, Claim, Flood, Point, Realities, RealityMsg,
     RealityTimer, Space, Spread, Zone,
 };
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
+pub use gnutella::{
+    Descriptor, Gnutella, GnutellaCodec, GnutellaCommand, GnutellaConfig, GnutellaEvent, GnutellaMsg,
+    GnutellaOutcome, GnutellaTally, GnutellaTimer, Guid, Listen, Payload, Pong, QueryHit, Shared,
+};
+pub use hyparview::{HyParView, HyParViewConfig, HyParViewMsg, HyParViewTimer};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
+pub use membership::{Membership, MembershipCommand, Neighbour, Parting};
+pub use napster::{
+    Napster, NapsterCodec, NapsterCommand, NapsterConfig, NapsterEvent, NapsterFile, NapsterMsg,
+    NapsterOutcome, NapsterTimer, Reachable, Say, Watch,
+};
 pub use pastry::{Pastry, PastryConfig, PastryMsg, PastryTable, Recovery, Side};
+pub use place::{Place, of_address};
+pub use plumtree::{
+    Announced, Counts, Gossip, Leave, MAX_BROADCAST, Missing, Plumtree, PlumtreeCommand, PlumtreeConfig,
+    PlumtreeMsg, PlumtreeOutcome, PlumtreeTimer, Push, Source,
+};
 pub use pubsub::{
     Delivery, MAX_MESSAGE, Message, PubSub, PubSubError, Publish, Subscribe, Subscription, Topic, Unsubscribe,
 };
@@ -50,11 +85,18 @@ pub use scribe::{
     Anycast, AnycastError, Join, Offer, Path, Scribe, ScribeCommand, ScribeConfig, ScribeMsg, ScribeOutcome,
     ScribeTimer, Visit,
 };
+pub use search::{
+    Blame, ContentHash, Cost, End, Fetch, Hit, Hits, Item, Library, MAX_HASHES, MAX_HITS, MAX_METADATA,
+    MAX_NAME, ParseHashError, Query, Reach, Scope, Search, SearchCommand, SearchError, SearchItem,
+    SearchOutcome, Searched, Searcher, words,
+};
+pub use strategy::{Graph, Replication, Seek, Seeker, SeekerConfig, SeekerMsg, SeekerTally, Sought, Walker};
 pub use structured::{
     Answer, Find, Found, Implausible, Looked, Lookup, LookupError, MAX_REPLICAS, Maintenance, Mode,
     NeighboursChanged, Next, Overlay, Region, Replicas, SingleRoot, Want,
 };
 pub use subnets::SubnetLimits;
+pub use swim::{MemberState, News, Swim, SwimConfig, SwimMsg, SwimTimer};
 pub use tapestry::{
     Locate, LocateError, LocateObject, Located, ObjectCommand, ObjectConfig, ObjectMsg, ObjectOutcome,
     PublishError, PublishObject, Tapestry, TapestryConfig, TapestryMsg, TapestryObjects, TapestryTable,

@@ -16,8 +16,10 @@
 //! ```
 
 pub mod flood;
+pub mod gossip;
 pub mod multicast;
 mod recorder;
+pub mod search;
 pub mod siege;
 pub mod upheaval;
 

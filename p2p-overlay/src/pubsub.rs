@@ -1,8 +1,8 @@
 //! Publish and subscribe: a message to everyone who has asked for its topic.
 //!
 //! [`PubSub`] is what an application sees, whatever carries its messages: the trees of [`Scribe`](crate::Scribe) over a
-//! structured overlay, the floods of [`CanMulticast`](crate::CanMulticast), or others after them. All of them keep to
-//! this:
+//! structured overlay, the floods of [`CanMulticast`](crate::CanMulticast), or [`Gossip`](crate::Gossip) among all. All
+//! of them keep to this:
 //!
 //! - a message reaches a subscriber at most once;
 //! - it reaches all subscribers while nobody joins, leaves or fails. When somebody does, messages may be lost until

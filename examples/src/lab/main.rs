@@ -7,15 +7,19 @@
 //! cargo run --release --bin lab -- upheaval --nodes 1000 --seed 1
 //! cargo run --release --bin lab -- multicast --overlay chord --nodes 10000 --groups 1500 --seed 1
 //! cargo run --release --bin lab -- flood --spread directed --nodes 1000 --seed 1
+//! cargo run --release --bin lab -- search --topology random --nodes 10000 --searches 100 --seed 1
+//! cargo run --release --bin lab -- gossip --nodes 10000 --fail 0.2,0.4,0.6,0.8 --plot reach.svg
 //! ```
 
 mod compare;
 mod defend;
 mod flood;
+mod gossip;
 mod kinds;
 mod multicast;
 mod overlay;
 mod plot;
+mod search;
 mod upheaval;
 
 use std::process::ExitCode;
@@ -48,6 +52,10 @@ enum Command {
     Multicast(multicast::Args),
     /// Messages to everybody by CAN's own multicast: how often they are sent, and how late they come.
     Flood(flood::Args),
+    /// Floods, rings and walkers in a network without structure: what they cost, and what they find.
+    Search(search::Args),
+    /// Gossip: whom broadcasts reach, also when most nodes fail at once, and how soon a failure is noticed.
+    Gossip(gossip::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +66,8 @@ fn main() -> ExitCode {
         Command::Upheaval(args) => upheaval::run(&args),
         Command::Multicast(args) => multicast::run(&args),
         Command::Flood(args) => flood::run(&args),
+        Command::Search(args) => search::run(&args),
+        Command::Gossip(args) => gossip::run(&args),
     };
     p2p_examples::exit("lab", done)
 }

@@ -97,3 +97,43 @@ fn text_anchor() -> plotters::style::text_anchor::Pos {
     use plotters::style::text_anchor::{HPos, Pos, VPos};
     Pos::new(HPos::Center, VPos::Top)
 }
+
+/// Lines from 0 to 1, a colour for each series.
+pub(crate) fn lines(
+    path: &Path,
+    title: &str,
+    x_name: &str,
+    series: &[(String, &[(f64, f64)])],
+) -> Result<(), Box<dyn Error>> {
+    let failed = |error: &dyn std::fmt::Display| format!("cannot draw {}: {error}", path.display());
+    let last =
+        series.iter().flat_map(|(_, points)| points.iter()).fold(1.0, |last: f64, (x, _)| last.max(*x));
+    let area = SVGBackend::new(path, (800, 480)).into_drawing_area();
+    area.fill(&WHITE).map_err(|error| failed(&error))?;
+    let mut chart = ChartBuilder::on(&area)
+        .margin(16)
+        .caption(title, ("sans-serif", 22))
+        .x_label_area_size(36)
+        .y_label_area_size(64)
+        .build_cartesian_2d(0.0..last, 0.0..1.05)
+        .map_err(|error| failed(&error))?;
+    chart.configure_mesh().x_desc(x_name).draw().map_err(|error| failed(&error))?;
+    for (i, (name, points)) in series.iter().enumerate() {
+        let colour = Palette99::pick(i).to_rgba();
+        let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
+        chart
+            .draw_series(line)
+            .map_err(|error| failed(&error))?
+            .label(name.clone())
+            .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled()));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .border_style(BLACK)
+        .background_style(WHITE.filled())
+        .draw()
+        .map_err(|error| failed(&error))?;
+    area.present().map_err(|error| failed(&error))?;
+    Ok(())
+}

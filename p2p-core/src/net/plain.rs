@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+pub use crate::foreign::Malformed;
 use crate::{Handle, Limits, Protocol};
 
 /// A machine that runs on a plain socket. Dropping it ends the machine.
@@ -57,8 +58,3 @@ impl Drop for Alarm {
         }
     }
 }
-
-/// Bytes that are no message. Always the sender's fault.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("malformed: {0}")]
-pub struct Malformed(pub String);

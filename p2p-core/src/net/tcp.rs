@@ -15,7 +15,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::BytesMut;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -23,73 +22,14 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::clock::Clock;
 use super::gate::{Gate, Verdict};
 use super::plain::Alarm;
-pub use super::plain::{Malformed, Running};
+pub use super::plain::Running;
 use super::room::Room;
 use super::runner::{Input, Runner};
 use super::worker::Crew;
+pub use crate::foreign::{After, Codec, Malformed, TcpPeer};
 use crate::protocol::{Down, Link};
 use crate::{Limits, Protocol, Worker};
 use line::{Line, Note, Port, carry};
-
-/// A TCP connection's name. It is never used again for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TcpPeer {
-    /// One that this end makes, at the first message to it.
-    Dialled {
-        /// Where to.
-        addr: SocketAddr,
-        /// The machine's own number, to have several to one address, or to dial anew.
-        number: u64,
-    },
-    /// One that the other end made.
-    Accepted {
-        /// Where from.
-        addr: SocketAddr,
-        /// The driver's number.
-        number: u64,
-    },
-}
-
-impl TcpPeer {
-    /// The other end's address.
-    pub fn addr(&self) -> SocketAddr {
-        match self {
-            TcpPeer::Dialled { addr, .. } | TcpPeer::Accepted { addr, .. } => *addr,
-        }
-    }
-}
-
-/// What follows a message that was encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum After {
-    /// More may follow.
-    Open,
-    /// The connection is closed when it has been sent.
-    Close,
-}
-
-/// How the bytes of one connection become messages, and the other way round.
-pub trait Codec: Send + 'static {
-    /// What travels.
-    type Msg: Send + 'static;
-
-    /// Appends what is sent before any message, when the connection is made. Nothing.
-    fn begin(&mut self, output: &mut BytesMut) {
-        let _ = output;
-    }
-
-    /// Takes the next message from the front of `input`; `None` while it is not all there, and then it is called
-    /// again with more. It must not let `input` grow without bound: what is too long is malformed. What it
-    /// appends to `output` is sent at once: an encryption handshake's part that is no message.
-    ///
-    /// # Errors
-    /// The bytes are no message; the connection is closed.
-    fn decode(&mut self, input: &mut BytesMut, output: &mut BytesMut)
-    -> Result<Option<Self::Msg>, Malformed>;
-
-    /// Appends a message's bytes.
-    fn encode(&mut self, msg: Self::Msg, output: &mut BytesMut) -> After;
-}
 
 /// Runs a machine over TCP, with workers for its jobs if it has any. It accepts connections if `listen` says where;
 /// `codec` makes each its codec. Must be called in a tokio runtime.

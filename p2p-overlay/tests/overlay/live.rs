@@ -9,9 +9,10 @@ use futures::StreamExt;
 use p2p_core::net::Node;
 use p2p_core::{Contact, Handle, Key, Keyed, Wire};
 use p2p_overlay::{
-    Can, CanConfig, Chord, ChordConfig, Find, Kademlia, KademliaConfig, Locate, Lookup, LookupConfig,
-    Maintenance, Mode, ObjectConfig, Overlay, Pastry, PastryConfig, PubSub, Scribe, ScribeConfig,
-    Subscription, Tapestry, TapestryConfig, TapestryObjects, TapestryTable, Topic,
+    Can, CanConfig, Chord, ChordConfig, Find, Gossip, HyParViewConfig, Kademlia, KademliaConfig, Locate,
+    Lookup, LookupConfig, Maintenance, Mode, ObjectConfig, Overlay, Pastry, PastryConfig, PlumtreeConfig,
+    PubSub, Scribe, ScribeConfig, Subscription, Tapestry, TapestryConfig, TapestryObjects, TapestryTable,
+    Topic,
 };
 
 type Network<O> = Vec<(Node, Handle<O>)>;
@@ -192,6 +193,45 @@ async fn scribe_over_quic_goes_on_when_its_root_dies() {
     }
     network[0].1.unsubscribe(weather).await.unwrap();
     assert!(subscriptions[0].next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gossip_over_quic_goes_on_when_nodes_die() {
+    let membership = HyParViewConfig {
+        upkeep: PERIOD,
+        shuffle: 5 * PERIOD,
+        timeout: Duration::from_secs(1),
+        active: 3,
+        ..HyParViewConfig::default()
+    };
+    let mut network: Vec<(Node, Arc<dyn PubSub<Contact>>)> = Vec::new();
+    let mut first = None;
+    for _ in 0..8 {
+        let node = Node::builder().bind("127.0.0.1:0").await.unwrap();
+        let gossip = Gossip::with(node.contact(), first, membership, PlumtreeConfig::default());
+        let handle = node.spawn("gossip/1", gossip).unwrap();
+        first = first.or(Some(node.contact()));
+        network.push((node, Arc::new(handle)));
+    }
+    let mut published = 0;
+    let mut subscriptions = Vec::new();
+    for (_, pubsub) in &network {
+        subscriptions.push(pubsub.subscribe(Topic::named("weather")).await.unwrap());
+    }
+    reach_all(&network[7].1, &mut subscriptions, &mut published).await;
+    // The first is whom all have joined through.
+    for _ in 0..3 {
+        drop(network.remove(0));
+        drop(subscriptions.remove(0));
+        reach_all(&network[3].1, &mut subscriptions, &mut published).await;
+    }
+    // One of the full size, which travels on streams of its own.
+    let large = vec![7; PlumtreeConfig::default().max_bytes];
+    network[0].1.publish(Topic::named("weather"), large.clone().into()).await.unwrap();
+    for subscription in &mut subscriptions {
+        let read = async { while subscription.next().await.unwrap().unwrap().bytes != large {} };
+        tokio::time::timeout(Duration::from_secs(60), read).await.expect("the large one comes");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,73 @@
+//! Foreign protocols over TCP: what a connection is called, and how its bytes become messages.
+//!
+//! A codec is as pure as a machine: bytes in, messages out, and the other way round. So it stands here, where crates
+//! that know no network have it too; `net::tcp` runs it.
+
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+
+/// A TCP connection's name. It is never used again for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TcpPeer {
+    /// One that this end makes, at the first message to it.
+    Dialled {
+        /// Where to.
+        addr: SocketAddr,
+        /// The machine's own number, to have several to one address, or to dial anew.
+        number: u64,
+    },
+    /// One that the other end made.
+    Accepted {
+        /// Where from.
+        addr: SocketAddr,
+        /// The driver's number.
+        number: u64,
+    },
+}
+
+impl TcpPeer {
+    /// The other end's address.
+    pub fn addr(&self) -> SocketAddr {
+        match self {
+            TcpPeer::Dialled { addr, .. } | TcpPeer::Accepted { addr, .. } => *addr,
+        }
+    }
+}
+
+/// What follows a message that was encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// More may follow.
+    Open,
+    /// The connection is closed when it has been sent.
+    Close,
+}
+
+/// How the bytes of one connection become messages, and the other way round.
+pub trait Codec: Send + 'static {
+    /// What travels.
+    type Msg: Send + 'static;
+
+    /// Appends what is sent before any message, when the connection is made. Nothing.
+    fn begin(&mut self, output: &mut BytesMut) {
+        let _ = output;
+    }
+
+    /// Takes the next message from the front of `input`; `None` while it is not all there, and then it is called
+    /// again with more. It must not let `input` grow without bound: what is too long is malformed. What it
+    /// appends to `output` is sent at once: an encryption handshake's part that is no message.
+    ///
+    /// # Errors
+    /// The bytes are no message; the connection is closed.
+    fn decode(&mut self, input: &mut BytesMut, output: &mut BytesMut)
+    -> Result<Option<Self::Msg>, Malformed>;
+
+    /// Appends a message's bytes.
+    fn encode(&mut self, msg: Self::Msg, output: &mut BytesMut) -> After;
+}
+
+/// Bytes that are no message. Always the sender's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("malformed: {0}")]
+pub struct Malformed(pub String);

@@ -1,0 +1,125 @@
+//! Who might become a neighbour: the host cache, and what hearsay is worth.
+
+use std::time::Duration;
+
+use p2p_core::{Contact, HostCache, Learnt, PeerId, Time};
+
+use crate::bucket::{Bucket, Rate};
+use crate::place::{Place, is_somewhere};
+use crate::recent::Recent;
+
+/// How long somebody who was dialled is left in peace.
+const REST: Duration = Duration::from_secs(60);
+/// Dials in a row that may fail before nobody is there any more. Hearsay has one.
+const FAILURES: u32 = 3;
+
+/// Known hosts; at most as many as the cache holds, and the last 256 dials.
+#[derive(Debug)]
+pub(super) struct Hosts<P> {
+    cache: HostCache,
+    /// When each was dialled last.
+    dialled: Recent<PeerId, Time>,
+    /// Who has named those known by hearsay.
+    named_by: Recent<PeerId, P>,
+    hearsay: Bucket,
+}
+
+impl<P: Place> Hosts<P> {
+    pub(super) fn new(cache: HostCache) -> Hosts<P> {
+        Hosts { cache, dialled: Recent::new(256), named_by: Recent::new(256), hearsay: Bucket::default() }
+    }
+
+    pub(super) fn cache(&self) -> &HostCache {
+        &self.cache
+    }
+
+    /// Somebody is said, by `by`, or known to be there.
+    pub(super) fn note(&mut self, contact: Contact, learnt: Learnt, wall: Duration, by: Option<P>) {
+        if is_somewhere(&contact)
+            && self.cache.note(contact, learnt, wall)
+            && let (Learnt::Hearsay, Some(by)) = (learnt, by)
+        {
+            self.named_by.insert(contact.id, by);
+        }
+    }
+
+    /// Whom to dial next, and whether that is known by hearsay only. `skip` is asked of each, with who has named it if
+    /// somebody has.
+    pub(super) fn next(
+        &mut self,
+        now: Time,
+        hearsay: Rate,
+        mut skip: impl FnMut(&Contact, Option<&P>) -> bool,
+    ) -> Option<(Contact, bool)> {
+        for contact in self.cache.best() {
+            let addresses = self.cache.addresses(&contact.id);
+            let Some(best) = addresses.first() else { continue };
+            let by_hearsay = best.learnt == Learnt::Hearsay;
+            if best.failures >= if by_hearsay { 1 } else { FAILURES } {
+                continue;
+            }
+            let rests = self.dialled.get(&contact.id).is_some_and(|at| now.since(*at) < REST);
+            if rests || skip(&contact, self.named_by.get(&contact.id)) {
+                continue;
+            }
+            // The best come first: all others are hearsay too.
+            if by_hearsay && !self.hearsay.take(now, hearsay) {
+                return None;
+            }
+            self.dialled.remove(&contact.id);
+            self.dialled.insert(contact.id, now);
+            return Some((contact, by_hearsay));
+        }
+        None
+    }
+
+    /// Nobody was there. Whoever has said so, if it was hearsay.
+    pub(super) fn failed(&mut self, contact: Contact) -> Option<P> {
+        self.cache.failed(contact);
+        self.named_by.remove(&contact.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::of_address;
+    use p2p_core::SimPeer;
+
+    const RATE: Rate = Rate { every: Duration::from_secs(10), burst: 2 };
+
+    fn contact(host: u8) -> Contact {
+        of_address(std::net::SocketAddr::from(([192, 0, 2, host], 6346)))
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn hearsay_is_dialled_last_and_seldom() {
+        let mut hosts = Hosts::<SimPeer>::new(HostCache::new(100, 100));
+        for host in 2..30 {
+            hosts.note(contact(host), Learnt::Hearsay, Duration::from_secs(9), Some(SimPeer(7)));
+        }
+        hosts.note(contact(1), Learnt::Proved, Duration::from_secs(1), None);
+        let mut dialled = |now| std::iter::from_fn(|| hosts.next(at(now), RATE, |_, _| false)).count();
+        assert_eq!([dialled(100), dialled(101), dialled(111), dialled(150)], [3, 0, 1, 2]);
+    }
+
+    #[test]
+    fn who_has_named_nobody_is_known() {
+        let mut hosts = Hosts::new(HostCache::new(100, 100));
+        hosts.note(contact(1), Learnt::Hearsay, Duration::ZERO, Some(SimPeer(7)));
+        assert_eq!(hosts.failed(contact(1)), Some(SimPeer(7)));
+        assert_eq!(hosts.failed(contact(1)), None);
+        assert_eq!(hosts.next(at(100), RATE, |_, _| false), None, "hearsay that was wrong");
+        hosts.note(contact(2), Learnt::Proved, Duration::ZERO, None);
+        for _ in 0..2 {
+            hosts.failed(contact(2));
+        }
+        assert_eq!(hosts.next(at(100), RATE, |_, _| false), Some((contact(2), false)));
+        hosts.failed(contact(2));
+        assert_eq!(hosts.next(at(1000), RATE, |_, _| false), None, "three times in a row");
+    }
+}

@@ -1,0 +1,272 @@
+//! What others ask: queries are answered and passed on, hits go back the way that the query has come, pushes back the
+//! way of the hit (§4).
+
+use bytes::{BufMut, Bytes, BytesMut};
+use p2p_core::{Contact, Cx, OpId};
+
+use super::codec::GnutellaMsg;
+use super::descriptor::{Descriptor, Guid, Payload, QueryHit, Shared};
+use super::{Gnutella, GnutellaEvent};
+use crate::bucket::Rate;
+use crate::place::{Place, foreign, is_somewhere};
+use crate::search::{ContentHash, Item, MAX_HASHES, Query, words};
+
+/// The way that a query has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QueryRoute<P> {
+    pub way: Way<P>,
+    /// Results that have gone back on it.
+    results: u16,
+}
+
+/// Whose a question is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way<P> {
+    /// A user's of this node.
+    Own(OpId),
+    /// It came from this neighbour.
+    Via(P),
+}
+
+/// A hit that this servent has sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer {
+    /// How many pushes it is still good for.
+    pushes: u8,
+}
+
+/// How many pushes one hit is good for: a second try, if the first connection fails.
+const PUSHES: u8 = 2;
+/// A hit is split above so many bytes of results (§3.2.4.2: all servents pass on 2 KiB).
+const HIT_BYTES: usize = 1800;
+/// Who made the servent, in hits (§A.1.2).
+const VENDOR: &[u8; 4] = b"P2PR";
+/// What stands between extensions of one field (§3.2.4.3).
+const SEPARATOR: u8 = 0x1c;
+
+impl<P> QueryRoute<P> {
+    pub(super) fn new(way: Way<P>) -> QueryRoute<P> {
+        QueryRoute { way, results: 0 }
+    }
+}
+
+impl<P: Place> Gnutella<P> {
+    /// Passes a question on to all neighbours but the one it came from; how many that were.
+    pub(super) fn pass_on(&mut self, cx: &mut Cx<'_, Self>, from: P, mut descriptor: Descriptor) -> u64 {
+        descriptor.ttl = descriptor.ttl.saturating_sub(1);
+        descriptor.hops = descriptor.hops.saturating_add(1);
+        if descriptor.ttl == 0 {
+            return 0;
+        }
+        let mut sent = 0;
+        for peer in self.neighbours().filter(|peer| *peer != from) {
+            self.tell(cx, peer, descriptor.clone());
+            sent += 1;
+        }
+        sent
+    }
+
+    /// Passes an answer back; says whether there was a way.
+    pub(super) fn pass_back(&mut self, cx: &mut Cx<'_, Self>, via: P, mut descriptor: Descriptor) -> bool {
+        descriptor.ttl = descriptor.ttl.saturating_sub(1);
+        descriptor.hops = descriptor.hops.saturating_add(1);
+        let there = descriptor.ttl > 0 && self.neighbours.contains_key(&via);
+        match there {
+            true => self.tell(cx, via, descriptor),
+            false => self.tally.dropped += 1,
+        }
+        there
+    }
+
+    /// Somebody looks for something.
+    pub(super) fn on_query(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: Descriptor) {
+        let Some(neighbour) = self.neighbours.get_mut(&from) else { return };
+        if descriptor.hops == 0 && !neighbour.queries.take(cx.now(), self.config.queries) {
+            self.tally.dropped += 1;
+            return;
+        }
+        if let Some(QueryRoute { way, .. }) = self.queries.get(&descriptor.id) {
+            self.tally.duplicates += 1;
+            if let Way::Own(op) = *way {
+                self.came_back(op, &descriptor);
+            }
+            return;
+        }
+        self.queries.insert(descriptor.id, QueryRoute::new(Way::Via(from)));
+        self.tally.reached += 1;
+        self.answer(cx, from, &descriptor);
+        let (Rate { every, burst }, most) = (self.config.descriptors, self.config.most.max(1) as u32);
+        let share = Rate { every: every * most, burst: burst / most };
+        let passes = self.neighbours.get_mut(&from).is_some_and(|from| from.passing.take(cx.now(), share));
+        match passes {
+            true => self.tally.queries += self.pass_on(cx, from, descriptor),
+            false => self.tally.dropped += 1,
+        }
+    }
+
+    /// Says what of its own matches.
+    fn answer(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: &Descriptor) {
+        let Payload::Query { criteria, extension, .. } = &descriptor.payload else { return };
+        let found = self.library.find(&query(criteria, extension)).take(self.config.results);
+        let results: Vec<Shared> = found.map(|(index, item)| shared(index, item)).collect();
+        let mut results = results.into_iter().peekable();
+        while results.peek().is_some() {
+            let mut some: Vec<Shared> = Vec::new();
+            let mut bytes = 0;
+            while let Some(next) = results.next_if(|next| some.is_empty() || bytes + next.len() <= HIT_BYTES)
+            {
+                bytes += next.len();
+                some.push(next);
+            }
+            let hit = self.hit(cx, some);
+            let ttl = descriptor.hops.saturating_add(1);
+            self.tally.hits += 1;
+            self.tell(
+                cx,
+                from,
+                Descriptor { id: descriptor.id, ttl, hops: 0, payload: Payload::QueryHit(hit) },
+            );
+        }
+    }
+
+    /// A hit of its own, with an identifier that only who sees it knows.
+    fn hit(&mut self, cx: &mut Cx<'_, Self>, results: Vec<Shared>) -> QueryHit {
+        let mut servent = self.servent;
+        servent.0[8..].copy_from_slice(&cx.rng().next_u64().to_be_bytes());
+        self.offers.insert(servent, Offer { pushes: PUSHES });
+        let nowhere = foreign([0, 0, 0, 0].into(), 0);
+        let mut extension = BytesMut::from(&VENDOR[..]);
+        // Two bytes of flags: whether a push is needed, and that this is said.
+        extension.put_slice(&[2, u8::from(self.listen.is_none()), 1]);
+        QueryHit {
+            contact: self.listen.unwrap_or(nowhere),
+            speed: self.config.speed,
+            results,
+            extension: extension.freeze(),
+            servent,
+        }
+    }
+
+    /// Somebody has something.
+    pub(super) fn on_hit(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: Descriptor) {
+        let Payload::QueryHit(hit) = &descriptor.payload else { return };
+        let Some(route) = self.queries.get_mut(&descriptor.id) else {
+            self.tally.dropped += 1;
+            return;
+        };
+        route.results = route.results.saturating_add(hit.results.len() as u16);
+        // Nobody answers its own question.
+        if route.results > self.config.hits_per_query && !matches!(route.way, Way::Own(_))
+            || route.way == Way::Via(from)
+        {
+            self.tally.dropped += 1;
+            return;
+        }
+        let way = route.way;
+        if let Some(known) = self.servents.get_mut(&hit.servent) {
+            // The way that is there, if the other is gone.
+            if !self.neighbours.contains_key(known) {
+                *known = from;
+            }
+        } else {
+            self.servents.insert(hit.servent, from);
+        }
+        match way {
+            Way::Own(op) => self.on_own_hit(cx, op, &descriptor),
+            Way::Via(via) => self.tally.hits += u64::from(self.pass_back(cx, via, descriptor)),
+        }
+    }
+
+    /// Somebody wants a servent to connect to it.
+    pub(super) fn on_push(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: Descriptor) {
+        let Payload::Push { servent, index, contact, .. } = descriptor.payload else { return };
+        if !self.pushes.insert(descriptor.id, ()) {
+            self.tally.duplicates += 1;
+            return;
+        }
+        if self.offers.get(&servent).is_some() {
+            return self.give(cx, servent, index, contact);
+        }
+        match self.servents.get(&servent).copied().filter(|via| *via != from) {
+            Some(via) => {
+                self.pass_back(cx, via, descriptor);
+            }
+            None => self.tally.dropped += 1,
+        }
+    }
+
+    /// Connects to whoever has asked, if it is right to.
+    fn give(&mut self, cx: &mut Cx<'_, Self>, servent: Guid, index: u32, contact: Contact) {
+        let name = self.library.get(index).map(|item| Bytes::from(item.name.clone()));
+        let offer = self.offers.get_mut(&servent).filter(|offer| offer.pushes > 0);
+        let (Some(name), Some(offer), true) = (name, offer, is_somewhere(&contact)) else {
+            self.tally.dropped += 1;
+            return;
+        };
+        if !self.push.take(cx.now(), self.config.push) {
+            self.tally.dropped += 1;
+            return;
+        }
+        offer.pushes -= 1;
+        let to = self.dial(contact);
+        cx.send(to, GnutellaMsg::Give { index, servent, name });
+        cx.emit(GnutellaEvent::Gives { to, index });
+    }
+}
+
+/// What a query asks for. Many a servent gives words only, some a URN (HUGE §3.4).
+fn query(criteria: &[u8], extension: &[u8]) -> Query {
+    let query = Query::text(&String::from_utf8_lossy(criteria));
+    match hashes(extension).next() {
+        Some(hash) => query.of(hash),
+        None => query,
+    }
+}
+
+/// The other way round; `None` if it asks for nothing, or for too much.
+pub(super) fn criteria(query: &Query) -> Option<(Bytes, Bytes)> {
+    let words = query.words().join(" ");
+    if query.is_empty() || words.len() > MAX_CRITERIA {
+        return None;
+    }
+    let extension = query.hash().map(|hash| format!("{hash}\0"));
+    Some((words.into(), extension.unwrap_or_default().into()))
+}
+
+/// The longest text that is asked for: servents drop queries that are longer.
+const MAX_CRITERIA: usize = 255;
+
+/// The hashes among the extensions of a field.
+fn hashes(extension: &[u8]) -> impl Iterator<Item = ContentHash> {
+    let parts = extension.split(|byte| [SEPARATOR, 0].contains(byte));
+    parts.filter_map(|part| std::str::from_utf8(part).ok()?.parse().ok())
+}
+
+/// An item as a result. Names have no control characters, and so no zero byte. What is larger than four gigabytes says
+/// so much.
+fn shared(index: u32, item: &Item) -> Shared {
+    let urns: Vec<String> = item.hashes.iter().map(ContentHash::to_string).collect();
+    Shared {
+        index,
+        size: u32::try_from(item.size).unwrap_or(u32::MAX),
+        name: item.name.clone().into(),
+        extension: urns.join("\u{1c}").into(),
+    }
+}
+
+/// A result as an item; `None` if it is none.
+pub(super) fn item(shared: &Shared) -> Option<Item> {
+    let name = String::from_utf8_lossy(&shared.name).into_owned();
+    let hashes = hashes(&shared.extension).take(MAX_HASHES).collect();
+    let item = Item { name, size: shared.size.into(), hashes, metadata: Vec::new() };
+    item.check().is_ok().then_some(item).filter(|item| !words(&item.name).is_empty())
+}
+
+/// Whether a hit says that its source accepts no connections (§A.1.2).
+pub(super) fn needs_push(hit: &QueryHit) -> bool {
+    let flagged = match hit.extension[..] {
+        [_, _, _, _, size, flags, known, ..] => size >= 2 && flags & known & 1 == 1,
+        _ => false,
+    };
+    flagged || !is_somewhere(&hit.contact)
+}

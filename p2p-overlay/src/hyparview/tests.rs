@@ -1,0 +1,205 @@
+//! One node at a time: what others may do to it.
+
+use p2p_core::{Down, Rng, Script, SimPeer};
+
+use super::*;
+
+type Node = Script<HyParView<SimPeer>>;
+type Msg = HyParViewMsg<SimPeer>;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn peers(numbers: impl IntoIterator<Item = u32>) -> Vec<SimPeer> {
+    numbers.into_iter().map(SimPeer).collect()
+}
+
+/// Node 0 with these neighbours, whose questions have been heard.
+fn node(neighbours: impl IntoIterator<Item = u32>) -> Node {
+    let mut script = Script::new(HyParView::create(SimPeer(0)));
+    for peer in peers(neighbours) {
+        script.message(peer, Msg::Neighbour { urgent: false });
+    }
+    script.sent();
+    script.events();
+    script
+}
+
+fn active(script: &Node) -> Vec<SimPeer> {
+    script.machine().active().to_vec()
+}
+
+#[test]
+fn a_newcomer_is_taken_in_and_made_known() {
+    let mut script = node(1..=3);
+    script.message(SimPeer(9), Msg::Join);
+    assert_eq!(active(&script), peers([1, 2, 3, 9]));
+    assert_eq!(script.events(), [Neighbour::Up(SimPeer(9))]);
+    let sent = script.sent();
+    assert!(matches!(sent[0], (SimPeer(9), Msg::Accepted)));
+    let told: Vec<SimPeer> = sent[1..]
+        .iter()
+        .filter(|(_, msg)| matches!(msg, Msg::ForwardJoin { newcomer: SimPeer(9), steps: 6 }))
+        .map(|(to, _)| *to)
+        .collect();
+    assert_eq!(told, peers([1, 2, 3]));
+}
+
+#[test]
+fn whoever_has_no_neighbour_is_taken_in_though_another_has_to_go() {
+    let mut script = node(1..=5);
+    script.message(SimPeer(9), Msg::Neighbour { urgent: false });
+    assert!(matches!(script.sent()[..], [(SimPeer(9), Msg::Refused)]));
+    script.message(SimPeer(9), Msg::Neighbour { urgent: true });
+    let Some(Neighbour::Down(gone, Parting::Replaced)) = script.events().first().copied() else {
+        panic!("nobody has made room");
+    };
+    assert!(active(&script).len() == 5 && active(&script).contains(&SimPeer(9)));
+    let sent = script.sent();
+    let others = sent.iter().find_map(|(to, msg)| match msg {
+        Msg::Disconnect { stays: true, others } if *to == gone => Some(others.clone()),
+        _ => None,
+    });
+    assert!(!others.expect("it is told").contains(&gone));
+    assert!(script.machine().passive().contains(&gone));
+}
+
+#[test]
+fn a_walk_ends_by_asking_the_newcomer() {
+    let mut script = node(1..=3);
+    let forward = |steps| Msg::ForwardJoin { newcomer: SimPeer(9), steps };
+    script.message(SimPeer(1), forward(6));
+    assert!(matches!(script.sent()[..], [(SimPeer(2 | 3), Msg::ForwardJoin { steps: 5, .. })]));
+    script.message(SimPeer(1), forward(3));
+    assert_eq!(script.machine().passive(), peers([9]));
+    script.sent();
+    script.message(SimPeer(1), forward(0));
+    assert!(matches!(script.sent()[..], [(SimPeer(9), Msg::Neighbour { urgent: true })]));
+    assert_eq!(active(&script), peers(1..=3), "it has not agreed yet");
+    script.message(SimPeer(9), Msg::Accepted);
+    assert_eq!(active(&script), peers([1, 2, 3, 9]));
+    assert!(script.machine().passive().is_empty());
+}
+
+#[test]
+fn strangers_decide_nothing() {
+    let mut script = node(1..=3);
+    script.message(SimPeer(8), Msg::ForwardJoin { newcomer: SimPeer(9), steps: 0 });
+    let shuffle = Msg::Shuffle { origin: SimPeer(9), ticket: 1, steps: 0, peers: peers([10]) };
+    script.message(SimPeer(8), shuffle);
+    script.message(SimPeer(8), Msg::Shuffled { ticket: 1, peers: peers([10]) });
+    script.message(SimPeer(8), Msg::Disconnect { stays: true, others: peers([10]) });
+    assert!(script.sent().is_empty() && script.machine().passive().is_empty());
+    script.message(SimPeer(8), Msg::Accepted);
+    script.message(SimPeer(8), Msg::Ping);
+    assert_eq!(active(&script), peers(1..=3));
+    let sent = script.sent();
+    assert_eq!(sent.len(), 2);
+    assert!(sent.iter().all(|(_, msg)| matches!(msg, Msg::Disconnect { stays: true, .. })));
+}
+
+#[test]
+fn a_dead_neighbour_is_replaced_by_one_who_answers() {
+    let mut script = node(1..=5);
+    let others = peers([6, 7]);
+    script.message(SimPeer(1), Msg::Shuffle { origin: SimPeer(1), ticket: 1, steps: 0, peers: others });
+    script.sent();
+    script.link(SimPeer(3), Link::Down(Down::Unreachable));
+    assert_eq!(script.events(), [Neighbour::Down(SimPeer(3), Parting::Failed(Down::Unreachable))]);
+    let [(first, Msg::Neighbour { urgent: false })] = script.sent()[..] else { panic!("one is asked") };
+    script.link(first, Link::Down(Down::Unreachable));
+    let [(second, Msg::Neighbour { urgent: false })] = script.sent()[..] else { panic!("then the other") };
+    script.message(second, Msg::Accepted);
+    assert_eq!(active(&script).len(), 5);
+    assert!(script.machine().passive().is_empty(), "one does not answer, the other is a neighbour");
+}
+
+#[test]
+fn who_says_nothing_is_asked_and_then_lost() {
+    let mut script = node([1, 2]);
+    let mut lost = Vec::new();
+    for _ in 0..10 {
+        script.advance(10 * SECOND);
+        script.message(SimPeer(1), Msg::Pong);
+        lost.extend(script.events());
+    }
+    assert_eq!(lost, [Neighbour::Down(SimPeer(2), Parting::Silent)]);
+    assert_eq!(active(&script), peers([1]));
+    assert!(script.sent().iter().any(|(to, msg)| *to == SimPeer(2) && matches!(msg, Msg::Ping)));
+}
+
+#[test]
+fn who_is_alone_tries_all_it_knows_then_those_it_has_lost() {
+    let mut script = node([1]);
+    script.message(SimPeer(1), Msg::Shuffle { origin: SimPeer(1), ticket: 1, steps: 0, peers: peers([6]) });
+    script.sent();
+    script.link(SimPeer(1), Link::Down(Down::TimedOut));
+    assert!(!script.machine().is_joined());
+    assert!(matches!(script.sent()[..], [(SimPeer(6), Msg::Neighbour { urgent: true })]));
+    script.advance(60 * SECOND);
+    let joins = script.sent().into_iter().filter(|(to, msg)| *to == SimPeer(1) && matches!(msg, Msg::Join));
+    assert!(joins.count() >= 1);
+    script.advance(600 * SECOND);
+    assert!(!script.sent().is_empty(), "it never gives up");
+    script.message(SimPeer(1), Msg::Accepted);
+    script.message(SimPeer(1), Msg::Neighbour { urgent: true });
+    assert!(script.machine().is_joined());
+}
+
+#[test]
+fn who_has_left_takes_nobody_in() {
+    let mut script = node([1, 2]);
+    script.command(MembershipCommand::Leave);
+    let goodbyes = script.sent();
+    assert_eq!(goodbyes.len(), 2);
+    assert!(goodbyes.iter().all(|(_, msg)| matches!(msg, Msg::Disconnect { stays: false, .. })));
+    script.message(SimPeer(9), Msg::Join);
+    assert!(matches!(script.sent()[..], [(SimPeer(9), Msg::Disconnect { stays: false, .. })]));
+    script.advance(600 * SECOND);
+    assert!(script.sent().is_empty() && active(&script).is_empty());
+}
+
+/// Anything from anybody: the lists keep their bounds and nobody is in both, and it takes no more questions than it
+/// may.
+#[test]
+fn lists_keep_their_bounds_whatever_is_said() {
+    for seed in 0..20 {
+        let mut rng = Rng::new(seed);
+        let config = HyParViewConfig { active: 3, passive: 6, ..HyParViewConfig::default() };
+        let mut script = Script::new(HyParView::with(SimPeer(0), [SimPeer(1)], config));
+        for _ in 0..2000 {
+            let from = SimPeer(rng.below(20) as u32);
+            let named = (0..rng.index(40)).map(|_| SimPeer(rng.below(20) as u32)).collect();
+            let steps = rng.below(256) as u8;
+            let ticket = rng.below(3);
+            let msg = match rng.below(12) {
+                0 => Msg::Join,
+                1 => Msg::ForwardJoin { newcomer: SimPeer(rng.below(20) as u32), steps },
+                2 => Msg::Neighbour { urgent: rng.chance(0.5) },
+                3 => Msg::Accepted,
+                4 => Msg::Refused,
+                5 => Msg::Disconnect { stays: rng.chance(0.5), others: named },
+                6 => Msg::Shuffle { origin: SimPeer(rng.below(20) as u32), ticket, steps, peers: named },
+                7 => Msg::Shuffled { ticket, peers: named },
+                8 => Msg::Ping,
+                9 => Msg::Pong,
+                10 => {
+                    script.link(from, Link::Down(Down::TimedOut));
+                    continue;
+                }
+                _ => {
+                    script.advance(rng.duration(Duration::ZERO, 10 * SECOND));
+                    continue;
+                }
+            };
+            script.message(from, msg);
+            let node = script.machine();
+            assert!(node.active().len() <= 3 && node.passive().len() <= 6, "{node:?}");
+            assert!(node.active().iter().all(|peer| !node.passive().contains(peer)), "{node:?}");
+            assert!(!node.active().contains(&SimPeer(0)) && !node.passive().contains(&SimPeer(0)));
+            assert!(node.active().is_sorted() && script.timers().count() <= 3 + 3);
+            for (_, msg) in script.sent() {
+                assert!(msg.to_bytes().len() <= Msg::MAX_BYTES);
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The index server: who is there, and what they share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use p2p_core::{Contact, Cx};
+
+use super::msg::{NapsterFile, NapsterMsg};
+use super::{Napster, NapsterConfig, can_be_quoted, is_nick};
+use crate::bucket::Bucket;
+use crate::place::{Place, of_address};
+use crate::search::{Item, Library, Query};
+
+/// The most results of one search (OpenNap, 200).
+const MOST_RESULTS: u16 = 100;
+/// What is put in the place of a checksum that is not known.
+pub(super) const NO_CHECKSUM: &str = "00000000000000000000000000000000";
+
+/// At most as many users, files and hot lists as configured.
+pub(super) struct Server<P> {
+    config: NapsterConfig,
+    users: BTreeMap<P, User>,
+    nicks: BTreeMap<String, P>,
+    files: Library<P>,
+    /// Who wants to know when somebody comes and goes.
+    watchers: BTreeMap<String, BTreeSet<P>>,
+}
+
+struct User {
+    nick: String,
+    /// Where others reach it.
+    contact: Option<Contact>,
+    link: u8,
+    hot: BTreeSet<String>,
+    bucket: Bucket,
+}
+
+impl<P: Place> Server<P> {
+    pub(super) fn new(config: NapsterConfig) -> Server<P> {
+        Server {
+            config,
+            users: BTreeMap::new(),
+            nicks: BTreeMap::new(),
+            files: Library::new(config.files),
+            watchers: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.users.len(), self.files.len())
+    }
+
+    pub(super) fn on_message(&mut self, cx: &mut Cx<'_, Napster<P>>, from: P, msg: NapsterMsg) {
+        if let NapsterMsg::Login { nick, contact, link, .. } = msg {
+            return self.on_login(cx, from, nick, contact, link);
+        }
+        let Some(user) = self.users.get_mut(&from) else {
+            return cx.send(from, NapsterMsg::Error("log in first".into()));
+        };
+        if !user.bucket.take(cx.now(), self.config.messages) {
+            return;
+        }
+        match msg {
+            NapsterMsg::Share(file) => self.on_share(from, &file),
+            NapsterMsg::Unshare { name } => drop(self.files.remove_of(&from, &name)),
+            NapsterMsg::Search { words, most, .. } => self.on_search(cx, from, &words, most),
+            NapsterMsg::Download { nick, name } => self.on_download(cx, from, nick, name),
+            NapsterMsg::Push { nick, name } => self.on_push(cx, from, nick, name),
+            NapsterMsg::Private { nick, text } => {
+                // The same message, from the one instead of to the other (205).
+                if let Some(to) = self.nicks.get(&nick) {
+                    let nick = user.nick.clone();
+                    cx.send(*to, NapsterMsg::Private { nick, text });
+                }
+            }
+            NapsterMsg::AddHot { nick } => self.on_hot(cx, from, nick),
+            NapsterMsg::RemoveHot { nick } => {
+                user.hot.remove(&nick);
+                self.unwatch(from, &nick);
+            }
+            NapsterMsg::Login { .. }
+            | NapsterMsg::Error(_)
+            | NapsterMsg::LoginAck { .. }
+            | NapsterMsg::Result { .. }
+            | NapsterMsg::EndOfResults
+            | NapsterMsg::DownloadAck { .. }
+            | NapsterMsg::GetError { .. }
+            | NapsterMsg::SignOn { .. }
+            | NapsterMsg::SignOff { .. }
+            | NapsterMsg::HotAck { .. }
+            | NapsterMsg::HotError { .. }
+            | NapsterMsg::PushAck { .. }
+            | NapsterMsg::Send { .. } => {}
+        }
+    }
+
+    fn on_login(
+        &mut self,
+        cx: &mut Cx<'_, Napster<P>>,
+        from: P,
+        nick: String,
+        contact: Option<Contact>,
+        link: u8,
+    ) {
+        let why = match self.nicks.get(&nick) {
+            Some(other) if *other != from => Some("somebody else is called so"),
+            _ if !is_nick(&nick) => Some("nobody can be called so"),
+            _ if self.users.len() >= self.config.users && !self.users.contains_key(&from) => Some("full"),
+            _ => None,
+        };
+        if let Some(why) = why {
+            return cx.send(from, NapsterMsg::Error(why.into()));
+        }
+        // Whoever logs in anew shares anew.
+        self.gone(cx, from);
+        let contact = contact.filter(|contact| from.may_be(contact));
+        let (hot, bucket) = (BTreeSet::new(), Bucket::default());
+        self.users.insert(from, User { nick: nick.clone(), contact, link: link.min(10), hot, bucket });
+        self.nicks.insert(nick.clone(), from);
+        cx.send(from, NapsterMsg::LoginAck { email: "anon@napster.com".into() });
+        for watcher in self.watchers.get(&nick).into_iter().flatten() {
+            cx.send(*watcher, NapsterMsg::SignOn { nick: nick.clone(), link });
+        }
+    }
+
+    /// A user has left.
+    pub(super) fn gone(&mut self, cx: &mut Cx<'_, Napster<P>>, peer: P) {
+        let Some(user) = self.users.remove(&peer) else { return };
+        self.nicks.remove(&user.nick);
+        self.files.remove_all_of(&peer);
+        for nick in &user.hot {
+            self.unwatch(peer, nick);
+        }
+        for watcher in self.watchers.get(&user.nick).into_iter().flatten() {
+            cx.send(*watcher, NapsterMsg::SignOff { nick: user.nick.clone() });
+        }
+    }
+
+    fn on_share(&mut self, from: P, file: &NapsterFile) {
+        let there = self.files.get_of(&from, &file.name).is_some();
+        if there || self.files.count_of(&from) < self.config.files_each {
+            // What cannot be shared is not: there is no message that says so.
+            if let Some(item) = item(file) {
+                let _ = self.files.insert_of(from, item);
+            }
+        }
+    }
+
+    fn on_search(&mut self, cx: &mut Cx<'_, Napster<P>>, from: P, words: &str, most: u16) {
+        let query = Query::text(words);
+        let found = self.files.find_of(&query).filter(|(_, owner, _)| **owner != from);
+        for (_, owner, item) in found.take(most.min(MOST_RESULTS).into()) {
+            let Some(user) = self.users.get(owner) else { continue };
+            let ip = match user.contact.map(|contact| contact.addr.ip()) {
+                Some(IpAddr::V4(ip)) => ip,
+                _ => Ipv4Addr::UNSPECIFIED,
+            };
+            let (nick, link) = (user.nick.clone(), user.link);
+            cx.send(from, NapsterMsg::Result { file: file(item), nick, ip, link });
+        }
+        cx.send(from, NapsterMsg::EndOfResults);
+    }
+
+    /// Who has a file of somebody's, and its checksum.
+    fn source(&self, nick: &str, name: &str) -> Option<(P, &User, String)> {
+        let peer = *self.nicks.get(nick)?;
+        let item = self.files.get_of(&peer, name)?;
+        Some((peer, self.users.get(&peer)?, file(item).checksum))
+    }
+
+    fn on_download(&mut self, cx: &mut Cx<'_, Napster<P>>, from: P, nick: String, name: String) {
+        let msg = match self.source(&nick, &name) {
+            None => NapsterMsg::GetError { nick, name },
+            Some((_, user, checksum)) => {
+                let nowhere = of_address((Ipv4Addr::UNSPECIFIED, 0).into());
+                let (contact, link) = (user.contact.unwrap_or(nowhere), user.link);
+                NapsterMsg::DownloadAck { nick, contact, name, checksum, link }
+            }
+        };
+        cx.send(from, msg);
+    }
+
+    fn on_push(&mut self, cx: &mut Cx<'_, Napster<P>>, from: P, nick: String, name: String) {
+        let asker =
+            self.users.get(&from).and_then(|user| Some((user.nick.clone(), user.contact?, user.link)));
+        let source = self.source(&nick, &name).map(|(peer, _, checksum)| (peer, checksum));
+        match (asker, source) {
+            (Some((asker, contact, link)), Some((peer, checksum))) => {
+                cx.send(peer, NapsterMsg::PushAck { nick: asker, contact, name, checksum, link });
+            }
+            _ => cx.send(from, NapsterMsg::GetError { nick, name }),
+        }
+    }
+
+    fn on_hot(&mut self, cx: &mut Cx<'_, Napster<P>>, from: P, nick: String) {
+        let Some(user) = self.users.get_mut(&from) else { return };
+        let room = user.hot.len() < self.config.hot || user.hot.contains(&nick);
+        if !room || !is_nick(&nick) {
+            return cx.send(from, NapsterMsg::HotError { nick });
+        }
+        user.hot.insert(nick.clone());
+        self.watchers.entry(nick.clone()).or_default().insert(from);
+        let there = self.nicks.get(&nick).and_then(|peer| self.users.get(peer)).map(|user| user.link);
+        cx.send(from, NapsterMsg::HotAck { nick: nick.clone() });
+        if let Some(link) = there {
+            cx.send(from, NapsterMsg::SignOn { nick, link });
+        }
+    }
+
+    fn unwatch(&mut self, watcher: P, nick: &str) {
+        if let Some(watchers) = self.watchers.get_mut(nick) {
+            watchers.remove(&watcher);
+            if watchers.is_empty() {
+                self.watchers.remove(nick);
+            }
+        }
+    }
+}
+
+/// A file as an item; `None` if it is none that can be shared.
+pub(super) fn item(file: &NapsterFile) -> Option<Item> {
+    let music = ["bit rate", "frequency", "seconds"].iter().zip(file.music);
+    let metadata =
+        music.filter(|(_, value)| *value > 0).map(|(key, value)| ((*key).to_owned(), value.to_string()));
+    let checksum = (file.checksum != NO_CHECKSUM).then(|| ("checksum".to_owned(), file.checksum.clone()));
+    let metadata = metadata.chain(checksum).collect();
+    let item = Item { name: file.name.clone(), size: file.size, hashes: Vec::new(), metadata };
+    (can_be_quoted(&item.name) && item.check().is_ok()).then_some(item)
+}
+
+/// An item as a file.
+pub(super) fn file(item: &Item) -> NapsterFile {
+    let said =
+        |key: &str| item.metadata.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str());
+    let number = |key| said(key).and_then(|value| value.parse().ok()).unwrap_or(0);
+    let word = |text: &&str| {
+        !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    NapsterFile {
+        name: item.name.clone(),
+        checksum: said("checksum").filter(word).unwrap_or(NO_CHECKSUM).to_owned(),
+        size: item.size,
+        music: [number("bit rate"), number("frequency"), number("seconds")],
+    }
+}

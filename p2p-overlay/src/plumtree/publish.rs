@@ -1,0 +1,153 @@
+//! What this node's users publish, and what they subscribe to.
+
+use bytes::Bytes;
+use p2p_core::{Cx, OpId};
+
+use super::store::Stored;
+use super::streams::Source;
+use super::{Plumtree, PlumtreeOutcome};
+use crate::membership::Membership;
+use crate::pubsub::{Delivery, Message, PubSubError, Topic};
+
+/// The numbers of this node's own messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own {
+    life: u64,
+    next: u64,
+}
+
+/// A message that waits for the neighbours.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    op: OpId,
+    topic: Topic,
+    bytes: Bytes,
+}
+
+impl<M: Membership> Plumtree<M> {
+    // ---- publishing
+
+    pub(super) fn is_own(&self, source: &Source<M::Peer>) -> bool {
+        self.own.is_some_and(|own| own.life == source.life) && source.publisher == self.membership.me()
+    }
+
+    pub(super) fn begin_publish(&mut self, cx: &mut Cx<'_, Self>, op: OpId, topic: Topic, bytes: Bytes) {
+        let (size, max) = (bytes.len(), self.config.max_bytes);
+        let error = if size > max {
+            PubSubError::TooLarge { size, max }
+        } else if !self.membership.is_joined() {
+            PubSubError::NotJoined
+        } else if self.waiting.len() + self.unacknowledged.len() >= self.config.capacity {
+            PubSubError::Busy
+        } else {
+            // `settle` admits it, if nobody has to be waited for.
+            return self.waiting.push_back(Waiting { op, topic, bytes });
+        };
+        cx.finish(op, PlumtreeOutcome::Published(Err(error)));
+    }
+
+    pub(super) fn admit_waiting(&mut self, cx: &mut Cx<'_, Self>) {
+        while !self.is_congested()
+            && let Some(Waiting { op, topic, bytes }) = self.waiting.pop_front()
+        {
+            self.admit(cx, op, topic, bytes);
+        }
+    }
+
+    fn admit(&mut self, cx: &mut Cx<'_, Self>, op: OpId, topic: Topic, bytes: Bytes) {
+        let mut own = self.own.unwrap_or_else(|| Own { life: cx.rng().next_u64(), next: 0 });
+        let number = own.next;
+        own.next += 1;
+        self.own = Some(own);
+        let source = Source { publisher: self.membership.me(), life: own.life };
+        let stream = self.streams.enter(source, number, cx.now());
+        stream.seen.insert(number);
+        (stream.used, stream.announced) = (cx.now(), number);
+        self.deliver(cx, topic, &Message { publisher: source.publisher, bytes: bytes.clone() });
+        match self.branches.is_empty() {
+            true => cx.finish(op, PlumtreeOutcome::Published(Ok(()))),
+            false => self.unacknowledged.push_back((number, op)),
+        }
+        // Where whoever the tree led to is gone it begins anew.
+        if !self.branches.iter().any(|branch| branch.eager) {
+            self.branches.iter_mut().for_each(|branch| branch.eager = true);
+        }
+        self.pass_on(cx, Stored { source, number, topic, hops: 0, bytes }, None);
+    }
+
+    /// A neighbour has taken in this node's messages up to a number.
+    pub(super) fn acknowledge(&mut self, cx: &mut Cx<'_, Self>, up_to: u64) {
+        let covered = self.unacknowledged.partition_point(|(number, _)| *number <= up_to);
+        for (_, op) in self.unacknowledged.drain(..covered) {
+            cx.finish(op, PlumtreeOutcome::Published(Ok(())));
+        }
+    }
+
+    /// A new neighbour is sent what no other has taken in.
+    pub(super) fn push_unacknowledged(&mut self, cx: &mut Cx<'_, Self>, at: usize) {
+        let Some(own) = self.own else { return };
+        let source = Source { publisher: self.membership.me(), life: own.life };
+        let numbers: Vec<u64> = self.unacknowledged.iter().map(|(number, _)| *number).collect();
+        for number in numbers {
+            if let Some(message) = self.store.get(source, number).cloned() {
+                self.push(cx, at, message);
+            }
+        }
+    }
+
+    /// Nobody is left to take messages in.
+    pub(super) fn fail_unacknowledged(&mut self, cx: &mut Cx<'_, Self>) {
+        let waiting = self.waiting.drain(..).map(|waiting| waiting.op);
+        for op in self.unacknowledged.drain(..).map(|(_, op)| op).chain(waiting) {
+            cx.finish(op, PlumtreeOutcome::Published(Err(PubSubError::NotJoined)));
+        }
+    }
+
+    // ---- subscribing
+
+    pub(super) fn subscribe(&mut self, cx: &mut Cx<'_, Self>, op: OpId, topic: Topic) {
+        if self.members.len() >= self.config.max_topics && !self.members.contains_key(&topic) {
+            return cx.finish(op, PlumtreeOutcome::Ended(Err(PubSubError::TooManyTopics)));
+        }
+        let joined = self.membership.is_joined();
+        self.members.entry(topic).or_default().insert(op, joined);
+        if joined {
+            cx.item(op, Delivery::Joined);
+        }
+    }
+
+    /// Tells subscribers that they receive what is published from now on, if the node takes part.
+    pub(super) fn tell_members(&mut self, cx: &mut Cx<'_, Self>) {
+        if !self.membership.is_joined() {
+            return;
+        }
+        for (op, joined) in self.members.values_mut().flatten() {
+            if !std::mem::replace(joined, true) {
+                cx.item(*op, Delivery::Joined);
+            }
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, cx: &mut Cx<'_, Self>, op: OpId, topic: Topic) {
+        for member in self.members.remove(&topic).into_iter().flatten() {
+            cx.finish(member.0, PlumtreeOutcome::Ended(Ok(())));
+        }
+        cx.finish(op, PlumtreeOutcome::Unsubscribed);
+    }
+
+    pub(super) fn deliver(&self, cx: &mut Cx<'_, Self>, topic: Topic, message: &Message<M::Peer>) {
+        for op in self.members.get(&topic).into_iter().flat_map(|members| members.keys()) {
+            cx.item(*op, Delivery::Message(message.clone()));
+        }
+    }
+
+    /// Whoever asked is gone.
+    pub(super) fn cancel(&mut self, op: OpId) {
+        self.members.retain(|_, members| {
+            members.remove(&op);
+            !members.is_empty()
+        });
+        self.waiting.retain(|waiting| waiting.op != op);
+        self.unacknowledged.retain(|(_, asker)| *asker != op);
+    }
+}

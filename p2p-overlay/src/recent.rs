@@ -1,0 +1,68 @@
+//! A bounded memory of what has come lately: of what was seen, or which way something came.
+
+use std::collections::BTreeMap;
+
+/// The newest entries of an endless stream: the last half of its bound at least, all of it at most. An entry is
+/// forgotten with the others of its time, so that a flood of new ones costs no search for the oldest.
+#[derive(Clone, Debug)]
+pub(crate) struct Recent<K, V> {
+    half: usize,
+    new: BTreeMap<K, V>,
+    old: BTreeMap<K, V>,
+}
+
+impl<K: Ord, V> Recent<K, V> {
+    /// An empty one of at most so many entries.
+    pub(crate) const fn new(most: usize) -> Recent<K, V> {
+        Recent { half: most.div_ceil(2), new: BTreeMap::new(), old: BTreeMap::new() }
+    }
+
+    /// Notes an entry if there is none of this key; says whether there was none.
+    pub(crate) fn insert(&mut self, key: K, value: V) -> bool {
+        if self.get(&key).is_some() {
+            return false;
+        }
+        if self.new.len() >= self.half {
+            self.old = std::mem::take(&mut self.new);
+        }
+        self.new.insert(key, value);
+        true
+    }
+
+    /// What is noted of a key.
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        self.new.get(key).or_else(|| self.old.get(key))
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.new.get_mut(key).or_else(|| self.old.get_mut(key))
+    }
+
+    /// Forgets a key.
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        self.new.remove(key).or_else(|| self.old.remove(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_newest_half_is_always_there(keys in prop::collection::vec(0u8..200, 0..300), most in 1usize..40) {
+            let mut recent = Recent::new(most);
+            let mut inserted = Vec::new();
+            for key in keys {
+                if recent.insert(key, ()) {
+                    inserted.push(key);
+                }
+                prop_assert!(recent.new.len() + recent.old.len() <= 2 * most.div_ceil(2));
+                let newest = inserted.iter().rev().take(most / 2);
+                prop_assert!(newest.into_iter().all(|key| recent.get(key).is_some()));
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Gossip in worlds: everyone gets each message once and in order; after churn, loss and cuts all messages reach all.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use p2p_core::sim::{
+    Bandwidth, Cut, Encoding, Fault, FaultMix, Latency, Loss, Network, Session, Sim, churn, random_faults,
+    run_seeds,
+};
+use p2p_core::{SimPeer, Wire};
+use p2p_overlay::{
+    Gossip, HyParViewConfig, Membership, Message, Neighbour, Parting, Plumtree, PlumtreeConfig, PubSub,
+    PubSubError, Subscription, Swim, SwimConfig, Topic,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+/// Nodes whom their upkeep finds in seconds.
+fn membership() -> HyParViewConfig {
+    HyParViewConfig { shuffle: 5 * SECOND, upkeep: 2 * SECOND, ..HyParViewConfig::default() }
+}
+
+fn network() -> Network {
+    Network {
+        latency: Latency::Uniform(10 * MS, 100 * MS),
+        encoding: Encoding::RoundTrip,
+        ..Network::default()
+    }
+}
+
+/// A network that nodes join one after the other; nodes that come later take part in it too.
+fn gossip(seed: u64, nodes: u32, network: Network) -> Sim<Gossip<SimPeer>> {
+    gossip_with(seed, nodes, network, PlumtreeConfig::default())
+}
+
+fn gossip_with(seed: u64, nodes: u32, network: Network, config: PlumtreeConfig) -> Sim<Gossip<SimPeer>> {
+    let mut sim = Sim::new(seed, network);
+    sim.population(move |birth| {
+        let seeds: Vec<SimPeer> = (0..3).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+        Gossip::with(birth.peer, seeds, membership(), config)
+    });
+    for _ in 0..nodes {
+        sim.join();
+        sim.run_for(50 * MS);
+    }
+    // By then all know each publisher from its first message.
+    sim.run_for(config.keep + 10 * SECOND);
+    sim
+}
+
+fn swim(seed: u64, nodes: u32, network: Network) -> Sim<Plumtree<Swim<SimPeer>>> {
+    let mut sim = Sim::new(seed, network);
+    sim.population(move |birth| {
+        let seed = birth.rng.choose(birth.alive).copied();
+        Plumtree::new(Swim::with(birth.peer, seed, SwimConfig::default()), PlumtreeConfig::default())
+    });
+    for _ in 0..nodes {
+        sim.join();
+        sim.run_for(200 * MS);
+    }
+    sim.run_for(40 * SECOND);
+    sim
+}
+
+fn topic() -> Topic {
+    Topic::named("weather")
+}
+
+/// Everybody alive subscribes.
+fn subscribe<M>(sim: &mut Sim<Plumtree<M>>) -> BTreeMap<SimPeer, Subscription<SimPeer>>
+where
+    M: Membership<Peer = SimPeer, Msg: Wire>,
+{
+    let mut subscriptions = BTreeMap::new();
+    for peer in sim.alive().to_vec() {
+        let handle = sim.handle(peer);
+        subscriptions.insert(peer, sim.block_on(handle.subscribe(topic())).unwrap());
+    }
+    subscriptions
+}
+
+fn publish<M>(sim: &mut Sim<Plumtree<M>>, by: SimPeer, text: &str)
+where
+    M: Membership<Peer = SimPeer, Msg: Wire>,
+{
+    let handle = sim.handle(by);
+    sim.block_on(handle.publish(topic(), text.to_owned().into())).unwrap();
+}
+
+/// What has come so far.
+fn read(subscription: &mut Subscription<SimPeer>) -> Vec<String> {
+    let mut texts = Vec::new();
+    while let Some(Some(message)) = subscription.next().now_or_never() {
+        texts.push(String::from_utf8(message.unwrap().bytes.to_vec()).unwrap());
+    }
+    texts
+}
+
+/// When things are quiet, what is published reaches all who live and have subscribed, once and in order, within a
+/// minute of its publishing.
+fn all_is_well<M>(sim: &mut Sim<Plumtree<M>>, subscriptions: &mut BTreeMap<SimPeer, Subscription<SimPeer>>)
+where
+    M: Membership<Peer = SimPeer, Msg: Wire>,
+{
+    let alive = sim.alive().to_vec();
+    subscriptions.retain(|peer, _| alive.contains(peer));
+    subscriptions.values_mut().for_each(|subscription| drop(read(subscription)));
+    let publishers: Vec<SimPeer> =
+        (0..3).filter_map(|_| sim.workload_rng().choose(&alive).copied()).collect();
+    let mut published = Vec::new();
+    for number in 0..10 {
+        for (i, publisher) in publishers.iter().enumerate() {
+            let text = format!("{i} {number}");
+            publish(sim, *publisher, &text);
+            published.push(text);
+        }
+        sim.run_for(100 * MS);
+    }
+    sim.run_for(20 * SECOND);
+    published.sort();
+    for (peer, subscription) in subscriptions {
+        let mut texts = read(subscription);
+        for i in 0..publishers.len() {
+            let of_one: Vec<&String> =
+                texts.iter().filter(|text| text.starts_with(&format!("{i} "))).collect();
+            assert!(of_one.is_sorted(), "{peer}: {of_one:?}");
+        }
+        texts.sort();
+        assert_eq!(texts, published, "{peer}");
+    }
+}
+
+/// Neighbours are so both ways.
+fn check_views(sim: &Sim<Gossip<SimPeer>>) {
+    let nodes = sim.view();
+    for (peer, node) in nodes.iter() {
+        assert!(!node.membership().active().is_empty(), "{peer} is alone");
+        for other in node.membership().active() {
+            let theirs = nodes.get(*other).map(|node| node.membership().active().contains(&peer));
+            assert_eq!(theirs, Some(true), "{other}, a neighbour of {peer}");
+        }
+    }
+}
+
+#[test]
+fn everyone_gets_each_message_once_and_in_order() {
+    run_seeds(2, |seed| {
+        let mut sim = gossip(seed, 100, network());
+        check_views(&sim);
+        let mut subscriptions = subscribe(&mut sim);
+        all_is_well(&mut sim, &mut subscriptions);
+        all_is_well(&mut sim, &mut subscriptions);
+        sim.trace()
+    });
+}
+
+#[test]
+fn after_churn_messages_reach_all() {
+    run_seeds(2, |seed| {
+        let mut sim = gossip(seed, 100, network());
+        let session = Session::Exponential { median: 60 * SECOND };
+        let schedule = churn(sim.workload_rng(), 100, 100, session, 60 * SECOND);
+        sim.inject(schedule);
+        for _ in 0..6 {
+            sim.run_for(10 * SECOND);
+            let publisher = sim.alive()[0];
+            let handle = sim.handle(publisher);
+            // It may be alone for a moment.
+            let _ = sim.block_on(handle.publish(topic(), "lost, perhaps".into()));
+        }
+        sim.run_for(60 * SECOND);
+        let mut subscriptions = subscribe(&mut sim);
+        all_is_well(&mut sim, &mut subscriptions);
+        sim.trace()
+    });
+}
+
+#[test]
+fn lost_messages_come_all_the_same() {
+    run_seeds(2, |seed| {
+        let mut sim = gossip(seed, 60, Network { loss: Loss::Uniform(0.05), ..network() });
+        let mut subscriptions = subscribe(&mut sim);
+        subscriptions.values_mut().for_each(|subscription| drop(read(subscription)));
+        for number in 0..30 {
+            publish(&mut sim, SimPeer(7), &format!("{number:02}"));
+            sim.run_for(200 * MS);
+        }
+        sim.run_for(40 * SECOND);
+        let published: Vec<String> = (0..30).map(|number| format!("{number:02}")).collect();
+        for (peer, subscription) in &mut subscriptions {
+            let mut texts = read(subscription);
+            texts.sort();
+            assert_eq!(texts, published, "{peer}");
+        }
+        sim.trace()
+    });
+}
+
+#[test]
+fn faults_of_all_kinds_pass() {
+    run_seeds(3, |seed| {
+        let mut sim = gossip(seed, 60, Network { links: Some(SECOND), ..network() });
+        let peers: Vec<SimPeer> = (0..60).map(SimPeer).collect();
+        let mix = FaultMix { crashes: 10, pauses: 5, cuts: 2, clogs: 5, drifts: 3 };
+        let schedule = random_faults(sim.workload_rng(), &peers, 60 * SECOND, mix);
+        sim.inject(schedule);
+        sim.run_for(60 * SECOND);
+        sim.inject(vec![(Duration::ZERO, Fault::Heal)]);
+        sim.run_for(120 * SECOND);
+        check_views(&sim);
+        let mut subscriptions = subscribe(&mut sim);
+        all_is_well(&mut sim, &mut subscriptions);
+        sim.trace()
+    });
+}
+
+#[test]
+fn who_was_cut_off_alone_comes_back() {
+    run_seeds(3, |seed| {
+        let mut sim = gossip(seed, 40, network());
+        let mut subscriptions = subscribe(&mut sim);
+        let alone = SimPeer(17);
+        let others = (0..40).map(SimPeer).filter(|peer| *peer != alone);
+        sim.inject(vec![(Duration::ZERO, Fault::Cut(Cut::between([alone], others)))]);
+        sim.run_for(90 * SECOND);
+        assert!(!sim.node(alone).unwrap().membership().is_joined());
+        let handle = sim.handle(alone);
+        assert_eq!(sim.block_on(handle.publish(topic(), "alone".into())), Err(PubSubError::NotJoined));
+        sim.inject(vec![(Duration::ZERO, Fault::Heal)]);
+        sim.run_for(60 * SECOND);
+        check_views(&sim);
+        all_is_well(&mut sim, &mut subscriptions);
+        sim.trace()
+    });
+}
+
+#[test]
+fn two_halves_become_one_again() {
+    run_seeds(3, |seed| {
+        let mut sim = gossip(seed, 60, network());
+        let mut subscriptions = subscribe(&mut sim);
+        let cut = Cut::between((0..30).map(SimPeer), (30..60).map(SimPeer));
+        sim.inject(vec![(Duration::ZERO, Fault::Cut(cut))]);
+        sim.run_for(120 * SECOND);
+        for (peer, node) in sim.view().iter() {
+            assert!(node.membership().active().iter().all(|other| (other.0 < 30) == (peer.0 < 30)));
+        }
+        sim.inject(vec![(Duration::ZERO, Fault::Heal)]);
+        sim.run_for(120 * SECOND);
+        all_is_well(&mut sim, &mut subscriptions);
+        sim.trace()
+    });
+}
+
+#[test]
+fn over_swim_too() {
+    run_seeds(2, |seed| {
+        let mut sim = swim(seed, 24, network());
+        let mut subscriptions = subscribe(&mut sim);
+        all_is_well(&mut sim, &mut subscriptions);
+        for peer in [3, 8, 20] {
+            sim.crash(SimPeer(peer));
+        }
+        let cut = Cut::between((0..10).map(SimPeer), (10..24).map(SimPeer));
+        sim.inject(vec![(Duration::ZERO, Fault::Cut(cut))]);
+        sim.run_for(60 * SECOND);
+        assert!(sim.view().iter().all(|(_, node)| node.membership().active().len() < 14));
+        sim.inject(vec![(Duration::ZERO, Fault::Heal)]);
+        sim.run_for(60 * SECOND);
+        assert!(sim.view().iter().all(|(_, node)| node.membership().active().len() == 20));
+        all_is_well(&mut sim, &mut subscriptions);
+        sim.trace()
+    });
+}
+
+#[test]
+fn a_message_of_the_full_size_is_streamed_and_a_larger_one_refused() {
+    let mut sim = gossip(1, 12, network());
+    let mut subscriptions = subscribe(&mut sim);
+    let max = PlumtreeConfig::default().max_bytes;
+    let handle = sim.handle(SimPeer(3));
+    let too_large = sim.block_on(handle.publish(topic(), vec![0; max + 1].into()));
+    assert_eq!(too_large, Err(PubSubError::TooLarge { size: max + 1, max }));
+    sim.block_on(handle.publish(topic(), vec![7; max].into())).unwrap();
+    sim.run_for(5 * SECOND);
+    for subscription in subscriptions.values_mut() {
+        let message = subscription.next().now_or_never().unwrap().unwrap();
+        assert_eq!(message, Ok(Message { publisher: SimPeer(3), bytes: vec![7; max].into() }));
+    }
+}
+
+/// One node's line takes a hundredth of what is published. It is dropped by its name; the others get everything, and
+/// not much later.
+#[test]
+fn a_slow_peer_is_dropped_by_name_and_the_others_go_on() {
+    let fast = Bandwidth { up: 100 << 20, down: 100 << 20, queue: 64 << 20 };
+    let network = Network { bandwidth: Some(fast), ..network() };
+    // Sooner than it would count as dead, because it hears all late.
+    let config = PlumtreeConfig { patience: 4 * SECOND, ..PlumtreeConfig::default() };
+    let mut sim = gossip_with(1, 20, network, config);
+    let slow = SimPeer(11);
+    let mut subscriptions = subscribe(&mut sim);
+    subscriptions.values_mut().for_each(|subscription| drop(read(subscription)));
+    sim.set_bandwidth(slow, Bandwidth { up: 20 << 10, down: 20 << 10, queue: 64 << 20 });
+    sim.take_events();
+    let mut published = 0;
+    let began = sim.now();
+    let handle = sim.handle(SimPeer(3));
+    for _ in 0..400 {
+        sim.block_on(handle.publish(topic(), vec![0; 16 << 10].into())).unwrap();
+        published += 1;
+    }
+    assert!(sim.now() - began < 120 * SECOND, "{:?}", sim.now() - began);
+    sim.run_for(30 * SECOND);
+    let dropped = Neighbour::Down(slow, Parting::Slow);
+    assert!(sim.take_events().iter().any(|(_, event)| *event == dropped), "nobody has dropped it");
+    for (peer, subscription) in &mut subscriptions {
+        let mut received = 0;
+        while let Some(Some(Ok(_))) = subscription.next().now_or_never() {
+            received += 1;
+        }
+        assert!(received == published || *peer == slow, "{peer}: {received}");
+    }
+}
+
+#[test]
+fn a_subscription_ends_when_its_node_unsubscribes() {
+    let mut sim = gossip(1, 5, network());
+    let handle = sim.handle(SimPeer(2));
+    let mut subscription = sim.block_on(handle.subscribe(topic())).unwrap();
+    publish(&mut sim, SimPeer(2), "mine");
+    assert_eq!(sim.block_on(subscription.next()).unwrap().unwrap().bytes, "mine");
+    sim.block_on(handle.unsubscribe(topic())).unwrap();
+    assert_eq!(sim.block_on(subscription.next()), None);
+    let alone = sim.spawn(|birth| Gossip::join(birth.peer, [SimPeer(99)]));
+    let alone = sim.handle(alone);
+    assert_eq!(sim.block_on(alone.publish(topic(), "x".into())), Err(PubSubError::NotJoined));
+}
