@@ -92,7 +92,7 @@ fn in_trouble(seed: u64, careless: bool) -> Result<u64, String> {
 
 #[test]
 fn at_most_one_node_accepts_a_key_under_churn() {
-    run_seeds(10, |seed| {
+    run_seeds(4, |seed| {
         let mut sim = world(seed, 24, PastryConfig::default(), false);
         let session = Session::Exponential { median: 45 * SECOND };
         sim.inject(churn(&mut Rng::stream(seed, 77), 24, 24, session, 120 * SECOND));
@@ -105,7 +105,7 @@ fn at_most_one_node_accepts_a_key_under_churn() {
 
 #[test]
 fn at_most_one_node_accepts_a_key_whatever_goes_wrong() {
-    run_seeds(10, |seed| in_trouble(seed, false).unwrap());
+    run_seeds(4, |seed| in_trouble(seed, false).unwrap());
 }
 
 /// And messages are lost besides, while others come and go.

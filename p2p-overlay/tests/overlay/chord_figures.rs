@@ -115,16 +115,18 @@ fn lookups_in_bamboos_range() {
 }
 
 /// Figs. 8 and 9: keys per host of 10^4 hosts with v virtual nodes each, of 10^6 keys (5·10^5 in fig. 8): the 99th
-/// percentile ±5%, and the 1st ±.015. The maximum, 9 to 10 means, is averaged over eight rings and asserted at
+/// percentile ±5%, and the 1st ±.015, of two rings each: in one ring of five virtual nodes a host its standard deviation
+/// is .007. The maximum, 9 to 10 means, is averaged over eight rings and asserted at
 /// 8.5 to 11: it is the largest of 10^4 nearly exponential gaps, ln(10^4) + .577 = 9.8, with a standard deviation
 /// of 1.28 in one ring.
 #[test]
 fn the_load_on_hosts() {
     let p99 = [(1, 4.7, 0.01), (2, 3.3, 0.06), (5, 2.4, 0.24), (10, 1.9, 0.39), (20, 1.65, 0.51)];
     for (virtual_nodes, p99, p1) in p99 {
-        let load = load(10_000, virtual_nodes, 1_000_000, 0);
-        near(&format!("p99 with {virtual_nodes}"), load.percentile(99.0) as f64 / load.mean(), p99, 0.05);
-        let low = load.percentile(1.0) as f64 / load.mean();
+        let rings = [0, 1].map(|ring| load(10_000, virtual_nodes, 1_000_000, ring));
+        let share = |p| rings.iter().map(|load| load.percentile(p) as f64 / load.mean()).sum::<f64>() / 2.0;
+        near(&format!("p99 with {virtual_nodes}"), share(99.0), p99, 0.05);
+        let low = share(1.0);
         assert!((low - p1).abs() < 0.015, "p1 with {virtual_nodes}: {low}, expected {p1}");
     }
     let rings: Vec<Histogram> = (0..8).map(|ring| load(10_000, 1, 500_000, ring)).collect();

@@ -25,25 +25,25 @@ fn trace<O: Simulated<Config: Default>>() -> String {
 
 #[test]
 fn can_under_churn() {
-    assert_eq!(trace::<Can<SimPeer>>(), "1e82332b7d7b0762");
+    assert_eq!(trace::<Can<SimPeer>>(), "2d52216d67a9f7b5");
 }
 
 #[test]
 fn chord_under_churn() {
-    assert_eq!(trace::<Chord<SimPeer>>(), "98e3a42ebd26ea46");
+    assert_eq!(trace::<Chord<SimPeer>>(), "8e0c89cd92bf3547");
 }
 
 #[test]
 fn kademlia_under_churn() {
-    assert_eq!(trace::<Kademlia<SimPeer>>(), "eee5d135a40c3000");
+    assert_eq!(trace::<Kademlia<SimPeer>>(), "a1fe3684db8dec2a");
 }
 
 #[test]
 fn pastry_under_churn() {
-    assert_eq!(trace::<Pastry<SimPeer>>(), "c3cfe5d1e3dd579f");
+    assert_eq!(trace::<Pastry<SimPeer>>(), "0114ca97349bb539");
 }
 
 #[test]
 fn tapestry_under_churn() {
-    assert_eq!(trace::<Tapestry<SimPeer>>(), "b03968087867aa7d");
+    assert_eq!(trace::<Tapestry<SimPeer>>(), "aa3d18a63904f843");
 }
