@@ -15,6 +15,7 @@
 //! assert!(report.hops.mean() < 7.0);
 //! ```
 
+pub mod freenet;
 pub mod multicast;
 pub mod search;
 

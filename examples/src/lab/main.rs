@@ -5,9 +5,11 @@
 //! cargo run --release --bin lab -- compare --nodes 1000 --seed 1 --plot compare.svg
 //! cargo run --release --bin lab -- multicast --overlay chord --nodes 10000 --groups 1500 --seed 1
 //! cargo run --release --bin lab -- search --topology random --nodes 10000 --searches 100 --seed 1
+//! cargo run --release --bin lab -- freenet --nodes 1000 --steps 5000 --seed 1
 //! ```
 
 mod compare;
+mod freenet;
 mod kinds;
 mod multicast;
 mod overlay;
@@ -38,6 +40,8 @@ enum Command {
     Compare(compare::Args),
     /// Messages to many groups through the trees of Scribe: how late they come, and who does the work.
     Multicast(multicast::Args),
+    /// Freenet's routes: how long they are while the network learns, when it is larger, and when nodes die.
+    Freenet(freenet::Args),
     /// Floods, rings and walkers in a network without structure: what they cost, and what they find.
     Search(search::Args),
 }
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         Command::Overlay(args) => overlay::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Multicast(args) => multicast::run(&args),
+        Command::Freenet(args) => freenet::run(&args),
         Command::Search(args) => search::run(&args),
     };
     p2p_examples::exit("lab", done)

@@ -4,6 +4,7 @@ mod agreement;
 mod can_figures;
 mod chord_figures;
 mod figures;
+mod freenet_figures;
 mod gnutella;
 mod golden;
 mod kademlia_figures;
