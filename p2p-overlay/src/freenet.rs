@@ -228,6 +228,11 @@ impl<P: Keyed + Serialize + DeserializeOwned> Freenet<P> {
         self.routes.iter()
     }
 
+    /// Whom it would ask for a key, the first first; one peer may come several times.
+    pub fn nearest(&self, key: Key) -> impl Iterator<Item = P> {
+        self.routes.nearest(key).map(|(_, peer)| peer)
+    }
+
     /// How many requests are under way through it.
     pub fn pending(&self) -> usize {
         self.pending.len()
