@@ -16,7 +16,10 @@ pub(crate) struct Args {
     /// How many inserts and requests.
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
-    /// How many requests take the length of paths each time; the network learns from them too.
+    /// The hops to live of the requests; inserts have 20.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=500))]
+    htl: u16,
+    /// How many paths are measured each time.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     probes: u32,
     /// The seed of everything: the same one gives the same runs.
@@ -30,6 +33,7 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Output {
     nodes: u32,
+    htl: u16,
     seed: u64,
     learning: Vec<Row>,
     failing: Vec<Row>,
@@ -54,11 +58,11 @@ fn row(after: u32, paths: &Histogram, routes: f64) -> Row {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let Args { nodes, steps, probes, seed, .. } = *args;
-    let mut network = Routing { nodes, seed, ..Routing::default() }.start();
+    let Args { nodes, steps, htl, probes, seed, .. } = *args;
+    let mut network = Routing { nodes, seed, request_htl: htl, ..Routing::default() }.start();
     let (mut learning, mut done) = (Vec::new(), 0);
-    for share in [50, 20, 10, 5, 2, 1] {
-        let until = (steps / share).max(1);
+    for share in [0.02, 0.1, 0.2, 0.4, 1.0] {
+        let until = (f64::from(steps) * share) as u32;
         network.steps(until - done);
         done = until;
         learning.push(row(done, &network.paths(probes), network.routes()));
@@ -70,7 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         failing.push(row(dead, &network.paths(probes), network.routes()));
     }
     let trace = format!("{:016x}", network.trace());
-    let output = Output { nodes, seed, learning, failing, trace };
+    let output = Output { nodes, htl, seed, learning, failing, trace };
     match args.json {
         true => print(&serde_json::to_string(&output)?),
         false => table(&output),
