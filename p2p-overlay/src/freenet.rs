@@ -1,41 +1,44 @@
 //! Freenet: data is stored and found by keys, along routes that nobody has laid out.
 //!
 //! Clarke, Sandberg, Wiley and Hong, *Freenet: A Distributed Anonymous Information Storage and Retrieval System*
-//! (Designing Privacy Enhancing Technologies, LNCS 2009, 2000). Each node has a store and a table of who has had which
-//! key. A request goes to whoever stands there beside the closest key; if that leads nowhere, or in a circle, it comes
-//! back and goes to the next best (§3.2: depth first). Data comes back the way the request has gone, and everybody on
-//! it keeps the data and learns where it came from. So nodes become known for keys that lie close together, and routes
-//! short.
+//! (Designing Privacy Enhancing Technologies, LNCS 2009, 2000). Each node has a store and a table of who has had
+//! which key. A request goes to whoever stands there beside the closest key; if that leads nowhere, or in a circle,
+//! it comes back and goes to the next best (§3.2: depth first). Data comes back the way the request has gone, and
+//! everybody on it keeps the data and learns where it came from. So nodes become known for keys that lie close
+//! together, and routes short.
 //!
 //! What the paper leaves open, or what differs:
 //!
-//! - **Everything is checked.** A block proves its key ([`FreenetBlock`]), and what does not is neither kept nor passed
-//!   on; who has sent it is forgotten.
-//! - **One hop to live is one message.** A request costs no more requests than the hops it is given, dead ends, circles
-//!   and silent nodes among them, but for those that chance adds at the last (§4). What a user asks for is given up to
-//!   three hops less, by chance, so that a neighbour cannot tell from the number who has begun: the paper has a second
-//!   number for this, the depth, by which answers are sent back. Here answers go where the request is remembered, and no
-//!   depth is told.
-//! - **A node says at once that it has passed a request on** (the paper's *Reply.Restart*, §4). Who does not say even that
-//!   is gone: the request goes elsewhere, and the node is forgotten.
-//! - **A newcomer's key is BLAKE3 of its identity**, which the connection proves. In §3.5 several nodes draw it together, so
-//!   that nobody chooses it; here who wants a key that begins with n certain bits has to make 2^n identities.
+//! - **Everything is checked.** A block proves its key ([`FreenetBlock`]), and what does not is neither kept nor
+//!   passed on; who has sent it is forgotten.
+//! - **One hop to live is one message.** A request costs no more requests than the hops it is given, dead ends,
+//!   circles and silent nodes among them, but for those that chance adds at the last (§4). What a user asks for is
+//!   given up to three hops less, by chance, so that a neighbour cannot tell from the number who has begun: the paper
+//!   has a second number for this, the depth, by which answers are sent back. Here answers go where the request is
+//!   remembered, and no depth is told.
+//! - **A node says at once that it has passed a request on** (the paper's *Reply.Restart*, §4). Who does not say even
+//!   that is gone: the request goes elsewhere, and the node is forgotten.
+//! - **A newcomer's key is BLAKE3 of its identity**, which the connection proves. In §3.5 several nodes draw it
+//!   together, so that nobody chooses it; here who wants a key that begins with n certain bits has to make 2^n
+//!   identities.
 //! - **A data source is hearsay.** A node that it has never heard from is dialled now and then only.
-//! - **Inserts in a small network**: one that cannot go as many hops as wanted (§3.3: it comes back to the inserter) is
-//!   begun again with half of them.
+//! - **Inserts in a small network**: one that cannot go as many hops as wanted (§3.3: it comes back to the inserter)
+//!   is begun again with half of them.
 //! - Replies do not say how far the data was. Nodes talk in the clear to each other, but for what the transport
 //!   encrypts, and `Announce`d references are not anonymous.
 //!
-//! **As a [`Search`](crate::Search)** it finds by key alone: [`Query::content`](crate::Query::content) is a content-hash
-//! key. There is no search by keyword: what is published is found by *all* words of its name, since these together give
-//! a keyword-signed key, and under it lies the [`Item`](crate::Item), as the paper's indirect files (§3.1). There is one
-//! item under one set of words, whoever publishes it first. [`Search::publish`](crate::Search::publish) describes a
-//! content, and [`Insert`] brings the content itself; nothing can be taken back, so `unpublish` always says no. A hit is
-//! fetched with [`Retrieve`], by the hash; [`Search::reach`](crate::Search::reach) names the node itself, who asks the
+//! **As a [`Search`](crate::Search)** it finds by key alone: [`Query::content`](crate::Query::content) is a
+//! content-hash key. There is no search by keyword: what is published is found by *all* words of its name, since
+//! these together give a keyword-signed key, and under it lies the [`Item`](crate::Item), as the paper's indirect
+//! files (§3.1). There is one item under one set of words, whoever publishes it first; another is a
+//! [`BadItem`](crate::SearchError::BadItem). [`Search::publish`](crate::Search::publish) describes a content, and
+//! [`Insert`] brings the content itself; nothing can be taken back, so `unpublish` always says no. A hit is fetched
+//! with [`Retrieve`], by the hash; [`Search::reach`](crate::Search::reach) names the node itself, who asks the
 //! others. Rings and walkers do not fit.
 //!
-//! In this order: [`FreenetConfig`], [`Freenet`], how inputs are told apart. Then `block` (keys and data), `store` and
-//! `lru` (what a node keeps), `msg` (what nodes say), `passing` (requests on their way), `request` and `asking` (users).
+//! In this order: [`FreenetConfig`], [`Freenet`], how inputs are told apart. Then `block` (keys and data), `store`
+//! and `lru` (what a node keeps), `msg` (what nodes say), `passing` (requests on their way), `request` and `asking`
+//! (users).
 
 mod asking;
 mod block;

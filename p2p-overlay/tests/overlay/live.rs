@@ -255,8 +255,8 @@ async fn freenet_over_quic_inserts_and_retrieves() {
         let inserted = freenet.ask(Insert(block)).await.unwrap().unwrap();
         keys.push(inserted.key);
     }
-    for i in 0..nodes.len() {
-        assert_eq!(retrieve((i + 3) % nodes.len(), keys[i]).await, data(i));
+    for (i, key) in keys.iter().enumerate() {
+        assert_eq!(retrieve((i + 3) % keys.len(), *key).await, data(i));
     }
     let hash = ContentHash::Blake3(*keys[0].as_bytes());
     let search: Arc<dyn Search<Contact>> = Arc::new(nodes[7].1.clone());
