@@ -141,9 +141,9 @@ pub struct FreenetTally {
     pub silent: u64,
 }
 
-/// A Freenet node. Its store has at most [`FreenetConfig::store`] bytes and its table [`FreenetConfig::routes`] entries;
-/// it has at most [`FreenetConfig::pending`] requests under way, each of which remembers no more nodes than it had hops to
-/// live; it remembers [`FreenetConfig::seen`] requests and [`FreenetConfig::neighbours`] neighbours.
+/// A Freenet node. Its store has at most [`FreenetConfig::store`] bytes and its table [`FreenetConfig::routes`]
+/// entries; it has at most [`FreenetConfig::pending`] requests under way, each of which remembers no more nodes than it
+/// had hops to live; it remembers [`FreenetConfig::seen`] requests and [`FreenetConfig::neighbours`] neighbours.
 ///
 /// ```
 /// use p2p_core::SimPeer;
