@@ -14,7 +14,7 @@ use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_core::foreign::{Codec, TcpPeer};
 use p2p_dht::{DhtMsg, Record};
 use p2p_overlay::{
-    CanMsg, CanMulticastMsg, ChordMsg, ContentHash, GnutellaCodec, GnutellaMsg, HyParViewMsg, KademliaMsg,
+    CanMsg, CanMulticastMsg, ChordMsg, ContentHash, FreenetMsg, GnutellaCodec, GnutellaMsg, HyParViewMsg, KademliaMsg,
     NapsterCodec, NapsterMsg, ObjectMsg, PastryMsg, PlumtreeMsg, RealityMsg, RoutedMsg, ScribeMsg, SeekerMsg, SwimMsg,
     TapestryMsg,
 };
@@ -29,7 +29,7 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 26] = [
+pub const TARGETS: [Target; 27] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
@@ -42,6 +42,7 @@ pub const TARGETS: [Target; 26] = [
     ("seeker", seeker),
     ("gnutella", gnutella),
     ("napster", napster),
+    ("freenet", freenet),
     ("urn", urn),
     ("gossip", gossip),
     ("swim", swim),
@@ -163,6 +164,16 @@ pub fn napster(bytes: &[u8]) {
     let mut input = bytes::BytesMut::from(rest);
     while let Ok(Some(message)) = codec.decode(&mut input, &mut bytes::BytesMut::new()) {
         codec.encode(message, &mut bytes::BytesMut::new());
+    }
+}
+
+/// `Wire` of what the nodes of Freenet say to each other; and the data in it may be checked.
+pub fn freenet(bytes: &[u8]) {
+    decoded::<FreenetMsg<Contact>>(bytes);
+    if let Ok(FreenetMsg::<Contact>::Data { block, .. }) = FreenetMsg::from_bytes(bytes) {
+        let key = block.key();
+        let keyword = !matches!(block, p2p_overlay::FreenetBlock::Content(_));
+        assert!(keyword || block.data().len() > p2p_overlay::MAX_BLOCK || block.belongs(&key));
     }
 }
 

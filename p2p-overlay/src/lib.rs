@@ -15,6 +15,7 @@
 //!
 //! - [`Napster`]: an index server, and its clients;
 //! - [`Gnutella`]: version 0.4, over any transport, with the real bytes over TCP;
+//! - [`Freenet`]: data by keys, on routes that form where it is asked for;
 //! - [`Seeker`]: floods, rings and walkers on any [`Graph`], and [`Replication`].
 //!
 //! **Broadcast** is a message to everyone who asked for its topic. Applications take an `Arc<dyn PubSub<P>>`.
@@ -28,6 +29,7 @@ mod bucket;
 mod can;
 mod chord;
 mod doors;
+mod freenet;
 mod gnutella;
 mod hyparview;
 mod kademlia;
@@ -59,6 +61,10 @@ pub use can::{
     RealityTimer, Space, Spread, Zone,
 };
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
+pub use freenet::{
+    Freenet, FreenetBlock, FreenetCommand, FreenetConfig, FreenetError, FreenetMsg, FreenetOutcome,
+    FreenetTally, FreenetTimer, Insert, Inserted, MAX_BLOCK, Retrieve,
+};
 pub use gnutella::{
     Descriptor, Gnutella, GnutellaCodec, GnutellaCommand, GnutellaConfig, GnutellaEvent, GnutellaMsg,
     GnutellaOutcome, GnutellaTally, GnutellaTimer, Guid, Listen, Payload, Pong, QueryHit, Shared,

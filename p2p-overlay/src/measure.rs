@@ -16,6 +16,7 @@
 //! ```
 
 pub mod flood;
+pub mod freenet;
 pub mod gossip;
 pub mod multicast;
 mod recorder;

@@ -9,11 +9,13 @@
 //! cargo run --release --bin lab -- flood --spread directed --nodes 1000 --seed 1
 //! cargo run --release --bin lab -- search --topology random --nodes 10000 --searches 100 --seed 1
 //! cargo run --release --bin lab -- gossip --nodes 10000 --fail 0.2,0.4,0.6,0.8 --plot reach.svg
+//! cargo run --release --bin lab -- freenet --nodes 1000 --steps 5000 --seed 1
 //! ```
 
 mod compare;
 mod defend;
 mod flood;
+mod freenet;
 mod gossip;
 mod kinds;
 mod multicast;
@@ -52,6 +54,8 @@ enum Command {
     Multicast(multicast::Args),
     /// Messages to everybody by CAN's own multicast: how often they are sent, and how late they come.
     Flood(flood::Args),
+    /// Freenet's routes: how long they are while the network learns, when it is larger, and when nodes die.
+    Freenet(freenet::Args),
     /// Floods, rings and walkers in a network without structure: what they cost, and what they find.
     Search(search::Args),
     /// Gossip: whom broadcasts reach, also when most nodes fail at once, and how soon a failure is noticed.
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Upheaval(args) => upheaval::run(&args),
         Command::Multicast(args) => multicast::run(&args),
         Command::Flood(args) => flood::run(&args),
+        Command::Freenet(args) => freenet::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Gossip(args) => gossip::run(&args),
     };

@@ -9,10 +9,10 @@ use futures::StreamExt;
 use p2p_core::net::Node;
 use p2p_core::{Contact, Handle, Key, Keyed, Wire};
 use p2p_overlay::{
-    Can, CanConfig, Chord, ChordConfig, Find, Gossip, HyParViewConfig, Kademlia, KademliaConfig, Locate,
-    Lookup, LookupConfig, Maintenance, Mode, ObjectConfig, Overlay, Pastry, PastryConfig, PlumtreeConfig,
-    PubSub, Scribe, ScribeConfig, Subscription, Tapestry, TapestryConfig, TapestryObjects, TapestryTable,
-    Topic,
+    Can, CanConfig, Chord, ChordConfig, ContentHash, Find, Freenet, FreenetBlock, FreenetConfig, Gossip,
+    HyParViewConfig, Insert, Item, Kademlia, KademliaConfig, Locate, Lookup, LookupConfig, Maintenance, Mode,
+    ObjectConfig, Overlay, Pastry, PastryConfig, PlumtreeConfig, PubSub, Query, Retrieve, Scope, Scribe,
+    ScribeConfig, Search, Subscription, Tapestry, TapestryConfig, TapestryObjects, TapestryTable, Topic,
 };
 
 type Network<O> = Vec<(Node, Handle<O>)>;
@@ -274,4 +274,46 @@ async fn tapestry_over_quic_locates_objects() {
         tokio::time::timeout(Duration::from_secs(60), all).await.expect("every object is located");
         nodes.truncate(6);
     }
+}
+
+/// Every node inserts a block of the largest size, and another retrieves it. A name is found through the object-safe
+/// vocabulary.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn freenet_over_quic_inserts_and_retrieves() {
+    let mut nodes: Vec<(Node, Handle<Freenet<Contact>>)> = Vec::new();
+    for _ in 0..8 {
+        let node = Node::builder().bind("127.0.0.1:0").await.unwrap();
+        let seeds = nodes.iter().rev().take(2).map(|(node, _)| node.contact());
+        let freenet = Freenet::new(node.contact(), seeds, FreenetConfig::default());
+        let handle = node.spawn("freenet/1", freenet).unwrap();
+        nodes.push((node, handle));
+    }
+    let data = |i: usize| vec![i as u8; p2p_overlay::MAX_BLOCK];
+    let retrieve = async |i: usize, key: Key| {
+        // A node may still be joining, and a request may meet one that ends.
+        let found = async {
+            loop {
+                if let Ok(data) = nodes[i].1.ask(Retrieve { key, htl: None }).await.unwrap() {
+                    return data;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), found).await.expect("nobody finds it")
+    };
+    let mut keys = Vec::new();
+    for (i, (_, freenet)) in nodes.iter().enumerate() {
+        let block = FreenetBlock::content(data(i)).unwrap();
+        let inserted = freenet.ask(Insert(block)).await.unwrap().unwrap();
+        keys.push(inserted.key);
+    }
+    for (i, key) in keys.iter().enumerate() {
+        assert_eq!(retrieve((i + 3) % keys.len(), *key).await, data(i));
+    }
+    let hash = ContentHash::Blake3(*keys[0].as_bytes());
+    let search: Arc<dyn Search<Contact>> = Arc::new(nodes[7].1.clone());
+    search.publish(Item::new("Blue Monday.mp3", 1).hash(hash)).await.unwrap();
+    let search: Arc<dyn Search<Contact>> = Arc::new(nodes[2].1.clone());
+    let mut hits = search.search(Query::text("monday blue mp3"), Scope::default());
+    assert_eq!(hits.next().await.unwrap().item.hashes, [hash]);
+    assert_eq!(hits.await.unwrap().cost.duplicates, 0);
 }

@@ -5,6 +5,7 @@ mod can_figures;
 mod chord_figures;
 mod defences;
 mod figures;
+mod freenet_figures;
 mod gnutella;
 mod golden;
 mod gossip;
