@@ -15,6 +15,8 @@
 //!
 //! - [`Napster`]: an index server, and its clients;
 //! - [`Gnutella`]: version 0.4, over any transport, with the real bytes over TCP;
+//! - [`Gnutella06`]: leaves and ultrapeers, query tables, and searches that go no further than they have to;
+//! - [`Promotion`]: who becomes a super-node, in any of them that has some;
 //! - [`Seeker`]: floods, rings and walkers on any [`Graph`], and [`Replication`].
 //!
 //! **Broadcast** is a message to everyone who asked for its topic. Applications take an `Arc<dyn PubSub<P>>`.
@@ -26,12 +28,14 @@ mod can;
 mod chord;
 mod doors;
 mod gnutella;
+mod gnutella06;
 mod kademlia;
 mod lookup;
 pub mod measure;
 mod napster;
 mod pastry;
 mod place;
+mod promotion;
 mod pubsub;
 mod recent;
 mod routed;
@@ -49,6 +53,10 @@ pub use gnutella::{
     Descriptor, Gnutella, GnutellaCodec, GnutellaCommand, GnutellaConfig, GnutellaEvent, GnutellaMsg,
     GnutellaOutcome, GnutellaTally, GnutellaTimer, Guid, Listen, Payload, Pong, QueryHit, Shared,
 };
+pub use gnutella06::{
+    Asked, Gnutella06, Gnutella06Codec, Gnutella06Config, Gnutella06Event, Gnutella06Msg, Gnutella06Tally,
+    Gnutella06Timer, Hello, QueryTable, RouteUpdate, TableReader, qrp_hash, updates,
+};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
 pub use napster::{
@@ -57,6 +65,7 @@ pub use napster::{
 };
 pub use pastry::{Pastry, PastryConfig, PastryMsg, PastryTable, Recovery, Side};
 pub use place::{Place, of_address};
+pub use promotion::{Need, Promotion, PromotionConfig, Role, Standing, hand_over};
 pub use pubsub::{Message, PubSub, PubSubError, Subscription, Topic};
 pub use routed::{Routed, RoutedMsg, RoutedTimer};
 pub use scribe::{

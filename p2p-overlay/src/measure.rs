@@ -17,6 +17,7 @@
 
 pub mod multicast;
 pub mod search;
+pub mod sharing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
