@@ -14,9 +14,9 @@ use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_core::foreign::{Codec, TcpPeer};
 use p2p_dht::{DhtMsg, Record};
 use p2p_overlay::{
-    CanMsg, CanMulticastMsg, ChordMsg, ContentHash, FreenetMsg, GnutellaCodec, GnutellaMsg, HyParViewMsg, KademliaMsg,
-    NapsterCodec, NapsterMsg, ObjectMsg, PastryMsg, PlumtreeMsg, RealityMsg, RoutedMsg, ScribeMsg, SeekerMsg, SwimMsg,
-    TapestryMsg,
+    CanMsg, CanMulticastMsg, ChordMsg, ContentHash, FreenetMsg, Gnutella06Codec, Gnutella06Msg, GnutellaCodec,
+    GnutellaMsg, HyParViewMsg, KademliaMsg, NapsterCodec, NapsterMsg, ObjectMsg, PastryMsg, Payload, PlumtreeMsg,
+    RealityMsg, RoutedMsg, ScribeMsg, SeekerMsg, SwimMsg, TableReader, TapestryMsg,
 };
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 27] = [
+pub const TARGETS: [Target; 28] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
@@ -41,6 +41,7 @@ pub const TARGETS: [Target; 27] = [
     ("scribe", scribe),
     ("seeker", seeker),
     ("gnutella", gnutella),
+    ("gnutella06", gnutella06),
     ("napster", napster),
     ("freenet", freenet),
     ("urn", urn),
@@ -152,6 +153,30 @@ pub fn gnutella(bytes: &[u8]) {
         let mut output = bytes::BytesMut::new();
         other.encode(message.clone(), &mut output);
         assert_eq!(again.decode(&mut output, &mut bytes::BytesMut::new()), Ok(Some(message)));
+    }
+}
+
+/// The same of version 0.6; and the query tables among it are read.
+pub fn gnutella06(bytes: &[u8]) {
+    decoded::<Gnutella06Msg>(bytes);
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let addr = std::net::SocketAddr::from(([192, 0, 2, 1], 6346));
+    let mut codec = Gnutella06Codec::new(match first & 1 {
+        1 => TcpPeer::Dialled { addr, number: 0 },
+        _ => TcpPeer::Accepted { addr, number: 0 },
+    });
+    let mut input = bytes::BytesMut::from(rest);
+    let mut reader = TableReader::default();
+    while let Ok(Some(message)) = codec.decode(&mut input, &mut bytes::BytesMut::new()) {
+        if let Gnutella06Msg::Descriptor(descriptor) = &message {
+            let mut output = bytes::BytesMut::new();
+            descriptor.encode(&mut output);
+            assert_eq!(p2p_overlay::Descriptor::decode(&mut output).as_ref(), Ok(&Some(descriptor.clone())));
+            if let Payload::Route(update) = &descriptor.payload {
+                let _: Result<bool, _> = reader.apply(update);
+            }
+        }
+        codec.encode(message, &mut bytes::BytesMut::new());
     }
 }
 

@@ -22,12 +22,12 @@
 //! `descriptor` and `codec` (bytes), `neighbours` (who is connected, pings), `hosts` (who might be), `passing`
 //! (queries, hits and pushes of others), `asking` (those of this node's users).
 
-mod asking;
-mod codec;
-mod descriptor;
-mod hosts;
+pub(crate) mod asking;
+pub(crate) mod codec;
+pub(crate) mod descriptor;
+pub(crate) mod hosts;
 mod neighbours;
-mod passing;
+pub(crate) mod passing;
 mod request;
 
 use std::collections::BTreeMap;

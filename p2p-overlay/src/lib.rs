@@ -15,7 +15,9 @@
 //!
 //! - [`Napster`]: an index server, and its clients;
 //! - [`Gnutella`]: version 0.4, over any transport, with the real bytes over TCP;
+//! - [`Gnutella06`]: leaves and ultrapeers, query tables, and searches that go no further than they have to;
 //! - [`Freenet`]: data by keys, on routes that form where it is asked for;
+//! - [`Promotion`]: who becomes a super-node, in any of them that has some;
 //! - [`Seeker`]: floods, rings and walkers on any [`Graph`], and [`Replication`].
 //!
 //! **Broadcast** is a message to everyone who asked for its topic. Applications take an `Arc<dyn PubSub<P>>`.
@@ -31,6 +33,7 @@ mod chord;
 mod doors;
 mod freenet;
 mod gnutella;
+mod gnutella06;
 mod hyparview;
 mod kademlia;
 mod lookup;
@@ -40,6 +43,7 @@ mod napster;
 mod pastry;
 mod place;
 mod plumtree;
+mod promotion;
 mod pubsub;
 mod recent;
 mod routed;
@@ -69,6 +73,10 @@ pub use gnutella::{
     Descriptor, Gnutella, GnutellaCodec, GnutellaCommand, GnutellaConfig, GnutellaEvent, GnutellaMsg,
     GnutellaOutcome, GnutellaTally, GnutellaTimer, Guid, Listen, Payload, Pong, QueryHit, Shared,
 };
+pub use gnutella06::{
+    Asked, Gnutella06, Gnutella06Codec, Gnutella06Config, Gnutella06Event, Gnutella06Msg, Gnutella06Tally,
+    Gnutella06Timer, Hello, QueryTable, RouteUpdate, TableReader, qrp_hash, updates,
+};
 pub use hyparview::{HyParView, HyParViewConfig, HyParViewMsg, HyParViewTimer};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
@@ -83,6 +91,7 @@ pub use plumtree::{
     Announced, Counts, Gossip, Leave, MAX_BROADCAST, Missing, Plumtree, PlumtreeCommand, PlumtreeConfig,
     PlumtreeMsg, PlumtreeOutcome, PlumtreeTimer, Push, Source,
 };
+pub use promotion::{Need, Promotion, PromotionConfig, Role, Standing, hand_over};
 pub use pubsub::{
     Delivery, MAX_MESSAGE, Message, PubSub, PubSubError, Publish, Subscribe, Subscription, Topic, Unsubscribe,
 };

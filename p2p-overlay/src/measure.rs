@@ -21,6 +21,7 @@ pub mod gossip;
 pub mod multicast;
 mod recorder;
 pub mod search;
+pub mod sharing;
 pub mod siege;
 pub mod upheaval;
 

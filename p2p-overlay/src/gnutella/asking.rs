@@ -17,18 +17,88 @@ use crate::search::{
 /// A search under way.
 #[derive(Debug)]
 pub(super) struct Searching {
-    query: Query,
-    scope: Scope,
-    deadline: Time,
+    /// What is asked for, and what has come.
+    asked: Collecting,
     /// The present radius, how much wider the next one is, and the widest.
     radius: u8,
     step: u8,
     last: u8,
+}
+
+/// What a search is for, and what has come of it.
+#[derive(Debug)]
+pub(crate) struct Collecting {
+    pub query: Query,
+    pub scope: Scope,
+    pub deadline: Time,
     /// What has come, by source; as many as the scope wants at most.
     seen: BTreeSet<(PeerId, u32)>,
     /// And how many hits each source has given.
     sources: BTreeMap<PeerId, u16>,
-    cost: Cost,
+    pub cost: Cost,
+}
+
+impl Collecting {
+    pub(crate) fn new(query: Query, scope: Scope, now: Time) -> Collecting {
+        Collecting {
+            query,
+            scope,
+            deadline: now + scope.deadline,
+            seen: BTreeSet::new(),
+            sources: BTreeMap::new(),
+            cost: Cost::default(),
+        }
+    }
+
+    /// How many hits are wanted.
+    fn wanted(&self) -> usize {
+        self.scope.hits.clamp(1, MAX_HITS) as usize
+    }
+
+    /// Whether as many have come.
+    pub(crate) fn is_enough(&self) -> bool {
+        self.seen.len() >= self.wanted()
+    }
+
+    /// How many have come.
+    pub(crate) fn found(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// A hit comes; what of it is new, of at most `most` from one source.
+    pub(crate) fn hits<P: Place>(&mut self, descriptor: &Descriptor, most: u16) -> Vec<Hit<P>> {
+        let Payload::QueryHit(hit) = &descriptor.payload else { return Vec::new() };
+        self.cost.messages += 1;
+        self.cost.bytes += descriptor.wire_size() as u64;
+        let push = needs_push(hit);
+        let source = match push {
+            // The half of its identifier that stays the same.
+            true => PeerId::from_bytes(std::array::from_fn(|i| if i < 8 { hit.servent.0[i] } else { 0 })),
+            false => hit.contact.id,
+        };
+        let mut news = Vec::new();
+        for shared in &hit.results {
+            let given = self.sources.get(&source).copied().unwrap_or(0);
+            if given >= most || self.is_enough() {
+                break;
+            }
+            let Some(item) = item(shared) else { continue };
+            if !self.seen.insert((source, shared.index)) {
+                continue;
+            }
+            if given == 0 {
+                self.cost.peers += 1;
+            }
+            self.sources.insert(source, given + 1);
+            let fetch = if push { Fetch::Push } else { Fetch::Direct(P::at(hit.contact, 0)) };
+            let reference = reference(hit.servent, shared.index);
+            news.push(Hit { item, fetch, reference });
+        }
+        if news.is_empty() {
+            self.cost.duplicates += 1;
+        }
+        news
+    }
 }
 
 /// A source that was asked to connect.
@@ -56,15 +126,10 @@ impl<P: Place> Gnutella<P> {
             return self.refuse(cx, op, SearchError::NotConnected);
         }
         let search = Searching {
-            query,
-            scope,
-            deadline: cx.now() + scope.deadline,
+            asked: Collecting::new(query, scope, cx.now()),
             radius: radius.min(self.config.ttl),
             step,
             last,
-            seen: BTreeSet::new(),
-            sources: BTreeMap::new(),
-            cost: Cost::default(),
         };
         self.searches.insert(op, search);
         self.ask(cx, op);
@@ -75,20 +140,20 @@ impl<P: Place> Gnutella<P> {
         let id = Self::guid(cx);
         let peers: Vec<P> = self.neighbours().collect();
         let Some(search) = self.searches.get_mut(&op) else { return };
-        let left = search.deadline.since(cx.now());
+        let left = search.asked.deadline.since(cx.now());
         let ring = self.config.ring * u32::from(search.radius);
         // Nobody says when a flood is over: only a ring that a wider one follows has less time than the whole search.
         let wait = if search.step > 0 { ring.min(left) } else { left };
         cx.set_timer(wait, GnutellaTimer::Search(op));
-        let Some((criteria, extension)) = criteria(&search.query) else { return };
+        let Some((criteria, extension)) = criteria(&search.asked.query) else { return };
         if search.radius == 0 {
             return;
         }
         let payload = Payload::Query { min_speed: 0, criteria, extension };
         let query = Descriptor { id, ttl: search.radius, hops: 0, payload };
-        search.cost.messages += peers.len() as u64;
-        search.cost.bytes += (peers.len() * query.wire_size()) as u64;
-        search.cost.peers = search.cost.peers.max(peers.len() as u64);
+        search.asked.cost.messages += peers.len() as u64;
+        search.asked.cost.bytes += (peers.len() * query.wire_size()) as u64;
+        search.asked.cost.peers = search.asked.cost.peers.max(peers.len() as u64);
         self.queries.insert(id, QueryRoute::new(Way::Own(op)));
         self.tally.queries += peers.len() as u64;
         for peer in peers {
@@ -99,7 +164,7 @@ impl<P: Place> Gnutella<P> {
     /// A ring, or the whole search, has had its time.
     pub(super) fn widen(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         let Some(search) = self.searches.get_mut(&op) else { return };
-        if search.deadline <= cx.now() {
+        if search.asked.deadline <= cx.now() {
             return self.end(cx, op, End::Deadline);
         }
         if search.step == 0 || search.radius >= search.last {
@@ -113,55 +178,25 @@ impl<P: Place> Gnutella<P> {
         let Some(search) = self.searches.remove(&op) else { return };
         cx.clear_timer(GnutellaTimer::Search(op));
         // What neighbours' neighbours have passed on, nobody tells: the cost is not whole.
-        self.done(cx, op, SearchOutcome::Searched(Ok(Searched { end, cost: search.cost })));
+        self.done(cx, op, SearchOutcome::Searched(Ok(Searched { end, cost: search.asked.cost })));
     }
 
     /// A query of its own has come around.
     pub(super) fn came_back(&mut self, op: OpId, query: &Descriptor) {
         if let Some(search) = self.searches.get_mut(&op) {
-            search.cost.messages += 1;
-            search.cost.duplicates += 1;
-            search.cost.bytes += query.wire_size() as u64;
+            search.asked.cost.messages += 1;
+            search.asked.cost.duplicates += 1;
+            search.asked.cost.bytes += query.wire_size() as u64;
         }
     }
 
     /// A hit for a query of its own.
     pub(super) fn on_own_hit(&mut self, cx: &mut Cx<'_, Self>, op: OpId, descriptor: &Descriptor) {
-        let Payload::QueryHit(hit) = &descriptor.payload else { return };
-        let most = self.config.hits_per_source;
         let Some(search) = self.searches.get_mut(&op) else { return };
-        search.cost.messages += 1;
-        search.cost.bytes += descriptor.wire_size() as u64;
-        let push = needs_push(hit);
-        let source = match push {
-            // The half of its identifier that stays the same.
-            true => PeerId::from_bytes(std::array::from_fn(|i| if i < 8 { hit.servent.0[i] } else { 0 })),
-            false => hit.contact.id,
-        };
-        let wanted = search.scope.hits.clamp(1, MAX_HITS) as usize;
-        let mut news = false;
-        for shared in &hit.results {
-            let given = search.sources.get(&source).copied().unwrap_or(0);
-            if given >= most || search.seen.len() >= wanted {
-                break;
-            }
-            let Some(item) = item(shared) else { continue };
-            if !search.seen.insert((source, shared.index)) {
-                continue;
-            }
-            news = true;
-            if given == 0 {
-                search.cost.peers += 1;
-            }
-            search.sources.insert(source, given + 1);
-            let fetch = if push { Fetch::Push } else { Fetch::Direct(P::at(hit.contact, 0)) };
-            let reference = reference(hit.servent, shared.index);
-            cx.item(op, SearchItem::Hit(Hit { item, fetch, reference }));
+        for hit in search.asked.hits(descriptor, self.config.hits_per_source) {
+            cx.item(op, SearchItem::Hit(hit));
         }
-        if !news {
-            search.cost.duplicates += 1;
-        }
-        if search.seen.len() >= wanted {
+        if search.asked.is_enough() {
             self.end(cx, op, End::Enough);
         }
     }
@@ -226,7 +261,7 @@ fn reference(servent: Guid, index: u32) -> Bytes {
     bytes.freeze()
 }
 
-fn referred(reference: &[u8]) -> Option<(Guid, u32)> {
+pub(crate) fn referred(reference: &[u8]) -> Option<(Guid, u32)> {
     let (servent, index) = reference.split_first_chunk::<16>()?;
     Some((Guid(*servent), u32::from_be_bytes(index.try_into().ok()?)))
 }

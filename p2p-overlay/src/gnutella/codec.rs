@@ -86,7 +86,7 @@ impl Codec for GnutellaCodec {
             Phase::Given => return Err(Malformed("bytes where a file was given".into())),
             Phase::Purpose | Phase::Answer => {}
         }
-        let Some(lines) = greeting(input)? else { return Ok(None) };
+        let Some(lines) = greeting(input, MAX_GREETING)? else { return Ok(None) };
         let (msg, phase) = match (self.phase, &lines[..]) {
             (Phase::Purpose, b"GNUTELLA CONNECT/0.4") => (GnutellaMsg::Connect, Phase::Descriptors),
             (Phase::Purpose, line) => (given(line)?, Phase::Given),
@@ -122,9 +122,9 @@ impl Codec for GnutellaCodec {
     }
 }
 
-/// The lines up to an empty one, without it; `None` while they are not all there.
-fn greeting(input: &mut BytesMut) -> Result<Option<BytesMut>, Malformed> {
-    let within = &input[..input.len().min(MAX_GREETING)];
+/// The lines up to an empty one, without it, of `most` bytes in all; `None` while they are not all there.
+pub(crate) fn greeting(input: &mut BytesMut, most: usize) -> Result<Option<BytesMut>, Malformed> {
+    let within = &input[..input.len().min(most)];
     // Carriage returns are taken in, and never sent (§2).
     let ends = (0..within.len()).find_map(|at| {
         let rest = &within[at..];
@@ -139,7 +139,7 @@ fn greeting(input: &mut BytesMut) -> Result<Option<BytesMut>, Malformed> {
             input.advance(len);
             Ok(Some(lines))
         }
-        None if input.len() >= MAX_GREETING => Err(Malformed("a greeting without an end".into())),
+        None if input.len() >= most => Err(Malformed("a greeting without an end".into())),
         None => Ok(None),
     }
 }

@@ -11,12 +11,13 @@ use p2p_core::Contact;
 use p2p_core::foreign::Malformed;
 use serde::{Deserialize, Serialize};
 
+use crate::gnutella06::RouteUpdate;
 use crate::place::foreign;
 
 /// The bytes of a header.
-pub(super) const HEADER: usize = 23;
+pub(crate) const HEADER: usize = 23;
 /// The longest payload that is taken in, in bytes (§3.2.4.2: nobody should make a longer descriptor). 64 KiB.
-pub(super) const MAX_PAYLOAD: usize = 64 << 10;
+pub(crate) const MAX_PAYLOAD: usize = 64 << 10;
 
 /// A descriptor's identifier, or a servent's: 16 bytes that mean nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,6 +79,14 @@ pub enum Payload {
         /// Why.
         reason: Bytes,
     },
+    /// To a neighbour: what the sender, or its leaves, might have. Of version 0.6.
+    Route(RouteUpdate),
+    /// From a leaf to its ultrapeer, under the query's identifier: so many results have come, by whatever way; 65,535
+    /// to end the search. BearShare's message 12, of version 0.6.
+    Status {
+        /// How many.
+        hits: u16,
+    },
 }
 
 /// A servent is there.
@@ -127,8 +136,12 @@ const BYE: u8 = 0x02;
 const PUSH: u8 = 0x40;
 const QUERY: u8 = 0x80;
 const QUERY_HIT: u8 = 0x81;
-/// Extensions that others may send and nobody has to know (§3.1): route tables, and vendors' own.
-const SKIPPED: [u8; 4] = [0x10, 0x30, 0x31, 0x32];
+const ROUTE: u8 = 0x30;
+const VENDOR: u8 = 0x31;
+/// The vendor, the number and the version of a status.
+const STATUS: &[u8; 8] = b"BEAR\x0c\0\x01\0";
+/// Extensions that others may send and nobody has to know (§3.1): vendors' own.
+const SKIPPED: [u8; 2] = [0x10, 0x32];
 
 impl Payload {
     fn kind(&self) -> u8 {
@@ -139,6 +152,8 @@ impl Payload {
             Payload::QueryHit(_) => QUERY_HIT,
             Payload::Push { .. } => PUSH,
             Payload::Bye { .. } => BYE,
+            Payload::Route(_) => ROUTE,
+            Payload::Status { .. } => VENDOR,
         }
     }
 
@@ -154,13 +169,15 @@ impl Payload {
             }
             Payload::Push { extension, .. } => 26 + extension.len(),
             Payload::Bye { reason } => reason.len(),
+            Payload::Route(update) => update.len(),
+            Payload::Status { .. } => STATUS.len() + 2,
         }
     }
 }
 
 impl Shared {
     /// Its bytes in a hit.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         10 + self.name.len() + self.extension.len()
     }
 }
@@ -172,7 +189,7 @@ impl Descriptor {
     }
 
     /// Whether it can be written, and read again: it came from elsewhere, not as the bytes that are described here.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         let no_zero = |text: &Bytes| !text.contains(&0);
         self.payload.len() <= MAX_PAYLOAD
             && match &self.payload {
@@ -182,12 +199,17 @@ impl Descriptor {
                     let sound = |shared: &Shared| no_zero(&shared.name) && no_zero(&shared.extension);
                     results.len() <= 255 && results.iter().all(sound)
                 }
-                Payload::Ping { .. } | Payload::Pong(_) | Payload::Push { .. } | Payload::Bye { .. } => true,
+                Payload::Ping { .. }
+                | Payload::Pong(_)
+                | Payload::Push { .. }
+                | Payload::Bye { .. }
+                | Payload::Route(_)
+                | Payload::Status { .. } => true,
             }
     }
 
     /// Whether nothing follows it.
-    pub(super) fn is_last(&self) -> bool {
+    pub(crate) fn is_last(&self) -> bool {
         matches!(self.payload, Payload::Bye { .. })
     }
 
@@ -239,6 +261,11 @@ impl Descriptor {
                 out.put_slice(extension);
             }
             Payload::Bye { reason } => out.put_slice(reason),
+            Payload::Route(update) => update.encode(out),
+            Payload::Status { hits } => {
+                out.put_slice(STATUS);
+                out.put_u16_le(*hits);
+            }
         }
     }
 
@@ -254,7 +281,8 @@ impl Descriptor {
             let &[kind, ttl, hops, a, b, c, d] = rest else { return Ok(None) };
             let length = u32::from_le_bytes([a, b, c, d]) as usize;
             let known = [PING, PONG, BYE, PUSH, QUERY, QUERY_HIT].contains(&kind);
-            if !known && !SKIPPED.contains(&kind) {
+            let extension = [ROUTE, VENDOR].contains(&kind);
+            if !known && !extension && !SKIPPED.contains(&kind) {
                 return Err(Malformed(format!("a descriptor of the unknown kind {kind:#04x}")));
             }
             if length > MAX_PAYLOAD {
@@ -268,11 +296,12 @@ impl Descriptor {
             let id = Guid(id.try_into().unwrap_or_default());
             input.advance(HEADER);
             let bytes = input.split_to(length).freeze();
-            if !known {
-                continue;
-            }
-            let payload = payload(kind, bytes)
-                .ok_or_else(|| Malformed(format!("{length} bytes are no payload of the kind {kind:#04x}")))?;
+            let Some(payload) = payload(kind, bytes) else {
+                if !known {
+                    continue;
+                }
+                return Err(Malformed(format!("{length} bytes are no payload of the kind {kind:#04x}")));
+            };
             return Ok(Some(Descriptor { id, ttl, hops, payload }));
         }
     }
@@ -318,6 +347,11 @@ fn payload(kind: u8, mut bytes: Bytes) -> Option<Payload> {
             Payload::Push { servent, index, contact: foreign(ip, port), extension: bytes }
         }
         BYE => Payload::Bye { reason: bytes },
+        ROUTE => Payload::Route(RouteUpdate::decode(bytes)?),
+        VENDOR => {
+            let hits = bytes.strip_prefix(STATUS)?.try_into().ok()?;
+            Payload::Status { hits: u16::from_le_bytes(hits) }
+        }
         _ => return None,
     })
 }

@@ -15,7 +15,7 @@ const FAILURES: u32 = 3;
 
 /// Known hosts; at most as many as the cache holds, and the last 256 dials.
 #[derive(Debug)]
-pub(super) struct Hosts<P> {
+pub(crate) struct Hosts<P> {
     cache: HostCache,
     /// When each was dialled last.
     dialled: Recent<PeerId, Time>,
@@ -25,16 +25,16 @@ pub(super) struct Hosts<P> {
 }
 
 impl<P: Place> Hosts<P> {
-    pub(super) fn new(cache: HostCache) -> Hosts<P> {
+    pub(crate) fn new(cache: HostCache) -> Hosts<P> {
         Hosts { cache, dialled: Recent::new(256), named_by: Recent::new(256), hearsay: Bucket::default() }
     }
 
-    pub(super) fn cache(&self) -> &HostCache {
+    pub(crate) fn cache(&self) -> &HostCache {
         &self.cache
     }
 
     /// Somebody is said, by `by`, or known to be there.
-    pub(super) fn note(&mut self, contact: Contact, learnt: Learnt, wall: Duration, by: Option<P>) {
+    pub(crate) fn note(&mut self, contact: Contact, learnt: Learnt, wall: Duration, by: Option<P>) {
         if is_somewhere(&contact)
             && self.cache.note(contact, learnt, wall)
             && let (Learnt::Hearsay, Some(by)) = (learnt, by)
@@ -45,7 +45,7 @@ impl<P: Place> Hosts<P> {
 
     /// Whom to dial next, and whether that is known by hearsay only. `skip` is asked of each, with who has named it if
     /// somebody has.
-    pub(super) fn next(
+    pub(crate) fn next(
         &mut self,
         now: Time,
         hearsay: Rate,
@@ -74,7 +74,7 @@ impl<P: Place> Hosts<P> {
     }
 
     /// Nobody was there. Whoever has said so, if it was hearsay.
-    pub(super) fn failed(&mut self, contact: Contact) -> Option<P> {
+    pub(crate) fn failed(&mut self, contact: Contact) -> Option<P> {
         self.cache.failed(contact);
         self.named_by.remove(&contact.id)
     }

@@ -227,6 +227,8 @@ impl<P: Place> Gnutella<P> {
             Payload::Query { .. } => self.on_query(cx, from, descriptor),
             Payload::QueryHit(_) => self.on_hit(cx, from, descriptor),
             Payload::Push { .. } => self.on_push(cx, from, descriptor),
+            // Of version 0.6.
+            Payload::Route(_) | Payload::Status { .. } => {}
         }
     }
 

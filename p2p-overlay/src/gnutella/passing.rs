@@ -9,7 +9,7 @@ use super::descriptor::{Descriptor, Guid, Payload, QueryHit, Shared};
 use super::{Gnutella, GnutellaEvent};
 use crate::bucket::Rate;
 use crate::place::{Place, foreign, is_somewhere};
-use crate::search::{ContentHash, Item, MAX_HASHES, Query, words};
+use crate::search::{ContentHash, Item, Library, MAX_HASHES, Query, words};
 
 /// The way that a query has come.
 #[derive(Clone, Copy, Debug)]
@@ -106,18 +106,7 @@ impl<P: Place> Gnutella<P> {
 
     /// Says what of its own matches.
     fn answer(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: &Descriptor) {
-        let Payload::Query { criteria, extension, .. } = &descriptor.payload else { return };
-        let found = self.library.find(&query(criteria, extension)).take(self.config.results);
-        let results: Vec<Shared> = found.map(|(index, item)| shared(index, item)).collect();
-        let mut results = results.into_iter().peekable();
-        while results.peek().is_some() {
-            let mut some: Vec<Shared> = Vec::new();
-            let mut bytes = 0;
-            while let Some(next) = results.next_if(|next| some.is_empty() || bytes + next.len() <= HIT_BYTES)
-            {
-                bytes += next.len();
-                some.push(next);
-            }
+        for some in answers(&self.library, &descriptor.payload, self.config.results) {
             let hit = self.hit(cx, some);
             let ttl = descriptor.hops.saturating_add(1);
             self.tally.hits += 1;
@@ -134,17 +123,7 @@ impl<P: Place> Gnutella<P> {
         let mut servent = self.servent;
         servent.0[8..].copy_from_slice(&cx.rng().next_u64().to_be_bytes());
         self.offers.insert(servent, Offer { pushes: PUSHES });
-        let nowhere = foreign([0, 0, 0, 0].into(), 0);
-        let mut extension = BytesMut::from(&VENDOR[..]);
-        // Two bytes of flags: whether a push is needed, and that this is said.
-        extension.put_slice(&[2, u8::from(self.listen.is_none()), 1]);
-        QueryHit {
-            contact: self.listen.unwrap_or(nowhere),
-            speed: self.config.speed,
-            results,
-            extension: extension.freeze(),
-            servent,
-        }
+        hit_of(self.listen, self.config.speed, results, servent)
     }
 
     /// Somebody has something.
@@ -214,8 +193,37 @@ impl<P: Place> Gnutella<P> {
     }
 }
 
+/// A hit of a servent that is reached there, if it is.
+pub(crate) fn hit_of(listen: Option<Contact>, speed: u32, results: Vec<Shared>, servent: Guid) -> QueryHit {
+    let nowhere = foreign([0, 0, 0, 0].into(), 0);
+    let mut extension = BytesMut::from(&VENDOR[..]);
+    // Two bytes of flags: whether a push is needed, and that this is said.
+    extension.put_slice(&[2, u8::from(listen.is_none()), 1]);
+    QueryHit { contact: listen.unwrap_or(nowhere), speed, results, extension: extension.freeze(), servent }
+}
+
+/// What of a library a query gets, in parts that are short enough for a hit each.
+pub(crate) fn answers(library: &Library, payload: &Payload, most: usize) -> Vec<Vec<Shared>> {
+    let Payload::Query { criteria, extension, .. } = payload else { return Vec::new() };
+    let found = library.find(&query(criteria, extension)).take(most);
+    let mut parts: Vec<Vec<Shared>> = Vec::new();
+    let mut bytes = 0;
+    for (index, item) in found {
+        let next = shared(index, item);
+        bytes += next.len();
+        match parts.last_mut() {
+            Some(part) if bytes <= HIT_BYTES => part.push(next),
+            _ => {
+                bytes = next.len();
+                parts.push(vec![next]);
+            }
+        }
+    }
+    parts
+}
+
 /// What a query asks for. Many a servent gives words only, some a URN (HUGE §3.4).
-fn query(criteria: &[u8], extension: &[u8]) -> Query {
+pub(crate) fn query(criteria: &[u8], extension: &[u8]) -> Query {
     let query = Query::text(&String::from_utf8_lossy(criteria));
     match hashes(extension).next() {
         Some(hash) => query.of(hash),
@@ -224,7 +232,7 @@ fn query(criteria: &[u8], extension: &[u8]) -> Query {
 }
 
 /// The other way round; `None` if it asks for nothing, or for too much.
-pub(super) fn criteria(query: &Query) -> Option<(Bytes, Bytes)> {
+pub(crate) fn criteria(query: &Query) -> Option<(Bytes, Bytes)> {
     let words = query.words().join(" ");
     if query.is_empty() || words.len() > MAX_CRITERIA {
         return None;
@@ -255,7 +263,7 @@ fn shared(index: u32, item: &Item) -> Shared {
 }
 
 /// A result as an item; `None` if it is none.
-pub(super) fn item(shared: &Shared) -> Option<Item> {
+pub(crate) fn item(shared: &Shared) -> Option<Item> {
     let name = String::from_utf8_lossy(&shared.name).into_owned();
     let hashes = hashes(&shared.extension).take(MAX_HASHES).collect();
     let item = Item { name, size: shared.size.into(), hashes, metadata: Vec::new() };
@@ -263,7 +271,7 @@ pub(super) fn item(shared: &Shared) -> Option<Item> {
 }
 
 /// Whether a hit says that its source accepts no connections (§A.1.2).
-pub(super) fn needs_push(hit: &QueryHit) -> bool {
+pub(crate) fn needs_push(hit: &QueryHit) -> bool {
     let flagged = match hit.extension[..] {
         [_, _, _, _, size, flags, known, ..] => size >= 2 && flags & known & 1 == 1,
         _ => false,

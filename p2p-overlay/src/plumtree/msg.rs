@@ -71,7 +71,7 @@ pub struct Missing<P> {
 }
 
 impl<P: Serialize + DeserializeOwned, M: Wire> Wire for PlumtreeMsg<P, M> {
-    /// A message of [`MAX_BROADCAST`] bytes with its header, or [`MAX_LISTED`] requests.
+    /// A message of [`MAX_BROADCAST`] bytes with its header, or `MAX_LISTED` requests.
     const MAX_BYTES: usize =
         if M::MAX_BYTES > MAX_BROADCAST { M::MAX_BYTES } else { MAX_BROADCAST + (1 << 10) };
 

@@ -1,0 +1,425 @@
+//! Gnutella 0.6: ultrapeers speak for their leaves, know by tables what those might have, and ask each other no further
+//! than a search needs.
+//!
+//! *RFC-Gnutella 0.6* (Klingberg and Manfredi, 2002); *Ultrapeers* (Singla and Rohrs, 2002); *Query Routing for the
+//! Gnutella Network* 0.4 (Rohrs, 2001); *Gnutella Dynamic Query Protocol* 0.1 (Fisk, 2003). Descriptors are those of
+//! [`Gnutella`](crate::Gnutella) 0.4, with two more. What is not here yet: pushes, downloads, and connections that are
+//! deflated as a whole.
+//!
+//! - **A leaf** has a few ultrapeers. It sends them a table of what it shares, gets the queries that might match and no
+//!   others, and passes nothing on.
+//! - **An ultrapeer** has leaves and many other ultrapeers. A query on its last hop goes only to those whose tables say
+//!   that they, or their leaves, might have something.
+//! - **A search is guided** by the ultrapeer it begins at: a probe at first, then one neighbour after the other, each as
+//!   far as what has come so far says, until enough has come. A leaf tells what it has, and when it has enough.
+//! - **Roles** change by [`Promotion`]: what is needed is how full the ultrapeers are, which pongs tell.
+//! - **Limits** are those of 0.4. A table that is more than half full asks for everything: its leaf gets nothing.
+//!
+//! In this order: [`Gnutella06`], its configuration, how inputs are told apart. Then `handshake` and `codec` (bytes),
+//! `qrp` and `update` (query tables), `ggep` (what pongs say beside), `neighbours` (who is connected, and as what),
+//! `tables` (who gets which), `passing` (queries and hits of others), `guiding` (searches that are guided here),
+//! `asking` (those of this node's users).
+
+mod asking;
+mod codec;
+mod ggep;
+mod guiding;
+mod handshake;
+mod neighbours;
+mod passing;
+mod qrp;
+mod tables;
+mod update;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, Protocol, Time};
+
+use crate::bucket::Rate;
+use crate::gnutella::Guid;
+use crate::gnutella::hosts::Hosts;
+use crate::place::Place;
+use crate::promotion::{Promotion, PromotionConfig, Role};
+use crate::recent::Recent;
+use crate::search::{Library, SearchCommand, SearchItem, SearchOutcome, Searcher};
+
+use asking::Searching;
+use guiding::Guided;
+use neighbours::{Neighbour, State};
+use passing::Route;
+
+pub use codec::{Gnutella06Codec, Gnutella06Msg};
+pub use handshake::Hello;
+pub use qrp::{Asked, QueryTable, qrp_hash};
+pub use update::{RouteUpdate, TableReader, updates};
+
+/// How a servent behaves. Where no specification gives a value, it is ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Gnutella06Config {
+    /// How many ultrapeers a leaf looks for. 3.
+    pub hubs: usize,
+    /// How many leaves an ultrapeer has at most (Ultrapeers §4). 30.
+    pub leaves: usize,
+    /// How many other ultrapeers it has at most (dynamic queries §2.3). 32.
+    pub degree: usize,
+    /// How many it looks for: fewer, so that there is always room for who comes later. 22.
+    pub wanted: usize,
+    /// The furthest that a query goes among ultrapeers (dynamic queries §2.4). 3.
+    pub ttl: u8,
+    /// The most that TTL and hops of what others send may be together. 7.
+    pub most_hops: u8,
+    /// The slots of a query table, as a power of two. 16.
+    pub table_bits: u8,
+    /// How long it takes from a change of what is shared to the table that tells it, at most. 10 s.
+    pub upkeep: Duration,
+    /// A neighbour that says nothing for so long is given up. 35 s.
+    pub silence: Duration,
+    /// How long each step of a handshake may take. 10 s.
+    pub dial_timeout: Duration,
+    /// How long the ultrapeer that guides a search waits for each hop (dynamic queries §2.5.2). 2.4 s.
+    pub hop_wait: Duration,
+    /// How many results end the search of a leaf, or of a user who wants more than these (dynamic queries §2.5.2). 150.
+    pub enough: u32,
+    /// How many searches an ultrapeer guides at once. 256.
+    pub guided: usize,
+    /// When roles change.
+    pub promotion: PromotionConfig,
+    /// How many descriptors one neighbour may send, hits, pongs and tables apart. One every 20 ms, 100 at once.
+    pub descriptors: Rate,
+    /// How many hits, pongs and tables. One every 10 ms, 200 at once.
+    pub answers: Rate,
+    /// How often it dials whom it knows by hearsay only. Every 2 s, 10 at once.
+    pub hearsay: Rate,
+    /// How many results it passes on for one query. 256.
+    pub hits_per_query: u16,
+    /// How many hits one source may give one search. 32.
+    pub hits_per_source: u16,
+    /// How many of its own items answer one query. 32.
+    pub results: usize,
+    /// How many items it shares. 10,000.
+    pub items: usize,
+    /// How many queries' ways it remembers. 8,192.
+    pub routes: usize,
+    /// How many searches of its users are under way at once. 64.
+    pub capacity: usize,
+    /// What its line carries, in kbit/s: it is told with each hit, and makes it eligible. 1,000.
+    pub speed: u32,
+}
+
+impl Default for Gnutella06Config {
+    fn default() -> Gnutella06Config {
+        Gnutella06Config {
+            hubs: 3,
+            leaves: 30,
+            degree: 32,
+            wanted: 22,
+            ttl: 3,
+            most_hops: 7,
+            table_bits: 16,
+            upkeep: Duration::from_secs(10),
+            silence: Duration::from_secs(35),
+            dial_timeout: Duration::from_secs(10),
+            hop_wait: Duration::from_millis(2400),
+            enough: 150,
+            guided: 256,
+            promotion: PromotionConfig::default(),
+            descriptors: Rate { every: Duration::from_millis(20), burst: 100 },
+            answers: Rate { every: Duration::from_millis(10), burst: 200 },
+            hearsay: Rate { every: Duration::from_secs(2), burst: 10 },
+            hits_per_query: 256,
+            hits_per_source: 32,
+            results: 32,
+            items: 10_000,
+            routes: 8192,
+            capacity: 64,
+            speed: 1000,
+        }
+    }
+}
+
+/// What a servent has done; an experiment adds them up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gnutella06Tally {
+    /// Queries sent to ultrapeers, its own and others'.
+    pub queries: u64,
+    /// Queries sent to leaves whose tables might match,
+    pub to_leaves: u64,
+    /// and not sent, because they do not.
+    pub leaves_spared: u64,
+    /// Queries on their last hop sent to ultrapeers whose tables might match, or are not there,
+    pub last_hops: u64,
+    /// and not sent, because they do not.
+    pub last_hops_spared: u64,
+    /// Queries that came for the first time.
+    pub reached: u64,
+    /// Queries that had come before.
+    pub duplicates: u64,
+    /// Hits sent, its own and others'.
+    pub hits: u64,
+    /// Descriptors that went over a limit, or led nowhere.
+    pub dropped: u64,
+    /// Servents dialled.
+    pub dials: u64,
+    /// Changes of its role.
+    pub changes: u64,
+}
+
+/// A Gnutella 0.6 servent, leaf or ultrapeer. It has at most [`Gnutella06Config::leaves`] leaves and
+/// [`Gnutella06Config::degree`] ultrapeers, handshakes under way among them, with a query table of at most 32 KiB of each;
+/// it knows 512 hosts, remembers [`Gnutella06Config::routes`] queries, and guides [`Gnutella06Config::guided`].
+///
+/// Its users hold a [`Handle`](p2p_core::Handle), which is a [`Search`](crate::Search):
+///
+/// ```
+/// use futures::StreamExt;
+/// use p2p_core::SimPeer;
+/// use p2p_core::sim::{Network, Sim};
+/// use p2p_overlay::{Gnutella06, Gnutella06Config, Item, Place, Query, Role, Scope, Search};
+/// use std::time::Duration;
+///
+/// let mut sim = Sim::<Gnutella06<SimPeer>>::new(1, Network::default());
+/// for i in 0..20 {
+///     let role = if i < 4 { Role::Ultrapeer } else { Role::Leaf };
+///     sim.spawn(|birth| {
+///         let seed = birth.alive.first().and_then(SimPeer::contact);
+///         Gnutella06::new(birth.peer.contact(), seed, role, Gnutella06Config::default())
+///     });
+/// }
+/// sim.run_for(Duration::from_secs(60));
+///
+/// let (here, there) = (sim.handle(SimPeer(7)), sim.handle(SimPeer(17)));
+/// sim.block_on(async move { there.publish(Item::new("Blue Monday.mp3", 7_000_000)).await.unwrap() });
+/// // Until the ultrapeers have heard of it.
+/// sim.run_for(Duration::from_secs(30));
+/// let hit = sim.block_on(async move {
+///     let mut hits = here.search(Query::text("monday"), Scope { hits: 1, ..Scope::default() });
+///     hits.next().await.unwrap()
+/// });
+/// assert_eq!(hit.item.name, "Blue Monday.mp3");
+/// ```
+pub struct Gnutella06<P: Place> {
+    config: Gnutella06Config,
+    /// Where others reach it.
+    listen: Option<Contact>,
+    servent: Guid,
+    started: Time,
+    promotion: Promotion,
+    library: Library,
+    /// Whether the table below lacks what is shared since.
+    changed: bool,
+    /// What it shares itself.
+    own: QueryTable,
+    /// What it tells its neighbours: with its leaves' tables, if it is an ultrapeer.
+    table: Arc<QueryTable>,
+    neighbours: BTreeMap<P, Neighbour>,
+    hosts: Hosts<P>,
+    /// The ways that queries have come.
+    queries: Recent<Guid, Route<P>>,
+    guided: BTreeMap<Guid, Guided<P>>,
+    searches: BTreeMap<OpId, Searching>,
+    /// The number of the last connection it has made.
+    number: u64,
+    tally: Gnutella06Tally,
+}
+
+/// The timers of a servent: one, and one for each handshake, each search and each query it guides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gnutella06Timer<P> {
+    /// Time to look after neighbours, tables and the role.
+    Upkeep,
+    /// The next step of a handshake has not come.
+    Dial(P),
+    /// A search has had its time.
+    Search(OpId),
+    /// Whoever was asked last has had time to answer.
+    Guide(Guid),
+}
+
+/// What a servent says unasked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gnutella06Event<P> {
+    /// A neighbour is there.
+    Up(P),
+    /// A neighbour is gone.
+    Down(P),
+    /// It has another role from now on.
+    Role(Role),
+}
+
+impl<P: Place> Gnutella06<P> {
+    /// A servent that others reach there, if they do, that joins through these and begins in this role. The first of a
+    /// network is an ultrapeer.
+    pub fn new(
+        listen: Option<Contact>,
+        seeds: impl IntoIterator<Item = Contact>,
+        role: Role,
+        config: Gnutella06Config,
+    ) -> Gnutella06<P> {
+        let mut hosts = Hosts::new(HostCache::new(512, 64));
+        for seed in seeds {
+            hosts.note(seed, Learnt::Told, Duration::ZERO, None);
+        }
+        let table = QueryTable::new(config.table_bits);
+        Gnutella06 {
+            config: Gnutella06Config { ttl: config.ttl.max(1), ..config },
+            listen,
+            servent: Guid([0; 16]),
+            started: Time::ZERO,
+            promotion: Promotion::new(role, Time::ZERO, config.promotion),
+            library: Library::new(config.items),
+            changed: true,
+            own: table.clone(),
+            table: Arc::new(table),
+            neighbours: BTreeMap::new(),
+            hosts,
+            queries: Recent::new(config.routes),
+            guided: BTreeMap::new(),
+            searches: BTreeMap::new(),
+            number: 0,
+            tally: Gnutella06Tally::default(),
+        }
+    }
+
+    /// The hosts it knows, to be saved.
+    pub fn hosts(&self) -> &HostCache {
+        self.hosts.cache()
+    }
+
+    /// What it shares.
+    pub fn library(&self) -> &Library {
+        &self.library
+    }
+
+    /// What it shares, to be changed: programs do so before they start it.
+    pub fn library_mut(&mut self) -> &mut Library {
+        self.changed = true;
+        &mut self.library
+    }
+
+    /// What it is.
+    pub fn role(&self) -> Role {
+        self.promotion.role()
+    }
+
+    /// The ultrapeers it is connected to.
+    pub fn ultrapeers(&self) -> impl Iterator<Item = P> {
+        self.up(Role::Ultrapeer).map(|(peer, _)| peer)
+    }
+
+    /// Its leaves.
+    pub fn leaves(&self) -> impl Iterator<Item = P> {
+        self.up(Role::Leaf).map(|(peer, _)| peer)
+    }
+
+    /// What it has done.
+    pub fn tally(&self) -> Gnutella06Tally {
+        self.tally
+    }
+
+    /// A user's command is over.
+    fn done(&self, cx: &mut Cx<'_, Self>, op: OpId, outcome: SearchOutcome<P>) {
+        cx.finish(op, outcome);
+    }
+
+    /// An identifier that nobody else has. Byte 15 is reserved.
+    fn guid(cx: &mut Cx<'_, Self>) -> Guid {
+        let mut guid = [0; 16];
+        cx.rng().fill(&mut guid);
+        (guid[8], guid[15]) = (0xff, 0);
+        Guid(guid)
+    }
+}
+
+impl<P: Place> Protocol for Gnutella06<P> {
+    type Peer = P;
+    type Msg = Gnutella06Msg;
+    type Timer = Gnutella06Timer<P>;
+    type Command = SearchCommand<P>;
+    type Item = SearchItem<P>;
+    type Outcome = SearchOutcome<P>;
+    type Event = Gnutella06Event<P>;
+    type Job = NoJob;
+
+    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
+        self.servent = Self::guid(cx);
+        self.started = cx.now();
+        self.promotion = Promotion::new(self.role(), cx.now(), self.config.promotion);
+        self.look_for_neighbours(cx);
+        let first = cx.rng().duration(Duration::ZERO, self.config.upkeep);
+        cx.set_timer(first, Gnutella06Timer::Upkeep);
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: Gnutella06Msg) {
+        match msg {
+            Gnutella06Msg::Connect(hello) => self.on_connect(cx, from, hello.checked()),
+            Gnutella06Msg::Welcome(hello) => self.on_welcome(cx, from, hello.checked()),
+            Gnutella06Msg::Agree(hello) => self.on_agree(cx, from, hello.checked()),
+            Gnutella06Msg::Refuse(tries) => self.on_refuse(cx, from, tries),
+            Gnutella06Msg::Descriptor(descriptor) => self.on_descriptor(cx, from, descriptor),
+        }
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: Self::Timer) {
+        match timer {
+            Gnutella06Timer::Upkeep => self.upkeep(cx),
+            Gnutella06Timer::Dial(peer) => {
+                if self.neighbours.get(&peer).is_some_and(|neighbour| neighbour.state != State::Up) {
+                    self.lost(cx, peer, Some(Down::TimedOut));
+                }
+            }
+            Gnutella06Timer::Search(op) => self.too_late(cx, op),
+            Gnutella06Timer::Guide(id) => self.guide(cx, id),
+        }
+    }
+
+    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: Self::Command) {
+        match command {
+            SearchCommand::Publish(item) => {
+                let published = self.library.insert(item).map(drop);
+                self.changed = true;
+                self.done(cx, op, SearchOutcome::Published(published));
+            }
+            SearchCommand::Unpublish(name) => {
+                let removed = self.library.remove(&name).is_some();
+                self.changed = true;
+                self.done(cx, op, SearchOutcome::Unpublished(removed));
+            }
+            SearchCommand::Search(query, scope) => self.begin_search(cx, op, query, scope),
+            SearchCommand::Reach(hit) => self.reach(cx, op, hit),
+        }
+    }
+
+    fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        self.forget(cx, op);
+    }
+
+    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
+        if let Link::Down(why) = link {
+            // A connection that only rests comes back with the next ping.
+            if why != Down::Idle {
+                self.lost(cx, peer, Some(why));
+            }
+        }
+    }
+}
+
+impl<P: Place> Searcher for Gnutella06<P> {
+    fn command(command: SearchCommand<P>) -> SearchCommand<P> {
+        command
+    }
+    fn outcome(outcome: SearchOutcome<P>) -> Option<SearchOutcome<P>> {
+        Some(outcome)
+    }
+}
+
+impl<P: Place> fmt::Debug for Gnutella06<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gnutella06({:?}, {} neighbours)", self.role(), self.neighbours.len())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! What others ask and answer: queries go to leaves and to last hops by their tables, hits back the way that the query
+//! has come.
+
+use p2p_core::{Cx, OpId};
+
+use super::neighbours::Neighbour;
+use super::{Asked, Gnutella06};
+use crate::gnutella::passing::{answers, hit_of, query};
+use crate::gnutella::{Descriptor, Guid, Payload};
+use crate::place::Place;
+use crate::promotion::Role;
+
+/// The way that a query has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route<P> {
+    pub way: Way<P>,
+    /// Results that have gone back on it.
+    results: u16,
+    /// How far it was asked to go.
+    ttl: u8,
+}
+
+/// Whose a question is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way<P> {
+    /// A user's of this node.
+    Own(OpId),
+    /// It came from this neighbour.
+    Via(P),
+}
+
+impl<P> Route<P> {
+    pub(super) fn new(way: Way<P>, ttl: u8) -> Route<P> {
+        Route { way, results: 0, ttl }
+    }
+}
+
+fn is_ultrapeer(neighbour: &Neighbour) -> bool {
+    neighbour.role == Role::Ultrapeer
+}
+
+/// What tables are asked about a query.
+pub(super) fn asked(payload: &Payload) -> Asked {
+    match payload {
+        Payload::Query { criteria, extension, .. } => Asked::new(&query(criteria, extension)),
+        _ => Asked::default(),
+    }
+}
+
+impl<P: Place> Gnutella06<P> {
+    /// Somebody looks for something.
+    pub(super) fn on_query(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: Descriptor) {
+        let asker = self.neighbours.get(&from).map(|neighbour| neighbour.role);
+        if let Some(route) = self.queries.get_mut(&descriptor.id) {
+            // Whoever guides it has asked near at first, and now asks further: others may not have heard of it.
+            let further = descriptor.ttl > route.ttl && asker == Some(Role::Ultrapeer);
+            let passes =
+                matches!(route.way, Way::Via(via) if self.neighbours.get(&via).is_some_and(is_ultrapeer));
+            if further && passes && self.promotion.role() == Role::Ultrapeer {
+                route.ttl = descriptor.ttl;
+                let words = asked(&descriptor.payload);
+                return self.pass_on(cx, from, &words, descriptor);
+            }
+            self.tally.duplicates += 1;
+            return;
+        }
+        self.queries.insert(descriptor.id, Route::new(Way::Via(from), descriptor.ttl));
+        self.tally.reached += 1;
+        self.answer(cx, from, &descriptor);
+        match (self.role(), asker) {
+            (Role::Leaf, _) | (_, None) => {}
+            (Role::Ultrapeer, Some(Role::Leaf)) => {
+                // Its hits are for it alone: it cannot have passed on another's question.
+                self.begin_guiding(cx, Way::Via(from), descriptor.id, descriptor.payload);
+            }
+            (Role::Ultrapeer, Some(Role::Ultrapeer)) => {
+                let words = asked(&descriptor.payload);
+                self.ask_leaves(cx, Some(from), &words, &descriptor);
+                self.pass_on(cx, from, &words, descriptor);
+            }
+        }
+    }
+
+    /// Says what of its own matches.
+    fn answer(&mut self, cx: &mut Cx<'_, Self>, to: P, descriptor: &Descriptor) {
+        for some in answers(&self.library, &descriptor.payload, self.config.results) {
+            let hit = hit_of(self.listen, self.config.speed, some, self.servent);
+            let ttl = descriptor.hops.saturating_add(1);
+            self.tally.hits += 1;
+            let payload = Payload::QueryHit(hit);
+            self.tell(cx, to, Descriptor { id: descriptor.id, ttl, hops: 0, payload });
+        }
+    }
+
+    /// Asks the leaves that might have it.
+    pub(super) fn ask_leaves(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        but: Option<P>,
+        words: &Asked,
+        descriptor: &Descriptor,
+    ) {
+        let leaves = self.up(Role::Leaf).filter(|(peer, _)| Some(*peer) != but);
+        // Who has told no table shares nothing.
+        let might =
+            leaves.map(|(peer, leaf)| (peer, leaf.table().is_some_and(|table| table.may_match(words))));
+        for (peer, might) in might.collect::<Vec<(P, bool)>>() {
+            if !might {
+                self.tally.leaves_spared += 1;
+                continue;
+            }
+            self.tally.to_leaves += 1;
+            let hops = descriptor.hops.saturating_add(1);
+            self.tell(cx, peer, Descriptor { ttl: 1, hops, ..descriptor.clone() });
+        }
+    }
+
+    /// Passes another ultrapeer's question on: on the last hop, to those who might have it.
+    fn pass_on(&mut self, cx: &mut Cx<'_, Self>, from: P, words: &Asked, mut descriptor: Descriptor) {
+        descriptor.ttl = descriptor.ttl.saturating_sub(1);
+        descriptor.hops = descriptor.hops.saturating_add(1);
+        if descriptor.ttl == 0 {
+            return;
+        }
+        for peer in self.ultrapeers().filter(|peer| *peer != from).collect::<Vec<P>>() {
+            self.ask_ultrapeer(cx, peer, words, &descriptor);
+        }
+    }
+
+    /// Asks an ultrapeer, unless it would pass the question on to nobody and has nothing itself; whether it did.
+    pub(super) fn ask_ultrapeer(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        peer: P,
+        words: &Asked,
+        descriptor: &Descriptor,
+    ) -> bool {
+        if descriptor.ttl == 1 {
+            let table = self.neighbours.get(&peer).and_then(|neighbour| neighbour.table());
+            if table.is_some_and(|table| !table.may_match(words)) {
+                self.tally.last_hops_spared += 1;
+                return false;
+            }
+            self.tally.last_hops += 1;
+        }
+        self.tally.queries += 1;
+        self.tell(cx, peer, descriptor.clone());
+        true
+    }
+
+    /// Somebody has something.
+    pub(super) fn on_hit(&mut self, cx: &mut Cx<'_, Self>, from: P, mut descriptor: Descriptor) {
+        let Payload::QueryHit(hit) = &descriptor.payload else { return };
+        let results = hit.results.len() as u16;
+        let Some(route) = self.queries.get_mut(&descriptor.id) else {
+            self.tally.dropped += 1;
+            return;
+        };
+        route.results = route.results.saturating_add(results);
+        // Nobody answers its own question.
+        if route.results > self.config.hits_per_query && !matches!(route.way, Way::Own(_))
+            || route.way == Way::Via(from)
+        {
+            self.tally.dropped += 1;
+            return;
+        }
+        let way = route.way;
+        self.count_results(&descriptor.id, results);
+        match way {
+            Way::Own(op) => self.on_own_hit(cx, op, &descriptor),
+            Way::Via(via) => {
+                descriptor.ttl = descriptor.ttl.saturating_sub(1);
+                descriptor.hops = descriptor.hops.saturating_add(1);
+                if descriptor.ttl == 0 || !self.neighbours.contains_key(&via) {
+                    self.tally.dropped += 1;
+                    return;
+                }
+                self.tally.hits += 1;
+                self.tell(cx, via, descriptor);
+            }
+        }
+    }
+
+    /// A leaf says how many results have come to it.
+    pub(super) fn on_status(&mut self, cx: &mut Cx<'_, Self>, from: P, id: Guid, hits: u16) {
+        let theirs = self.guided.get_mut(&id).filter(|guided| guided.way == Way::Via(from));
+        match theirs {
+            None => self.tally.dropped += 1,
+            Some(_) if hits == u16::MAX => self.stop_guiding(cx, id),
+            Some(guided) => guided.results = guided.results.max(hits.into()),
+        }
+    }
+}
