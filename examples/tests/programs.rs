@@ -111,6 +111,34 @@ fn lab_sends_to_groups() {
 }
 
 #[test]
+fn lab_floods_searches_gossips_and_requests() {
+    let plot = std::env::temp_dir().join(format!("p2p-lab-more-{}.svg", std::process::id()));
+    let picture = plot.to_str().unwrap();
+    let flood = lab_of("flood", &["--nodes", "50", "--messages", "3"]);
+    assert_eq!((&flood["delivered"], flood["sent_per_node"].as_f64()), (&flood["expected"], Some(1.0)));
+    let search = lab_of("search", &["--nodes", "300", "--searches", "5", "--plot", picture]);
+    assert!(search["floods"][0]["reached"].as_f64().unwrap() > 1.0, "{search}");
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("<svg"));
+    let small = ["--nodes", "60", "--warm", "10", "--after", "20", "--fail", "0.5", "--members", "0"];
+    let gossip = lab_of("gossip", &[&small[..], &["--plot", picture]].concat());
+    assert_eq!(gossip["runs"][0]["fail"], 0.5);
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("<svg"));
+    std::fs::remove_file(plot).unwrap();
+    let freenet = lab_of("freenet", &["--nodes", "50", "--steps", "100", "--probes", "20"]);
+    let median = |row: &Value| row["median"].as_u64().unwrap();
+    let learning = freenet["learning"].as_array().unwrap();
+    assert!(median(&learning[0]) >= median(learning.last().unwrap()), "{freenet}");
+}
+
+#[test]
+fn lab_defends() {
+    let rows = lab_of("defend", &["--nodes", "100", "--lookups", "20"]);
+    let rows = rows["rows"].as_array().unwrap();
+    let unattacked = |row: &&Value| row["overlay"] == "kademlia" && row["attack"].is_null();
+    assert!(rows.iter().filter(unattacked).all(|row| row["right"].as_f64().unwrap() > 0.9), "{rows:?}");
+}
+
+#[test]
 fn lab_says_what_is_wrong_with_an_argument() {
     let output = Command::new(env!("CARGO_BIN_EXE_lab")).args(["overlay", "--fail", "1.5"]).output().unwrap();
     assert!(!output.status.success());

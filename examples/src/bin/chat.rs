@@ -134,6 +134,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 Ok(Message { publisher, bytes }) => if let Ok(line) = Line::from_bytes(&bytes) {
                     room(&shared).hear(publisher.id, line);
                 },
+                Err(PubSubError::Lagged) => {
+                    println!("(lines were lost: they came faster than they could be shown)");
+                    messages = gossip.subscribe(topic).await?;
+                }
                 Err(error) => return Err(error.into()),
             },
             Some(done) = async { Some(under_way.front_mut()?.await) } => {

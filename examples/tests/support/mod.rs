@@ -46,13 +46,6 @@ impl Running {
         self.ends()
     }
 
-    /// How many bytes of memory it has had at most.
-    pub fn most_memory(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
-    }
-
     /// Whether it ends well, and what it has printed by then.
     pub fn ends(mut self) -> (bool, Vec<String>) {
         let lines = self.said.iter().collect();
