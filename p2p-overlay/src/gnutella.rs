@@ -305,14 +305,6 @@ impl<P: Place> Gnutella<P> {
     fn done(&self, cx: &mut Cx<'_, Self>, op: OpId, outcome: SearchOutcome<P>) {
         cx.finish(op, GnutellaOutcome::Search(outcome));
     }
-
-    /// An identifier that nobody else has (§3.2.2.1: byte 8 says that it is unique, byte 15 is reserved).
-    fn guid(cx: &mut Cx<'_, Self>) -> Guid {
-        let mut guid = [0; 16];
-        cx.rng().fill(&mut guid);
-        (guid[8], guid[15]) = (0xff, 0);
-        Guid(guid)
-    }
 }
 
 impl<P: Place> Protocol for Gnutella<P> {
@@ -326,7 +318,7 @@ impl<P: Place> Protocol for Gnutella<P> {
     type Job = NoJob;
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
-        self.servent = Self::guid(cx);
+        self.servent = Guid::random(cx.rng());
         self.look_for_neighbours(cx);
         let first = cx.rng().duration(Duration::ZERO, self.config.upkeep);
         cx.set_timer(first, GnutellaTimer::Upkeep);

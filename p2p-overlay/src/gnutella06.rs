@@ -323,14 +323,6 @@ impl<P: Place> Gnutella06<P> {
     fn done(&self, cx: &mut Cx<'_, Self>, op: OpId, outcome: SearchOutcome<P>) {
         cx.finish(op, outcome);
     }
-
-    /// An identifier that nobody else has. Byte 15 is reserved.
-    fn guid(cx: &mut Cx<'_, Self>) -> Guid {
-        let mut guid = [0; 16];
-        cx.rng().fill(&mut guid);
-        (guid[8], guid[15]) = (0xff, 0);
-        Guid(guid)
-    }
 }
 
 impl<P: Place> Protocol for Gnutella06<P> {
@@ -344,7 +336,7 @@ impl<P: Place> Protocol for Gnutella06<P> {
     type Job = NoJob;
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
-        self.servent = Self::guid(cx);
+        self.servent = Guid::random(cx.rng());
         self.started = cx.now();
         self.promotion = Promotion::new(self.role(), cx.now(), self.config.promotion);
         self.look_for_neighbours(cx);

@@ -137,7 +137,7 @@ impl<P: Place> Gnutella<P> {
 
     /// Asks all neighbours, to the present radius.
     fn ask(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
-        let id = Self::guid(cx);
+        let id = Guid::random(cx.rng());
         let peers: Vec<P> = self.neighbours().collect();
         let Some(search) = self.searches.get_mut(&op) else { return };
         let left = search.asked.deadline.since(cx.now());
@@ -225,7 +225,7 @@ impl<P: Place> Gnutella<P> {
                 }
                 let extension = Bytes::new();
                 let payload = Payload::Push { servent, index, contact, extension };
-                let id = Self::guid(cx);
+                let id = Guid::random(cx.rng());
                 self.pushes.insert(id, ());
                 self.tell(cx, via, Descriptor { id, ttl: self.config.ttl, hops: 0, payload });
                 cx.set_timer(self.config.push_timeout, GnutellaTimer::Reach(op));

@@ -7,8 +7,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use p2p_core::Contact;
 use p2p_core::foreign::Malformed;
+use p2p_core::{Contact, Rng};
 use serde::{Deserialize, Serialize};
 
 use crate::gnutella06::RouteUpdate;
@@ -22,6 +22,16 @@ pub(crate) const MAX_PAYLOAD: usize = 64 << 10;
 /// A descriptor's identifier, or a servent's: 16 bytes that mean nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Guid(pub [u8; 16]);
+
+impl Guid {
+    /// One that nobody else has (§3.2.2.1: byte 8 says that it is unique, byte 15 is reserved).
+    pub(crate) fn random(rng: &mut Rng) -> Guid {
+        let mut guid = [0; 16];
+        rng.fill(&mut guid);
+        (guid[8], guid[15]) = (0xff, 0);
+        Guid(guid)
+    }
+}
 
 impl std::fmt::Debug for Guid {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -3,7 +3,7 @@
 use p2p_core::{Contact, Cx, Down, Learnt, Time};
 
 use super::codec::GnutellaMsg;
-use super::descriptor::{Descriptor, Payload, Pong};
+use super::descriptor::{Descriptor, Guid, Payload, Pong};
 use super::{Gnutella, GnutellaEvent, GnutellaTimer};
 use crate::bucket::Bucket;
 use crate::place::{Place, is_somewhere};
@@ -161,7 +161,7 @@ impl<P: Place> Gnutella<P> {
     /// Sends a neighbour away.
     fn part(&mut self, cx: &mut Cx<'_, Self>, peer: P, reason: &'static str) {
         let bye = Payload::Bye { reason: reason.into() };
-        let id = Self::guid(cx);
+        let id = Guid::random(cx.rng());
         self.tell(cx, peer, Descriptor { id, ttl: 1, hops: 0, payload: bye });
         self.lost(cx, peer, None);
     }
@@ -195,7 +195,7 @@ impl<P: Place> Gnutella<P> {
     }
 
     fn ping(&mut self, cx: &mut Cx<'_, Self>, peer: P, ttl: u8) {
-        let id = Self::guid(cx);
+        let id = Guid::random(cx.rng());
         self.pings.insert(id, None);
         let payload = Payload::Ping { extension: Default::default() };
         self.tell(cx, peer, Descriptor { id, ttl, hops: 0, payload });

@@ -40,7 +40,7 @@ impl<P: Place> Gnutella06<P> {
         if hubs.is_empty() && self.leaves().next().is_none() {
             return self.done(cx, op, refused(SearchError::NotConnected));
         }
-        let id = Self::guid(cx);
+        let id = Guid::random(cx.rng());
         let mut asked = Collecting::new(query, scope, cx.now());
         cx.set_timer(scope.deadline, Gnutella06Timer::Search(op));
         self.queries.insert(id, Route::new(Way::Own(op), self.config.ttl));

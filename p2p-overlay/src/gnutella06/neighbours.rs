@@ -270,7 +270,7 @@ impl<P: Place> Gnutella06<P> {
     pub(super) fn part(&mut self, cx: &mut Cx<'_, Self>, peer: P, reason: &str, tries: &[Contact]) {
         if self.neighbours.get(&peer).is_some_and(|neighbour| neighbour.state == State::Up) {
             let payload = Payload::Bye { reason: farewell(reason, tries) };
-            let id = Self::guid(cx);
+            let id = Guid::random(cx.rng());
             self.tell(cx, peer, Descriptor { id, ttl: 1, hops: 0, payload });
         } else {
             cx.send(peer, Gnutella06Msg::Refuse(tries.to_vec()));
@@ -304,7 +304,7 @@ impl<P: Place> Gnutella06<P> {
     }
 
     fn ping(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
-        let id = Self::guid(cx);
+        let id = Guid::random(cx.rng());
         // Who has enough only wants to know that they are there.
         let ttl = if self.count(Role::Ultrapeer) < self.wanted() { 2 } else { 1 };
         if let Some(neighbour) = self.neighbours.get_mut(&peer) {

@@ -6,7 +6,7 @@ use p2p_core::Cx;
 
 use super::update::{RouteUpdate, updates};
 use super::{Gnutella06, QueryTable};
-use crate::gnutella::{Descriptor, Payload};
+use crate::gnutella::{Descriptor, Guid, Payload};
 use crate::place::Place;
 use crate::promotion::Role;
 
@@ -46,7 +46,7 @@ impl<P: Place> Gnutella06<P> {
             return;
         }
         for update in updates(told.as_deref(), &self.table) {
-            let id = Self::guid(cx);
+            let id = Guid::random(cx.rng());
             self.tell(cx, peer, Descriptor { id, ttl: 1, hops: 0, payload: Payload::Route(update) });
         }
     }
