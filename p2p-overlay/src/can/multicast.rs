@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use super::upkeep::CanTimer;
 use super::{Can, CanMsg, Claim, MAX_NEIGHBOURS, Zone};
+use crate::bucket::{Bucket, Rate};
 use crate::pubsub::{Delivery, MAX_MESSAGE, Message, PubSubError, Topic, lane};
 use crate::routed::{RoutedMsg, RoutedTimer};
 use crate::structured::Overlay;
@@ -87,7 +88,7 @@ pub struct CanMulticast<P: Keyed> {
     /// At most [`CanMulticastConfig::window`].
     seen: Seen<P>,
     /// What each neighbour, and this node itself, may still send; at most twice as many as there are neighbours.
-    allowances: BTreeMap<P, Allowance>,
+    allowances: BTreeMap<P, Bucket>,
     /// The number of the last message published here.
     sequence: u64,
 }
@@ -117,11 +118,9 @@ pub struct CanMulticastConfig {
     pub spread: Spread,
     /// The longest message that is published or passed on, in bytes. [`MAX_MESSAGE`], 64 KiB; at most that.
     pub max_bytes: usize,
-    /// How many messages a second a node takes from each neighbour, and publishes itself, on average: the rest of a
-    /// neighbour's is dropped. All that is published in the network comes through each neighbour. 100.
-    pub rate: u32,
-    /// How many messages it takes from a neighbour at once after it has taken none for a while. 1000.
-    pub burst: u32,
+    /// How often a node takes a message from each neighbour, and publishes one itself: the rest of a neighbour's is
+    /// dropped. All that is published in the network comes through each neighbour. 100 a second, 1000 at once.
+    pub rate: Rate,
     /// How many messages a node remembers, so as not to take them twice. 4096.
     pub window: usize,
     /// How many topics a node subscribes to. 4096.
@@ -133,8 +132,7 @@ impl Default for CanMulticastConfig {
         CanMulticastConfig {
             spread: Spread::Once,
             max_bytes: MAX_MESSAGE,
-            rate: 100,
-            burst: 1000,
+            rate: Rate { every: Duration::from_millis(10), burst: 1000 },
             window: 4096,
             max_topics: 4096,
         }
@@ -176,26 +174,6 @@ impl<P: Serialize + DeserializeOwned> Wire for CanMulticastMsg<P> {
             CanMulticastMsg::Can(msg) => msg.lane(),
             CanMulticastMsg::Flood(flood) => lane(&flood.bytes),
         }
-    }
-}
-
-/// How much somebody may send: as if each message took an equal share of a second, some of which may be ahead of time.
-#[derive(Clone, Copy, Debug)]
-struct Allowance {
-    /// When the last one will be over.
-    busy_until: Time,
-}
-
-impl Allowance {
-    /// Takes one message, if it may be sent.
-    fn take(&mut self, now: Time, config: &CanMulticastConfig) -> bool {
-        let each = Duration::from_secs(1) / config.rate.max(1);
-        let from = self.busy_until.max(now);
-        let may = from - now < each * config.burst.max(1);
-        if may {
-            self.busy_until = from + each;
-        }
-        may
     }
 }
 
@@ -256,8 +234,7 @@ impl<P: Keyed> CanMulticast<P> {
                 return false;
             }
         }
-        let allowance = self.allowances.entry(peer).or_insert(Allowance { busy_until: now });
-        allowance.take(now, &self.config)
+        self.allowances.entry(peer).or_default().take(now, self.config.rate)
     }
 
     // ---- users

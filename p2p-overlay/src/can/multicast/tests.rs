@@ -267,7 +267,8 @@ fn a_message_comes_once_however_often_it_is_sent() {
 /// A neighbour that sends more than its share is not passed on, and others are as before; so is it itself, later.
 #[test]
 fn a_neighbour_floods_no_faster_than_it_may() {
-    let config = CanMulticastConfig { rate: 10, burst: 20, window: 50, ..config(Spread::Once) };
+    let rate = Rate { every: SECOND / 10, burst: 20 };
+    let config = CanMulticastConfig { rate, window: 50, ..config(Spread::Once) };
     let (mut script, neighbour) = script(config);
     let other = script.machine().can().table().neighbours().nth(1).unwrap().0;
     (0..1000).for_each(|i| script.message(neighbour, CanMulticastMsg::Flood(flood(i, b""))));
