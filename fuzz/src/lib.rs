@@ -10,13 +10,13 @@ mod spki;
 use std::collections::BTreeMap;
 
 // `Keypair` for the file that `spki` takes in, which looks for it here.
-use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_core::foreign::{Codec, TcpPeer};
+use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_dht::{DhtMsg, Record};
 use p2p_overlay::{
-    CanMsg, CanMulticastMsg, ChordMsg, ContentHash, FreenetMsg, Gnutella06Codec, Gnutella06Msg, GnutellaCodec,
-    GnutellaMsg, HyParViewMsg, KademliaMsg, NapsterCodec, NapsterMsg, ObjectMsg, PastryMsg, Payload, PlumtreeMsg,
-    RealityMsg, RoutedMsg, ScribeMsg, SeekerMsg, SwimMsg, TableReader, TapestryMsg,
+    CanMsg, CanMulticastMsg, ChordMsg, ContentHash, FreenetMsg, Gnutella06Codec, Gnutella06Msg,
+    GnutellaCodec, GnutellaMsg, HyParViewMsg, KademliaMsg, NapsterCodec, NapsterMsg, ObjectMsg, PastryMsg,
+    Payload, PlumtreeMsg, RealityMsg, RoutedMsg, ScribeMsg, SeekerMsg, SwimMsg, TableReader, TapestryMsg,
 };
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
@@ -239,7 +239,11 @@ pub fn manifest(bytes: &[u8]) {
     assert_eq!(manifest.encode(), bytes, "one folder has one list");
     for entry in manifest.entries() {
         let inside = std::path::Path::new(&entry.name).components();
-        assert!(inside.into_iter().all(|part| matches!(part, std::path::Component::Normal(_))), "{:?}", entry.name);
+        assert!(
+            inside.into_iter().all(|part| matches!(part, std::path::Component::Normal(_))),
+            "{:?}",
+            entry.name
+        );
     }
 }
 
@@ -260,14 +264,18 @@ pub fn ticket(bytes: &[u8]) {
 pub fn proof(bytes: &[u8]) {
     let Some((header, rest)) = bytes.split_first_chunk::<52>() else { return };
     let (root, numbers) = header.split_at(32);
-    let number = |at: usize| numbers[at..at + 8].iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+    let number =
+        |at: usize| numbers[at..at + 8].iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
     let (size, from) = (number(0), number(8));
     let groups = from..from.saturating_add(u64::from(numbers[16] % 4));
     let (hashes, data) = rest.split_at(rest.len().min(usize::from(numbers[17]) * 32));
     let hashes: Vec<[u8; 32]> = hashes.chunks_exact(32).filter_map(|hash| hash.try_into().ok()).collect();
     let root = Key::new(root.try_into().expect("32 bytes"));
     if verify(&root, size, groups.clone(), data, &hashes).is_ok() {
-        assert!(groups.end <= group_count(size) && data.len() as u64 <= (groups.end - groups.start) * GROUP as u64);
+        assert!(
+            groups.end <= group_count(size)
+                && data.len() as u64 <= (groups.end - groups.start) * GROUP as u64
+        );
     }
 }
 
