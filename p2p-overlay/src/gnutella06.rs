@@ -65,7 +65,7 @@ pub struct Gnutella06Config {
     pub leaves: usize,
     /// How many other ultrapeers it has at most (dynamic queries §2.3). 32.
     pub degree: usize,
-    /// How many it looks for: fewer, so that there is always room for who comes later. 22.
+    /// How many it looks for: fewer, at most two thirds, so that there is always room for who comes later. 22.
     pub wanted: usize,
     /// The furthest that a query goes among ultrapeers (dynamic queries §2.4). 3.
     pub ttl: u8,

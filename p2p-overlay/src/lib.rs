@@ -82,8 +82,8 @@ pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
 pub use membership::{Membership, MembershipCommand, Neighbour, Parting};
 pub use napster::{
-    Napster, NapsterCodec, NapsterCommand, NapsterConfig, NapsterEvent, NapsterFile, NapsterMsg,
-    NapsterOutcome, NapsterTimer, Reachable, Say, Watch,
+    Napster, NapsterCodec, NapsterCommand, NapsterConfig, NapsterEvent, NapsterFile, NapsterLinkMsg,
+    NapsterLinks, NapsterMsg, NapsterOutcome, NapsterSearchId, NapsterTimer, Reachable, Say, Watch,
 };
 pub use pastry::{Pastry, PastryConfig, PastryMsg, PastryTable, Recovery, Side};
 pub use place::{Place, of_address};

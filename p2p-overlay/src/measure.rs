@@ -39,7 +39,7 @@ use crate::structured::{Find, Looked, Mode, Overlay, Region};
 /// An overlay that can be measured.
 pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     /// How its nodes are configured.
-    type Config: Copy + 'static;
+    type Config: Copy + Send + Sync + 'static;
     /// Whether the paper counts the last hop, to the owner itself.
     const LAST_HOP_COUNTS: bool;
 

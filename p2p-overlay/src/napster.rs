@@ -9,12 +9,16 @@
 //! - Who says no port cannot be connected to: it is asked through the server to connect to whoever wants the file
 //!   (500).
 //! - A nick is whoever has it first. Passwords are not kept: a server of this kind knows nobody from before.
+//! - Servers may be linked ([`Napster::linked`]): a user of one finds the files of all, and where one dies its users go
+//!   to another.
 //!
-//! In this order: [`Napster`], its configuration, and how inputs are told apart. Then `msg` and `codec` (bytes),
-//! `server` and `client`.
+//! In this order: [`Napster`], its configuration, and how inputs are told apart. Then `msg`, `link` and `codec` (bytes),
+//! `server`, `linked` (what servers do together) and `client`.
 
 mod client;
 mod codec;
+mod link;
+mod linked;
 mod msg;
 mod server;
 
@@ -31,6 +35,7 @@ use client::Client;
 use server::Server;
 
 pub use codec::NapsterCodec;
+pub use link::{NapsterLinkMsg, NapsterSearchId};
 pub use msg::{NapsterFile, NapsterMsg};
 
 /// How a server or a client behaves. OpenNap's servers had similar bounds; these are ours.
@@ -58,6 +63,14 @@ pub struct NapsterConfig {
     pub push_timeout: Duration,
     /// How often a client connects to somebody who wants a file. Every second, 5 at once.
     pub push: Rate,
+    /// How many users of other servers a server knows. 65,536.
+    pub users_elsewhere: usize,
+    /// How many searches that other servers were asked too a server has under way; more are answered by itself. 1,024.
+    pub relayed: usize,
+    /// How long other servers have to answer. 10 s.
+    pub relay_timeout: Duration,
+    /// How often a server tries to link to one that it is not linked to, on average. 15 s.
+    pub relink: Duration,
 }
 
 impl Default for NapsterConfig {
@@ -74,8 +87,23 @@ impl Default for NapsterConfig {
             capacity: 64,
             push_timeout: Duration::from_secs(20),
             push: Rate { every: Duration::from_secs(1), burst: 5 },
+            users_elsewhere: 65_536,
+            relayed: 1024,
+            relay_timeout: Duration::from_secs(10),
+            relink: Duration::from_secs(15),
         }
     }
+}
+
+/// What a server has to know to be linked to others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NapsterLinks {
+    /// Its own name in the network of servers: of the letters that nicks have.
+    pub name: String,
+    /// What all servers of the network know, and nobody else. Without one it takes no links.
+    pub password: String,
+    /// Servers that it tries to link to, until it is linked to them in some way.
+    pub servers: Vec<Contact>,
 }
 
 /// An index server, or a client of one. The bounds of both are in [`NapsterConfig`].
@@ -113,7 +141,8 @@ enum Role<P: Place> {
     Client(Box<Client<P>>),
 }
 
-/// The timers of a client: one, and one for each search and download.
+/// The timers of a client: one, and one for each search and download. Those of a server: one, and one for each search
+/// that it has passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NapsterTimer {
     /// Time to log in again, or elsewhere.
@@ -122,6 +151,10 @@ pub enum NapsterTimer {
     Search(OpId),
     /// A source has not answered.
     Reach(OpId),
+    /// Time to link to another server.
+    Relink,
+    /// Other servers have had their time to answer.
+    Asked(NapsterSearchId),
 }
 
 /// A command to a client.
@@ -238,7 +271,29 @@ impl<P: Place> Searcher for Napster<P> {
 impl<P: Place> Napster<P> {
     /// An index server.
     pub fn server(config: NapsterConfig) -> Napster<P> {
-        Napster { role: Role::Server(Box::new(Server::new(config))) }
+        Napster::linked(NapsterLinks::default(), config)
+    }
+
+    /// An index server that is linked to others, or lets others link to it.
+    ///
+    /// ```
+    /// use p2p_core::SimPeer;
+    /// use p2p_core::sim::{Network, Sim};
+    /// use p2p_overlay::{Napster, NapsterConfig, NapsterLinks, Place};
+    ///
+    /// let mut sim = Sim::<Napster<SimPeer>>::new(1, Network::default());
+    /// for name in ["one", "two", "three"] {
+    ///     sim.spawn(|birth| {
+    ///         let servers = birth.alive.iter().filter_map(SimPeer::contact).collect();
+    ///         let links = NapsterLinks { name: name.into(), password: "secret".into(), servers };
+    ///         Napster::linked(links, NapsterConfig::default())
+    ///     });
+    /// }
+    /// sim.run_for(std::time::Duration::from_secs(60));
+    /// assert_eq!(sim.node(SimPeer(1)).and_then(Napster::linked_to), Some((2, 0)));
+    /// ```
+    pub fn linked(links: NapsterLinks, config: NapsterConfig) -> Napster<P> {
+        Napster { role: Role::Server(Box::new(Server::new(config, links))) }
     }
 
     /// A client of this name, that others reach there, if they do. It logs in to the first of these servers that lets
@@ -268,6 +323,14 @@ impl<P: Place> Napster<P> {
             Role::Client(_) => None,
         }
     }
+
+    /// How many other servers a server is linked to in some way, and how many users they have; `None` of a client.
+    pub fn linked_to(&self) -> Option<(usize, usize)> {
+        match &self.role {
+            Role::Server(server) => Some(server.links.size()),
+            Role::Client(_) => None,
+        }
+    }
 }
 
 /// Whether somebody may be called so (OpenNap, 10).
@@ -292,8 +355,9 @@ impl<P: Place> Protocol for Napster<P> {
     type Job = NoJob;
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
-        if let Role::Client(client) = &mut self.role {
-            client.log_in(cx);
+        match &mut self.role {
+            Role::Client(client) => client.log_in(cx),
+            Role::Server(server) => server.links.relink(cx, &server.config),
         }
     }
 
@@ -305,8 +369,11 @@ impl<P: Place> Protocol for Napster<P> {
     }
 
     fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: NapsterTimer) {
-        if let Role::Client(client) = &mut self.role {
-            client.on_timer(cx, timer);
+        match (&mut self.role, timer) {
+            (Role::Client(client), timer) => client.on_timer(cx, timer),
+            (Role::Server(server), NapsterTimer::Relink) => server.links.relink(cx, &server.config),
+            (Role::Server(server), NapsterTimer::Asked(id)) => server.links.end(cx, id),
+            (Role::Server(_), _) => {}
         }
     }
 
@@ -337,7 +404,10 @@ impl<P: Place> Protocol for Napster<P> {
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
         let Link::Down(why) = link else { return };
         match &mut self.role {
-            Role::Server(server) if why != Down::Idle => server.gone(cx, peer),
+            Role::Server(server) if why != Down::Idle => {
+                server.gone(cx, peer);
+                server.link_lost(cx, peer);
+            }
             Role::Client(client) if why != Down::Idle => client.gone(cx, peer),
             Role::Server(_) | Role::Client(_) => {}
         }

@@ -44,13 +44,15 @@ impl<P: Place> Hosts<P> {
     }
 
     /// Whom to dial next, and whether that is known by hearsay only. `skip` is asked of each, with who has named it if
-    /// somebody has.
+    /// somebody has. Of hearsay comes first what was dialled longest ago, or never: the rate allows few, and the same few
+    /// may stay full for ever.
     pub(crate) fn next(
         &mut self,
         now: Time,
         hearsay: Rate,
         mut skip: impl FnMut(&Contact, Option<&P>) -> bool,
     ) -> Option<(Contact, bool)> {
+        let mut named: Option<(Contact, Option<Time>)> = None;
         for contact in self.cache.best() {
             let addresses = self.cache.addresses(&contact.id);
             let Some(best) = addresses.first() else { continue };
@@ -58,19 +60,26 @@ impl<P: Place> Hosts<P> {
             if best.failures >= if by_hearsay { 1 } else { FAILURES } {
                 continue;
             }
-            let rests = self.dialled.get(&contact.id).is_some_and(|at| now.since(*at) < REST);
+            let dialled = self.dialled.get(&contact.id).copied();
+            let rests = dialled.is_some_and(|at| now.since(at) < REST);
             if rests || skip(&contact, self.named_by.get(&contact.id)) {
                 continue;
             }
-            // The best come first: all others are hearsay too.
-            if by_hearsay && !self.hearsay.take(now, hearsay) {
-                return None;
+            if !by_hearsay {
+                return Some((self.dial(contact, now), false));
             }
-            self.dialled.remove(&contact.id);
-            self.dialled.insert(contact.id, now);
-            return Some((contact, by_hearsay));
+            if named.is_none_or(|(_, before)| dialled < before) {
+                named = Some((contact, dialled));
+            }
         }
-        None
+        let (contact, _) = named.filter(|_| self.hearsay.take(now, hearsay))?;
+        Some((self.dial(contact, now), true))
+    }
+
+    fn dial(&mut self, contact: Contact, now: Time) -> Contact {
+        self.dialled.remove(&contact.id);
+        self.dialled.insert(contact.id, now);
+        contact
     }
 
     /// Nobody was there. Whoever has said so, if it was hearsay.
@@ -105,6 +114,21 @@ mod tests {
         hosts.note(contact(1), Learnt::Proved, Duration::from_secs(1), None);
         let mut dialled = |now| std::iter::from_fn(|| hosts.next(at(now), RATE, |_, _| false)).count();
         assert_eq!([dialled(100), dialled(101), dialled(111), dialled(150)], [3, 0, 1, 2]);
+    }
+
+    /// More are known than the rate lets dial before the first may be dialled again.
+    #[test]
+    fn all_that_is_said_gets_its_turn() {
+        let mut hosts = Hosts::<SimPeer>::new(HostCache::new(100, 100));
+        let rate = Rate { every: Duration::from_secs(10), burst: 1 };
+        let mut dialled = std::collections::BTreeSet::new();
+        for turn in 0..30 {
+            for host in 1..=30 {
+                hosts.note(contact(host), Learnt::Hearsay, Duration::from_secs(turn), Some(SimPeer(7)));
+            }
+            dialled.extend(hosts.next(at(10 * turn), rate, |_, _| false).map(|(contact, _)| contact.addr));
+        }
+        assert_eq!(dialled.len(), 30);
     }
 
     #[test]

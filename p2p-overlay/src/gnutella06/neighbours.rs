@@ -117,13 +117,19 @@ impl<P: Place> Gnutella06<P> {
         }
     }
 
-    /// Some ultrapeers that are there, for others to try: as many as are named, chosen at random.
-    fn tries(&self, cx: &mut Cx<'_, Self>, but: P) -> Vec<Contact> {
+    /// Some ultrapeers that are there, for others to try: as many as are named, chosen at random. Those who have said
+    /// that they have room come first: who is sent from one full ultrapeer to the next never gets in.
+    fn tries(&self, cx: &mut Cx<'_, Self>, but: P, role: Role) -> Vec<Contact> {
         let there = self.up(Role::Ultrapeer).filter(|(peer, _)| *peer != but);
-        let mut there: Vec<Contact> = there.filter_map(|(_, other)| other.contact).collect();
+        let full = |room: Room| match role {
+            Role::Leaf => room.leaves == 0,
+            Role::Ultrapeer => room.ultrapeers == 0,
+        };
+        let there = there.filter_map(|(_, other)| Some((other.contact?, full(other.room))));
+        let mut there: Vec<(Contact, bool)> = there.collect();
         cx.rng().shuffle(&mut there);
-        there.truncate(TRIES);
-        there
+        there.sort_by_key(|(_, full)| *full);
+        there.into_iter().map(|(contact, _)| contact).take(TRIES).collect()
     }
 
     fn note_tries(&mut self, cx: &mut Cx<'_, Self>, from: P, tries: Vec<Contact>) {
@@ -136,7 +142,8 @@ impl<P: Place> Gnutella06<P> {
     fn wanted(&self) -> usize {
         match self.role() {
             Role::Leaf => self.config.hubs,
-            Role::Ultrapeer => self.config.wanted.min(self.config.degree),
+            // Where all that everybody wants is all that there is, the first few fill each other.
+            Role::Ultrapeer => self.config.wanted.min((self.config.degree * 2).div_ceil(3)),
         }
     }
 
@@ -174,7 +181,7 @@ impl<P: Place> Gnutella06<P> {
             Role::Leaf => self.config.leaves,
             Role::Ultrapeer => self.config.degree,
         };
-        let tries = self.tries(cx, from);
+        let tries = self.tries(cx, from, role);
         if self.role() == Role::Leaf || self.count(role) >= most {
             return cx.send(from, Gnutella06Msg::Refuse(tries));
         }
@@ -422,7 +429,7 @@ impl<P: Place> Gnutella06<P> {
         let pong = Pong { contact, files, kilobytes, extension };
         self.tell(cx, from, Descriptor { id: ping.id, ttl, hops: 0, payload: Payload::Pong(pong) });
         if ping.ttl > 1 {
-            for contact in self.tries(cx, from) {
+            for contact in self.tries(cx, from, Role::Ultrapeer) {
                 let pong = Pong { contact, files: 0, kilobytes: 0, extension: Bytes::new() };
                 self.tell(cx, from, Descriptor { id: ping.id, ttl, hops: 1, payload: Payload::Pong(pong) });
             }

@@ -436,3 +436,26 @@ fn more_is_found_for_less_than_with_version_04() {
     assert!(new.success() >= old.success() && new.messages() < old.messages());
     assert!(new.load()[1] < old.load()[0] / 2.0 && new.saved() >= 0.8);
 }
+
+/// All know the same one, come at once, and find each other: the first few must not fill one another up, nor all who are
+/// late ask the same few again and again.
+#[test]
+fn a_network_that_knows_one_seed_is_one_network() {
+    for (nodes, degree, least) in [(30, 6, 2), (80, 32, 22)] {
+        let mut sim = Sim::<Gnutella06<SimPeer>>::new(5, Network::default());
+        for i in 0..nodes {
+            let seed = SimPeer(0).contact().filter(|_| i > 0);
+            let config = Gnutella06Config { degree, ..config() };
+            sim.spawn(|birth| Gnutella06::new(birth.peer.contact(), seed, Role::Ultrapeer, config));
+        }
+        sim.run_for(Duration::from_secs(240));
+        let of = |peer: SimPeer| sim.node(peer).map(|node| node.ultrapeers().collect::<Vec<SimPeer>>());
+        let (mut there, mut next) = (BTreeSet::from([SimPeer(0)]), vec![SimPeer(0)]);
+        while let Some(peer) = next.pop() {
+            next.extend(of(peer).unwrap().into_iter().filter(|other| there.insert(*other)));
+        }
+        assert_eq!(there.len(), nodes as usize, "of degree {degree}");
+        let fewest = there.iter().map(|peer| of(*peer).unwrap().len()).min();
+        assert!(fewest >= Some(least), "{fewest:?} of {least}");
+    }
+}

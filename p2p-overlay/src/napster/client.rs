@@ -168,6 +168,7 @@ impl<P: Place> Client<P> {
                     self.reached(cx, op, Err(SearchError::Unreachable));
                 }
             }
+            NapsterTimer::Relink | NapsterTimer::Asked(_) => {}
         }
     }
 
@@ -219,6 +220,7 @@ impl<P: Place> Client<P> {
             | NapsterMsg::AddHot { .. }
             | NapsterMsg::RemoveHot { .. }
             | NapsterMsg::Push { .. }
+            | NapsterMsg::Link(_)
             | NapsterMsg::Send { .. } => {}
         }
     }

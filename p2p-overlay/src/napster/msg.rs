@@ -1,6 +1,6 @@
 //! Napster's messages: a length and a number of 16 bits each, little-endian, and a line of text (OpenNap §2).
 //!
-//! Fields are set apart by spaces, those that may have some themselves stand in quotation marks, which cannot be quoted
+//! What linked servers say to each other is in `link`. Fields are set apart by spaces, those that may have some themselves stand in quotation marks, which cannot be quoted
 //! again: a name with one in it cannot be shared. Addresses are numbers, the first octet of IPv4 in the lowest byte.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,6 +10,7 @@ use p2p_core::foreign::Malformed;
 use p2p_core::{Contact, Wire};
 use serde::{Deserialize, Serialize};
 
+use super::link::{self, NapsterLinkMsg};
 use crate::place::of_address;
 
 /// The longest line of text, in bytes.
@@ -178,6 +179,8 @@ pub enum NapsterMsg {
         /// Its bytes.
         size: u64,
     },
+    /// Between servers.
+    Link(NapsterLinkMsg),
 }
 
 impl Wire for NapsterMsg {
@@ -185,17 +188,17 @@ impl Wire for NapsterMsg {
 }
 
 /// A file's fields.
-fn file(file: &NapsterFile) -> String {
+pub(super) fn file(file: &NapsterFile) -> String {
     let NapsterFile { name, checksum, size, music: [rate, frequency, seconds] } = file;
     format!("\"{name}\" {checksum} {size} {rate} {frequency} {seconds}")
 }
 
 /// An address as a number.
-fn number(ip: Ipv4Addr) -> u32 {
+pub(super) fn number(ip: Ipv4Addr) -> u32 {
     u32::from_le_bytes(ip.octets())
 }
 
-fn place(contact: &Contact) -> (u32, u16) {
+pub(super) fn place(contact: &Contact) -> (u32, u16) {
     match contact.addr {
         SocketAddr::V4(addr) => (number(*addr.ip()), addr.port()),
         SocketAddr::V6(_) => (0, 0),
@@ -240,6 +243,7 @@ impl NapsterMsg {
                 let (ip, port) = place(contact);
                 (501, format!("{nick} {ip} {port} \"{name}\" {checksum} {link}"))
             }
+            NapsterMsg::Link(msg) => msg.text(),
             NapsterMsg::Send { .. } => return None,
         })
     }
@@ -285,7 +289,7 @@ enum Read {
 }
 
 fn message(kind: u16, text: &str, from: SocketAddr) -> Read {
-    if !KNOWN.contains(&kind) {
+    if !KNOWN.contains(&kind) && !link::NUMBERS.contains(&kind) {
         return Read::Unknown;
     }
     let mut fields = Fields(text);
@@ -305,13 +309,20 @@ fn known(kind: u16, text: &str, fields: &mut Fields<'_>, from: SocketAddr) -> Op
         2 => {
             let (nick, password) = (fields.word()?, fields.word()?);
             let port = fields.number()?;
+            let (info, link) = (fields.word()?, fields.number()?);
+            if fields.has_two() {
+                return NapsterLinkMsg::user(nick, port, link, fields).map(NapsterMsg::Link);
+            }
             let contact = (port != 0).then(|| of_address(SocketAddr::new(from.ip(), port)));
-            NapsterMsg::Login { nick, password, contact, info: fields.word()?, link: fields.number()? }
+            NapsterMsg::Login { nick, password, contact, info, link }
         }
         3 => NapsterMsg::LoginAck { email: text.to_owned() },
         100 => NapsterMsg::Share(fields.file()?),
         102 => NapsterMsg::Unshare { name: text.trim_matches('"').to_owned() },
-        200 => fields.search()?,
+        200 => {
+            let (words, most, local_only) = fields.search()?;
+            NapsterMsg::Search { words, most, local_only }
+        }
         201 => {
             let (file, nick) = (fields.file()?, fields.word()?);
             let ip = Ipv4Addr::from(fields.number::<u32>()?.to_le_bytes());
@@ -320,7 +331,13 @@ fn known(kind: u16, text: &str, fields: &mut Fields<'_>, from: SocketAddr) -> Op
         202 => NapsterMsg::EndOfResults,
         203 => NapsterMsg::Download { nick: fields.word()?, name: fields.word()? },
         206 => NapsterMsg::GetError { nick: fields.word()?, name: fields.word()? },
-        500 => NapsterMsg::Push { nick: fields.word()?, name: fields.word()? },
+        500 => match fields.sender() {
+            None => NapsterMsg::Push { nick: fields.word()?, name: fields.word()? },
+            Some(from) => {
+                let (nick, name) = (fields.word()?, fields.word()?);
+                NapsterMsg::Link(NapsterLinkMsg::Push { from, nick, name })
+            }
+        },
         204 | 501 => {
             let nick = fields.word()?;
             let ip = Ipv4Addr::from(fields.number::<u32>()?.to_le_bytes());
@@ -331,23 +348,30 @@ fn known(kind: u16, text: &str, fields: &mut Fields<'_>, from: SocketAddr) -> Op
                 _ => NapsterMsg::PushAck { nick, contact, name, checksum, link },
             }
         }
-        205 => NapsterMsg::Private { nick: fields.word()?, text: fields.0.trim_start().to_owned() },
+        205 => {
+            let (from, nick) = (fields.sender(), fields.word()?);
+            let text = fields.0.trim_start().to_owned();
+            match from {
+                None => NapsterMsg::Private { nick, text },
+                Some(from) => NapsterMsg::Link(NapsterLinkMsg::Private { from, nick, text }),
+            }
+        }
         209 => NapsterMsg::SignOn { nick: fields.word()?, link: fields.number()? },
         207 | 208 => NapsterMsg::AddHot { nick: fields.word()? },
         210 => NapsterMsg::SignOff { nick: fields.word()? },
         301 => NapsterMsg::HotAck { nick: fields.word()? },
         302 => NapsterMsg::HotError { nick: fields.word()? },
         303 => NapsterMsg::RemoveHot { nick: fields.word()? },
-        _ => return None,
+        _ => NapsterMsg::Link(NapsterLinkMsg::read(kind, fields)?),
     })
 }
 
 /// What is left of a line.
-struct Fields<'a>(&'a str);
+pub(super) struct Fields<'a>(&'a str);
 
 impl Fields<'_> {
     /// The next field; what stands in quotation marks is one.
-    fn word(&mut self) -> Option<String> {
+    pub(super) fn word(&mut self) -> Option<String> {
         let line = self.0.trim_start_matches(' ');
         let (word, rest) = match line.strip_prefix('"') {
             Some(quoted) => quoted.split_once('"')?,
@@ -358,18 +382,33 @@ impl Fields<'_> {
         Some(word.to_owned())
     }
 
-    fn number<N: std::str::FromStr>(&mut self) -> Option<N> {
+    pub(super) fn number<N: std::str::FromStr>(&mut self) -> Option<N> {
         self.word()?.parse().ok()
     }
 
-    fn file(&mut self) -> Option<NapsterFile> {
+    pub(super) fn file(&mut self) -> Option<NapsterFile> {
         let (name, checksum) = (self.word()?, self.word()?);
         let size = self.number()?;
         Some(NapsterFile { name, checksum, size, music: [self.number()?, self.number()?, self.number()?] })
     }
 
-    /// `FILENAME CONTAINS "…" MAX_RESULTS n …`, in any order; what is asked of music is not.
-    fn search(&mut self) -> Option<NapsterMsg> {
+    /// The name in front of what a server passes on for somebody.
+    pub(super) fn sender(&mut self) -> Option<String> {
+        let line = self.0.trim_start_matches(' ').strip_prefix(':')?;
+        let (name, rest) = line.split_once(' ')?;
+        self.0 = rest;
+        Some(name.to_owned())
+    }
+
+    /// Whether two fields or more are left: clients may add one to a login, servers add five.
+    fn has_two(&self) -> bool {
+        let mut rest = Fields(self.0);
+        rest.word().is_some() && rest.word().is_some()
+    }
+
+    /// `FILENAME CONTAINS "…" MAX_RESULTS n …`, in any order; what is asked of music is not. The words, how many results
+    /// are wanted, and whether no other server is to be asked.
+    pub(super) fn search(&mut self) -> Option<(String, u16, bool)> {
         let (mut words, mut most, mut local_only) = (String::new(), 100, false);
         while let Some(field) = self.word() {
             match &field[..] {
@@ -388,7 +427,7 @@ impl Fields<'_> {
                 _ => {}
             }
         }
-        Some(NapsterMsg::Search { words, most, local_only })
+        Some((words, most, local_only))
     }
 }
 
@@ -447,6 +486,54 @@ mod tests {
         check(204, "lefty 151126208 6699 \"a song.mp3\" 10fe 3", ack);
     }
 
+    /// The fields are those that OpenNap's servers print and split.
+    #[test]
+    fn what_servers_say_to_each_other_is_read_as_they_write_it() {
+        let id = *b"ABCDEFGH";
+        let contact = Some(of_address("192.0.2.9:6699".parse().unwrap()));
+        let (nick, name) = ("ada".to_owned(), "one".to_owned());
+        let lines = [
+            (10_010, "one nonce 0", NapsterLinkMsg::Login { name: name.clone(), nonce: "nonce".into() }),
+            (10_011, "00ff", NapsterLinkMsg::Ack { digest: "00ff".into() }),
+            (
+                2,
+                "ada none 6699 \"p2p\" 3 unknown 0 151126208 one 0",
+                NapsterLinkMsg::User { nick: nick.clone(), contact, link: 3, server: name.clone() },
+            ),
+            (10_000, "ada", NapsterLinkMsg::Quit { nick: nick.clone() }),
+            (
+                10_019,
+                "two 0 one 0 2",
+                NapsterLinkMsg::Server { name: name.clone(), to: "two".into(), hops: 2 },
+            ),
+            (10_101, ":two one \"\"", NapsterLinkMsg::Gone { name, from: "two".into() }),
+            (
+                10_015,
+                "ada ABCDEFGH FILENAME CONTAINS \"blue monday\" MAX_RESULTS 9",
+                NapsterLinkMsg::Search { nick: nick.clone(), id, words: "blue monday".into(), most: 9 },
+            ),
+            (
+                10_016,
+                "ABCDEFGH ada \"a song.mp3\" 10fe 7 128 44100 60",
+                NapsterLinkMsg::Result { id, nick: nick.clone(), file: song("a song.mp3", "10fe", 7, 60) },
+            ),
+            (10_017, "ABCDEFGH", NapsterLinkMsg::End { id }),
+            (
+                205,
+                ":bob ada what a day",
+                NapsterLinkMsg::Private { from: "bob".into(), nick: nick.clone(), text: "what a day".into() },
+            ),
+            (
+                500,
+                ":bob ada \"a song.mp3\"",
+                NapsterLinkMsg::Push { from: "bob".into(), nick, name: "a song.mp3".into() },
+            ),
+        ];
+        for (kind, line, msg) in lines {
+            check(kind, line, NapsterMsg::Link(msg));
+        }
+    }
+
     #[test]
     fn a_search_is_read_in_any_order() {
         let read = |text: &str| {
@@ -481,9 +568,11 @@ mod tests {
         assert!(NapsterMsg::decode(&mut BytesMut::from(&[1, 8, 0, 0][..]), from()).is_err(), "2,049 bytes");
     }
 
-    proptest::proptest! {
+    use proptest::prelude::*;
+
+    proptest! {
         #[test]
-        fn any_frame_is_survived(kind in 0u16..700, text in "[a-z0-9\" ]{0,80}") {
+        fn any_frame_is_survived(kind in prop_oneof![0u16..700, 10_000u16..10_110], text in "[a-z0-9\" ]{0,80}") {
             let mut input = BytesMut::new();
             input.put_u16_le(text.len() as u16);
             input.put_u16_le(kind);
@@ -491,7 +580,7 @@ mod tests {
             if let Ok(Some(msg)) = NapsterMsg::decode(&mut input, from()) {
                 let mut again = BytesMut::new();
                 msg.encode(&mut again);
-                proptest::prop_assert!(again.len() >= 4);
+                prop_assert!(again.len() >= 4);
             }
         }
     }

@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use p2p_core::{Contact, Cx};
 
+use super::link::NapsterLinkMsg;
+use super::linked::Links;
 use super::msg::{NapsterFile, NapsterMsg};
-use super::{Napster, NapsterConfig, can_be_quoted, is_nick};
+use super::{Napster, NapsterConfig, NapsterLinks, can_be_quoted, is_nick};
 use crate::bucket::Bucket;
 use crate::place::{Place, of_address};
 use crate::search::{Item, Library, Query};
@@ -18,15 +20,16 @@ pub(super) const NO_CHECKSUM: &str = "00000000000000000000000000000000";
 
 /// At most as many users, files and hot lists as configured.
 pub(super) struct Server<P> {
-    config: NapsterConfig,
+    pub config: NapsterConfig,
     users: BTreeMap<P, User>,
     nicks: BTreeMap<String, P>,
     files: Library<P>,
     /// Who wants to know when somebody comes and goes.
     watchers: BTreeMap<String, BTreeSet<P>>,
+    pub links: Links<P>,
 }
 
-struct User {
+pub(super) struct User {
     nick: String,
     /// Where others reach it.
     contact: Option<Contact>,
@@ -36,13 +39,14 @@ struct User {
 }
 
 impl<P: Place> Server<P> {
-    pub(super) fn new(config: NapsterConfig) -> Server<P> {
+    pub(super) fn new(config: NapsterConfig, links: NapsterLinks) -> Server<P> {
         Server {
             config,
             users: BTreeMap::new(),
             nicks: BTreeMap::new(),
             files: Library::new(config.files),
             watchers: BTreeMap::new(),
+            links: Links::new(links),
         }
     }
 
@@ -50,9 +54,25 @@ impl<P: Place> Server<P> {
         (self.users.len(), self.files.len())
     }
 
+    /// Whether somebody is called so here.
+    pub(super) fn has(&self, nick: &str) -> bool {
+        self.nicks.contains_key(nick)
+    }
+
+    /// Who is here: names, where others reach them, and how fast their lines are.
+    pub(super) fn own_users(&self) -> Vec<(String, Option<Contact>, u8)> {
+        self.users.values().map(|user| (user.nick.clone(), user.contact, user.link)).collect()
+    }
+
     pub(super) fn on_message(&mut self, cx: &mut Cx<'_, Napster<P>>, from: P, msg: NapsterMsg) {
         if let NapsterMsg::Login { nick, contact, link, .. } = msg {
             return self.on_login(cx, from, nick, contact, link);
+        }
+        match msg {
+            NapsterMsg::Link(msg) => return self.on_link(cx, from, msg),
+            // Another server does not want this one.
+            NapsterMsg::Error(_) => return self.link_lost(cx, from),
+            _ => {}
         }
         let Some(user) = self.users.get_mut(&from) else {
             return cx.send(from, NapsterMsg::Error("log in first".into()));
@@ -63,15 +83,14 @@ impl<P: Place> Server<P> {
         match msg {
             NapsterMsg::Share(file) => self.on_share(from, &file),
             NapsterMsg::Unshare { name } => drop(self.files.remove_of(&from, &name)),
-            NapsterMsg::Search { words, most, .. } => self.on_search(cx, from, &words, most),
+            NapsterMsg::Search { words, most, local_only } => {
+                self.on_search(cx, from, words, most, local_only);
+            }
             NapsterMsg::Download { nick, name } => self.on_download(cx, from, nick, name),
             NapsterMsg::Push { nick, name } => self.on_push(cx, from, nick, name),
             NapsterMsg::Private { nick, text } => {
-                // The same message, from the one instead of to the other (205).
-                if let Some(to) = self.nicks.get(&nick) {
-                    let nick = user.nick.clone();
-                    cx.send(*to, NapsterMsg::Private { nick, text });
-                }
+                let from = user.nick.clone();
+                self.on_private(cx, from, &nick, text);
             }
             NapsterMsg::AddHot { nick } => self.on_hot(cx, from, nick),
             NapsterMsg::RemoveHot { nick } => {
@@ -79,6 +98,7 @@ impl<P: Place> Server<P> {
                 self.unwatch(from, &nick);
             }
             NapsterMsg::Login { .. }
+            | NapsterMsg::Link(_)
             | NapsterMsg::Error(_)
             | NapsterMsg::LoginAck { .. }
             | NapsterMsg::Result { .. }
@@ -104,6 +124,7 @@ impl<P: Place> Server<P> {
     ) {
         let why = match self.nicks.get(&nick) {
             Some(other) if *other != from => Some("somebody else is called so"),
+            _ if self.links.user(&nick).is_some() => Some("somebody else is called so"),
             _ if !is_nick(&nick) => Some("nobody can be called so"),
             _ if self.users.len() >= self.config.users && !self.users.contains_key(&from) => Some("full"),
             _ => None,
@@ -114,12 +135,23 @@ impl<P: Place> Server<P> {
         // Whoever logs in anew shares anew.
         self.gone(cx, from);
         let contact = contact.filter(|contact| from.may_be(contact));
-        let (hot, bucket) = (BTreeSet::new(), Bucket::default());
-        self.users.insert(from, User { nick: nick.clone(), contact, link: link.min(10), hot, bucket });
+        let (hot, bucket, link) = (BTreeSet::new(), Bucket::default(), link.min(10));
+        self.users.insert(from, User { nick: nick.clone(), contact, link, hot, bucket });
         self.nicks.insert(nick.clone(), from);
         cx.send(from, NapsterMsg::LoginAck { email: "anon@napster.com".into() });
-        for watcher in self.watchers.get(&nick).into_iter().flatten() {
-            cx.send(*watcher, NapsterMsg::SignOn { nick: nick.clone(), link });
+        self.links.joined(cx, &nick, contact, link);
+        self.signed_on(cx, &nick, link);
+    }
+
+    pub(super) fn signed_on(&self, cx: &mut Cx<'_, Napster<P>>, nick: &str, link: u8) {
+        for watcher in self.watchers.get(nick).into_iter().flatten() {
+            cx.send(*watcher, NapsterMsg::SignOn { nick: nick.to_owned(), link });
+        }
+    }
+
+    pub(super) fn signed_off(&self, cx: &mut Cx<'_, Napster<P>>, nick: &str) {
+        for watcher in self.watchers.get(nick).into_iter().flatten() {
+            cx.send(*watcher, NapsterMsg::SignOff { nick: nick.to_owned() });
         }
     }
 
@@ -131,9 +163,8 @@ impl<P: Place> Server<P> {
         for nick in &user.hot {
             self.unwatch(peer, nick);
         }
-        for watcher in self.watchers.get(&user.nick).into_iter().flatten() {
-            cx.send(*watcher, NapsterMsg::SignOff { nick: user.nick.clone() });
-        }
+        self.links.left(cx, peer, &user.nick);
+        self.signed_off(cx, &user.nick);
     }
 
     fn on_share(&mut self, from: P, file: &NapsterFile) {
@@ -146,34 +177,65 @@ impl<P: Place> Server<P> {
         }
     }
 
-    fn on_search(&mut self, cx: &mut Cx<'_, Napster<P>>, from: P, words: &str, most: u16) {
+    /// Files that match, but the asker's own: who has them, what they are, from where and how fast.
+    pub(super) fn find(&self, from: P, words: &str, most: u16) -> Vec<(String, NapsterFile, Ipv4Addr, u8)> {
         let query = Query::text(words);
         let found = self.files.find_of(&query).filter(|(_, owner, _)| **owner != from);
-        for (_, owner, item) in found.take(most.min(MOST_RESULTS).into()) {
-            let Some(user) = self.users.get(owner) else { continue };
-            let ip = match user.contact.map(|contact| contact.addr.ip()) {
-                Some(IpAddr::V4(ip)) => ip,
-                _ => Ipv4Addr::UNSPECIFIED,
-            };
-            let (nick, link) = (user.nick.clone(), user.link);
-            cx.send(from, NapsterMsg::Result { file: file(item), nick, ip, link });
+        let found = found.take(most.min(MOST_RESULTS).into()).filter_map(|(_, owner, item)| {
+            let user = self.users.get(owner)?;
+            Some((user.nick.clone(), file(item), ip(user.contact), user.link))
+        });
+        found.collect()
+    }
+
+    fn on_search(
+        &mut self,
+        cx: &mut Cx<'_, Napster<P>>,
+        from: P,
+        words: String,
+        most: u16,
+        local_only: bool,
+    ) {
+        let most = most.min(MOST_RESULTS);
+        let found = self.find(from, &words, most);
+        let left = most.saturating_sub(found.len() as u16);
+        for (nick, file, ip, link) in found {
+            cx.send(from, NapsterMsg::Result { file, nick, ip, link });
         }
-        cx.send(from, NapsterMsg::EndOfResults);
+        let nick = self.users.get(&from).map(|user| user.nick.clone()).unwrap_or_default();
+        // What cannot be quoted can be found here only.
+        let asks = !local_only && can_be_quoted(&words);
+        if !asks || !self.links.ask(cx, &self.config, from, nick, None, (words, left)) {
+            cx.send(from, NapsterMsg::EndOfResults);
+        }
+    }
+
+    /// The same message arrives, from the one instead of to the other (205).
+    pub(super) fn on_private(&self, cx: &mut Cx<'_, Napster<P>>, from: String, nick: &str, text: String) {
+        match self.nicks.get(nick) {
+            Some(to) => cx.send(*to, NapsterMsg::Private { nick: from, text }),
+            None => {
+                let said = NapsterLinkMsg::Private { from, nick: nick.to_owned(), text };
+                self.links.pass_on(cx, nick, said);
+            }
+        }
     }
 
     /// Who has a file of somebody's, and its checksum.
-    fn source(&self, nick: &str, name: &str) -> Option<(P, &User, String)> {
+    pub(super) fn source(&self, nick: &str, name: &str) -> Option<(P, &User, String)> {
         let peer = *self.nicks.get(nick)?;
         let item = self.files.get_of(&peer, name)?;
         Some((peer, self.users.get(&peer)?, file(item).checksum))
     }
 
     fn on_download(&mut self, cx: &mut Cx<'_, Napster<P>>, from: P, nick: String, name: String) {
-        let msg = match self.source(&nick, &name) {
+        let here = self.source(&nick, &name).map(|(_, user, checksum)| (user.contact, user.link, checksum));
+        // Of another server's user it is not known what it shares: it says so itself.
+        let there = self.links.user(&nick).map(|user| (user.contact, user.link, NO_CHECKSUM.to_owned()));
+        let msg = match here.or(there) {
             None => NapsterMsg::GetError { nick, name },
-            Some((_, user, checksum)) => {
-                let nowhere = of_address((Ipv4Addr::UNSPECIFIED, 0).into());
-                let (contact, link) = (user.contact.unwrap_or(nowhere), user.link);
+            Some((contact, link, checksum)) => {
+                let contact = contact.unwrap_or_else(|| of_address((Ipv4Addr::UNSPECIFIED, 0).into()));
                 NapsterMsg::DownloadAck { nick, contact, name, checksum, link }
             }
         };
@@ -188,6 +250,10 @@ impl<P: Place> Server<P> {
             (Some((asker, contact, link)), Some((peer, checksum))) => {
                 cx.send(peer, NapsterMsg::PushAck { nick: asker, contact, name, checksum, link });
             }
+            (Some((from, ..)), None) if self.links.user(&nick).is_some() => {
+                let push = NapsterLinkMsg::Push { from, nick: nick.clone(), name };
+                self.links.pass_on(cx, &nick, push);
+            }
             _ => cx.send(from, NapsterMsg::GetError { nick, name }),
         }
     }
@@ -200,7 +266,8 @@ impl<P: Place> Server<P> {
         }
         user.hot.insert(nick.clone());
         self.watchers.entry(nick.clone()).or_default().insert(from);
-        let there = self.nicks.get(&nick).and_then(|peer| self.users.get(peer)).map(|user| user.link);
+        let here = self.nicks.get(&nick).and_then(|peer| self.users.get(peer)).map(|user| user.link);
+        let there = here.or_else(|| self.links.user(&nick).map(|user| user.link));
         cx.send(from, NapsterMsg::HotAck { nick: nick.clone() });
         if let Some(link) = there {
             cx.send(from, NapsterMsg::SignOn { nick, link });
@@ -214,6 +281,14 @@ impl<P: Place> Server<P> {
                 self.watchers.remove(nick);
             }
         }
+    }
+}
+
+/// The number of an address, which nobody can connect to without a port.
+pub(super) fn ip(contact: Option<Contact>) -> Ipv4Addr {
+    match contact.map(|contact| contact.addr.ip()) {
+        Some(IpAddr::V4(ip)) => ip,
+        _ => Ipv4Addr::UNSPECIFIED,
     }
 }
 

@@ -199,3 +199,196 @@ fn when_a_server_dies_its_clients_go_to_the_next() {
     let client = sim.handle(SimPeer(2));
     assert!(sim.block_on(async move { find(&client, "song 3").await }).is_some());
 }
+
+// ---- linked servers
+
+fn links(name: &str, servers: impl IntoIterator<Item = u32>) -> NapsterLinks {
+    let servers = servers.into_iter().filter_map(|server| SimPeer(server).contact()).collect();
+    NapsterLinks { name: name.into(), password: "secret".into(), servers }
+}
+
+/// A server of this name that is linked to another, 50, called "far", with its user "eve" of "farther".
+fn linked() -> Machine {
+    let mut server = Script::new(Napster::linked(links("near", []), NapsterConfig::default()));
+    let far = SimPeer(50);
+    let say = |server: &mut Machine, msg| server.message(far, NapsterMsg::Link(msg));
+    say(&mut server, NapsterLinkMsg::Login { name: "far".into(), nonce: "n".into() });
+    let sent = server.sent();
+    let [(_, NapsterMsg::Link(NapsterLinkMsg::Login { name, nonce })), (_, NapsterMsg::Link(ack))] =
+        &sent[..]
+    else {
+        panic!("{sent:?}")
+    };
+    assert_eq!(name, "near");
+    assert_eq!(*ack, NapsterLinkMsg::Ack { digest: link::digest("n", nonce, "secret") });
+    say(&mut server, NapsterLinkMsg::Ack { digest: link::digest(nonce, "n", "secret") });
+    say(&mut server, NapsterLinkMsg::Server { name: "farther".into(), to: "far".into(), hops: 2 });
+    let (nick, contact) = ("eve".into(), SimPeer(60).contact());
+    say(&mut server, NapsterLinkMsg::User { nick, contact, link: 3, server: "farther".into() });
+    assert_eq!(server.sent(), []);
+    assert_eq!(server.machine().linked_to(), Some((2, 1)));
+    server
+}
+
+fn from_link(server: &mut Machine, msg: NapsterLinkMsg) -> Vec<(SimPeer, NapsterMsg)> {
+    server.message(SimPeer(50), NapsterMsg::Link(msg));
+    server.sent()
+}
+
+#[test]
+fn who_does_not_know_the_password_is_not_linked() {
+    let mut server = linked();
+    let login = |name: &str| NapsterMsg::Link(NapsterLinkMsg::Login { name: name.into(), nonce: "n".into() });
+    for name in ["near", "far", "farther", "a b"] {
+        server.message(SimPeer(51), login(name));
+        assert!(matches!(server.sent()[..], [(SimPeer(51), NapsterMsg::Error(_))]), "{name}");
+    }
+    server.message(SimPeer(51), login("wrong"));
+    server.sent();
+    server.message(SimPeer(51), NapsterMsg::Link(NapsterLinkMsg::Ack { digest: "00".repeat(16) }));
+    assert!(matches!(server.sent()[..], [(SimPeer(51), NapsterMsg::Error(_))]));
+    server.message(SimPeer(51), NapsterMsg::Link(NapsterLinkMsg::Quit { nick: "eve".into() }));
+    assert!(matches!(server.sent()[..], [(SimPeer(51), NapsterMsg::Error(_))]), "nor listened to");
+    assert_eq!(server.machine().linked_to(), Some((2, 1)));
+    let mut alone = self::server();
+    alone.message(SimPeer(51), login("one"));
+    assert!(matches!(alone.sent()[..], [(SimPeer(51), NapsterMsg::Error(_))]), "takes no links");
+}
+
+#[test]
+fn a_search_asks_the_others_for_what_is_still_wanted() {
+    let mut server = linked();
+    log_in(&mut server, 1, "ada");
+    log_in(&mut server, 2, "bob");
+    share(&mut server, 1, "one song");
+    server.sent();
+    server.message(SimPeer(2), NapsterMsg::Search { words: "song".into(), most: 3, local_only: false });
+    let sent = server.sent();
+    let [(SimPeer(2), NapsterMsg::Result { .. }), (SimPeer(50), NapsterMsg::Link(asked))] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    let NapsterLinkMsg::Search { nick, id, words, most: 2 } = asked else { panic!("{asked:?}") };
+    assert_eq!((&nick[..], &words[..]), ("bob", "song"));
+    let file = |name: &str| NapsterFile { name: name.into(), checksum: "ab".into(), size: 7, music: [0; 3] };
+    let result =
+        |nick: &str, name: &str| NapsterLinkMsg::Result { id: *id, nick: nick.into(), file: file(name) };
+    assert_eq!(from_link(&mut server, result("ada", "no song")), [], "she is not of that server");
+    assert!(matches!(
+        from_link(&mut server, result("eve", "a song"))[..],
+        [(SimPeer(2), NapsterMsg::Result { .. })]
+    ));
+    assert_eq!(
+        from_link(&mut server, NapsterLinkMsg::End { id: *id }),
+        [(SimPeer(2), NapsterMsg::EndOfResults)]
+    );
+    assert_eq!(from_link(&mut server, result("eve", "another song")), [], "it is over");
+
+    server.message(SimPeer(2), NapsterMsg::Search { words: "song".into(), most: 1, local_only: false });
+    assert_eq!(server.sent().len(), 2, "there are enough here");
+    server.message(SimPeer(2), NapsterMsg::Search { words: "no".into(), most: 1, local_only: true });
+    assert_eq!(server.sent(), [(SimPeer(2), NapsterMsg::EndOfResults)]);
+    server.message(SimPeer(2), NapsterMsg::Search { words: "no".into(), most: 1, local_only: false });
+    assert_eq!(server.sent().len(), 1);
+    server.link(SimPeer(50), Link::Down(Down::Closed));
+    assert_eq!(server.sent(), [(SimPeer(2), NapsterMsg::EndOfResults)], "nobody is waited for who is gone");
+    assert_eq!(server.machine().linked_to(), Some((0, 0)));
+}
+
+#[test]
+fn what_users_say_to_those_of_other_servers_is_passed_on() {
+    let mut server = linked();
+    log_in(&mut server, 1, "ada");
+    let link = |msg| [(SimPeer(50), NapsterMsg::Link(msg))];
+    server.message(SimPeer(1), NapsterMsg::Private { nick: "eve".into(), text: "hello".into() });
+    let (from, nick, text) = ("ada".to_owned(), "eve".to_owned(), "hello".to_owned());
+    assert_eq!(server.sent(), link(NapsterLinkMsg::Private { from: from.clone(), nick: nick.clone(), text }));
+    let said = NapsterLinkMsg::Private { from: nick.clone(), nick: from.clone(), text: "hi".into() };
+    let told = NapsterMsg::Private { nick: nick.clone(), text: "hi".into() };
+    assert_eq!(from_link(&mut server, said), [(SimPeer(1), told)]);
+
+    let name = "a song".to_owned();
+    server.message(SimPeer(1), NapsterMsg::Download { nick: nick.clone(), name: name.clone() });
+    let sent = server.sent();
+    let [(_, NapsterMsg::DownloadAck { contact, .. })] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!(Some(*contact), SimPeer(60).contact());
+    server.message(SimPeer(1), NapsterMsg::Push { nick: nick.clone(), name: name.clone() });
+    assert_eq!(server.sent(), link(NapsterLinkMsg::Push { from: from.clone(), nick: nick.clone(), name }));
+    share(&mut server, 1, "hers");
+    let push = NapsterLinkMsg::Push { from: nick.clone(), nick: from, name: "hers".into() };
+    let sent = from_link(&mut server, push);
+    let [(SimPeer(1), NapsterMsg::PushAck { nick: asker, contact, .. })] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    assert_eq!((asker, Some(*contact)), (&nick, SimPeer(60).contact()));
+
+    server.message(SimPeer(1), NapsterMsg::AddHot { nick: nick.clone() });
+    assert!(server.sent().contains(&(SimPeer(1), NapsterMsg::SignOn { nick: nick.clone(), link: 3 })));
+    let gone = from_link(&mut server, NapsterLinkMsg::Quit { nick: nick.clone() });
+    assert_eq!(gone, [(SimPeer(1), NapsterMsg::SignOff { nick })]);
+}
+
+/// Two ways to one server would let messages go round for ever.
+#[test]
+fn a_circle_is_cut_where_it_is_seen() {
+    let mut server = linked();
+    let again = NapsterLinkMsg::Server { name: "farther".into(), to: "far".into(), hops: 5 };
+    assert!(matches!(from_link(&mut server, again)[..], [(SimPeer(50), NapsterMsg::Error(_))]));
+    assert_eq!(server.machine().linked_to(), Some((0, 0)));
+}
+
+/// Servers that may link to all others, with users of each; one server dies, and then another comes.
+#[test]
+fn the_index_outlives_its_servers() {
+    run_seeds(2, |seed| {
+        let net = Network {
+            encoding: Encoding::RoundTrip,
+            links: Some(Duration::from_secs(1)),
+            ..Network::default()
+        };
+        let mut sim = Sim::new(seed, net);
+        let server = |i: u32| {
+            let links = links(&format!("server{i}"), (0..4).filter(|other| *other != i));
+            Napster::linked(links, NapsterConfig::default())
+        };
+        for i in 0..4 {
+            sim.spawn(|_| server(i));
+        }
+        for i in 0..16u32 {
+            sim.spawn(|birth| {
+                // Each knows two servers.
+                let servers = [i % 4, (i + 1) % 4].into_iter().filter_map(|server| SimPeer(server).contact());
+                let listen = birth.peer.contact().filter(|_| i % 5 != 4);
+                let mut client =
+                    Napster::client(format!("user{i}"), listen, servers, NapsterConfig::default());
+                client.library_mut().unwrap().insert(Item::new(format!("song {i}.mp3"), 1000)).unwrap();
+                client
+            });
+        }
+        let all = |sim: &mut Sim<Napster<SimPeer>>, by: u32| {
+            let handle = sim.handle(SimPeer(4 + by));
+            sim.block_on(async move {
+                let hits = handle.search(Query::text("song"), Scope::default());
+                hits.map(|hit| hit.item.name).collect::<std::collections::BTreeSet<String>>().await.len()
+            })
+        };
+        sim.run_for(Duration::from_secs(120));
+        for by in [0, 1, 2, 3] {
+            assert_eq!(all(&mut sim, by), 15, "everybody's but one's own");
+        }
+        let handle = sim.handle(SimPeer(4));
+        let reached = sim.block_on(async move {
+            let (open, hidden) =
+                (find(&handle, "song 3").await.unwrap(), find(&handle, "song 9").await.unwrap());
+            (handle.reach(&open).await, handle.reach(&hidden).await)
+        });
+        assert_eq!(reached, (Ok(SimPeer(7)), Ok(SimPeer(13))), "at other servers, one of them behind a push");
+
+        sim.crash(SimPeer((seed % 4) as u32));
+        sim.run_for(Duration::from_secs(240));
+        assert_eq!(all(&mut sim, 1), 15);
+        let fifth = sim.spawn(|_| Napster::linked(links("server4", 0..4), NapsterConfig::default()));
+        sim.run_for(Duration::from_secs(240));
+        assert_eq!(sim.node(fifth).and_then(Napster::linked_to), Some((3, 16)));
+        sim.trace()
+    });
+}
