@@ -1,6 +1,8 @@
-//! What the programs share: a member of a hash table, over the overlay that its user names.
+//! What the programs share: a member of a hash table, over the overlay that its user names; work in units.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "programs talk on the terminal")]
+
+pub mod units;
 
 use std::error::Error;
 use std::fmt::{self, Display};
