@@ -10,11 +10,12 @@
 //!   (500).
 //! - A nick is whoever has it first. Passwords are not kept: a server of this kind knows nobody from before.
 //!
-//! In this order: [`Napster`], its configuration, and how inputs are told apart. Then `msg` and `codec` (bytes),
-//! `server` and `client`.
+//! In this order: [`Napster`], its configuration, and how inputs are told apart. Then `msg`, `codec` and
+//! `files` (bytes), `server` and `client`.
 
 mod client;
 mod codec;
+mod files;
 mod msg;
 mod server;
 
@@ -25,12 +26,14 @@ use p2p_core::{Contact, Cx, Down, Link, NoJob, OpId, Protocol, Request};
 
 use crate::bucket::Rate;
 use crate::place::Place;
-use crate::search::{Library, SearchCommand, SearchError, SearchItem, SearchOutcome, Searcher};
+use crate::search::{Hit, Item, Library, SearchCommand, SearchError, SearchItem, SearchOutcome, Searcher};
+use crate::sharing::{Sharer, Wanted};
 
 use client::Client;
 use server::Server;
 
 pub use codec::NapsterCodec;
+pub use files::NapsterFilesCodec;
 pub use msg::{NapsterFile, NapsterMsg};
 
 /// How a server or a client behaves. OpenNap's servers had similar bounds; these are ours.
@@ -231,6 +234,19 @@ impl<P: Place> Searcher for Napster<P> {
         match outcome {
             NapsterOutcome::Search(outcome) => Some(outcome),
             NapsterOutcome::Sent(_) => None,
+        }
+    }
+}
+
+impl<P: Place> Sharer for Napster<P> {
+    fn wanted(hit: &Hit<P>) -> Option<Wanted> {
+        let (_, name) = std::str::from_utf8(&hit.reference).ok()?.split_once('\n')?;
+        Some(Wanted { hash: None, index: 0, name: name.to_owned(), size: hit.item.size })
+    }
+    fn shared(&self, wanted: &Wanted) -> Option<&Item> {
+        match &self.role {
+            Role::Client(client) => client.library().get_of(&(), &wanted.name),
+            Role::Server(_) => None,
         }
     }
 }
