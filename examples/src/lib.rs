@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "programs talk on the terminal")]
 
+mod freenet;
+
 use std::error::Error;
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
@@ -19,6 +21,8 @@ use p2p_overlay::{
     Can, CanConfig, Chord, ChordConfig, Find, Kademlia, KademliaConfig, Looked, Lookup, LookupConfig,
     Overlay, Pastry, PastryConfig, Tapestry, TapestryConfig,
 };
+
+pub use freenet::FreenetFiles;
 
 /// An error for the user of a program.
 pub type Failure = Box<dyn Error + Send + Sync>;
