@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "programs talk on the terminal")]
 
+mod freenet;
 pub mod units;
 
 use std::error::Error;
@@ -21,6 +22,8 @@ use p2p_overlay::{
     Can, CanConfig, Chord, ChordConfig, Find, Kademlia, KademliaConfig, Looked, Lookup, LookupConfig,
     Overlay, Pastry, PastryConfig, Tapestry, TapestryConfig,
 };
+
+pub use freenet::FreenetFiles;
 
 /// An error for the user of a program.
 pub type Failure = Box<dyn Error + Send + Sync>;

@@ -15,8 +15,9 @@ use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_dht::{DhtMsg, Record};
 use p2p_overlay::{
     CanMsg, CanMulticastMsg, ChordMsg, ContentHash, FreenetMsg, Gnutella06Codec, Gnutella06Msg,
-    GnutellaCodec, GnutellaMsg, HyParViewMsg, KademliaMsg, NapsterCodec, NapsterMsg, ObjectMsg, PastryMsg,
-    Payload, PlumtreeMsg, RealityMsg, RoutedMsg, ScribeMsg, SeekerMsg, SwimMsg, TableReader, TapestryMsg,
+    GnutellaCodec, GnutellaMsg, HttpCodec, HyParViewMsg, KademliaMsg, MAX_PART, NapsterCodec,
+    NapsterFilesCodec, NapsterMsg, ObjectMsg, PastryMsg, Payload, PlumtreeMsg, RealityMsg, RoutedMsg,
+    ScribeMsg, SeekerMsg, SharingMsg, SwimMsg, TableReader, TapestryMsg, Transfer, Wanted,
 };
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 28] = [
+pub const TARGETS: [Target; 30] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
@@ -43,6 +44,8 @@ pub const TARGETS: [Target; 28] = [
     ("gnutella", gnutella),
     ("gnutella06", gnutella06),
     ("napster", napster),
+    ("http", http),
+    ("napster_files", napster_files),
     ("freenet", freenet),
     ("urn", urn),
     ("gossip", gossip),
@@ -190,6 +193,60 @@ pub fn napster(bytes: &[u8]) {
     while let Ok(Some(message)) = codec.decode(&mut input, &mut bytes::BytesMut::new()) {
         codec.encode(message, &mut bytes::BytesMut::new());
     }
+}
+
+fn asks(start: u64) -> Transfer {
+    let wanted = Wanted { hash: None, index: 1, name: "a song.mp3".into(), size: 6 };
+    Transfer::Get { id: 1, wanted, start, end: 6 }
+}
+
+/// Decodes all it can; parts are as long as they say, and no longer than one may be.
+fn transfers<M>(codec: &mut impl Codec<Msg = SharingMsg<M>>, bytes: &[u8]) {
+    let mut input = bytes::BytesMut::from(bytes);
+    while let Ok(Some(message)) = codec.decode(&mut input, &mut bytes::BytesMut::new()) {
+        if let SharingMsg::Transfer(Transfer::Part { at, end, size, data, .. }) = &message {
+            assert!(
+                !data.is_empty() && data.len() <= MAX_PART && at + data.len() as u64 <= *end && end <= size
+            );
+        }
+        codec.encode(message, &mut bytes::BytesMut::new());
+    }
+}
+
+/// Files over Gnutella's connections: as one who is asked, or who has asked, by the first bit; and what it is over QUIC.
+pub fn http(bytes: &[u8]) {
+    decoded::<SharingMsg<GnutellaMsg>>(bytes);
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let addr = std::net::SocketAddr::from(([192, 0, 2, 1], 6346));
+    let peer = match first & 1 {
+        1 => TcpPeer::Dialled { addr, number: 0 },
+        _ => TcpPeer::Accepted { addr, number: 0 },
+    };
+    let mut codec = HttpCodec::new(peer, GnutellaCodec::new(peer));
+    if first & 1 == 1 {
+        codec.encode(SharingMsg::Transfer(asks(0)), &mut bytes::BytesMut::new());
+    }
+    transfers(&mut codec, rest);
+}
+
+/// Files between Napster's clients: as one who is dialled, who has asked, or who pushes.
+pub fn napster_files(bytes: &[u8]) {
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let addr = std::net::SocketAddr::from(([192, 0, 2, 1], 6699));
+    let peer = match first % 3 {
+        0 => TcpPeer::Accepted { addr, number: 0 },
+        _ => TcpPeer::Dialled { addr, number: 0 },
+    };
+    let mut codec = NapsterFilesCodec::new(peer, "bob");
+    let said = match first % 3 {
+        1 => Some(SharingMsg::Transfer(asks(2))),
+        2 => Some(SharingMsg::Search(NapsterMsg::Send { nick: "ada".into(), name: "x".into(), size: 6 })),
+        _ => None,
+    };
+    if let Some(said) = said {
+        codec.encode(said, &mut bytes::BytesMut::new());
+    }
+    transfers(&mut codec, rest);
 }
 
 /// `Wire` of what the nodes of Freenet say to each other; and the data in it may be checked.

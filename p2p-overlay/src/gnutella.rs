@@ -20,7 +20,7 @@
 //!
 //! In this order: [`Gnutella`], its configuration, and how inputs are told apart. Then `request` (what users ask),
 //! `descriptor` and `codec` (bytes), `neighbours` (who is connected, pings), `hosts` (who might be), `passing`
-//! (queries, hits and pushes of others), `asking` (those of this node's users).
+//! (queries, hits and pushes of others), `pushing` (what both versions know of pushes), `asking` (those of this node's users).
 
 pub(crate) mod asking;
 pub(crate) mod codec;
@@ -28,6 +28,7 @@ pub(crate) mod descriptor;
 pub(crate) mod hosts;
 mod neighbours;
 pub(crate) mod passing;
+pub(crate) mod pushing;
 mod request;
 
 use std::collections::BTreeMap;
@@ -36,15 +37,16 @@ use std::time::Duration;
 
 use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, Protocol};
 
-use crate::bucket::{Bucket, Rate};
+use crate::bucket::Rate;
 use crate::place::Place;
 use crate::recent::Recent;
 use crate::search::{Library, SearchCommand, SearchError, SearchItem, SearchOutcome};
 
-use asking::{Reaching, Searching};
+use asking::Searching;
 use hosts::Hosts;
 use neighbours::{Neighbour, State};
-use passing::{Offer, QueryRoute};
+use passing::QueryRoute;
+use pushing::Pushing;
 
 pub use codec::{GnutellaCodec, GnutellaMsg};
 pub use descriptor::{Descriptor, Guid, Payload, Pong, QueryHit, Shared};
@@ -195,16 +197,8 @@ pub struct Gnutella<P: Place> {
     pings: Recent<Guid, Option<P>>,
     /// The ways that queries have come.
     queries: Recent<Guid, QueryRoute<P>>,
-    /// The ways that hits have come, by servent.
-    servents: Recent<Guid, P>,
-    /// Pushes that have come.
-    pushes: Recent<Guid, ()>,
-    /// Its own hits.
-    offers: Recent<Guid, Offer>,
-    /// Connects to those who ask for a push.
-    push: Bucket,
+    pushing: Pushing<P>,
     searches: BTreeMap<OpId, Searching>,
-    reaches: BTreeMap<OpId, Reaching>,
     /// The number of the last connection it has made.
     number: u64,
     tally: GnutellaTally,
@@ -259,12 +253,8 @@ impl<P: Place> Gnutella<P> {
             hosts,
             pings: Recent::new(config.routes),
             queries: Recent::new(config.routes),
-            servents: Recent::new(config.routes),
-            pushes: Recent::new(config.routes),
-            offers: Recent::new(1024),
-            push: Bucket::default(),
+            pushing: Pushing::new(config.routes),
             searches: BTreeMap::new(),
-            reaches: BTreeMap::new(),
             number: 0,
             tally: GnutellaTally::default(),
         }
@@ -344,7 +334,7 @@ impl<P: Place> Protocol for Gnutella<P> {
             }
             GnutellaTimer::Search(op) => self.widen(cx, op),
             GnutellaTimer::Reach(op) => {
-                if self.reaches.remove(&op).is_some() {
+                if self.pushing.forget(op) {
                     self.done(cx, op, SearchOutcome::Reached(Err(SearchError::Unreachable)));
                 }
             }
@@ -376,7 +366,7 @@ impl<P: Place> Protocol for Gnutella<P> {
         if self.searches.remove(&op).is_some() {
             cx.clear_timer(GnutellaTimer::Search(op));
         }
-        if self.reaches.remove(&op).is_some() {
+        if self.pushing.forget(op) {
             cx.clear_timer(GnutellaTimer::Reach(op));
         }
     }

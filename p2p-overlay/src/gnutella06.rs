@@ -3,8 +3,8 @@
 //!
 //! *RFC-Gnutella 0.6* (Klingberg and Manfredi, 2002); *Ultrapeers* (Singla and Rohrs, 2002); *Query Routing for the
 //! Gnutella Network* 0.4 (Rohrs, 2001); *Gnutella Dynamic Query Protocol* 0.1 (Fisk, 2003). Descriptors are those of
-//! [`Gnutella`](crate::Gnutella) 0.4, with two more. What is not here yet: pushes, downloads, and connections that are
-//! deflated as a whole.
+//! [`Gnutella`](crate::Gnutella) 0.4, with two more. Files are moved by [`Sharing`](crate::Sharing). What is not
+//! here yet: connections that are deflated as a whole.
 //!
 //! - **A leaf** has a few ultrapeers. It sends them a table of what it shares, gets the queries that might match and no
 //!   others, and passes nothing on.
@@ -13,6 +13,7 @@
 //! - **A search is guided** by the ultrapeer it begins at: a probe at first, then one neighbour after the other, each as
 //!   far as what has come so far says, until enough has come. A leaf tells what it has, and when it has enough.
 //! - **Roles** change by [`Promotion`]: what is needed is how full the ultrapeers are, which pongs tell.
+//! - **Pushes** go back the way of the hit, over ultrapeers too, and bear the nonce of 0.4.
 //! - **Limits** are those of 0.4. A table that is more than half full asks for everything: its leaf gets nothing.
 //!
 //! In this order: [`Gnutella06`], its configuration, how inputs are told apart. Then `handshake` and `codec` (bytes),
@@ -41,10 +42,13 @@ use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, Protocol
 use crate::bucket::Rate;
 use crate::gnutella::Guid;
 use crate::gnutella::hosts::Hosts;
+use crate::gnutella::passing::{wanted, wanted_of};
+use crate::gnutella::pushing::Pushing;
 use crate::place::Place;
 use crate::promotion::{Promotion, PromotionConfig, Role};
 use crate::recent::Recent;
-use crate::search::{Library, SearchCommand, SearchItem, SearchOutcome, Searcher};
+use crate::search::{Hit, Item, Library, SearchCommand, SearchError, SearchItem, SearchOutcome, Searcher};
+use crate::sharing::{Sharer, Wanted};
 
 use asking::Searching;
 use guiding::Guided;
@@ -85,6 +89,10 @@ pub struct Gnutella06Config {
     pub enough: u32,
     /// How many searches an ultrapeer guides at once. 256.
     pub guided: usize,
+    /// How often it connects to somebody who asks for a push. Every second, 5 at once.
+    pub push: Rate,
+    /// How long a source has to connect, when it was asked to. 20 s.
+    pub push_timeout: Duration,
     /// When roles change.
     pub promotion: PromotionConfig,
     /// How many descriptors one neighbour may send, hits, pongs and tables apart. One every 20 ms, 100 at once.
@@ -101,7 +109,7 @@ pub struct Gnutella06Config {
     pub results: usize,
     /// How many items it shares. 10,000.
     pub items: usize,
-    /// How many queries' ways it remembers. 8,192.
+    /// How many queries' ways it remembers, and how many servents' and pushes'. 8,192.
     pub routes: usize,
     /// How many searches of its users are under way at once. 64.
     pub capacity: usize,
@@ -125,6 +133,8 @@ impl Default for Gnutella06Config {
             hop_wait: Duration::from_millis(2400),
             enough: 150,
             guided: 256,
+            push: Rate { every: Duration::from_secs(1), burst: 5 },
+            push_timeout: Duration::from_secs(20),
             promotion: PromotionConfig::default(),
             descriptors: Rate { every: Duration::from_millis(20), burst: 100 },
             answers: Rate { every: Duration::from_millis(10), burst: 200 },
@@ -204,6 +214,7 @@ pub struct Gnutella06<P: Place> {
     config: Gnutella06Config,
     /// Where others reach it.
     listen: Option<Contact>,
+    /// Its identifier; in hits the second half is random.
     servent: Guid,
     started: Time,
     promotion: Promotion,
@@ -219,13 +230,14 @@ pub struct Gnutella06<P: Place> {
     /// The ways that queries have come.
     queries: Recent<Guid, Route<P>>,
     guided: BTreeMap<Guid, Guided<P>>,
+    pushing: Pushing<P>,
     searches: BTreeMap<OpId, Searching>,
     /// The number of the last connection it has made.
     number: u64,
     tally: Gnutella06Tally,
 }
 
-/// The timers of a servent: one, and one for each handshake, each search and each query it guides.
+/// The timers of a servent: one, and one for each handshake, each search, each query it guides, and each push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gnutella06Timer<P> {
     /// Time to look after neighbours, tables and the role.
@@ -236,6 +248,8 @@ pub enum Gnutella06Timer<P> {
     Search(OpId),
     /// Whoever was asked last has had time to answer.
     Guide(Guid),
+    /// A push was not answered.
+    Reach(OpId),
 }
 
 /// What a servent says unasked.
@@ -247,6 +261,13 @@ pub enum Gnutella06Event<P> {
     Down(P),
     /// It has another role from now on.
     Role(Role),
+    /// Somebody has asked for a push: the servent has connected to them, and gives them the item of this number.
+    Gives {
+        /// Over this connection.
+        to: P,
+        /// See [`Library::get`].
+        index: u32,
+    },
 }
 
 impl<P: Place> Gnutella06<P> {
@@ -277,6 +298,7 @@ impl<P: Place> Gnutella06<P> {
             hosts,
             queries: Recent::new(config.routes),
             guided: BTreeMap::new(),
+            pushing: Pushing::new(config.routes),
             searches: BTreeMap::new(),
             number: 0,
             tally: Gnutella06Tally::default(),
@@ -351,6 +373,7 @@ impl<P: Place> Protocol for Gnutella06<P> {
             Gnutella06Msg::Agree(hello) => self.on_agree(cx, from, hello.checked()),
             Gnutella06Msg::Refuse(tries) => self.on_refuse(cx, from, tries),
             Gnutella06Msg::Descriptor(descriptor) => self.on_descriptor(cx, from, descriptor),
+            Gnutella06Msg::Give { index, servent, .. } => self.on_give(cx, from, index, servent),
         }
     }
 
@@ -364,6 +387,11 @@ impl<P: Place> Protocol for Gnutella06<P> {
             }
             Gnutella06Timer::Search(op) => self.too_late(cx, op),
             Gnutella06Timer::Guide(id) => self.guide(cx, id),
+            Gnutella06Timer::Reach(op) => {
+                if self.pushing.forget(op) {
+                    self.done(cx, op, SearchOutcome::Reached(Err(SearchError::Unreachable)));
+                }
+            }
         }
     }
 
@@ -386,6 +414,9 @@ impl<P: Place> Protocol for Gnutella06<P> {
 
     fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         self.forget(cx, op);
+        if self.pushing.forget(op) {
+            cx.clear_timer(Gnutella06Timer::Reach(op));
+        }
     }
 
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
@@ -404,6 +435,15 @@ impl<P: Place> Searcher for Gnutella06<P> {
     }
     fn outcome(outcome: SearchOutcome<P>) -> Option<SearchOutcome<P>> {
         Some(outcome)
+    }
+}
+
+impl<P: Place> Sharer for Gnutella06<P> {
+    fn wanted(hit: &Hit<P>) -> Option<Wanted> {
+        wanted(hit)
+    }
+    fn shared(&self, wanted: &Wanted) -> Option<&Item> {
+        wanted_of(&self.library, wanted)
     }
 }
 

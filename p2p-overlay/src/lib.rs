@@ -17,6 +17,8 @@
 //! - [`Gnutella`]: version 0.4, over any transport, with the real bytes over TCP;
 //! - [`Gnutella06`]: leaves and ultrapeers, query tables, and searches that go no further than they have to;
 //! - [`Freenet`]: data by keys, on routes that form where it is asked for;
+//! - [`Sharing`]: files, from those who were found to have them, over any of these whose peers can be asked: behind
+//!   [`Fetcher`];
 //! - [`Promotion`]: who becomes a super-node, in any of them that has some;
 //! - [`Seeker`]: floods, rings and walkers on any [`Graph`], and [`Replication`].
 //!
@@ -49,6 +51,7 @@ mod recent;
 mod routed;
 mod scribe;
 mod search;
+mod sharing;
 mod spot;
 mod strategy;
 mod structured;
@@ -82,8 +85,9 @@ pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
 pub use membership::{Membership, MembershipCommand, Neighbour, Parting};
 pub use napster::{
-    Napster, NapsterCodec, NapsterCommand, NapsterConfig, NapsterEvent, NapsterFile, NapsterLinkMsg,
-    NapsterLinks, NapsterMsg, NapsterOutcome, NapsterSearchId, NapsterTimer, Reachable, Say, Watch,
+    Napster, NapsterCodec, NapsterCommand, NapsterConfig, NapsterEvent, NapsterFile, NapsterFilesCodec,
+    NapsterLinkMsg, NapsterLinks, NapsterMsg, NapsterOutcome, NapsterSearchId, NapsterTimer, Reachable, Say,
+    Watch,
 };
 pub use pastry::{Pastry, PastryConfig, PastryMsg, PastryTable, Recovery, Side};
 pub use place::{Place, of_address};
@@ -104,6 +108,13 @@ pub use search::{
     Blame, ContentHash, Cost, End, Fetch, Hit, Hits, Item, Library, MAX_HASHES, MAX_HITS, MAX_METADATA,
     MAX_NAME, ParseHashError, Query, Reach, Scope, Search, SearchCommand, SearchError, SearchItem,
     SearchOutcome, Searched, Searcher, words,
+};
+pub use sharing::{
+    Below, DiskFile, DiskFolder, Download, DownloadError, Downloaded, Fetcher, Fetching, Folder, FolderError,
+    ForeignSearch, HttpCodec, MAX_PART, MemoryFolder, Progress, Refusal, ShareOutput, ShareWorker, Sharer,
+    Sharing, SharingCommand, SharingConfig, SharingItem, SharingJob, SharingMsg, SharingOutcome,
+    SharingTally, SharingTimer, SourceReport, SourceStanding, Transfer, Wanted, hashes_of, is_plain_name,
+    items_in,
 };
 pub use strategy::{Graph, Replication, Seek, Seeker, SeekerConfig, SeekerMsg, SeekerTally, Sought, Walker};
 pub use structured::{

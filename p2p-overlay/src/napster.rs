@@ -12,11 +12,12 @@
 //! - Servers may be linked ([`Napster::linked`]): a user of one finds the files of all, and where one dies its users go
 //!   to another.
 //!
-//! In this order: [`Napster`], its configuration, and how inputs are told apart. Then `msg`, `link` and `codec` (bytes),
-//! `server`, `linked` (what servers do together) and `client`.
+//! In this order: [`Napster`], its configuration, and how inputs are told apart. Then `msg`, `link`, `codec`
+//! and `files` (bytes), `server`, `linked` (what servers do together) and `client`.
 
 mod client;
 mod codec;
+mod files;
 mod link;
 mod linked;
 mod msg;
@@ -29,12 +30,14 @@ use p2p_core::{Contact, Cx, Down, Link, NoJob, OpId, Protocol, Request};
 
 use crate::bucket::Rate;
 use crate::place::Place;
-use crate::search::{Library, SearchCommand, SearchError, SearchItem, SearchOutcome, Searcher};
+use crate::search::{Hit, Item, Library, SearchCommand, SearchError, SearchItem, SearchOutcome, Searcher};
+use crate::sharing::{Sharer, Wanted};
 
 use client::Client;
 use server::Server;
 
 pub use codec::NapsterCodec;
+pub use files::NapsterFilesCodec;
 pub use link::{NapsterLinkMsg, NapsterSearchId};
 pub use msg::{NapsterFile, NapsterMsg};
 
@@ -264,6 +267,19 @@ impl<P: Place> Searcher for Napster<P> {
         match outcome {
             NapsterOutcome::Search(outcome) => Some(outcome),
             NapsterOutcome::Sent(_) => None,
+        }
+    }
+}
+
+impl<P: Place> Sharer for Napster<P> {
+    fn wanted(hit: &Hit<P>) -> Option<Wanted> {
+        let (_, name) = std::str::from_utf8(&hit.reference).ok()?.split_once('\n')?;
+        Some(Wanted { hash: None, index: 0, name: name.to_owned(), size: hit.item.size })
+    }
+    fn shared(&self, wanted: &Wanted) -> Option<&Item> {
+        match &self.role {
+            Role::Client(client) => client.library().get_of(&(), &wanted.name),
+            Role::Server(_) => None,
         }
     }
 }

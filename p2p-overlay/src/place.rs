@@ -15,6 +15,9 @@ pub trait Place: Peer {
     fn at(contact: Contact, number: u64) -> Self;
     /// Whether it can be true that this peer is reached there: it is the same host, or has the same key.
     fn may_be(&self, contact: &Contact) -> bool;
+    /// Whose account what it gives and takes goes to: the same for all connections of one host, or all that one key
+    /// proves.
+    fn account(&self) -> PeerId;
 }
 
 impl Place for Contact {
@@ -26,6 +29,9 @@ impl Place for Contact {
     }
     fn may_be(&self, contact: &Contact) -> bool {
         self.id == contact.id
+    }
+    fn account(&self) -> PeerId {
+        self.id
     }
 }
 
@@ -43,6 +49,9 @@ impl Place for SimPeer {
     fn may_be(&self, contact: &Contact) -> bool {
         SimPeer::at(*contact, 0) == *self
     }
+    fn account(&self) -> PeerId {
+        foreign(Ipv4Addr::from_bits(self.0), 0).id
+    }
 }
 
 impl Place for TcpPeer {
@@ -57,6 +66,9 @@ impl Place for TcpPeer {
     }
     fn may_be(&self, contact: &Contact) -> bool {
         self.addr().ip().to_canonical() == contact.addr.ip().to_canonical()
+    }
+    fn account(&self) -> PeerId {
+        of_address(SocketAddr::new(self.addr().ip().to_canonical(), 0)).id
     }
 }
 

@@ -48,13 +48,33 @@ where
     C: Codec<Msg = P::Msg>,
     W: Worker<P::Job> + 'static,
 {
+    spawn_at(|_| machine, codec, listen, limits, workers).await
+}
+
+/// As [`spawn`], of a machine that tells others where it is: `machine` makes it of the address that it has got, with the
+/// port that the system chose; of `None`, if it does not listen.
+///
+/// # Errors
+/// As [`spawn`].
+pub async fn spawn_at<P, C, W>(
+    machine: impl FnOnce(Option<SocketAddr>) -> P,
+    codec: impl Fn(TcpPeer) -> C + Send + 'static,
+    listen: Option<SocketAddr>,
+    limits: Limits,
+    workers: impl IntoIterator<Item = W>,
+) -> std::io::Result<Running<P>>
+where
+    P: Protocol<Peer = TcpPeer>,
+    C: Codec<Msg = P::Msg>,
+    W: Worker<P::Job> + 'static,
+{
     let listener = match listen {
         Some(addr) => Some(TcpListener::bind(addr).await?),
         None => None,
     };
     let local = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let crew = Crew::start("tcp", workers, limits.jobs, limits.jobs_per_batch)?;
-    let (runner, handle) = Runner::new(machine, Clock::start(), crew);
+    let (runner, handle) = Runner::new(machine(local), Clock::start(), crew);
     let (stop, stopped) = watch::channel(false);
     let (sender, notes) = mpsc::channel(limits.inbox_messages.max(1));
     let driver = Driver {

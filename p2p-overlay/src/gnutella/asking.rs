@@ -101,13 +101,6 @@ impl Collecting {
     }
 }
 
-/// A source that was asked to connect.
-#[derive(Debug)]
-pub(super) struct Reaching {
-    servent: Guid,
-    index: u32,
-}
-
 impl<P: Place> Gnutella<P> {
     pub(super) fn begin_search(&mut self, cx: &mut Cx<'_, Self>, op: OpId, query: Query, scope: Scope) {
         let (radius, step, last) = match scope.reach {
@@ -214,22 +207,20 @@ impl<P: Place> Gnutella<P> {
             }
             Fetch::Relay(_) | Fetch::Ask => self.unreached(cx, op, SearchError::BadHit),
             Fetch::Push => {
-                let via =
-                    self.servents.get(&servent).filter(|via| self.neighbours.contains_key(via)).copied();
+                let via = self.pushing.way(&servent).filter(|via| self.neighbours.contains_key(via));
                 // Two that accept no connections do not meet.
                 let (Some(via), Some(contact)) = (via, self.listen) else {
                     return self.unreached(cx, op, SearchError::Unreachable);
                 };
-                if self.reaches.len() >= self.config.capacity {
+                if self.pushing.asked() >= self.config.capacity {
                     return self.unreached(cx, op, SearchError::Busy);
                 }
                 let extension = Bytes::new();
                 let payload = Payload::Push { servent, index, contact, extension };
                 let id = Guid::random(cx.rng());
-                self.pushes.insert(id, ());
+                self.pushing.ask(op, id, servent, index);
                 self.tell(cx, via, Descriptor { id, ttl: self.config.ttl, hops: 0, payload });
                 cx.set_timer(self.config.push_timeout, GnutellaTimer::Reach(op));
-                self.reaches.insert(op, Reaching { servent, index });
             }
         }
     }
@@ -244,11 +235,9 @@ impl<P: Place> Gnutella<P> {
 
     /// Somebody has connected to give a file.
     pub(super) fn on_give(&mut self, cx: &mut Cx<'_, Self>, from: P, index: u32, servent: Guid) {
-        let asked = self.reaches.iter().find(|(_, asked)| asked.servent == servent && asked.index == index);
-        let Some(op) = asked.map(|(op, _)| *op) else {
+        let Some(op) = self.pushing.given(servent, index) else {
             return cx.send(from, GnutellaMsg::Refuse);
         };
-        self.reaches.remove(&op);
         cx.clear_timer(GnutellaTimer::Reach(op));
         self.done(cx, op, SearchOutcome::Reached(Ok(from)));
     }

@@ -6,6 +6,7 @@ use p2p_core::{Lane, Wire};
 use serde::{Deserialize, Serialize};
 
 use super::descriptor::{Descriptor, Guid, MAX_PAYLOAD};
+use crate::sharing::ForeignSearch;
 
 /// What servents say to each other, over any transport.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +90,10 @@ impl Codec for GnutellaCodec {
         let Some(lines) = greeting(input, MAX_GREETING)? else { return Ok(None) };
         let (msg, phase) = match (self.phase, &lines[..]) {
             (Phase::Purpose, b"GNUTELLA CONNECT/0.4") => (GnutellaMsg::Connect, Phase::Descriptors),
-            (Phase::Purpose, line) => (given(line)?, Phase::Given),
+            (Phase::Purpose, line) => {
+                let (index, servent, name) = given(line)?;
+                (GnutellaMsg::Give { index, servent, name }, Phase::Given)
+            }
             (_, b"GNUTELLA OK") => (GnutellaMsg::Accept, Phase::Descriptors),
             (_, _) => (GnutellaMsg::Refuse, Phase::Given),
         };
@@ -112,13 +116,17 @@ impl Codec for GnutellaCodec {
                 }
             }
             GnutellaMsg::Give { index, servent, name } => {
-                output.put_slice(format!("GIV {index}:{servent:?}/").as_bytes());
-                output.extend(name.iter().filter(|byte| **byte != b'\n'));
-                output.put_slice(b"\n\n");
+                give(index, servent, &name, output);
                 self.phase = Phase::Given;
             }
         }
         After::Open
+    }
+}
+
+impl ForeignSearch for GnutellaCodec {
+    fn gives(msg: &GnutellaMsg) -> bool {
+        matches!(msg, GnutellaMsg::Give { .. })
     }
 }
 
@@ -144,8 +152,15 @@ pub(crate) fn greeting(input: &mut BytesMut, most: usize) -> Result<Option<Bytes
     }
 }
 
+/// Appends the line that gives a file.
+pub(crate) fn give(index: u32, servent: Guid, name: &[u8], output: &mut BytesMut) {
+    output.put_slice(format!("GIV {index}:{servent:?}/").as_bytes());
+    output.extend(name.iter().filter(|byte| **byte != b'\n'));
+    output.put_slice(b"\n\n");
+}
+
 /// `GIV <index>:<servent>/<name>`.
-fn given(line: &[u8]) -> Result<GnutellaMsg, Malformed> {
+pub(crate) fn given(line: &[u8]) -> Result<(u32, Guid, Bytes), Malformed> {
     let parts = || {
         let line = line.strip_prefix(b"GIV ")?;
         let colon = line.iter().position(|byte| *byte == b':')?;
@@ -160,7 +175,7 @@ fn given(line: &[u8]) -> Result<GnutellaMsg, Malformed> {
             let digit = |digit: u8| char::from(digit).to_digit(16);
             *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
         }
-        Some(GnutellaMsg::Give { index, servent: Guid(guid), name })
+        Some((index, Guid(guid), name))
     };
     parts().ok_or_else(|| {
         Malformed(format!("expected GNUTELLA CONNECT/0.4 or GIV; came {:?}", String::from_utf8_lossy(line)))

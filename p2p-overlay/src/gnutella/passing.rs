@@ -4,12 +4,15 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use p2p_core::{Contact, Cx, OpId};
 
+use super::asking::referred;
 use super::codec::GnutellaMsg;
 use super::descriptor::{Descriptor, Guid, Payload, QueryHit, Shared};
+use super::pushing::{Pushed, Pushing};
 use super::{Gnutella, GnutellaEvent};
 use crate::bucket::Rate;
 use crate::place::{Place, foreign, is_somewhere};
-use crate::search::{ContentHash, Item, Library, MAX_HASHES, Query, words};
+use crate::search::{ContentHash, Hit, Item, Library, MAX_HASHES, Query, words};
+use crate::sharing::Wanted;
 
 /// The way that a query has come.
 #[derive(Clone, Copy, Debug)]
@@ -28,15 +31,6 @@ pub(super) enum Way<P> {
     Via(P),
 }
 
-/// A hit that this servent has sent.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Offer {
-    /// How many pushes it is still good for.
-    pushes: u8,
-}
-
-/// How many pushes one hit is good for: a second try, if the first connection fails.
-const PUSHES: u8 = 2;
 /// A hit is split above so many bytes of results (§3.2.4.2: all servents pass on 2 KiB).
 const HIT_BYTES: usize = 1800;
 /// Who made the servent, in hits (§A.1.2).
@@ -120,9 +114,7 @@ impl<P: Place> Gnutella<P> {
 
     /// A hit of its own, with an identifier that only who sees it knows.
     fn hit(&mut self, cx: &mut Cx<'_, Self>, results: Vec<Shared>) -> QueryHit {
-        let mut servent = self.servent;
-        servent.0[8..].copy_from_slice(&cx.rng().next_u64().to_be_bytes());
-        self.offers.insert(servent, Offer { pushes: PUSHES });
+        let servent = self.pushing.offer(self.servent, cx.rng());
         hit_of(self.listen, self.config.speed, results, servent)
     }
 
@@ -142,14 +134,7 @@ impl<P: Place> Gnutella<P> {
             return;
         }
         let way = route.way;
-        if let Some(known) = self.servents.get_mut(&hit.servent) {
-            // The way that is there, if the other is gone.
-            if !self.neighbours.contains_key(known) {
-                *known = from;
-            }
-        } else {
-            self.servents.insert(hit.servent, from);
-        }
+        self.pushing.on_hit(hit.servent, from, |known| self.neighbours.contains_key(known));
         match way {
             Way::Own(op) => self.on_own_hit(cx, op, &descriptor),
             Way::Via(via) => self.tally.hits += u64::from(self.pass_back(cx, via, descriptor)),
@@ -159,37 +144,43 @@ impl<P: Place> Gnutella<P> {
     /// Somebody wants a servent to connect to it.
     pub(super) fn on_push(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: Descriptor) {
         let Payload::Push { servent, index, contact, .. } = descriptor.payload else { return };
-        if !self.pushes.insert(descriptor.id, ()) {
-            self.tally.duplicates += 1;
-            return;
-        }
-        if self.offers.get(&servent).is_some() {
-            return self.give(cx, servent, index, contact);
-        }
-        match self.servents.get(&servent).copied().filter(|via| *via != from) {
-            Some(via) => {
+        match self.pushing.on_push(descriptor.id, &servent, from) {
+            Pushed::Again => self.tally.duplicates += 1,
+            Pushed::Own => self.give(cx, servent, index, contact),
+            Pushed::Via(via) => {
                 self.pass_back(cx, via, descriptor);
             }
-            None => self.tally.dropped += 1,
+            Pushed::Nowhere => self.tally.dropped += 1,
         }
     }
 
     /// Connects to whoever has asked, if it is right to.
     fn give(&mut self, cx: &mut Cx<'_, Self>, servent: Guid, index: u32, contact: Contact) {
         let name = self.library.get(index).map(|item| Bytes::from(item.name.clone()));
-        let offer = self.offers.get_mut(&servent).filter(|offer| offer.pushes > 0);
-        let (Some(name), Some(offer), true) = (name, offer, is_somewhere(&contact)) else {
+        let right =
+            |pushing: &mut Pushing<P>| pushing.may_give(&servent, &contact, cx.now(), self.config.push);
+        let Some(name) = name.filter(|_| right(&mut self.pushing)) else {
             self.tally.dropped += 1;
             return;
         };
-        if !self.push.take(cx.now(), self.config.push) {
-            self.tally.dropped += 1;
-            return;
-        }
-        offer.pushes -= 1;
         let to = self.dial(contact);
         cx.send(to, GnutellaMsg::Give { index, servent, name });
         cx.emit(GnutellaEvent::Gives { to, index });
+    }
+}
+
+/// How a hit's source is asked for it: by its content if that has a SHA-1, as HUGE has it, or by its number.
+pub(crate) fn wanted<P>(hit: &Hit<P>) -> Option<Wanted> {
+    let (_, index) = referred(&hit.reference)?;
+    let hash = hit.item.hashes.iter().find(|hash| matches!(hash, ContentHash::Sha1(_))).copied();
+    Some(Wanted { hash, index, name: hit.item.name.clone(), size: hit.item.size })
+}
+
+/// The item that somebody asks for, by its content or by its number; a name has to be the item's too.
+pub(crate) fn wanted_of<'a>(library: &'a Library, wanted: &Wanted) -> Option<&'a Item> {
+    match wanted.hash {
+        Some(hash) => library.find(&Query::content(hash)).next().map(|(_, item)| item),
+        None => library.get(wanted.index).filter(|item| item.name == wanted.name),
     }
 }
 

@@ -3,8 +3,10 @@
 use p2p_core::{Contact, Request};
 
 use super::Gnutella;
+use super::passing::{wanted, wanted_of};
 use crate::place::Place;
-use crate::search::{SearchCommand, SearchItem, SearchOutcome, Searcher};
+use crate::search::{Hit, Item, SearchCommand, SearchItem, SearchOutcome, Searcher};
+use crate::sharing::{Sharer, Wanted};
 
 /// A command to [`Gnutella`].
 #[derive(Clone, Debug)]
@@ -33,6 +35,15 @@ impl<P: Place> Searcher for Gnutella<P> {
             GnutellaOutcome::Search(outcome) => Some(outcome),
             GnutellaOutcome::Listens => None,
         }
+    }
+}
+
+impl<P: Place> Sharer for Gnutella<P> {
+    fn wanted(hit: &Hit<P>) -> Option<Wanted> {
+        wanted(hit)
+    }
+    fn shared(&self, wanted: &Wanted) -> Option<&Item> {
+        wanted_of(&self.library, wanted)
     }
 }
 

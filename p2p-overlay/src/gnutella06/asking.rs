@@ -1,9 +1,10 @@
 //! What this node's users ask.
 
+use bytes::Bytes;
 use p2p_core::{Cx, OpId};
 
 use super::passing::{Route, Way};
-use super::{Gnutella06, Gnutella06Timer};
+use super::{Gnutella06, Gnutella06Msg, Gnutella06Timer};
 use crate::gnutella::asking::{Collecting, referred};
 use crate::gnutella::passing::criteria;
 use crate::gnutella::{Descriptor, Guid, Payload};
@@ -117,16 +118,54 @@ impl<P: Place> Gnutella06<P> {
         Some(search)
     }
 
-    /// A connection of its own to a source. Who accepts none is not reached: pushes are not here yet.
+    /// A connection of its own to a source, or from it.
     pub(super) fn reach(&mut self, cx: &mut Cx<'_, Self>, op: OpId, hit: Hit<P>) {
         let reached = match (referred(&hit.reference), hit.fetch) {
             (Some(_), Fetch::Direct(peer)) => {
                 self.number += 1;
                 peer.contact().map(|contact| P::at(contact, self.number)).ok_or(SearchError::BadHit)
             }
-            (Some(_), Fetch::Push) => Err(SearchError::Unsupported),
+            (Some((servent, index)), Fetch::Push) => match self.push(cx, op, servent, index) {
+                Ok(()) => return,
+                Err(error) => Err(error),
+            },
             (None, _) | (_, Fetch::Ask | Fetch::Relay(_)) => Err(SearchError::BadHit),
         };
         self.done(cx, op, SearchOutcome::Reached(reached));
+    }
+
+    /// Asks a source to connect, back the way that its hit has come.
+    fn push(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        op: OpId,
+        servent: Guid,
+        index: u32,
+    ) -> Result<(), SearchError> {
+        let via = self.pushing.way(&servent).filter(|via| self.neighbours.contains_key(via));
+        // Two that accept no connections do not meet.
+        let (Some(via), Some(contact)) = (via, self.listen) else { return Err(SearchError::Unreachable) };
+        if self.pushing.asked() >= self.config.capacity {
+            return Err(SearchError::Busy);
+        }
+        let payload = Payload::Push { servent, index, contact, extension: Bytes::new() };
+        let id = Guid::random(cx.rng());
+        self.pushing.ask(op, id, servent, index);
+        self.tell(cx, via, Descriptor { id, ttl: self.config.most_hops, hops: 0, payload });
+        cx.set_timer(self.config.push_timeout, Gnutella06Timer::Reach(op));
+        Ok(())
+    }
+
+    /// Somebody has connected to give a file.
+    pub(super) fn on_give(&mut self, cx: &mut Cx<'_, Self>, from: P, index: u32, servent: Guid) {
+        match self.pushing.given(servent, index) {
+            Some(op) => {
+                cx.clear_timer(Gnutella06Timer::Reach(op));
+                self.done(cx, op, SearchOutcome::Reached(Ok(from)));
+            }
+            // Where a peer has one connection for everything, a refusal would end more than this.
+            None if self.neighbours.contains_key(&from) => {}
+            None => cx.send(from, Gnutella06Msg::Refuse(Vec::new())),
+        }
     }
 }

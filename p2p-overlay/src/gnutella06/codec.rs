@@ -3,15 +3,16 @@
 //! Whoever dials says what it is, whoever is dialled answers with what it is, and the first agrees, perhaps as something
 //! else: an ultrapeer that is not needed becomes a leaf.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use p2p_core::foreign::{After, Codec, Malformed, TcpPeer};
 use p2p_core::{Contact, Lane, Wire};
 use serde::{Deserialize, Serialize};
 
 use super::handshake::{Hello, addresses};
-use crate::gnutella::Descriptor;
-use crate::gnutella::codec::greeting;
+use crate::gnutella::codec::{give, given, greeting};
 use crate::gnutella::descriptor::MAX_PAYLOAD;
+use crate::gnutella::{Descriptor, Guid};
+use crate::sharing::ForeignSearch;
 
 /// What servents say to each other, over any transport.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,15 @@ pub enum Gnutella06Msg {
     Refuse(Vec<Contact>),
     /// Between neighbours.
     Descriptor(Descriptor),
+    /// From whom a push has asked for it, on a connection of its own: here is the file.
+    Give {
+        /// The sender's number for the file.
+        index: u32,
+        /// As its hit and the push have said it.
+        servent: Guid,
+        /// The file's name.
+        name: Bytes,
+    },
 }
 
 impl Wire for Gnutella06Msg {
@@ -61,7 +71,7 @@ enum Phase {
     /// Who has dialled us agrees.
     Agree,
     Descriptors,
-    /// Nothing: it was refused.
+    /// Nothing: it was refused, or a file is given here.
     Over,
 }
 
@@ -87,6 +97,11 @@ impl Codec for Gnutella06Codec {
             Phase::Connect | Phase::Answer | Phase::Agree => {}
         }
         let Some(lines) = greeting(input, MAX_STEP)? else { return Ok(None) };
+        if self.phase == Phase::Connect && lines.starts_with(b"GIV ") {
+            self.phase = Phase::Over;
+            let (index, servent, name) = given(&lines)?;
+            return Ok(Some(Gnutella06Msg::Give { index, servent, name }));
+        }
         let lines = String::from_utf8_lossy(&lines);
         let (first, headers) = lines.split_once('\n').unwrap_or((&lines, ""));
         let hello = Hello::read(headers);
@@ -119,6 +134,10 @@ impl Codec for Gnutella06Codec {
                 step(REFUSED, Some(&Hello { tries, ..Hello::default() }));
                 return After::Close;
             }
+            Gnutella06Msg::Give { index, servent, name } => {
+                give(index, servent, &name, output);
+                self.phase = Phase::Over;
+            }
             Gnutella06Msg::Descriptor(descriptor) => {
                 descriptor.encode(output);
                 if descriptor.is_last() {
@@ -127,6 +146,12 @@ impl Codec for Gnutella06Codec {
             }
         }
         After::Open
+    }
+}
+
+impl ForeignSearch for Gnutella06Codec {
+    fn gives(msg: &Gnutella06Msg) -> bool {
+        matches!(msg, Gnutella06Msg::Give { .. })
     }
 }
 
@@ -215,6 +240,16 @@ mod tests {
         let mut here = codec(true);
         assert_eq!(decode(&mut here, text.as_bytes()), [Gnutella06Msg::Refuse(vec![other])]);
         assert!(here.decode(&mut BytesMut::from(PING), &mut BytesMut::new()).is_err());
+    }
+
+    #[test]
+    fn a_file_is_given_by_one_line() {
+        let give = Gnutella06Msg::Give { index: 2468, servent: Guid([0xab; 16]), name: "Foobar.mp3".into() };
+        let line = "GIV 2468:ABABABABABABABABABABABABABABABAB/Foobar.mp3\n\n";
+        assert_eq!(encode(&mut codec(true), give.clone()), (line.to_owned(), After::Open));
+        let mut there = codec(false);
+        assert_eq!(decode(&mut there, line.as_bytes()), [give]);
+        assert!(there.decode(&mut BytesMut::from(PING), &mut BytesMut::new()).is_err());
     }
 
     #[test]

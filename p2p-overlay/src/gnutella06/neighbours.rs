@@ -406,7 +406,7 @@ impl<P: Place> Gnutella06<P> {
             Payload::Query { .. } => self.on_query(cx, from, descriptor),
             Payload::QueryHit(_) => self.on_hit(cx, from, descriptor),
             Payload::Status { hits } => self.on_status(cx, from, descriptor.id, *hits),
-            Payload::Push { .. } => self.tally.dropped += 1,
+            Payload::Push { .. } => self.on_push(cx, from, descriptor),
         }
     }
 

@@ -1,11 +1,13 @@
 //! What others ask and answer: queries go to leaves and to last hops by their tables, hits back the way that the query
-//! has come.
+//! has come, and pushes the way of the hit.
 
-use p2p_core::{Cx, OpId};
+use bytes::Bytes;
+use p2p_core::{Contact, Cx, OpId};
 
 use super::neighbours::Neighbour;
-use super::{Asked, Gnutella06};
+use super::{Asked, Gnutella06, Gnutella06Event, Gnutella06Msg};
 use crate::gnutella::passing::{answers, hit_of, query};
+use crate::gnutella::pushing::{Pushed, Pushing};
 use crate::gnutella::{Descriptor, Guid, Payload};
 use crate::place::Place;
 use crate::promotion::Role;
@@ -84,7 +86,8 @@ impl<P: Place> Gnutella06<P> {
     /// Says what of its own matches.
     fn answer(&mut self, cx: &mut Cx<'_, Self>, to: P, descriptor: &Descriptor) {
         for some in answers(&self.library, &descriptor.payload, self.config.results) {
-            let hit = hit_of(self.listen, self.config.speed, some, self.servent);
+            let servent = self.pushing.offer(self.servent, cx.rng());
+            let hit = hit_of(self.listen, self.config.speed, some, servent);
             let ttl = descriptor.hops.saturating_add(1);
             self.tally.hits += 1;
             let payload = Payload::QueryHit(hit);
@@ -149,7 +152,7 @@ impl<P: Place> Gnutella06<P> {
     }
 
     /// Somebody has something.
-    pub(super) fn on_hit(&mut self, cx: &mut Cx<'_, Self>, from: P, mut descriptor: Descriptor) {
+    pub(super) fn on_hit(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: Descriptor) {
         let Payload::QueryHit(hit) = &descriptor.payload else { return };
         let results = hit.results.len() as u16;
         let Some(route) = self.queries.get_mut(&descriptor.id) else {
@@ -165,20 +168,53 @@ impl<P: Place> Gnutella06<P> {
             return;
         }
         let way = route.way;
+        self.pushing.on_hit(hit.servent, from, |known| self.neighbours.contains_key(known));
         self.count_results(&descriptor.id, results);
         match way {
             Way::Own(op) => self.on_own_hit(cx, op, &descriptor),
-            Way::Via(via) => {
-                descriptor.ttl = descriptor.ttl.saturating_sub(1);
-                descriptor.hops = descriptor.hops.saturating_add(1);
-                if descriptor.ttl == 0 || !self.neighbours.contains_key(&via) {
-                    self.tally.dropped += 1;
-                    return;
-                }
-                self.tally.hits += 1;
-                self.tell(cx, via, descriptor);
-            }
+            Way::Via(via) => self.tally.hits += u64::from(self.pass_back(cx, via, descriptor)),
         }
+    }
+
+    /// Passes an answer back; says whether there was a way.
+    fn pass_back(&mut self, cx: &mut Cx<'_, Self>, via: P, mut descriptor: Descriptor) -> bool {
+        descriptor.ttl = descriptor.ttl.saturating_sub(1);
+        descriptor.hops = descriptor.hops.saturating_add(1);
+        let there = descriptor.ttl > 0 && self.neighbours.contains_key(&via);
+        match there {
+            true => self.tell(cx, via, descriptor),
+            false => self.tally.dropped += 1,
+        }
+        there
+    }
+
+    /// Somebody wants a servent to connect to it.
+    pub(super) fn on_push(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: Descriptor) {
+        let Payload::Push { servent, index, contact, .. } = descriptor.payload else { return };
+        match self.pushing.on_push(descriptor.id, &servent, from) {
+            Pushed::Again => self.tally.duplicates += 1,
+            Pushed::Own => self.give(cx, servent, index, contact),
+            Pushed::Via(via) => {
+                self.pass_back(cx, via, descriptor);
+            }
+            Pushed::Nowhere => self.tally.dropped += 1,
+        }
+    }
+
+    /// Connects to whoever has asked, if it is right to.
+    fn give(&mut self, cx: &mut Cx<'_, Self>, servent: Guid, index: u32, contact: Contact) {
+        let name = self.library.get(index).map(|item| Bytes::from(item.name.clone()));
+        let right =
+            |pushing: &mut Pushing<P>| pushing.may_give(&servent, &contact, cx.now(), self.config.push);
+        let Some(name) = name.filter(|_| right(&mut self.pushing)) else {
+            self.tally.dropped += 1;
+            return;
+        };
+        self.number += 1;
+        self.tally.dials += 1;
+        let to = P::at(contact, self.number);
+        cx.send(to, Gnutella06Msg::Give { index, servent, name });
+        cx.emit(Gnutella06Event::Gives { to, index });
     }
 
     /// A leaf says how many results have come to it.

@@ -80,6 +80,10 @@ impl<P: Place> Client<P> {
         }
     }
 
+    pub(super) fn library(&self) -> &Library {
+        &self.library
+    }
+
     pub(super) fn library_mut(&mut self) -> &mut Library {
         &mut self.library
     }

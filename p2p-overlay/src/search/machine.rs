@@ -6,8 +6,9 @@ use p2p_core::{Ask, AskError, Handle, Peer, Protocol, Request};
 
 use super::{Hit, Hits, Item, Query, Scope, Search, SearchError, SearchItem, Searched};
 
-/// A machine that can be searched through: its handle is a [`Search`]. It may have commands of its own beside these.
-pub trait Searcher: Protocol<Item = SearchItem<<Self as Protocol>::Peer>> {
+/// A machine that can be searched through: its handle is a [`Search`]. It may have commands of its own beside these, and
+/// items of other commands.
+pub trait Searcher: Protocol<Item: TryInto<SearchItem<<Self as Protocol>::Peer>>> {
     /// The machine's own form of a command.
     fn command(command: SearchCommand<Self::Peer>) -> Self::Command;
     /// What an outcome of such a command says; `None` of another one's.
@@ -47,8 +48,8 @@ impl<M: Searcher> Request<M> for SearchCommand<M::Peer> {
     fn command(self) -> M::Command {
         M::command(self)
     }
-    fn item(found: SearchItem<M::Peer>) -> Option<SearchItem<M::Peer>> {
-        Some(found)
+    fn item(found: M::Item) -> Option<SearchItem<M::Peer>> {
+        found.try_into().ok()
     }
     fn reply(outcome: M::Outcome) -> Option<SearchOutcome<M::Peer>> {
         M::outcome(outcome)
