@@ -25,10 +25,13 @@ use desk::Call;
 use crate::protocol::{OpId, Protocol};
 
 /// How many calls all handles of one runner may have open at a time, in operations, sleeps and subscriptions
-/// together. The queue to the runner holds at most two entries for each.
+/// together. The queue to the runner holds at most three entries for each.
 pub const MAX_OPEN_CALLS: usize = 65_536;
 /// How many items of one operation, or events of one subscription, wait for a slow reader.
 pub const MAX_WAITING: usize = 1024;
+/// After how many items read a machine is told that its asker has read them: see
+/// [`Protocol::on_read`](crate::Protocol::on_read).
+pub const READ_EVERY: usize = 32;
 
 /// A typed question: a command, and how to read the answer to it.
 pub trait Request<P: Protocol> {

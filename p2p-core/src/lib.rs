@@ -30,7 +30,7 @@ mod wire;
 
 pub use contact::{Contact, ParseContactError};
 pub use cx::{Cx, CxState, Up};
-pub use handle::{Ask, AskError, Events, Handle, MAX_OPEN_CALLS, MAX_WAITING, Request, TimedOut};
+pub use handle::{Ask, AskError, Events, Handle, MAX_OPEN_CALLS, MAX_WAITING, READ_EVERY, Request, TimedOut};
 pub use identity::{KeyFileError, Keypair, ParsePeerIdError, PeerId};
 pub use key::{Key, ParseKeyError};
 pub use limits::Limits;

@@ -8,6 +8,8 @@
 //! - one input at a time; effects take place after the method returns, in the order they were made;
 //! - a timer fires once, not before its time; setting an equal one again replaces it;
 //! - every command ends in exactly one [`Effect::Finish`], unless its asker went away first;
+//! - of the items of a command [`MAX_WAITING`](crate::MAX_WAITING) wait for their asker, and the next ends the command in
+//!   place of the machine; as the asker reads the machine is told, by [`Protocol::on_read`];
 //! - every job comes back exactly once through [`Protocol::on_job`], unless the node dies first;
 //! - a message may be lost, and in [`Lane::Datagram`](crate::Lane) also doubled or late; who sent it is proved. Live,
 //!   an ordered or bulk message that is lost on its way takes the link down, with a reason. One that has arrived may
@@ -96,6 +98,12 @@ pub trait Protocol: Sized + Send + 'static {
     /// Whoever asked is gone: forget the operation. Finishing it still is harmless.
     fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         let _ = (cx, op);
+    }
+    /// Whoever asked has read so many more of the items: a machine that counts what it has sent knows how much room is
+    /// left, and can wait for more. It is told of [`READ_EVERY`](crate::READ_EVERY) or more at a time, so up to one less
+    /// have been read without its knowing.
+    fn on_read(&mut self, cx: &mut Cx<'_, Self>, op: OpId, items: usize) {
+        let _ = (cx, op, items);
     }
     /// The connection to a peer came or went.
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: Self::Peer, link: Link) {

@@ -82,6 +82,11 @@ impl<P: Protocol> Script<P> {
         self.input(|machine, cx| machine.on_cancel(cx, op));
     }
 
+    /// Whoever gave a command has read so many of its items.
+    pub fn read(&mut self, op: OpId, items: usize) {
+        self.input(|machine, cx| machine.on_read(cx, op, items));
+    }
+
     /// A connection comes or goes.
     pub fn link(&mut self, peer: P::Peer, link: Link) {
         self.input(|machine, cx| machine.on_link(cx, peer, link));

@@ -287,6 +287,18 @@ where
     /// Hands an input to a machine, and sees to what follows.
     #[inline]
     fn input(&mut self, peer: SimPeer, input: impl FnOnce(&mut P, &mut Cx<'_, P>)) {
+        self.hand(peer, input);
+        self.follow_up();
+    }
+
+    fn follow_up(&mut self) {
+        while let Some((peer, todo)) = self.world.todo.pop_front() {
+            self.carry_out(peer, todo);
+        }
+    }
+
+    #[inline]
+    fn hand(&mut self, peer: SimPeer, input: impl FnOnce(&mut P, &mut Cx<'_, P>)) {
         let Some(Node { machine: Some(machine), state, body }) = self.nodes.get_mut(peer.index()) else {
             return;
         };
@@ -299,9 +311,6 @@ where
             && let Err(broken) = check(peer, machine)
         {
             panic!("{peer} at {} (seed {}): {broken}", self.world.now(), self.seed);
-        }
-        while let Some((peer, todo)) = self.world.todo.pop() {
-            self.carry_out(peer, todo);
         }
     }
 

@@ -21,29 +21,39 @@
 //! - who waits for a message waits for as long as others before it still come: a slow tree is no broken one;
 //! - new neighbours tell each other what they have had lately, and all do now and then: what was lost with a node that
 //!   failed is noticed, even if nothing follows;
-//! - **flow**: a neighbour is sent no more than a window of what it has not said to have taken in. It says so when its
-//!   own neighbours keep up; so the pressure goes back to the publisher, whose `publish` waits. A neighbour that says
-//!   nothing for [`PlumtreeConfig::stall`] holds nobody up any more: what is for it waits in a queue, then it
-//!   is only told what there is, to fetch it, and after [`PlumtreeConfig::patience`] it is dropped, by name
-//!   ([`Parting::Slow`](crate::Parting)).
+//! - **flow**: a neighbour is sent no more than a window of what it has not said to have taken in. It says so, bit by
+//!   bit, as its own subscribers read and its own neighbours keep up; so the pressure goes back to the publisher, whose
+//!   `publish` waits, and everything is as fast as the slowest reader. But not slower than that: a neighbour that says
+//!   nothing for [`PlumtreeConfig::stall`] holds nobody up any more: what is for it waits in a queue, then it is only
+//!   told what there is, to fetch it, and after [`PlumtreeConfig::patience`] it is dropped, by name
+//!   ([`Parting::Slow`](crate::Parting)). A subscriber that reads nothing for half as long holds nobody up either: what
+//!   is for it waits, up to [`PlumtreeConfig::backlog`], then it is cut off, by name
+//!   ([`PubSubError::Lagged`](crate::PubSubError)); its node, and other subscribers there, go on.
+//!
+//! What a node holds of messages is bounded by its configuration, in bytes, with 128 for each beside its own:
+//! `keep_bytes`; a `window` and a `queue` for each neighbour; `backlog`; and 4 MiB of those that wait for their order.
+//! With the defaults and five neighbours that is 61 MiB at the worst; mostly it is the same bytes in several places.
+//! Beside it stands what its users have brought about: `capacity` messages of theirs, and in each subscriber's stream
+//! [`MAX_WAITING`](p2p_core::MAX_WAITING).
 //!
 //! It promises what [`PubSub`](crate::PubSub) does. Any member can publish in another's name, or drop what it should
 //! pass on; that others then take the true message for the false one is a weakness of all numbering (of Scribe's too).
 //!
 //! In this order: [`Plumtree`] and its configuration, and how inputs are told apart. Then `request` (what users ask),
-//! `msg`, `streams` and `store` (what was seen, what is kept), `branch` (one neighbour), `tree` (push, announce, graft,
-//! prune), `flow` and `publish`.
+//! `msg`, `streams` and `store` (what was seen, what is kept), `branch` (one neighbour), `readers` (this node's
+//! subscribers), `tree` (push, announce, graft, prune), `flow` and `publish`.
 
 mod branch;
 mod flow;
 mod msg;
 mod publish;
+mod readers;
 mod request;
 mod store;
 mod streams;
 mod tree;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,10 +62,11 @@ use p2p_core::{Cx, Link, NoJob, OpId, Peer, Protocol, Up};
 
 use crate::hyparview::{HyParView, HyParViewConfig};
 use crate::membership::{Membership, MembershipCommand, Neighbour};
-use crate::pubsub::{Delivery, Topic};
+use crate::pubsub::Delivery;
 
 use branch::Branch;
 use publish::{Own, Waiting};
+use readers::Readers;
 use store::Store;
 use streams::Streams;
 
@@ -123,9 +134,10 @@ pub struct Plumtree<M: Membership> {
     branches: Vec<Branch<M::Peer>>,
     streams: Streams<M::Peer>,
     store: Store<M::Peer>,
-    /// The subscriptions of this node's users, each with whether it has begun; at most
-    /// [`PlumtreeConfig::max_topics`] topics.
-    members: BTreeMap<Topic, BTreeMap<OpId, bool>>,
+    /// This node's subscribers.
+    readers: Readers<M::Peer>,
+    /// How many messages were passed on.
+    passed: u64,
     /// Once it has published.
     own: Option<Own>,
     /// Messages of this node's users that wait for the neighbours; with `unacknowledged` at most
@@ -183,7 +195,12 @@ pub struct PlumtreeConfig {
     pub window: usize,
     /// How many bytes wait for a neighbour in whose window there is no room; what finds none there is announced. 4 MiB.
     pub queue: usize,
-    /// How long a neighbour may leave what was sent to it unanswered before nobody waits for it any more. 1 s.
+    /// How many bytes wait for this node's subscribers beside what their streams hold, in all, each message counted
+    /// with 128 more for each of them. Whoever has most waiting is cut off then:
+    /// [`PubSubError::Lagged`](crate::PubSubError). 16 MiB.
+    pub backlog: usize,
+    /// How long a neighbour may leave what was sent to it unanswered before nobody waits for it any more; half of it,
+    /// how long a subscriber may read nothing. A neighbour is asked after every 64th of its window. 1 s.
     pub stall: Duration,
     /// How long until it is dropped. 10 s.
     pub patience: Duration,
@@ -210,6 +227,7 @@ impl Default for PlumtreeConfig {
             recent: Duration::from_secs(5),
             window: 1 << 20,
             queue: 4 << 20,
+            backlog: 16 << 20,
             stall: Duration::from_secs(1),
             patience: Duration::from_secs(10),
             max_sources: 1024,
@@ -228,7 +246,7 @@ pub enum PlumtreeTimer<T> {
     Announce,
     /// Time to see what is missing.
     Missing,
-    /// Time to see who has left marks unanswered.
+    /// Time to see who does not keep up.
     Flow,
     /// Time to tell of what is kept, and to forget what was kept for long.
     Keep,
@@ -257,7 +275,8 @@ impl<M: Membership> Plumtree<M> {
             streams: Streams::new(config.max_sources),
             config,
             store: Store::new(),
-            members: BTreeMap::new(),
+            readers: Readers::new(),
+            passed: 0,
             own: None,
             waiting: VecDeque::new(),
             unacknowledged: VecDeque::new(),
@@ -328,7 +347,7 @@ impl<M: Membership> Plumtree<M> {
         }
         self.tell_recent(cx, peer);
         self.push_unacknowledged(cx, at);
-        self.tell_members(cx);
+        self.tell_readers(cx);
     }
 
     fn on_down(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer) {
@@ -344,10 +363,8 @@ impl<M: Membership> Plumtree<M> {
 
     /// What every input ends with.
     fn settle(&mut self, cx: &mut Cx<'_, Self>) {
-        if !self.is_congested() {
-            self.answer_marks(cx);
-            self.admit_waiting(cx);
-        }
+        self.answer_marks(cx);
+        self.admit_waiting(cx);
     }
 }
 
@@ -397,7 +414,7 @@ impl<M: Membership> Protocol for Plumtree<M> {
             }
             PlumtreeTimer::Announce => self.announce_all(cx),
             PlumtreeTimer::Missing => self.look_for_missing(cx),
-            PlumtreeTimer::Flow => self.look_at_marks(cx),
+            PlumtreeTimer::Flow => self.look_at_flow(cx),
             PlumtreeTimer::Keep => self.keep(cx),
             PlumtreeTimer::Settled => self.streams.settled = true,
         }
@@ -422,6 +439,11 @@ impl<M: Membership> Protocol for Plumtree<M> {
         self.settle(cx);
     }
 
+    fn on_read(&mut self, cx: &mut Cx<'_, Self>, op: OpId, items: usize) {
+        self.read(cx, op, items);
+        self.settle(cx);
+    }
+
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer, link: Link) {
         self.below(cx, |membership, cx| membership.on_link(cx, peer, link));
         self.settle(cx);
@@ -431,7 +453,7 @@ impl<M: Membership> Protocol for Plumtree<M> {
 impl<M: Membership> fmt::Debug for Plumtree<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (eager, all) = (self.eager().count(), self.branches.len());
-        write!(f, "Plumtree({eager} of {all} neighbours, {} topics)", self.members.len())
+        write!(f, "Plumtree({eager} of {all} neighbours, {} topics)", self.readers.topics())
     }
 }
 

@@ -5,8 +5,12 @@
 //! of them keep to this:
 //!
 //! - a message reaches a subscriber at most once;
-//! - it reaches all subscribers while nobody joins, leaves or fails. When somebody does, messages may be lost until
-//!   that is mended; nobody is told. Who needs every message numbers them, and asks for those that are missing;
+//! - it reaches all subscribers while nobody joins, leaves or fails, and all read what comes. When somebody joins,
+//!   leaves or fails, messages may be lost until that is mended; nobody is told. Who needs every message numbers them,
+//!   and asks for those that are missing;
+//! - a subscriber that reads too slowly loses what it has no room for, and is told: its subscription ends with
+//!   [`PubSubError::Lagged`]. [`Gossip`](crate::Gossip) has publishers wait for it first, as long as it reads at all;
+//!   the others cut it off when [`MAX_WAITING`](p2p_core::MAX_WAITING) messages wait;
 //! - messages of one publisher come in the order in which they were published, each when the one before was done, while
 //!   the same holds and they are all small or all large ([`Lane`](p2p_core::Lane)); those of several publishers in any
 //!   order;
@@ -91,8 +95,8 @@ pub enum PubSubError {
     /// This node has too many topics, its own and those whose messages it passes on.
     #[error("too many topics at this node: leave some, or raise the configured bound")]
     TooManyTopics,
-    /// The subscriber did not read as fast as messages came, and [`MAX_WAITING`](p2p_core::MAX_WAITING) were waiting:
-    /// the rest is lost. Subscribe again.
+    /// The subscriber did not read as fast as messages came, and more were waiting than may: the rest is lost.
+    /// Subscribe again.
     #[error("messages came faster than they were read: the subscription has ended")]
     Lagged,
     /// No answer from the protocol itself.

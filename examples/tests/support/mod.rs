@@ -30,6 +30,11 @@ impl Running {
         self.said.recv_timeout(Duration::from_secs(90)).expect("nothing was heard in 90 s")
     }
 
+    /// The next line it prints, if it comes soon.
+    pub fn hears_soon(&self) -> Option<String> {
+        self.said.recv_timeout(Duration::from_millis(500)).ok()
+    }
+
     /// What follows `name: ` in the first line from now on that begins so.
     pub fn says(&self, name: &str) -> String {
         loop {
@@ -39,10 +44,22 @@ impl Running {
         }
     }
 
+    /// How many bytes of memory it has had at most.
+    pub fn most_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
     /// Ends it as a user does at the terminal, with `^C`; see [`Running::ends`].
     pub fn interrupted(self) -> (bool, Vec<String>) {
-        let kill = format!("kill -INT {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        self.signal("INT");
         self.ends()
     }
 

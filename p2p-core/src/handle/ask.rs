@@ -4,13 +4,15 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use futures::channel::{mpsc, oneshot};
 use futures::stream::Stream;
 
 use super::desk::Call;
-use super::{AskError, Handle, MAX_WAITING, Permit, Request};
+use super::{AskError, Handle, MAX_WAITING, Permit, READ_EVERY, Request};
 use crate::protocol::{OpId, Protocol};
 
 /// A question in progress, from [`Handle::ask`]. As a stream it yields the items and ends when the last has
@@ -26,6 +28,8 @@ enum State<P: Protocol> {
         op: OpId,
         handle: Handle<P>,
         items: mpsc::Receiver<P::Item>,
+        /// How many were read and not told yet.
+        read: Arc<AtomicUsize>,
         outcome: oneshot::Receiver<Result<P::Outcome, AskError>>,
         _permit: Permit,
     },
@@ -41,9 +45,16 @@ impl<P: Protocol, R: Request<P>> Ask<P, R> {
         let (item_sender, items) = mpsc::channel(MAX_WAITING);
         let (sender, outcome) = oneshot::channel();
         let op = handle.open.op();
+        let read = Arc::new(AtomicUsize::new(0));
         // If the runner is gone, so is `sender`, and the future says `Stopped`.
-        (handle.send)(Call::Command { op, command: request.command(), items: item_sender, outcome: sender });
-        let state = State::Asked { op, handle: handle.clone(), items, outcome, _permit: permit };
+        (handle.send)(Call::Command {
+            op,
+            command: request.command(),
+            items: item_sender,
+            read: read.clone(),
+            outcome: sender,
+        });
+        let state = State::Asked { op, handle: handle.clone(), items, read, outcome, _permit: permit };
         Ask { state, request: PhantomData }
     }
 }
@@ -71,10 +82,14 @@ impl<P: Protocol, R: Request<P>> Stream for Ask<P, R> {
     type Item = R::Item;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<R::Item>> {
-        let State::Asked { items, .. } = &mut self.state else { return Poll::Ready(None) };
+        let State::Asked { op, handle, items, read, .. } = &mut self.state else { return Poll::Ready(None) };
         loop {
             match Pin::new(&mut *items).poll_next(cx) {
                 Poll::Ready(Some(item)) => {
+                    // Told once, until the runner has taken them all.
+                    if read.fetch_add(1, Ordering::Relaxed) + 1 == READ_EVERY {
+                        (handle.send)(Call::Read(*op));
+                    }
                     if let Some(item) = R::item(item) {
                         return Poll::Ready(Some(item));
                     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::channel::{mpsc, oneshot};
@@ -19,11 +21,15 @@ pub(crate) enum Call<P: Protocol> {
         command: P::Command,
         /// Where items go.
         items: mpsc::Sender<P::Item>,
+        /// How many of them the asker has read since the machine was told.
+        read: Arc<AtomicUsize>,
         /// Where the outcome goes.
         outcome: oneshot::Sender<Result<P::Outcome, AskError>>,
     },
     /// The asker is gone.
     Cancel(OpId),
+    /// The asker has read items.
+    Read(OpId),
     /// Send every event there too.
     Listen(mpsc::Sender<P::Event>),
     /// Answer after a while.
@@ -36,6 +42,8 @@ pub(crate) enum Todo<P: Protocol> {
     Command(OpId, P::Command),
     /// Tell the machine that an asker is gone.
     Cancel(OpId),
+    /// Tell the machine that an asker has read so many items.
+    Read(OpId, usize),
     /// Answer after a while.
     Sleep(Duration, oneshot::Sender<()>),
     /// Nothing.
@@ -51,6 +59,7 @@ pub(crate) struct Desk<P: Protocol> {
 
 struct Asker<P: Protocol> {
     items: mpsc::Sender<P::Item>,
+    read: Arc<AtomicUsize>,
     outcome: oneshot::Sender<Result<P::Outcome, AskError>>,
 }
 
@@ -64,12 +73,16 @@ impl<P: Protocol> Desk<P> {
     /// Notes a call.
     pub(crate) fn take(&mut self, call: Call<P>) -> Todo<P> {
         match call {
-            Call::Command { op, command, items, outcome } => {
-                self.open.insert(op, Asker { items, outcome });
+            Call::Command { op, command, items, read, outcome } => {
+                self.open.insert(op, Asker { items, read, outcome });
                 Todo::Command(op, command)
             }
             Call::Cancel(op) => match self.open.remove(&op) {
                 Some(_) => Todo::Cancel(op),
+                None => Todo::Nothing,
+            },
+            Call::Read(op) => match self.open.get(&op) {
+                Some(asker) => Todo::Read(op, asker.read.swap(0, Ordering::Relaxed)),
                 None => Todo::Nothing,
             },
             Call::Listen(listener) => {
@@ -81,9 +94,10 @@ impl<P: Protocol> Desk<P> {
         }
     }
 
-    /// Passes an item on. If its asker reads too slowly the operation ends, and is to be cancelled.
+    /// Passes an item on. If its asker reads too slowly the operation ends, and is to be cancelled. What nobody here has
+    /// asked for counts as read.
     pub(crate) fn item(&mut self, op: OpId, item: P::Item) -> Todo<P> {
-        let Some(asker) = self.open.get_mut(&op) else { return Todo::Nothing };
+        let Some(asker) = self.open.get_mut(&op) else { return Todo::Read(op, 1) };
         match asker.items.try_send(item) {
             Err(error) if error.is_full() => {
                 self.finish_with(op, Err(AskError::Lagged));
@@ -127,6 +141,7 @@ impl<P: Protocol> fmt::Debug for Call<P> {
         match self {
             Call::Command { op, .. } => write!(f, "Command({op:?})"),
             Call::Cancel(op) => write!(f, "Cancel({op:?})"),
+            Call::Read(op) => write!(f, "Read({op:?})"),
             Call::Listen(_) => f.write_str("Listen"),
             Call::Sleep(duration, _) => write!(f, "Sleep({duration:?})"),
         }
@@ -138,6 +153,7 @@ impl<P: Protocol> fmt::Debug for Todo<P> {
         match self {
             Todo::Command(op, _) => write!(f, "Command({op:?})"),
             Todo::Cancel(op) => write!(f, "Cancel({op:?})"),
+            Todo::Read(op, items) => write!(f, "Read({op:?}, {items})"),
             Todo::Sleep(duration, _) => write!(f, "Sleep({duration:?})"),
             Todo::Nothing => f.write_str("Nothing"),
         }

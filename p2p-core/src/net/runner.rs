@@ -88,6 +88,7 @@ impl<P: Protocol> Runner<P> {
                     self.step(out, |machine, cx| machine.on_command(cx, op, command));
                 }
                 Todo::Cancel(op) => self.step(out, |machine, cx| machine.on_cancel(cx, op)),
+                Todo::Read(op, items) => self.step(out, |machine, cx| machine.on_read(cx, op, items)),
                 Todo::Sleep(duration, waker) => {
                     self.slept += 1;
                     self.sleeps.insert((self.clock.now() + duration, self.slept), waker);

@@ -93,14 +93,17 @@ where
         }
         let todo = self.world.desks.entry(peer.0).or_default().take(call);
         self.carry_out(peer, todo);
+        self.follow_up();
     }
 
+    /// Does what follows from an input or a call.
     pub(super) fn carry_out(&mut self, peer: SimPeer, todo: Todo<P>) {
         match todo {
             Todo::Command(op, command) => {
-                self.input(peer, |machine, cx| machine.on_command(cx, op, command));
+                self.hand(peer, |machine, cx| machine.on_command(cx, op, command));
             }
-            Todo::Cancel(op) => self.input(peer, |machine, cx| machine.on_cancel(cx, op)),
+            Todo::Cancel(op) => self.hand(peer, |machine, cx| machine.on_cancel(cx, op)),
+            Todo::Read(op, items) => self.hand(peer, |machine, cx| machine.on_read(cx, op, items)),
             Todo::Sleep(duration, sender) => self.world.after(nanos(duration), Rare::Wake(sender)),
             Todo::Nothing => {}
         }

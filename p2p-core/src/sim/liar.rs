@@ -87,6 +87,9 @@ impl<P: Protocol> Protocol for Liar<P> {
     fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         self.run(cx, |machine, cx| machine.on_cancel(cx, op));
     }
+    fn on_read(&mut self, cx: &mut Cx<'_, Self>, op: OpId, items: usize) {
+        self.run(cx, |machine, cx| machine.on_read(cx, op, items));
+    }
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P::Peer, link: Link) {
         self.run(cx, |machine, cx| machine.on_link(cx, peer, link));
     }

@@ -24,6 +24,28 @@ struct Node {
     stored: Vec<u64>,
     asked: Option<OpId>,
     cancelled: usize,
+    feeding: Option<Feeding>,
+}
+
+/// Items for one asker, no more of which wait than may.
+struct Feeding {
+    op: OpId,
+    next: u64,
+    end: u64,
+    unread: usize,
+}
+
+impl Node {
+    fn feed(&mut self, cx: &mut Cx<'_, Self>) {
+        let Some(Feeding { op, next, end, unread }) = &mut self.feeding else { return };
+        while *next < *end && *unread < crate::MAX_WAITING {
+            cx.item(*op, *next);
+            (*next, *unread) = (*next + 1, *unread + 1);
+        }
+        if next == end {
+            cx.finish(*op, Outcome::Done);
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,6 +66,7 @@ enum Command {
     Datagram(SimPeer, u64),
     Echo(SimPeer),
     Count(u64),
+    Feed(u64),
     Write(u64),
     Tick(Duration),
     Hang,
@@ -125,6 +148,10 @@ impl Protocol for Node {
                 return cx.send(to, Msg::Echo);
             }
             Command::Count(n) => (0..n).for_each(|i| cx.item(op, i)),
+            Command::Feed(end) => {
+                self.feeding = Some(Feeding { op, next: 0, end, unread: 0 });
+                return self.feed(cx);
+            }
             Command::Write(value) => {
                 let job = cx.start(Disk::Write(value));
                 self.waiting.insert(job, op);
@@ -137,6 +164,12 @@ impl Protocol for Node {
     }
     fn on_cancel(&mut self, _: &mut Cx<'_, Self>, _: OpId) {
         self.cancelled += 1;
+    }
+    fn on_read(&mut self, cx: &mut Cx<'_, Self>, _: OpId, items: usize) {
+        if let Some(feeding) = &mut self.feeding {
+            feeding.unread -= items;
+            self.feed(cx);
+        }
     }
     fn on_link(&mut self, _: &mut Cx<'_, Self>, peer: SimPeer, link: Link) {
         self.links.push((peer, link));

@@ -1,6 +1,6 @@
 //! Everything in a simulation but the nodes: the event queue, the network, clocks, and where effects go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use futures::channel::{mpsc, oneshot};
@@ -35,7 +35,7 @@ pub(super) struct World<P: Protocol> {
     pub calls: mpsc::UnboundedReceiver<(u32, Call<P>)>,
     pub call_sender: mpsc::UnboundedSender<(u32, Call<P>)>,
     /// What follows from an input, to be done after it.
-    pub todo: Vec<(SimPeer, Todo<P>)>,
+    pub todo: VecDeque<(SimPeer, Todo<P>)>,
     wheel: Wheel,
     messages: Slab<Parcel<P::Msg>>,
     others: Slab<Other<P>>,
@@ -106,7 +106,7 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
             events: None,
             calls,
             call_sender,
-            todo: Vec::new(),
+            todo: VecDeque::new(),
             wheel: Wheel::new(),
             messages: Slab::new(),
             others: Slab::new(),
@@ -214,9 +214,12 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
             Effect::SetTimer(after, timer) => body.set_timer(self, node, after, timer),
             Effect::ClearTimer(timer) => body.clear_timer(self, &timer),
             Effect::Item(op, item) => {
-                if let Some(desk) = self.desks.get_mut(&node.0) {
-                    let todo = desk.item(op, item);
-                    self.todo.push((node, todo));
+                let todo = match self.desks.get_mut(&node.0) {
+                    Some(desk) => desk.item(op, item),
+                    None => Todo::Read(op, 1),
+                };
+                if !matches!(todo, Todo::Nothing) {
+                    self.todo.push_back((node, todo));
                 }
             }
             Effect::Finish(op, outcome) => {

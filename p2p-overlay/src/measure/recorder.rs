@@ -124,6 +124,9 @@ impl<N: Carrier> Protocol for Recorder<N> {
         self.topics.remove(&op);
         self.run(cx, |machine, cx| machine.on_cancel(cx, op));
     }
+    fn on_read(&mut self, cx: &mut Cx<'_, Self>, op: OpId, items: usize) {
+        self.run(cx, |machine, cx| machine.on_read(cx, op, items));
+    }
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: N::Peer, link: Link) {
         self.run(cx, |machine, cx| machine.on_link(cx, peer, link));
     }

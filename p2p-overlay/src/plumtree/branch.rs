@@ -11,6 +11,9 @@ use p2p_core::{Peer, Time};
 use super::msg::{Announced, LARGE};
 use super::store::Stored;
 
+/// One mark for so much of a window: whoever takes in that much in [`PlumtreeConfig::stall`](super::PlumtreeConfig) is
+/// waited for.
+pub(super) const SHARE: usize = 64;
 /// How many marks a neighbour may leave unanswered, and how many of its own are remembered: as many messages longer
 /// than [`LARGE`] as fit in a window.
 const MAX_MARKS: usize = super::MAX_WINDOW / LARGE;
@@ -25,7 +28,8 @@ pub(super) struct Branch<P> {
     pub(super) pruned: Option<Time>,
     /// What is to be announced to it.
     pub(super) announcements: Vec<Announced<P>>,
-    queue: VecDeque<Stored<P>>,
+    /// Each with when it was passed on.
+    queue: VecDeque<(u64, Stored<P>)>,
     queued: usize,
     /// Bytes sent and not known to be taken in.
     in_flight: usize,
@@ -38,8 +42,8 @@ pub(super) struct Branch<P> {
     own_marked: Option<u64>,
     /// It has left a mark unanswered for long: nobody waits for it.
     pub(super) stalled: bool,
-    /// Its marks that are to be answered.
-    pub(super) owed: Vec<u32>,
+    /// Its marks that are to be answered, each with what had been passed on when it came.
+    owed: Vec<(u32, u64)>,
 }
 
 /// A mark that is not answered.
@@ -88,31 +92,36 @@ impl<P: Peer> Branch<P> {
         (self.in_flight == 0 || self.in_flight + size <= window) && self.marks.len() < MAX_MARKS
     }
 
+    /// When the first message was passed on that waits for it, if it is waited for.
+    pub(super) fn first_waiting(&self) -> Option<u64> {
+        self.queue.front().filter(|_| !self.stalled).map(|(passed, _)| *passed)
+    }
+
     /// Puts a message at the end of the queue; gives it back if there is no room for it.
-    pub(super) fn wait(&mut self, message: Stored<P>, most: usize) -> Result<(), Stored<P>> {
+    pub(super) fn wait(&mut self, passed: u64, message: Stored<P>, most: usize) -> Result<(), Stored<P>> {
         let size = message.size();
         if self.queued + size > most && self.queued > 0 {
             return Err(message);
         }
         self.queued += size;
-        self.queue.push_back(message);
+        self.queue.push_back((passed, message));
         Ok(())
     }
 
     /// The next message that waits, if it can be sent now.
     pub(super) fn next(&mut self, window: usize) -> Option<Stored<P>> {
-        let size = self.queue.front()?.size();
+        let size = self.queue.front()?.1.size();
         if !self.fits(size, window) {
             return None;
         }
         self.queued -= size;
-        self.queue.pop_front()
+        self.queue.pop_front().map(|(_, message)| message)
     }
 
     /// Nothing is sent from the queue any more: what was in it.
-    pub(super) fn give_up(&mut self) -> VecDeque<Stored<P>> {
+    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Stored<P>> + use<P> {
         self.queued = 0;
-        std::mem::take(&mut self.queue)
+        std::mem::take(&mut self.queue).into_iter().map(|(_, message)| message)
     }
 
     /// Counts a message that is sent; `own` is its number if it is this node's own. Gives its mark; 0 for none.
@@ -127,11 +136,12 @@ impl<P: Peer> Branch<P> {
         self.mark_all(now, window).unwrap_or(0)
     }
 
-    /// A mark for all that have none, if one is due: this node's own messages are waited for by their publisher,
-    /// others only when they have used up some of the window, or others wait for room. One at a time.
+    /// A mark for all that have none, if one is due: when they have used up some of the window; and, one at a time, for
+    /// this node's own messages, for which their publisher waits, or if others wait for room.
     pub(super) fn mark_all(&mut self, now: Time, window: usize) -> Option<u32> {
-        let due = self.own > self.own_marked || self.unmarked >= window / 4 || self.is_congested();
-        if !due || self.unmarked == 0 || self.marks.iter().any(|marked| !marked.alone) {
+        let awaited = self.own > self.own_marked || self.is_congested();
+        let one = awaited && self.marks.iter().all(|marked| marked.alone);
+        if self.unmarked == 0 || !(one || self.unmarked >= window / SHARE) {
             return None;
         }
         let covers = std::mem::take(&mut self.unmarked);
@@ -155,11 +165,22 @@ impl<P: Peer> Branch<P> {
         Some(marked.own)
     }
 
-    /// Notes a mark of the neighbour's, to be answered; 0 is none. Whoever sends more than it may gets no answer.
-    pub(super) fn owe(&mut self, mark: u32) {
-        if mark != 0 && self.owed.len() < MAX_MARKS && !self.owed.contains(&mark) {
-            self.owed.push(mark);
+    /// Notes a mark of the neighbour's, to be answered when all is taken in that was passed on so far; 0 is none.
+    /// Whoever sends more than it may gets no answer.
+    pub(super) fn owe(&mut self, mark: u32, passed: u64) {
+        if mark != 0 && self.owed.len() < MAX_MARKS && self.owed.iter().all(|(owed, _)| *owed != mark) {
+            self.owed.push((mark, passed));
         }
+    }
+
+    /// Whether any mark is to be answered.
+    pub(super) fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// The marks to be answered when all is taken in that was passed on before this.
+    pub(super) fn pay(&mut self, before: u64) -> impl Iterator<Item = u32> {
+        self.owed.extract_if(.., move |(_, passed)| *passed < before).map(|(mark, _)| mark)
     }
 
     /// The mark that has waited longest.

@@ -1,11 +1,12 @@
-//! How much goes to a neighbour, and what becomes of one that does not keep up.
+//! How much goes to a neighbour and to this node's subscribers, and what becomes of those that do not keep up.
 
-use p2p_core::Cx;
+use p2p_core::{Cx, OpId};
 
 use super::msg::Push;
 use super::store::Stored;
-use super::{Plumtree, PlumtreeMsg, PlumtreeTimer};
+use super::{Plumtree, PlumtreeMsg, PlumtreeOutcome, PlumtreeTimer};
 use crate::membership::{Membership, MembershipCommand};
+use crate::pubsub::{Delivery, Message, PubSubError, Topic};
 
 impl<M: Membership> Plumtree<M> {
     /// Sends a neighbour a message, as soon as there is room in its window. If too much waits for that it has to fetch
@@ -17,7 +18,7 @@ impl<M: Membership> Plumtree<M> {
         if self.branches[at].has_room(message.size(), self.config.window) {
             return self.transmit(cx, at, message);
         }
-        if let Err(message) = self.branches[at].wait(message, self.config.queue) {
+        if let Err(message) = self.branches[at].wait(self.passed, message, self.config.queue) {
             self.make_lazy(cx, at);
             return self.announce(cx, at, &message);
         }
@@ -47,7 +48,7 @@ impl<M: Membership> Plumtree<M> {
     fn watch(&mut self, cx: &mut Cx<'_, Self>) {
         if !self.set.flow {
             self.set.flow = true;
-            cx.set_timer(self.config.stall / 2, PlumtreeTimer::Flow);
+            cx.set_timer(self.config.stall / 4, PlumtreeTimer::Flow);
         }
     }
 
@@ -65,29 +66,66 @@ impl<M: Membership> Plumtree<M> {
 
     pub(super) fn on_mark(&mut self, from: M::Peer, mark: u32) {
         if let Some(at) = self.branch(from) {
-            self.branches[at].owe(mark);
+            self.branches[at].owe(mark, self.passed);
         }
     }
 
     /// Whether somebody is waited for.
     pub(super) fn is_congested(&self) -> bool {
-        self.branches.iter().any(|branch| branch.is_congested() && !branch.stalled)
+        self.readers.is_behind() || self.branches.iter().any(|branch| branch.first_waiting().is_some())
     }
 
-    /// Says that all is taken in.
+    /// Says what is taken in: that this node's subscribers have, or have room for, and all neighbours but the one that
+    /// it came from. For that one nothing of it waits; and of two who send each other much each would wait for the
+    /// other.
     pub(super) fn answer_marks(&mut self, cx: &mut Cx<'_, Self>) {
-        for branch in &mut self.branches {
-            for mark in branch.owed.drain(..) {
-                cx.send(branch.peer, PlumtreeMsg::Took(mark));
+        for at in 0..self.branches.len() {
+            if !self.branches[at].owes() {
+                continue;
             }
+            let others = self.branches.iter().enumerate().filter(|(other, _)| *other != at);
+            let waiting = others.filter_map(|(_, branch)| branch.first_waiting());
+            let before = waiting.chain(self.readers.first_waiting()).min().unwrap_or(u64::MAX);
+            let branch = &mut self.branches[at];
+            let peer = branch.peer;
+            branch.pay(before).for_each(|mark| cx.send(peer, PlumtreeMsg::Took(mark)));
         }
     }
 
-    /// Who has left a mark unanswered for a while is asked again and holds nobody up; who has for long is dropped.
-    pub(super) fn look_at_marks(&mut self, cx: &mut Cx<'_, Self>) {
+    // ---- this node's subscribers
+
+    /// Gives the subscribers of a topic a message. If more waits for them than may, the slowest are cut off.
+    pub(super) fn deliver(&mut self, cx: &mut Cx<'_, Self>, topic: Topic, message: &Message<M::Peer>) {
+        let now = cx.now();
+        let give = |op, message| cx.item(op, Delivery::Message(message));
+        self.readers.deliver(now, self.passed, &topic, message, give);
+        while let Some(slow) = self.readers.too_slow(self.config.backlog) {
+            self.readers.remove(slow);
+            cx.finish(slow, PlumtreeOutcome::Ended(Err(PubSubError::Lagged)));
+        }
+        if self.readers.is_behind() {
+            self.watch(cx);
+        }
+    }
+
+    /// A subscriber has read.
+    pub(super) fn read(&mut self, cx: &mut Cx<'_, Self>, op: OpId, items: usize) {
+        let now = cx.now();
+        self.readers.read(now, op, items, |op, message| cx.item(op, Delivery::Message(message)));
+        if self.readers.is_behind() {
+            self.watch(cx);
+        }
+    }
+
+    // ---- who does not keep up
+
+    /// Who has left a mark unanswered for a while is asked again and holds nobody up; who has for long is dropped. A
+    /// subscriber holds nobody up for half as long: its node is waited for meanwhile.
+    pub(super) fn look_at_flow(&mut self, cx: &mut Cx<'_, Self>) {
         self.set.flow = false;
         let (now, mut slow) = (cx.now(), Vec::new());
-        let mut any = false;
+        self.readers.look(now, self.config.stall / 2);
+        let mut any = self.readers.is_behind();
         for branch in &mut self.branches {
             let Some((mark, at)) = branch.oldest_mark() else { continue };
             any = true;

@@ -63,7 +63,6 @@ impl<M: Membership> Plumtree<M> {
         let stream = self.streams.enter(source, number, cx.now());
         stream.seen.insert(number);
         (stream.used, stream.announced) = (cx.now(), number);
-        self.deliver(cx, topic, &Message { publisher: source.publisher, bytes: bytes.clone() });
         match self.branches.is_empty() {
             true => cx.finish(op, PlumtreeOutcome::Published(Ok(()))),
             false => self.unacknowledged.push_back((number, op)),
@@ -72,7 +71,8 @@ impl<M: Membership> Plumtree<M> {
         if !self.branches.iter().any(|branch| branch.eager) {
             self.branches.iter_mut().for_each(|branch| branch.eager = true);
         }
-        self.pass_on(cx, Stored { source, number, topic, hops: 0, bytes }, None);
+        self.pass_on(cx, Stored { source, number, topic, hops: 0, bytes: bytes.clone() }, None);
+        self.deliver(cx, topic, &Message { publisher: source.publisher, bytes });
     }
 
     /// A neighbour has taken in this node's messages up to a number.
@@ -106,47 +106,34 @@ impl<M: Membership> Plumtree<M> {
     // ---- subscribing
 
     pub(super) fn subscribe(&mut self, cx: &mut Cx<'_, Self>, op: OpId, topic: Topic) {
-        if self.members.len() >= self.config.max_topics && !self.members.contains_key(&topic) {
+        if self.readers.topics() >= self.config.max_topics && !self.readers.has(&topic) {
             return cx.finish(op, PlumtreeOutcome::Ended(Err(PubSubError::TooManyTopics)));
         }
         let joined = self.membership.is_joined();
-        self.members.entry(topic).or_default().insert(op, joined);
+        self.readers.insert(op, topic, joined, cx.now());
         if joined {
             cx.item(op, Delivery::Joined);
         }
     }
 
     /// Tells subscribers that they receive what is published from now on, if the node takes part.
-    pub(super) fn tell_members(&mut self, cx: &mut Cx<'_, Self>) {
-        if !self.membership.is_joined() {
-            return;
-        }
-        for (op, joined) in self.members.values_mut().flatten() {
-            if !std::mem::replace(joined, true) {
-                cx.item(*op, Delivery::Joined);
-            }
+    pub(super) fn tell_readers(&mut self, cx: &mut Cx<'_, Self>) {
+        if self.membership.is_joined() {
+            self.readers.join(|op| cx.item(op, Delivery::Joined));
         }
     }
 
     pub(super) fn unsubscribe(&mut self, cx: &mut Cx<'_, Self>, op: OpId, topic: Topic) {
-        for member in self.members.remove(&topic).into_iter().flatten() {
-            cx.finish(member.0, PlumtreeOutcome::Ended(Ok(())));
+        for reader in self.readers.of(&topic) {
+            self.readers.remove(reader);
+            cx.finish(reader, PlumtreeOutcome::Ended(Ok(())));
         }
         cx.finish(op, PlumtreeOutcome::Unsubscribed);
     }
 
-    pub(super) fn deliver(&self, cx: &mut Cx<'_, Self>, topic: Topic, message: &Message<M::Peer>) {
-        for op in self.members.get(&topic).into_iter().flat_map(|members| members.keys()) {
-            cx.item(*op, Delivery::Message(message.clone()));
-        }
-    }
-
     /// Whoever asked is gone.
     pub(super) fn cancel(&mut self, op: OpId) {
-        self.members.retain(|_, members| {
-            members.remove(&op);
-            !members.is_empty()
-        });
+        self.readers.remove(op);
         self.waiting.retain(|waiting| waiting.op != op);
         self.unacknowledged.retain(|(_, asker)| *asker != op);
     }

@@ -1,11 +1,13 @@
 //! One node at a time, over neighbours that stay as they are.
 
-use p2p_core::{Rng, Script, SimPeer, Wire};
+use std::collections::BTreeMap;
+
+use p2p_core::{MAX_WAITING, Rng, Script, SimPeer, Wire};
 
 use super::streams::Source;
 use super::*;
 use crate::membership::Parting;
-use crate::pubsub::{Message, PubSubError};
+use crate::pubsub::{Message, PubSubError, Topic};
 
 /// A membership whose neighbours are given; who is expelled is gone.
 struct Fixed(Vec<SimPeer>);
@@ -89,6 +91,20 @@ fn pushes(sent: &[(SimPeer, Msg)]) -> Vec<(u32, u64, u32)> {
         _ => None,
     });
     pushes.collect()
+}
+
+/// A message of 900 bytes, with a mark.
+fn marked(number: u64, mark: u32) -> Msg {
+    Msg::Push(Push { source: OTHER, number, topic: topic(), hops: 0, mark, bytes: vec![0; 900].into() })
+}
+
+/// The marks of a peer that were answered since the last look.
+fn took(script: &mut Node, peer: u32) -> Vec<u32> {
+    let took = script.sent().into_iter().filter_map(|(to, msg)| match msg {
+        Msg::Took(mark) if to.0 == peer => Some(mark),
+        _ => None,
+    });
+    took.collect()
 }
 
 fn eager(script: &Node) -> Vec<u32> {
@@ -309,24 +325,85 @@ fn marks_are_answered_when_those_further_down_keep_up() {
     let config = PlumtreeConfig { window: 2000, ..PlumtreeConfig::default() };
     let mut script = node(config);
     script.message(SimPeer(3), Msg::Prune);
-    let marked = |number, mark| {
-        let bytes = vec![0; 900].into();
-        Msg::Push(Push { source: OTHER, number, topic: topic(), hops: 0, mark, bytes })
-    };
-    let took = |script: &mut Node| {
-        let took =
-            script.sent().into_iter().filter(|(to, msg)| *to == SimPeer(1) && matches!(msg, Msg::Took(_)));
-        took.count()
-    };
     script.message(SimPeer(1), marked(0, 1));
-    assert_eq!(took(&mut script), 1);
+    assert_eq!(took(&mut script, 1), [1]);
     script.message(SimPeer(1), marked(1, 2));
     script.message(SimPeer(1), marked(2, 3));
-    assert_eq!(took(&mut script), 0, "a message waits for node 2");
+    assert_eq!(took(&mut script, 1), [0; 0], "a message waits for node 2");
     script.message(SimPeer(2), Msg::Took(1));
-    assert_eq!(took(&mut script), 0, "and another");
+    assert_eq!(took(&mut script, 1), [2], "another waits");
     script.message(SimPeer(2), Msg::Took(2));
-    assert_eq!(took(&mut script), 2);
+    assert_eq!(took(&mut script, 1), [3]);
+    // What waits for node 2 was not sent by it: of two who send each other much neither waits for the other.
+    (3..6).for_each(|number| script.message(SimPeer(1), marked(number, 4)));
+    let theirs = Source { publisher: SimPeer(8), life: 7 };
+    let bytes = vec![0; 10].into();
+    let push = Push { source: theirs, number: 1, topic: topic(), hops: 0, mark: 9, bytes };
+    script.message(SimPeer(2), Msg::Push(push));
+    assert_eq!(took(&mut script, 2), [9]);
+}
+
+/// Two subscribers, of whom one reads. Its neighbour is held up for a while, then no more, and the other subscriber
+/// gets everything; the one that does not read gets what it has room for, and is told that it lost the rest.
+#[test]
+fn a_subscriber_that_does_not_read_is_waited_for_and_then_cut_off() {
+    let config = PlumtreeConfig { backlog: 1 << 20, ..PlumtreeConfig::default() };
+    let mut script = node(config);
+    let slow = script.command(PlumtreeCommand::Subscribe { topic: topic() });
+    let items = script.items();
+    let [(joined, Delivery::Joined)] = items[..] else { panic!("{items:?}") };
+    assert_eq!(joined, slow);
+    [2, 3].into_iter().for_each(|peer| script.message(SimPeer(peer), Msg::Prune));
+    let (mut number, mut waiting, mut most) = (0, 0, 0);
+    let (mut to_slow, mut to_other) = (0, Vec::new());
+    while script.outcomes().is_empty() {
+        script.message(SimPeer(1), marked(number, number as u32 + 1));
+        number += 1;
+        let mut read = BTreeMap::<OpId, usize>::new();
+        for (op, item) in script.items() {
+            let Delivery::Message(_) = item else { panic!("{item:?}") };
+            *read.entry(op).or_default() += 1;
+        }
+        to_slow += read.remove(&slow).unwrap_or(0);
+        for (other, items) in read {
+            to_other.push(other);
+            script.read(other, items);
+        }
+        waiting = if took(&mut script, 1).is_empty() { waiting + 1 } else { 0 };
+        most = most.max(waiting);
+        if waiting == 10 {
+            script.advance(SECOND / 2);
+            script.advance(SECOND / 4);
+        }
+    }
+    // The first thing that waits for it to be read is that it has joined.
+    assert_eq!(to_slow, MAX_WAITING - 1);
+    assert_eq!(to_other.len() as u64, number);
+    assert_eq!(most, 10, "it is waited for once");
+    let backlog = (1 << 20) / (900 + 128);
+    assert_eq!(number as usize, to_slow + backlog + 1);
+    script.message(SimPeer(1), marked(number, 1));
+    assert!(script.items().iter().all(|(op, _)| *op != slow));
+}
+
+#[test]
+fn a_subscriber_that_reads_again_gets_all_in_order() {
+    let mut script = node(PlumtreeConfig::default());
+    let mut came = Vec::new();
+    for number in 0..3000 {
+        script.message(SimPeer(1), push(number));
+        came.extend(received(&mut script));
+    }
+    assert_eq!(came.len(), MAX_WAITING - 1);
+    script.message(SimPeer(1), Msg::Mark(1));
+    assert_eq!(took(&mut script, 1), [0; 0]);
+    let subscriber = script.machine().readers.of(&topic())[0];
+    script.read(subscriber, 1000);
+    came.extend(received(&mut script));
+    assert_eq!((came.len(), took(&mut script, 1)), (MAX_WAITING - 1 + 1000, vec![]));
+    script.read(subscriber, 1000);
+    came.extend(received(&mut script));
+    assert_eq!((came, took(&mut script, 1)), ((0..3000).collect(), vec![1]));
 }
 
 #[test]

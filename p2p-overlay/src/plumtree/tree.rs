@@ -23,8 +23,13 @@ impl<M: Membership> Plumtree<M> {
 
     pub(super) fn on_push(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, push: Push<M::Peer>) {
         let Some(at) = self.branch(from) else { return cx.send(from, PlumtreeMsg::Prune) };
-        let Push { source, number, topic, hops, mark, bytes } = push;
-        self.branches[at].owe(mark);
+        let mark = push.mark;
+        self.take_in(cx, from, at, push);
+        self.on_mark(from, mark);
+    }
+
+    fn take_in(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, at: usize, push: Push<M::Peer>) {
+        let Push { source, number, topic, hops, mark: _, bytes } = push;
         if bytes.len() > self.config.max_bytes || number >= MAX_NUMBER {
             return;
         }
@@ -58,7 +63,7 @@ impl<M: Membership> Plumtree<M> {
         }
         let message = Stored { source, number, topic, hops, bytes: bytes.clone() };
         self.pass_on(cx, message, Some(from));
-        match self.members.is_empty() {
+        match self.readers.is_empty() {
             true => self.streams.skip(&source, number),
             false => {
                 let message = Message { publisher: source.publisher, bytes };
@@ -71,6 +76,7 @@ impl<M: Membership> Plumtree<M> {
 
     /// Keeps a message, and has it go to all neighbours but the one that it came from.
     pub(super) fn pass_on(&mut self, cx: &mut Cx<'_, Self>, message: Stored<M::Peer>, from: Option<M::Peer>) {
+        self.passed += 1;
         for at in 0..self.branches.len() {
             let branch = &self.branches[at];
             if Some(branch.peer) == from {

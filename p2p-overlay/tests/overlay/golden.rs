@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use p2p_core::SimPeer;
-use p2p_core::sim::{Encoding, Network, Session};
+use p2p_core::sim::{Encoding, Network, Session, Sim, churn};
 use p2p_overlay::measure::{Experiment, Simulated};
-use p2p_overlay::{Can, Chord, Kademlia, Pastry, Tapestry};
+use p2p_overlay::{Can, Chord, Gossip, Kademlia, Pastry, PlumtreeCommand, Tapestry, Topic};
 
 /// An overlay under churn, every message through bytes. A change of the protocol or the simulator changes the hash;
 /// then commit the new one, from a release build.
@@ -21,6 +21,36 @@ fn trace<O: Simulated<Config: Default>>() -> String {
     let run = || experiment.run::<O>(O::Config::default()).trace;
     assert_eq!(run(), run());
     format!("{:016x}", run())
+}
+
+/// Gossip under churn: somebody joins or leaves about every half second, and somebody publishes.
+fn gossip() -> String {
+    let network = Network { encoding: Encoding::RoundTrip, ..Experiment::default().network };
+    let mut sim = Sim::<Gossip<SimPeer>>::new(1, network);
+    sim.population(|birth| Gossip::join(birth.peer, birth.rng.choose(birth.alive).copied()));
+    for _ in 0..50 {
+        sim.join();
+        sim.run_for(Duration::from_millis(100));
+    }
+    let minute = Duration::from_secs(60);
+    let schedule = churn(sim.workload_rng(), 50, 50, Session::Exponential { median: minute / 3 }, minute);
+    sim.inject(schedule);
+    let topic = Topic::named("golden");
+    for number in 0..60 {
+        let publisher = sim.alive()[number % 7];
+        sim.command(publisher, PlumtreeCommand::Subscribe { topic });
+        for _ in 0..5 {
+            sim.command(publisher, PlumtreeCommand::Publish { topic, bytes: vec![7; 100 * number].into() });
+        }
+        sim.run_for(Duration::from_secs(1));
+    }
+    format!("{:016x}", sim.trace())
+}
+
+#[test]
+fn gossip_under_churn() {
+    assert_eq!(gossip(), gossip());
+    assert_eq!(gossip(), "1fcbde30bfb0d647");
 }
 
 #[test]

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
+use futures::future::{join, join_all};
+use futures::{FutureExt, StreamExt, stream};
 use p2p_core::sim::{
     Bandwidth, Cut, Encoding, Fault, FaultMix, Latency, Loss, Network, Session, Sim, churn, random_faults,
     run_seeds,
@@ -325,6 +326,75 @@ fn a_slow_peer_is_dropped_by_name_and_the_others_go_on() {
         }
         assert!(received == published || *peer == slow, "{peer}: {received}");
     }
+}
+
+/// Publishes so many numbers as fast as the network takes them, by one node; every subscriber gets all of them in
+/// order, as fast as it reads: `pause` is how long it waits after every 50 messages. Says how long that took.
+fn all_read_all(
+    sim: &mut Sim<Gossip<SimPeer>>,
+    subscriptions: &mut BTreeMap<SimPeer, Subscription<SimPeer>>,
+    numbers: std::ops::Range<u32>,
+    pause: impl Fn(SimPeer) -> Duration,
+) -> Duration {
+    let began = sim.now();
+    let publisher = sim.handle(SimPeer(3));
+    let published = stream::iter(numbers.clone())
+        .map(|number| publisher.publish(topic(), number.to_be_bytes().to_vec().into()))
+        .buffered(500)
+        .for_each(|done| async move { done.unwrap() });
+    let readers = subscriptions.iter_mut().map(|(peer, subscription)| {
+        let (handle, pause, numbers) = (sim.handle(*peer), pause(*peer), numbers.clone());
+        async move {
+            for number in numbers {
+                let message = subscription.next().await.unwrap();
+                assert_eq!(message.unwrap().bytes, number.to_be_bytes()[..], "{peer}");
+                if number % 50 == 49 && pause > Duration::ZERO {
+                    handle.sleep(pause).await.unwrap();
+                }
+            }
+        }
+    });
+    let readers = join_all(readers);
+    sim.block_on(join(published, readers));
+    sim.now() - began
+}
+
+/// Who reads slowly holds up who publishes, so that nothing is lost; when nobody is slow any more nobody waits.
+#[test]
+fn publishing_is_as_fast_as_the_slowest_reader() {
+    // A stream holds 1,024 messages and a backlog 992: without back-pressure the slow one would be cut off.
+    let config = PlumtreeConfig { window: 64 << 10, backlog: 128 << 10, ..PlumtreeConfig::default() };
+    run_seeds(1, |seed| {
+        let mut sim = gossip_with(seed, 10, network(), config);
+        let mut subscriptions = subscribe(&mut sim);
+        let slow = |peer| if peer == SimPeer(7) { 100 * MS } else { Duration::ZERO };
+        let took = all_read_all(&mut sim, &mut subscriptions, 0..3000, slow);
+        assert!(took >= 100 * MS * 59, "{took:?}");
+        let took = all_read_all(&mut sim, &mut subscriptions, 3000..4000, |_| Duration::ZERO);
+        assert!(took < 3 * SECOND, "{took:?}");
+        sim.trace()
+    });
+}
+
+/// A subscriber that never reads is cut off by name; another of its node, and those of all others, lose nothing.
+#[test]
+fn who_never_reads_is_cut_off_and_the_others_go_on() {
+    let config = PlumtreeConfig { backlog: 256 << 10, ..PlumtreeConfig::default() };
+    let mut sim = gossip_with(1, 10, network(), config);
+    let mut subscriptions = subscribe(&mut sim);
+    let handle = sim.handle(SimPeer(7));
+    let mut never = sim.block_on(handle.subscribe(topic())).unwrap();
+    let took = all_read_all(&mut sim, &mut subscriptions, 0..6000, |_| Duration::ZERO);
+    assert!(took < 5 * SECOND, "{took:?}");
+    let mut kept = 0;
+    let end = loop {
+        match never.next().now_or_never().unwrap() {
+            Some(Ok(_)) => kept += 1,
+            end => break end,
+        }
+    };
+    assert_eq!(end, Some(Err(PubSubError::Lagged)));
+    assert!((1000..=p2p_core::MAX_WAITING).contains(&kept), "{kept}");
 }
 
 #[test]

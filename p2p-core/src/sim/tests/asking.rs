@@ -35,6 +35,21 @@ impl Request<Node> for Count {
     }
 }
 
+struct Feed(u64);
+impl Request<Node> for Feed {
+    type Item = u64;
+    type Reply = ();
+    fn command(self) -> Command {
+        Command::Feed(self.0)
+    }
+    fn item(item: u64) -> Option<u64> {
+        Some(item)
+    }
+    fn reply(_: Outcome) -> Option<()> {
+        Some(())
+    }
+}
+
 struct Hang;
 impl Request<Node> for Hang {
     type Item = ();
@@ -76,6 +91,25 @@ fn items_stream_and_a_reader_too_slow_is_told() {
     });
     assert_eq!((items, reply), ((0..50).collect(), Ok(())));
     assert_eq!(sim.block_on(a.ask(Count(5000))), Err(AskError::Lagged));
+}
+
+#[test]
+fn a_machine_that_waits_for_its_reader_loses_nothing() {
+    let mut sim = three(Network::default());
+    let a = sim.handle(A);
+    let mut ask = a.ask(Feed(5000));
+    let first: Vec<u64> = sim.block_on(ask.by_ref().take(10).collect());
+    sim.run_for(SECOND);
+    let unread = |sim: &Sim<Node, Platter>| sim.node(A).unwrap().feeding.as_ref().unwrap().unread;
+    assert_eq!(unread(&sim), crate::MAX_WAITING, "few were read: it is not told of them");
+    let (rest, reply) = sim.block_on(async {
+        let rest: Vec<u64> = ask.by_ref().collect().await;
+        (rest, ask.await)
+    });
+    assert_eq!(([first, rest].concat(), reply), ((0..5000).collect(), Ok(())));
+    // Nobody waits for what is asked without a handle.
+    let op = sim.command(A, Command::Feed(5000));
+    assert!(sim.take_outcomes().iter().any(|ended| ended.op == op));
 }
 
 #[test]
