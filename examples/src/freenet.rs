@@ -1,8 +1,8 @@
 //! Files in Freenet: blocks of 32 KiB under their hashes, an index of these, and the item that names the index.
 //!
-//! The paper splits long files and leaves the form open (§3.1). Here one block has the keys of all others, one behind the
-//! other, and the item says its key beside the hashes of the whole, so that what comes is checked twice. A block has room
-//! for 1,024 keys: 32 MiB. Whoever shares a file gives it to the network; it need not stay.
+//! The paper splits long files and leaves the form open (§3.1). Here one block has the keys of all others, one behind
+//! the other, and the item says its key beside the hashes of the whole, so that what comes is checked twice. A block
+//! has room for 1,024 keys: 32 MiB. Whoever shares a file gives it to the network; it need not stay.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -213,7 +213,8 @@ fn transfers<M>(codec: &mut impl Codec<Msg = SharingMsg<M>>, bytes: &[u8]) {
     }
 }
 
-/// Files over Gnutella's connections: as one who is asked, or who has asked, by the first bit; and what it is over QUIC.
+/// Files over Gnutella's connections: as one who is asked, or who has asked, by the first bit; and what it is over
+/// QUIC.
 pub fn http(bytes: &[u8]) {
     decoded::<SharingMsg<GnutellaMsg>>(bytes);
     let Some((first, rest)) = bytes.split_first() else { return };

@@ -20,7 +20,8 @@
 //!
 //! In this order: [`Gnutella`], its configuration, and how inputs are told apart. Then `request` (what users ask),
 //! `descriptor` and `codec` (bytes), `neighbours` (who is connected, pings), `hosts` (who might be), `passing`
-//! (queries, hits and pushes of others), `pushing` (what both versions know of pushes), `asking` (those of this node's users).
+//! (queries, hits and pushes of others), `pushing` (what both versions know of pushes), `asking` (those of this
+//! node's users).
 
 pub(crate) mod asking;
 pub(crate) mod codec;

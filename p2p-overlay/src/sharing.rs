@@ -6,11 +6,11 @@
 //!
 //! - **Many sources at once.** Hits of one content are asked for different pieces of it. A source that is slow, busy or
 //!   gone is replaced, and what it has given is kept.
-//! - **Only the content proves itself.** It is compared with all hashes that its hit has, in a job, before the file gets
-//!   its name. Hashes of whole files do not say which piece is wrong: after a lie the sources are tried one by one,
-//!   and who alone gives what is not the content is a liar.
-//! - **Uploads are bounded.** So many at once, so many wait, and everybody else is told to come again. Who has given this
-//!   node data is served before who has not, by the bytes that it has received itself: nobody can tell it more.
+//! - **Only the content proves itself.** It is compared with all hashes that its hit has, in a job, before the file
+//!   gets its name. Hashes of whole files do not say which piece is wrong: after a lie the sources are tried one by
+//!   one, and who alone gives what is not the content is a liar.
+//! - **Uploads are bounded.** So many at once, so many wait, and everybody else is told to come again. Who has given
+//!   this node data is served before who has not, by the bytes that it has received itself: nobody can tell it more.
 //! - **Names are names.** What a peer calls a file never leads out of the folder ([`is_plain_name`]).
 //!
 //! In this order: [`SharingConfig`], [`Sharing`], how inputs are told apart. Then `request` (users), `msg` (what peers
@@ -75,8 +75,8 @@ pub struct SharingConfig {
     pub queue_wait: Duration,
     /// After how long those who are turned away may come again. 5 s.
     pub come_again: Duration,
-    /// How fast one upload is after its first 256 KiB, in bytes a second: nobody says whether the receiver keeps up, and
-    /// who does not is cut off. 8 MiB/s.
+    /// How fast one upload is after its first 256 KiB, in bytes a second: nobody says whether the receiver keeps up,
+    /// and who does not is cut off. 8 MiB/s.
     pub rate: u64,
     /// How many peers' accounts are kept. 1,024.
     pub accounts: usize,
@@ -117,8 +117,8 @@ pub struct SharingTally {
 }
 
 /// A searching machine whose peers give each other files. It has at most [`SharingConfig::downloads`] downloads of 64
-/// sources each, [`SharingConfig::slots`] uploads with a part of 64 KiB each, and [`SharingConfig::queue`] that wait; it
-/// keeps [`SharingConfig::accounts`] accounts. Its workers are [`ShareWorker`]s.
+/// sources each, [`SharingConfig::slots`] uploads with a part of 64 KiB each, and [`SharingConfig::queue`] that wait;
+/// it keeps [`SharingConfig::accounts`] accounts. Its workers are [`ShareWorker`]s.
 ///
 /// Its handle is a [`Search`](crate::Search) and a [`Fetcher`]:
 ///

@@ -8,9 +8,9 @@
 //! cargo run --bin search -- index                                           # a server for --system napster
 //! ```
 //!
-//! Napster and both Gnutellas speak their own bytes over TCP, Freenet runs over QUIC. A node with `--firewalled` accepts no connections: what it
-//! shares is pushed to who asks for it. Each system has one function below, which starts a [`Member`]; what is done with
-//! it is the same for all.
+//! Napster and both Gnutellas speak their own bytes over TCP, Freenet runs over QUIC. A node with `--firewalled`
+//! accepts no connections: what it shares is pushed to who asks for it. Each system has one function below, which
+//! starts a [`Member`]; what is done with it is the same for all.
 
 #![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
 
@@ -151,8 +151,8 @@ enum System {
     Gnutella04,
     /// Ultrapeers speak for leaves.
     Gnutella06,
-    /// Blocks on routes by keys, over QUIC: a file is found by all words of its name, and need no longer be where it was
-    /// shared.
+    /// Blocks on routes by keys, over QUIC: a file is found by all words of its name, and need no longer be where it
+    /// was shared.
     Freenet,
 }
 

@@ -51,8 +51,8 @@ where
     spawn_at(|_| machine, codec, listen, limits, workers).await
 }
 
-/// As [`spawn`], of a machine that tells others where it is: `machine` makes it of the address that it has got, with the
-/// port that the system chose; of `None`, if it does not listen.
+/// As [`spawn`], of a machine that tells others where it is: `machine` makes it of the address that it has got, with
+/// the port that the system chose; of `None`, if it does not listen.
 ///
 /// # Errors
 /// As [`spawn`].

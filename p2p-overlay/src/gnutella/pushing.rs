@@ -1,5 +1,5 @@
-//! Pushes: a source that accepts no connections is asked, back the way that its hit has come, to make one (§4). The same
-//! in both versions.
+//! Pushes: a source that accepts no connections is asked, back the way that its hit has come, to make one (§4). The
+//! same in both versions.
 //!
 //! A servent connects to nobody because somebody says so: a push has to name the identifier of a hit, whose second half
 //! is drawn anew for each hit, so that only who has seen it knows it. One hit is good for two connections, and all of

@@ -3,9 +3,9 @@
 //!
 //! Whoever is dialled says `1`. Whoever dials says what for: `GET`, its nick, the file and an offset, and gets the
 //! file's size in digits and, right behind them, the bytes; or, when it was asked to push, `SEND`, its nick, the file
-//! and the size, and gets the offset in digits and sends the bytes. Nothing ends a line, or a number, but the end of what
-//! has come: a size is known from the search, and so is told from the bytes behind it. There is no busy: a connection
-//! that ends at once says so.
+//! and the size, and gets the offset in digits and sends the bytes. Nothing ends a line, or a number, but the end of
+//! what has come: a size is known from the search, and so is told from the bytes behind it. There is no busy: a
+//! connection that ends at once says so.
 
 use bytes::{Buf, BufMut, BytesMut};
 use p2p_core::foreign::{After, Codec, Malformed, TcpPeer};

@@ -6,8 +6,8 @@ use p2p_core::{Ask, AskError, Handle, Peer, Protocol, Request};
 
 use super::{Hit, Hits, Item, Query, Scope, Search, SearchError, SearchItem, Searched};
 
-/// A machine that can be searched through: its handle is a [`Search`]. It may have commands of its own beside these, and
-/// items of other commands.
+/// A machine that can be searched through: its handle is a [`Search`]. It may have commands of its own beside these,
+/// and items of other commands.
 pub trait Searcher: Protocol<Item: TryInto<SearchItem<<Self as Protocol>::Peer>>> {
     /// The machine's own form of a command.
     fn command(command: SearchCommand<Self::Peer>) -> Self::Command;

@@ -57,8 +57,8 @@ pub enum Transfer {
         /// Why not.
         why: Refusal,
     },
-    /// Nothing more comes, or is wanted, of this question, if there is one under way. A connection that is there for files
-    /// alone ends.
+    /// Nothing more comes, or is wanted, of this question, if there is one under way. A connection that is there for
+    /// files alone ends.
     End {
         /// The question's.
         id: Option<u32>,

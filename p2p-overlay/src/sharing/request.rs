@@ -219,8 +219,8 @@ impl<S: Sharer, R: Request<S>> Request<Sharing<S>> for Below<R> {
 
 /// Searches, and fetches what is found. Take an `Arc<dyn Fetcher<TcpPeer>>`.
 pub trait Fetcher<P: Peer>: Search<P> {
-    /// Fetches the content of these hits, from all of them at once. Read the progress as it comes, then await the end, or
-    /// do so at once; to drop it is to cancel.
+    /// Fetches the content of these hits, from all of them at once. Read the progress as it comes, then await the
+    /// end, or do so at once; to drop it is to cancel.
     fn fetch(&self, download: Download<P>) -> Fetching<P>;
 }
 
@@ -250,7 +250,8 @@ pub struct Fetching<P: fmt::Debug> {
 }
 
 impl<P: fmt::Debug> Fetching<P> {
-    /// For those who implement [`Fetcher`]: `steps` ends with an `Err`, which says how it ended, and dropping it cancels.
+    /// For those who implement [`Fetcher`]: `steps` ends with an `Err`, which says how it ended, and dropping it
+    /// cancels.
     pub fn new(
         steps: impl Stream<Item = Result<Progress, Result<Downloaded<P>, DownloadError<P>>>> + Send + 'static,
     ) -> Fetching<P> {
