@@ -15,8 +15,9 @@ use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_dht::{DhtMsg, Record};
 use p2p_overlay::{
     CanMsg, CanMulticastMsg, ChordMsg, ContentHash, FreenetMsg, Gnutella06Codec, Gnutella06Msg,
-    GnutellaCodec, GnutellaMsg, HyParViewMsg, KademliaMsg, NapsterCodec, NapsterMsg, ObjectMsg, PastryMsg,
-    Payload, PlumtreeMsg, RealityMsg, RoutedMsg, ScribeMsg, SeekerMsg, SwimMsg, TableReader, TapestryMsg,
+    GnutellaCodec, GnutellaMsg, HyParViewMsg, KademliaMsg, KazaaMsg, NapsterCodec, NapsterMsg, ObjectMsg,
+    PastryMsg, Payload, PlumtreeMsg, RealityMsg, RoutedMsg, ScribeMsg, SeekerMsg, SwimMsg, TableReader,
+    TapestryMsg,
 };
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 28] = [
+pub const TARGETS: [Target; 29] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
@@ -43,6 +44,7 @@ pub const TARGETS: [Target; 28] = [
     ("gnutella", gnutella),
     ("gnutella06", gnutella06),
     ("napster", napster),
+    ("kazaa", kazaa),
     ("freenet", freenet),
     ("urn", urn),
     ("gossip", gossip),
@@ -190,6 +192,11 @@ pub fn napster(bytes: &[u8]) {
     while let Ok(Some(message)) = codec.decode(&mut input, &mut bytes::BytesMut::new()) {
         codec.encode(message, &mut bytes::BytesMut::new());
     }
+}
+
+/// `Wire` of what the nodes of KaZaA say to each other.
+pub fn kazaa(bytes: &[u8]) {
+    decoded::<KazaaMsg>(bytes);
 }
 
 /// `Wire` of what the nodes of Freenet say to each other; and the data in it may be checked.
