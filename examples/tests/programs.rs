@@ -118,6 +118,8 @@ fn lab_floods_searches_gossips_and_requests() {
     assert_eq!((&flood["delivered"], flood["sent_per_node"].as_f64()), (&flood["expected"], Some(1.0)));
     let search = lab_of("search", &["--nodes", "300", "--searches", "5", "--plot", picture]);
     assert!(search["floods"][0]["reached"].as_f64().unwrap() > 1.0, "{search}");
+    let messages = |network: usize| search["networks"][network]["messages"].as_f64().unwrap();
+    assert!(messages(2) < messages(0), "an index asks fewer than a flood: {search}");
     assert!(std::fs::read_to_string(&plot).unwrap().contains("<svg"));
     let small = ["--nodes", "60", "--warm", "10", "--after", "20", "--fail", "0.5", "--members", "0"];
     let gossip = lab_of("gossip", &[&small[..], &["--plot", picture]].concat());

@@ -15,7 +15,7 @@ use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_dht::{DhtMsg, Record};
 use p2p_overlay::{
     CanMsg, CanMulticastMsg, ChordMsg, ContentHash, FreenetMsg, Gnutella06Codec, Gnutella06Msg,
-    GnutellaCodec, GnutellaMsg, HttpCodec, HyParViewMsg, KademliaMsg, MAX_PART, NapsterCodec,
+    GnutellaCodec, GnutellaMsg, HttpCodec, HyParViewMsg, KademliaMsg, KazaaMsg, MAX_PART, NapsterCodec,
     NapsterFilesCodec, NapsterMsg, ObjectMsg, PastryMsg, Payload, PlumtreeMsg, RealityMsg, RoutedMsg,
     ScribeMsg, SeekerMsg, SharingMsg, SwimMsg, TableReader, TapestryMsg, Transfer, Wanted,
 };
@@ -30,7 +30,7 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 30] = [
+pub const TARGETS: [Target; 31] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
@@ -46,6 +46,7 @@ pub const TARGETS: [Target; 30] = [
     ("napster", napster),
     ("http", http),
     ("napster_files", napster_files),
+    ("kazaa", kazaa),
     ("freenet", freenet),
     ("urn", urn),
     ("gossip", gossip),
@@ -248,6 +249,11 @@ pub fn napster_files(bytes: &[u8]) {
         codec.encode(said, &mut bytes::BytesMut::new());
     }
     transfers(&mut codec, rest);
+}
+
+/// `Wire` of what the nodes of KaZaA say to each other.
+pub fn kazaa(bytes: &[u8]) {
+    decoded::<KazaaMsg>(bytes);
 }
 
 /// `Wire` of what the nodes of Freenet say to each other; and the data in it may be checked.

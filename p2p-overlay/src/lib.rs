@@ -16,6 +16,7 @@
 //! - [`Napster`]: an index server, and its clients;
 //! - [`Gnutella`]: version 0.4, over any transport, with the real bytes over TCP;
 //! - [`Gnutella06`]: leaves and ultrapeers, query tables, and searches that go no further than they have to;
+//! - [`Kazaa`]: super-nodes that index what their ordinary nodes share, and ask each other;
 //! - [`Freenet`]: data by keys, on routes that form where it is asked for;
 //! - [`Sharing`]: files, from those who were found to have them, over any of these whose peers can be asked: behind
 //!   [`Fetcher`];
@@ -38,6 +39,7 @@ mod gnutella;
 mod gnutella06;
 mod hyparview;
 mod kademlia;
+mod kazaa;
 mod lookup;
 pub mod measure;
 mod membership;
@@ -82,6 +84,9 @@ pub use gnutella06::{
 };
 pub use hyparview::{HyParView, HyParViewConfig, HyParViewMsg, HyParViewTimer};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
+pub use kazaa::{
+    Kazaa, KazaaConfig, KazaaEvent, KazaaMsg, KazaaTally, KazaaTimer, Known, Places, Source as KazaaSource,
+};
 pub use lookup::{Hint, LookupConfig, LookupMsg};
 pub use membership::{Membership, MembershipCommand, Neighbour, Parting};
 pub use napster::{

@@ -7,13 +7,16 @@ use clap::ValueEnum;
 use p2p_overlay::Reach;
 use p2p_overlay::Replication;
 use p2p_overlay::measure::search::{Copies, Report, Searches, Topology};
+use p2p_overlay::measure::sharing::{self, Sharing};
+use p2p_overlay::{Gnutella06Config, GnutellaConfig, KazaaConfig};
 use serde::Serialize;
 
 use crate::plot::{Panel, bars};
 
 /// What to simulate: floods of every radius that find nothing; then three strategies, a flood of eight hops, a ring
 /// that grows by two hops, and 32 walkers that ask back after every four steps, for items that one node in a thousand
-/// has, one in a hundred, and one in twenty; then one walker among copies that are shared out in three ways.
+/// has, one in a hundred, and one in twenty; then one walker among copies that are shared out in three ways; then both
+/// versions of Gnutella, and KaZaA, on one workload.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The network: degrees at random, by a power law of exponent 2.3 from 2 to 200, or all the same.
@@ -69,6 +72,7 @@ struct Output {
     floods: Vec<Flood>,
     strategies: Vec<Row>,
     replication: Vec<Size>,
+    networks: Vec<Network>,
 }
 
 /// A flood that finds nothing.
@@ -100,6 +104,20 @@ struct Size {
     trace: String,
 }
 
+/// A network in which everybody shares some titles and looks for others.
+#[derive(Serialize)]
+struct Network {
+    network: &'static str,
+    found: f64,
+    messages: f64,
+    delay_p50_ms: u64,
+    /// Queries of a search that come to a node which passes them on, and to a leaf.
+    load: [f64; 2],
+    /// Bytes a second of the same.
+    bytes: [f64; 2],
+    trace: String,
+}
+
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let Args { topology, degree, nodes, searches, seed, .. } = *args;
     let shape = match topology {
@@ -121,6 +139,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         floods: floods.collect(),
         strategies: strategies.collect(),
         replication: replication.collect(),
+        networks: networks(nodes, searches, seed),
     };
     if let Some(path) = &args.plot {
         plot(path, &output)?;
@@ -167,6 +186,25 @@ fn size(workload: &Searches, name: &'static str, by: Replication) -> Size {
     Size { copies: name, steps: report.probes(), trace: trace(&report) }
 }
 
+/// At most 1,000 nodes: a flood asks all of them, for each search. Five hits are wanted.
+fn networks(nodes: u32, searches: u32, seed: u64) -> Vec<Network> {
+    let sharing = Sharing { nodes: nodes.min(1000), searches, hits: 5, seed, ..Sharing::default() };
+    let row = |network, report: sharing::Report| Network {
+        network,
+        found: report.success(),
+        messages: report.messages(),
+        delay_p50_ms: report.delays.percentile(50.0),
+        load: report.load(),
+        bytes: report.bandwidth(),
+        trace: format!("{:016x}", report.trace),
+    };
+    vec![
+        row("gnutella 0.4", sharing.gnutella(GnutellaConfig::default())),
+        row("gnutella 0.6", sharing.gnutella06(Gnutella06Config::default())),
+        row("kazaa", sharing.kazaa(KazaaConfig::default())),
+    ]
+}
+
 #[expect(clippy::print_stdout, reason = "the result of the program")]
 fn print(text: &str) {
     println!("{text}");
@@ -197,6 +235,17 @@ fn table(output: &Output) {
     print(&format!("\n{:<14} {:>8}", "copies", "steps"));
     for Size { copies, steps, .. } in &output.replication {
         print(&format!("{copies:<14} {steps:>8.1}"));
+    }
+    print(&format!(
+        "\n{:<14} {:>7} {:>9} {:>8} {:>14} {:>7} {:>9} {:>7}",
+        "network", "found", "messages", "p50 ms", "load: passing", "leaf", "bytes/s", "leaf"
+    ));
+    for row in &output.networks {
+        let ([passing, leaf], [bytes, of_leaf]) = (row.load, row.bytes);
+        print(&format!(
+            "{:<14} {:>7.3} {:>9.0} {:>8} {:>14.2} {:>7.2} {:>9.0} {:>7.0}",
+            row.network, row.found, row.messages, row.delay_p50_ms, passing, leaf, bytes, of_leaf,
+        ));
     }
 }
 

@@ -1,23 +1,27 @@
 //! Networks that share files, by numbers, on one workload: what a search costs, whether it finds something, and who
-//! bears the load.
+//! bears the load, in questions and in bytes.
 //!
 //! ```
 //! use p2p_overlay::measure::sharing::Sharing;
-//! use p2p_overlay::{GnutellaConfig, Gnutella06Config};
+//! use p2p_overlay::{Gnutella06Config, GnutellaConfig, KazaaConfig};
 //!
 //! let sharing = Sharing { nodes: 100, searches: 20, ..Sharing::default() };
 //! let (old, new) = (sharing.gnutella(GnutellaConfig::default()), sharing.gnutella06(Gnutella06Config::default()));
-//! assert!(new.messages() < old.messages());
+//! let indexed = sharing.kazaa(KazaaConfig::default());
+//! assert!(new.messages() < old.messages() && indexed.messages() < old.messages());
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use p2p_core::sim::{Histogram, Network, Sim};
+use p2p_core::sim::{Histogram, Liar, Network, Sim};
 use p2p_core::{Contact, NoJob, Protocol, Rng, SimPeer, Wire};
 
 use crate::gnutella::{Gnutella, GnutellaCommand, GnutellaConfig, GnutellaOutcome};
 use crate::gnutella06::{Gnutella06, Gnutella06Config};
+use crate::kazaa::{Kazaa, KazaaConfig};
 use crate::place::Place;
 use crate::promotion::Role;
 use crate::search::{End, Item, Query, Reach, Scope, SearchCommand, SearchOutcome};
@@ -28,7 +32,7 @@ use crate::search::{End, Item, Query, Reach, Scope, SearchCommand, SearchOutcome
 pub struct Sharing {
     /// How many nodes. 1,000.
     pub nodes: u32,
-    /// One in so many is an ultrapeer, where there are some: enough for three of each leaf. 8.
+    /// One in so many is an ultrapeer or a super-node, where there are some: enough for three of each leaf. 8.
     pub leaves: u32,
     /// How many titles there are. 1,000.
     pub titles: u32,
@@ -59,7 +63,8 @@ impl Default for Sharing {
     }
 }
 
-/// What came of it. Messages are queries and hits; what keeps the network together is not counted.
+/// What came of it. Messages are queries and hits; what keeps the network together is not counted there, but among the
+/// bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// How many searches there were.
@@ -76,6 +81,11 @@ pub struct Report {
     pub hits: u64,
     /// Queries to leaves and on last hops that were sent, and that tables have saved.
     pub filtered: [u64; 2],
+    /// Bytes that nodes of each kind have sent and received, in the encoding of this library, while there were
+    /// searches,
+    pub bytes: [u64; 2],
+    /// and for how many seconds that was.
+    pub seconds: f64,
     /// Inputs of the simulation, from its beginning.
     pub events: u64,
     /// The simulation's trace hash.
@@ -96,6 +106,12 @@ impl Report {
     /// How many queries one node gets of each search, on average: one that passes them on, and a leaf.
     pub fn load(&self) -> [f64; 2] {
         [0, 1].map(|kind| self.per_search(self.queries[kind]) / f64::from(self.nodes[kind].max(1)))
+    }
+
+    /// How many bytes a second one node sends and receives, on average: one that passes queries on, and a leaf.
+    pub fn bandwidth(&self) -> [f64; 2] {
+        [0, 1]
+            .map(|kind| self.bytes[kind] as f64 / f64::from(self.nodes[kind].max(1)) / self.seconds.max(1.0))
     }
 
     /// The share of the messages on last hops that tables have saved.
@@ -161,6 +177,22 @@ impl Servent for Gnutella06<SimPeer> {
     }
 }
 
+impl Servent for Kazaa<SimPeer> {
+    fn ask(command: SearchCommand<SimPeer>) -> SearchCommand<SimPeer> {
+        command
+    }
+    fn answered(outcome: &SearchOutcome<SimPeer>) -> Option<&SearchOutcome<SimPeer>> {
+        Some(outcome)
+    }
+    fn counted(&self) -> [u64; 5] {
+        let tally = self.tally();
+        [tally.queries + tally.offers, 0, tally.hits, 0, 0]
+    }
+    fn is_leaf(&self) -> bool {
+        self.role() == Role::Leaf
+    }
+}
+
 impl Sharing {
     /// Runs it on Gnutella 0.4.
     pub fn gnutella(&self, config: GnutellaConfig) -> Report {
@@ -185,8 +217,21 @@ impl Sharing {
         })
     }
 
+    /// Runs it on KaZaA.
+    pub fn kazaa(&self, config: KazaaConfig) -> Report {
+        self.run(|me, seeds, items, role| {
+            let mut node = Kazaa::new(me.contact(), seeds, role, config);
+            for item in items {
+                let _: Result<u32, _> = node.library_mut().insert(item);
+            }
+            node
+        })
+    }
+
     fn run<S: Servent>(&self, make: impl Fn(SimPeer, Vec<Contact>, Vec<Item>, Role) -> S) -> Report {
-        let mut sim = Sim::<S>::new(self.seed, Network::default());
+        let mut sim = Sim::<Liar<S>>::new(self.seed, Network::default());
+        // What each has sent and received.
+        let bytes: Arc<Vec<AtomicU64>> = Arc::new((0..self.nodes).map(|_| AtomicU64::new(0)).collect());
         let mut sum = 0.0;
         let rates: Vec<f64> = (1..=self.titles)
             .map(|rank| {
@@ -201,10 +246,23 @@ impl Sharing {
             let items = items.map(|title| Item::new(title, 1000)).collect();
             let seeds: Vec<Contact> =
                 (0..3.min(node)).filter_map(|_| SimPeer(rng.below(node.into()) as u32).contact()).collect();
-            sim.spawn(|birth| make(birth.peer, seeds, items, role));
+            let bytes = bytes.clone();
+            sim.spawn(|birth| {
+                let me = birth.peer;
+                Liar::new(make(me, seeds, items, role), move |_, to, msg: S::Msg| {
+                    for end in [me, to] {
+                        if let Some(bytes) = bytes.get(end.index()) {
+                            bytes.fetch_add(msg.wire_len() as u64, Ordering::Relaxed);
+                        }
+                    }
+                    vec![(to, msg)]
+                })
+            });
         }
         sim.run_for(Duration::from_secs(600));
         let before = self.sum(&sim);
+        bytes.iter().for_each(|bytes| bytes.store(0, Ordering::Relaxed));
+        let begin = sim.now();
         let scope = Scope { hits: self.hits, deadline: self.deadline, reach: Reach::Auto };
         let mut begun = BTreeMap::new();
         for _ in 0..self.searches {
@@ -216,7 +274,8 @@ impl Sharing {
             sim.run_for(Duration::from_secs(1));
         }
         sim.run_for(self.deadline);
-        let mut report = Report { searches: self.searches, ..Report::default() };
+        let seconds = sim.now().since(begin).as_secs_f64();
+        let mut report = Report { searches: self.searches, seconds, ..Report::default() };
         for ended in sim.take_outcomes() {
             if let Some(SearchOutcome::Searched(Ok(searched))) = S::answered(&ended.outcome)
                 && searched.end == End::Enough
@@ -231,16 +290,19 @@ impl Sharing {
         report.queries = [passing, leaves];
         report.hits = hits;
         report.filtered = [sent, saved];
-        for node in (0..self.nodes).filter_map(|node| sim.node(SimPeer(node))) {
-            report.nodes[usize::from(node.is_leaf())] += 1;
+        for (node, bytes) in (0..self.nodes).filter_map(|node| sim.node(SimPeer(node))).zip(bytes.iter()) {
+            let kind = usize::from(node.machine().is_leaf());
+            report.nodes[kind] += 1;
+            report.bytes[kind] += bytes.load(Ordering::Relaxed);
         }
         report.events = sim.stats().events();
         report.trace = sim.trace();
         report
     }
 
-    fn sum<S: Servent>(&self, sim: &Sim<S>) -> [u64; 5] {
-        let each = (0..self.nodes).filter_map(|node| sim.node(SimPeer(node))).map(Servent::counted);
+    fn sum<S: Servent>(&self, sim: &Sim<Liar<S>>) -> [u64; 5] {
+        let each =
+            (0..self.nodes).filter_map(|node| sim.node(SimPeer(node))).map(|node| node.machine().counted());
         each.fold([0; 5], |sum, node| std::array::from_fn(|i| sum[i] + node[i]))
     }
 }

@@ -133,6 +133,12 @@ impl<O: Ord + Clone> Library<O> {
         self.names.get(owner).map_or(0, BTreeMap::len)
     }
 
+    /// An owner's items, by their names.
+    pub fn items_of(&self, owner: &O) -> impl Iterator<Item = &Item> + use<'_, O> {
+        let names = self.names.get(owner).into_iter().flatten();
+        names.filter_map(|(_, index)| self.items.get(index).map(|(_, item)| item))
+    }
+
     /// The items that match, by their numbers, with their owners. None matches an empty query.
     pub fn find_of(&self, query: &Query) -> impl Iterator<Item = (u32, &O, &Item)> + use<'_, O> {
         let word_sets = query.words().iter().map(|word| self.words.get(word));
@@ -214,7 +220,9 @@ mod tests {
         }
         let query = Query::text("song");
         assert_eq!(index.find_of(&query).map(|(_, owner, _)| *owner).collect::<Vec<_>>(), ["ada", "bob"]);
+        assert_eq!(index.items_of(&"ada").map(|item| &item.name[..]).collect::<Vec<_>>(), ["song"]);
         index.remove_all_of(&"ada");
+        assert_eq!(index.items_of(&"ada").count(), 0);
         assert_eq!((index.len(), index.count_of(&"ada"), index.count_of(&"bob")), (1, 0, 1));
         assert!(index.get_of(&"bob", "song").is_some() && index.get_of(&"ada", "song").is_none());
     }

@@ -11,6 +11,7 @@ mod golden;
 mod gossip;
 mod gossip_figures;
 mod kademlia_figures;
+mod kazaa;
 mod live;
 mod napster;
 mod pastry_figures;

@@ -1,0 +1,525 @@
+//! KaZaA: ordinary nodes tell a super-node what they share, and super-nodes ask each other.
+//!
+//! After *Understanding KaZaA* (Liang, Kumar, Ross, 2004) and *The FastTrack Overlay: A Measurement Study* (the same,
+//! Computer Networks, 2006), which describe the network from outside: FastTrack's own messages were encrypted, were
+//! never published, and nobody speaks them any more. So the messages here are this library's, over QUIC and in the
+//! simulator; what nodes do with them is the papers'. The numbers are theirs where [`KazaaConfig`] says so.
+//!
+//! - **An ordinary node** has one super-node. It knows up to 200 of them from refresh lists, which are exchanged
+//!   whenever two nodes connect; it probes some, takes the one that is nearest and emptiest, and uploads the name,
+//!   size, hashes and description of all that it shares. It passes nothing on.
+//! - **A super-node** has an index of what its ordinary nodes share, by words and by hash, and forgets one's items when
+//!   it leaves. It knows 30 to 50 other super-nodes, rather near ones, and exchanges one of them every minute, so that
+//!   the same question reaches others later.
+//! - **A search** is answered from the index of the asker's super-node; if that is not enough, from those of its
+//!   neighbours, which answer the super-node that asks and not the one from whom they have it. *Search more* takes it
+//!   to another super-node, with neighbours of its own; [`Reach::Auto`](crate::Reach::Auto) does that until there is
+//!   enough. By hash it finds all sources of one content.
+//! - **Roles** change by [`Promotion`]. Who retires hands its ordinary nodes over, with what they share.
+//!
+//! What others may cost a node:
+//!
+//! - Each neighbour has a token bucket, and the questions of all super-nodes together another: ordinary nodes have
+//!   theirs apart, so that a flood leaves them what they need. Strangers share a small one.
+//! - Nobody says how much it has given to others: there is no participation level to inflate. How full a super-node is
+//!   it does say; that weighs no more than as much again as the round-trip time, which is measured.
+//! - Refresh lists name those only whom their sender has met, and who is known from them alone is dialled at a bounded
+//!   rate. Hits go to nobody who has not asked for them: who answers a stranger's question offers first.
+//! - Now and then a node asks for what cannot be there. Who has it nevertheless, or gives hits that do not match, is
+//!   not spoken to for an hour. Who only lies of items that match is not recognised; it has no more room than anybody.
+//! - A source that accepts no connections connects to whoever asks its super-node for that, and nowhere else: the
+//!   super-node passes on nobody's address but the asker's own.
+//!
+//! In this order: [`Kazaa`], its configuration, how inputs are told apart. Then `msg` (messages), `known` (refresh
+//! lists), `neighbours` (who is connected), `probing` (whom to choose), `roles`, `index` (what ordinary nodes share),
+//! `passing` (questions of others), `asking` (those of this node's users), `reaching` (connections to sources).
+
+mod asking;
+mod index;
+mod known;
+mod msg;
+mod neighbours;
+mod passing;
+mod probing;
+mod reaching;
+mod roles;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use p2p_core::{Contact, Cx, Down, Link, NoJob, OpId, PeerId, Protocol, Time};
+
+use crate::bucket::{Bucket, Rate};
+use crate::place::Place;
+use crate::promotion::{Promotion, PromotionConfig, Role};
+use crate::recent::Recent;
+use crate::search::{Library, SearchCommand, SearchItem, SearchOutcome, Searcher};
+
+use asking::Searching;
+use index::Index;
+use known::SuperNodes;
+use neighbours::{Kind, Neighbour};
+use passing::Asked;
+use probing::Probing;
+use reaching::Reaching;
+
+pub use msg::{KazaaMsg, Known, Places, Source};
+
+/// How a node behaves. Where the papers give no value, it is ours.
+#[derive(Clone, Copy, Debug)]
+pub struct KazaaConfig {
+    /// How many super-nodes a node knows. 200 (the papers' refresh lists).
+    pub known: usize,
+    /// How many of them an ordinary node probes to choose one. 5 (after the papers).
+    pub probes: usize,
+    /// How long it waits for their answers. 1 s.
+    pub probe_wait: Duration,
+    /// How many ordinary nodes a super-node has at most. 150 (the papers saw 60 to 150).
+    pub leaves: usize,
+    /// How many other super-nodes it has at most. 50 (the papers saw 30 to 50).
+    pub degree: usize,
+    /// How many it looks for: fewer, so that there is always room for who comes later. 30.
+    pub wanted: usize,
+    /// How often it exchanges one of them: with 30, one lasts half an hour. 1 minute.
+    pub exchange: Duration,
+    /// How often a node asks somebody for what cannot be there. 1 minute.
+    pub decoy: Duration,
+    /// How far a search that goes as the network thinks best goes among super-nodes at a time. 1.
+    pub ttl: u8,
+    /// The furthest that anybody's goes. 3.
+    pub most_hops: u8,
+    /// How long a search waits before another super-node is asked. 3 s.
+    pub wait: Duration,
+    /// How many more are asked. 10.
+    pub more: usize,
+    /// How often a node looks after its neighbours. 10 s.
+    pub upkeep: Duration,
+    /// A neighbour that says nothing for so long is given up. 35 s.
+    pub silence: Duration,
+    /// How long it may take to be welcomed. 10 s.
+    pub dial_timeout: Duration,
+    /// When roles change.
+    pub promotion: PromotionConfig,
+    /// How many messages one neighbour may send. One every 10 ms, 200 at once.
+    pub messages: Rate,
+    /// How many questions one super-node may send. One every 100 ms, 50 at once.
+    pub queries: Rate,
+    /// And all of them together. One every 5 ms, 400 at once.
+    pub passing: Rate,
+    /// How many of those a node passes on: each becomes as many as it has neighbours. One every 200 ms, 20 at once.
+    pub forwards: Rate,
+    /// How many searches one ordinary node may begin. One every half a second, 20 at once.
+    pub asks: Rate,
+    /// How many all visitors together. One every 100 ms, 20 at once.
+    pub visits: Rate,
+    /// How many messages all who are no neighbours may send together. One every 5 ms, 400 at once.
+    pub strangers: Rate,
+    /// How many super-nodes that are not neighbours one neighbour's questions may have a node answer. One every 100 ms,
+    /// 20 at once.
+    pub offers: Rate,
+    /// How often it dials whom it knows by hearsay only. Every 2 s, 10 at once.
+    pub hearsay: Rate,
+    /// How often it connects to somebody who wants a file. Every second, 5 at once.
+    pub push: Rate,
+    /// How long a source has to connect, when it was asked to. 20 s.
+    pub push_timeout: Duration,
+    /// How many items a node shares. 10,000.
+    pub items: usize,
+    /// How many items of one ordinary node a super-node knows. 500.
+    pub items_each: usize,
+    /// And of all. 50,000.
+    pub index: usize,
+    /// How many hits one super-node gives another for one search, and how many are taken of one. 32.
+    pub results: usize,
+    /// How many hits one source may give one search. 32.
+    pub hits_per_source: u16,
+    /// How many searches of others it remembers to see to. 1,024.
+    pub asked: usize,
+    /// How many searches it remembers to have seen. 8,192.
+    pub seen: usize,
+    /// How many searches of its users are under way at once, and how many pushes. 64.
+    pub capacity: usize,
+    /// What its line carries, in kbit/s: it makes it eligible. 1,000.
+    pub speed: u32,
+}
+
+impl Default for KazaaConfig {
+    fn default() -> KazaaConfig {
+        KazaaConfig {
+            known: 200,
+            probes: 5,
+            probe_wait: Duration::from_secs(1),
+            leaves: 150,
+            degree: 50,
+            wanted: 30,
+            exchange: Duration::from_secs(60),
+            decoy: Duration::from_secs(60),
+            ttl: 1,
+            most_hops: 3,
+            wait: Duration::from_secs(3),
+            more: 10,
+            upkeep: Duration::from_secs(10),
+            silence: Duration::from_secs(35),
+            dial_timeout: Duration::from_secs(10),
+            promotion: PromotionConfig::default(),
+            messages: Rate { every: Duration::from_millis(10), burst: 200 },
+            queries: Rate { every: Duration::from_millis(100), burst: 50 },
+            passing: Rate { every: Duration::from_millis(5), burst: 400 },
+            forwards: Rate { every: Duration::from_millis(200), burst: 20 },
+            asks: Rate { every: Duration::from_millis(500), burst: 20 },
+            visits: Rate { every: Duration::from_millis(100), burst: 20 },
+            strangers: Rate { every: Duration::from_millis(5), burst: 400 },
+            offers: Rate { every: Duration::from_millis(100), burst: 20 },
+            hearsay: Rate { every: Duration::from_secs(2), burst: 10 },
+            push: Rate { every: Duration::from_secs(1), burst: 5 },
+            push_timeout: Duration::from_secs(20),
+            items: 10_000,
+            items_each: 500,
+            index: 50_000,
+            results: 32,
+            hits_per_source: 32,
+            asked: 1024,
+            seen: 8192,
+            capacity: 64,
+            speed: 1000,
+        }
+    }
+}
+
+/// What a node has done; an experiment adds them up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KazaaTally {
+    /// Questions sent to super-nodes, its own and others'.
+    pub queries: u64,
+    /// Questions that came for the first time.
+    pub reached: u64,
+    /// Questions that had come before.
+    pub duplicates: u64,
+    /// Messages with hits sent, its own and others'.
+    pub hits: u64,
+    /// Offers of hits.
+    pub offers: u64,
+    /// Questions for what cannot be there.
+    pub decoys: u64,
+    /// Those that it has banned.
+    pub banned: u64,
+    /// Messages that went over a limit, or led nowhere.
+    pub dropped: u64,
+    /// Nodes probed, or asked as a visitor.
+    pub dials: u64,
+    /// Changes of its role.
+    pub changes: u64,
+}
+
+/// A node of KaZaA, ordinary or super. It has at most [`KazaaConfig::leaves`] ordinary nodes and
+/// [`KazaaConfig::degree`] super-nodes, knows [`KazaaConfig::known`] more, keeps [`KazaaConfig::index`] items of
+/// others, and remembers [`KazaaConfig::asked`] and [`KazaaConfig::seen`] searches.
+///
+/// Its users hold a [`Handle`](p2p_core::Handle), which is a [`Search`](crate::Search):
+///
+/// ```
+/// use futures::StreamExt;
+/// use p2p_core::SimPeer;
+/// use p2p_core::sim::{Network, Sim};
+/// use p2p_overlay::{ContentHash, Item, Kazaa, KazaaConfig, Place, Query, Role, Scope, Search};
+/// use std::time::Duration;
+///
+/// let mut sim = Sim::<Kazaa<SimPeer>>::new(1, Network::default());
+/// for i in 0..20 {
+///     let role = if i < 4 { Role::Ultrapeer } else { Role::Leaf };
+///     sim.spawn(|birth| {
+///         let seed = birth.alive.first().and_then(SimPeer::contact);
+///         Kazaa::new(birth.peer.contact(), seed, role, KazaaConfig::default())
+///     });
+/// }
+/// sim.run_for(Duration::from_secs(60));
+///
+/// // Two have the same content, under names of their own.
+/// let hash = ContentHash::Blake3([7; 32]);
+/// for (peer, name) in [(17, "Blue Monday.mp3"), (18, "new order - blue monday.mp3")] {
+///     let there = sim.handle(SimPeer(peer));
+///     let item = Item::new(name, 7_000_000).hash(hash);
+///     sim.block_on(async move { there.publish(item).await.unwrap() });
+/// }
+/// let here = sim.handle(SimPeer(7));
+/// let sources = sim.block_on(async move {
+///     let hits = here.search(Query::content(hash), Scope { hits: 2, ..Scope::default() });
+///     hits.collect::<Vec<_>>().await
+/// });
+/// assert_eq!(sources.len(), 2);
+/// ```
+pub struct Kazaa<P: Place> {
+    config: KazaaConfig,
+    /// Where others reach it.
+    listen: Option<Contact>,
+    started: Time,
+    promotion: Promotion,
+    library: Library,
+    /// Of a super-node: what its ordinary nodes share.
+    index: Index<P>,
+    neighbours: BTreeMap<P, Neighbour>,
+    seeds: Vec<Contact>,
+    nodes: SuperNodes,
+    /// Those that are probed to choose among them.
+    probing: BTreeMap<P, Probing>,
+    /// When it has exchanged a neighbour last, and asked for what cannot be there.
+    exchanged: Time,
+    lured: Time,
+    /// How far each question that has come was to go.
+    seen: Recent<u64, u8>,
+    /// Questions that this super-node sees to.
+    asked: Recent<u64, Asked<P>>,
+    /// To whom it has offered hits.
+    offered: Recent<u64, P>,
+    /// Whom it has asked for what cannot be there.
+    decoys: Recent<u64, P>,
+    /// What all super-nodes together have asked, what of that was passed on, what strangers have sent, what visitors
+    /// have asked, and to whom this node has connected because its super-node said so.
+    passing: Bucket,
+    forwards: Bucket,
+    strangers: Bucket,
+    visits: Bucket,
+    pushes: Bucket,
+    searches: BTreeMap<OpId, Searching<P>>,
+    reaches: BTreeMap<OpId, Reaching>,
+    /// The number of the last connection it has made.
+    number: u64,
+    tally: KazaaTally,
+}
+
+/// The timers of a node: two, one for each neighbour to be, two for each search and one for each push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KazaaTimer<P> {
+    /// Time to look after neighbours and the role.
+    Upkeep,
+    /// Those who were probed have had time to answer.
+    Choose,
+    /// Somebody has not said whether this node is welcome.
+    Join(P),
+    /// A search has had its time.
+    Search(OpId),
+    /// Those who were asked have had time to answer: others are.
+    More(OpId),
+    /// A source has not connected.
+    Reach(OpId),
+}
+
+/// What a node says unasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KazaaEvent<P> {
+    /// A neighbour is there.
+    Up(P),
+    /// A neighbour is gone.
+    Down(P),
+    /// It has another role from now on.
+    Role(Role),
+    /// Somebody wants an item and cannot connect: the node has connected to them.
+    Sends {
+        /// To whom.
+        to: P,
+        /// The item's name.
+        name: String,
+    },
+}
+
+/// Who a peer is. Those of which nothing follows from the name are all one.
+fn id_of<P: Place>(peer: &P) -> PeerId {
+    peer.contact().map_or(PeerId::from_bytes([0; 32]), |contact| contact.id)
+}
+
+impl<P: Place> Kazaa<P> {
+    /// A node that others reach there, if they do, that joins through these and begins in this role. The first of a
+    /// network is a super-node, and a super-node has to be reached.
+    pub fn new(
+        listen: Option<Contact>,
+        seeds: impl IntoIterator<Item = Contact>,
+        role: Role,
+        config: KazaaConfig,
+    ) -> Kazaa<P> {
+        Kazaa {
+            config,
+            listen,
+            started: Time::ZERO,
+            promotion: Promotion::new(role, Time::ZERO, config.promotion),
+            library: Library::new(config.items),
+            index: Index::new(config.index),
+            neighbours: BTreeMap::new(),
+            seeds: seeds.into_iter().collect(),
+            nodes: SuperNodes::new(config.known),
+            probing: BTreeMap::new(),
+            exchanged: Time::ZERO,
+            lured: Time::ZERO,
+            seen: Recent::new(config.seen),
+            asked: Recent::new(config.asked),
+            offered: Recent::new(config.asked),
+            decoys: Recent::new(64),
+            passing: Bucket::default(),
+            forwards: Bucket::default(),
+            strangers: Bucket::default(),
+            visits: Bucket::default(),
+            pushes: Bucket::default(),
+            searches: BTreeMap::new(),
+            reaches: BTreeMap::new(),
+            number: 0,
+            tally: KazaaTally::default(),
+        }
+    }
+
+    /// The super-nodes it knows, to be saved.
+    pub fn known(&self) -> impl Iterator<Item = Contact> {
+        self.nodes.iter()
+    }
+
+    /// What it shares.
+    pub fn library(&self) -> &Library {
+        &self.library
+    }
+
+    /// What it shares, to be changed: programs do so before they start it.
+    pub fn library_mut(&mut self) -> &mut Library {
+        &mut self.library
+    }
+
+    /// What it is.
+    pub fn role(&self) -> Role {
+        self.promotion.role()
+    }
+
+    /// The super-node of an ordinary node.
+    pub fn parent(&self) -> Option<P> {
+        self.up(Kind::Parent).map(|(peer, _)| peer).next()
+    }
+
+    /// The super-nodes next to a super-node.
+    pub fn super_nodes(&self) -> impl Iterator<Item = P> {
+        self.up(Kind::Super).map(|(peer, _)| peer)
+    }
+
+    /// The ordinary nodes of a super-node.
+    pub fn ordinary_nodes(&self) -> impl Iterator<Item = P> {
+        self.up(Kind::Ordinary).map(|(peer, _)| peer)
+    }
+
+    /// How many items of an ordinary node's a super-node has in its index.
+    pub fn indexed(&self, peer: &P) -> usize {
+        self.index.items.count_of(peer)
+    }
+
+    /// What it has done.
+    pub fn tally(&self) -> KazaaTally {
+        self.tally
+    }
+
+    /// A new name for who is there.
+    fn dial(&mut self, contact: Contact) -> P {
+        self.number += 1;
+        P::at(contact, self.number)
+    }
+}
+
+impl<P: Place> Protocol for Kazaa<P> {
+    type Peer = P;
+    type Msg = KazaaMsg;
+    type Timer = KazaaTimer<P>;
+    type Command = SearchCommand<P>;
+    type Item = SearchItem<P>;
+    type Outcome = SearchOutcome<P>;
+    type Event = KazaaEvent<P>;
+    type Job = NoJob;
+
+    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
+        self.started = cx.now();
+        self.exchanged = cx.now();
+        self.lured = cx.now();
+        self.promotion = Promotion::new(self.role(), cx.now(), self.config.promotion);
+        self.look_for_neighbours(cx);
+        let first = cx.rng().duration(Duration::ZERO, self.config.upkeep);
+        cx.set_timer(first, KazaaTimer::Upkeep);
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: KazaaMsg) {
+        if !self.takes(cx, &from) {
+            self.tally.dropped += 1;
+            return;
+        }
+        match msg {
+            KazaaMsg::Probe { nonce } => self.on_probe(cx, from, nonce),
+            KazaaMsg::Room { nonce, room, neighbour } => self.on_room(cx, from, nonce, room, neighbour),
+            KazaaMsg::Join { as_super, listen, digest } => self.on_join(cx, from, as_super, listen, digest),
+            KazaaMsg::Welcome { room, entrusted, known } => {
+                self.on_welcome(cx, from, room, entrusted, &known);
+            }
+            KazaaMsg::Refuse { known } => self.on_refuse(cx, from, &known),
+            KazaaMsg::Bye { known } => self.on_bye(cx, from, &known),
+            KazaaMsg::Share(items) => self.on_share(&from, items),
+            KazaaMsg::Unshare(name) => self.on_unshare(&from, &name),
+            KazaaMsg::Entrust { who, items } => self.on_entrust(cx, &from, who, items),
+            KazaaMsg::Ask { id, query, wanted, ttl } => self.on_ask(cx, from, id, &query, wanted, ttl),
+            KazaaMsg::Query { id, origin, query, ttl } => self.on_query(cx, from, id, origin, &query, ttl),
+            KazaaMsg::Offer { id, hits } => self.on_offer(cx, from, id, hits),
+            KazaaMsg::Results { id, via, hits } => self.on_results(cx, from, id, via, hits),
+            KazaaMsg::Push { nonce, source, name, listen } => {
+                self.on_push(cx, from, nonce, source, name, listen);
+            }
+            KazaaMsg::Unreached { nonce } => self.on_unreached(cx, nonce),
+            KazaaMsg::Dial { nonce, to, name } => self.on_dial(cx, &from, nonce, to, name),
+            KazaaMsg::Give { nonce } => self.on_give(cx, from, nonce),
+        }
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: Self::Timer) {
+        match timer {
+            KazaaTimer::Upkeep => self.upkeep(cx),
+            KazaaTimer::Choose => self.choose(cx),
+            KazaaTimer::Join(peer) => self.not_welcomed(cx, peer),
+            KazaaTimer::Search(op) => self.too_late(cx, op),
+            KazaaTimer::More(op) => self.search_more(cx, op),
+            KazaaTimer::Reach(op) => self.not_reached(cx, op),
+        }
+    }
+
+    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: Self::Command) {
+        match command {
+            SearchCommand::Publish(item) => self.publish(cx, op, item),
+            SearchCommand::Unpublish(name) => self.unpublish(cx, op, name),
+            SearchCommand::Search(query, scope) => self.begin_search(cx, op, query, scope),
+            SearchCommand::Reach(hit) => self.begin_reach(cx, op, &hit),
+        }
+    }
+
+    fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        self.forget_search(cx, op);
+        self.forget_reach(cx, op);
+    }
+
+    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
+        if let Link::Down(why) = link {
+            // A connection that only rests comes back with the next message.
+            if why != Down::Idle {
+                self.unprobed(&peer);
+                self.lost(cx, peer);
+            }
+        }
+    }
+}
+
+impl<P: Place> Searcher for Kazaa<P> {
+    fn command(command: SearchCommand<P>) -> SearchCommand<P> {
+        command
+    }
+    fn outcome(outcome: SearchOutcome<P>) -> Option<SearchOutcome<P>> {
+        Some(outcome)
+    }
+}
+
+impl<P: Place> fmt::Debug for Kazaa<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kazaa({:?}, {} neighbours)", self.role(), self.neighbours.len())
+    }
+}
+
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod tests;

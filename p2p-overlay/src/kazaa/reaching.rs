@@ -1,0 +1,136 @@
+//! Connections to sources: to those that accept one, and from those that do not.
+
+use p2p_core::{Contact, Cx, OpId, PeerId, Wire};
+
+use super::msg::Reference;
+use super::neighbours::Kind;
+use super::{Kazaa, KazaaEvent, KazaaMsg, KazaaTimer, id_of};
+use crate::place::{Place, is_somewhere};
+use crate::search::{Fetch, Hit, SearchError, SearchOutcome};
+
+/// A source that was asked to connect.
+#[derive(Debug)]
+pub(super) struct Reaching {
+    nonce: u64,
+    source: PeerId,
+}
+
+impl<P: Place> Kazaa<P> {
+    pub(super) fn begin_reach(&mut self, cx: &mut Cx<'_, Self>, op: OpId, hit: &Hit<P>) {
+        let reached = |reached| SearchOutcome::Reached(reached);
+        let Ok(Reference { via, source, name }) = Reference::from_bytes(&hit.reference) else {
+            return cx.finish(op, reached(Err(SearchError::BadHit)));
+        };
+        match hit.fetch {
+            Fetch::Direct(peer) => {
+                self.number += 1;
+                let own = peer.contact().map(|contact| P::at(contact, self.number));
+                cx.finish(op, reached(own.ok_or(SearchError::BadHit)));
+            }
+            Fetch::Ask | Fetch::Relay(_) => cx.finish(op, reached(Err(SearchError::BadHit))),
+            Fetch::Push => {
+                // Two that accept no connections do not meet.
+                let Some(listen) = self.listen else {
+                    return cx.finish(op, reached(Err(SearchError::Unreachable)));
+                };
+                if self.reaches.len() >= self.config.capacity {
+                    return cx.finish(op, reached(Err(SearchError::Busy)));
+                }
+                let nonce = cx.rng().next_u64();
+                self.reaches.insert(op, Reaching { nonce, source });
+                cx.set_timer(self.config.push_timeout, KazaaTimer::Reach(op));
+                // In this node's own index, or somebody else's.
+                if via.id == listen.id {
+                    if !self.have_dial(cx, nonce, source, name, listen) {
+                        self.end_reach(cx, op, Err(SearchError::Unreachable));
+                    }
+                    return;
+                }
+                let peer = self.dial(via);
+                cx.send(peer, KazaaMsg::Push { nonce, source, name, listen });
+            }
+        }
+    }
+
+    /// Somebody wants an ordinary node to connect.
+    pub(super) fn on_push(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        from: P,
+        nonce: u64,
+        source: PeerId,
+        name: String,
+        listen: Contact,
+    ) {
+        // To itself, and to nobody else.
+        let own = from.may_be(&listen) && is_somewhere(&listen);
+        if !own || !self.have_dial(cx, nonce, source, name, listen) {
+            self.tally.dropped += 1;
+            cx.send(from, KazaaMsg::Unreached { nonce });
+        }
+    }
+
+    /// Tells one of its own to connect; whether there is one that has this.
+    fn have_dial(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        nonce: u64,
+        source: PeerId,
+        name: String,
+        to: Contact,
+    ) -> bool {
+        let peer = self.ordinary_nodes().find(|peer| id_of(peer) == source);
+        let Some(peer) = peer.filter(|peer| self.index.items.get_of(peer, &name).is_some()) else {
+            return false;
+        };
+        cx.send(peer, KazaaMsg::Dial { nonce, to, name });
+        true
+    }
+
+    /// The super-node says that somebody wants something and cannot connect.
+    pub(super) fn on_dial(&mut self, cx: &mut Cx<'_, Self>, from: &P, nonce: u64, to: Contact, name: String) {
+        let shared = self.library.get_of(&(), &name).is_some();
+        let takes = self.kind_of(from) == Some(Kind::Parent) && shared && is_somewhere(&to);
+        if !takes || !self.pushes.take(cx.now(), self.config.push) {
+            self.tally.dropped += 1;
+            return;
+        }
+        let peer = self.dial(to);
+        cx.send(peer, KazaaMsg::Give { nonce });
+        cx.emit(KazaaEvent::Sends { to: peer, name });
+    }
+
+    /// A source has connected.
+    pub(super) fn on_give(&mut self, cx: &mut Cx<'_, Self>, from: P, nonce: u64) {
+        let asked = self.reaches.iter().find(|(_, one)| one.nonce == nonce && one.source == id_of(&from));
+        match asked.map(|(op, _)| *op) {
+            Some(op) => self.end_reach(cx, op, Ok(from)),
+            None => self.tally.dropped += 1,
+        }
+    }
+
+    /// A source is not there. Nobody knows the number but whom this node has asked.
+    pub(super) fn on_unreached(&mut self, cx: &mut Cx<'_, Self>, nonce: u64) {
+        let asked = self.reaches.iter().find(|(_, one)| one.nonce == nonce);
+        if let Some(op) = asked.map(|(op, _)| *op) {
+            self.end_reach(cx, op, Err(SearchError::Unreachable));
+        }
+    }
+
+    /// A source has not connected.
+    pub(super) fn not_reached(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        self.end_reach(cx, op, Err(SearchError::Unreachable));
+    }
+
+    fn end_reach(&mut self, cx: &mut Cx<'_, Self>, op: OpId, reached: Result<P, SearchError>) {
+        if self.forget_reach(cx, op) {
+            cx.finish(op, SearchOutcome::Reached(reached));
+        }
+    }
+
+    /// Nobody waits for a source any more; whether somebody did.
+    pub(super) fn forget_reach(&mut self, cx: &mut Cx<'_, Self>, op: OpId) -> bool {
+        cx.clear_timer(KazaaTimer::Reach(op));
+        self.reaches.remove(&op).is_some()
+    }
+}
