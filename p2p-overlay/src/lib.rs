@@ -17,6 +17,7 @@
 //! - [`Gnutella`]: version 0.4, over any transport, with the real bytes over TCP;
 //! - [`Gnutella06`]: leaves and ultrapeers, query tables, and searches that go no further than they have to;
 //! - [`Freenet`]: data by keys, on routes that form where it is asked for;
+//! - [`Skype`]: certified names, presence kept by super-nodes, and calls: direct, reversed or relayed;
 //! - [`Promotion`]: who becomes a super-node, in any of them that has some;
 //! - [`Seeker`]: floods, rings and walkers on any [`Graph`], and [`Replication`].
 //!
@@ -49,6 +50,7 @@ mod recent;
 mod routed;
 mod scribe;
 mod search;
+mod skype;
 mod spot;
 mod strategy;
 mod structured;
@@ -104,6 +106,12 @@ pub use search::{
     Blame, ContentHash, Cost, End, Fetch, Hit, Hits, Item, Library, MAX_HASHES, MAX_HITS, MAX_METADATA,
     MAX_NAME, ParseHashError, Query, Reach, Scope, Search, SearchCommand, SearchError, SearchItem,
     SearchOutcome, Searched, Searcher, words,
+};
+pub use skype::{
+    Buddy, Call, CallError, CallOffer, Called, Certificate, HangUp, LoginError, LoginRequest, MAX_FRAME,
+    MAX_THROUGH, MAX_USER, Presence, RelayJoin, Ring, SendFrame, Skype, SkypeCommand, SkypeConfig,
+    SkypeEvent, SkypeMsg, SkypeOutcome, SkypeTally, SkypeTimer, SkypeUser, Ticket, Way, Whereabouts,
+    is_user_name,
 };
 pub use strategy::{Graph, Replication, Seek, Seeker, SeekerConfig, SeekerMsg, SeekerTally, Sought, Walker};
 pub use structured::{
