@@ -16,8 +16,9 @@ use p2p_dht::{DhtMsg, Record};
 use p2p_overlay::{
     CanMsg, CanMulticastMsg, ChordMsg, ContentHash, FreenetMsg, Gnutella06Codec, Gnutella06Msg,
     GnutellaCodec, GnutellaMsg, HttpCodec, HyParViewMsg, KademliaMsg, KazaaMsg, MAX_PART, NapsterCodec,
-    NapsterFilesCodec, NapsterMsg, ObjectMsg, PastryMsg, Payload, PlumtreeMsg, RealityMsg, RoutedMsg,
-    ScribeMsg, SeekerMsg, SharingMsg, SwimMsg, TableReader, TapestryMsg, Transfer, Wanted,
+    NapsterFilesCodec, NapsterMsg, ObjectMsg, PastryMsg, Payload, PlumtreeMsg, Presence, RealityMsg,
+    RoutedMsg, ScribeMsg, SeekerMsg, SharingMsg, SkypeMsg, SwimMsg, TableReader, TapestryMsg, Transfer,
+    Wanted,
 };
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 31] = [
+pub const TARGETS: [Target; 32] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 31] = [
     ("napster_files", napster_files),
     ("kazaa", kazaa),
     ("freenet", freenet),
+    ("skype", skype),
     ("urn", urn),
     ("gossip", gossip),
     ("swim", swim),
@@ -263,6 +265,16 @@ pub fn freenet(bytes: &[u8]) {
         let key = block.key();
         let keyword = !matches!(block, p2p_overlay::FreenetBlock::Content(_));
         assert!(keyword || block.data().len() > p2p_overlay::MAX_BLOCK || block.belongs(&key));
+    }
+}
+
+/// `Wire` of what Skype's nodes and login server say to each other; and a presence in it may be checked.
+pub fn skype(bytes: &[u8]) {
+    decoded::<SkypeMsg>(bytes);
+    decoded::<Presence>(bytes);
+    if let Ok(SkypeMsg::Register(presence)) = SkypeMsg::from_bytes(bytes) {
+        let (server, wall) = (PeerId::from_bytes([1; 32]), std::time::Duration::from_secs(1000));
+        let _: bool = presence.is_genuine(&server, wall, wall);
     }
 }
 

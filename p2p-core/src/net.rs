@@ -13,9 +13,11 @@
 //!
 //! Spans: `dial`, `handshake`, `connection` and `protocol` at debug, `outbox` at trace. What is routine is told at
 //! debug at the most; a machine that panics is an error, a host cache that cannot be saved a warning.
+//! QUIC travels inside other protocols too, as a relayed connection does: [`QuicTransport::carried`].
 //! Foreign networks have drivers of their own: [`udp`] and [`tcp`].
 #![allow(clippy::disallowed_types, reason = "the live world has clocks and threads of its own")]
 
+mod carried;
 mod clock;
 mod deadlines;
 mod driver;
@@ -44,6 +46,7 @@ pub mod udp;
 mod unfinished;
 mod worker;
 
+pub use carried::Carrier;
 pub use error::{OpenError, RequestError, SendError, ServeError};
 pub use memory::MemoryNetwork;
 pub use node::{Node, NodeBuilder};

@@ -15,7 +15,12 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// Takes a token, if there is one.
     pub(crate) fn take(&mut self, now: Time, rate: Rate) -> bool {
-        let full = self.full.max(now) + rate.every;
+        self.take_many(now, rate, 1)
+    }
+
+    /// Takes so many tokens at once, if they are there.
+    pub(crate) fn take_many(&mut self, now: Time, rate: Rate, tokens: u32) -> bool {
+        let full = self.full.max(now) + rate.every.saturating_mul(tokens);
         let passes = full.since(now) <= rate.every * rate.burst.max(1);
         if passes {
             self.full = full;

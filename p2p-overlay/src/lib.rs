@@ -20,6 +20,7 @@
 //! - [`Freenet`]: data by keys, on routes that form where it is asked for;
 //! - [`Sharing`]: files, from those who were found to have them, over any of these whose peers can be asked: behind
 //!   [`Fetcher`];
+//! - [`Skype`]: certified names, presence kept by super-nodes, and calls: direct, reversed or relayed;
 //! - [`Promotion`]: who becomes a super-node, in any of them that has some;
 //! - [`Seeker`]: floods, rings and walkers on any [`Graph`], and [`Replication`].
 //!
@@ -54,6 +55,7 @@ mod routed;
 mod scribe;
 mod search;
 mod sharing;
+mod skype;
 mod spot;
 mod strategy;
 mod structured;
@@ -120,6 +122,12 @@ pub use sharing::{
     Sharing, SharingCommand, SharingConfig, SharingItem, SharingJob, SharingMsg, SharingOutcome,
     SharingTally, SharingTimer, SourceReport, SourceStanding, Transfer, Wanted, hashes_of, is_plain_name,
     items_in,
+};
+pub use skype::{
+    Buddy, Call, CallError, CallOffer, Called, Certificate, HangUp, LoginError, LoginRequest, MAX_FRAME,
+    MAX_THROUGH, MAX_USER, Presence, RelayJoin, Ring, SendFrame, Skype, SkypeCommand, SkypeConfig,
+    SkypeEvent, SkypeMsg, SkypeOutcome, SkypeTally, SkypeTimer, SkypeUser, Ticket, Way, Whereabouts,
+    is_user_name,
 };
 pub use strategy::{Graph, Replication, Seek, Seeker, SeekerConfig, SeekerMsg, SeekerTally, Sought, Walker};
 pub use structured::{

@@ -39,6 +39,12 @@ impl<K: Ord, V> Recent<K, V> {
         self.new.get_mut(key).or_else(|| self.old.get_mut(key))
     }
 
+    /// The key of an entry of which this holds.
+    pub(crate) fn find(&self, is_it: impl Fn(&K, &V) -> bool) -> Option<&K> {
+        let all = self.new.iter().chain(&self.old);
+        all.into_iter().find(|(key, value)| is_it(key, value)).map(|(key, _)| key)
+    }
+
     /// Forgets a key.
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         self.new.remove(key).or_else(|| self.old.remove(key))

@@ -57,6 +57,22 @@ impl Running {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
+    /// The name in the first line from now on that is `name: value`.
+    pub fn hears_of(&self, value: &str) -> String {
+        loop {
+            let line = self.hears();
+            if let Some((name, _)) = line.split_once(": ").filter(|(_, said)| *said == value) {
+                return name.to_owned();
+            }
+        }
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Ends it as a user does at the terminal, with `^C`; see [`Running::ends`].
     pub fn interrupted(self) -> (bool, Vec<String>) {
         self.signal("INT");

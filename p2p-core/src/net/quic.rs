@@ -41,6 +41,8 @@ pub struct QuicTransport {
     id: PeerId,
     endpoint: quinn::Endpoint,
     local: SocketAddr,
+    /// Where everybody is, if that is one place: see [`carried`](super::carried).
+    there: Option<SocketAddr>,
     tls: Tls,
     transport: Arc<quinn::TransportConfig>,
     gate: Arc<Gate>,
@@ -97,11 +99,26 @@ impl QuicTransport {
         addr: SocketAddr,
         limits: &Limits,
     ) -> std::io::Result<Arc<QuicTransport>> {
+        let runtime = quinn::default_runtime()
+            .ok_or_else(|| std::io::Error::other("no tokio runtime: bind inside one"))?;
+        let socket = runtime.wrap_udp_socket(bind_udp(addr)?)?;
+        QuicTransport::start(keypair, network, socket, None, transport_config(limits), limits)
+    }
+
+    /// Starts accepting on a socket.
+    pub(super) fn start(
+        keypair: Keypair,
+        network: &str,
+        socket: Arc<dyn quinn::AsyncUdpSocket>,
+        there: Option<SocketAddr>,
+        transport: quinn::TransportConfig,
+        limits: &Limits,
+    ) -> std::io::Result<Arc<QuicTransport>> {
         let id = keypair.id();
         let mut endpoint_config = endpoint_config(&keypair);
         endpoint_config.max_udp_payload_size(limits.udp_payload.max(1200)).map_err(std::io::Error::other)?;
         let tls = Tls::new(keypair, network.as_bytes().to_vec());
-        let transport = Arc::new(transport_config(limits));
+        let transport = Arc::new(transport);
         let crypto = tls.server().map_err(std::io::Error::other)?;
         let crypto = QuicServerConfig::try_from(crypto).map_err(std::io::Error::other)?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -112,15 +129,15 @@ impl QuicTransport {
             .incoming_buffer_size_total(4 << 20);
         let runtime = quinn::default_runtime()
             .ok_or_else(|| std::io::Error::other("no tokio runtime: bind inside one"))?;
-        let socket = bind_udp(addr)?;
-        let endpoint = quinn::Endpoint::new(endpoint_config, Some(server), socket, runtime)?;
+        let endpoint =
+            quinn::Endpoint::new_with_abstract_socket(endpoint_config, Some(server), socket, runtime)?;
         let local = endpoint.local_addr()?;
         let gate = Gate::new(limits.clone());
         let (sender, ready) = mpsc::channel(BACKLOG);
         let dial_timeout = limits.dial_timeout;
         tokio::spawn(accept(endpoint.clone(), gate.clone(), sender, dial_timeout));
         let ready = tokio::sync::Mutex::new(ready);
-        Ok(Arc::new(QuicTransport { id, endpoint, local, tls, transport, gate, ready, dial_timeout }))
+        Ok(Arc::new(QuicTransport { id, endpoint, local, there, tls, transport, gate, ready, dial_timeout }))
     }
 
     fn client_config(
@@ -271,6 +288,7 @@ impl Transport for QuicTransport {
 
     async fn dial(&self, to: Contact) -> Result<Arc<dyn Connection>, DialError> {
         let (config, other) = self.client_config(to.id)?;
+        let to = Contact::new(to.id, self.there.unwrap_or(to.addr));
         let pass = self.gate.dialled(to.addr.ip()).ok_or(DialError::TooMany)?;
         // The name is not sent: see the module on TLS.
         let connecting =

@@ -1,0 +1,117 @@
+//! The login server: names are whoever's key comes first.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use p2p_core::{Cx, Keypair, PeerId};
+use serde::{Deserialize, Serialize};
+
+use super::certificate::{Certificate, Signature, Signing, is_user_name};
+use super::{Skype, SkypeConfig, SkypeMsg};
+use crate::bucket::Bucket;
+use crate::place::Place;
+use crate::recent::Recent;
+
+/// How old a request may be, and how far clocks may differ.
+const FRESH: Duration = Duration::from_secs(300);
+
+/// A user wants a name certified for a key, and shows that it has the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginRequest {
+    name: String,
+    key: PeerId,
+    /// Milliseconds since the Unix epoch.
+    made: u64,
+    signature: Signature,
+}
+
+impl LoginRequest {
+    pub(super) fn new(keypair: &Keypair, name: &str, server: &PeerId, wall: Duration) -> LoginRequest {
+        let made = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
+        let unsigned =
+            LoginRequest { name: name.into(), key: keypair.id(), made, signature: Signature::NONE };
+        LoginRequest { signature: Signature::new(keypair, unsigned.signing(server)), ..unsigned }
+    }
+
+    fn signing(&self, server: &PeerId) -> Signing {
+        Signing::new("login").text(&self.name).key(&self.key).key(server).number(self.made)
+    }
+}
+
+/// Why a name is not certified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum LoginError {
+    /// Nobody may be called so: see [`is_user_name`].
+    #[error("no user name: 1 to 32 small letters, digits, dots, hyphens and underscores, a letter first")]
+    BadName,
+    /// Another key has it.
+    #[error("the name is taken: choose another")]
+    Taken,
+    /// The server has no room for another name.
+    #[error("the login server is full")]
+    Full,
+    /// Too many logins at once.
+    #[error("too many logins: try again later")]
+    Busy,
+    /// The request is not signed by the key, or was made long ago.
+    #[error("the request is not signed, or too old: is the clock right?")]
+    BadRequest,
+}
+
+/// At most [`SkypeConfig::names`] names; it remembers how often 4,096 peers have asked.
+pub(super) struct Server<P> {
+    config: SkypeConfig,
+    keypair: Keypair,
+    names: BTreeMap<String, PeerId>,
+    askers: Recent<P, Bucket>,
+    all: Bucket,
+}
+
+impl<P: Place> Server<P> {
+    pub(super) fn new(
+        keypair: Keypair,
+        names: impl IntoIterator<Item = (String, PeerId)>,
+        config: SkypeConfig,
+    ) -> Server<P> {
+        let names = names.into_iter().take(config.names).collect();
+        Server { config, keypair, names, askers: Recent::new(4096), all: Bucket::default() }
+    }
+
+    pub(super) fn names(&self) -> &BTreeMap<String, PeerId> {
+        &self.names
+    }
+
+    pub(super) fn on_message(&mut self, cx: &mut Cx<'_, Skype<P>>, from: P, msg: SkypeMsg) {
+        // What is for nodes only, is not for a server.
+        let SkypeMsg::Login(request) = msg else { return };
+        self.askers.insert(from, Bucket::default());
+        let passes =
+            self.askers.get_mut(&from).is_some_and(|own| own.take(cx.now(), self.config.logins_each))
+                && self.all.take(cx.now(), self.config.logins);
+        let answer = match passes {
+            true => self.certify(cx.wall(), &request),
+            false => Err(LoginError::Busy),
+        };
+        cx.send(from, answer.map_or_else(SkypeMsg::Refused, SkypeMsg::Certified));
+    }
+
+    fn certify(&mut self, wall: Duration, request: &LoginRequest) -> Result<Certificate, LoginError> {
+        let LoginRequest { name, key, made, signature } = request;
+        if !is_user_name(name) {
+            return Err(LoginError::BadName);
+        }
+        if Duration::from_millis(*made).abs_diff(wall) > FRESH
+            || !signature.is_by(key, request.signing(&self.keypair.id()))
+        {
+            return Err(LoginError::BadRequest);
+        }
+        match self.names.get(name) {
+            Some(owner) if owner != key => return Err(LoginError::Taken),
+            Some(_) => {}
+            None if self.names.len() >= self.config.names => return Err(LoginError::Full),
+            None => drop(self.names.insert(name.clone(), *key)),
+        }
+        let expires = wall.saturating_add(self.config.certified).as_secs();
+        Ok(Certificate::new(&self.keypair, name.as_str(), *key, expires))
+    }
+}
