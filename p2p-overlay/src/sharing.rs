@@ -14,14 +14,16 @@
 //! - **Names are names.** What a peer calls a file never leads out of the folder ([`is_plain_name`]).
 //!
 //! In this order: [`SharingConfig`], [`Sharing`], how inputs are told apart. Then `request` (users), `msg` (what peers
-//! say), `download`, `upload`, `job`, `worker` and `folder` (files), `http` (bytes).
+//! say), `fetch`, `download` and `sources` (what comes), `upload`, `job`, `worker` and `folder` (files), `http` (bytes).
 
 mod download;
+mod fetch;
 mod folder;
 mod http;
 mod job;
 mod msg;
 mod request;
+mod sources;
 mod upload;
 mod worker;
 
@@ -34,7 +36,7 @@ use p2p_core::{Cx, Down, JobId, Link, NoJob, OpId, PeerId, Protocol, Up};
 use crate::place::Place;
 use crate::recent::Recent;
 
-use download::Fetch;
+use fetch::{Fetch, Part};
 use upload::Uploads;
 
 pub use folder::{DiskFile, DiskFolder, items_in};
@@ -325,7 +327,7 @@ impl<S: Sharer> Protocol for Sharing<S> {
                 self.on_get(cx, from, id, &wanted, start, end);
             }
             SharingMsg::Transfer(Transfer::Part { id, at, end, size, hash, data }) => {
-                self.on_part(cx, from, id, download::Part { at, end, size, hash, data });
+                self.on_part(cx, from, id, Part { at, end, size, hash, data });
             }
             SharingMsg::Transfer(Transfer::No { id, why }) => self.on_no(cx, from, id, why),
             SharingMsg::Transfer(Transfer::End { id: Some(id) }) => self.on_end(cx, from, id),

@@ -27,7 +27,7 @@ pub enum NapsterLinkMsg {
     },
     /// 10011: proves that it knows the password.
     Ack {
-        /// See [`digest`].
+        /// MD5 of the other's nonce, its own, and the password, in hexadecimal digits.
         digest: String,
     },
     /// 2, with more fields than a client's: a user of another server.

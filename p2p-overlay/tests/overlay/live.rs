@@ -302,8 +302,18 @@ async fn freenet_over_quic_inserts_and_retrieves() {
     };
     let mut keys = Vec::new();
     for (i, (_, freenet)) in nodes.iter().enumerate() {
-        let block = FreenetBlock::content(data(i)).unwrap();
-        let inserted = freenet.ask(Insert(block)).await.unwrap().unwrap();
+        // The first knows nobody until somebody has told it that they are there.
+        let inserted = async {
+            loop {
+                if let Ok(inserted) =
+                    freenet.ask(Insert(FreenetBlock::content(data(i)).unwrap())).await.unwrap()
+                {
+                    return inserted;
+                }
+            }
+        };
+        let inserted =
+            tokio::time::timeout(Duration::from_secs(30), inserted).await.expect("nobody takes it");
         keys.push(inserted.key);
     }
     for (i, key) in keys.iter().enumerate() {
