@@ -157,12 +157,21 @@ fn gnutella06_outlives_a_third_of_its_ultrapeers() {
 }
 
 #[test]
+fn kazaa_outlives_a_third_of_its_super_nodes() {
+    servents_share_and_survive("kazaa", &[], &["--leaf"]);
+}
+
+#[test]
 fn gnutella04_outlives_a_third_of_its_servents() {
     servents_share_and_survive("gnutella04", &[], &[]);
 }
 
 fn index(listen: &str) -> (Running, String) {
-    let running = Running::start(search().args(["index", "--listen", listen]));
+    linked_index(listen, &[])
+}
+
+fn linked_index(listen: &str, links: &[&str]) -> (Running, String) {
+    let running = Running::start(search().args(["index", "--listen", listen]).args(links));
     let contact = running.says("contact");
     (running, contact)
 }
@@ -184,6 +193,29 @@ fn napster_outlives_its_index() {
         network.doors.clear();
         network.doors.push((index(&contact).0, contact.clone(), None));
     });
+}
+
+/// Users of three servers, one of which dies for good: its users go to another.
+#[test]
+fn linked_servers_are_one_index() {
+    let folder = Folder::new("linked");
+    let mut network = Network { system: "napster", folder, doors: Vec::new(), nodes: Vec::new() };
+    for _ in 0..3 {
+        let before = network.addresses();
+        let links = before.iter().flat_map(|addr| ["--link", addr]);
+        let args: Vec<&str> = ["--password", "secret"].into_iter().chain(links).collect();
+        let (server, contact) = linked_index("127.0.0.1:0", &args);
+        network.doors.push((server, contact, None));
+    }
+    let servers = network.addresses();
+    for i in 0..processes() {
+        let share = network.share(i);
+        let nick = format!("user{i}");
+        let (own, next) = (&servers[i % 3], &servers[(i + 1) % 3]);
+        network.nodes.push((node("napster", &share, &[own, next], &["--nick", &nick]).0, i));
+    }
+    network.all_are_fetched("first", &[], |_| {});
+    network.all_are_fetched("second", &[], |network| drop(network.doors.remove(0)));
 }
 
 /// What was given to the network stays when whoever gave it is gone.
@@ -227,7 +259,7 @@ fn a_firewalled_sharer_is_reached_by_push() {
     let empty = Folder::new("empty");
     let (_server, contact) = index("127.0.0.1:0");
     a_firewalled_sharer_is_reached("napster", &contact);
-    for system in ["gnutella04", "gnutella06"] {
+    for system in ["gnutella04", "gnutella06", "kazaa"] {
         let (_first, first) = node(system, &empty.0, &[], &[]);
         // The push goes over another servent.
         let (_second, second) = node(system, &empty.0, &[&first], &[]);

@@ -8,8 +8,9 @@
 //! cargo run --bin search -- index                                           # a server for --system napster
 //! ```
 //!
-//! Napster and both Gnutellas speak their own bytes over TCP, Freenet runs over QUIC. A node with `--firewalled`
-//! accepts no connections: what it shares is pushed to who asks for it. Each system has one function below, which
+//! Napster and both Gnutellas speak their own bytes over TCP, KaZaA and Freenet run over QUIC. Several servers of Napster
+//! that know one `--password` are one index: `index --password P --link ADDR`. A node with `--firewalled` accepts no
+//! connections: what it shares is pushed to who asks for it. Each system has one function below, which
 //! starts a [`Member`]; what is done with it is the same for all.
 
 #![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
@@ -31,9 +32,10 @@ use p2p_core::{Contact, Limits, NoWorker, Peer};
 use p2p_examples::{Failure, FreenetFiles, exit, patiently, say};
 use p2p_overlay::{
     ContentHash, DiskFolder, Download, DownloadError, Downloaded, Fetch, Fetcher, Gnutella, Gnutella06,
-    Gnutella06Codec, Gnutella06Config, GnutellaCodec, GnutellaConfig, Hit, HttpCodec, Item, Napster,
-    NapsterCodec, NapsterConfig, NapsterFilesCodec, Query, Rate, Role, Scope, Search, SearchError,
-    ShareWorker, Sharer, Sharing, SharingConfig, SharingMsg, is_plain_name, items_in, of_address,
+    Gnutella06Codec, Gnutella06Config, GnutellaCodec, GnutellaConfig, Hit, HttpCodec, Item, Kazaa,
+    KazaaConfig, Napster, NapsterCodec, NapsterConfig, NapsterFilesCodec, NapsterLinks, Query, Rate, Role,
+    Scope, Search, SearchError, ShareWorker, Sharer, Sharing, SharingConfig, SharingMsg, is_plain_name,
+    items_in, of_address,
 };
 use tokio::time::Instant;
 
@@ -52,6 +54,15 @@ enum Command {
         /// Where to listen.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
         listen: SocketAddr,
+        /// What this server is called among linked ones; by default a name that no other has.
+        #[arg(long, requires = "password")]
+        name: Option<String>,
+        /// What all linked servers know, and nobody else. Without it no other server is linked.
+        #[arg(long)]
+        password: Option<String>,
+        /// Other servers to link to.
+        #[arg(long, value_name = "ADDR", requires = "password")]
+        link: Vec<SocketAddr>,
     },
     /// Shares a folder until it is interrupted, and takes part in searches of others.
     Node(Part),
@@ -151,6 +162,8 @@ enum System {
     Gnutella04,
     /// Ultrapeers speak for leaves.
     Gnutella06,
+    /// Super-nodes index what their ordinary nodes share, over QUIC.
+    Kazaa,
     /// Blocks on routes by keys, over QUIC: a file is found by all words of its name, and need no longer be where it
     /// was shared.
     Freenet,
@@ -172,7 +185,12 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Failure> {
     let (part, out) = match &command {
-        Command::Index { listen } => return index(*listen).await,
+        Command::Index { listen, name, password, link } => {
+            let servers = link.iter().copied().map(of_address).collect();
+            let name = name.clone().unwrap_or_else(|| format!("server{}", std::process::id()));
+            let links = NapsterLinks { name, password: password.clone().unwrap_or_default(), servers };
+            return index(*listen, links).await;
+        }
         Command::Node(part) | Command::Find { part, .. } => (part.clone(), PathBuf::from(".")),
         Command::Get { part, out, .. } => (part.clone(), out.clone()),
     };
@@ -181,6 +199,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         System::Napster => act(napster(&part, items, &out).await?, command).await,
         System::Gnutella04 => act(gnutella04(&part, items, &out).await?, command).await,
         System::Gnutella06 => act(gnutella06(&part, items, &out).await?, command).await,
+        System::Kazaa => act(kazaa(&part, items, &out).await?, command).await,
         System::Freenet => act(freenet(&part, items, &out).await?, command).await,
     }
 }
@@ -207,8 +226,9 @@ fn doors<T: FromStr<Err: Display>>(part: &Part) -> Result<Vec<T>, Failure> {
 const UPKEEP: Duration = Duration::from_secs(1);
 
 /// Napster's server.
-async fn index(listen: SocketAddr) -> Result<(), Failure> {
-    let server = Napster::<TcpPeer>::server(NapsterConfig::default());
+async fn index(listen: SocketAddr, links: NapsterLinks) -> Result<(), Failure> {
+    let config = NapsterConfig { relink: 2 * UPKEEP, relay_timeout: 2 * UPKEEP, ..NapsterConfig::default() };
+    let server = Napster::<TcpPeer>::linked(links, config);
     let running =
         tcp::spawn(server, NapsterCodec::server, Some(listen), Limits::default(), [NoWorker; 0]).await;
     let running = running.map_err(|error| format!("cannot listen at {listen}: {error}"))?;
@@ -257,6 +277,29 @@ async fn gnutella06(part: &Part, items: Vec<Item>, out: &Path) -> Result<Member<
     member(part, items, machine, |peer| HttpCodec::new(peer, Gnutella06Codec::new(peer)), out).await
 }
 
+async fn kazaa(part: &Part, items: Vec<Item>, out: &Path) -> Result<Member<Contact>, Failure> {
+    let limits = match part.firewalled {
+        true => Limits { handshakes_at_once: 0, ..Limits::default() },
+        false => Limits::default(),
+    };
+    let node = Node::builder().network("kazaa").limits(limits).bind(part.listen).await;
+    let node = node.map_err(|error| format!("cannot listen at {}: {error}", part.listen))?;
+    let listen = (!part.firewalled).then(|| node.contact());
+    let role = if part.leaf || part.firewalled { Role::Leaf } else { Role::Ultrapeer };
+    let (probe_wait, wait) = (UPKEEP / 4, UPKEEP / 2);
+    let config = KazaaConfig { upkeep: UPKEEP, probe_wait, wait, ..KazaaConfig::default() };
+    let config = KazaaConfig { dial_timeout: 3 * UPKEEP, silence: 5 * UPKEEP, ..config };
+    let hearsay = Rate { every: UPKEEP / 4, burst: 10 };
+    let machine = Kazaa::new(listen, doors::<Contact>(part)?, role, KazaaConfig { hearsay, ..config });
+    let sharing = Sharing::new(machine, SharingConfig::default());
+    let folder = DiskFolder::new(part.share.clone(), out);
+    let workers = [ShareWorker::new(folder.clone()), ShareWorker::new(folder)];
+    let search = node.spawn_with_workers("kazaa/1", sharing, workers)?;
+    share(&search, items).await?;
+    let stop = Box::pin(async move { node.shutdown().await });
+    Ok(Member { search: Arc::new(search), contact: listen.map(|contact| contact.to_string()), stop })
+}
+
 async fn freenet(part: &Part, items: Vec<Item>, out: &Path) -> Result<Member<Contact>, Failure> {
     let node = Node::builder().bind(part.listen).await;
     let node = node.map_err(|error| format!("cannot listen at {}: {error}", part.listen))?;
@@ -281,6 +324,14 @@ async fn freenet(part: &Part, items: Vec<Item>, out: &Path) -> Result<Member<Con
     Ok(Member { search, contact: Some(contact), stop: Box::pin(files.stop()) })
 }
 
+async fn share<P: Peer>(search: &dyn Search<P>, items: Vec<Item>) -> Result<(), Failure> {
+    for item in items {
+        let name = item.name.clone();
+        search.publish(item).await.map_err(|error| format!("cannot share {name:?}: {error}"))?;
+    }
+    Ok(())
+}
+
 /// Runs a machine over TCP, and shares these items.
 async fn member<S, C>(
     part: &Part,
@@ -299,10 +350,7 @@ where
     let running = tcp::spawn_at(machine, codec, listen, Limits::default(), workers).await;
     let running = running.map_err(|error| format!("cannot listen at {}: {error}", part.listen))?;
     let search = running.handle();
-    for item in items {
-        let name = item.name.clone();
-        search.publish(item).await.map_err(|error| format!("cannot share {name:?}: {error}"))?;
-    }
+    share(&search, items).await?;
     Ok(Member {
         search: Arc::new(search),
         contact: running.local_addr().map(|addr| addr.to_string()),

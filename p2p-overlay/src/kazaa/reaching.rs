@@ -6,13 +6,27 @@ use super::msg::Reference;
 use super::neighbours::Kind;
 use super::{Kazaa, KazaaEvent, KazaaMsg, KazaaTimer, id_of};
 use crate::place::{Place, is_somewhere};
-use crate::search::{Fetch, Hit, SearchError, SearchOutcome};
+use crate::search::{Fetch, Hit, Item, Query, SearchError, SearchOutcome};
+use crate::sharing::{Sharer, Wanted};
 
 /// A source that was asked to connect.
 #[derive(Debug)]
 pub(super) struct Reaching {
     nonce: u64,
     source: PeerId,
+}
+
+impl<P: Place> Sharer for Kazaa<P> {
+    fn wanted(hit: &Hit<P>) -> Option<Wanted> {
+        let Reference { name, .. } = Reference::from_bytes(&hit.reference).ok()?;
+        Some(Wanted { hash: hit.item.hashes.first().copied(), index: 0, name, size: hit.item.size })
+    }
+    fn shared(&self, wanted: &Wanted) -> Option<&Item> {
+        match wanted.hash {
+            Some(hash) => self.library.find(&Query::content(hash)).next().map(|(_, item)| item),
+            None => self.library.get_of(&(), &wanted.name),
+        }
+    }
 }
 
 impl<P: Place> Kazaa<P> {
