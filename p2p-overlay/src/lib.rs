@@ -124,8 +124,8 @@ pub use sharing::{
     items_in,
 };
 pub use skype::{
-    Buddy, Call, CallError, CallOffer, Called, Certificate, HangUp, LoginError, LoginRequest, MAX_FRAME,
-    MAX_THROUGH, MAX_USER, Presence, RelayJoin, Ring, SendFrame, Skype, SkypeCommand, SkypeConfig,
+    Buddy, Call, CallError, CallOffer, Called, Certificate, HangUp, LoggedIn, LoginError, LoginRequest,
+    MAX_FRAME, MAX_THROUGH, MAX_USER, Presence, RelayJoin, Ring, SendFrame, Skype, SkypeCommand, SkypeConfig,
     SkypeEvent, SkypeMsg, SkypeOutcome, SkypeTally, SkypeTimer, SkypeUser, Ticket, Way, Whereabouts,
     is_user_name,
 };

@@ -58,7 +58,7 @@ pub use login::{LoginError, LoginRequest};
 pub use msg::{MAX_FRAME, SkypeMsg};
 pub use presence::{MAX_THROUGH, Presence, Whereabouts};
 pub use request::{
-    Buddy, Call, CallError, Called, HangUp, SendFrame, SkypeCommand, SkypeEvent, SkypeOutcome, Way,
+    Buddy, Call, CallError, Called, HangUp, LoggedIn, SendFrame, SkypeCommand, SkypeEvent, SkypeOutcome, Way,
 };
 pub use ring::{CallOffer, Ring};
 pub use ticket::{RelayJoin, Ticket};
@@ -277,6 +277,10 @@ impl<P: Place> Protocol for Skype<P> {
                     SearchCommand::Reach(_) => SearchOutcome::Reached(Err(why)),
                 };
                 cx.finish(op, SkypeOutcome::Search(outcome));
+            }
+            // It has no name.
+            (Kind::Server(_), SkypeCommand::LoggedIn) => {
+                cx.finish(op, SkypeOutcome::LoggedIn(Err(LoginError::BadName)));
             }
             (Kind::Server(_), SkypeCommand::Call(_)) => {
                 cx.finish(op, SkypeOutcome::Called(Err(CallError::Unsupported)));

@@ -29,8 +29,8 @@ use p2p_core::net::{Carrier, Connection, Node, QuicTransport, Transport};
 use p2p_core::{Contact, Handle, Keypair, Limits, PeerId};
 use p2p_examples::{Failure, exit, patiently, say};
 use p2p_overlay::{
-    Buddy, Call, Called, HangUp, Role, Search, SendFrame, Skype, SkypeConfig, SkypeEvent, SkypeUser, Way,
-    is_user_name,
+    Buddy, Call, Called, HangUp, LoggedIn, Role, Search, SendFrame, Skype, SkypeConfig, SkypeEvent,
+    SkypeUser, Way, is_user_name,
 };
 use tokio::sync::mpsc;
 use tokio::time::{interval, sleep, timeout};
@@ -193,6 +193,7 @@ async fn node(part: &Part, user: User) -> Result<(), Failure> {
         skype.ask(Buddy { name, on: true }).await??;
     }
     let own = async {
+        say("logged in", skype.ask(LoggedIn).await??.name());
         match &user.call {
             Some(name) => phone.call(name, user.seconds).await,
             None => futures::future::pending().await,
@@ -204,7 +205,7 @@ async fn node(part: &Part, user: User) -> Result<(), Failure> {
             done = &mut own => break done,
             interrupted = tokio::signal::ctrl_c() => break interrupted.map_err(Failure::from),
             event = events.next() => match event {
-                Some(event) => phone.on_event(event)?,
+                Some(event) => phone.on_event(event),
                 None => break Err("events came faster than they were read".into()),
             },
         }
@@ -233,10 +234,9 @@ struct Phone {
 }
 
 impl Phone {
-    fn on_event(&self, event: SkypeEvent<Contact>) -> Result<(), Failure> {
+    fn on_event(&self, event: SkypeEvent<Contact>) {
         match event {
-            SkypeEvent::LoggedIn(certificate) => say("logged in", certificate.name()),
-            SkypeEvent::Refused(why) => return Err(why.to_string().into()),
+            SkypeEvent::LoggedIn(_) | SkypeEvent::Refused(_) => {}
             SkypeEvent::Role(Role::Leaf) => say("role", "ordinary"),
             SkypeEvent::Role(Role::Ultrapeer) => say("role", "super-node"),
             SkypeEvent::Up(peer) => say("up", peer.id),
@@ -258,7 +258,6 @@ impl Phone {
                 }
             }
         }
-        Ok(())
     }
 
     async fn reach(&self, name: &str) -> Result<Called, Failure> {

@@ -1,6 +1,6 @@
 //! A node: what it keeps, and how its inputs are told apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use p2p_core::{Contact, Cx, Down, HostCache, Learnt, OpId, PeerId, Time};
@@ -26,6 +26,8 @@ pub(super) struct SkypeNode<P: Place> {
     pub(super) config: SkypeConfig,
     pub(super) user: SkypeUser,
     pub(super) certificate: Option<Certificate>,
+    /// Who waits for it.
+    pub(super) uncertified: BTreeSet<OpId>,
     /// What it says of itself, last,
     pub(super) own: Option<Presence>,
     /// and when.
@@ -69,6 +71,7 @@ impl<P: Place> SkypeNode<P> {
             config,
             user,
             certificate: None,
+            uncertified: BTreeSet::new(),
             own: None,
             said: Time::ZERO,
             online: true,
@@ -147,6 +150,7 @@ impl<P: Place> SkypeNode<P> {
     pub(super) fn on_command(&mut self, cx: &mut Cx<'_, Skype<P>>, op: OpId, command: SkypeCommand<P>) {
         match command {
             SkypeCommand::Search(command) => self.on_search(cx, op, command),
+            SkypeCommand::LoggedIn => self.wait_for_login(cx, op),
             SkypeCommand::Buddy(buddy) => {
                 let done = self.set_buddy(cx, buddy);
                 cx.finish(op, SkypeOutcome::Done(done));
@@ -164,6 +168,7 @@ impl<P: Place> SkypeNode<P> {
     }
 
     pub(super) fn on_cancel(&mut self, cx: &mut Cx<'_, Skype<P>>, op: OpId) {
+        self.uncertified.remove(&op);
         self.forget_search(cx, op);
         self.forget_call(cx, op);
     }

@@ -14,6 +14,8 @@ use crate::search::{Blame, SearchCommand, SearchItem, SearchOutcome, Searcher};
 pub enum SkypeCommand<P> {
     /// As to any other.
     Search(SearchCommand<P>),
+    /// See [`LoggedIn`].
+    LoggedIn,
     /// See [`Buddy`].
     Buddy(Buddy),
     /// See [`Call`].
@@ -29,6 +31,8 @@ pub enum SkypeCommand<P> {
 pub enum SkypeOutcome<P> {
     /// Of [`SkypeCommand::Search`].
     Search(SearchOutcome<P>),
+    /// Of [`SkypeCommand::LoggedIn`].
+    LoggedIn(Result<Certificate, LoginError>),
     /// Of [`SkypeCommand::Call`].
     Called(Result<Called, CallError>),
     /// Of all others: done, or why not.
@@ -65,6 +69,11 @@ pub enum SkypeEvent<P> {
         bytes: Bytes,
     },
 }
+
+/// Waits until the login server has certified the node's name, and says how, or why it does not. A server that is not
+/// there, or has too much to do, is asked again and again.
+#[derive(Clone, Copy, Debug)]
+pub struct LoggedIn;
 
 /// Puts a user on the buddy list, or takes them off it: [`SkypeEvent::Presence`] tells when they come and go.
 #[derive(Clone, Debug)]
@@ -170,7 +179,25 @@ impl<P: Place> Searcher for Skype<P> {
     fn outcome(outcome: SkypeOutcome<P>) -> Option<SearchOutcome<P>> {
         match outcome {
             SkypeOutcome::Search(outcome) => Some(outcome),
-            SkypeOutcome::Called(_) | SkypeOutcome::Done(_) => None,
+            SkypeOutcome::LoggedIn(_) | SkypeOutcome::Called(_) | SkypeOutcome::Done(_) => None,
+        }
+    }
+}
+
+impl<P: Place> Request<Skype<P>> for LoggedIn {
+    type Item = SearchItem<P>;
+    type Reply = Result<Certificate, LoginError>;
+
+    fn command(self) -> SkypeCommand<P> {
+        SkypeCommand::LoggedIn
+    }
+    fn item(_: SearchItem<P>) -> Option<SearchItem<P>> {
+        None
+    }
+    fn reply(outcome: SkypeOutcome<P>) -> Option<Self::Reply> {
+        match outcome {
+            SkypeOutcome::LoggedIn(certified) => Some(certified),
+            SkypeOutcome::Search(_) | SkypeOutcome::Called(_) | SkypeOutcome::Done(_) => None,
         }
     }
 }
@@ -188,7 +215,7 @@ impl<P: Place> Request<Skype<P>> for Call {
     fn reply(outcome: SkypeOutcome<P>) -> Option<Self::Reply> {
         match outcome {
             SkypeOutcome::Called(called) => Some(called),
-            SkypeOutcome::Search(_) | SkypeOutcome::Done(_) => None,
+            SkypeOutcome::Search(_) | SkypeOutcome::LoggedIn(_) | SkypeOutcome::Done(_) => None,
         }
     }
 }
@@ -209,7 +236,7 @@ macro_rules! request {
             fn reply(outcome: SkypeOutcome<P>) -> Option<Self::Reply> {
                 match outcome {
                     SkypeOutcome::Done(done) => Some(done),
-                    SkypeOutcome::Search(_) | SkypeOutcome::Called(_) => None,
+                    SkypeOutcome::Search(_) | SkypeOutcome::LoggedIn(_) | SkypeOutcome::Called(_) => None,
                 }
             }
         }

@@ -51,6 +51,30 @@ fn node(peer: SimPeer, seeds: impl IntoIterator<Item = SimPeer>, role: Role, ope
 
 // ---- login
 
+/// Whether that comes before or after; but nobody is told to give up because a server is busy, or not there yet.
+#[test]
+fn whoever_waits_for_the_login_hears_how_it_went() {
+    let mut sim = Sim::<Node>::new(1, Network::default());
+    sim.spawn(|_| Skype::login_server(key(0), [], config()));
+    let [ada, thief] = [1, 2].map(|peer| {
+        let user = SkypeUser { name: "ada".into(), ..user(SimPeer(peer), true) };
+        sim.spawn(|_| Skype::node(user, [], Role::Ultrapeer, config()))
+    });
+    let [first, second, server] = [ada, thief, SERVER].map(|peer| sim.handle(peer));
+    let (certified, taken, none) = sim.block_on(async move {
+        (
+            first.ask(LoggedIn).await.unwrap(),
+            second.ask(LoggedIn).await.unwrap(),
+            server.ask(LoggedIn).await.unwrap(),
+        )
+    });
+    assert_eq!(certified.as_ref().map(Certificate::key), Ok(key(1).id()));
+    assert_eq!((taken, none), (Err(LoginError::Taken), Err(LoginError::BadName)));
+    sim.crash(SERVER);
+    let first = sim.handle(ada);
+    assert_eq!(sim.block_on(async move { first.ask(LoggedIn).await.unwrap() }), certified);
+}
+
 fn log_in(server: &mut Script<Node>, peer: u32, name: &str) -> SkypeMsg {
     // The script's clock begins at the epoch.
     let request = LoginRequest::new(&key(peer), name, &key(0).id(), Duration::ZERO);

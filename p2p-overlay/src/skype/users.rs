@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use p2p_core::{Cx, Time};
+use p2p_core::{Cx, OpId, Time};
 
 use super::certificate::{Certificate, is_user_name};
 use super::login::{LoginError, LoginRequest};
 use super::presence::{Presence, Whereabouts};
 use super::request::{Buddy, CallError};
 use super::searching::Why;
-use super::{Skype, SkypeEvent, SkypeMsg, SkypeNode, SkypeTimer};
+use super::{Skype, SkypeEvent, SkypeMsg, SkypeNode, SkypeOutcome, SkypeTimer};
 use crate::place::Place;
 use crate::promotion::Role;
 
@@ -66,14 +66,34 @@ impl<P: Place> SkypeNode<P> {
         let left = Duration::from_secs(certificate.expires()).saturating_sub(cx.wall());
         cx.set_timer((left / 2).max(AGAIN), SkypeTimer::Login);
         cx.emit(SkypeEvent::LoggedIn(certificate.clone()));
+        self.login_ends(cx, &Ok(certificate.clone()));
         self.certificate = Some(certificate);
         self.present(cx);
+    }
+
+    /// A user wants to know when the name is certified.
+    pub(super) fn wait_for_login(&mut self, cx: &mut Cx<'_, Skype<P>>, op: OpId) {
+        match &self.certificate {
+            Some(certificate) => cx.finish(op, SkypeOutcome::LoggedIn(Ok(certificate.clone()))),
+            None if self.uncertified.len() < self.config.capacity => drop(self.uncertified.insert(op)),
+            None => cx.finish(op, SkypeOutcome::LoggedIn(Err(LoginError::Busy))),
+        }
+    }
+
+    fn login_ends(&mut self, cx: &mut Cx<'_, Skype<P>>, certified: &Result<Certificate, LoginError>) {
+        for op in std::mem::take(&mut self.uncertified) {
+            cx.finish(op, SkypeOutcome::LoggedIn(certified.clone()));
+        }
     }
 
     /// Only who has no certificate is told: the one there is stays good.
     pub(super) fn on_refused(&mut self, cx: &mut Cx<'_, Skype<P>>, from: P, why: LoginError) {
         if from.may_be(&self.user.login) && self.certificate.is_none() {
             cx.emit(SkypeEvent::Refused(why));
+            // Who is told to come later, comes later.
+            if why != LoginError::Busy {
+                self.login_ends(cx, &Err(why));
+            }
         }
     }
 
