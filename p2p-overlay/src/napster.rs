@@ -398,14 +398,7 @@ impl<P: Place> Protocol for Napster<P> {
             (Role::Client(client), command) => client.on_command(cx, op, command),
             // A server only serves.
             (Role::Server(_), NapsterCommand::Search(command)) => {
-                let why = SearchError::Unsupported;
-                let outcome = match command {
-                    SearchCommand::Publish(_) => SearchOutcome::Published(Err(why)),
-                    SearchCommand::Unpublish(_) => SearchOutcome::Unpublished(false),
-                    SearchCommand::Search(..) => SearchOutcome::Searched(Err(why)),
-                    SearchCommand::Reach(_) => SearchOutcome::Reached(Err(why)),
-                };
-                cx.finish(op, NapsterOutcome::Search(outcome));
+                cx.finish(op, NapsterOutcome::Search(command.refused()));
             }
             (Role::Server(_), _) => cx.finish(op, NapsterOutcome::Sent(Err(SearchError::Unsupported))),
         }

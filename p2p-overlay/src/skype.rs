@@ -47,7 +47,7 @@ use p2p_core::{Contact, Cx, Down, HostCache, Keypair, Link, NoJob, OpId, PeerId,
 
 use crate::place::Place;
 use crate::promotion::Role;
-use crate::search::{SearchCommand, SearchError, SearchItem, SearchOutcome};
+use crate::search::SearchItem;
 
 use login::Server;
 use node::SkypeNode;
@@ -269,14 +269,7 @@ impl<P: Place> Protocol for Skype<P> {
         match (&mut self.kind, command) {
             (Kind::Node(node), command) => node.on_command(cx, op, command),
             (Kind::Server(_), SkypeCommand::Search(command)) => {
-                let why = SearchError::Unsupported;
-                let outcome = match command {
-                    SearchCommand::Publish(_) => SearchOutcome::Published(Err(why)),
-                    SearchCommand::Unpublish(_) => SearchOutcome::Unpublished(false),
-                    SearchCommand::Search(..) => SearchOutcome::Searched(Err(why)),
-                    SearchCommand::Reach(_) => SearchOutcome::Reached(Err(why)),
-                };
-                cx.finish(op, SkypeOutcome::Search(outcome));
+                cx.finish(op, SkypeOutcome::Search(command.refused()));
             }
             // It has no name.
             (Kind::Server(_), SkypeCommand::LoggedIn) => {

@@ -1,8 +1,8 @@
 //! `tour`: real QUIC nodes in one process find each other, store values, share a file and survive deaths.
 //!
 //! ```sh
-//! cargo run --bin tour
-//! cargo run --bin tour -- --nodes 32 --file some.iso
+//! cargo run --release --bin tour
+//! cargo run --release --bin tour -- --nodes 32 --file some.iso
 //! ```
 //!
 //! It exits with status 0 only if every step checked out.

@@ -28,6 +28,19 @@ pub enum SearchCommand<P> {
     Reach(Hit<P>),
 }
 
+impl<P> SearchCommand<P> {
+    /// How it ends at a node that does none of this: an index server.
+    pub(crate) fn refused(self) -> SearchOutcome<P> {
+        let why = SearchError::Unsupported;
+        match self {
+            SearchCommand::Publish(_) => SearchOutcome::Published(Err(why)),
+            SearchCommand::Unpublish(_) => SearchOutcome::Unpublished(false),
+            SearchCommand::Search(..) => SearchOutcome::Searched(Err(why)),
+            SearchCommand::Reach(_) => SearchOutcome::Reached(Err(why)),
+        }
+    }
+}
+
 /// How that ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SearchOutcome<P> {

@@ -8,7 +8,7 @@ use p2p_core::{Rng, Script, SimPeer};
 
 use super::*;
 use crate::promotion::PromotionConfig;
-use crate::search::{End, Fetch, Hit, Query, Scope, Search};
+use crate::search::{End, Fetch, Hit, Query, Scope, Search, SearchError};
 use crate::trouble::IN_ONE_PIECE;
 
 const SERVER: SimPeer = SimPeer(0);
