@@ -1,0 +1,440 @@
+//! A chain of blocks and the state that they lead to.
+//!
+//! Headers come first ([`HeaderChain`]); of the best branch of headers the bodies are wanted, and when all of a branch are
+//! here and it has more work than what the state stands at, the chain goes over to it (Nakamoto 2008, §5). Of two with
+//! as much work the one stays whose bodies were complete first.
+//!
+//! - **All or nothing.** Going over undoes blocks back to where the branches part, and does those of the other: in one
+//!   [`View`]. If one of them is invalid the view is thrown away and nothing has happened; else its changes, the bodies,
+//!   what undoes them, and the new tip go into the store as one batch.
+//! - **Nothing that is sent can make a good block bad.** A header commits to every byte of its body, witnesses too. A body
+//!   that it does not commit to is refused and says nothing of the header (CVE-2012-2459); only of a body that it does
+//!   commit to can it turn out that the block is invalid, and that is then so for everybody.
+//! - **Nothing is kept for nothing.** A body is taken only if its header is on the best branch of headers, or has as much
+//!   work as the tip; those that wait for others are bounded in bytes, the least useful going first.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::block::Block;
+use crate::codec::{Decode, Encode, InvalidEncoding, Reader, put_list};
+use crate::consensus::Consensus;
+use crate::headers::{GENESIS, HeaderChain, Refused, Tip};
+use crate::id::BlockId;
+use crate::signature::{Checks, Verifier};
+use crate::state::{Place, State};
+use crate::store::{Batch, Store, StoreError, Undo, View};
+use crate::transaction::Tx;
+
+/// How much a chain takes and keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct ChainRules {
+    /// The largest block, in bytes: a rule of the chain, the same for all its nodes. 1 MiB.
+    pub block_bytes: usize,
+    /// How many bytes of bodies may wait for others. 64 MiB.
+    pub waiting_bytes: usize,
+}
+
+impl Default for ChainRules {
+    fn default() -> Self {
+        ChainRules { block_bytes: 1 << 20, waiting_bytes: 64 << 20 }
+    }
+}
+
+/// What has become of the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome<E> {
+    /// The blocks that were undone, the last one first.
+    pub disconnected: Vec<BlockId>,
+    /// The blocks that were done, the first one first.
+    pub connected: Vec<BlockId>,
+    /// Blocks that have been found invalid, and why. All that follow them are given up.
+    pub invalid: Vec<(BlockId, InvalidBlock<E>)>,
+}
+
+impl<E> Default for Outcome<E> {
+    fn default() -> Self {
+        Outcome { disconnected: Vec::new(), connected: Vec::new(), invalid: Vec::new() }
+    }
+}
+
+/// Why a block is invalid, for ever.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidBlock<E> {
+    /// What its transactions do is not allowed.
+    #[error(transparent)]
+    State(E),
+    /// A signature is not good.
+    #[error("a signature in it is not good")]
+    Signature,
+    /// It is too large.
+    #[error("it has {found} bytes; at most {most} are allowed")]
+    TooLarge {
+        /// How many it has.
+        found: usize,
+        /// How many it may have.
+        most: usize,
+    },
+}
+
+/// Why a block was not taken in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlockError {
+    /// Its header was refused.
+    #[error(transparent)]
+    Header(#[from] Refused),
+    /// The header does not commit to this body: somebody has altered it on the way. Ask somebody else.
+    #[error("the block {0} has another body")]
+    Mutated(BlockId),
+    /// Neither is it on the best branch of headers nor has it as much work as the tip.
+    #[error("the block {0} is not worth its room")]
+    Unworthy(BlockId),
+    /// Too much is waiting, and all of it more useful.
+    #[error("too many blocks are waiting for others")]
+    Full,
+    /// The storage failed; nothing has changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A body that waits: for others before it, or for its branch to be the better one.
+#[derive(Clone, Debug)]
+struct Waiting<T> {
+    transactions: Vec<T>,
+    bytes: usize,
+    /// When it and all before it were here; `None` as long as they are not.
+    complete: Option<u64>,
+}
+
+/// The blocks and the state that they lead to.
+///
+/// Whoever owns it decides on what thread it works: checking a block is slow, so a node does it in a
+/// [`Worker`](p2p_core::Worker) of its own. It has no clock; `now` is the Unix time in seconds.
+#[derive(Debug)]
+pub struct Chain<C: Consensus, S: State, D> {
+    headers: HeaderChain<C>,
+    state: S,
+    store: D,
+    verifier: Verifier,
+    rules: ChainRules,
+    tip: u32,
+    waiting: BTreeMap<u32, Waiting<S::Tx>>,
+    /// Whose bodies are in the store.
+    stored: BTreeSet<u32>,
+    arrivals: u64,
+}
+
+type Found<S> = Outcome<<S as State>::Error>;
+
+/// The blocks that were undone and done; or which one is invalid, and why.
+type Switched<S> = Result<(Vec<BlockId>, Vec<BlockId>), (u32, InvalidBlock<<S as State>::Error>)>;
+
+/// A block of a chain with this consensus and state.
+pub type BlockOf<C, S> = Block<<C as Consensus>::Header, <S as State>::Tx>;
+
+impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
+    /// A chain of the first header alone, whose body is empty and does nothing, over an empty store.
+    pub fn new(headers: HeaderChain<C>, state: S, store: D, verifier: Verifier, rules: ChainRules) -> Self {
+        let (waiting, stored) = (BTreeMap::new(), BTreeSet::from([GENESIS]));
+        Chain { headers, state, store, verifier, rules, tip: GENESIS, waiting, stored, arrivals: 0 }
+    }
+
+    /// The headers, which may be ahead of the state.
+    pub fn headers(&self) -> &HeaderChain<C> {
+        &self.headers
+    }
+
+    /// What the chain is about.
+    pub fn state(&self) -> &S {
+        &self.state
+    }
+
+    /// Where the state is kept.
+    pub fn store(&self) -> &D {
+        &self.store
+    }
+
+    /// The state as it is.
+    pub fn view(&self) -> View<'_> {
+        View::new(&self.store)
+    }
+
+    /// What checks signatures, and remembers those that a pool has checked already.
+    pub fn verifier(&mut self) -> &mut Verifier {
+        &mut self.verifier
+    }
+
+    /// What bounds blocks.
+    pub fn rules(&self) -> &ChainRules {
+        &self.rules
+    }
+
+    /// The block that the state stands at.
+    pub fn tip(&self) -> Tip {
+        self.headers.index().entry(self.tip).place()
+    }
+
+    /// The header of the block that the state stands at.
+    pub fn tip_header(&self) -> &C::Header {
+        &self.headers.index().entry(self.tip).header
+    }
+
+    /// Where the next block will be.
+    pub fn next_place(&self) -> Place {
+        self.place_after(self.tip)
+    }
+
+    /// Takes in headers; see [`HeaderChain::accept`]. The state changes when their bodies come.
+    ///
+    /// # Errors
+    /// Why one was refused.
+    pub fn accept_headers(&mut self, headers: &[C::Header], now: u64) -> Result<usize, Refused> {
+        self.headers.accept(headers, now)
+    }
+
+    /// The blocks whose bodies are wanted: on the best branch of headers, if it has more work than the tip; the lowest
+    /// first.
+    pub fn wanted(&self, most: usize) -> Vec<BlockId> {
+        let index = self.headers.index();
+        if index.tip().work <= self.tip().work {
+            return Vec::new();
+        }
+        let from = index.entry(index.fork(self.tip)).height + 1;
+        let best = (from..=index.tip().height).filter_map(|height| index.best_at(height));
+        let lacking = best.filter(|at| !self.stored.contains(at) && !self.waiting.contains_key(at));
+        lacking.take(most).map(|at| index.entry(at).id).collect()
+    }
+
+    /// Takes in a block, header and body, and goes over to the better branch if this completes one.
+    ///
+    /// # Errors
+    /// Why it was not taken in. That it is invalid is not an error but an [`Outcome`]: another may be that came before.
+    pub fn accept(&mut self, block: BlockOf<C, S>, now: u64) -> Result<Found<S>, BlockError> {
+        self.headers.accept(std::slice::from_ref(&block.header), now)?;
+        let id = crate::header::Header::id(&block.header);
+        let Some(at) = self.headers.index().find(&id) else { return Err(BlockError::Unworthy(id)) };
+        let entry = self.headers.index().entry(at);
+        if entry.invalid {
+            return Err(BlockError::Header(Refused::Invalid(id)));
+        }
+        if self.stored.contains(&at) || self.waiting.contains_key(&at) {
+            return Ok(Outcome::default());
+        }
+        if !self.headers.is_on_chain(&id) && entry.work < self.tip().work {
+            return Err(BlockError::Unworthy(id));
+        }
+        if !block.is_whole() {
+            return Err(BlockError::Mutated(id));
+        }
+        let (bytes, most) = (block.to_bytes().len(), self.rules.block_bytes);
+        if bytes > most {
+            self.give_up(at);
+            let invalid = vec![(id, InvalidBlock::TooLarge { found: bytes, most })];
+            return Ok(Outcome { invalid, ..Outcome::default() });
+        }
+        self.make_room(at, bytes)?;
+        let waiting = Waiting { transactions: block.transactions, bytes, complete: None };
+        self.waiting.insert(at, waiting);
+        self.settle();
+        self.advance()
+    }
+
+    /// Sees which of those that wait are complete now.
+    fn settle(&mut self) {
+        let index = self.headers.index();
+        let lacking: Vec<u32> =
+            self.waiting.iter().filter(|(_, one)| one.complete.is_none()).map(|(at, _)| *at).collect();
+        // Parents come before their children.
+        for at in lacking {
+            let parent = index.entry(at).parent;
+            let complete = self.waiting.get(&parent).is_some_and(|one| one.complete.is_some());
+            if (complete || self.stored.contains(&parent))
+                && let Some(one) = self.waiting.get_mut(&at)
+            {
+                one.complete = Some(self.arrivals);
+                self.arrivals += 1;
+            }
+        }
+    }
+
+    /// Makes room for a body of the header `at`: those go first that are not on the best branch of headers, then those
+    /// farthest from the tip.
+    fn make_room(&mut self, at: u32, bytes: usize) -> Result<(), BlockError> {
+        let mut held: usize = self.waiting.values().map(|one| one.bytes).sum();
+        while held + bytes > self.rules.waiting_bytes {
+            let index = self.headers.index();
+            let use_of = |at: u32| (index.fork(at) == at, Reverse(index.entry(at).height));
+            let least = self.waiting.keys().copied().min_by_key(|at| use_of(*at));
+            let Some(least) = least.filter(|least| use_of(*least) < use_of(at)) else {
+                return Err(BlockError::Full);
+            };
+            held -= self.waiting.remove(&least).map_or(0, |one| one.bytes);
+            self.waiting.values_mut().for_each(|one| one.complete = None);
+            self.settle();
+        }
+        Ok(())
+    }
+
+    /// Goes over to the best complete branch, as long as there is a better one than where the state stands.
+    fn advance(&mut self) -> Result<Found<S>, BlockError> {
+        let mut found = Outcome::default();
+        loop {
+            let index = self.headers.index();
+            let complete = self.waiting.iter().filter_map(|(at, one)| Some((*at, one.complete?)));
+            let better = complete.filter(|(at, _)| index.entry(*at).work > self.tip().work);
+            let best = better.max_by_key(|(at, since)| (index.entry(*at).work, Reverse(*since)));
+            let Some((best, _)) = best else { return Ok(found) };
+            match self.switch(best)? {
+                Ok((disconnected, connected)) => {
+                    found.disconnected.extend(disconnected);
+                    found.connected.extend(connected);
+                }
+                Err((at, why)) => {
+                    found.invalid.push((self.headers.index().entry(at).id, why));
+                    self.give_up(at);
+                }
+            }
+        }
+    }
+
+    /// Gives up a block for ever, and all that follow it.
+    fn give_up(&mut self, at: u32) {
+        self.headers.invalidate(at);
+        let index = self.headers.index();
+        self.waiting.retain(|at, _| !index.entry(*at).invalid);
+    }
+
+    /// Goes over to this block; or says which one on the way is invalid, and why.
+    fn switch(&mut self, to: u32) -> Result<Switched<S>, StoreError> {
+        let (down, up) = self.way(to);
+        let index = self.headers.index();
+        let mut view = View::new(&self.store);
+        let mut batch = Batch::new();
+        for at in &down {
+            let key = key(UNDO, index.entry(*at).id);
+            let undo = self.store.get(&key)?.and_then(|bytes| Undo::from_bytes(&bytes).ok());
+            view.undo(
+                undo.ok_or_else(|| StoreError(format!("what undoes {} is lost", index.entry(*at).id)))?,
+            );
+        }
+        for at in &up {
+            let read;
+            let transactions = match self.waiting.get(at) {
+                Some(one) => &one.transactions,
+                None => {
+                    read = self.body(*at)?;
+                    &read
+                }
+            };
+            let mut checks = Checks::default();
+            let place = self.place_after(index.entry(*at).parent);
+            let done = self.state.apply_block(&mut view, &place, transactions, &mut checks);
+            if let Some(failure) = view.failure() {
+                return Err(failure);
+            }
+            if let Err(why) = done {
+                return Ok(Err((*at, InvalidBlock::State(why))));
+            }
+            if !self.verifier.verify(&checks) {
+                return Ok(Err((*at, InvalidBlock::Signature)));
+            }
+            let id = index.entry(*at).id;
+            if self.waiting.contains_key(at) {
+                batch.insert(key(BODY, id), Some(Body::encoded(transactions)));
+            }
+            batch.insert(key(UNDO, id), Some(view.take_undo().to_bytes()));
+        }
+        batch.insert(key(TIP, BlockId::NONE), Some(index.entry(to).id.0.to_bytes()));
+        batch.append(&mut view.into_changes());
+        self.store.commit(batch)?;
+        for at in &up {
+            self.waiting.remove(at);
+            self.stored.insert(*at);
+        }
+        self.tip = to;
+        let names = |way: Vec<u32>| way.into_iter().map(|at| index.entry(at).id).collect();
+        Ok(Ok((names(down), names(up))))
+    }
+
+    /// The blocks to be undone, the last one first, and to be done, the first one first, to get there.
+    fn way(&self, to: u32) -> (Vec<u32>, Vec<u32>) {
+        let index = self.headers.index();
+        let (mut from, mut at, mut down, mut up) = (self.tip, to, Vec::new(), Vec::new());
+        while from != at {
+            if index.entry(from).height >= index.entry(at).height {
+                down.push(from);
+                from = index.entry(from).parent;
+            } else {
+                up.push(at);
+                at = index.entry(at).parent;
+            }
+        }
+        up.reverse();
+        (down, up)
+    }
+
+    fn place_after(&self, at: u32) -> Place {
+        let median_time = self.headers.with_past(at, |past| past.median_time());
+        Place { height: self.headers.index().entry(at).height + 1, median_time }
+    }
+
+    /// A block that is or has been on the chain; `None` if there is no such.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn block(&self, id: &BlockId) -> Result<Option<BlockOf<C, S>>, StoreError> {
+        let at = self.headers.index().find(id).filter(|at| self.stored.contains(at));
+        let Some(at) = at else { return Ok(None) };
+        let header = self.headers.index().entry(at).header.clone();
+        Ok(Some(Block { header, transactions: self.body(at)? }))
+    }
+
+    fn body(&self, at: u32) -> Result<Vec<S::Tx>, StoreError> {
+        if at == GENESIS {
+            return Ok(Vec::new());
+        }
+        let id = self.headers.index().entry(at).id;
+        let body = self.store.get(&key(BODY, id))?.and_then(|bytes| Body::from_bytes(&bytes).ok());
+        body.map(|body| body.0).ok_or_else(|| StoreError(format!("the body of {id} is lost")))
+    }
+
+    /// How many bodies wait for others, or for their branch to be the better one.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+/// Keys of the chain's own begin with a zero byte; those of a state machine never do.
+const BODY: u8 = b'b';
+const UNDO: u8 = b'u';
+const TIP: u8 = b't';
+
+fn key(what: u8, id: BlockId) -> Vec<u8> {
+    let mut key = vec![0, what];
+    id.0.encode(&mut key);
+    key
+}
+
+/// The transactions of a block, as they are stored.
+struct Body<T>(Vec<T>);
+
+impl<T: Tx> Body<T> {
+    fn encoded(transactions: &[T]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_list(&mut out, transactions);
+        out
+    }
+}
+
+impl<T: Tx> Encode for Body<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_list(out, &self.0);
+    }
+}
+
+impl<T: Tx> Decode for Body<T> {
+    fn decode(input: &mut Reader<'_>) -> Result<Body<T>, InvalidEncoding> {
+        input.list(crate::block::MAX_TRANSACTIONS).map(Body)
+    }
+}

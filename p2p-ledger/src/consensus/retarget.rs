@@ -1,0 +1,103 @@
+//! How the target follows the work that is put in (Nakamoto 2008, §4: "a moving average targeting an average number of
+//! blocks per hour").
+//!
+//! - [`Retarget::Bitcoin`]: every 2,016 blocks by the time that the last 2,016 took, but measured over 2,015 intervals,
+//!   so that two windows share no interval. Whoever has most of the work can let the times of each window's last header
+//!   run ahead and take the next window's first back, and drive the target up as he likes: the *time warp*.
+//! - [`Retarget::Window`]: the same with all intervals, each window beginning with the header that the last ended with.
+//! - [`Retarget::Asert`]: at every block, by how far the chain is ahead of an ideal schedule; twice as hard for each
+//!   half-life that it is. Nothing but the last header's time and height matters, so there is no window to play with. The
+//!   arithmetic is that of aserti3-2d (Bitcoin Cash, 2020), bit for bit.
+
+use ruint::Uint;
+use ruint::aliases::U256;
+
+use super::Past;
+use crate::header::WorkHeader;
+use crate::target::Compact;
+
+/// How the target follows the work that is put in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retarget {
+    /// It does not.
+    Never,
+    /// As Bitcoin does it.
+    Bitcoin {
+        /// How many blocks a window has. 2,016.
+        blocks: u64,
+    },
+    /// Every so many blocks, by the time that they took; at most by a factor of four.
+    Window {
+        /// How many blocks a window has.
+        blocks: u64,
+    },
+    /// At every block, on an exponential schedule that begins with the first header.
+    Asert {
+        /// How many seconds late or early halve or double the work.
+        half_life: u64,
+    },
+}
+
+impl Retarget {
+    /// The target of what follows `past`.
+    pub(crate) fn next<H: WorkHeader>(self, limit: Compact, spacing: u64, past: &Past<'_, H>) -> Compact {
+        let (parent, height) = (past.parent(), past.height() + 1);
+        let over = |blocks: u64, intervals: u64| {
+            if blocks == 0 || !height.is_multiple_of(blocks) || intervals > past.height() {
+                return parent.bits();
+            }
+            let first = past.header(past.height() - intervals).time();
+            window(parent.bits(), first, parent.time(), spacing.saturating_mul(blocks), limit)
+        };
+        match self {
+            Retarget::Never => parent.bits(),
+            Retarget::Bitcoin { blocks } => over(blocks, blocks.saturating_sub(1)),
+            // The first window has one interval less than the others: nothing is before the first header.
+            Retarget::Window { blocks } => over(blocks, blocks.min(past.height())),
+            Retarget::Asert { half_life } => {
+                let first = past.header(0);
+                let before_first = i128::from(first.time()) - i128::from(spacing);
+                let passed = i128::from(parent.time()) - before_first;
+                asert(first.bits(), spacing, half_life, passed, i128::from(past.height()), limit)
+            }
+        }
+    }
+}
+
+/// The target after a window that took from `first` to `last`, both in seconds, and should have taken `span`: in
+/// proportion, at most by four, never above the limit.
+pub fn window(old: Compact, first: u64, last: u64, span: u64, limit: Compact) -> Compact {
+    let highest = limit.target().unwrap_or(U256::MAX);
+    let took = last.saturating_sub(first).clamp(span / 4, span.saturating_mul(4));
+    let old = old.target().unwrap_or(highest);
+    let new = Uint::<320, 5>::from(old) * Uint::from(took) / Uint::from(span.max(1));
+    Compact::of(U256::saturating_from(new).min(highest))
+}
+
+/// The target of aserti3-2d: that of the anchor times two to the power of `(passed - spacing * (blocks + 1)) /
+/// half_life`. `passed` is from the time of the header before the anchor to that of the last header, in seconds, `blocks`
+/// from the anchor's height to its height.
+pub fn asert(
+    anchor: Compact,
+    spacing: u64,
+    half_life: u64,
+    passed: i128,
+    blocks: i128,
+    limit: Compact,
+) -> Compact {
+    let highest = limit.target().unwrap_or(U256::MAX);
+    let anchor = anchor.target().unwrap_or(highest);
+    let late = passed.saturating_sub(i128::from(spacing).saturating_mul(blocks.saturating_add(1)));
+    // Towards zero, in units of 2^-16.
+    let exponent = late.saturating_mul(1 << 16) / i128::from(half_life.max(1));
+    let (shift, fraction) = (exponent >> 16, (exponent & 0xffff) as u128);
+    // 2^x for 0 <= x < 1, in units of 2^-16, by a cubic.
+    let cubic = 195_766_423_245_049 * fraction + 971_821_376 * fraction.pow(2) + 5_127 * fraction.pow(3);
+    let factor = ((cubic + (1 << 47)) >> 48) + (1 << 16);
+    let scaled = Uint::<320, 5>::from(anchor) * Uint::from(factor);
+    let new = match shift {
+        ..0 => scaled >> usize::try_from(-shift).unwrap_or(usize::MAX).min(320),
+        _ => scaled.saturating_shl(usize::try_from(shift).unwrap_or(usize::MAX).min(320)),
+    } >> 16usize;
+    Compact::of(U256::saturating_from(new.max(Uint::ONE)).min(highest))
+}

@@ -1,0 +1,306 @@
+//! The headers' chain: of all that connect to the first, the branch with the most work.
+//!
+//! Nakamoto (2008, §5): "nodes always consider the longest chain to be the correct one"; the longest is that with the most
+//! work, and of two with as much the one that was seen first. A light client (§8) needs nothing else, and a full node
+//! begins here: a header costs its sender work before it costs anybody memory, and a body is asked for only once
+//! a chain of headers deserves it.
+//!
+//! What keeps others from filling the memory:
+//!
+//! - A header that does not connect is refused, not kept: there are no orphans. Whoever sent it is asked for what lies
+//!   between ([`locator`](HeaderChain::locator)).
+//! - A branch is kept only if it ends within [`margin`](HeaderRules::margin) blocks' work of the best, and has the minimum.
+//!   So a flood of easy headers that begin far back is refused before any of them is kept. A caller passes as many
+//!   at once as it is willing to hold.
+//! - Of each height so many headers are kept, [`siblings`](HeaderRules::siblings); more only as part of a branch that is
+//!   better than the best.
+//!
+//! A header is never refused for ever because of what it came with: only its own bytes and those before it count.
+
+mod index;
+
+use std::collections::BTreeMap;
+
+use ruint::aliases::U256;
+
+use crate::consensus::{Consensus, Fault, Past};
+use crate::header::Header;
+use crate::id::BlockId;
+
+pub(crate) use index::{Entry, GENESIS};
+
+/// What is kept of headers, and what is refused.
+#[derive(Clone, Debug)]
+pub struct HeaderRules {
+    /// Headers that must be at certain heights.
+    pub checkpoints: BTreeMap<u64, BlockId>,
+    /// Branches that leave the best chain more than so many blocks below its end are refused: what is deeper is final.
+    /// `None`: nothing is, as in the paper.
+    pub finality: Option<u64>,
+    /// The least work of a chain.
+    pub minimum_work: U256,
+    /// How many blocks' work of the present kind a branch may be behind the best chain. 144, as in Bitcoin Core.
+    pub margin: u64,
+    /// How many headers of one height are kept. 64.
+    pub siblings: usize,
+}
+
+impl Default for HeaderRules {
+    fn default() -> Self {
+        let checkpoints = BTreeMap::new();
+        HeaderRules { checkpoints, finality: None, minimum_work: U256::ZERO, margin: 144, siblings: 64 }
+    }
+}
+
+/// A place in a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// The header's name.
+    pub id: BlockId,
+    /// How many are before it.
+    pub height: u64,
+    /// The work in all of them, but for the first.
+    pub work: U256,
+}
+
+/// Why headers are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// It does not count.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The one before it is not known: ask for what lies between.
+    #[error("nothing is known of {0}, which it follows")]
+    Unconnected(BlockId),
+    /// This one is invalid, and all that follow it.
+    #[error("{0} is invalid, or follows a block that is")]
+    Invalid(BlockId),
+    /// The branch has too little work to be kept.
+    #[error("a branch of {found} work; {needed} are needed")]
+    LowWork {
+        /// How much it would need.
+        needed: U256,
+        /// How much it has.
+        found: U256,
+    },
+    /// It leaves the chain below what is final, or where a checkpoint is.
+    #[error("at height {height} the chain is final")]
+    Final {
+        /// Where.
+        height: u64,
+    },
+    /// There are too many headers of this height already.
+    #[error("there are too many headers of height {height}")]
+    Crowded {
+        /// Which.
+        height: u64,
+    },
+}
+
+impl Refused {
+    /// Whether whoever sent this has provably broken the rules, and not merely sent something old, early or unknown.
+    pub fn is_misbehaviour(&self) -> bool {
+        match self {
+            Refused::Fault(fault) => !fault.passes(),
+            Refused::Invalid(_) => true,
+            Refused::Unconnected(_)
+            | Refused::LowWork { .. }
+            | Refused::Final { .. }
+            | Refused::Crowded { .. } => false,
+        }
+    }
+}
+
+/// All headers that are kept, and which of them are the chain.
+///
+/// ```
+/// use p2p_core::Key;
+/// use p2p_ledger::{BlockHeader, BlockId, Header, HeaderChain, HeaderRules, ProofOfWork, Work};
+///
+/// let rules: ProofOfWork<BlockHeader<Work>> = ProofOfWork::regtest();
+/// let seal = Work { bits: rules.limit, nonce: 0 };
+/// let first = BlockHeader { height: 0, previous: BlockId::NONE, root: Key::ZERO, time: 1_000, seal };
+/// let mut next = BlockHeader { height: 1, previous: first.id(), time: 1_600, ..first.clone() };
+/// assert!(rules.mine(&mut next, 0, 1_000));
+///
+/// let mut chain = HeaderChain::new(rules, first, HeaderRules::default());
+/// assert_eq!(chain.accept(&[next.clone()], 1_700), Ok(1));
+/// assert_eq!((chain.tip().height, chain.tip().id), (1, next.id()));
+/// ```
+#[derive(Clone, Debug)]
+pub struct HeaderChain<C: Consensus> {
+    consensus: C,
+    rules: HeaderRules,
+    index: index::Index<C::Header>,
+}
+
+impl<C: Consensus> HeaderChain<C> {
+    /// A chain that begins with this header, which is not checked.
+    pub fn new(consensus: C, first: C::Header, rules: HeaderRules) -> HeaderChain<C> {
+        HeaderChain { consensus, rules, index: index::Index::new(first) }
+    }
+
+    /// What makes a header count here.
+    pub fn consensus(&self) -> &C {
+        &self.consensus
+    }
+
+    /// Takes in headers that follow each other; says how many were new. Those that are known already are passed over.
+    ///
+    /// # Errors
+    /// Why the first that was not taken in was not. Those before it were, if they are enough to be kept.
+    pub fn accept(&mut self, headers: &[C::Header], now: u64) -> Result<usize, Refused> {
+        let known = headers.iter().take_while(|header| self.index.find(&header.id()).is_some()).count();
+        let new = &headers[known..];
+        let Some(first) = new.first() else { return Ok(0) };
+        let base = self.index.find(&first.previous()).ok_or(Refused::Unconnected(first.previous()))?;
+        if self.index.entry(base).invalid {
+            return Err(Refused::Invalid(first.previous()));
+        }
+        self.check_fork(base)?;
+        let mut branch: Vec<Entry<C::Header>> = Vec::new();
+        let fault =
+            new.iter().enumerate().find_map(|(i, _)| self.check(base, &mut branch, &new[..=i], now).err());
+        let added = match self.is_worth_it(base, &branch) {
+            Ok(()) => self.index.extend(base, branch),
+            Err(refused) => return Err(fault.unwrap_or(refused)),
+        };
+        fault.map_or(Ok(added), Err)
+    }
+
+    /// Checks the last of `new`, whose others are in `branch`, and adds it there.
+    fn check(
+        &self,
+        base: u32,
+        branch: &mut Vec<Entry<C::Header>>,
+        new: &[C::Header],
+        now: u64,
+    ) -> Result<(), Refused> {
+        let Some(header) = new.last() else { return Ok(()) };
+        let before = branch.last().unwrap_or(self.index.entry(base));
+        if header.previous() != before.id {
+            return Err(Refused::Unconnected(header.previous()));
+        }
+        self.consensus.check_seal(header)?;
+        let (height, from) = (before.height + 1, self.index.entry(base).height);
+        let at = |height: u64| match height.checked_sub(from + 1) {
+            Some(i) => new.get(i as usize),
+            None => self.index.ancestor(base, height).map(|entry| &entry.header),
+        };
+        self.consensus.check(header, &Past::new(before.height, &at), now)?;
+        let id = header.id();
+        if self.rules.checkpoints.get(&height).is_some_and(|checkpoint| *checkpoint != id) {
+            return Err(Refused::Final { height });
+        }
+        let work = before.work.saturating_add(self.consensus.work(header));
+        branch.push(Entry { header: header.clone(), id, parent: GENESIS, height, work, invalid: false });
+        Ok(())
+    }
+
+    /// Whether a branch may leave the best chain where this one does.
+    fn check_fork(&self, base: u32) -> Result<(), Refused> {
+        let (fork, tip) = (self.index.entry(self.index.fork(base)).height, self.tip().height);
+        let checkpoint = self.rules.checkpoints.range(..=tip).next_back().map_or(0, |(height, _)| *height);
+        let depth = self.rules.finality.unwrap_or(u64::MAX);
+        let height = checkpoint.max(tip.saturating_sub(depth));
+        (fork >= height).then_some(()).ok_or(Refused::Final { height })
+    }
+
+    /// Whether a branch is good enough to be kept.
+    fn is_worth_it(&self, base: u32, branch: &[Entry<C::Header>]) -> Result<(), Refused> {
+        let (tip, end) = (self.index.tip(), branch.last().unwrap_or(self.index.entry(base)));
+        let one = self.consensus.work(&tip.header);
+        let behind = tip.work.saturating_sub(one.saturating_mul(U256::from(self.rules.margin)));
+        let needed = behind.max(self.rules.minimum_work);
+        if end.work < needed {
+            return Err(Refused::LowWork { needed, found: end.work });
+        }
+        if end.work <= tip.work {
+            let full = |entry: &&Entry<C::Header>| self.index.count_at(entry.height) >= self.rules.siblings;
+            if let Some(Entry { height, .. }) = branch.iter().find(full) {
+                return Err(Refused::Crowded { height: *height });
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of the chain.
+    pub fn tip(&self) -> Tip {
+        self.index.tip().place()
+    }
+
+    /// Where a header is, on the chain or beside it.
+    pub fn place(&self, id: &BlockId) -> Option<Tip> {
+        self.index.find(id).map(|at| self.index.entry(at).place())
+    }
+
+    /// A header, on the chain or beside it.
+    pub fn header(&self, id: &BlockId) -> Option<&C::Header> {
+        self.index.find(id).map(|at| &self.index.entry(at).header)
+    }
+
+    /// The chain's header at a height.
+    pub fn at(&self, height: u64) -> Option<&C::Header> {
+        self.index.ancestor(self.index.tip_at(), height).map(|entry| &entry.header)
+    }
+
+    /// Whether a header is on the chain.
+    pub fn is_on_chain(&self, id: &BlockId) -> bool {
+        self.index.find(id).is_some_and(|at| self.index.fork(at) == at)
+    }
+
+    /// How many headers are kept, those beside the chain among them.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Never: there is a first.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The median time past at a header: that of it and the ten before it.
+    pub fn median_time(&self, id: &BlockId) -> Option<u64> {
+        let at = self.index.find(id)?;
+        Some(self.with_past(at, |past| past.median_time()))
+    }
+
+    /// Asks something of a header and all before it.
+    pub(crate) fn with_past<T>(&self, at: u32, ask: impl FnOnce(&Past<'_, C::Header>) -> T) -> T {
+        let header = |height| self.index.ancestor(at, height).map(|entry| &entry.header);
+        ask(&Past::new(self.index.entry(at).height, &header))
+    }
+
+    /// The chain's headers from the last few back to the first, ever farther apart: by these somebody else finds where his
+    /// chain leaves ours.
+    pub fn locator(&self) -> Vec<BlockId> {
+        let (mut height, mut step, mut ids) = (self.tip().height, 1, Vec::new());
+        loop {
+            ids.extend(self.index.ancestor(self.index.tip_at(), height).map(|entry| entry.id));
+            if height == 0 {
+                return ids;
+            }
+            if ids.len() >= 10 {
+                step *= 2;
+            }
+            height = height.saturating_sub(step);
+        }
+    }
+
+    /// The chain's headers after the first of these that is on it; from the beginning, if none is.
+    pub fn after(&self, locator: &[BlockId], most: usize) -> Vec<C::Header> {
+        let place = locator.iter().filter(|id| self.is_on_chain(id)).find_map(|id| self.place(id));
+        let from = place.map_or(0, |place| place.height) + 1;
+        (from..).map_while(|height| self.at(height)).take(most).cloned().collect()
+    }
+
+    /// Gives up a header and all that follow it: its block has been found invalid.
+    pub(crate) fn invalidate(&mut self, at: u32) {
+        self.index.invalidate(at);
+    }
+
+    pub(crate) fn index(&self) -> &index::Index<C::Header> {
+        &self.index
+    }
+}

@@ -1,0 +1,82 @@
+//! A shared, append-only, contested-in-public record, as a crate: Nakamoto's design (2008), for an application to embed.
+//!
+//! The core is a library of plain values and functions: no clock, no network, no random numbers. Whoever owns a [`Chain`]
+//! hands it headers, blocks and the time.
+//!
+//! ```
+//! use p2p_core::{Key, Keypair};
+//! use p2p_ledger::*;
+//!
+//! // A currency on a chain where one hash of two is work enough.
+//! let rules: ProofOfWork<BlockHeader<Work>> = ProofOfWork::regtest();
+//! let seal = Work { bits: rules.limit, nonce: 0 };
+//! let first = BlockHeader { height: 0, previous: BlockId::NONE, root: Key::ZERO, time: 1_000, seal };
+//! let headers = HeaderChain::new(rules.clone(), first, HeaderRules::default());
+//! let verifier = Verifier::new([7; 32]);
+//! let coins = Coins::new(1, 50);
+//! let mut chain = Chain::new(headers, coins, MemoryStore::default(), verifier, ChainRules::default());
+//!
+//! // A block that pays its miner.
+//! let miner = Keypair::generate();
+//! let reward = Output { value: 50, lock: Lock::Key(miner.id().into()) };
+//! let transactions = vec![Transaction::coinbase(1, 1, [reward])];
+//! let (previous, root) = (chain.tip().id, transactions_root(&transactions));
+//! let mut header = BlockHeader { height: 1, previous, root, time: 1_600, seal };
+//! assert!(rules.mine(&mut header, 0, 1_000));
+//! let outcome = chain.accept(Block { header, transactions }, 1_700).unwrap();
+//! assert_eq!(outcome.connected, [chain.tip().id]);
+//! assert_eq!(chain.state().supply(&chain.view()), 50);
+//! ```
+//!
+//! - **what is hashed**: [`Encode`] and [`Decode`], one encoding for each value; [`Kind`], a tag for each kind of thing;
+//!   [`MerkleProof`];
+//! - **headers**: [`Header`] in several formats, [`Consensus`] with [`ProofOfWork`] and [`ProofOfAuthority`], and
+//!   [`HeaderChain`], the choice between branches;
+//! - **blocks**: [`Chain`], over any [`Store`];
+//! - **state machines**: [`State`] with [`Coins`], whose [`Transaction`]s open [`Lock`]s, [`Board`] and [`Registry`];
+//! - **signatures**: [`Verifier`], by ZIP 215;
+//! - **how safe it is**: [`attacker_success`], [`confirmations`], [`selfish_revenue`].
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+mod block;
+mod board;
+mod chain;
+mod codec;
+mod coins;
+mod consensus;
+mod header;
+mod headers;
+mod id;
+mod lock;
+mod merkle;
+mod probability;
+mod registry;
+mod signature;
+mod state;
+mod store;
+mod target;
+mod transaction;
+
+pub use block::{Block, MAX_TRANSACTIONS, transactions_root};
+pub use board::{Act, Board, BoardError, Notice, Post, Topic};
+pub use chain::{BlockError, BlockOf, Chain, ChainRules, InvalidBlock, Outcome};
+pub use codec::{Decode, Encode, InvalidEncoding, Reader, put_blob, put_count, put_list};
+pub use coins::{Coin, CoinError, Coins, MAX_SUPPLY};
+pub use consensus::{
+    Consensus, Fault, MEDIAN_SPAN, Past, ProofOfAuthority, ProofOfWork, Retarget, asert, window,
+};
+pub use header::{BitcoinHeader, BlockHeader, Endorsement, Header, Work, WorkHeader};
+pub use headers::{HeaderChain, HeaderRules, Refused, Tip};
+pub use id::{BlockId, Kind, PublicKey, TxId, WtxId};
+pub use lock::{
+    Age, Lock, LockError, LockTime, MAX_CONDITIONS, MAX_DEPTH, MAX_KEYS, MAX_PREDICATE, MAX_PREIMAGE,
+    NoPredicate, Part, Predicate, Witness,
+};
+pub use merkle::{MerkleProof, merkle_root};
+pub use probability::{attacker_success, attacker_success_exact, confirmations, selfish_revenue};
+pub use registry::{MAX_NAME, Move, Name, NameError, NameMove, Registry};
+pub use signature::{Check, Checks, Verifier};
+pub use state::{Footprint, Place, State};
+pub use store::{Batch, MAX_KEY, MAX_VALUE, MemoryStore, Store, StoreError, View};
+pub use target::Compact;
+pub use transaction::{Input, MAX_INPUTS, MAX_MEMO, MAX_OUTPUTS, OutPoint, Output, Transaction, Tx};

@@ -1,0 +1,106 @@
+//! Bitcoin's own headers and targets.
+
+use data_encoding::HEXLOWER;
+use p2p_ledger::{
+    BitcoinHeader, Compact, Consensus, Decode, Encode, Fault, Header, HeaderChain, HeaderRules, ProofOfWork,
+    Refused, asert, window,
+};
+use serde_json::Value;
+
+fn vectors() -> Value {
+    serde_json::from_str(include_str!("../vectors/bitcoin_headers.json")).unwrap()
+}
+
+fn header(hex: &str) -> BitcoinHeader {
+    BitcoinHeader::from_bytes(&HEXLOWER.decode(hex.as_bytes()).unwrap()).unwrap()
+}
+
+fn bits(value: &Value) -> Compact {
+    Compact(u32::from_str_radix(value.as_str().unwrap().trim_start_matches("0x"), 16).unwrap())
+}
+
+#[test]
+fn the_first_headers_of_the_main_chain_have_their_names_and_connect() {
+    let vectors = vectors();
+    let headers: Vec<BitcoinHeader> = vectors["headers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|vector| {
+            let header = header(vector["header"].as_str().unwrap());
+            assert_eq!(header.id().to_string(), vector["hash"].as_str().unwrap());
+            assert_eq!(HEXLOWER.encode(&header.to_bytes()), vector["header"].as_str().unwrap());
+            header
+        })
+        .collect();
+    let rules = ProofOfWork::bitcoin();
+    assert!(headers.iter().all(|header| rules.check_seal(header).is_ok()));
+    let mut chain = HeaderChain::new(rules, headers[0], HeaderRules::default());
+    assert_eq!(chain.accept(&headers, u64::from(headers[1].time)), Ok(1));
+    let changed = BitcoinHeader { nonce: headers[1].nonce ^ 1, ..headers[1] };
+    assert_eq!(chain.accept(&[changed], u64::from(changed.time)), Err(Refused::Fault(Fault::NoWork)));
+}
+
+#[test]
+fn windows_are_retargeted_as_on_the_main_chain() {
+    for case in vectors()["retarget"]["cases"].as_array().unwrap() {
+        let (first, last) = (case[0].as_u64().unwrap(), case[1].as_u64().unwrap());
+        let new = window(bits(&case[2]), first, last, 2016 * 600, Compact(0x1d00_ffff));
+        assert_eq!(new, bits(&case[3]), "{case}");
+    }
+}
+
+/// The vectors of aserti3-2d that Bitcoin Cash Node publishes; of the three random runs the first 201 lines.
+#[test]
+fn asert_is_that_of_bitcoin_cash_bit_for_bit() {
+    let runs = [
+        include_str!("../vectors/asert/run01"),
+        include_str!("../vectors/asert/run02"),
+        include_str!("../vectors/asert/run03"),
+        include_str!("../vectors/asert/run04"),
+        include_str!("../vectors/asert/run05"),
+        include_str!("../vectors/asert/run06"),
+        include_str!("../vectors/asert/run07"),
+        include_str!("../vectors/asert/run08"),
+        include_str!("../vectors/asert/run09"),
+        include_str!("../vectors/asert/run10"),
+    ];
+    let mut checked = 0;
+    for run in runs {
+        let field = |name: &str| {
+            let line = run.lines().find(|line| line.contains(name)).unwrap();
+            line.rsplit(' ').find(|word| !word.is_empty()).unwrap()
+        };
+        let number = |word: &str| word.parse::<i128>().unwrap();
+        let target = |word: &str| Compact(u32::from_str_radix(word.trim_start_matches("0x"), 16).unwrap());
+        let anchor = target(field("anchor nBits"));
+        let (height, time) = (number(field("anchor height")), number(field("anchor ancestor time")));
+        for line in run.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            let words: Vec<&str> = line.split(' ').collect();
+            let (passed, blocks) = (number(words[2]) - time, number(words[1]) - height);
+            let next = asert(anchor, 600, 2 * 24 * 3600, passed, blocks, Compact(0x1d00_ffff));
+            assert_eq!(next, target(words[3]), "{line}");
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 5 * 10 + 2 * 225 + 3 * 201);
+}
+
+/// 150 blocks of a real node's regression-test network.
+#[test]
+fn a_regtest_chain_of_a_real_node_is_followed() {
+    let headers: Vec<BitcoinHeader> =
+        include_str!("../vectors/regtest_headers.hex").lines().map(header).collect();
+    let first = BitcoinHeader {
+        version: 1,
+        previous: p2p_ledger::BlockId::NONE,
+        root: "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b".parse().unwrap(),
+        time: 1_296_688_602,
+        bits: Compact(0x207f_ffff),
+        nonce: 2,
+    };
+    let mut chain = HeaderChain::new(ProofOfWork::regtest(), first, HeaderRules::default());
+    let last = headers.last().unwrap();
+    assert_eq!(chain.accept(&headers, u64::from(last.time)), Ok(headers.len()));
+    assert_eq!((chain.tip().id, chain.tip().height), (last.id(), 150));
+}

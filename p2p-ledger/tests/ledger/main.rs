@@ -1,0 +1,9 @@
+//! The ledger from outside: real headers, the papers' figures, attacks, and a model to compare it with.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod attacks;
+mod authority;
+mod bitcoin;
+mod model;
+mod races;
+mod support;
