@@ -16,8 +16,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use clap::ValueEnum;
 use p2p_core::net::Node;
-use p2p_core::{Contact, Handle, Keypair, NoJob, Wire};
-use p2p_dht::{Dht, DhtConfig, MemoryStore, Replicated};
+use p2p_core::{Contact, Handle, Keypair, NoJob, Wire, Worker};
+use p2p_dht::{Dht, DhtConfig, MemoryStore, RedbStore, Replicated, StoreJob};
 use p2p_overlay::{
     Can, CanConfig, Chord, ChordConfig, Find, Kademlia, KademliaConfig, Looked, Lookup, LookupConfig,
     Overlay, Pastry, PastryConfig, Tapestry, TapestryConfig,
@@ -55,7 +55,8 @@ pub struct Part {
     /// Members to join through; without any the program starts a network of its own.
     #[arg(long, value_name = "CONTACT")]
     pub join: Vec<Contact>,
-    /// Where the identity is kept; a new one every time otherwise.
+    /// Where the identity is kept, and the records of a node, which has them again after any end; otherwise the identity
+    /// is a new one every time, and records are kept in memory.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 }
@@ -93,9 +94,21 @@ impl Part {
     /// Becomes a member.
     ///
     /// # Errors
-    /// The identity cannot be had, or the address cannot be listened at.
+    /// The identity or the records cannot be had, or the address cannot be listened at.
     pub async fn member(&self) -> Result<Member, Failure> {
-        let bound = Node::builder().identity(self.identity()?).bind(self.listen).await;
+        let identity = self.identity()?;
+        match &self.data {
+            Some(data) => self.keeping(identity, RedbStore::open(data.join("records.redb"))?).await,
+            None => self.keeping(identity, MemoryStore::default()).await,
+        }
+    }
+
+    async fn keeping(
+        &self,
+        identity: Keypair,
+        store: impl Worker<StoreJob<Contact>> + 'static,
+    ) -> Result<Member, Failure> {
+        let bound = Node::builder().identity(identity).bind(self.listen).await;
         let node = bound.map_err(|error| format!("cannot listen at {}: {error}", self.listen))?;
         let (me, seeds) = (node.contact(), self.join.iter().copied());
         let patient = |lookup| LookupConfig { timeout: 3 * UPKEEP, ..lookup };
@@ -103,42 +116,47 @@ impl Part {
             Kind::Can => {
                 let config = CanConfig { update: UPKEEP, dimensions: 2, ..CanConfig::default() };
                 let config = CanConfig { lookup: patient(config.lookup), ..config };
-                member(node, "can", Can::with(me, seeds, config))
+                member(node, store, "can", Can::with(me, seeds, config))
             }
             Kind::Chord => {
                 let config = ChordConfig { stabilize: UPKEEP, fingers: 4, ..ChordConfig::default() };
                 let config = ChordConfig { lookup: patient(config.lookup), ..config };
-                member(node, "chord", Chord::with(me, seeds, config))
+                member(node, store, "chord", Chord::with(me, seeds, config))
             }
             Kind::Kademlia => {
                 let config = KademliaConfig { upkeep: UPKEEP, ..KademliaConfig::default() };
                 let config = KademliaConfig { lookup: patient(config.lookup), ..config };
-                member(node, "kademlia", Kademlia::with(me, seeds, config))
+                member(node, store, "kademlia", Kademlia::with(me, seeds, config))
             }
             Kind::Pastry => {
                 let config = PastryConfig { upkeep: UPKEEP, lease: 3 * UPKEEP, ..PastryConfig::default() };
                 let config = PastryConfig { lookup: patient(config.lookup), ..config };
-                member(node, "pastry", Pastry::with(me, seeds, config))
+                member(node, store, "pastry", Pastry::with(me, seeds, config))
             }
             Kind::Tapestry => {
                 let config =
                     TapestryConfig { upkeep: UPKEEP, probe: 2 * UPKEEP, ..TapestryConfig::default() };
                 let config = TapestryConfig { lookup: patient(config.lookup), ..config };
-                member(node, "tapestry", Tapestry::with(me, seeds, config))
+                member(node, store, "tapestry", Tapestry::with(me, seeds, config))
             }
         }
     }
 }
 
 /// Runs a hash table on a node.
-fn member<O>(node: Node, name: &str, overlay: O) -> Result<Member, Failure>
+fn member<O>(
+    node: Node,
+    store: impl Worker<StoreJob<Contact>> + 'static,
+    name: &str,
+    overlay: O,
+) -> Result<Member, Failure>
 where
     O: Overlay<Peer = Contact, Msg: Wire, Job = NoJob>,
 {
     let config =
         DhtConfig { repair: 60 * UPKEEP, settle: UPKEEP, timeout: 2 * UPKEEP, ..DhtConfig::default() };
     let machine = Replicated::new(overlay, config);
-    let handle = node.spawn_with_workers(&format!("dht-{name}/1"), machine, [MemoryStore::default()])?;
+    let handle = node.spawn_with_workers(&format!("dht-{name}/1"), machine, [store])?;
     Ok(Member { node, dht: Arc::new(handle.clone()), lookup: Arc::new(Below(handle)) })
 }
 

@@ -140,6 +140,59 @@ fn values_survive_the_death_of_processes_over_tapestry() {
     values_survive_the_death_of_processes("tapestry");
 }
 
+/// Every process of a network is killed with `kill -9`, and all start again from their folders, at other addresses: every
+/// value is read, through every node, and so is a name.
+fn a_network_that_was_killed_as_a_whole_has_all_its_values(overlay: &str) {
+    let processes = number("P2P_PROCESSES", 8);
+    let data = std::env::temp_dir().join(format!("p2p-kv-{overlay}-{}", std::process::id()));
+    let folder = |i: usize| data.join(i.to_string()).to_str().unwrap().to_owned();
+    let network = || {
+        let mut nodes = vec![node(&["--overlay", overlay, "--data", &folder(0)])];
+        for i in 1..processes {
+            let first = nodes[0].1.clone();
+            nodes.push(node(&["--overlay", overlay, "--data", &folder(i), "--join", &first]));
+        }
+        nodes
+    };
+    std::fs::create_dir_all(&data).unwrap();
+    let before = network();
+    let through = |i: usize| before[i % processes].1.as_str();
+    let put = |i: usize| {
+        let value = format!("value {i}");
+        let said = kv(&["put", "--join", through(i), &value]).unwrap();
+        (said.strip_prefix("key: ").unwrap().to_owned(), value)
+    };
+    let mut values: Vec<(String, String)> = (0..2 * processes).map(put).collect();
+    let me = data.join("me").to_str().unwrap().to_owned();
+    let named = kv(&["put", "--join", through(1), "--data", &me, "--name", "greeting", "hello"]).unwrap();
+    values.push((named.strip_prefix("name: ").unwrap().to_owned(), "hello".to_owned()));
+    // Two nodes cannot share a folder; which one is in use, is said.
+    let refused = kv(&["node", "--overlay", overlay, "--data", &folder(0)]).unwrap_err();
+    assert!(refused.contains("records.redb is in use"), "{refused}");
+    let mut killed: Vec<Running> = before.into_iter().map(|(running, _)| running).collect();
+    killed.iter_mut().for_each(Running::kill);
+
+    let after = network();
+    for (i, (key, value)) in values.iter().enumerate() {
+        eventually(value, || match kv(&["get", "--join", &after[i % processes].1, key])? {
+            read if read == *value => Ok(()),
+            read => Err(format!("{read} is read")),
+        });
+    }
+    drop(after);
+    std::fs::remove_dir_all(data).unwrap();
+}
+
+#[test]
+fn over_kademlia_a_network_that_was_killed_as_a_whole_has_all_its_values() {
+    a_network_that_was_killed_as_a_whole_has_all_its_values("kademlia");
+}
+
+#[test]
+fn over_chord_a_network_that_was_killed_as_a_whole_has_all_its_values() {
+    a_network_that_was_killed_as_a_whole_has_all_its_values("chord");
+}
+
 #[test]
 fn a_name_leads_to_the_newest_value() {
     let data = std::env::temp_dir().join(format!("p2p-kv-{}", std::process::id()));

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cx, Key, Subnet};
+use crate::{Cx, Key, Rng, Subnet};
 
 /// A state machine that runs in every world: see the module's text for the contract.
 ///
@@ -213,6 +213,15 @@ impl Job for NoJob {
 pub trait Worker<J: Job>: Send {
     /// Does a batch and says what came of each, in the same order. What it reports as done survives a crash.
     fn run(&mut self, batch: Vec<J>) -> Vec<J::Done>;
+
+    /// A simulation's power fails during this batch, or, if it is empty, between two. What was reported as done must be
+    /// there afterwards; of the batch, of which nobody is told, what a disk may have of it. By default that is all or
+    /// nothing.
+    fn crash(&mut self, batch: Vec<J>, rng: &mut Rng) {
+        if !batch.is_empty() && rng.chance(0.5) {
+            self.run(batch);
+        }
+    }
 }
 
 /// The worker of a machine that has no jobs.

@@ -8,7 +8,7 @@
 //! - [`Sim::spawn`], [`Sim::population`], [`Sim::join`]: nodes;
 //! - [`Sim::command`], [`Sim::handle`], [`Sim::block_on`]: asking them things;
 //! - [`Sim::run_for`], [`Sim::run_until_quiet`]: time;
-//! - [`Sim::inject`], [`Sim::crash`], [`Fault`]: trouble;
+//! - [`Sim::inject`], [`Sim::crash`], [`Fault`]: trouble; [`SimFile`]: a file that loses what was not synced;
 //! - [`Sim::check_each_step`], [`Sim::check_world`]: what must always hold;
 //! - [`Sim::stats`], [`Sim::trace`]: what happened.
 
@@ -18,6 +18,7 @@ mod checks;
 mod churn;
 mod disk;
 mod fault;
+mod file;
 mod liar;
 mod living;
 mod network;
@@ -38,6 +39,7 @@ pub use checks::View;
 pub use churn::{Session, churn};
 pub use disk::DiskModel;
 pub use fault::{Cut, Fault, FaultMix, Schedule, random_faults, shrink};
+pub use file::{SECTOR, SimFile};
 pub use liar::{Liar, Rewrite};
 pub use living::Birth;
 pub use network::{Bandwidth, Encoding, Latency, Loss, Network};

@@ -22,3 +22,5 @@ pub use request::{
     Stored, Withdraw, WithdrawError, Withdrawn,
 };
 pub use store::{MemoryStore, StoreDone, StoreEntry, StoreJob, WriteError, Writer};
+#[cfg(feature = "redb")]
+pub use store::{RedbStore, StoreError};

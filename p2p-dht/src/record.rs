@@ -7,7 +7,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use p2p_core::{Key, Keypair, PeerId, payload};
+use p2p_core::{Key, Keypair, PeerId, Wire, payload};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The longest value, in bytes: 64 KiB.
@@ -187,6 +188,12 @@ pub struct Version {
     pub expires: u64,
     /// The beginning of a signed value's hash; else 0.
     pub hash: u64,
+}
+
+/// As a worker may keep it.
+impl<P: Serialize + DeserializeOwned> Wire for Record<P> {
+    /// A value of [`MAX_VALUE`] bytes, and what is said about it.
+    const MAX_BYTES: usize = 80 << 10;
 }
 
 impl<P: Copy> Record<P> {

@@ -68,8 +68,10 @@ pub struct Replicated<O: Overlay> {
     overlay: O,
     config: DhtConfig,
     index: Index<O::Peer>,
-    /// Whether the index has what was there when the node started.
+    /// Whether the index has all that was there when the node started.
     scanned: bool,
+    /// Up to where it has.
+    scanned_to: Option<Slot<O::Peer>>,
     /// Questions to peers.
     asked: Pending<O::Peer, Question<O::Peer>>,
     /// When [`DhtTimer::Late`] fires.
@@ -85,6 +87,9 @@ pub struct Replicated<O: Overlay> {
     /// What this node says to itself: it may be a replica too.
     loopback: VecDeque<Msg<O>>,
 }
+
+/// How many records the worker names at a time, at the start.
+const PAGE: usize = 1024;
 
 type Msg<O> = DhtMsg<<O as Protocol>::Peer, <O as Protocol>::Msg>;
 
@@ -212,6 +217,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             config,
             index: Index::default(),
             scanned: false,
+            scanned_to: None,
             asked: Pending::with_capacity(4 * config.capacity),
             late: None,
             finds: BTreeMap::new(),
@@ -382,6 +388,12 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         self.jobs.insert(id, what);
     }
 
+    /// Asks what was there when the node started, a page at a time.
+    fn scan(&mut self, cx: &mut Cx<'_, Self>) {
+        let after = self.scanned_to;
+        self.start(cx, StoreJob::Scan { after, most: PAGE }, JobFor::Scan);
+    }
+
     fn is_busy(&self) -> bool {
         self.jobs.len() >= self.config.capacity
     }
@@ -403,7 +415,7 @@ impl<O: Overlay<Job = NoJob>> Protocol for Replicated<O> {
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
-        self.start(cx, StoreJob::Scan, JobFor::Scan);
+        self.scan(cx);
         self.begin_repairs(cx);
         self.keep_later(cx);
         self.below(cx, |overlay, cx| overlay.on_start(cx));

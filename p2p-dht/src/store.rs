@@ -1,13 +1,22 @@
-//! Where a node keeps its records: the jobs of the storage machine, and a worker that does them in memory.
+//! Where a node keeps its records: the jobs of the storage machine, and workers that do them.
 //!
 //! A write is acknowledged when its job comes back, so a worker answers only for what would survive a crash. That
-//! of two copies the newer stays is decided here, where writes of one key come one after the other.
+//! of two copies the newer stays is decided here, where writes of one key come one after the other: workers ask
+//! [`StoreEntry::after_write`]. In `memory` is a worker for simulations, in `redb` one that keeps records in a file.
 
-use std::collections::BTreeMap;
+mod memory;
+#[cfg(feature = "redb")]
+mod redb;
 
-use p2p_core::{Job, JobError, Peer, Worker};
+use p2p_core::{Job, JobError, Peer, Wire};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::record::{Record, RecordKind, Slot, Version};
+
+pub use memory::MemoryStore;
+#[cfg(feature = "redb")]
+pub use redb::{RedbStore, StoreError};
 
 /// What a storage machine asks of its worker.
 #[derive(Clone, Debug)]
@@ -29,8 +38,14 @@ pub enum StoreJob<P> {
     Disown(Slot<P>),
     /// Forget this copy of a record, if it is still the one that is there.
     Remove(Slot<P>, Version),
-    /// Say what is there: asked at the start, one at a time, until it is answered. Nothing is removed before.
-    Scan,
+    /// Say what is there, in an order of the worker's own: asked at the start, one page at a time. Nothing is removed
+    /// before all is known.
+    Scan {
+        /// The last of the page before.
+        after: Option<Slot<P>>,
+        /// How many are wanted; fewer come at the end alone.
+        most: usize,
+    },
 }
 
 /// Who has a record written.
@@ -55,12 +70,12 @@ pub enum StoreDone<P> {
     Read(Result<Vec<Record<P>>, JobError>),
     /// Of a removal, or of [`StoreJob::Disown`]: what is there now.
     Removed(Result<Option<StoreEntry<P>>, JobError>),
-    /// Of a scan.
+    /// Of a scan: the next page.
     Scanned(Result<Vec<StoreEntry<P>>, JobError>),
 }
 
 /// A record that is kept, without its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreEntry<P> {
     /// Where.
     pub slot: Slot<P>,
@@ -93,7 +108,7 @@ impl<P: Peer> Job for StoreJob<P> {
         let slot = match self {
             StoreJob::Write { slot, .. } | StoreJob::Remove(slot, _) | StoreJob::Disown(slot) => slot,
             StoreJob::Read(slots) => slots.first()?,
-            StoreJob::Scan => return Some(0),
+            StoreJob::Scan { .. } => return Some(0),
         };
         Some(slot.key.as_bytes()[..8].iter().fold(0, |lane, byte| lane << 8 | u64::from(*byte)))
     }
@@ -103,9 +118,14 @@ impl<P: Peer> Job for StoreJob<P> {
             StoreJob::Write { .. } => StoreDone::Written(Err(WriteError::Failed(why))),
             StoreJob::Read(_) => StoreDone::Read(Err(why)),
             StoreJob::Remove(..) | StoreJob::Disown(_) => StoreDone::Removed(Err(why)),
-            StoreJob::Scan => StoreDone::Scanned(Err(why)),
+            StoreJob::Scan { .. } => StoreDone::Scanned(Err(why)),
         }
     }
+}
+
+/// As a worker may keep it.
+impl<P: Serialize + DeserializeOwned> Wire for StoreEntry<P> {
+    const MAX_BYTES: usize = 1024;
 }
 
 impl<P: Peer> StoreEntry<P> {
@@ -146,65 +166,5 @@ impl<P: Peer> StoreEntry<P> {
     }
 }
 
-/// Keeps records in memory: they are gone with the process.
-///
-/// ```
-/// use p2p_core::{SimPeer, Worker};
-/// use p2p_dht::{MemoryStore, Record, StoreDone, StoreJob, Writer};
-///
-/// let mut store = MemoryStore::default();
-/// let record: Record<SimPeer> = Record::Immutable { value: "hello".into(), expires: 2_000_000_000 };
-/// let slot = record.slot();
-/// let write = StoreJob::Write { record: record.clone(), slot, by: Writer::Replica, own: false };
-/// let done = store.run(vec![write, StoreJob::Read(vec![slot])]);
-/// assert!(matches!(&done[1], StoreDone::Read(Ok(records)) if *records == [record]));
-/// ```
-#[derive(Clone, Debug)]
-pub struct MemoryStore<P> {
-    records: BTreeMap<Slot<P>, (Record<P>, StoreEntry<P>)>,
-}
-
-impl<P> Default for MemoryStore<P> {
-    fn default() -> Self {
-        MemoryStore { records: BTreeMap::new() }
-    }
-}
-
-impl<P: Peer> Worker<StoreJob<P>> for MemoryStore<P> {
-    fn run(&mut self, batch: Vec<StoreJob<P>>) -> Vec<StoreDone<P>> {
-        let one = |job| match job {
-            StoreJob::Write { record, slot, by, own } => {
-                let before = self.records.get(&slot).map(|(_, entry)| *entry);
-                let after = StoreEntry::after_write(&record, slot, own, by, before);
-                if let Ok((entry, is_new)) = after {
-                    match self.records.get_mut(&slot) {
-                        Some(kept) if !is_new => kept.1 = entry,
-                        _ => drop(self.records.insert(slot, (record, entry))),
-                    }
-                }
-                StoreDone::Written(after.map(|(entry, _)| entry))
-            }
-            StoreJob::Read(slots) => {
-                let there = slots.iter().filter_map(|slot| self.records.get(slot));
-                StoreDone::Read(Ok(there.map(|(record, _)| record.clone()).collect()))
-            }
-            StoreJob::Disown(slot) => {
-                let there = self.records.get_mut(&slot).map(|(_, entry)| entry);
-                StoreDone::Removed(Ok(there.map(|entry| {
-                    entry.own = false;
-                    *entry
-                })))
-            }
-            StoreJob::Remove(slot, version) => {
-                if self.records.get(&slot).is_some_and(|(_, entry)| entry.version == version) {
-                    self.records.remove(&slot);
-                }
-                StoreDone::Removed(Ok(self.records.get(&slot).map(|(_, entry)| *entry)))
-            }
-            StoreJob::Scan => {
-                StoreDone::Scanned(Ok(self.records.values().map(|(_, entry)| *entry).collect()))
-            }
-        };
-        batch.into_iter().map(one).collect()
-    }
-}
+#[cfg(all(test, feature = "redb"))]
+mod tests;

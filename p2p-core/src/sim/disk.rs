@@ -90,8 +90,7 @@ impl<J: Job, W> Disk<J, W> {
         reports
     }
 
-    /// Power fails. The batch under way may have reached the disk or not, and nobody has been told; what waited is
-    /// lost.
+    /// Power fails: the batch under way is the worker's to lose or to keep, and nobody has been told; what waited is lost.
     pub(super) fn crash(&mut self, rng: &mut Rng)
     where
         W: Worker<J>,
@@ -99,9 +98,7 @@ impl<J: Job, W> Disk<J, W> {
         self.epoch += 1;
         self.waiting.clear();
         let batch = std::mem::take(&mut self.batch);
-        if !batch.is_empty() && rng.chance(0.5) {
-            self.worker.run(batch.into_iter().map(|(_, job)| job).collect());
-        }
+        self.worker.crash(batch.into_iter().map(|(_, job)| job).collect(), rng);
     }
 }
 

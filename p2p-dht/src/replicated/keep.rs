@@ -25,7 +25,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     pub(super) fn keep(&mut self, cx: &mut Cx<'_, Self>) {
         self.keep_later(cx);
         if !self.scanned && !self.jobs.values().any(|job| matches!(job, JobFor::Scan)) {
-            self.start(cx, StoreJob::Scan, JobFor::Scan);
+            self.scan(cx);
         }
         let wall = cx.wall().as_secs();
         let ended = self.index.iter().filter(|(_, held)| held.expires <= wall).map(|(slot, _)| *slot);

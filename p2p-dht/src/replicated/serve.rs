@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use p2p_core::{Cx, Key, NoJob};
 use p2p_overlay::{Next, Overlay, Replicas};
 
-use super::{DhtMsg, JobFor, Refusal, Replicated, Wanted};
+use super::{DhtMsg, JobFor, PAGE, Refusal, Replicated, Wanted};
 use crate::record::{MAX_VALUE, Record, Slot};
 use crate::store::{StoreDone, StoreJob, WriteError, Writer};
 
@@ -154,7 +154,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 Err(_) => self.one_less(cx, batch),
             },
             (JobFor::Scan, StoreDone::Scanned(Ok(entries))) => {
-                self.scanned = true;
+                let last = entries.last().map(|entry| entry.slot);
+                self.scanned = entries.len() < PAGE;
                 let withdrawn = self.jobs.values().filter_map(|job| match job {
                     JobFor::Disown { slot, .. } => Some(*slot),
                     _ => None,
@@ -169,6 +170,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                     if self.index.get(&slot).is_some_and(|held| held.own) && !withdrawn.contains(&slot) {
                         self.published(cx, slot);
                     }
+                }
+                if !self.scanned {
+                    self.scanned_to = last;
+                    self.scan(cx);
                 }
             }
             (JobFor::Remove(removed), StoreDone::Removed(there)) => match there {

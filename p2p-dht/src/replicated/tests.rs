@@ -73,7 +73,11 @@ impl<O: Overlay<Peer = SimPeer, Job = NoJob>> Bench<O> {
 
     /// What the worker has; it must be what the index says.
     fn kept(&mut self) -> Vec<Version> {
-        let StoreDone::Scanned(Ok(there)) = self.store.run(vec![StoreJob::Scan]).remove(0) else { panic!() };
+        let StoreDone::Scanned(Ok(there)) =
+            self.store.run(vec![StoreJob::Scan { after: None, most: usize::MAX }]).remove(0)
+        else {
+            panic!()
+        };
         let there: Vec<_> = there.iter().map(|entry| (entry.slot, entry.version)).collect();
         let held: Vec<_> = self.script.machine().held().map(|(slot, version)| (*slot, version)).collect();
         assert_eq!(held, there, "the index, and the worker");
@@ -136,12 +140,12 @@ fn one_scan_is_under_way_at_a_time() {
     let mut bench = Bench::new();
     bench.script.advance(300 * SECOND);
     let jobs = bench.script.jobs();
-    assert!(matches!(&jobs[..], [(_, StoreJob::Scan)]), "{jobs:?}");
+    assert!(matches!(&jobs[..], [(_, StoreJob::Scan { .. })]), "{jobs:?}");
     let (id, job) = &jobs[0];
     bench.script.done(*id, job.failed(JobError::Storage));
     bench.script.advance(60 * SECOND);
     assert!(
-        matches!(&bench.script.jobs()[..], [(_, StoreJob::Scan)]),
+        matches!(&bench.script.jobs()[..], [(_, StoreJob::Scan { .. })]),
         "one that failed is followed by another"
     );
 }
