@@ -35,7 +35,7 @@ pub use identity::{KeyFileError, Keypair, ParsePeerIdError, PeerId};
 pub use key::{Key, ParseKeyError};
 pub use limits::Limits;
 pub use liveness::{Health, Rtt, Suspicion};
-pub use peers::{Address, HostCache, Learnt, MAX_ADDRESSES, Subnet};
+pub use peers::{Address, GIVEN_UP, HostCache, Learnt, MAX_ADDRESSES, Subnet};
 pub use pending::Pending;
 pub use protocol::{
     Down, Effect, Job, JobError, JobId, Keyed, Link, NoJob, NoWorker, OpId, Peer, Protocol, Worker,

@@ -3,7 +3,9 @@
 //! A [`HostCache`] keeps, per peer, a few addresses with how each was learnt. What a handshake has proved is never
 //! displaced by what the peer says of itself, nor that by what others say of it: otherwise anybody could make
 //! us forget our peers, or have us dial a victim (Heilman et al., "Eclipse Attacks on Bitcoin's Peer-to-Peer Network",
-//! 2015). It is bounded in all, per peer and per subnet, and its file is replaced in one step.
+//! 2015). But where dials have failed [`GIVEN_UP`] times in a row nobody is believed to be, whatever was proved once: that
+//! makes room for anybody, or a cache full of the dead would refuse the living. It is bounded in all, per peer and per
+//! subnet, and its file is replaced in one step.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,6 +19,9 @@ use crate::{Contact, PeerId};
 
 /// Addresses kept of one peer. 4: IPv4 and IPv6, an old and a new one.
 pub const MAX_ADDRESSES: usize = 4;
+
+/// After so many failed dials in a row an address is given up. 3.
+pub const GIVEN_UP: u32 = 3;
 
 /// How an address was learnt, the better the later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -84,9 +89,19 @@ impl Subnet {
 }
 
 impl Address {
-    /// What is worth keeping most comes last: proof, then few failures, then the newest.
-    fn worth(&self) -> (Learnt, std::cmp::Reverse<u32>, Duration) {
-        (self.learnt, std::cmp::Reverse(self.failures), self.seen)
+    /// Whether nobody has been there the last [`GIVEN_UP`] times.
+    pub fn is_given_up(&self) -> bool {
+        self.failures >= GIVEN_UP
+    }
+
+    /// What is worth keeping most comes last: who may be there, then proof, then few failures, then the newest.
+    fn worth(&self) -> (bool, Learnt, std::cmp::Reverse<u32>, Duration) {
+        (!self.is_given_up(), self.learnt, std::cmp::Reverse(self.failures), self.seen)
+    }
+
+    /// Whether it makes room for what was learnt so.
+    fn yields_to(&self, learnt: Learnt) -> bool {
+        self.is_given_up() || self.learnt <= learnt
     }
 }
 
@@ -126,7 +141,7 @@ impl HostCache {
         if known >= MAX_ADDRESSES {
             let addresses = self.peers.get(&id).into_iter().flatten();
             let Some(worst) = addresses.min_by_key(|address| address.worth()).copied() else { return false };
-            if worst.learnt > learnt {
+            if !worst.yields_to(learnt) {
                 return false;
             }
             self.remove(&id, worst.addr);
@@ -198,7 +213,7 @@ impl HostCache {
             .flat_map(|(id, addresses)| addresses.iter().map(move |address| (*id, *address)));
         let worst = all.filter(|(_, address)| which(address)).min_by_key(|(_, address)| address.worth());
         match worst {
-            Some((id, address)) if address.learnt <= learnt => {
+            Some((id, address)) if address.yields_to(learnt) => {
                 self.remove(&id, address.addr);
                 true
             }
@@ -208,10 +223,10 @@ impl HostCache {
 
     /// Makes room for a peer by forgetting the one whose best address is worth least.
     fn forget_worst(&mut self, learnt: Learnt) -> bool {
-        let best = |addresses: &Vec<Address>| addresses.iter().map(Address::worth).max();
-        let worst = self.peers.iter().min_by_key(|(_, addresses)| best(addresses));
+        let best = |addresses: &[Address]| addresses.iter().copied().max_by_key(Address::worth);
+        let worst = self.peers.iter().min_by_key(|(_, addresses)| best(addresses).map(|best| best.worth()));
         let Some((&id, addresses)) = worst else { return true };
-        if best(addresses).is_some_and(|(worth, ..)| worth > learnt) {
+        if best(addresses).is_some_and(|best| !best.yields_to(learnt)) {
             return false;
         }
         for address in addresses.clone() {
@@ -297,6 +312,40 @@ mod tests {
         assert_eq!((addresses.len(), addresses[0].learnt), (MAX_ADDRESSES, Learnt::Proved));
         assert_eq!(cache.best()[0].addr, "192.0.2.1:1".parse().unwrap());
         assert!(cache.note(peer(2, "198.51.100.1:1"), Learnt::Proved, at(9)), "proof has room");
+    }
+
+    /// A servent that has been there for long, and has met many who are gone, still hears of those who are there.
+    #[test]
+    fn a_full_cache_of_the_dead_takes_in_the_living() {
+        let mut cache = HostCache::new(20, 64);
+        let known = |number: u8| peer(number, &format!("192.0.{number}.1:1"));
+        for number in 1..=20 {
+            cache.note(known(number), Learnt::Proved, at(u64::from(number)));
+        }
+        let heard = |number: u8| peer(number, &format!("203.0.{number}.1:1"));
+        // The first is there; the others are not, which shows only after some dials.
+        for dial in 1..=GIVEN_UP {
+            assert!(!cache.note(heard(100), Learnt::Hearsay, at(50)), "{dial}: they may still be there");
+            (2..=20).for_each(|number| cache.failed(known(number)));
+        }
+        for number in 100..119 {
+            assert!(cache.note(heard(number), Learnt::Hearsay, at(60)), "{number}");
+        }
+        let best = cache.best();
+        assert_eq!((cache.len(), best[0]), (20, known(1)), "who is there stays");
+        assert_eq!(
+            best[1..].iter().filter(|contact| contact.addr.ip().to_string().starts_with("203")).count(),
+            19
+        );
+        // Hearsay displaces hearsay, and not the one who is there.
+        assert!(cache.note(heard(120), Learnt::Hearsay, at(70)));
+        assert_eq!(cache.best()[0], known(1));
+        // Whom a handshake proves again is there again.
+        let mut cache = HostCache::new(1, 64);
+        cache.note(known(1), Learnt::Proved, at(1));
+        (0..GIVEN_UP).for_each(|_| cache.failed(known(1)));
+        cache.note(known(1), Learnt::Proved, at(2));
+        assert!(!cache.note(heard(1), Learnt::Hearsay, at(3)));
     }
 
     #[test]

@@ -25,14 +25,17 @@
 //!   it does say; that weighs no more than as much again as the round-trip time, which is measured.
 //! - Refresh lists name those only whom their sender has met, and who is known from them alone is dialled at a bounded
 //!   rate. Hits go to nobody who has not asked for them: who answers a stranger's question offers first.
+//! - Where nodes have keys ([`Kazaa::with_key`]), a hit names nobody who has not signed that it shares this, and where
+//!   it is reached, not long ago: hits in another's name are dropped, and who passes them on is not spoken to. Super-nodes
+//!   look at what their own tell them, and at what they hand on. One source gives one search a bounded number of hits.
 //! - Now and then a node asks for what cannot be there. Who has it nevertheless, or gives hits that do not match, is
 //!   not spoken to for an hour. Who only lies of items that match is not recognised; it has no more room than anybody.
 //! - A source that accepts no connections connects to whoever asks its super-node for that, and nowhere else: the
 //!   super-node passes on nobody's address but the asker's own.
 //!
 //! In this order: [`Kazaa`], its configuration, how inputs are told apart. Then `msg` (messages), `known` (refresh
-//! lists), `neighbours` (who is connected), `probing` (whom to choose), `roles`, `index` (what ordinary nodes share),
-//! `passing` (questions of others), `asking` (those of this node's users), `reaching` (connections to sources).
+//! lists), `neighbours` (who is connected), `probing` (whom to choose), `roles`, `word` (what sources sign), `index` (what ordinary
+//! nodes share), `passing` (questions of others), `asking` (those of this node's users), `reaching` (connections to sources).
 
 mod asking;
 mod index;
@@ -43,12 +46,13 @@ mod passing;
 mod probing;
 mod reaching;
 mod roles;
+mod word;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use p2p_core::{Contact, Cx, Down, Link, NoJob, OpId, PeerId, Protocol, Time};
+use p2p_core::{Contact, Cx, Down, Keypair, Link, NoJob, OpId, PeerId, Protocol, Time};
 
 use crate::bucket::{Bucket, Rate};
 use crate::place::Place;
@@ -63,8 +67,10 @@ use neighbours::{Kind, Neighbour};
 use passing::Asked;
 use probing::Probing;
 use reaching::Reaching;
+use word::Signer;
 
-pub use msg::{KazaaMsg, Known, Places, Source};
+pub use msg::{KazaaMsg, Known, Places, Shared, Source};
+pub use word::Word;
 
 /// How a node behaves. Where the papers give no value, it is ours.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +140,11 @@ pub struct KazaaConfig {
     pub results: usize,
     /// How many hits one source may give one search. 32.
     pub hits_per_source: u16,
+    /// How many of one ordinary node's signatures a super-node checks, where nodes have keys; a check takes some 0.1 ms.
+    /// One every 2 ms, 600 at once: all that one shares.
+    pub checks: Rate,
+    /// How long the word of a source is good, where nodes have keys. 1 day.
+    pub lifetime: Duration,
     /// How many searches of others it remembers to see to. 1,024.
     pub asked: usize,
     /// How many searches it remembers to have seen. 8,192.
@@ -179,6 +190,8 @@ impl Default for KazaaConfig {
             index: 50_000,
             results: 32,
             hits_per_source: 32,
+            checks: Rate { every: Duration::from_millis(2), burst: 600 },
+            lifetime: Duration::from_secs(24 * 3600),
             asked: 1024,
             seen: 8192,
             capacity: 64,
@@ -206,6 +219,8 @@ pub struct KazaaTally {
     pub banned: u64,
     /// Messages that went over a limit, or led nowhere.
     pub dropped: u64,
+    /// Hits and items that nobody has signed in whose name they are, and items that it had no time to look at.
+    pub disbelieved: u64,
     /// Nodes probed, or asked as a visitor.
     pub dials: u64,
     /// Changes of its role.
@@ -255,6 +270,8 @@ pub struct Kazaa<P: Place> {
     listen: Option<Contact>,
     started: Time,
     promotion: Promotion,
+    /// Where nodes have keys.
+    signer: Option<Signer>,
     library: Library,
     /// Of a super-node: what its ordinary nodes share.
     index: Index<P>,
@@ -266,6 +283,8 @@ pub struct Kazaa<P: Place> {
     /// When it has exchanged a neighbour last, and asked for what cannot be there.
     exchanged: Time,
     lured: Time,
+    /// When it has told its super-node last what it shares.
+    told: Time,
     /// How far each question that has come was to go.
     seen: Recent<u64, u8>,
     /// Questions that this super-node sees to.
@@ -342,6 +361,7 @@ impl<P: Place> Kazaa<P> {
             listen,
             started: Time::ZERO,
             promotion: Promotion::new(role, Time::ZERO, config.promotion),
+            signer: None,
             library: Library::new(config.items),
             index: Index::new(config.index),
             neighbours: BTreeMap::new(),
@@ -350,6 +370,7 @@ impl<P: Place> Kazaa<P> {
             probing: BTreeMap::new(),
             exchanged: Time::ZERO,
             lured: Time::ZERO,
+            told: Time::ZERO,
             seen: Recent::new(config.seen),
             asked: Recent::new(config.asked),
             offered: Recent::new(config.asked),
@@ -366,6 +387,12 @@ impl<P: Place> Kazaa<P> {
         }
     }
 
+    /// The same in a network of keys: it signs what it shares, and believes no hit whose source has not. `keypair` is
+    /// what proves this node's id to others; all nodes of one network have one, or none has.
+    pub fn with_key(self, keypair: Keypair) -> Kazaa<P> {
+        Kazaa { signer: Some(Signer::new(keypair)), ..self }
+    }
+
     /// The super-nodes it knows, to be saved.
     pub fn known(&self) -> impl Iterator<Item = Contact> {
         self.nodes.iter()
@@ -378,6 +405,9 @@ impl<P: Place> Kazaa<P> {
 
     /// What it shares, to be changed: programs do so before they start it.
     pub fn library_mut(&mut self) -> &mut Library {
+        if let Some(signer) = &mut self.signer {
+            signer.forget_all();
+        }
         &mut self.library
     }
 
@@ -452,7 +482,7 @@ impl<P: Place> Protocol for Kazaa<P> {
             }
             KazaaMsg::Refuse { known } => self.on_refuse(cx, from, &known),
             KazaaMsg::Bye { known } => self.on_bye(cx, from, &known),
-            KazaaMsg::Share(items) => self.on_share(&from, items),
+            KazaaMsg::Share(items) => self.on_share(cx, &from, items),
             KazaaMsg::Unshare(name) => self.on_unshare(&from, &name),
             KazaaMsg::Entrust { who, items } => self.on_entrust(cx, &from, who, items),
             KazaaMsg::Ask { id, query, wanted, ttl } => self.on_ask(cx, from, id, &query, wanted, ttl),

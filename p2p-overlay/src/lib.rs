@@ -55,6 +55,7 @@ mod routed;
 mod scribe;
 mod search;
 mod sharing;
+mod signing;
 mod skype;
 mod spot;
 mod strategy;
@@ -87,7 +88,8 @@ pub use gnutella06::{
 pub use hyparview::{HyParView, HyParViewConfig, HyParViewMsg, HyParViewTimer};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use kazaa::{
-    Kazaa, KazaaConfig, KazaaEvent, KazaaMsg, KazaaTally, KazaaTimer, Known, Places, Source as KazaaSource,
+    Kazaa, KazaaConfig, KazaaEvent, KazaaMsg, KazaaTally, KazaaTimer, Known, Places, Shared as KazaaShared,
+    Source as KazaaSource, Word as KazaaWord,
 };
 pub use lookup::{Hint, LookupConfig, LookupMsg};
 pub use membership::{Membership, MembershipCommand, Neighbour, Parting};
@@ -97,7 +99,7 @@ pub use napster::{
     Watch,
 };
 pub use pastry::{Pastry, PastryConfig, PastryMsg, PastryTable, Recovery, Side};
-pub use place::{Place, of_address};
+pub use place::{Place, of_address, simulated_keypair};
 pub use plumtree::{
     Announced, Counts, Gossip, Leave, MAX_BROADCAST, Missing, Plumtree, PlumtreeCommand, PlumtreeConfig,
     PlumtreeMsg, PlumtreeOutcome, PlumtreeTimer, Push, Source,

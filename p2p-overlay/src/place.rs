@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use p2p_core::foreign::TcpPeer;
-use p2p_core::{Contact, Peer, PeerId, SimPeer};
+use p2p_core::{Contact, Keypair, Peer, PeerId, SimPeer};
 
 /// A peer that can be told to others as a [`Contact`], and dialled by one. Messages of foreign networks carry
 /// addresses, and a machine's peers are names, or connections: this is the way between them.
@@ -18,6 +18,10 @@ pub trait Place: Peer {
     /// Whose account what it gives and takes goes to: the same for all connections of one host, or all that one key
     /// proves.
     fn account(&self) -> PeerId;
+    /// The key that signs for whoever is called so. An id is a key, but where peers are simulated.
+    fn signer(id: PeerId) -> PeerId {
+        id
+    }
 }
 
 impl Place for Contact {
@@ -52,6 +56,16 @@ impl Place for SimPeer {
     fn account(&self) -> PeerId {
         foreign(Ipv4Addr::from_bits(self.0), 0).id
     }
+    fn signer(id: PeerId) -> PeerId {
+        Keypair::from_seed(id.as_bytes()).id()
+    }
+}
+
+/// The keys of a simulated peer, whose ids are none: anybody can make them up, so that a simulation decides itself who
+/// forges what.
+pub fn simulated_keypair(peer: SimPeer) -> Keypair {
+    let id = peer.contact().map_or([0; 32], |contact| *contact.id.as_bytes());
+    Keypair::from_seed(&id)
 }
 
 impl Place for TcpPeer {
@@ -113,6 +127,7 @@ mod tests {
             let contact = peer.contact().unwrap();
             assert!(is_somewhere(&contact) && peer.may_be(&contact) && !SimPeer(7).may_be(&contact));
             assert_eq!(SimPeer::at(contact, 0), peer);
+            assert_eq!(SimPeer::signer(contact.id), simulated_keypair(peer).id());
         }
     }
 

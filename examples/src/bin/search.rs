@@ -28,7 +28,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use p2p_core::foreign::{Codec, TcpPeer};
 use p2p_core::net::{Node, tcp};
-use p2p_core::{Contact, Limits, NoWorker, Peer};
+use p2p_core::{Contact, Keypair, Limits, NoWorker, Peer};
 use p2p_examples::{Failure, FreenetFiles, exit, patiently, say};
 use p2p_overlay::{
     ContentHash, DiskFolder, Download, DownloadError, Downloaded, Fetch, Fetcher, Gnutella, Gnutella06,
@@ -282,7 +282,9 @@ async fn kazaa(part: &Part, items: Vec<Item>, out: &Path) -> Result<Member<Conta
         true => Limits { handshakes_at_once: 0, ..Limits::default() },
         false => Limits::default(),
     };
-    let node = Node::builder().network("kazaa").limits(limits).bind(part.listen).await;
+    let keypair = Keypair::generate();
+    let builder = Node::builder().network("kazaa").identity(keypair.clone()).limits(limits);
+    let node = builder.bind(part.listen).await;
     let node = node.map_err(|error| format!("cannot listen at {}: {error}", part.listen))?;
     let listen = (!part.firewalled).then(|| node.contact());
     let role = if part.leaf || part.firewalled { Role::Leaf } else { Role::Ultrapeer };
@@ -291,6 +293,7 @@ async fn kazaa(part: &Part, items: Vec<Item>, out: &Path) -> Result<Member<Conta
     let config = KazaaConfig { dial_timeout: 3 * UPKEEP, silence: 5 * UPKEEP, ..config };
     let hearsay = Rate { every: UPKEEP / 4, burst: 10 };
     let machine = Kazaa::new(listen, doors::<Contact>(part)?, role, KazaaConfig { hearsay, ..config });
+    let machine = machine.with_key(keypair);
     let sharing = Sharing::new(machine, SharingConfig::default());
     let folder = DiskFolder::new(part.share.clone(), out);
     let workers = [ShareWorker::new(folder.clone()), ShareWorker::new(folder)];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_core::{Contact, HostCache, Learnt, PeerId, Time};
+use p2p_core::{Contact, GIVEN_UP, HostCache, Learnt, PeerId, Time};
 
 use crate::bucket::{Bucket, Rate};
 use crate::place::{Place, is_somewhere};
@@ -10,8 +10,6 @@ use crate::recent::Recent;
 
 /// How long somebody who was dialled is left in peace.
 const REST: Duration = Duration::from_secs(60);
-/// Dials in a row that may fail before nobody is there any more. Hearsay has one.
-const FAILURES: u32 = 3;
 
 /// Known hosts; at most as many as the cache holds, and the last 256 dials.
 #[derive(Debug)]
@@ -57,7 +55,8 @@ impl<P: Place> Hosts<P> {
             let addresses = self.cache.addresses(&contact.id);
             let Some(best) = addresses.first() else { continue };
             let by_hearsay = best.learnt == Learnt::Hearsay;
-            if best.failures >= if by_hearsay { 1 } else { FAILURES } {
+            // Hearsay has one dial.
+            if best.failures >= if by_hearsay { 1 } else { GIVEN_UP } {
                 continue;
             }
             let dialled = self.dialled.get(&contact.id).copied();

@@ -6,6 +6,7 @@ use p2p_core::{Contact, Cx, OpId, PeerId, Wire};
 
 use super::msg::{Reference, Source, sound};
 use super::passing::Asker;
+use super::word::Worth;
 use super::{Kazaa, KazaaMsg, KazaaTimer, id_of};
 use crate::place::{Place, is_somewhere};
 use crate::promotion::Role;
@@ -153,20 +154,35 @@ impl<P: Place> Kazaa<P> {
     ) {
         let own = self.listen.map(|own| own.id);
         let Some(search) = self.searches.get_mut(&op) else { return };
-        let is_false = hits.iter().any(|hit| !hit.item.matches(&search.query));
+        let mut is_false = hits.iter().any(|hit| !hit.item.matches(&search.query));
         if from.is_some() {
             search.charge(&KazaaMsg::Results { id: search.id, via, hits: hits.clone() }, 1);
         }
         let (asked, before) = (!hits.is_empty(), search.seen.len());
-        for Source { id, listen, item } in hits {
+        for hit in hits {
+            let (id, item) = (hit.id, &hit.item);
             let given = search.sources.get(&id).copied().unwrap_or(0);
             let sound = item.check().is_ok() && item.matches(&search.query) && own != Some(id);
             if search.seen.len() >= search.wanted() || given >= self.config.hits_per_source || !sound {
                 continue;
             }
-            if !search.seen.insert((id, item.name.clone())) {
+            if search.seen.contains(&(id, item.name.clone())) {
                 continue;
             }
+            // What this node has itself, it has looked at.
+            let signer = self.signer.as_ref().filter(|_| from.is_some());
+            let worth = Self::worth(signer, &hit, cx.wall(), self.config.lifetime);
+            if worth == Worth::Forged {
+                // Nothing of what comes from there is looked at any more.
+                self.tally.disbelieved += 1;
+                is_false = true;
+                break;
+            }
+            let Source { id, listen, item, .. } = hit;
+            if worth == Worth::Over {
+                continue;
+            }
+            search.seen.insert((id, item.name.clone()));
             search.sources.insert(id, given + 1);
             let reference = Reference { via, source: id, name: item.name.clone() }.to_bytes().into();
             let fetch = match listen.filter(|listen| is_somewhere(listen) && listen.id == id) {

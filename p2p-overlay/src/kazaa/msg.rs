@@ -3,6 +3,7 @@
 use p2p_core::{Contact, Key, PeerId, Wire};
 use serde::{Deserialize, Serialize};
 
+use super::word::Word;
 use crate::search::{ContentHash, Item, Query};
 
 /// How many items or hits one message has at most: whatever they are, it stays below [`Wire::MAX_BYTES`].
@@ -55,7 +56,7 @@ pub enum KazaaMsg {
         known: Vec<Known>,
     },
     /// From an ordinary node to its super-node: it shares these.
-    Share(Vec<Item>),
+    Share(Vec<Shared>),
     /// And this no longer, by its name.
     Unshare(String),
     /// From a super-node that retires to another: one of its ordinary nodes may come, which shares these.
@@ -63,7 +64,7 @@ pub enum KazaaMsg {
         /// The node.
         who: PeerId,
         /// Some of what it shares.
-        items: Vec<Item>,
+        items: Vec<Shared>,
     },
     /// To a super-node, from one of its own or from a visitor: who has this? Answered by [`KazaaMsg::Results`], at once
     /// if with nothing, and then as others answer.
@@ -170,6 +171,24 @@ pub struct Source {
     pub listen: Option<Contact>,
     /// What.
     pub item: Item,
+    /// What shows that the source says so itself, in networks of keys.
+    pub word: Option<Word>,
+}
+
+/// An item as its source tells a super-node of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// What.
+    pub item: Item,
+    /// What shows that it says so, to others.
+    pub word: Option<Word>,
+}
+
+/// Nobody's word.
+impl From<Item> for Shared {
+    fn from(item: Item) -> Shared {
+        Shared { item, word: None }
+    }
 }
 
 impl Wire for KazaaMsg {}
@@ -195,9 +214,8 @@ pub(super) fn sound(query: &Query) -> Option<Query> {
 }
 
 /// The hash of what somebody shares, in whatever order.
-pub(super) fn digest<'a>(items: impl Iterator<Item = &'a Item>) -> Key {
-    let mut items: Vec<Item> = items.cloned().collect();
-    items.sort_by(|one, other| one.name.cmp(&other.name));
+pub(super) fn digest(mut items: Vec<Shared>) -> Key {
+    items.sort_by(|one, other| one.item.name.cmp(&other.item.name));
     Key::of(&KazaaMsg::Share(items).to_bytes())
 }
 
@@ -217,8 +235,9 @@ pub(super) fn decoy(rng: &mut p2p_core::Rng) -> Query {
 mod tests {
     use super::*;
     use crate::place::Place;
-    use p2p_core::{Rng, SimPeer};
+    use p2p_core::{Keypair, Rng, SimPeer};
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn item() -> impl Strategy<Value = Item> {
         let metadata = prop::collection::vec(("[a-z]{0,9}", "\\PC{0,20}"), 0..4);
@@ -226,6 +245,10 @@ mod tests {
             metadata: metadata.into_iter().collect(),
             ..Item::new(name, size).hash(ContentHash::Sha1(hash))
         })
+    }
+
+    fn word(item: &Item) -> Word {
+        Word::new(&Keypair::from_seed(&[7; 32]), None, item, Duration::MAX)
     }
 
     fn message() -> impl Strategy<Value = KazaaMsg> {
@@ -239,6 +262,7 @@ mod tests {
         let source = (contact.clone(), any::<bool>(), item()).prop_map(|(contact, open, item)| Source {
             id: contact.id,
             listen: open.then_some(contact),
+            word: open.then(|| word(&item)),
             item,
         });
         let id = any::<u64>();
@@ -249,7 +273,7 @@ mod tests {
                 }
             ),
             known.prop_map(|known| KazaaMsg::Bye { known }),
-            prop::collection::vec(item(), 0..8).prop_map(KazaaMsg::Share),
+            prop::collection::vec(item().prop_map(Shared::from), 0..8).prop_map(KazaaMsg::Share),
             (id, "\\PC{0,60}", any::<u16>(), any::<u8>()).prop_map(|(id, text, wanted, ttl)| {
                 KazaaMsg::Ask { id, query: Query::text(&text), wanted, ttl }
             }),
@@ -281,7 +305,8 @@ mod tests {
         };
         assert_eq!(largest.check(), Ok(()));
         let contact = Contact::new(PeerId::from_bytes([7; 32]), "[2001:db8::1]:65535".parse().unwrap());
-        let source = Source { id: contact.id, listen: Some(contact), item: largest };
+        let word = Some(word(&largest));
+        let source = Source { id: contact.id, listen: Some(contact), item: largest, word };
         let results = KazaaMsg::Results { id: u64::MAX, via: contact, hits: vec![source; BATCH] };
         assert!(results.to_bytes().len() < KazaaMsg::MAX_BYTES);
         let known = vec![Known { contact, load: 1000, age: 3600 }; 200];

@@ -28,6 +28,8 @@ pub(super) struct Neighbour {
     messages: Bucket,
     pub queries: Bucket,
     pub offers: Bucket,
+    /// Of its signatures.
+    pub checks: Bucket,
 }
 
 /// What a neighbour is to this node.
@@ -54,6 +56,7 @@ impl Neighbour {
             messages: Bucket::default(),
             queries: Bucket::default(),
             offers: Bucket::default(),
+            checks: Bucket::default(),
         }
     }
 }
@@ -118,7 +121,7 @@ impl<P: Place> Kazaa<P> {
             Role::Leaf => (Kind::Parent, false),
             Role::Ultrapeer => (Kind::Super, true),
         };
-        let digest = (!as_super && !self.library.is_empty()).then(|| digest(self.shared()));
+        let digest = (!as_super && !self.library.is_empty()).then(|| digest(self.shared(cx.wall())));
         self.neighbours.insert(peer, Neighbour::new(kind, false, Some(contact), cx.now()));
         cx.set_timer(self.config.dial_timeout, KazaaTimer::Join(peer));
         cx.send(peer, KazaaMsg::Join { as_super, listen: self.listen, digest });
@@ -157,7 +160,8 @@ impl<P: Place> Kazaa<P> {
             neighbour.contact = listen.or(before.contact);
         }
         self.neighbours.insert(from, neighbour);
-        let entrusted = kind == Kind::Ordinary && digest.is_some_and(|digest| self.take_over(&from, digest));
+        let entrusted =
+            kind == Kind::Ordinary && digest.is_some_and(|digest| self.take_over(cx, &from, digest));
         if let (Kind::Super, Some(contact)) = (kind, listen) {
             self.nodes.met(contact, 0, cx.now());
         }
@@ -200,6 +204,7 @@ impl<P: Place> Kazaa<P> {
                 if !entrusted {
                     self.upload(cx, from);
                 }
+                self.told = now;
             }
             Kind::Super => self.look_for_neighbours(cx),
             Kind::Ordinary => {}
@@ -307,6 +312,7 @@ impl<P: Place> Kazaa<P> {
         self.consider(cx);
         self.exchange(cx);
         self.lure(cx);
+        self.tell_again(cx);
         self.look_for_neighbours(cx);
         // Ordinary nodes probe their super-node.
         let others = self.neighbours.iter().filter(|(_, one)| one.up && one.kind != Kind::Ordinary);

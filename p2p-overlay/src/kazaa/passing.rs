@@ -2,15 +2,17 @@
 //! answer to whoever has asked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use p2p_core::{Contact, Cx, OpId};
 
-use super::msg::{BATCH, Source, sound};
+use super::msg::{BATCH, Shared, Source, sound};
 use super::neighbours::Kind;
+use super::word::Worth;
 use super::{Kazaa, KazaaMsg, id_of};
 use crate::place::{Place, is_somewhere};
 use crate::promotion::Role;
-use crate::search::Query;
+use crate::search::{Item, Query};
 
 /// A question that this super-node sees to.
 #[derive(Debug)]
@@ -40,20 +42,28 @@ const CLAIMS: usize = 64;
 
 impl<P: Place> Kazaa<P> {
     /// What matches here, of anybody but the asker: this node's own, and what its ordinary nodes share.
-    fn matching(&self, query: &Query, but: Option<&P>, most: usize) -> Vec<Source> {
-        let own = self.listen.filter(|_| but.is_some()).into_iter().flat_map(|listen| {
-            let items = self.library.find(query).take(self.config.hits_per_source.into());
-            items.map(move |(_, item)| Source { id: listen.id, listen: Some(listen), item: item.clone() })
-        });
+    fn matching(&mut self, query: &Query, but: Option<&P>, most: usize, wall: Duration) -> Vec<Source> {
+        let mut found = Vec::new();
+        if let Some(listen) = self.listen.filter(|_| but.is_some()) {
+            let each = most.min(self.config.hits_per_source.into());
+            let items: Vec<Item> =
+                self.library.find(query).take(each).map(|(_, item)| item.clone()).collect();
+            for item in items {
+                let Shared { item, word } = self.give_word(item, wall);
+                found.push(Source { id: listen.id, listen: Some(listen), item, word });
+            }
+        }
         let mut of_each: BTreeMap<P, u16> = BTreeMap::new();
         let others = self.index.items.find_of(query).filter(|(_, owner, _)| Some(*owner) != but);
         let others = others.filter_map(|(_, owner, item)| {
             let count = of_each.entry(*owner).or_default();
             *count = count.saturating_add(1);
             let owned = self.neighbours.get(owner).filter(|_| *count <= self.config.hits_per_source)?;
-            Some(Source { id: id_of(owner), listen: owned.contact, item: item.clone() })
+            let word = self.index.word(owner, &item.name);
+            Some(Source { id: id_of(owner), listen: owned.contact, item: item.clone(), word })
         });
-        own.chain(others).take(most).collect()
+        found.extend(others.take(most - found.len()));
+        found
     }
 
     // ---- questions that begin here
@@ -103,7 +113,7 @@ impl<P: Place> Kazaa<P> {
         };
         // What has come from its first super-node as a question to this one was answered there.
         let answered = self.seen.get(&id).is_some();
-        let found = if answered { Vec::new() } else { self.matching(&query, but, wanted) };
+        let found = if answered { Vec::new() } else { self.matching(&query, but, wanted, cx.wall()) };
         let given = found.len();
         let asked = Asked {
             asker,
@@ -180,7 +190,7 @@ impl<P: Place> Kazaa<P> {
         // Somebody wants what it was offered.
         if self.offered.get(&id) == Some(&from) {
             self.offered.remove(&id);
-            let found = self.matching(&query, Some(&from), config.results);
+            let found = self.matching(&query, Some(&from), config.results, cx.wall());
             return self.give(cx, from, id, listen, found);
         }
         let neighbour = self.neighbours.get_mut(&from).filter(|one| one.up && one.kind == Kind::Super);
@@ -215,7 +225,7 @@ impl<P: Place> Kazaa<P> {
         listen: Contact,
         query: &Query,
     ) {
-        let found = self.matching(query, Some(&from), self.config.results.min(BATCH));
+        let found = self.matching(query, Some(&from), self.config.results.min(BATCH), cx.wall());
         if found.is_empty() {
             return;
         }
@@ -276,7 +286,7 @@ impl<P: Place> Kazaa<P> {
         };
         let theirs = asked.given_by.entry(from).or_default();
         let most = self.config.results.saturating_sub(*theirs).min(asked.wanted.saturating_sub(asked.given));
-        let is_false = hits.iter().any(|hit| !hit.item.matches(&asked.query));
+        let mut is_false = hits.iter().any(|hit| !hit.item.matches(&asked.query));
         let mut hits = hits;
         hits.retain(|hit| hit.item.check().is_ok() && hit.item.matches(&asked.query));
         hits.truncate(most.min(BATCH));
@@ -288,11 +298,32 @@ impl<P: Place> Kazaa<P> {
         if let Some(via) = known.or_else(|| from.contact()).filter(|_| !hits.is_empty()) {
             match asker {
                 Asker::Own(op) => self.found(cx, op, Some(from), via, hits),
-                Asker::Peer(peer) => self.give(cx, peer, id, via, hits),
+                Asker::Peer(peer) => {
+                    // Whoever has asked would take this node for the one who forges.
+                    is_false |= self.leave_out_forged(&mut hits, cx.wall());
+                    if !hits.is_empty() {
+                        self.give(cx, peer, id, via, hits);
+                    }
+                }
             }
         }
         if is_false {
             self.ban(cx, from);
         }
+    }
+
+    /// Keeps the hits that their sources have signed, up to the first that is forged; whether there is one.
+    fn leave_out_forged(&mut self, hits: &mut Vec<Source>, wall: Duration) -> bool {
+        let mut forged = false;
+        hits.retain(|hit| {
+            let worth = match forged {
+                true => return false,
+                false => Self::worth(self.signer.as_ref(), hit, wall, self.config.lifetime),
+            };
+            forged |= worth == Worth::Forged;
+            worth == Worth::Good
+        });
+        self.tally.disbelieved += u64::from(forged);
+        forged
     }
 }

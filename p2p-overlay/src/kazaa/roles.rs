@@ -2,7 +2,7 @@
 
 use p2p_core::Cx;
 
-use super::msg::{BATCH, Known};
+use super::msg::{BATCH, Known, Shared};
 use super::neighbours::Kind;
 use super::{Kazaa, KazaaEvent, KazaaMsg, id_of};
 use crate::place::Place;
@@ -54,7 +54,9 @@ impl<P: Place> Kazaa<P> {
         let ordinary: Vec<P> = self.ordinary_nodes().collect();
         for (node, to) in hand_over(&ordinary, &self.rooms(), HANDED) {
             if let Some(first) = to.first() {
-                let items: Vec<_> = self.index.items.items_of(&node).cloned().collect();
+                let items = self.index.items.items_of(&node).cloned();
+                let items: Vec<Shared> =
+                    items.map(|item| Shared { word: self.index.word(&node, &item.name), item }).collect();
                 for some in items.chunks(BATCH) {
                     cx.send(*first, KazaaMsg::Entrust { who: id_of(&node), items: some.to_vec() });
                 }

@@ -5,7 +5,9 @@ use p2p_core::sim::{Encoding, Network, Sim, run_seeds};
 use p2p_core::{Key, Script, SimPeer};
 
 use super::msg::digest;
+use super::word::Word;
 use super::*;
+use crate::place::simulated_keypair;
 use crate::search::{
     ContentHash, End, Fetch, Hit, Item, Query, Reach, Scope, Search, SearchError, SearchItem,
 };
@@ -72,7 +74,7 @@ fn newcomer(knows: impl IntoIterator<Item = u32>) -> Node {
 }
 
 fn share(node: &mut Node, from: u32, names: &[&str]) {
-    let items = names.iter().map(|name| Item::new(*name, 7)).collect();
+    let items = names.iter().map(|name| Item::new(*name, 7).into()).collect();
     node.message(SimPeer(from), KazaaMsg::Share(items));
 }
 
@@ -87,7 +89,7 @@ fn query(id: u64, origin: u32, words: &str, ttl: u8) -> KazaaMsg {
 fn results(id: u64, via: u32, names: &[&str]) -> KazaaMsg {
     let source = |name: &&str| {
         let owner = place(1000 + via);
-        Source { id: owner.id, listen: Some(owner), item: Item::new(*name, 1) }
+        Source { id: owner.id, listen: Some(owner), item: Item::new(*name, 1), word: None }
     };
     KazaaMsg::Results { id, via: place(via), hits: names.iter().map(source).collect() }
 }
@@ -165,7 +167,7 @@ fn an_ordinary_node_uploads_what_it_shares_and_what_changes() {
     node.command(SearchCommand::Unpublish("song 7".into()));
     node.command(SearchCommand::Publish(Item::new("another", 1)));
     let [(_, KazaaMsg::Unshare(gone)), (_, KazaaMsg::Share(new))] = &node.sent()[..] else { panic!() };
-    assert_eq!((&gone[..], &new[0].name[..]), ("song 7", "another"));
+    assert_eq!((&gone[..], &new[0].item.name[..]), ("song 7", "another"));
 }
 
 #[test]
@@ -268,13 +270,13 @@ fn what_was_handed_over_is_found_when_its_owner_comes_and_only_if_it_is_the_owne
     let song = Item::new("song", 1);
     for (forged, entrusted) in [(false, true), (true, false)] {
         let mut node = hub(1, 1);
-        let items = vec![if forged { Item::new("song of another", 1) } else { song.clone() }];
+        let items = vec![if forged { Item::new("song of another", 1) } else { song.clone() }.into()];
         node.message(SimPeer(101), KazaaMsg::Entrust { who: place(7).id, items: items.clone() });
         node.message(SimPeer(1), KazaaMsg::Entrust { who: place(8).id, items });
         node.message(SimPeer(1), ask(1, "song", 9, 0));
         assert_eq!(given(&mut node), [(1, vec![])], "not before");
         for (peer, has) in [(7, entrusted), (8, false)] {
-            let own = Some(digest([&song].into_iter()));
+            let own = Some(digest(vec![song.clone().into()]));
             node.message(SimPeer(peer), KazaaMsg::Join { as_super: false, listen: None, digest: own });
             let sent = node.sent();
             let [(_, KazaaMsg::Welcome { entrusted, .. })] = &sent[..] else { panic!("{sent:?}") };
@@ -286,8 +288,11 @@ fn what_was_handed_over_is_found_when_its_owner_comes_and_only_if_it_is_the_owne
 #[test]
 fn what_nobody_comes_for_is_forgotten() {
     let mut node = hub(0, 1);
-    node.message(SimPeer(101), KazaaMsg::Entrust { who: place(7).id, items: vec![Item::new("song", 1)] });
-    let own: Key = digest([&Item::new("song", 1)].into_iter());
+    node.message(
+        SimPeer(101),
+        KazaaMsg::Entrust { who: place(7).id, items: vec![Item::new("song", 1).into()] },
+    );
+    let own: Key = digest(vec![Item::new("song", 1).into()]);
     node.advance(Duration::from_secs(80));
     node.message(SimPeer(7), KazaaMsg::Join { as_super: false, listen: None, digest: Some(own) });
     assert_eq!(node.machine().indexed(&SimPeer(7)), 0);
@@ -572,7 +577,7 @@ fn only_the_source_that_was_asked_is_taken_for_it() {
     let mut node = ordinary();
     let op = node.command(search("tune", 1, Reach::Auto));
     let (_, id) = asked(&mut node)[0];
-    let hits = vec![Source { id: place(50).id, listen: None, item: Item::new("tune", 1) }];
+    let hits = vec![Source { id: place(50).id, listen: None, item: Item::new("tune", 1), word: None }];
     node.message(SimPeer(101), KazaaMsg::Results { id, via: place(102), hits });
     let items = node.items();
     let [(_, SearchItem::Hit(hit))] = &items[..] else { panic!("{items:?} of {op:?}") };
@@ -761,4 +766,63 @@ fn who_retires_hands_over_its_own_with_what_they_share() {
     let left = sim.node(roles(&sim)[0]).unwrap();
     let here = (2..14).filter(|peer| left.indexed(&SimPeer(*peer)) == 2).count();
     assert_eq!(here, 12, "three seconds later");
+}
+
+// ---- sources that sign
+
+/// What an ordinary node 1 with keys says of its song, to a super-node; `by` signs.
+fn signed_by(by: u32, name: &str, wall: Duration) -> Shared {
+    let item = Item::new(name, 7);
+    let word = Word::new(&simulated_keypair(SimPeer(by)), Some(&place(1)), &item, wall);
+    Shared { item, word: Some(word) }
+}
+
+#[test]
+fn a_super_node_takes_what_its_own_have_signed() {
+    let kazaa = Kazaa::new(ME.contact(), [], Role::Ultrapeer, KazaaConfig::default());
+    let mut node = Script::new(kazaa.with_key(simulated_keypair(ME)));
+    let wall = Duration::ZERO;
+    node.message(SimPeer(1), KazaaMsg::Join { as_super: false, listen: Some(place(1)), digest: None });
+    let shared = vec![
+        signed_by(1, "song", wall),
+        signed_by(2, "song of another", wall),
+        Shared::from(Item::new("song of nobody", 7)),
+    ];
+    node.message(SimPeer(1), KazaaMsg::Share(shared));
+    assert_eq!((node.machine().indexed(&SimPeer(1)), node.machine().tally().disbelieved), (1, 2));
+    node.sent();
+    // It hands the word on, so that others can look too.
+    node.message(SimPeer(9), ask(1, "song", 9, 0));
+    let sent = node.sent();
+    let [(_, KazaaMsg::Results { hits, .. })] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!(hits[0].word, signed_by(1, "song", wall).word);
+}
+
+#[test]
+fn who_hands_on_a_forged_hit_is_not_listened_to() {
+    let kazaa = Kazaa::new(ME.contact(), [place(101)], Role::Leaf, KazaaConfig::default());
+    let mut node = Script::new(kazaa.with_key(simulated_keypair(ME)));
+    answer_probes(&mut node, |_| Some(room()));
+    node.message(SimPeer(101), KazaaMsg::Welcome { room: room(), entrusted: false, known: Vec::new() });
+    node.sent();
+    node.command(search("song", 9, Reach::Auto));
+    let (_, id) = asked(&mut node)[0];
+    let wall = Duration::ZERO;
+    let hit = |by, name| {
+        let Shared { item, word } = signed_by(by, name, wall);
+        Source { id: place(1).id, listen: Some(place(1)), item, word }
+    };
+    let hits = vec![hit(1, "song"), hit(2, "another song"), hit(1, "a third song")];
+    node.message(SimPeer(101), KazaaMsg::Results { id, via: place(101), hits });
+    let names: Vec<String> = node
+        .items()
+        .into_iter()
+        .filter_map(|(_, item)| match item {
+            SearchItem::Hit(hit) => Some(hit.item.name),
+            SearchItem::End(_) => None,
+        })
+        .collect();
+    assert_eq!(names, ["song"], "nothing behind the forged one is looked at");
+    assert_eq!(node.machine().tally().banned, 1);
+    assert_eq!(node.machine().parent(), None);
 }

@@ -1,11 +1,12 @@
 //! Names: what a user is called, and how that is certified.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use p2p_core::{Contact, Keypair, PeerId};
+use p2p_core::{Keypair, PeerId};
 use serde::{Deserialize, Serialize};
+
+use crate::signing::{Signature, Signing};
 
 /// The longest user name, in bytes.
 pub const MAX_USER: usize = 32;
@@ -17,82 +18,6 @@ pub fn is_user_name(name: &str) -> bool {
     (1..=MAX_USER).contains(&name.len())
         && name.bytes().all(allowed)
         && name.starts_with(|first: char| first.is_ascii_lowercase())
-}
-
-/// An ed25519 signature.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Signature(
-    /// Serde knows arrays of up to 32 bytes.
-    [[u8; 32]; 2],
-);
-
-impl Signature {
-    /// What stands in its place while the rest is put together.
-    pub(super) const NONE: Signature = Signature([[0; 32]; 2]);
-
-    pub(super) fn new(keypair: &Keypair, signing: Signing) -> Signature {
-        let signature = keypair.sign(&signing.0);
-        let mut halves = [[0; 32]; 2];
-        for (half, bytes) in halves.iter_mut().zip(signature.chunks_exact(32)) {
-            half.copy_from_slice(bytes);
-        }
-        Signature(halves)
-    }
-
-    pub(super) fn is_by(&self, key: &PeerId, signing: Signing) -> bool {
-        let mut signature = [0; 64];
-        for (half, bytes) in self.0.iter().zip(signature.chunks_exact_mut(32)) {
-            bytes.copy_from_slice(half);
-        }
-        key.verify(&signing.0, &signature)
-    }
-}
-
-/// Bytes to be signed: a tag that says what they are, then the fields, each of known length or behind its length. So no
-/// two things have the same bytes.
-pub(super) struct Signing(Vec<u8>);
-
-impl Signing {
-    pub(super) fn new(tag: &str) -> Signing {
-        Signing(Vec::with_capacity(256)).text("p2p-overlay skype").text(tag)
-    }
-
-    pub(super) fn text(mut self, text: &str) -> Signing {
-        self.0.extend_from_slice(&(text.len() as u64).to_be_bytes());
-        self.0.extend_from_slice(text.as_bytes());
-        self
-    }
-
-    pub(super) fn number(mut self, number: u64) -> Signing {
-        self.0.extend_from_slice(&number.to_be_bytes());
-        self
-    }
-
-    pub(super) fn key(mut self, key: &PeerId) -> Signing {
-        self.0.extend_from_slice(key.as_bytes());
-        self
-    }
-
-    pub(super) fn contact(mut self, contact: &Contact) -> Signing {
-        self = self.key(&contact.id).number(contact.addr.port().into());
-        match contact.addr {
-            SocketAddr::V4(addr) => {
-                self.0.push(4);
-                self.0.extend_from_slice(&addr.ip().octets());
-            }
-            SocketAddr::V6(addr) => {
-                self.0.push(6);
-                self.0.extend_from_slice(&addr.ip().octets());
-            }
-        }
-        self
-    }
-
-    /// Something that is signed itself.
-    pub(super) fn signature(mut self, signature: &Signature) -> Signing {
-        signature.0.iter().for_each(|half| self.0.extend_from_slice(half));
-        self
-    }
 }
 
 /// A login server says that a name belongs to a key, for some time. Whoever knows the server's public key can check it.
@@ -146,7 +71,7 @@ impl Certificate {
     }
 
     fn signing(&self) -> Signing {
-        Signing::new("certificate").text(&self.name).key(&self.key).number(self.expires)
+        Signing::new("skype", "certificate").text(&self.name).key(&self.key).number(self.expires)
     }
 }
 

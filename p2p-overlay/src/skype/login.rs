@@ -6,11 +6,12 @@ use std::time::Duration;
 use p2p_core::{Cx, Keypair, PeerId};
 use serde::{Deserialize, Serialize};
 
-use super::certificate::{Certificate, Signature, Signing, is_user_name};
+use super::certificate::{Certificate, is_user_name};
 use super::{Skype, SkypeConfig, SkypeMsg};
 use crate::bucket::Bucket;
 use crate::place::Place;
 use crate::recent::Recent;
+use crate::signing::{Signature, Signing};
 
 /// How old a request may be, and how far clocks may differ.
 const FRESH: Duration = Duration::from_secs(300);
@@ -34,7 +35,7 @@ impl LoginRequest {
     }
 
     fn signing(&self, server: &PeerId) -> Signing {
-        Signing::new("login").text(&self.name).key(&self.key).key(server).number(self.made)
+        Signing::new("skype", "login").text(&self.name).key(&self.key).key(server).number(self.made)
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use p2p_core::{Contact, Keypair, PeerId, Wire};
 use serde::{Deserialize, Serialize};
 
-use super::certificate::{Certificate, Signature, Signing};
+use super::certificate::Certificate;
+use crate::signing::{Signature, Signing};
 
 /// How many super-nodes a user names at most.
 pub const MAX_THROUGH: usize = 3;
@@ -108,7 +109,7 @@ impl Presence {
 
     fn signing(&self) -> Signing {
         let Whereabouts { contact, open, through, online } = &self.whereabouts;
-        let signing = Signing::new("presence")
+        let signing = Signing::new("skype", "presence")
             .text(self.name())
             .key(&self.key())
             .contact(contact)

@@ -5,9 +5,9 @@ use std::time::Duration;
 use p2p_core::{Contact, Keypair, PeerId};
 use serde::{Deserialize, Serialize};
 
-use super::certificate::{Signature, Signing};
 use super::presence::Presence;
 use super::ticket::Ticket;
+use crate::signing::{Signature, Signing};
 
 /// How old a ring may be, and how far clocks may differ.
 const FRESH: Duration = Duration::from_secs(60);
@@ -80,7 +80,7 @@ impl Ring {
     }
 
     fn signing(&self) -> Signing {
-        let signing = Signing::new("ring").number(self.call).key(&self.to).number(self.made);
+        let signing = Signing::new("skype", "ring").number(self.call).key(&self.to).number(self.made);
         match &self.offer {
             CallOffer::Direct => signing.number(0),
             CallOffer::Reverse => signing.number(1),

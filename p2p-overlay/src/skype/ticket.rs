@@ -6,7 +6,7 @@ use std::time::Duration;
 use p2p_core::{Keypair, PeerId};
 use serde::{Deserialize, Serialize};
 
-use super::certificate::{Signature, Signing};
+use crate::signing::{Signature, Signing};
 
 /// A super-node relays frames between these two, so many bytes a second and in all, until its time is over. It signs
 /// that itself, and so keeps nothing before both have come.
@@ -60,7 +60,7 @@ impl Ticket {
 
     fn signing(&self) -> Signing {
         let Ticket { id, ends, rate, total, expires, .. } = self;
-        let signing = Signing::new("ticket").number(*id).key(&ends[0]).key(&ends[1]);
+        let signing = Signing::new("skype", "ticket").number(*id).key(&ends[0]).key(&ends[1]);
         signing.number((*rate).into()).number(*total).number(*expires)
     }
 }
@@ -102,13 +102,7 @@ impl RelayJoin {
     }
 
     fn signing(&self) -> Signing {
-        Signing::new("join").signature(&self.ticket.signature).key(&self.key)
-    }
-}
-
-impl fmt::Debug for Signature {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("..")
+        Signing::new("skype", "join").signature(&self.ticket.signature).key(&self.key)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use p2p_core::net::Node;
-use p2p_core::{Contact, Handle};
+use p2p_core::{Contact, Handle, Keypair};
 use p2p_overlay::{Fetch, Hit, Item, Kazaa, KazaaConfig, KazaaEvent, Query, Role, Scope, Search};
 
 async fn patient<T>(future: impl Future<Output = T>) -> T {
@@ -29,16 +29,19 @@ async fn find(from: &dyn Search<Contact>, words: &str) -> Hit<Contact> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ordinary_nodes_over_quic_find_and_reach_each_other() {
-    let bind = async || Node::builder().bind("127.0.0.1:0").await.unwrap();
+    let key = |seed| Keypair::from_seed(&[seed; 32]);
+    let bind = async |seed| Node::builder().identity(key(seed)).bind("127.0.0.1:0").await.unwrap();
     let config = KazaaConfig { probe_wait: Duration::from_millis(200), ..KazaaConfig::default() };
-    let (one, two, open, hidden) = (bind().await, bind().await, bind().await, bind().await);
-    let spawn = |own: &Node, listens: bool, seed: Option<Contact>, role| -> Handle<Kazaa<Contact>> {
-        own.spawn("kazaa/1", Kazaa::new(listens.then(|| own.contact()), seed, role, config)).unwrap()
+    let (one, two, open, hidden) = (bind(1).await, bind(2).await, bind(3).await, bind(4).await);
+    // All of them sign.
+    let spawn = |own: &Node, by, listens: bool, seed: Option<Contact>, role| -> Handle<Kazaa<Contact>> {
+        let kazaa = Kazaa::new(listens.then(|| own.contact()), seed, role, config);
+        own.spawn("kazaa/1", kazaa.with_key(key(by))).unwrap()
     };
-    let _first = spawn(&one, true, None, Role::Ultrapeer);
-    let _second = spawn(&two, true, Some(one.contact()), Role::Ultrapeer);
-    let here = spawn(&open, true, Some(one.contact()), Role::Leaf);
-    let there = spawn(&hidden, false, Some(two.contact()), Role::Leaf);
+    let _first = spawn(&one, 1, true, None, Role::Ultrapeer);
+    let _second = spawn(&two, 2, true, Some(one.contact()), Role::Ultrapeer);
+    let here = spawn(&open, 3, true, Some(one.contact()), Role::Leaf);
+    let there = spawn(&hidden, 4, false, Some(two.contact()), Role::Leaf);
     here.publish(Item::new("Blue Monday", 7)).await.unwrap();
     there.publish(Item::new("Ruby Tuesday", 7)).await.unwrap();
     let hit = find(&there, "monday").await;
