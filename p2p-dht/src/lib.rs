@@ -7,7 +7,10 @@
 //!
 //! What was acknowledged is at so many nodes, each of which has synced it ([`Stored::copies`]); it stays while fewer
 //! of them fail before the others have noticed and copied it.
+//!
+//! [`bencode`] is how BitTorrent writes things down.
 
+pub mod bencode;
 mod dht;
 mod record;
 mod replicated;

@@ -15,11 +15,12 @@ use blake3::hazmat::ChainingValue;
 use bytes::Bytes;
 use p2p_core::{Cx, Key, OpId, Peer, Pending, Time};
 
+use crate::bits::Bits;
 use crate::command::{FetchError, FetchItem, Fetched, PeerReport, Progress, Standing};
 use crate::job::{SwarmJob, Tag, Target, Work};
 use crate::msg::{Part, Refusal};
 use crate::provider::Provider;
-use crate::runs::{RunSet, bytes_of, run_count};
+use crate::runs::{bytes_of, run_count};
 use crate::swarm::{Swarm, SwarmConfig};
 
 /// Providers that one fetch keeps an eye on. 64.
@@ -52,7 +53,7 @@ pub(crate) struct Download<P> {
     every: Option<Duration>,
     stage: Stage,
     size: Option<u64>,
-    have: RunSet,
+    have: Bits,
     /// Runs below it are there, asked for, or to be asked for again.
     cursor: u64,
     again: BTreeSet<u64>,
@@ -120,7 +121,7 @@ impl<P: Peer> Download<P> {
             every: fetch.progress,
             stage: Stage::Opening,
             size: None,
-            have: RunSet::default(),
+            have: Bits::default(),
             cursor: 0,
             again: BTreeSet::new(),
             flights: BTreeMap::new(),
@@ -172,7 +173,7 @@ impl<P: Peer> Download<P> {
     }
 
     /// The target is open, and this much of it is there.
-    pub(crate) fn opened(&mut self, step: &mut Step<'_, '_, P>, there: Option<(u64, RunSet)>) {
+    pub(crate) fn opened(&mut self, step: &mut Step<'_, '_, P>, there: Option<(u64, Bits)>) {
         self.stage = Stage::Running;
         if let Some((size, have)) = there {
             self.resumed = have.iter().map(|run| len(size, run)).sum();
@@ -259,7 +260,7 @@ impl<P: Peer> Download<P> {
         let Some(Sent { from, size, .. }) = sent else { return };
         if self.size.is_none() {
             self.size = Some(size);
-            self.have = RunSet::new(run_count(size));
+            self.have = Bits::new(run_count(size));
         }
         self.have.insert(run);
         self.bytes += len(size, run);
@@ -322,14 +323,14 @@ impl<P: Peer> Download<P> {
         }
         let elapsed = now - self.measured;
         self.measured = now;
-        self.providers.values_mut().for_each(|provider| provider.measure(elapsed));
+        self.providers.values_mut().for_each(|provider| provider.rate.measure(elapsed));
         self.chase(step);
         self.go_on(step);
         self.sync(step);
         if self.every.is_some_and(|every| now - self.told >= every) {
             self.told = now;
             let usable = self.providers.iter().filter(|(_, p)| p.is_usable());
-            let rates = usable.map(|(peer, p)| (*peer, p.rate as u64)).collect();
+            let rates = usable.map(|(peer, p)| (*peer, p.rate.per_second())).collect();
             let progress = Progress { bytes: self.bytes, total: self.size, rates };
             step.cx.item(self.op, FetchItem::Progress(progress));
         }

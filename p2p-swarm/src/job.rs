@@ -12,8 +12,8 @@ use blake3::hazmat::ChainingValue;
 use bytes::Bytes;
 use p2p_core::{Job, JobError, Key, OpId};
 
+use crate::bits::Bits;
 use crate::manifest::ManifestError;
-use crate::runs::RunSet;
 use crate::tree::Outboard;
 use crate::worker::Import;
 
@@ -81,7 +81,7 @@ pub(crate) enum Output {
     /// The target is being hashed.
     Checking,
     /// The size, if it is known, and the runs that are there.
-    Opened(Option<(u64, RunSet)>),
+    Opened(Option<(u64, Bits)>),
     /// The run is verified and written, though not synced.
     Written,
     /// The run is not what the root says.

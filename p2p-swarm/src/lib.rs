@@ -28,18 +28,21 @@
 //! and times are not part of a folder; symbolic links are refused, by name.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+mod bits;
 mod command;
 mod download;
 mod job;
 mod manifest;
 mod msg;
 mod provider;
+mod rate;
 mod runs;
 mod serve;
 mod storage;
 mod store;
 mod swarm;
 mod ticket;
+pub mod torrent;
 mod tree;
 mod worker;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use p2p_core::{Health, Rtt, Suspicion, Time};
 
 use crate::command::Standing;
+use crate::rate::Rate;
 
 /// Below this no queue is worth avoiding.
 const SHORT: Duration = Duration::from_millis(20);
@@ -28,9 +29,7 @@ pub(crate) struct Provider {
     suspicion: Suspicion,
     pub bytes: u64,
     pub wasted: u64,
-    /// Bytes since the last look, and per second of late.
-    recent: u64,
-    pub rate: f64,
+    pub rate: Rate,
 }
 
 impl Provider {
@@ -45,8 +44,7 @@ impl Provider {
             suspicion: Suspicion::default(),
             bytes: 0,
             wasted: 0,
-            recent: 0,
-            rate: 0.0,
+            rate: Rate::default(),
         }
     }
 
@@ -82,7 +80,7 @@ impl Provider {
     /// Something from it was verified and kept.
     pub(crate) fn kept(&mut self, bytes: u64) {
         self.bytes += bytes;
-        self.recent += bytes;
+        self.rate.add(bytes);
     }
 
     /// A question of it will not be answered: nobody there, or nothing said. It gets a pause, longer each time.
@@ -133,12 +131,6 @@ impl Provider {
         let own = self.rtt.smoothed().map_or(Duration::from_secs(2), |_| self.rtt.timeout());
         let bound = fastest_other.map_or(own, |other| own.min(other * 8));
         bound.max(Duration::from_millis(500))
-    }
-
-    /// Brings the rate up to date, after so much time.
-    pub(crate) fn measure(&mut self, elapsed: Duration) {
-        let now = std::mem::take(&mut self.recent) as f64 / elapsed.as_secs_f64().max(1e-3);
-        self.rate = if self.rate == 0.0 { now } else { 0.7 * self.rate + 0.3 * now };
     }
 }
 

@@ -13,7 +13,7 @@ use crate::download::{Asked, Download, Step};
 use crate::job::{Blob, Output, Source, StoreError, SwarmDone, SwarmJob, Tag, Work};
 use crate::msg::{Part, QuestionId, Refusal, SwarmMsg};
 use crate::runs::run_count;
-use crate::serve::{Question, Serving};
+use crate::serve::Serving;
 use crate::ticket::Kind;
 use crate::worker::Import;
 
@@ -99,7 +99,15 @@ pub struct Swarm<P> {
     asks: Pending<P, Asked>,
     /// Tells the answers to this machine from those to one that ran here before.
     session: u64,
-    serving: Serving<P>,
+    serving: Serving<P, Question>,
+}
+
+/// A question of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Question {
+    id: QuestionId,
+    root: Key,
+    part: Part,
 }
 
 /// A blob, how many times it is shared, and the blobs that are shared along with it.
@@ -211,20 +219,19 @@ impl<P: Peer> Swarm<P> {
 
     // ---- providing
 
-    fn asked(&mut self, cx: &mut Cx<'_, Self>, question: Question<P>) {
+    fn asked(&mut self, cx: &mut Cx<'_, Self>, peer: P, question: Question) {
+        let Question { id, .. } = question;
         if self.run_of(&question).is_none() {
-            let refused = SwarmMsg::Refused { id: question.id, why: Refusal::NotShared };
-            return cx.send(question.peer, refused);
+            return cx.send(peer, SwarmMsg::Refused { id, why: Refusal::NotShared });
         }
-        if !self.serving.ask(question) {
-            let refused = SwarmMsg::Refused { id: question.id, why: Refusal::Busy };
-            return cx.send(question.peer, refused);
+        if !self.serving.ask(peer, question) {
+            return cx.send(peer, SwarmMsg::Refused { id, why: Refusal::Busy });
         }
         self.read(cx);
     }
 
     /// The run that is asked for, if it is there.
-    fn run_of(&self, question: &Question<P>) -> Option<(&Blob, u64)> {
+    fn run_of(&self, question: &Question) -> Option<(&Blob, u64)> {
         let blob = &self.blobs.get(&question.root)?.blob;
         let runs = run_count(blob.outboard.size());
         match question.part {
@@ -235,10 +242,10 @@ impl<P: Peer> Swarm<P> {
 
     /// Begins as many reads as there may be.
     fn read(&mut self, cx: &mut Cx<'_, Self>) {
-        while let Some((number, question)) = self.serving.turn() {
+        while let Some((number, peer, question)) = self.serving.turn() {
             let Some((blob, run)) = self.run_of(&question) else {
                 self.serving.read(number);
-                cx.send(question.peer, SwarmMsg::Refused { id: question.id, why: Refusal::NotShared });
+                cx.send(peer, SwarmMsg::Refused { id: question.id, why: Refusal::NotShared });
                 continue;
             };
             let Blob { source, outboard } = blob.clone();
@@ -248,7 +255,7 @@ impl<P: Peer> Swarm<P> {
     }
 
     fn served(&mut self, cx: &mut Cx<'_, Self>, number: u64, result: Result<Output, StoreError>) {
-        let Some(Question { peer, id, root, .. }) = self.serving.read(number) else { return };
+        let Some((peer, Question { id, root, .. })) = self.serving.read(number) else { return };
         match result {
             Ok(Output::Read { size, data, proof }) => {
                 cx.send(peer, SwarmMsg::Data { id, size, proof, bytes: data });
@@ -385,7 +392,7 @@ impl<P: Peer> Protocol for Swarm<P> {
 
     fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: SwarmMsg) {
         match msg {
-            SwarmMsg::Ask { id, root, part } => self.asked(cx, Question { peer: from, id, root, part }),
+            SwarmMsg::Ask { id, root, part } => self.asked(cx, from, Question { id, root, part }),
             SwarmMsg::Data { id, size, proof, bytes } => {
                 let Some(asked) = self.answered(from, id) else { return };
                 self.step(cx, asked.fetch, |d, step| d.data(step, from, asked, size, proof, bytes));

@@ -20,7 +20,7 @@ pub(crate) use import::Import;
 use partial::Partial;
 
 /// How much is hashed before other jobs get their turn, in bytes: some 10 ms.
-const SLICE: u64 = 32 << 20;
+pub(crate) const SLICE: u64 = 32 << 20;
 /// How much is read at a time.
 const CHUNK: usize = 1 << 20;
 
@@ -130,12 +130,12 @@ impl<S: Storage> fmt::Debug for StoreWorker<S> {
 }
 
 /// Says where an error happened.
-fn at(path: &Path) -> impl Fn(io::Error) -> StoreError {
+pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> StoreError {
     move |error| StoreError::Io { path: path.into(), what: error.to_string() }
 }
 
 /// As [`at`], of a file that has been seen longer.
-fn changed(path: &Path) -> impl Fn(io::Error) -> StoreError {
+pub(crate) fn changed(path: &Path) -> impl Fn(io::Error) -> StoreError {
     move |error| match error.kind() {
         io::ErrorKind::UnexpectedEof => StoreError::Changed(path.into()),
         _ => at(path)(error),

@@ -21,9 +21,10 @@ use bytes::Bytes;
 use p2p_core::Key;
 
 use super::{CHUNK, SLICE, at};
+use crate::bits::Bits;
 use crate::job::{Blob, Output, Source, StoreError, Target};
 use crate::manifest::{GROUPS, PART};
-use crate::runs::{RUN, RunSet, bytes_of, groups_of, run_count};
+use crate::runs::{RUN, bytes_of, groups_of, run_count};
 use crate::storage::{FileKind, Storage};
 use crate::tree::{Outboard, TreeBuilder, group_count, hash_groups, verify};
 
@@ -40,7 +41,7 @@ pub(super) struct Partial<S: Storage> {
     size: Option<u64>,
     groups: Vec<ChainingValue>,
     /// What is still to be hashed of what was there: from which run on, and those that were good.
-    checking: Option<(u64, RunSet)>,
+    checking: Option<(u64, Bits)>,
     dirty: bool,
 }
 
@@ -105,7 +106,7 @@ impl<S: Storage> Partial<S> {
         let size = read_header(storage, &mut values, &root);
         if let Some(size) = size {
             groups = read_values(storage, &mut values, group_count(size)).map_err(at(&names.record))?;
-            checking = Some((0, RunSet::new(run_count(size))));
+            checking = Some((0, Bits::new(run_count(size))));
         }
         let place = Place::File { names, data, values };
         Ok(Partial { root, place, size, groups, checking, dirty: false })

@@ -1,0 +1,113 @@
+//! Pieces by how many peers have them: the rarest are asked for first (Legout et al. 2006).
+//!
+//! Pieces stand in one list, those that fewer peers have before those that more have, and among equals in an order that
+//! was drawn at random, so that peers do not all ask for the same one. A piece that one more peer has moves past its
+//! equals, in constant time.
+
+use p2p_core::Rng;
+
+/// A torrent's pieces in order of their availability. Two numbers for each, and one for each number of peers.
+#[derive(Debug)]
+pub(crate) struct Rarity {
+    /// The pieces, the rarest first.
+    order: Vec<u32>,
+    /// Where each stands in it.
+    place: Vec<u32>,
+    /// How many peers have each.
+    count: Vec<u16>,
+    /// Where those begin that so many peers have, or more.
+    start: Vec<u32>,
+}
+
+impl Rarity {
+    /// So many pieces that nobody has.
+    pub(crate) fn new(pieces: u32, rng: &mut Rng) -> Rarity {
+        let mut order: Vec<u32> = (0..pieces).collect();
+        rng.shuffle(&mut order);
+        let mut place = vec![0; order.len()];
+        for (at, piece) in order.iter().enumerate() {
+            place[*piece as usize] = at as u32;
+        }
+        Rarity { order, place, count: vec![0; pieces as usize], start: vec![0] }
+    }
+
+    fn swap(&mut self, a: u32, b: u32) {
+        self.order.swap(a as usize, b as usize);
+        self.place[self.order[a as usize] as usize] = a;
+        self.place[self.order[b as usize] as usize] = b;
+    }
+
+    /// One more peer has a piece.
+    pub(crate) fn add(&mut self, piece: u32) {
+        let count = usize::from(self.count[piece as usize]);
+        if count == usize::from(u16::MAX) {
+            return;
+        }
+        if self.start.len() == count + 1 {
+            self.start.push(self.order.len() as u32);
+        }
+        // It becomes the last of its equals, and then the first of the next.
+        let last = self.start[count + 1] - 1;
+        self.swap(self.place[piece as usize], last);
+        self.start[count + 1] = last;
+        self.count[piece as usize] += 1;
+    }
+
+    /// One peer fewer has it.
+    pub(crate) fn remove(&mut self, piece: u32) {
+        let count = usize::from(self.count[piece as usize]);
+        if count == 0 {
+            return;
+        }
+        let first = self.start[count];
+        self.swap(self.place[piece as usize], first);
+        self.start[count] = first + 1;
+        self.count[piece as usize] -= 1;
+    }
+
+    /// How many peers have it.
+    pub(crate) fn count(&self, piece: u32) -> u16 {
+        self.count[piece as usize]
+    }
+
+    /// The pieces that somebody has, the rarest first.
+    pub(crate) fn rarest(&self) -> impl Iterator<Item = u32> {
+        let known = self.start.get(1).map_or(self.order.len(), |first| *first as usize);
+        self.order[known..].iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_order_is_always_by_availability(changes in prop::collection::vec((0u32..20, any::<bool>()), 0..200)) {
+            let mut rarity = Rarity::new(20, &mut Rng::new(1));
+            let mut model = [0u16; 20];
+            for (piece, more) in changes {
+                let count = &mut model[piece as usize];
+                match more {
+                    true => { rarity.add(piece); *count += 1; }
+                    false => { rarity.remove(piece); *count = count.saturating_sub(1); }
+                }
+                let order: Vec<u32> = rarity.rarest().collect();
+                prop_assert!(order.iter().all(|piece| model[*piece as usize] > 0));
+                prop_assert_eq!(order.len(), model.iter().filter(|count| **count > 0).count());
+                prop_assert!(order.is_sorted_by_key(|piece| model[*piece as usize]));
+            }
+        }
+    }
+
+    #[test]
+    fn equals_stand_in_another_order_with_each_peer() {
+        let order = |seed| {
+            let mut rarity = Rarity::new(100, &mut Rng::new(seed));
+            (0..100).for_each(|piece| rarity.add(piece));
+            rarity.rarest().collect::<Vec<_>>()
+        };
+        assert_ne!(order(1), order(2));
+    }
+}
