@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::block::Block;
 use crate::codec::{Decode, Encode, InvalidEncoding, Reader, put_list};
-use crate::consensus::Consensus;
+use crate::consensus::{Consensus, Past};
 use crate::headers::{GENESIS, HeaderChain, Refused, Tip};
 use crate::id::BlockId;
 use crate::signature::{Checks, Verifier};
@@ -183,6 +183,11 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     /// Where the next block will be.
     pub fn next_place(&self) -> Place {
         self.place_after(self.tip)
+    }
+
+    /// Asks something of the headers up to the block that the state stands at.
+    pub fn with_past<T>(&self, ask: impl FnOnce(&Past<'_, C::Header>) -> T) -> T {
+        self.headers.with_past(self.tip, ask)
     }
 
     /// Takes in headers; see [`HeaderChain::accept`]. The state changes when their bodies come.

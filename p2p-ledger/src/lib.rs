@@ -35,6 +35,7 @@
 //! - **blocks**: [`Chain`], over any [`Store`];
 //! - **state machines**: [`State`] with [`Coins`], whose [`Transaction`]s open [`Lock`]s, [`Board`] and [`Registry`];
 //! - **signatures**: [`Verifier`], by ZIP 215;
+//! - **what waits**: [`Pool`]; [`template`], [`Solo`] and [`Miner`] make blocks of it;
 //! - **how safe it is**: [`attacker_success`], [`confirmations`], [`selfish_revenue`].
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
@@ -49,6 +50,8 @@ mod headers;
 mod id;
 mod lock;
 mod merkle;
+mod mining;
+mod pool;
 mod probability;
 mod registry;
 mod signature;
@@ -73,6 +76,8 @@ pub use lock::{
     NoPredicate, Part, Predicate, Witness,
 };
 pub use merkle::{MerkleProof, merkle_root};
+pub use mining::{Miner, Search, Searched, Solo, template};
+pub use pool::{Pool, PoolError, PoolRules, Rate};
 pub use probability::{attacker_success, attacker_success_exact, confirmations, selfish_revenue};
 pub use registry::{MAX_NAME, Move, Name, NameError, NameMove, Registry};
 pub use signature::{Check, Checks, Verifier};

@@ -5,5 +5,6 @@ mod attacks;
 mod authority;
 mod bitcoin;
 mod model;
+mod pool;
 mod races;
 mod support;
