@@ -1,7 +1,7 @@
-//! Foreign protocols over TCP: what a connection is called, and how its bytes become messages.
+//! Foreign protocols over TCP and UDP: what a connection is called, and how bytes become messages.
 //!
 //! A codec is as pure as a machine: bytes in, messages out, and the other way round. So it stands here, where crates
-//! that know no network have it too; `net::tcp` runs it.
+//! that know no network have it too; `net::tcp` and `net::udp` run it.
 
 use std::net::SocketAddr;
 
@@ -65,6 +65,21 @@ pub trait Codec: Send + 'static {
 
     /// Appends a message's bytes.
     fn encode(&mut self, msg: Self::Msg, output: &mut BytesMut) -> After;
+}
+
+/// How a protocol's messages become packets of UDP.
+pub trait PacketCodec: Send + 'static {
+    /// What travels.
+    type Msg;
+
+    /// The message in a packet. A packet that is none is dropped.
+    ///
+    /// # Errors
+    /// The bytes are no message.
+    fn decode(&mut self, from: SocketAddr, packet: &[u8]) -> Result<Self::Msg, Malformed>;
+
+    /// Appends a message's bytes.
+    fn encode(&mut self, to: SocketAddr, msg: Self::Msg, packet: &mut Vec<u8>);
 }
 
 /// Bytes that are no message. Always the sender's fault.

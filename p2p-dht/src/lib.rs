@@ -8,10 +8,12 @@
 //! What was acknowledged is at so many nodes, each of which has synced it ([`Stored::copies`]); it stays while fewer
 //! of them fail before the others have noticed and copied it.
 //!
-//! [`bencode`] is how BitTorrent writes things down.
+//! Beside it, [`mainline`] is the DHT of BitTorrent, with its real bytes, under the same [`Dht`]. [`bencode`] is how
+//! BitTorrent writes things down.
 
 pub mod bencode;
 mod dht;
+pub mod mainline;
 mod record;
 mod replicated;
 mod request;

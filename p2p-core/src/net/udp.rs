@@ -16,27 +16,13 @@ use super::plain::Alarm;
 pub use super::plain::{Malformed, Running};
 use super::runner::{Input, Runner};
 use super::worker::Crew;
+pub use crate::foreign::PacketCodec;
 use crate::{Limits, Protocol, Worker};
 
 /// The largest packet there can be, in bytes.
 const MAX_PACKET: usize = 65_535;
 /// Messages of one input that wait while the socket is full; more are lost, as packets may be.
 const WAITING: usize = 1024;
-
-/// How a protocol's messages become packets.
-pub trait PacketCodec: Send + 'static {
-    /// What travels.
-    type Msg;
-
-    /// The message in a packet. A packet that is none is dropped.
-    ///
-    /// # Errors
-    /// The bytes are no message.
-    fn decode(&mut self, from: SocketAddr, packet: &[u8]) -> Result<Self::Msg, Malformed>;
-
-    /// Appends a message's bytes.
-    fn encode(&mut self, to: SocketAddr, msg: Self::Msg, packet: &mut Vec<u8>);
-}
 
 /// Binds a socket and runs a machine on it, with workers for its jobs if it has any. Must be called in a tokio
 /// runtime.
