@@ -63,6 +63,11 @@ impl<P: Peer, Q: Copy + PartialEq> Serving<P, Q> {
         Some((self.next, peer, question))
     }
 
+    /// Whether anybody waits for a turn.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// A read is done: whose it was, if they are still there.
     pub(crate) fn read(&mut self, number: u64) -> Option<(P, Q)> {
         self.reading.remove(&number)

@@ -1,19 +1,50 @@
 //! BitTorrent: torrents, the peers' wire, and a client that is one machine.
 //!
 //! - [`Metainfo`] is a `.torrent` file, of the first version (BEP 3), the second (BEP 52), or both; [`Magnet`] a link.
+//! - [`PeerMsg`] is what peers say to each other, and [`PeerCodec`] its bytes over TCP.
+//! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Status`] and [`Remove`] as typed requests, and
+//!   [`TorrentWorker`]s do its jobs on a [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`.
+//!
+//! What holds:
+//!
+//! - **A piece is passed on only when it is right**: SHA-1, the tree's root, or for a hybrid both. Each block is hashed as
+//!   it comes, written once, and not read back but to resume or to tell who lied.
+//! - **Who sends what is not true is named and asked for nothing more**; who had an honest part in a wrong piece is not.
+//! - **What a peer can make grow is bounded**: see [`Session`] and [`SessionConfig`].
+//!
+//! After a crash what is there is hashed again. Trackers, the DHT, encryption and uTP are not here.
+
+mod address;
+mod candidates;
+mod choker;
+mod command;
+mod gather;
+mod job;
 mod magnet;
 mod merkle;
 mod metainfo;
+mod peer;
+mod picker;
 mod rarity;
+mod session;
 mod wire;
+mod worker;
 
+pub use address::Addressed;
+pub use command::{
+    Add, AddPeers, PeerStatus, Remove, SessionCommand, SessionEvent, SessionOutcome, Source, Status,
+    TorrentError, TorrentId, TorrentStage, TorrentStatus, Wait,
+};
+pub use job::{TorrentDone, TorrentJob};
 pub use magnet::{MAX_MAGNET, Magnet, ParseMagnetError};
 pub use merkle::BLOCK;
 pub use metainfo::{
     CreateError, CreateOptions, Format, Info, InfoHashes, Kind, MAX_INFO, MAX_METAINFO, MAX_PIECE_LENGTH,
     MAX_PIECES, Metainfo, MetainfoError, SwarmId, TorrentFile,
 };
+pub use session::{Session, SessionConfig, SessionTimer};
 pub use wire::{
     Block, ExtendedHandshake, Features, Handshake, HashRange, MAX_MESSAGE, MAX_PEX, MetadataMsg, PeerCodec,
     PeerMsg, PeerName, PexMsg, PexPeer,
 };
+pub use worker::{FileTorrents, MemoryTorrents, TorrentWorker};

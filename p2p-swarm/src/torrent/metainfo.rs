@@ -21,6 +21,7 @@ use p2p_dht::bencode::{self, Value};
 use super::merkle::Node;
 
 pub use create::{CreateError, CreateOptions, Format};
+pub(crate) use layout::Expected;
 pub use parse::MetainfoError;
 
 /// The longest `info` dictionary that is taken, in bytes, from a file or from peers. 16 MiB.

@@ -1,8 +1,8 @@
 //! Pieces by how many peers have them: the rarest are asked for first (Legout et al. 2006).
 //!
 //! Pieces stand in one list, those that fewer peers have before those that more have, and among equals in an order that
-//! was drawn at random, so that peers do not all ask for the same one. A piece that one more peer has moves past its
-//! equals, in constant time.
+//! was drawn at random, so that peers do not all ask for the same one. A piece that one more peer has moves to a random
+//! place among its new equals, in constant time.
 
 use p2p_core::Rng;
 
@@ -17,6 +17,7 @@ pub(crate) struct Rarity {
     count: Vec<u16>,
     /// Where those begin that so many peers have, or more.
     start: Vec<u32>,
+    rng: Rng,
 }
 
 impl Rarity {
@@ -28,13 +29,27 @@ impl Rarity {
         for (at, piece) in order.iter().enumerate() {
             place[*piece as usize] = at as u32;
         }
-        Rarity { order, place, count: vec![0; pieces as usize], start: vec![0] }
+        Rarity {
+            order,
+            place,
+            count: vec![0; pieces as usize],
+            start: vec![0],
+            rng: Rng::new(rng.next_u64()),
+        }
     }
 
     fn swap(&mut self, a: u32, b: u32) {
         self.order.swap(a as usize, b as usize);
         self.place[self.order[a as usize] as usize] = a;
         self.place[self.order[b as usize] as usize] = b;
+    }
+
+    /// Moves what stands at a place to a random one among its equals.
+    fn mix(&mut self, at: u32, count: usize) {
+        let end = self.start.get(count + 1).map_or(self.order.len(), |end| *end as usize) as u32;
+        let begin = self.start[count];
+        let to = begin + self.rng.index((end - begin) as usize) as u32;
+        self.swap(at, to);
     }
 
     /// One more peer has a piece.
@@ -50,6 +65,7 @@ impl Rarity {
         let last = self.start[count + 1] - 1;
         self.swap(self.place[piece as usize], last);
         self.start[count + 1] = last;
+        self.mix(last, count + 1);
         self.count[piece as usize] += 1;
     }
 
@@ -62,6 +78,7 @@ impl Rarity {
         let first = self.start[count];
         self.swap(self.place[piece as usize], first);
         self.start[count] = first + 1;
+        self.mix(first, count - 1);
         self.count[piece as usize] -= 1;
     }
 
@@ -80,6 +97,7 @@ impl Rarity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use p2p_core::Rng;
     use proptest::prelude::*;
 
     proptest! {

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use p2p_core::Key;
 
 use super::*;
+use crate::bits::Bits;
 use crate::job::{Blob, Tag, Target};
-use crate::runs::{RUN, RunSet, run_count};
+use crate::runs::{RUN, run_count};
 
 /// A folder that goes when the test ends.
 struct Folder(PathBuf);
@@ -66,7 +67,7 @@ fn run_of<S: Storage>(worker: &mut StoreWorker<S>, blob: &Blob, run: u64) -> Wor
     }
 }
 
-fn opened(output: Result<Output, StoreError>) -> Option<(u64, RunSet)> {
+fn opened(output: Result<Output, StoreError>) -> Option<(u64, Bits)> {
     match output {
         Ok(Output::Opened(there)) => there,
         other => panic!("{other:?}"),

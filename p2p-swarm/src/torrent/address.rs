@@ -1,0 +1,72 @@
+//! Peers of a network that knows them by where they are.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use p2p_core::foreign::TcpPeer;
+use p2p_core::{Peer, SimPeer};
+
+/// A peer that is told to others, and dialled, by an address: a TCP connection, or in the simulator a node.
+pub trait Addressed: Peer {
+    /// Whom to send to, to reach who listens there. `number` tells connections to one address apart; it is new each time.
+    fn dial(addr: SocketAddr, number: u64) -> Self;
+    /// The other end's address; its port need not be where it listens.
+    fn addr(&self) -> SocketAddr;
+    /// Whether this end has made the connection; `None` where there are no two ends to it.
+    fn dialled(&self) -> Option<bool>;
+}
+
+impl Addressed for TcpPeer {
+    fn dial(addr: SocketAddr, number: u64) -> TcpPeer {
+        TcpPeer::Dialled { addr, number }
+    }
+    fn addr(&self) -> SocketAddr {
+        TcpPeer::addr(self)
+    }
+    fn dialled(&self) -> Option<bool> {
+        Some(matches!(self, TcpPeer::Dialled { .. }))
+    }
+}
+
+/// Number n listens at the n-th address of 10.0.0.0/8.
+impl Addressed for SimPeer {
+    fn dial(addr: SocketAddr, _: u64) -> SimPeer {
+        match addr {
+            SocketAddr::V4(addr) => SimPeer(addr.ip().to_bits().wrapping_sub(10 << 24)),
+            SocketAddr::V6(_) => SimPeer(u32::MAX),
+        }
+    }
+    fn addr(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::from_bits((10_u32 << 24).wrapping_add(self.0)), 6881))
+    }
+    fn dialled(&self) -> Option<bool> {
+        None
+    }
+}
+
+/// Whether somebody can listen there, as far as the address itself says.
+pub(crate) fn is_somewhere(addr: &SocketAddr) -> bool {
+    let broadcast = matches!(addr, SocketAddr::V4(addr) if addr.ip().is_broadcast());
+    addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast() && !broadcast
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simulated_peer_is_found_where_it_is() {
+        for peer in [SimPeer(0), SimPeer(255), SimPeer(100_000)] {
+            assert!(is_somewhere(&peer.addr()));
+            assert_eq!(SimPeer::dial(peer.addr(), 7), peer);
+        }
+    }
+
+    #[test]
+    fn nowhere_is_not_dialled() {
+        for nowhere in
+            ["0.0.0.0:80", "192.0.2.1:0", "224.0.0.1:80", "255.255.255.255:80", "[::]:1", "[ff02::1]:1"]
+        {
+            assert!(!is_somewhere(&nowhere.parse().unwrap()), "{nowhere}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What a session can be asked, and what it says.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use p2p_core::Request;
+
+use super::address::Addressed;
+use super::magnet::Magnet;
+use super::metainfo::{InfoHashes, Metainfo, MetainfoError};
+use super::session::Session;
+use crate::job::StoreError;
+
+/// One torrent of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TorrentId(pub(crate) u64);
+
+/// What a torrent is known by when it is added.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A `.torrent` file.
+    Metainfo(Metainfo),
+    /// A link: the rest comes from peers.
+    Magnet(Magnet),
+}
+
+/// Take a torrent on: hash what is there of it, get what is missing, and serve it.
+#[derive(Clone, Debug)]
+pub struct Add {
+    /// The torrent.
+    pub torrent: Source,
+    /// The folder that its file, or its folder, lies in.
+    pub folder: PathBuf,
+    /// Who may have it; more can be [added](AddPeers), and are heard of from peers.
+    pub peers: Vec<SocketAddr>,
+}
+
+/// More peers who may have a torrent.
+#[derive(Clone, Debug)]
+pub struct AddPeers {
+    /// The torrent.
+    pub torrent: TorrentId,
+    /// Where they listen.
+    pub peers: Vec<SocketAddr>,
+}
+
+/// Wait until all that is wanted of a torrent is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    /// The torrent.
+    pub torrent: TorrentId,
+    /// How often to say how far it is; `None`: not at all. Whoever sets it must read the items.
+    pub progress: Option<Duration>,
+}
+
+/// Have nothing more to do with a torrent. Its files stay.
+#[derive(Clone, Copy, Debug)]
+pub struct Remove {
+    /// The torrent.
+    pub torrent: TorrentId,
+}
+
+/// Tell how a torrent stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Status {
+    /// The torrent.
+    pub torrent: TorrentId,
+}
+
+/// How a torrent stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TorrentStatus {
+    /// Its names.
+    pub hashes: InfoHashes,
+    /// What it is called, if that is known.
+    pub name: Option<String>,
+    /// What is being done.
+    pub stage: TorrentStage,
+    /// How many pieces are there.
+    pub pieces: u32,
+    /// Of how many that are wanted.
+    pub wanted: u32,
+    /// Bytes that are wanted, if that is known.
+    pub size: Option<u64>,
+    /// Bytes of blocks that came.
+    pub downloaded: u64,
+    /// Bytes of blocks that were sent.
+    pub uploaded: u64,
+    /// Bytes of blocks that came and were not needed, or not right.
+    pub wasted: u64,
+    /// Bytes per second that come, of late.
+    pub down: u64,
+    /// Bytes per second that go.
+    pub up: u64,
+    /// Peers that are connected.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// What is being done for a torrent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TorrentStage {
+    /// Its metadata is being asked for.
+    Metadata,
+    /// Hashes of its pieces are being asked for.
+    Hashes,
+    /// What is there is being hashed.
+    Checking,
+    /// Blocks are asked for.
+    Downloading,
+    /// All that is wanted is there.
+    Seeding,
+    /// Nothing, since it failed.
+    Failed,
+}
+
+/// A peer that is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its address.
+    pub addr: SocketAddr,
+    /// What program it says it is.
+    pub client: Option<String>,
+    /// Bytes of blocks that came from it.
+    pub downloaded: u64,
+    /// Bytes of blocks that it was sent.
+    pub uploaded: u64,
+    /// How many pieces it has.
+    pub pieces: u32,
+    /// Whether it sends us nothing.
+    pub chokes: bool,
+    /// Whether it is sent nothing.
+    pub choked: bool,
+}
+
+/// Why a torrent is not, or no more, worked on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TorrentError {
+    /// The files failed. What is there stays; adding it again goes on from there.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The metadata that the link stands for is none that is taken.
+    #[error(transparent)]
+    Metainfo(#[from] MetainfoError),
+    /// It is here already.
+    #[error("this torrent is here already")]
+    Twice,
+    /// There are as many as the session takes.
+    #[error("there are too many torrents: remove one")]
+    Full,
+    /// There is none of that name, or no more.
+    #[error("there is no such torrent, or it was removed")]
+    Unknown,
+}
+
+/// A command to a [`Session`].
+#[derive(Clone, Debug)]
+pub enum SessionCommand {
+    /// See [`Add`].
+    Add(Add),
+    /// See [`AddPeers`].
+    AddPeers(AddPeers),
+    /// See [`Wait`].
+    Wait(Wait),
+    /// See [`Remove`].
+    Remove(Remove),
+    /// See [`Status`].
+    Status(Status),
+}
+
+/// How a command to a [`Session`] ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SessionOutcome {
+    /// Of [`Add`].
+    Added(Result<TorrentId, TorrentError>),
+    /// Of [`Wait`].
+    Done(Result<(), TorrentError>),
+    /// Of [`AddPeers`] and [`Remove`]: whether there is such a torrent.
+    Known(bool),
+    /// Of [`Status`].
+    Status(Option<TorrentStatus>),
+}
+
+/// What a [`Session`] says unasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// A link's metadata is there: it can be saved as a file.
+    Metadata(TorrentId, Metainfo),
+    /// All that is wanted is there, and safe.
+    Done(TorrentId),
+    /// This peer sent what is not true. It is asked for nothing more.
+    Lied(TorrentId, SocketAddr),
+    /// A torrent is worked on no more.
+    Failed(TorrentId, TorrentError),
+}
+
+/// Requests that end in one way and say nothing before.
+macro_rules! plain {
+    ($request:ident, $outcome:ident, $reply:ty) => {
+        impl<P: Addressed> Request<Session<P>> for $request {
+            type Item = ();
+            type Reply = $reply;
+
+            fn command(self) -> SessionCommand {
+                SessionCommand::$request(self)
+            }
+            fn item(_: TorrentStatus) -> Option<()> {
+                None
+            }
+            fn reply(outcome: SessionOutcome) -> Option<$reply> {
+                match outcome {
+                    SessionOutcome::$outcome(reply) => Some(reply),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+plain!(Add, Added, Result<TorrentId, TorrentError>);
+plain!(AddPeers, Known, bool);
+plain!(Remove, Known, bool);
+plain!(Status, Status, Option<TorrentStatus>);
+
+impl<P: Addressed> Request<Session<P>> for Wait {
+    type Item = TorrentStatus;
+    type Reply = Result<(), TorrentError>;
+
+    fn command(self) -> SessionCommand {
+        SessionCommand::Wait(self)
+    }
+    fn item(item: TorrentStatus) -> Option<TorrentStatus> {
+        Some(item)
+    }
+    fn reply(outcome: SessionOutcome) -> Option<Self::Reply> {
+        match outcome {
+            SessionOutcome::Done(done) => Some(done),
+            _ => None,
+        }
+    }
+}

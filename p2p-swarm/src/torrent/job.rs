@@ -1,0 +1,94 @@
+//! The work that leaves the session: everything that reads, hashes or writes.
+//!
+//! All jobs of one torrent go to one worker, which owns its files and what is hashed of pieces that are not whole yet: so
+//! there are no locks, and each block is hashed as it comes and written once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use p2p_core::{Job, JobError};
+
+use super::metainfo::{Info, PieceLayers};
+use super::wire::Block;
+use crate::bits::Bits;
+use crate::job::StoreError;
+
+/// A [`Session`](super::Session)'s job, for a [`TorrentWorker`](super::TorrentWorker).
+#[derive(Debug)]
+pub struct TorrentJob {
+    pub(crate) torrent: u64,
+    pub(crate) tag: Tag,
+    pub(crate) work: Work,
+}
+
+/// What came of a [`TorrentJob`].
+#[derive(Debug)]
+pub struct TorrentDone {
+    pub(crate) torrent: u64,
+    pub(crate) tag: Tag,
+    pub(crate) result: Result<Output, StoreError>,
+}
+
+/// What a job is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    /// The torrent itself.
+    Torrent,
+    /// A block that came.
+    Block(Block),
+    /// A piece that was wrong, or is right after it was wrong.
+    Trace(u32),
+    /// An answer to a peer, by its number.
+    Serve(u64),
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Open a torrent's files, or what is there of them.
+    Open { info: Arc<Info>, layers: Arc<PieceLayers>, folder: PathBuf },
+    /// Hash on what was there.
+    Check,
+    /// Hash a block and write it.
+    Write { piece: u32, begin: u32, data: Bytes },
+    /// Hash each block of a piece, to tell who has sent which.
+    Digests { piece: u32 },
+    /// Read a block.
+    Read(Block),
+    /// Make what was written survive a crash.
+    Sync,
+    /// Nobody wants it now: sync what is there, and close.
+    Close,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// The files are being hashed.
+    Checking,
+    /// The pieces that are there.
+    Opened(Bits),
+    /// The block is written; its piece is not whole yet.
+    Written,
+    /// It was the last: the piece is right.
+    Verified,
+    /// It was the last: the piece is wrong.
+    Wrong,
+    Digests(Vec<[u8; 32]>),
+    Read(Bytes),
+    Synced,
+    Closed,
+}
+
+impl Job for TorrentJob {
+    type Done = TorrentDone;
+
+    fn lane(&self) -> Option<u64> {
+        Some(self.torrent)
+    }
+
+    fn failed(&self, why: JobError) -> TorrentDone {
+        TorrentDone { torrent: self.torrent, tag: self.tag, result: Err(why.into()) }
+    }
+}

@@ -1,0 +1,203 @@
+//! What a session knows of one connection.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use p2p_core::Time;
+
+use super::merkle::BLOCK;
+use super::metainfo::SwarmId;
+use super::wire::{Block, Features, PeerMsg, PeerName};
+use crate::bits::Bits;
+use crate::rate::Rate;
+
+/// Requests that a peer may be sent before its speed is known. 8: half of what fits 256 KiB.
+const FEWEST: u32 = 8;
+/// The most requests that wait at one peer. 500: 8 MiB.
+const MOST: u32 = 500;
+/// What a peer that does not say takes. 250: what most programs do.
+const UNTOLD: u32 = 250;
+/// So much more than the way there and back takes is asked for, so that no peer runs dry between two looks. 250 ms.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// How many requests wait at a peer: as much as it sends while one goes there and its answer comes back, twice over, and
+/// what it sends in a quarter of a second. At first one more with each block, while that makes it faster.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    size: u32,
+    growing: bool,
+    rate: u64,
+    shortest: Duration,
+    pub most: u32,
+}
+
+impl Pipeline {
+    fn new() -> Pipeline {
+        Pipeline { size: FEWEST, growing: true, rate: 0, shortest: Duration::MAX, most: UNTOLD }
+    }
+
+    /// A block has come, so long after it was asked for.
+    pub(super) fn came(&mut self, took: Duration) {
+        self.shortest = self.shortest.min(took);
+        if self.growing {
+            self.size += 1;
+        }
+    }
+
+    /// A second is over, in which blocks came at this rate.
+    pub(super) fn measure(&mut self, rate: u64) {
+        self.growing &= self.rate == 0 || rate > self.rate + self.rate / 4;
+        self.rate = rate;
+        if !self.growing && self.shortest < Duration::MAX {
+            let bytes = (self.shortest * 2 + SLACK).as_secs_f64() * rate as f64;
+            self.size = ((bytes / f64::from(BLOCK)) as u32).max(FEWEST);
+        }
+    }
+
+    /// It does not answer: one request at a time will do to find out when it does.
+    pub(super) fn stalled(&mut self) {
+        self.growing = false;
+        self.size = 1;
+        self.rate = 0;
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.size.min(self.most.max(1)).min(MOST) as usize
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub torrent: u64,
+    pub swarm: SwarmId,
+    /// The address that it was dialled at, or that it says it listens at.
+    pub listens: Option<SocketAddr>,
+    pub dialled: bool,
+    /// Whether both have said who they are.
+    pub name: Option<PeerName>,
+    pub features: Features,
+    pub wants_metadata: bool,
+    pub wants_pex: bool,
+    pub metadata_size: Option<u32>,
+    pub client: Option<String>,
+    /// What it has; of no pieces while their number is not known.
+    pub have: Bits,
+    /// What it said of that while their number was not known.
+    pub early: Vec<PeerMsg>,
+    /// How many of its pieces are wanted.
+    pub wanted: u32,
+    /// Whether it sends nothing.
+    pub chokes: bool,
+    /// Whether it wants something.
+    pub interested: bool,
+    /// Since when it is sent what it asks for.
+    pub unchoked: Option<Time>,
+    /// Whether it was told that it has something that is wanted.
+    pub interesting: bool,
+    /// What it was asked for, and when; at most as the pipeline says.
+    pub asked: VecDeque<(Block, Time)>,
+    pub pipeline: Pipeline,
+    pub last_piece: Option<u32>,
+    /// Rejects since the last block.
+    pub rejects: u32,
+    pub down: Rate,
+    pub up: Rate,
+    pub downloaded: u64,
+    pub uploaded: u64,
+    pub wasted: u64,
+    /// When it last sent a block, or began to owe one.
+    pub progress: Time,
+    pub since: Time,
+    pub heard: Time,
+    pub told: Time,
+    /// Whether no optimistic unchoke was drawn since it came.
+    pub newcomer: bool,
+    /// Who it was told of, and when.
+    pub pex: BTreeSet<SocketAddr>,
+    pub pex_at: Option<Time>,
+}
+
+impl Conn {
+    pub(super) fn new(
+        torrent: u64,
+        swarm: SwarmId,
+        dialled: Option<SocketAddr>,
+        pieces: u64,
+        now: Time,
+    ) -> Conn {
+        Conn {
+            torrent,
+            swarm,
+            listens: dialled,
+            dialled: dialled.is_some(),
+            name: None,
+            features: Features::default(),
+            wants_metadata: false,
+            wants_pex: false,
+            metadata_size: None,
+            client: None,
+            have: Bits::new(pieces),
+            early: Vec::new(),
+            wanted: 0,
+            chokes: true,
+            interested: false,
+            unchoked: None,
+            interesting: false,
+            asked: VecDeque::new(),
+            pipeline: Pipeline::new(),
+            last_piece: None,
+            rejects: 0,
+            down: Rate::default(),
+            up: Rate::default(),
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            progress: now,
+            since: now,
+            heard: now,
+            told: now,
+            newcomer: true,
+            pex: BTreeSet::new(),
+            pex_at: None,
+        }
+    }
+
+    /// Whether it has every piece of a torrent whose pieces are known.
+    pub(super) fn is_seed(&self) -> bool {
+        self.have.len() > 0 && self.have.is_full()
+    }
+
+    /// It does not owe a block any more: when it was asked for it.
+    pub(super) fn settled(&mut self, block: &Block) -> Option<Time> {
+        let at = self.asked.iter().position(|(asked, _)| asked == block)?;
+        self.asked.remove(at).map(|(_, when)| when)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pipeline_grows_while_that_helps_and_then_follows_the_rate() {
+        let mut pipeline = Pipeline::new();
+        for second in 1..=4 {
+            (0..20).for_each(|_| pipeline.came(Duration::from_millis(100)));
+            pipeline.measure(second * 400_000);
+        }
+        assert_eq!(pipeline.size(), 88);
+        pipeline.measure(1_700_000);
+        // 1.7 MB/s for 0.45 s.
+        assert_eq!(pipeline.size(), 46);
+        pipeline.measure(20_000);
+        assert_eq!(pipeline.size(), FEWEST as usize);
+        pipeline.measure(1 << 40);
+        assert_eq!(pipeline.size(), UNTOLD as usize);
+        pipeline.most = 20;
+        assert_eq!(pipeline.size(), 20, "no more than it takes");
+        pipeline.stalled();
+        assert_eq!(pipeline.size(), 1);
+    }
+}

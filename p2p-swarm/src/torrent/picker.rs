@@ -1,0 +1,466 @@
+//! Which block to ask a peer for.
+//!
+//! A piece that was begun is finished first (strict priority), since only a whole one can be passed on. A new one is, at
+//! the very start, any (random first: the rarest come slowly, and who has nothing has nothing to give); later the rarest
+//! that the peer has. When every block that is wanted has been asked for, those that are still out are asked of others
+//! too, and whoever is late is told that it is not wanted any more (endgame). Cohen 2003.
+//!
+//! A piece that turns out wrong, with blocks of several peers, is asked for again of one alone: if it is wrong again that
+//! one has lied, and if it is right the blocks that differ say who had.
+
+use std::collections::BTreeMap;
+
+use p2p_core::{Peer, Rng};
+
+use super::merkle::BLOCK;
+use super::metainfo::Info;
+use super::rarity::Rarity;
+use super::wire::Block;
+use crate::bits::Bits;
+
+/// Until so many pieces are there, new ones are chosen at random. 4 (Cohen 2003).
+const RANDOM_FIRST: u64 = 4;
+/// Of how many peers one block is asked at a time in the endgame. 3.
+const MAX_ASKED: u8 = 3;
+
+/// A block of a piece that was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State<P> {
+    Missing,
+    /// So many peers were asked for it.
+    Asked(u8),
+    /// This one has sent it.
+    Here(P),
+}
+
+/// A piece that was begun and is not verified.
+#[derive(Debug)]
+struct Begun<P> {
+    blocks: Vec<State<P>>,
+    missing: u32,
+    here: u32,
+    /// It was wrong once: only this peer is asked for it.
+    alone: Option<P>,
+}
+
+/// What is said of a piece that was wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wrong<P> {
+    /// Who has sent each block.
+    pub senders: Vec<P>,
+    /// What each block hashes to.
+    pub digests: Vec<[u8; 32]>,
+}
+
+/// A torrent's pieces: which are there, which were begun, which come next. A few numbers for each piece, a state for
+/// each block of those that were begun.
+#[derive(Debug)]
+pub(crate) struct Picker<P> {
+    lens: Lens,
+    have: Bits,
+    /// Those that are wanted and not there.
+    missing: Bits,
+    wanted: u32,
+    rarity: Rarity,
+    begun: BTreeMap<u32, Begun<P>>,
+    /// Blocks of begun pieces that were not asked for.
+    open: u64,
+    /// What was wrong, until it is known who lied.
+    wrong: BTreeMap<u32, Vec<Wrong<P>>>,
+}
+
+/// How long pieces are. For most torrents two numbers say it.
+#[derive(Debug)]
+struct Lens(std::sync::Arc<Info>);
+
+impl Lens {
+    fn block(&self, piece: u32, block: u32) -> Block {
+        let begin = block * BLOCK;
+        let length = self.0.piece_len(piece).saturating_sub(begin).min(BLOCK);
+        Block { piece, begin, length }
+    }
+}
+
+/// What became of a block that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// It is wanted.
+    New {
+        /// How many others were asked for it too.
+        others: u8,
+    },
+    /// It was there already, or the piece was.
+    Again,
+}
+
+impl<P: Peer> Picker<P> {
+    /// Of a torrent of which some pieces are there and some are wanted.
+    pub(crate) fn new(info: &std::sync::Arc<Info>, have: Bits, wanted: &Bits, rng: &mut Rng) -> Picker<P> {
+        let mut missing = Bits::new(have.len());
+        wanted.iter().filter(|piece| !have.contains(*piece)).for_each(|piece| _ = missing.insert(piece));
+        Picker {
+            lens: Lens(info.clone()),
+            rarity: Rarity::new(info.piece_count(), rng),
+            have,
+            missing,
+            wanted: wanted.count() as u32,
+            begun: BTreeMap::new(),
+            open: 0,
+            wrong: BTreeMap::new(),
+        }
+    }
+
+    /// The pieces that are there.
+    pub(crate) fn have(&self) -> &Bits {
+        &self.have
+    }
+
+    /// Whether a piece is wanted and not there.
+    pub(crate) fn wants(&self, piece: u32) -> bool {
+        self.missing.contains(piece.into())
+    }
+
+    /// How many pieces are wanted, there or not.
+    pub(crate) fn wanted(&self) -> u32 {
+        self.wanted
+    }
+
+    /// Whether everything that is wanted is there.
+    pub(crate) fn is_done(&self) -> bool {
+        self.missing.count() == 0
+    }
+
+    /// How many pieces somebody has and are wanted.
+    pub(crate) fn wanted_of(&self, theirs: &Bits) -> u32 {
+        match theirs.is_full() {
+            true => self.missing.count() as u32,
+            false => self.missing.iter().filter(|piece| theirs.contains(*piece)).count() as u32,
+        }
+    }
+
+    /// A peer has a piece, or is gone that had it.
+    pub(crate) fn seen(&mut self, piece: u32) {
+        self.rarity.add(piece);
+    }
+
+    /// See [`Picker::seen`].
+    pub(crate) fn unseen(&mut self, piece: u32) {
+        self.rarity.remove(piece);
+    }
+
+    /// How many of the peers have a piece.
+    pub(crate) fn copies(&self, piece: u32) -> u16 {
+        self.rarity.count(piece)
+    }
+
+    /// The next block to ask a peer for that has these pieces. `last` is the piece that it was asked for last, `mine`
+    /// says whether it was asked for a block already.
+    pub(crate) fn pick(
+        &mut self,
+        peer: P,
+        theirs: &Bits,
+        last: Option<u32>,
+        mine: impl Fn(&Block) -> bool,
+        rng: &mut Rng,
+    ) -> Option<Block> {
+        if let Some(piece) = last
+            && let Some(block) = self.next_of(peer, piece)
+        {
+            return Some(block);
+        }
+        let piece = self.open_piece(peer, theirs).or_else(|| self.begin(theirs, rng));
+        match piece {
+            Some(piece) => self.next_of(peer, piece),
+            None if self.is_endgame() => self.again(peer, theirs, mine, rng),
+            None => None,
+        }
+    }
+
+    /// The next block of a begun piece that nobody was asked for.
+    fn next_of(&mut self, peer: P, piece: u32) -> Option<Block> {
+        let begun = self.begun.get_mut(&piece).filter(|begun| begun.missing > 0)?;
+        if begun.alone.is_some_and(|alone| alone != peer) {
+            return None;
+        }
+        let at = begun.blocks.iter().position(|block| *block == State::Missing)?;
+        begun.blocks[at] = State::Asked(1);
+        begun.missing -= 1;
+        self.open -= 1;
+        Some(self.lens.block(piece, at as u32))
+    }
+
+    /// The rarest of the begun pieces that have blocks to ask for.
+    fn open_piece(&mut self, peer: P, theirs: &Bits) -> Option<u32> {
+        if self.open == 0 {
+            return None;
+        }
+        let mine = |begun: &Begun<P>| begun.missing > 0 && begun.alone.is_none_or(|alone| alone == peer);
+        let open =
+            self.begun.iter().filter(|(piece, begun)| theirs.contains(u64::from(**piece)) && mine(begun));
+        open.map(|(piece, _)| *piece).min_by_key(|piece| self.rarity.count(*piece))
+    }
+
+    /// Begins a piece.
+    fn begin(&mut self, theirs: &Bits, rng: &mut Rng) -> Option<u32> {
+        if self.begun.len() as u64 >= self.missing.count() {
+            return None;
+        }
+        let fresh = |piece: &u32| {
+            let of = u64::from(*piece);
+            self.missing.contains(of) && theirs.contains(of) && !self.begun.contains_key(piece)
+        };
+        let random = self.have.count() < RANDOM_FIRST;
+        let piece = match random {
+            true => {
+                let count = self.have.len() as u32;
+                let from = rng.index(count as usize) as u32;
+                (from..count).chain(0..from).find(fresh)
+            }
+            false => self.rarity.rarest().find(fresh),
+        }?;
+        let blocks = vec![State::Missing; self.lens.0.block_count(piece) as usize];
+        let missing = blocks.len() as u32;
+        self.open += u64::from(missing);
+        self.begun.insert(piece, Begun { blocks, missing, here: 0, alone: None });
+        Some(piece)
+    }
+
+    /// Whether all that is wanted was asked for.
+    pub(crate) fn is_endgame(&self) -> bool {
+        self.open == 0 && self.begun.len() as u64 == self.missing.count()
+    }
+
+    /// A block that others were asked for, the fewest first.
+    fn again(
+        &mut self,
+        peer: P,
+        theirs: &Bits,
+        mine: impl Fn(&Block) -> bool,
+        rng: &mut Rng,
+    ) -> Option<Block> {
+        let mut best: Option<(u8, u64, Block)> = None;
+        let usable = |begun: &Begun<P>| begun.alone.is_none_or(|alone| alone == peer);
+        for (piece, begun) in
+            self.begun.iter().filter(|(piece, b)| theirs.contains(u64::from(**piece)) && usable(b))
+        {
+            for (at, state) in begun.blocks.iter().enumerate() {
+                let State::Asked(asked) = *state else { continue };
+                let block = self.lens.block(*piece, at as u32);
+                if asked >= MAX_ASKED || mine(&block) || best.is_some_and(|(fewest, ..)| asked > fewest) {
+                    continue;
+                }
+                // Among equals any.
+                let draw = rng.next_u64();
+                if best.is_none_or(|(fewest, drawn, _)| (asked, draw) < (fewest, drawn)) {
+                    best = Some((asked, draw, block));
+                }
+            }
+        }
+        let (_, _, block) = best?;
+        if let Some(State::Asked(asked)) = self.state(block) {
+            *asked += 1;
+        }
+        Some(block)
+    }
+
+    fn state(&mut self, block: Block) -> Option<&mut State<P>> {
+        self.begun.get_mut(&block.piece)?.blocks.get_mut((block.begin / BLOCK) as usize)
+    }
+
+    /// A peer will not send a block that it was asked for.
+    pub(crate) fn unasked(&mut self, block: Block) {
+        let Some(state) = self.state(block) else { return };
+        match state {
+            State::Asked(asked) if *asked > 1 => *asked -= 1,
+            State::Asked(_) => {
+                *state = State::Missing;
+                self.open += 1;
+                if let Some(begun) = self.begun.get_mut(&block.piece) {
+                    begun.missing += 1;
+                }
+            }
+            State::Missing | State::Here(_) => {}
+        }
+    }
+
+    /// A block has come from a peer that was asked for it.
+    pub(crate) fn came(&mut self, peer: P, block: Block) -> Came {
+        let Some(State::Asked(asked)) = self.state(block) else { return Came::Again };
+        let others = *asked - 1;
+        if let Some(begun) = self.begun.get_mut(&block.piece) {
+            begun.blocks[(block.begin / BLOCK) as usize] = State::Here(peer);
+            begun.here += 1;
+        }
+        Came::New { others }
+    }
+
+    /// A peer is gone: what only it was to be asked for, anybody is.
+    pub(crate) fn gone(&mut self, peer: P) {
+        for begun in self.begun.values_mut().filter(|begun| begun.alone == Some(peer)) {
+            begun.alone = None;
+        }
+    }
+
+    /// A piece is right. What was wrong of it before, if anything was, is to be compared with it.
+    pub(crate) fn verified(&mut self, piece: u32) -> Option<Vec<Wrong<P>>> {
+        if let Some(begun) = self.begun.remove(&piece) {
+            self.open -= u64::from(begun.missing);
+        }
+        self.missing.remove(piece.into());
+        self.have.insert(piece.into());
+        self.wrong.remove(&piece)
+    }
+
+    /// A piece is wrong: who has sent its blocks. It must be [begun again](Picker::retry).
+    pub(crate) fn senders(&self, piece: u32) -> Vec<P> {
+        let blocks = self.begun.get(&piece).map(|begun| begun.blocks.as_slice()).unwrap_or_default();
+        let sender = |block: &State<P>| match block {
+            State::Here(peer) => Some(*peer),
+            State::Missing | State::Asked(_) => None,
+        };
+        blocks.iter().filter_map(sender).collect()
+    }
+
+    /// Begins a piece again that was wrong. If several had sent it, their blocks' hashes are kept, and the next to have a
+    /// part in it is `alone`, if somebody is named.
+    pub(crate) fn retry(&mut self, piece: u32, wrong: Option<Wrong<P>>, alone: Option<P>) {
+        if let Some(begun) = self.begun.get_mut(&piece) {
+            begun.blocks.fill(State::Missing);
+            self.open += begun.blocks.len() as u64 - u64::from(begun.missing);
+            begun.missing = begun.blocks.len() as u32;
+            begun.here = 0;
+            begun.alone = alone;
+        }
+        if let Some(wrong) = wrong {
+            let kept = self.wrong.entry(piece).or_default();
+            // Each time one peer at least is found out, so there are not many.
+            if kept.len() < 8 {
+                kept.push(wrong);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemoryFiles;
+    use crate::torrent::{CreateOptions, Format, Metainfo};
+    use p2p_core::SimPeer;
+    use std::collections::BTreeSet;
+
+    const A: SimPeer = SimPeer(1);
+    const B: SimPeer = SimPeer(2);
+
+    fn picker(pieces: usize, rng: &mut Rng) -> Picker<SimPeer> {
+        let mut disk = MemoryFiles::default();
+        disk.put("t", vec![7; pieces * 32768 - 5]);
+        let options =
+            CreateOptions { format: Format::V1, piece_length: Some(32768), ..CreateOptions::default() };
+        let info = Metainfo::create(&mut disk, "t".as_ref(), &options).unwrap().info().clone();
+        let count = u64::from(info.piece_count());
+        let mut picker = Picker::new(&info, Bits::new(count), &Bits::full(count), rng);
+        (0..pieces as u32).for_each(|piece| picker.seen(piece));
+        picker
+    }
+
+    fn pick(picker: &mut Picker<SimPeer>, peer: SimPeer, theirs: &Bits, rng: &mut Rng) -> Option<Block> {
+        picker.pick(peer, theirs, None, |_| false, rng)
+    }
+
+    fn finish(picker: &mut Picker<SimPeer>, rng: &mut Rng) -> u32 {
+        let all = Bits::full(picker.have.len());
+        let piece = pick(picker, A, &all, rng).unwrap().piece;
+        while picker.next_of(A, piece).is_some() {}
+        picker.verified(piece);
+        piece
+    }
+
+    #[test]
+    fn what_was_begun_is_finished_first() {
+        let mut rng = Rng::new(1);
+        let mut picker = picker(10, &mut rng);
+        let all = Bits::full(10);
+        let first = pick(&mut picker, A, &all, &mut rng).unwrap();
+        let second = pick(&mut picker, B, &all, &mut rng).unwrap();
+        assert_eq!((first.piece, first.begin, second.begin), (second.piece, 0, BLOCK));
+        assert_ne!(pick(&mut picker, A, &all, &mut rng).unwrap().piece, first.piece);
+    }
+
+    #[test]
+    fn the_first_pieces_are_any_and_then_the_rarest_come() {
+        let starts: BTreeSet<u32> = (0..20)
+            .map(|seed| {
+                let mut rng = Rng::new(seed);
+                let mut picker = picker(10, &mut rng);
+                (0..9).for_each(|piece| picker.seen(piece));
+                finish(&mut picker, &mut rng)
+            })
+            .collect();
+        assert!(starts.len() > 4, "{starts:?}");
+        let mut rng = Rng::new(1);
+        let mut picker = picker(10, &mut rng);
+        while picker.have.count() < RANDOM_FIRST {
+            finish(&mut picker, &mut rng);
+        }
+        let rare = picker.have.first_missing(0).unwrap() as u32;
+        (0..10).filter(|piece| *piece != rare).for_each(|piece| picker.seen(piece));
+        assert_eq!(finish(&mut picker, &mut rng), rare);
+    }
+
+    #[test]
+    fn in_the_endgame_what_is_out_is_asked_of_others_too() {
+        let mut rng = Rng::new(1);
+        let mut picker = picker(2, &mut rng);
+        let all = Bits::full(2);
+        let asked: Vec<Block> =
+            std::iter::from_fn(|| picker.pick(A, &all, None, |_| true, &mut rng)).collect();
+        assert_eq!(asked.len(), 4);
+        assert!(picker.is_endgame());
+        let mine: BTreeSet<Block> = asked.iter().copied().collect();
+        assert_eq!(
+            picker.pick(A, &all, None, |block| mine.contains(block), &mut rng),
+            None,
+            "not of the same peer"
+        );
+        let again = pick(&mut picker, B, &all, &mut rng).unwrap();
+        assert_eq!(picker.came(B, again), Came::New { others: 1 });
+        assert_eq!(picker.came(A, again), Came::Again);
+        // What is not to come is asked for anew.
+        picker.unasked(asked.iter().copied().find(|block| *block != again).unwrap());
+        assert!(!picker.is_endgame());
+    }
+
+    #[test]
+    fn nothing_is_asked_for_that_the_peer_does_not_have_or_nobody_wants() {
+        let mut rng = Rng::new(1);
+        let mut picker = picker(4, &mut rng);
+        let mut theirs = Bits::new(4);
+        assert_eq!(pick(&mut picker, A, &theirs, &mut rng), None);
+        theirs.insert(2);
+        assert_eq!(pick(&mut picker, A, &theirs, &mut rng).map(|block| block.piece), Some(2));
+        picker.verified(2);
+        assert_eq!(pick(&mut picker, A, &theirs, &mut rng), None);
+        assert!(!picker.is_done() && picker.wanted_of(&theirs) == 0);
+    }
+
+    #[test]
+    fn a_wrong_piece_is_asked_of_one_peer_alone() {
+        let mut rng = Rng::new(1);
+        let mut picker = picker(1, &mut rng);
+        let all = Bits::full(1);
+        for peer in [A, B] {
+            let block = pick(&mut picker, peer, &all, &mut rng).unwrap();
+            picker.came(peer, block);
+        }
+        assert_eq!(picker.senders(0), [A, B]);
+        let wrong = Wrong { senders: vec![A, B], digests: vec![[1; 32], [2; 32]] };
+        picker.retry(0, Some(wrong.clone()), Some(B));
+        assert_eq!(pick(&mut picker, A, &all, &mut rng), None);
+        assert!(pick(&mut picker, B, &all, &mut rng).is_some());
+        picker.gone(B);
+        assert!(pick(&mut picker, A, &all, &mut rng).is_some());
+        assert_eq!(picker.verified(0), Some(vec![wrong]));
+        assert!(picker.is_done());
+    }
+}

@@ -1,0 +1,478 @@
+//! The machine: a client with any number of torrents, for every connection of its listener.
+//!
+//! - `links`: whom to connect to, handshakes, who else is there (BEP 11), and who goes;
+//! - `exchange`: what is had, wanted and asked for, both ways;
+//! - `gathering`: metadata and hashes for links, and for peers that have only a link;
+//! - `keeping`: what comes back from the worker: what was there, what is right, and who lied;
+//! - `tick`: once a second rates, chokes, and what is late.
+
+mod exchange;
+mod gathering;
+mod keeping;
+mod links;
+mod tick;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p_core::{Cx, JobId, Link, OpId, Protocol, Time};
+
+use super::address::Addressed;
+use super::candidates::Candidates;
+use super::command::{
+    Add, AddPeers, PeerStatus, Remove, SessionCommand, SessionEvent, SessionOutcome, Source, Status,
+    TorrentError, TorrentId, TorrentStage, TorrentStatus, Wait,
+};
+use super::gather::{Hashes, Metadata};
+use super::job::{Tag, TorrentDone, TorrentJob, Work};
+use super::magnet::Magnet;
+use super::metainfo::{Info, InfoHashes, PieceLayers, SwarmId};
+use super::peer::Conn;
+use super::picker::{Picker, Wrong};
+use super::wire::{Block, PeerMsg, PeerName};
+use crate::rate::Rate;
+use crate::serve::Serving;
+
+/// Torrents of one session. 10,000.
+const MAX_TORRENTS: usize = 10_000;
+/// Addresses whose connections are refused, since somebody there lied. 1,000.
+const MAX_BANNED: usize = 1000;
+
+/// How a session behaves.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// Peers of one torrent that are connected, at most. 50.
+    pub peers: usize,
+    /// Peers of all torrents, at most; above it nobody is let in. 200.
+    pub connections: usize,
+    /// Peers of one torrent that are sent something at a time; one of them is drawn at random. 8.
+    pub slots: usize,
+    /// Bytes per second that are sent, over all torrents; `None`: as many as go. `None`.
+    pub upload_rate: Option<u64>,
+    /// Blocks of one torrent that have come and are not yet written, at most; above it nothing is asked for. 1,024: 16
+    /// MiB.
+    pub unwritten: usize,
+    /// Blocks being read for peers at once. 64.
+    pub reads: usize,
+    /// Requests of one peer that wait, as it is told; more are refused. 200: what waits to be sent to it then fits what a
+    /// driver lets wait for one peer ([`Limits::queue_bytes_per_peer`](p2p_core::Limits), 4 MiB).
+    pub requests_per_peer: usize,
+    /// How long a peer may leave all requests unanswered before they are put to others. 20 s.
+    pub request_timeout: Duration,
+    /// How long a peer may send nothing that was asked of it before it is unchoked by chance alone. 60 s (Cohen 2003).
+    pub snubbed: Duration,
+    /// What peers are told this program is.
+    pub client: String,
+}
+
+impl Default for SessionConfig {
+    fn default() -> SessionConfig {
+        SessionConfig {
+            peers: 50,
+            connections: 200,
+            slots: 8,
+            upload_rate: None,
+            unwritten: 1024,
+            reads: 64,
+            requests_per_peer: 200,
+            request_timeout: Duration::from_secs(20),
+            snubbed: Duration::from_secs(60),
+            client: concat!("p2p-swarm ", env!("CARGO_PKG_VERSION")).into(),
+        }
+    }
+}
+
+/// A BitTorrent client.
+///
+/// What it keeps in memory: of each torrent its metadata and some twelve bytes for each piece, and for each connection a
+/// bit for each piece; at most `connections` of them. Of what peers say nothing else grows but requests, at most
+/// `requests_per_peer` of each, addresses, 1,000 for each torrent, and blocks that are not yet written.
+///
+/// ```
+/// use p2p_core::SimPeer;
+/// use p2p_core::sim::{DiskModel, Network, Sim};
+/// use p2p_swarm::MemoryFiles;
+/// use p2p_swarm::torrent::{Add, CreateOptions, MemoryTorrents, Metainfo, Session, SessionConfig, Source, Wait};
+///
+/// let mut files = [MemoryFiles::default(), MemoryFiles::default()];
+/// files[0].put("song", vec![7; 1_000_000]);
+/// let metainfo = Metainfo::create(&mut files[0], "song".as_ref(), &CreateOptions::default()).unwrap();
+///
+/// let disks = files.clone();
+/// let mut sim = Sim::<Session<SimPeer>, MemoryTorrents>::with_workers(
+///     1, Network::default(), DiskModel::default(), move |peer| MemoryTorrents::new(disks[peer.index()].clone()));
+/// let peers = [(); 2].map(|()| sim.spawn(|_| Session::new(SessionConfig::default(), Some(6881))));
+/// let [seed, leecher] = peers.map(|peer| sim.handle(peer));
+/// sim.block_on(async move {
+///     let torrent = Source::Metainfo(metainfo);
+///     seed.ask(Add { torrent: torrent.clone(), folder: "".into(), peers: vec![] }).await.unwrap().unwrap();
+///     let id = leecher.ask(Add { torrent, folder: "".into(), peers: vec!["10.0.0.0:6881".parse().unwrap()] });
+///     let id = id.await.unwrap().unwrap();
+///     leecher.ask(Wait { torrent: id, progress: None }).await.unwrap().unwrap();
+/// });
+/// assert_eq!(files[1].read("song"), files[0].read("song"));
+/// ```
+#[derive(Debug)]
+pub struct Session<P> {
+    config: SessionConfig,
+    name: PeerName,
+    /// The port that peers are told to reach it at.
+    listens: Option<u16>,
+    torrents: BTreeMap<u64, Torrent<P>>,
+    swarms: BTreeMap<SwarmId, u64>,
+    conns: BTreeMap<P, Conn>,
+    serving: Serving<P, Block>,
+    /// Bytes that may be sent now; less than none after a long block.
+    allowance: f64,
+    allowed_at: Time,
+    banned: BTreeSet<SocketAddr>,
+    /// Pieces that are right after they were wrong, until their blocks were hashed; by torrent and piece.
+    suspects: BTreeMap<(u64, u32), Vec<Wrong<P>>>,
+    next_torrent: u64,
+    next_dial: u64,
+    ticks: u64,
+}
+
+/// The timers of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SessionTimer {
+    /// A second is over.
+    Tick,
+    /// There is something to be sent, and it may be now.
+    Upload,
+}
+
+/// One torrent.
+#[derive(Debug)]
+struct Torrent<P> {
+    number: u64,
+    hashes: InfoHashes,
+    name: Option<String>,
+    folder: PathBuf,
+    /// Which files are wanted; all, if none are named.
+    select: Vec<RangeInclusive<u32>>,
+    info: Option<Arc<Info>>,
+    layers: Arc<PieceLayers>,
+    stage: Stage<P>,
+    /// The connections that have said who they are.
+    peers: BTreeSet<P>,
+    /// Connections that have not.
+    strangers: usize,
+    candidates: Candidates,
+    optimistic: Option<P>,
+    waiting: Vec<Waiting>,
+    /// Blocks that have come and are not written.
+    writing: usize,
+    syncing: bool,
+    done: bool,
+    down: Rate,
+    up: Rate,
+    downloaded: u64,
+    uploaded: u64,
+    wasted: u64,
+}
+
+/// Somebody who waits for a torrent.
+#[derive(Debug)]
+struct Waiting {
+    op: OpId,
+    progress: Option<Duration>,
+    told: Time,
+}
+
+/// What is being done for a torrent.
+#[derive(Debug)]
+enum Stage<P> {
+    Metadata(Metadata<P>),
+    Hashes(Hashes<P>),
+    Opening,
+    Running(Picker<P>),
+    Failed(TorrentError),
+}
+
+impl<P: Addressed> Torrent<P> {
+    fn running(&mut self) -> Option<&mut Picker<P>> {
+        match &mut self.stage {
+            Stage::Running(picker) => Some(picker),
+            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening | Stage::Failed(_) => None,
+        }
+    }
+
+    fn picker(&self) -> Option<&Picker<P>> {
+        match &self.stage {
+            Stage::Running(picker) => Some(picker),
+            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening | Stage::Failed(_) => None,
+        }
+    }
+
+    fn pieces(&self) -> u64 {
+        self.info.as_ref().map_or(0, |info| info.piece_count().into())
+    }
+
+    fn start(&self, cx: &mut Cx<'_, Session<P>>, tag: Tag, work: Work) {
+        cx.start(TorrentJob { torrent: self.number, tag, work });
+    }
+
+    /// Has the worker look what is there.
+    fn open(&mut self, cx: &mut Cx<'_, Session<P>>) {
+        let Some(info) = self.info.clone() else { return };
+        self.stage = Stage::Opening;
+        let work = Work::Open { info, layers: self.layers.clone(), folder: self.folder.clone() };
+        self.start(cx, Tag::Torrent, work);
+    }
+
+    fn status(&self, conns: &BTreeMap<P, Conn>) -> TorrentStatus {
+        let picker = self.picker();
+        let peer = |peer: &P| {
+            let conn = conns.get(peer)?;
+            Some(PeerStatus {
+                addr: conn.listens.unwrap_or_else(|| peer.addr()),
+                client: conn.client.clone(),
+                downloaded: conn.downloaded,
+                uploaded: conn.uploaded,
+                pieces: conn.have.count() as u32,
+                chokes: conn.chokes,
+                choked: conn.unchoked.is_none(),
+            })
+        };
+        TorrentStatus {
+            hashes: self.hashes,
+            name: self.name.clone(),
+            stage: match &self.stage {
+                Stage::Metadata(_) => TorrentStage::Metadata,
+                Stage::Hashes(_) => TorrentStage::Hashes,
+                Stage::Opening => TorrentStage::Checking,
+                Stage::Running(picker) if picker.is_done() => TorrentStage::Seeding,
+                Stage::Running(_) => TorrentStage::Downloading,
+                Stage::Failed(_) => TorrentStage::Failed,
+            },
+            pieces: picker.map_or(0, |picker| picker.have().count() as u32),
+            wanted: picker.map_or(0, Picker::wanted),
+            size: self.info.as_ref().map(|info| info.size()),
+            downloaded: self.downloaded,
+            uploaded: self.uploaded,
+            wasted: self.wasted,
+            down: self.down.per_second(),
+            up: self.up.per_second(),
+            peers: self.peers.iter().filter_map(peer).collect(),
+        }
+    }
+}
+
+impl<P: Addressed> Session<P> {
+    /// A session without torrents, whose listener has this port, if it has any.
+    pub fn new(config: SessionConfig, listens: Option<u16>) -> Session<P> {
+        Session {
+            serving: Serving::new(config.reads.max(1), config.requests_per_peer.max(1)),
+            config,
+            name: PeerName([0; 20]),
+            listens,
+            torrents: BTreeMap::new(),
+            swarms: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            allowance: 0.0,
+            allowed_at: Time::ZERO,
+            banned: BTreeSet::new(),
+            suspects: BTreeMap::new(),
+            next_torrent: 0,
+            next_dial: 0,
+            ticks: 0,
+        }
+    }
+
+    /// How a torrent stands.
+    pub fn status(&self, torrent: TorrentId) -> Option<TorrentStatus> {
+        self.torrents.get(&torrent.0).map(|torrent| torrent.status(&self.conns))
+    }
+
+    /// For each piece of a torrent how many of the peers that are connected have it.
+    pub fn availability(&self, torrent: TorrentId) -> Vec<u16> {
+        let torrent = self.torrents.get(&torrent.0);
+        let picker = torrent.and_then(|torrent| Some((torrent.pieces() as u32, torrent.picker()?)));
+        picker
+            .map_or_else(Vec::new, |(pieces, picker)| (0..pieces).map(|piece| picker.copies(piece)).collect())
+    }
+
+    fn add(&mut self, cx: &mut Cx<'_, Self>, add: Add) -> Result<TorrentId, TorrentError> {
+        let Add { torrent, folder, peers } = add;
+        let hashes = match &torrent {
+            Source::Metainfo(metainfo) => metainfo.info().hashes(),
+            Source::Magnet(magnet) => magnet.hashes,
+        };
+        if hashes.swarms().any(|swarm| self.swarms.contains_key(&swarm)) {
+            return Err(TorrentError::Twice);
+        }
+        if self.torrents.len() >= MAX_TORRENTS {
+            return Err(TorrentError::Full);
+        }
+        self.next_torrent += 1;
+        let number = self.next_torrent;
+        let mut new = Torrent {
+            number,
+            hashes,
+            name: None,
+            folder,
+            select: Vec::new(),
+            info: None,
+            layers: Arc::default(),
+            stage: Stage::Metadata(Metadata::default()),
+            peers: BTreeSet::new(),
+            strangers: 0,
+            candidates: Candidates::default(),
+            optimistic: None,
+            waiting: Vec::new(),
+            writing: 0,
+            syncing: false,
+            done: false,
+            down: Rate::default(),
+            up: Rate::default(),
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+        };
+        match torrent {
+            Source::Metainfo(metainfo) => {
+                new.name = Some(metainfo.info().name().into());
+                new.info = Some(metainfo.info().clone());
+                new.layers = metainfo.layers().clone();
+                new.open(cx);
+            }
+            Source::Magnet(Magnet { name, select, .. }) => {
+                new.name = name;
+                new.select = select;
+            }
+        }
+        peers.into_iter().for_each(|addr| new.candidates.add(addr));
+        self.swarms.extend(hashes.swarms().map(|swarm| (swarm, number)));
+        self.torrents.insert(number, new);
+        if self.torrents.len() == 1 {
+            cx.set_timer(tick::EVERY, SessionTimer::Tick);
+        }
+        self.dial(cx, number);
+        Ok(TorrentId(number))
+    }
+
+    fn wait(&mut self, cx: &mut Cx<'_, Self>, op: OpId, Wait { torrent, progress }: Wait) {
+        let outcome = match self.torrents.get_mut(&torrent.0) {
+            None => Err(TorrentError::Unknown),
+            Some(Torrent { stage: Stage::Failed(why), .. }) => Err(why.clone()),
+            Some(torrent) if torrent.done => Ok(()),
+            Some(torrent) => return torrent.waiting.push(Waiting { op, progress, told: cx.now() }),
+        };
+        cx.finish(op, SessionOutcome::Done(outcome));
+    }
+
+    /// A torrent is worked on no more: nobody is connected for it any longer.
+    fn give_up(&mut self, cx: &mut Cx<'_, Self>, number: u64, why: TorrentError) {
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        if let Stage::Failed(_) = torrent.stage {
+            return;
+        }
+        torrent.stage = Stage::Failed(why.clone());
+        for waiting in torrent.waiting.drain(..) {
+            cx.finish(waiting.op, SessionOutcome::Done(Err(why.clone())));
+        }
+        torrent.start(cx, Tag::Torrent, Work::Close);
+        self.hang_up(cx, number);
+        cx.emit(SessionEvent::Failed(TorrentId(number), why));
+    }
+
+    fn remove(&mut self, cx: &mut Cx<'_, Self>, number: u64) -> bool {
+        self.hang_up(cx, number);
+        let Some(torrent) = self.torrents.remove(&number) else { return false };
+        for waiting in &torrent.waiting {
+            cx.finish(waiting.op, SessionOutcome::Done(Err(TorrentError::Unknown)));
+        }
+        torrent.start(cx, Tag::Torrent, Work::Close);
+        self.swarms.retain(|_, of| *of != number);
+        self.suspects.retain(|(of, _), _| *of != number);
+        if self.torrents.is_empty() {
+            cx.clear_timer(SessionTimer::Tick);
+        }
+        true
+    }
+
+    /// A connection and its torrent.
+    fn pair(&mut self, peer: P) -> Option<(&mut Torrent<P>, &mut Conn)> {
+        let conn = self.conns.get_mut(&peer)?;
+        let torrent = self.torrents.get_mut(&conn.torrent)?;
+        Some((torrent, conn))
+    }
+}
+
+impl<P: Addressed> Protocol for Session<P> {
+    type Peer = P;
+    type Msg = PeerMsg;
+    type Timer = SessionTimer;
+    type Command = SessionCommand;
+    type Item = TorrentStatus;
+    type Outcome = SessionOutcome;
+    type Event = SessionEvent;
+    type Job = TorrentJob;
+
+    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
+        // The manner of Azureus: two letters for the program, four digits for its version.
+        self.name.0[..8].copy_from_slice(b"-P20010-");
+        for byte in &mut self.name.0[8..] {
+            *byte = b"0123456789abcdefghijklmnopqrstuv"[cx.rng().index(32)];
+        }
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: PeerMsg) {
+        let now = cx.now();
+        match (self.conns.get_mut(&from), msg) {
+            (_, PeerMsg::Handshake(handshake)) => self.greeted(cx, from, handshake),
+            (Some(conn), msg) if conn.name.is_some() => {
+                conn.heard = now;
+                self.heard(cx, from, msg);
+            }
+            // Who does not say what it is about is nobody.
+            (Some(_), _) => self.hang_up_on(cx, from),
+            (None, _) => {}
+        }
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: SessionTimer) {
+        match timer {
+            SessionTimer::Tick => self.tick(cx),
+            SessionTimer::Upload => self.serve(cx),
+        }
+    }
+
+    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: SessionCommand) {
+        let outcome = match command {
+            SessionCommand::Add(add) => SessionOutcome::Added(self.add(cx, add)),
+            SessionCommand::AddPeers(AddPeers { torrent, peers }) => {
+                let known = self.torrents.get_mut(&torrent.0);
+                let known =
+                    known.map(|torrent| peers.into_iter().for_each(|addr| torrent.candidates.add(addr)));
+                self.dial(cx, torrent.0);
+                SessionOutcome::Known(known.is_some())
+            }
+            SessionCommand::Wait(wait) => return self.wait(cx, op, wait),
+            SessionCommand::Remove(Remove { torrent }) => SessionOutcome::Known(self.remove(cx, torrent.0)),
+            SessionCommand::Status(Status { torrent }) => SessionOutcome::Status(self.status(torrent)),
+        };
+        cx.finish(op, outcome);
+    }
+
+    fn on_cancel(&mut self, _: &mut Cx<'_, Self>, op: OpId) {
+        for torrent in self.torrents.values_mut() {
+            torrent.waiting.retain(|waiting| waiting.op != op);
+        }
+    }
+
+    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
+        if let Link::Down(_) = link {
+            self.gone(cx, peer);
+        }
+    }
+
+    fn on_job(&mut self, cx: &mut Cx<'_, Self>, _: JobId, done: TorrentDone) {
+        self.worked(cx, done);
+    }
+}

@@ -1,0 +1,357 @@
+//! What is had, wanted and asked for, both ways.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_core::Cx;
+
+use super::{Session, SessionTimer, Stage};
+use crate::bits::Bits;
+use crate::torrent::address::Addressed;
+use crate::torrent::job::{Tag, TorrentJob, Work};
+use crate::torrent::merkle::BLOCK;
+use crate::torrent::picker::Came;
+use crate::torrent::wire::{Block, PeerMsg};
+
+/// What a peer may say of its pieces before their number is known here. 4,096 messages.
+const MAX_EARLY: usize = 4096;
+/// Rejects in a row from a peer that has unchoked us, before it is left alone. 64.
+const MAX_REJECTS: u32 = 64;
+
+impl<P: Addressed> Session<P> {
+    /// A peer that has said who it is says something else.
+    pub(super) fn heard(&mut self, cx: &mut Cx<'_, Self>, peer: P, msg: PeerMsg) {
+        match msg {
+            PeerMsg::Have(_) | PeerMsg::Bitfield(_) | PeerMsg::HaveAll | PeerMsg::HaveNone => {
+                self.has(cx, peer, msg);
+            }
+            PeerMsg::Choke => self.choked(cx, peer),
+            PeerMsg::Unchoke => {
+                if let Some(conn) = self.conns.get_mut(&peer) {
+                    conn.chokes = false;
+                    conn.progress = cx.now();
+                    conn.rejects = 0;
+                }
+                self.fill(cx, peer);
+            }
+            PeerMsg::Interested => {
+                if let Some(conn) = self.conns.get_mut(&peer) {
+                    conn.interested = true;
+                }
+                self.welcome(cx, peer);
+            }
+            PeerMsg::NotInterested => {
+                if let Some(conn) = self.conns.get_mut(&peer) {
+                    conn.interested = false;
+                }
+            }
+            PeerMsg::Request(block) => self.asked(cx, peer, block),
+            PeerMsg::Cancel(block) => {
+                if self.serving.withdraw(peer, block) {
+                    self.reject(cx, peer, block);
+                }
+            }
+            PeerMsg::Piece { piece, begin, data } => self.came(cx, peer, piece, begin, data),
+            PeerMsg::Reject(block) => self.rejected(cx, peer, block),
+            PeerMsg::Extended(extended) => self.extended(cx, peer, extended),
+            PeerMsg::Metadata(metadata) => self.metadata(cx, peer, metadata),
+            PeerMsg::Pex(pex) => self.heard_of(cx, peer, pex),
+            PeerMsg::HashRequest(range) => self.asked_for_hashes(cx, peer, range),
+            PeerMsg::Hashes(range, hashes) => self.hashes(cx, peer, range, &hashes),
+            PeerMsg::HashReject(range) => self.hashes_rejected(cx, peer, range),
+            PeerMsg::Goodbye => self.gone(cx, peer),
+            // What is suggested, and what would be sent to the choked, is not needed; there is no DHT node here.
+            PeerMsg::KeepAlive
+            | PeerMsg::Suggest(_)
+            | PeerMsg::AllowedFast(_)
+            | PeerMsg::Port(_)
+            | PeerMsg::Handshake(_) => {}
+        }
+    }
+
+    // ---- what peers have
+
+    fn has(&mut self, cx: &mut Cx<'_, Self>, peer: P, msg: PeerMsg) {
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        let pieces = torrent.pieces();
+        let Stage::Running(picker) = &mut torrent.stage else {
+            // Later, when it can be understood.
+            if conn.early.len() < MAX_EARLY {
+                conn.early.push(msg);
+            }
+            return;
+        };
+        let have = match msg {
+            PeerMsg::Have(piece) if u64::from(piece) < pieces => {
+                if conn.have.insert(piece.into()) {
+                    picker.seen(piece);
+                    conn.wanted += u32::from(picker.wants(piece));
+                    // It is waited for by nobody yet who is unchoked already.
+                    if conn.wanted == 1 || (conn.asked.is_empty() && !conn.chokes) {
+                        self.interest(cx, peer);
+                        self.fill(cx, peer);
+                    }
+                }
+                return;
+            }
+            PeerMsg::HaveAll => Some(Bits::full(pieces)),
+            PeerMsg::HaveNone => Some(Bits::new(pieces)),
+            PeerMsg::Bitfield(field) => Bits::of_bitfield(&field, pieces),
+            _ => None,
+        };
+        let Some(have) = have else { return self.hang_up_on(cx, peer) };
+        conn.have.iter().for_each(|piece| picker.unseen(piece as u32));
+        have.iter().for_each(|piece| picker.seen(piece as u32));
+        conn.wanted = picker.wanted_of(&have);
+        conn.have = have;
+        self.interest(cx, peer);
+        self.fill(cx, peer);
+    }
+
+    /// Understands what a peer said before the number of pieces was known.
+    pub(super) fn catch_up(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        conn.have = Bits::new(torrent.pieces());
+        for msg in std::mem::take(&mut conn.early) {
+            self.has(cx, peer, msg);
+        }
+    }
+
+    /// Tells a peer whether it has what is wanted, if that is news.
+    pub(super) fn interest(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let Some(conn) = self.conns.get_mut(&peer) else { return };
+        let interesting = conn.wanted > 0;
+        if conn.interesting != interesting {
+            conn.interesting = interesting;
+            cx.send(peer, if interesting { PeerMsg::Interested } else { PeerMsg::NotInterested });
+        }
+    }
+
+    // ---- asking
+
+    /// Asks a peer for as much as it is good for.
+    pub(super) fn fill(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let (now, unwritten) = (cx.now(), self.config.unwritten);
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        if conn.chokes || conn.wanted == 0 || torrent.writing >= unwritten {
+            return;
+        }
+        let Stage::Running(picker) = &mut torrent.stage else { return };
+        while conn.asked.len() < conn.pipeline.size() {
+            let asked = &conn.asked;
+            let mine = |block: &Block| asked.iter().any(|(other, _)| other == block);
+            let Some(block) = picker.pick(peer, &conn.have, conn.last_piece, mine, cx.rng()) else { return };
+            if conn.asked.is_empty() {
+                conn.progress = now;
+            }
+            conn.last_piece = Some(block.piece);
+            conn.asked.push_back((block, now));
+            conn.told = now;
+            cx.send(peer, PeerMsg::Request(block));
+        }
+    }
+
+    /// As [`Session::fill`], for every peer of a torrent.
+    pub(super) fn fill_all(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        let peers: Vec<P> =
+            self.torrents.get(&number).map_or_else(Vec::new, |t| t.peers.iter().copied().collect());
+        peers.into_iter().for_each(|peer| self.fill(cx, peer));
+    }
+
+    fn choked(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        conn.chokes = true;
+        // With BEP 6 each request is answered all the same.
+        if conn.features.fast {
+            return;
+        }
+        let number = torrent.number;
+        self.release(peer);
+        self.fill_all(cx, number);
+    }
+
+    /// What a peer was asked for is to be asked of others.
+    pub(super) fn release(&mut self, peer: P) {
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        let asked = std::mem::take(&mut conn.asked);
+        if let Some(picker) = torrent.running() {
+            asked.iter().for_each(|(block, _)| picker.unasked(*block));
+        }
+    }
+
+    fn rejected(&mut self, cx: &mut Cx<'_, Self>, peer: P, block: Block) {
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        if conn.settled(&block).is_none() {
+            return;
+        }
+        if let Some(picker) = torrent.running() {
+            picker.unasked(block);
+        }
+        if conn.chokes {
+            let number = torrent.number;
+            return self.fill_all(cx, number);
+        }
+        conn.rejects += 1;
+        match conn.rejects > MAX_REJECTS {
+            true => self.part(cx, peer),
+            false => self.fill(cx, peer),
+        }
+    }
+
+    /// A block has come.
+    fn came(&mut self, cx: &mut Cx<'_, Self>, peer: P, piece: u32, begin: u32, data: Bytes) {
+        let now = cx.now();
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        let bytes = data.len() as u64;
+        let block = Block { piece, begin, length: data.len() as u32 };
+        let Some(at) = conn.settled(&block) else {
+            // It was asked of others meanwhile, or never.
+            conn.wasted += bytes;
+            torrent.wasted += bytes;
+            return;
+        };
+        conn.pipeline.came(now - at);
+        conn.progress = now;
+        conn.rejects = 0;
+        conn.down.add(bytes);
+        conn.downloaded += bytes;
+        torrent.down.add(bytes);
+        torrent.downloaded += bytes;
+        let Stage::Running(picker) = &mut torrent.stage else { return };
+        let others = match picker.came(peer, block) {
+            Came::New { others } => others,
+            Came::Again => {
+                conn.wasted += bytes;
+                torrent.wasted += bytes;
+                return self.fill(cx, peer);
+            }
+        };
+        torrent.writing += 1;
+        torrent.start(cx, Tag::Block(block), Work::Write { piece, begin, data });
+        if others > 0 {
+            self.cancel(cx, peer, block);
+        }
+        self.fill(cx, peer);
+    }
+
+    /// A block that several were asked for is there.
+    fn cancel(&mut self, cx: &mut Cx<'_, Self>, from: P, block: Block) {
+        let Some((torrent, _)) = self.pair(from) else { return };
+        let others: Vec<P> = torrent.peers.iter().copied().filter(|peer| *peer != from).collect();
+        for peer in others {
+            let Some(conn) = self.conns.get_mut(&peer) else { continue };
+            if conn.settled(&block).is_some() {
+                cx.send(peer, PeerMsg::Cancel(block));
+                self.fill(cx, peer);
+            }
+        }
+    }
+
+    // ---- answering
+
+    /// A peer asks for a block.
+    fn asked(&mut self, cx: &mut Cx<'_, Self>, peer: P, block: Block) {
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        let whole = torrent.info.as_ref().map_or(0, |info| {
+            // Pad files may be asked for (BEP 47).
+            (info.start_of(block.piece) + u64::from(info.piece_length())).min(info.end())
+                - info.start_of(block.piece).min(info.end())
+        });
+        let end = u64::from(block.begin) + u64::from(block.length);
+        let has = torrent.picker().is_some_and(|picker| picker.have().contains(block.piece.into()));
+        if !has || block.length == 0 || block.length > BLOCK || end > whole {
+            // Nobody honest asks for what was not offered.
+            return self.hang_up_on(cx, peer);
+        }
+        if conn.unchoked.is_none() || !self.serving.ask(peer, block) {
+            return self.reject(cx, peer, block);
+        }
+        self.serve(cx);
+    }
+
+    /// Tells a peer that it will not get a block, if it wants to hear so.
+    fn reject(&mut self, cx: &mut Cx<'_, Self>, peer: P, block: Block) {
+        if self.conns.get(&peer).is_some_and(|conn| conn.features.fast) {
+            cx.send(peer, PeerMsg::Reject(block));
+        }
+    }
+
+    /// Begins as many reads as there may be, and as the rate allows.
+    pub(super) fn serve(&mut self, cx: &mut Cx<'_, Self>) {
+        if let Some(rate) = self.config.upload_rate {
+            let now = cx.now();
+            let earned = (now - self.allowed_at).as_secs_f64() * rate as f64;
+            self.allowed_at = now;
+            // A quarter of a second may be made up for.
+            self.allowance = (self.allowance + earned).min(rate as f64 / 4.0);
+        }
+        loop {
+            if let Some(rate) = self.config.upload_rate.filter(|_| self.allowance < 0.0) {
+                if self.serving.is_waiting() {
+                    let wait = Duration::from_secs_f64(-self.allowance / rate.max(1) as f64);
+                    cx.set_timer(wait + Duration::from_millis(1), SessionTimer::Upload);
+                }
+                return;
+            }
+            let Some((number, peer, block)) = self.serving.turn() else { return };
+            self.allowance -= f64::from(block.length);
+            let Some(conn) = self.conns.get(&peer) else { continue };
+            let job = TorrentJob { torrent: conn.torrent, tag: Tag::Serve(number), work: Work::Read(block) };
+            cx.start(job);
+        }
+    }
+
+    /// A block was read for a peer.
+    pub(super) fn served(&mut self, cx: &mut Cx<'_, Self>, number: u64, data: Option<Bytes>) {
+        let Some((peer, block)) = self.serving.read(number) else { return };
+        if let Some((torrent, conn)) = self.pair(peer) {
+            match data.filter(|_| conn.unchoked.is_some()) {
+                Some(data) => {
+                    let bytes = data.len() as u64;
+                    conn.up.add(bytes);
+                    conn.uploaded += bytes;
+                    conn.told = cx.now();
+                    torrent.up.add(bytes);
+                    torrent.uploaded += bytes;
+                    cx.send(peer, PeerMsg::Piece { piece: block.piece, begin: block.begin, data });
+                }
+                None => self.reject(cx, peer, block),
+            }
+        }
+        self.serve(cx);
+    }
+
+    // ---- choking
+
+    /// Lets a peer ask from now on.
+    pub(super) fn unchoke(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let now = cx.now();
+        if let Some(conn) = self.conns.get_mut(&peer).filter(|conn| conn.unchoked.is_none()) {
+            conn.unchoked = Some(now);
+            cx.send(peer, PeerMsg::Unchoke);
+        }
+    }
+
+    /// Lets a peer ask for nothing more.
+    pub(super) fn choke(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        if let Some(conn) = self.conns.get_mut(&peer).filter(|conn| conn.unchoked.is_some()) {
+            conn.unchoked = None;
+            cx.send(peer, PeerMsg::Choke);
+            for block in self.serving.gone(peer) {
+                self.reject(cx, peer, block);
+            }
+        }
+    }
+
+    /// A peer wants something: while a slot is free it need not wait for the next round.
+    fn welcome(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let slots = self.config.slots;
+        let Some((torrent, _)) = self.pair(peer) else { return };
+        let peers: Vec<P> = torrent.peers.iter().copied().collect();
+        let takes =
+            |peer: &P| self.conns.get(peer).is_some_and(|conn| conn.unchoked.is_some() && conn.interested);
+        if peers.iter().filter(|peer| takes(peer)).count() < slots {
+            self.unchoke(cx, peer);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Metadata and hashes: for a link here, and for peers that have only a link.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use p2p_core::Cx;
+use sha1::{Digest, Sha1};
+use sha2::Sha256;
+
+use super::{Session, Stage, TorrentId};
+use crate::torrent::address::Addressed;
+use crate::torrent::command::SessionEvent;
+use crate::torrent::gather::{Hashes, Metadata};
+use crate::torrent::merkle::{BLOCK, Node, answer, height};
+use crate::torrent::metainfo::{Info, InfoHashes, Metainfo};
+use crate::torrent::peer::Conn;
+use crate::torrent::wire::{HashRange, MetadataMsg, PeerMsg};
+
+/// Whether bytes are the dictionary that these names are hashes of.
+fn is_named(raw: &[u8], hashes: &InfoHashes) -> bool {
+    let v1 = hashes.v1.is_none_or(|hash| Sha1::digest(raw)[..] == hash[..]);
+    v1 && hashes.v2.is_none_or(|hash| Sha256::digest(raw)[..] == hash[..])
+}
+
+/// Whether a peer answers hash requests: it speaks of the second version's swarm, or says that it could.
+fn knows_hashes(conn: &Conn, hashes: &InfoHashes) -> bool {
+    let v2 = hashes.v2.and_then(|hash| hash.first_chunk::<20>().copied());
+    conn.features.v2 || v2 == Some(conn.swarm)
+}
+
+impl<P: Addressed> Session<P> {
+    /// Asks a peer for what a link leaves out, as far as it is missing.
+    pub(super) fn gather(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let now = cx.now();
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        match &mut torrent.stage {
+            Stage::Metadata(metadata) => {
+                let Some(size) = conn.metadata_size.filter(|_| conn.wants_metadata) else { return };
+                if metadata.from(now).is_none()
+                    && let Some(pieces) = metadata.ask(peer, size, now)
+                {
+                    for piece in pieces {
+                        cx.send(peer, PeerMsg::Metadata(MetadataMsg::Request(piece)));
+                    }
+                }
+            }
+            Stage::Hashes(hashes) if conn.name.is_some() && knows_hashes(conn, &torrent.hashes) => {
+                while let Some(range) = hashes.ask(peer, now) {
+                    cx.send(peer, PeerMsg::HashRequest(range));
+                }
+            }
+            Stage::Hashes(_) | Stage::Opening | Stage::Running(_) | Stage::Failed(_) => {}
+        }
+    }
+
+    /// As [`Session::gather`], of every peer of a torrent.
+    pub(super) fn gather_all(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        match &mut torrent.stage {
+            Stage::Metadata(_) => {}
+            Stage::Hashes(hashes) => hashes.reclaim(cx.now(), None),
+            Stage::Opening | Stage::Running(_) | Stage::Failed(_) => return,
+        }
+        // Whoever was asked last and did not answer comes last.
+        let mut peers: Vec<P> = torrent.peers.iter().copied().collect();
+        if !peers.is_empty() {
+            let turn = cx.rng().index(peers.len());
+            peers.rotate_left(turn);
+        }
+        peers.into_iter().for_each(|peer| self.gather(cx, peer));
+    }
+
+    // ---- metadata
+
+    /// A peer asks for metadata, or sends some.
+    pub(super) fn metadata(&mut self, cx: &mut Cx<'_, Self>, peer: P, msg: MetadataMsg) {
+        let now = cx.now();
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        match msg {
+            MetadataMsg::Request(piece) => {
+                if !conn.wants_metadata {
+                    return;
+                }
+                let raw = torrent.info.as_ref().map(|info| info.raw());
+                let begin = piece as usize * BLOCK as usize;
+                let answer = match raw.filter(|raw| begin < raw.len()) {
+                    Some(raw) => MetadataMsg::Data {
+                        piece,
+                        total: raw.len() as u32,
+                        data: raw.slice(begin..raw.len().min(begin + BLOCK as usize)),
+                    },
+                    None => MetadataMsg::Reject(piece),
+                };
+                cx.send(peer, PeerMsg::Metadata(answer));
+            }
+            MetadataMsg::Data { piece, data, .. } => {
+                let Stage::Metadata(metadata) = &mut torrent.stage else { return };
+                let (next, whole) = metadata.came(peer, piece, data, now);
+                if let Some(next) = next {
+                    cx.send(peer, PeerMsg::Metadata(MetadataMsg::Request(next)));
+                }
+                if let Some(raw) = whole {
+                    self.gathered(cx, peer, raw);
+                }
+            }
+            MetadataMsg::Reject(_) => {
+                if let Stage::Metadata(metadata) = &mut torrent.stage {
+                    metadata.refused(peer);
+                    conn.metadata_size = None;
+                }
+                let number = torrent.number;
+                self.gather_all(cx, number);
+            }
+        }
+    }
+
+    /// All metadata has come from one peer.
+    fn gathered(&mut self, cx: &mut Cx<'_, Self>, peer: P, raw: Bytes) {
+        let Some((torrent, _)) = self.pair(peer) else { return };
+        let number = torrent.number;
+        if !is_named(&raw, &torrent.hashes) {
+            torrent.stage = Stage::Metadata(Metadata::default());
+            self.ban(cx, number, peer);
+            return self.gather_all(cx, number);
+        }
+        let info = match Info::parse(raw) {
+            Ok(info) => Arc::new(info),
+            // It is what the link stands for, and nobody else would send anything better.
+            Err(error) => return self.give_up(cx, number, error.into()),
+        };
+        torrent.name = Some(info.name().into());
+        torrent.info = Some(info.clone());
+        // A link may have named one of two swarms.
+        torrent.hashes = info.hashes();
+        self.swarms.extend(info.hashes().swarms().map(|swarm| (swarm, number)));
+        if let Some(torrent) = self.torrents.get_mut(&number) {
+            torrent.stage = Stage::Hashes(Hashes::new(info));
+        }
+        self.layered(cx, number);
+        self.gather_all(cx, number);
+    }
+
+    /// If no hashes are missing, the files are opened.
+    fn layered(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        let Stage::Hashes(hashes) = &torrent.stage else { return };
+        let Some(layers) = hashes.whole() else { return };
+        let Some(info) = torrent.info.clone() else { return };
+        torrent.layers = Arc::new(layers.clone());
+        torrent.open(cx);
+        cx.emit(SessionEvent::Metadata(TorrentId(number), Metainfo::bare(info, layers)));
+    }
+
+    // ---- hashes
+
+    /// A peer asks for part of a tree. Only layers of pieces are kept here.
+    pub(super) fn asked_for_hashes(&mut self, cx: &mut Cx<'_, Self>, peer: P, range: HashRange) {
+        let Some((torrent, _)) = self.pair(peer) else { return };
+        let nodes = torrent.info.as_ref().and_then(|info| {
+            let layer = torrent.layers.get(&range.root).filter(|_| range.base == info.piece_level())?;
+            let (file, _) = info.layered().find(|(_, root)| *root == range.root)?;
+            answer(layer, height(file.length.div_ceil(BLOCK.into())), range.range())
+        });
+        cx.send(
+            peer,
+            match nodes {
+                Some(nodes) => PeerMsg::Hashes(range, nodes),
+                None => PeerMsg::HashReject(range),
+            },
+        );
+    }
+
+    pub(super) fn hashes(&mut self, cx: &mut Cx<'_, Self>, peer: P, range: HashRange, nodes: &[Node]) {
+        let Some((torrent, _)) = self.pair(peer) else { return };
+        let number = torrent.number;
+        let Stage::Hashes(hashes) = &mut torrent.stage else { return };
+        if !hashes.came(peer, range, nodes) {
+            self.ban(cx, number, peer);
+            return self.gather_all(cx, number);
+        }
+        self.layered(cx, number);
+        self.gather(cx, peer);
+    }
+
+    pub(super) fn hashes_rejected(&mut self, cx: &mut Cx<'_, Self>, peer: P, range: HashRange) {
+        let Some((torrent, _)) = self.pair(peer) else { return };
+        if let Stage::Hashes(hashes) = &mut torrent.stage {
+            hashes.refused(peer, range);
+            // It has none, or does not want to: others are asked, and it again in the end.
+            let others: Vec<P> = torrent.peers.iter().copied().filter(|other| *other != peer).collect();
+            others.into_iter().for_each(|other| self.gather(cx, other));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What comes back from the worker: what was there, what is right, and who lied.
+
+use p2p_core::Cx;
+
+use super::{Session, SessionEvent, SessionOutcome, Stage, TorrentId};
+use crate::bits::Bits;
+use crate::job::StoreError;
+use crate::torrent::address::Addressed;
+use crate::torrent::job::{Output, Tag, TorrentDone, Work};
+use crate::torrent::picker::{Picker, Wrong};
+use crate::torrent::wire::PeerMsg;
+
+impl<P: Addressed> Session<P> {
+    pub(super) fn worked(&mut self, cx: &mut Cx<'_, Self>, done: TorrentDone) {
+        let TorrentDone { torrent: number, tag, result } = done;
+        if let Tag::Serve(read) = tag {
+            // A queue that is full for a moment is nothing to give up for; what cannot be read is.
+            let failed = match &result {
+                Err(error) if !matches!(error, StoreError::Job(_)) => Some(error.clone()),
+                _ => None,
+            };
+            let data = match result {
+                Ok(Output::Read(data)) => Some(data),
+                _ => None,
+            };
+            self.served(cx, read, data);
+            return failed.into_iter().for_each(|error| self.give_up(cx, number, error.into()));
+        }
+        if let (Tag::Block(_), Some(torrent)) = (tag, self.torrents.get_mut(&number)) {
+            torrent.writing = torrent.writing.saturating_sub(1);
+        }
+        match (tag, result) {
+            (Tag::Torrent, Ok(Output::Checking)) => {
+                if let Some(torrent) = self.torrents.get(&number) {
+                    torrent.start(cx, Tag::Torrent, Work::Check);
+                }
+            }
+            (Tag::Torrent, Ok(Output::Opened(have))) => self.opened(cx, number, have),
+            (Tag::Torrent, Ok(Output::Synced)) => self.synced(cx, number),
+            (Tag::Block(block), Ok(Output::Verified)) => self.verified(cx, number, block.piece),
+            (Tag::Block(block), Ok(Output::Wrong)) => self.wrong(cx, number, block.piece),
+            (Tag::Trace(piece), Ok(Output::Digests(digests))) => self.traced(cx, number, piece, digests),
+            (_, Ok(_)) => {}
+            (_, Err(error)) => self.give_up(cx, number, error.into()),
+        }
+        if let Tag::Block(_) = tag {
+            self.fill_waiting(cx, number);
+        }
+    }
+
+    /// Peers that nothing was asked of since too much was unwritten get their turn.
+    fn fill_waiting(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        let unwritten = self.config.unwritten;
+        if self.torrents.get(&number).is_some_and(|torrent| torrent.writing + 1 == unwritten) {
+            self.fill_all(cx, number);
+        }
+    }
+
+    /// The worker has looked what is there.
+    fn opened(&mut self, cx: &mut Cx<'_, Self>, number: u64, have: Bits) {
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        let Some(info) = torrent.info.clone() else { return };
+        let mut wanted = Bits::new(info.piece_count().into());
+        for (i, file) in info.files().iter().enumerate() {
+            let i = i as u32;
+            if torrent.select.is_empty() || torrent.select.iter().any(|range| range.contains(&i)) {
+                info.pieces_of(file).for_each(|piece| _ = wanted.insert(piece.into()));
+            }
+        }
+        let picker = Picker::new(&info, have.clone(), &wanted, cx.rng());
+        torrent.stage = Stage::Running(picker);
+        // Who was asked for metadata is here already.
+        let peers: Vec<P> = torrent.peers.iter().copied().collect();
+        for peer in peers {
+            have.iter().for_each(|piece| cx.send(peer, PeerMsg::Have(piece as u32)));
+            self.catch_up(cx, peer);
+        }
+        self.finish(cx, number);
+        self.dial(cx, number);
+    }
+
+    /// If all that is wanted is there it is made safe; then it is done.
+    fn finish(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        if torrent.picker().is_some_and(Picker::is_done) && !torrent.done && !torrent.syncing {
+            torrent.syncing = true;
+            torrent.start(cx, Tag::Torrent, Work::Sync);
+        }
+    }
+
+    fn synced(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        let Some(torrent) = self.torrents.get_mut(&number).filter(|torrent| torrent.syncing) else { return };
+        torrent.syncing = false;
+        torrent.done = true;
+        for waiting in torrent.waiting.drain(..) {
+            cx.finish(waiting.op, SessionOutcome::Done(Ok(())));
+        }
+        cx.emit(SessionEvent::Done(TorrentId(number)));
+    }
+
+    /// A piece is right.
+    fn verified(&mut self, cx: &mut Cx<'_, Self>, number: u64, piece: u32) {
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        let Some(picker) = torrent.running() else { return };
+        if let Some(wrong) = picker.verified(piece) {
+            // Its blocks say now who lied before.
+            self.suspects.insert((number, piece), wrong);
+            torrent.start(cx, Tag::Trace(piece), Work::Digests { piece });
+        }
+        let peers: Vec<P> = torrent.peers.iter().copied().collect();
+        for peer in peers {
+            let Some(conn) = self.conns.get_mut(&peer) else { continue };
+            cx.send(peer, PeerMsg::Have(piece));
+            conn.told = cx.now();
+            if conn.have.contains(piece.into()) {
+                conn.wanted = conn.wanted.saturating_sub(1);
+                self.interest(cx, peer);
+            }
+        }
+        self.finish(cx, number);
+    }
+
+    /// A piece is wrong. If one peer alone has sent it, that one has lied; otherwise each block is hashed, to be compared
+    /// with the right one later, and the next attempt is one peer's alone.
+    fn wrong(&mut self, cx: &mut Cx<'_, Self>, number: u64, piece: u32) {
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        let length = torrent.info.as_ref().map_or(0, |info| info.piece_len(piece));
+        torrent.wasted += u64::from(length);
+        let Some(picker) = torrent.running() else { return };
+        let senders = picker.senders(piece);
+        let alone = senders.first().filter(|first| senders.iter().all(|peer| peer == *first));
+        match alone.copied() {
+            Some(liar) => {
+                picker.retry(piece, None, None);
+                self.ban(cx, number, liar);
+                self.fill_all(cx, number);
+            }
+            None => torrent.start(cx, Tag::Trace(piece), Work::Digests { piece }),
+        }
+    }
+
+    /// Each block of a piece was hashed.
+    fn traced(&mut self, cx: &mut Cx<'_, Self>, number: u64, piece: u32, digests: Vec<[u8; 32]>) {
+        if let Some(wrong) = self.suspects.remove(&(number, piece)) {
+            let mut liars = Vec::new();
+            for Wrong { senders, digests: theirs } in wrong {
+                let differ =
+                    senders.iter().zip(theirs).zip(&digests).filter(|((_, theirs), right)| theirs != *right);
+                liars.extend(differ.map(|((peer, _), _)| *peer));
+            }
+            liars.sort_unstable();
+            liars.dedup();
+            return liars.into_iter().for_each(|liar| self.ban(cx, number, liar));
+        }
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        let peers: Vec<P> = torrent.peers.iter().copied().collect();
+        let Some(picker) = torrent.running() else { return };
+        let senders = picker.senders(piece);
+        let can = |peer: &P| {
+            self.conns.get(peer).is_some_and(|conn| !conn.chokes && conn.have.contains(piece.into()))
+        };
+        // Somebody who had no part in it, if there is anybody: that one is likely to be honest.
+        let (others, same): (Vec<P>, Vec<P>) =
+            peers.into_iter().filter(can).partition(|peer| !senders.contains(peer));
+        let alone = cx.rng().choose(if others.is_empty() { &same } else { &others }).copied();
+        picker.retry(piece, Some(Wrong { senders, digests }), alone);
+        self.fill_all(cx, number);
+    }
+}

@@ -1,0 +1,340 @@
+//! Whom to connect to, handshakes, who else is there, and who goes.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use p2p_core::{Cx, Time};
+
+use super::{MAX_BANNED, Session, Stage, TorrentId};
+use crate::torrent::address::Addressed;
+use crate::torrent::command::SessionEvent;
+use crate::torrent::metainfo::SwarmId;
+use crate::torrent::peer::Conn;
+use crate::torrent::picker::Picker;
+use crate::torrent::wire::{ExtendedHandshake, Features, Handshake, PeerMsg, PexMsg, PexPeer};
+
+/// Connections of one torrent that are being made at a time. 8.
+const HALF_OPEN: usize = 8;
+/// How often a peer is told who has come and gone (BEP 11). A minute.
+const PEX_EVERY: Duration = Duration::from_secs(60);
+/// How many are named at a time, of each kind (BEP 11). 50.
+const PEX_AT_ONCE: usize = 50;
+/// How long to leave a peer alone of which nothing is wanted, and which wants nothing. 10 minutes.
+const REST: Duration = Duration::from_secs(600);
+
+impl<P: Addressed> Session<P> {
+    // ---- dialling
+
+    /// Connects to as many peers as there may be.
+    pub(super) fn dial(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        let now = cx.now();
+        loop {
+            let room = self.conns.len() < self.config.connections;
+            let Some(torrent) = self.torrents.get_mut(&number) else { return };
+            let connected = torrent.peers.len() + torrent.strangers;
+            let ready = !matches!(torrent.stage, Stage::Opening | Stage::Failed(_));
+            if !ready || !room || connected >= self.config.peers || torrent.strangers >= HALF_OPEN {
+                return;
+            }
+            let Some(addr) = torrent.candidates.take(now) else { return };
+            let Some(swarm) = torrent.hashes.swarms().next() else { return };
+            let pieces = torrent.pieces();
+            self.next_dial += 1;
+            let peer = P::dial(addr, self.next_dial);
+            let banned = self.banned.contains(&Self::account(&peer, Some(addr)));
+            if self.conns.contains_key(&peer) || banned {
+                continue;
+            }
+            torrent.strangers += 1;
+            self.conns.insert(peer, Conn::new(number, swarm, Some(addr), pieces, now));
+            self.greet(cx, peer, swarm);
+        }
+    }
+
+    fn greet(&self, cx: &mut Cx<'_, Self>, peer: P, swarm: SwarmId) {
+        let torrent = self.swarms.get(&swarm).and_then(|number| self.torrents.get(number));
+        let hybrid = torrent.is_some_and(|torrent| torrent.hashes.swarms().count() == 2);
+        let features = Features { extended: true, dht: false, fast: true, v2: hybrid };
+        cx.send(peer, PeerMsg::Handshake(Handshake { swarm, peer: self.name, features }));
+    }
+
+    // ---- handshakes
+
+    /// A peer says which swarm it means, and who it is.
+    pub(super) fn greeted(&mut self, cx: &mut Cx<'_, Self>, peer: P, handshake: Handshake) {
+        let now = cx.now();
+        let Handshake { swarm, peer: name, features } = handshake;
+        let number = self.swarms.get(&swarm).copied();
+        match self.conns.get_mut(&peer) {
+            None => {
+                let banned = self.banned.contains(&Self::account(&peer, None));
+                let torrent = number.and_then(|number| self.torrents.get_mut(&number));
+                let full = self.conns.len() >= self.config.connections;
+                let Some(torrent) = torrent.filter(|_| !full) else { return cx.send(peer, PeerMsg::Goodbye) };
+                let closed = matches!(torrent.stage, Stage::Opening | Stage::Failed(_));
+                let crowded = torrent.peers.len() + torrent.strangers >= self.config.peers;
+                let pieces = torrent.pieces();
+                if closed || crowded || banned {
+                    return cx.send(peer, PeerMsg::Goodbye);
+                }
+                torrent.strangers += 1;
+                self.conns.insert(peer, Conn::new(torrent.number, swarm, None, pieces, now));
+                self.greet(cx, peer, swarm);
+            }
+            // It answers, perhaps with the other name of a hybrid (BEP 52).
+            Some(conn) if conn.name.is_none() && number == Some(conn.torrent) => conn.swarm = swarm,
+            Some(_) => return self.hang_up_on(cx, peer),
+        }
+        if self.is_double(cx, peer, name) {
+            return self.hang_up_on(cx, peer);
+        }
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        conn.name = Some(name);
+        conn.features = features;
+        conn.heard = now;
+        torrent.strangers -= 1;
+        torrent.peers.insert(peer);
+        // What connections have no two ends of listens where it is.
+        if peer.dialled().is_none() {
+            conn.listens = Some(peer.addr());
+        }
+        if let Some(addr) = conn.listens {
+            torrent.candidates.connected(addr);
+        }
+        self.introduce(cx, peer);
+    }
+
+    /// Whether it is this session itself, or a peer that is connected already. Of two connections that two peers have
+    /// made to each other at once both keep the same: that of whoever has the lower name.
+    fn is_double(&mut self, cx: &mut Cx<'_, Self>, peer: P, name: crate::torrent::PeerName) -> bool {
+        if name == self.name {
+            if let Some((torrent, conn)) = self.pair(peer)
+                && let Some(addr) = conn.listens
+            {
+                torrent.candidates.forget(addr);
+            }
+            return true;
+        }
+        let Some(conn) = self.conns.get(&peer) else { return true };
+        let same = |(other, twin): &(&P, &Conn)| {
+            **other != peer && twin.name == Some(name) && twin.torrent == conn.torrent
+        };
+        let Some((other, twin)) = self.conns.iter().find(same) else { return false };
+        let keep_new = conn.dialled != twin.dialled && conn.dialled == (self.name < name);
+        if keep_new {
+            let other = *other;
+            self.hang_up_on(cx, other);
+        }
+        !keep_new
+    }
+
+    /// Says what is here.
+    fn introduce(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let (port, queue, client) = (self.listens, self.config.requests_per_peer, self.config.client.clone());
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        let have = torrent.picker().map(Picker::have);
+        match have {
+            Some(have) if have.is_full() && conn.features.fast => cx.send(peer, PeerMsg::HaveAll),
+            Some(have) if have.count() > 0 => cx.send(peer, PeerMsg::Bitfield(have.to_bitfield().into())),
+            _ if conn.features.fast => cx.send(peer, PeerMsg::HaveNone),
+            _ => {}
+        }
+        if conn.features.extended {
+            let private = torrent.info.as_ref().is_some_and(|info| info.private());
+            let extended = ExtendedHandshake {
+                metadata: Some(true),
+                pex: (!private).then_some(true),
+                metadata_size: torrent.info.as_ref().map(|info| info.raw().len() as u32),
+                port,
+                request_queue: Some(queue as u32),
+                client: Some(client),
+                upload_only: torrent.done,
+            };
+            cx.send(peer, PeerMsg::Extended(extended));
+        }
+        conn.told = cx.now();
+    }
+
+    /// What a peer can do beyond the handshake.
+    pub(super) fn extended(&mut self, cx: &mut Cx<'_, Self>, peer: P, extended: ExtendedHandshake) {
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        conn.wants_metadata = extended.metadata.unwrap_or(conn.wants_metadata);
+        conn.wants_pex = extended.pex.unwrap_or(conn.wants_pex);
+        conn.metadata_size = extended.metadata_size.or(conn.metadata_size);
+        conn.client = extended.client.or(conn.client.take());
+        if let Some(requests) = extended.request_queue {
+            conn.pipeline.most = requests.max(1);
+        }
+        if let Some(port) = extended.port
+            && conn.listens.is_none()
+        {
+            let addr = SocketAddr::new(peer.addr().ip(), port);
+            conn.listens = Some(addr);
+            torrent.candidates.connected(addr);
+        }
+        self.gather(cx, peer);
+    }
+
+    // ---- who else is there
+
+    /// A peer tells who else it is connected to.
+    pub(super) fn heard_of(&mut self, cx: &mut Cx<'_, Self>, peer: P, pex: PexMsg) {
+        let Some((torrent, _)) = self.pair(peer) else { return };
+        if torrent.info.as_ref().is_some_and(|info| info.private()) {
+            return;
+        }
+        let number = torrent.number;
+        // Several of one host would be a way to have us call it often.
+        let mut hosts = BTreeSet::new();
+        let loopback = peer.addr().ip().is_loopback();
+        for PexPeer { addr, .. } in pex.added {
+            let named_before = !hosts.insert(addr.ip()) && !loopback;
+            // What is told by somebody far away of this machine itself is not true.
+            if !named_before && (loopback || !addr.ip().is_loopback()) {
+                torrent.candidates.add(addr);
+            }
+        }
+        self.dial(cx, number);
+    }
+
+    /// Tells peers who has come and gone.
+    pub(super) fn tell_who(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        let now = cx.now();
+        let Some(torrent) = self.torrents.get(&number) else { return };
+        if torrent.info.as_ref().is_none_or(|info| info.private()) {
+            return;
+        }
+        let there = |peer: &P| {
+            let conn = self.conns.get(peer)?;
+            Some((conn.listens?, conn.is_seed(), conn.dialled))
+        };
+        let there: Vec<(SocketAddr, bool, bool)> = torrent.peers.iter().filter_map(there).collect();
+        for peer in &torrent.peers {
+            let Some(conn) = self.conns.get_mut(peer).filter(|conn| conn.wants_pex) else { continue };
+            if conn.pex_at.is_some_and(|at| now - at < PEX_EVERY) {
+                continue;
+            }
+            let new =
+                there.iter().filter(|(addr, ..)| Some(*addr) != conn.listens && !conn.pex.contains(addr));
+            let added: Vec<PexPeer> = new
+                .take(PEX_AT_ONCE)
+                .map(|(addr, seed, reachable)| PexPeer { addr: *addr, seed: *seed, reachable: *reachable })
+                .collect();
+            let left = conn.pex.iter().filter(|addr| !there.iter().any(|(other, ..)| other == *addr));
+            let dropped: Vec<SocketAddr> = left.take(PEX_AT_ONCE).copied().collect();
+            if added.is_empty() && dropped.is_empty() {
+                continue;
+            }
+            conn.pex.extend(added.iter().map(|peer| peer.addr));
+            dropped.iter().for_each(|addr| _ = conn.pex.remove(addr));
+            conn.pex_at = Some(now);
+            cx.send(*peer, PeerMsg::Pex(PexMsg { added, dropped }));
+        }
+    }
+
+    // ---- going
+
+    /// Closes a connection.
+    pub(super) fn hang_up_on(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        cx.send(peer, PeerMsg::Goodbye);
+        self.gone(cx, peer);
+    }
+
+    /// Closes a torrent's connections.
+    pub(super) fn hang_up(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        let all: Vec<P> =
+            self.conns.iter().filter(|(_, conn)| conn.torrent == number).map(|(peer, _)| *peer).collect();
+        all.into_iter().for_each(|peer| self.hang_up_on(cx, peer));
+    }
+
+    /// A connection that has no use for either end is closed.
+    pub(super) fn part(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let until = cx.now() + REST;
+        let addr = self.conns.get(&peer).and_then(|conn| conn.listens);
+        let number = self.conns.get(&peer).map(|conn| conn.torrent);
+        self.hang_up_on(cx, peer);
+        if let Some(torrent) = number.and_then(|number| self.torrents.get_mut(&number))
+            && let Some(addr) = addr
+        {
+            torrent.candidates.rest(addr, until);
+        }
+    }
+
+    /// A connection is gone: what it owed is asked of others.
+    pub(super) fn gone(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let now = cx.now();
+        let Some(conn) = self.conns.remove(&peer) else { return };
+        self.serving.gone(peer);
+        let Some(torrent) = self.torrents.get_mut(&conn.torrent) else { return };
+        match conn.name {
+            None => torrent.strangers -= 1,
+            Some(_) => _ = torrent.peers.remove(&peer),
+        }
+        if let Some(addr) = conn.listens {
+            torrent.candidates.lost(addr, now);
+        }
+        if torrent.optimistic == Some(peer) {
+            torrent.optimistic = None;
+        }
+        match &mut torrent.stage {
+            Stage::Metadata(metadata) => metadata.refused(peer),
+            Stage::Hashes(hashes) => hashes.reclaim(now, Some(peer)),
+            Stage::Running(picker) => {
+                conn.asked.iter().for_each(|(block, _)| picker.unasked(*block));
+                conn.have.iter().for_each(|piece| picker.unseen(piece as u32));
+                picker.gone(peer);
+            }
+            Stage::Opening | Stage::Failed(_) => {}
+        }
+        let number = torrent.number;
+        if !conn.asked.is_empty() {
+            self.fill_all(cx, number);
+        }
+        self.gather_all(cx, number);
+    }
+
+    // ---- liars
+
+    /// Where what is said against somebody is remembered: a host, but of this machine only one port.
+    fn account(peer: &P, listens: Option<SocketAddr>) -> SocketAddr {
+        let ip = peer.addr().ip().to_canonical();
+        match ip.is_loopback() {
+            true => listens.unwrap_or_else(|| peer.addr()),
+            false => SocketAddr::new(ip, 0),
+        }
+    }
+
+    /// A peer has sent what is not true: nothing comes from there any more.
+    pub(super) fn ban(&mut self, cx: &mut Cx<'_, Self>, number: u64, peer: P) {
+        let conn = self.conns.get(&peer);
+        let account = Self::account(&peer, conn.and_then(|conn| conn.listens));
+        if self.banned.len() >= MAX_BANNED {
+            self.banned.pop_first();
+        }
+        if !self.banned.insert(account) && conn.is_none() {
+            return;
+        }
+        cx.emit(SessionEvent::Lied(TorrentId(number), account));
+        let same = |(other, conn): &(&P, &Conn)| Self::account(other, conn.listens) == account;
+        let all: Vec<P> = self.conns.iter().filter(same).map(|(peer, _)| *peer).collect();
+        for peer in all {
+            let conn = self.conns.get(&peer);
+            let (of, listens) = conn.map_or((number, None), |conn| (conn.torrent, conn.listens));
+            self.hang_up_on(cx, peer);
+            if let Some(torrent) = self.torrents.get_mut(&of)
+                && let Some(addr) = listens
+            {
+                torrent.candidates.forget(addr);
+            }
+        }
+    }
+
+    /// Whether a peer has been silent for too long.
+    pub(super) fn is_silent(conn: &Conn, now: Time) -> bool {
+        match conn.name {
+            None => now - conn.since > Duration::from_secs(20),
+            Some(_) => now - conn.heard > Duration::from_secs(180),
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Whoever does a session's jobs: hashes what comes, and writes it where it belongs.
+//!
+//! A block is written as soon as it comes, and hashed while it is in the processor's cache: for the second version it is
+//! a leaf by itself; for the first the blocks of a piece are hashed in order, and those that come early wait in memory.
+//! So nothing is read back but to resume, and to tell who has lied.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use p2p_core::Worker;
+use sha1::{Digest, Sha1};
+
+use super::job::{Output, TorrentDone, TorrentJob, Work};
+use super::merkle::{BLOCK, Node, leaf, root};
+use super::metainfo::{Expected, Info, Kind, PieceLayers};
+use super::wire::Block;
+use crate::bits::Bits;
+use crate::job::StoreError;
+use crate::storage::{FileKind, Files, MemoryFiles, Storage};
+use crate::worker::{SLICE, at, changed};
+
+/// Files of one torrent that are open at a time. 64.
+const MAX_OPEN: usize = 64;
+
+/// Does the jobs of a [`Session`](super::Session). A session may have several, each on its thread: the jobs of one torrent
+/// go to one.
+pub struct TorrentWorker<S: Storage> {
+    storage: S,
+    /// As many as the session has.
+    torrents: BTreeMap<u64, Torrent<S>>,
+    buffer: Vec<u8>,
+}
+
+/// Works on the system's files.
+pub type FileTorrents = TorrentWorker<Files>;
+/// Works in memory: for simulations.
+pub type MemoryTorrents = TorrentWorker<MemoryFiles>;
+
+/// A torrent whose files are open.
+struct Torrent<S: Storage> {
+    info: Arc<Info>,
+    layers: Arc<PieceLayers>,
+    folder: PathBuf,
+    /// The files that are open, and whether for writing.
+    files: BTreeMap<usize, (S::File, bool)>,
+    /// What is still to be hashed of what was there: from which piece on, and those that were good.
+    checking: Option<(u32, Bits)>,
+    /// Pieces that are not whole: at most as many as the session has begun.
+    arriving: BTreeMap<u32, Arriving>,
+}
+
+/// What is known of a piece that is not whole.
+struct Arriving {
+    /// Of the blocks below `next`, if the torrent has the first version.
+    sha1: Option<Sha1>,
+    next: u32,
+    /// Blocks that came before those in front of them.
+    early: BTreeMap<u32, Bytes>,
+    /// Of the blocks that came, if it has the second.
+    leaves: BTreeMap<u32, Node>,
+    came: Bits,
+}
+
+impl Arriving {
+    fn new(expected: &Expected, blocks: u32) -> Arriving {
+        Arriving {
+            sha1: expected.v1.map(|_| Sha1::new()),
+            next: 0,
+            early: BTreeMap::new(),
+            leaves: BTreeMap::new(),
+            came: Bits::new(blocks.into()),
+        }
+    }
+
+    fn add(&mut self, expected: &Expected, block: u32, data: Bytes) {
+        if !self.came.insert(block.into()) {
+            return;
+        }
+        if expected.v2.is_some() {
+            self.leaves.insert(block, leaf(&data));
+        }
+        let Some(sha1) = &mut self.sha1 else { return };
+        if block != self.next {
+            self.early.insert(block, data);
+            return;
+        }
+        sha1.update(&data);
+        self.next += 1;
+        while let Some(data) = self.early.remove(&self.next) {
+            sha1.update(&data);
+            self.next += 1;
+        }
+    }
+
+    /// Whether a whole piece is what it must be.
+    fn is_right(self, expected: &Expected) -> bool {
+        let v1 = match (self.sha1, expected.v1) {
+            (Some(mut sha1), Some((hash, zeros))) => {
+                let mut zeros = zeros as usize;
+                while zeros > 0 {
+                    let now = zeros.min(BLOCK as usize);
+                    sha1.update(&[0; BLOCK as usize][..now]);
+                    zeros -= now;
+                }
+                sha1.finalize()[..] == hash[..]
+            }
+            (_, hash) => hash.is_none(),
+        };
+        let v2 = expected
+            .v2
+            .is_none_or(|(node, width)| root(self.leaves.into_values().collect(), 0, width) == node);
+        v1 && v2
+    }
+}
+
+impl<S: Storage> TorrentWorker<S> {
+    /// A worker on this storage.
+    pub fn new(storage: S) -> TorrentWorker<S> {
+        TorrentWorker { storage, torrents: BTreeMap::new(), buffer: Vec::new() }
+    }
+
+    fn one(&mut self, number: u64, work: Work) -> Result<Output, StoreError> {
+        let TorrentWorker { storage, torrents, buffer } = self;
+        if let Work::Open { info, layers, folder } = work {
+            // If one of this number is open, the machine that had it has died.
+            torrents.remove(&number);
+            let torrent = torrents.entry(number).or_insert(Torrent {
+                info,
+                layers,
+                folder,
+                files: BTreeMap::new(),
+                checking: None,
+                arriving: BTreeMap::new(),
+            });
+            torrent.open(storage)?;
+            return torrent.check(storage, buffer);
+        }
+        let torrent = torrents.get_mut(&number).ok_or(StoreError::NotOpen)?;
+        match work {
+            Work::Open { .. } => Err(StoreError::NotOpen),
+            Work::Check => torrent.check(storage, buffer),
+            Work::Write { piece, begin, data } => torrent.write(storage, piece, begin, data),
+            Work::Digests { piece } => {
+                let blocks = (0..torrent.info.block_count(piece)).map(|block| block * BLOCK);
+                let len = torrent.info.piece_len(piece);
+                let mut digests = Vec::new();
+                for begin in blocks {
+                    torrent.read(storage, Block { piece, begin, length: BLOCK.min(len - begin) }, buffer)?;
+                    digests.push(blake3::hash(buffer).into());
+                }
+                Ok(Output::Digests(digests))
+            }
+            Work::Read(block) => {
+                let mut data = Vec::new();
+                torrent.read(storage, block, &mut data)?;
+                Ok(Output::Read(data.into()))
+            }
+            Work::Sync => {
+                torrent.sync(storage)?;
+                Ok(Output::Synced)
+            }
+            Work::Close => {
+                let synced = torrent.sync(storage);
+                torrents.remove(&number);
+                synced.map(|()| Output::Closed)
+            }
+        }
+    }
+}
+
+impl<S: Storage> Torrent<S> {
+    fn path(&self, file: usize) -> PathBuf {
+        self.folder.join(&self.info.files()[file].path)
+    }
+
+    /// Looks what is there, and makes the empty files that are not.
+    fn open(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        let mut there = false;
+        for (i, file) in self.info.files().iter().enumerate().filter(|(_, file)| file.kind == Kind::File) {
+            let path = self.path(i);
+            match storage.kind(&path) {
+                Ok(FileKind::File) => {
+                    let mut open = storage.open(&path).map_err(at(&path))?;
+                    // What is longer than it should be is something else.
+                    if storage.len(&mut open).map_err(at(&path))? > file.length {
+                        return Err(StoreError::Exists(path));
+                    }
+                    there |= file.length > 0;
+                }
+                Ok(FileKind::Folder | FileKind::Symlink | FileKind::Special) => {
+                    return Err(StoreError::Exists(path));
+                }
+                Err(_) if file.length == 0 => _ = storage.create(&path).map_err(at(&path))?,
+                Err(_) => {}
+            }
+        }
+        let pieces = self.info.piece_count();
+        self.checking = Some((if there { 0 } else { pieces }, Bits::new(pieces.into())));
+        Ok(())
+    }
+
+    /// Hashes on what is there.
+    fn check(&mut self, storage: &mut S, buffer: &mut Vec<u8>) -> Result<Output, StoreError> {
+        let (mut next, mut have) = self.checking.take().unwrap_or_default();
+        let mut budget = SLICE;
+        while next < self.info.piece_count() {
+            if budget == 0 {
+                self.checking = Some((next, have));
+                return Ok(Output::Checking);
+            }
+            if self.is_right(storage, next, buffer) {
+                have.insert(next.into());
+            }
+            budget = budget.saturating_sub(self.info.piece_length().into());
+            next += 1;
+        }
+        Ok(Output::Opened(have))
+    }
+
+    /// Whether a piece is there and right. A file that is too short, or cannot be read, does not have it.
+    fn is_right(&mut self, storage: &mut S, piece: u32, buffer: &mut Vec<u8>) -> bool {
+        let Some(expected) = self.info.clone().expected(piece, &self.layers) else { return false };
+        let len = self.info.piece_len(piece);
+        let mut arriving = Arriving::new(&expected, self.info.block_count(piece));
+        for (block, begin) in (0..len).step_by(BLOCK as usize).enumerate() {
+            let length = BLOCK.min(len - begin);
+            if self.read(storage, Block { piece, begin, length }, buffer).is_err() {
+                return false;
+            }
+            arriving.add(&expected, block as u32, Bytes::copy_from_slice(buffer));
+        }
+        arriving.is_right(&expected)
+    }
+
+    /// A file for reading, or for both.
+    fn file(&mut self, storage: &mut S, file: usize, writing: bool) -> Result<&mut S::File, StoreError> {
+        let usable = self.files.get(&file).is_some_and(|(_, writable)| *writable || !writing);
+        if !usable {
+            let path = self.path(file);
+            let handle = match writing {
+                true => {
+                    let mut handle = storage.create(&path).map_err(at(&path))?;
+                    let length = self.info.files()[file].length;
+                    if storage.len(&mut handle).map_err(at(&path))? < length {
+                        storage.resize(&mut handle, length).map_err(at(&path))?;
+                    }
+                    handle
+                }
+                false => storage.open(&path).map_err(at(&path))?,
+            };
+            if self.files.len() >= MAX_OPEN
+                && let Some((_, (mut oldest, writable))) = self.files.pop_first()
+                && writable
+            {
+                storage.sync(&mut oldest).map_err(at(&path))?;
+            }
+            self.files.insert(file, (handle, writing));
+        }
+        self.files.get_mut(&file).map(|(handle, _)| handle).ok_or(StoreError::NotOpen)
+    }
+
+    fn write(&mut self, storage: &mut S, piece: u32, begin: u32, data: Bytes) -> Result<Output, StoreError> {
+        let expected = self.info.expected(piece, &self.layers).ok_or(StoreError::NotOpen)?;
+        let info = self.info.clone();
+        for span in info.spans(piece, begin, data.len() as u32) {
+            let path = self.path(span.file);
+            let file = self.file(storage, span.file, true)?;
+            storage.write_at(file, span.at, &data[span.within..][..span.len]).map_err(at(&path))?;
+        }
+        let blocks = info.block_count(piece);
+        let arriving = self.arriving.entry(piece).or_insert_with(|| Arriving::new(&expected, blocks));
+        arriving.add(&expected, begin / BLOCK, data);
+        if !arriving.came.is_full() {
+            return Ok(Output::Written);
+        }
+        match self.arriving.remove(&piece).is_some_and(|arriving| arriving.is_right(&expected)) {
+            true => Ok(Output::Verified),
+            false => Ok(Output::Wrong),
+        }
+    }
+
+    fn read(&mut self, storage: &mut S, block: Block, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
+        let Block { piece, begin, length } = block;
+        let info = self.info.clone();
+        let mut spans = info.spans(piece, begin, length);
+        let first = spans.next();
+        // Most blocks lie in one file.
+        if let Some(span) = first.filter(|span| span.len == length as usize) {
+            let path = self.path(span.file);
+            let file = self.file(storage, span.file, false)?;
+            return storage.read_at(file, span.at, span.len, buffer).map_err(changed(&path));
+        }
+        let mut whole = vec![0; length as usize];
+        for span in first.into_iter().chain(spans) {
+            let path = self.path(span.file);
+            let file = self.file(storage, span.file, false)?;
+            storage.read_at(file, span.at, span.len, buffer).map_err(changed(&path))?;
+            whole[span.within..][..span.len].copy_from_slice(buffer);
+        }
+        *buffer = whole;
+        Ok(())
+    }
+
+    fn sync(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        for (i, (file, _)) in self.files.iter_mut().filter(|(_, (_, writable))| *writable) {
+            let path = self.folder.join(&self.info.files()[*i].path);
+            storage.sync(file).map_err(at(&path))?;
+        }
+        Ok(())
+    }
+}
+
+impl<S: Storage> Worker<TorrentJob> for TorrentWorker<S> {
+    fn run(&mut self, batch: Vec<TorrentJob>) -> Vec<TorrentDone> {
+        let done =
+            |TorrentJob { torrent, tag, work }| TorrentDone { torrent, tag, result: self.one(torrent, work) };
+        batch.into_iter().map(done).collect()
+    }
+}
+
+impl<S: Storage> fmt::Debug for TorrentWorker<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TorrentWorker").field("torrents", &self.torrents.len()).finish_non_exhaustive()
+    }
+}
