@@ -120,10 +120,10 @@ pub use search::{
 };
 pub use sharing::{
     Below, DiskFile, DiskFolder, Download, DownloadError, Downloaded, Fetcher, Fetching, Folder, FolderError,
-    ForeignSearch, HttpCodec, MAX_PART, MemoryFolder, Progress, Refusal, ShareOutput, ShareWorker, Sharer,
-    Sharing, SharingCommand, SharingConfig, SharingItem, SharingJob, SharingMsg, SharingOutcome,
-    SharingTally, SharingTimer, SourceReport, SourceStanding, Transfer, Wanted, hashes_of, is_plain_name,
-    items_in,
+    ForeignSearch, HttpCodec, MAX_PART, MemoryFile, MemoryFolder, Progress, Refusal, ShareOutput, ShareWorker,
+    Sharer, Sharing, SharingCommand, SharingConfig, SharingItem, SharingJob, SharingMsg, SharingOutcome,
+    SharingTally, SharingTimer, SourceReport, SourceStanding, Transfer, Wanted, Written, hashes_of,
+    is_plain_name, items_in,
 };
 pub use skype::{
     Buddy, Call, CallError, CallOffer, Called, Certificate, HangUp, LoggedIn, LoginError, LoginRequest,
