@@ -139,7 +139,7 @@ async fn fetch(node: FreenetFiles, Download { hits, name }: Download<Contact>) -
         return Err(FolderError::Exists(name).into());
     }
     tokio::fs::write(&path, &content).await.map_err(failed)?;
-    Ok(Downloaded { name, size, hashes: right.to_vec(), sources: Vec::new() })
+    Ok(Downloaded { name, size, hashes: right.to_vec(), resumed: 0, sources: Vec::new() })
 }
 
 #[async_trait]

@@ -345,7 +345,7 @@ mod tests {
         cache.note(known(1), Learnt::Proved, at(1));
         (0..GIVEN_UP).for_each(|_| cache.failed(known(1)));
         cache.note(known(1), Learnt::Proved, at(2));
-        assert!(!cache.note(heard(1), Learnt::Hearsay, at(3)));
+        assert!(!cache.note(heard(2), Learnt::Hearsay, at(3)));
     }
 
     #[test]

@@ -120,16 +120,16 @@ pub use search::{
 };
 pub use sharing::{
     Below, DiskFile, DiskFolder, Download, DownloadError, Downloaded, Fetcher, Fetching, Folder, FolderError,
-    ForeignSearch, HttpCodec, MAX_PART, MemoryFolder, Progress, Refusal, ShareOutput, ShareWorker, Sharer,
-    Sharing, SharingCommand, SharingConfig, SharingItem, SharingJob, SharingMsg, SharingOutcome,
-    SharingTally, SharingTimer, SourceReport, SourceStanding, Transfer, Wanted, hashes_of, is_plain_name,
-    items_in,
+    ForeignSearch, HttpCodec, MAX_PART, MemoryFile, MemoryFolder, Progress, Refusal, ShareOutput,
+    ShareWorker, Sharer, Sharing, SharingCommand, SharingConfig, SharingItem, SharingJob, SharingMsg,
+    SharingOutcome, SharingTally, SharingTimer, SourceReport, SourceStanding, Transfer,
+    Wanted, Written, hashes_of, is_plain_name, items_in,
 };
 pub use skype::{
     Buddy, Call, CallError, CallOffer, Called, Certificate, HangUp, LoggedIn, LoginError, LoginRequest,
-    MAX_FRAME, MAX_THROUGH, MAX_USER, Presence, RelayJoin, Ring, SendFrame, Skype, SkypeCommand, SkypeConfig,
-    SkypeEvent, SkypeMsg, SkypeOutcome, SkypeTally, SkypeTimer, SkypeUser, Ticket, Way, Whereabouts,
-    is_user_name,
+    LoginServer, MAX_FRAME, MAX_PROFILE, MAX_THROUGH, MAX_USER, NamesError, NamesFile, NoteName, Presence,
+    RelayJoin, Ring, SendFrame, Skype, SkypeCommand, SkypeConfig, SkypeEvent, SkypeMsg, SkypeOutcome,
+    SkypeTally, SkypeTimer, SkypeUser, Ticket, Way, Whereabouts, is_user_name,
 };
 pub use strategy::{Graph, Replication, Seek, Seeker, SeekerConfig, SeekerMsg, SeekerTally, Sought, Walker};
 pub use structured::{

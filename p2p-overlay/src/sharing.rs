@@ -9,6 +9,8 @@
 //! - **Only the content proves itself.** It is compared with all hashes that its hit has, in a job, before the file
 //!   gets its name. Hashes of whole files do not say which piece is wrong: after a lie the sources are tried one by
 //!   one, and who alone gives what is not the content is a liar.
+//! - **Downloads resume.** What has come of a content outlives the program; it is read and verified when somebody wants
+//!   this content again, and not fetched twice.
 //! - **Uploads are bounded.** So many at once, so many wait, and everybody else is told to come again. Who has given
 //!   this node data is served before who has not, by the bytes that it has received itself: nobody can tell it more.
 //! - **Names are names.** What a peer calls a file never leads out of the folder ([`is_plain_name`]).
@@ -47,7 +49,7 @@ pub use request::{
     Below, Download, DownloadError, Downloaded, Fetcher, Fetching, Progress, Sharer, SharingItem,
     SourceReport, SourceStanding,
 };
-pub use worker::{Folder, MemoryFolder, ShareWorker, hashes_of, is_plain_name};
+pub use worker::{Folder, MemoryFile, MemoryFolder, ShareWorker, Written, hashes_of, is_plain_name};
 
 /// How a node gives and takes files. All values are ours.
 #[derive(Clone, Copy, Debug)]
@@ -357,7 +359,7 @@ impl<S: Sharer> Protocol for Sharing<S> {
         if let Some(below) = below {
             self.cancel_below(cx, below);
         }
-        self.drop_download(cx, op, true);
+        self.drop_download(cx, op, Some(false));
     }
 
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: S::Peer, link: Link) {

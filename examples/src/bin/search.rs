@@ -452,13 +452,16 @@ async fn get<P: Peer + Sync>(
 
 /// Says what was fetched.
 fn report<P: Peer>(downloaded: &Downloaded<P>, out: &Path, json: bool) {
-    let Downloaded { name, size, hashes, sources } = downloaded;
+    let Downloaded { name, size, hashes, resumed, sources } = downloaded;
     let path = out.join(name);
     let sources = sources.iter().filter(|source| source.bytes > 0).count();
     let urns: Vec<String> = hashes.iter().map(ContentHash::to_string).collect();
     if json {
-        let said = serde_json::json!({ "file": path, "size": size, "urns": urns, "sources": sources });
+        let said = serde_json::json!({ "file": path, "size": size, "urns": urns, "resumed": resumed, "sources": sources });
         return println!("{said}");
+    }
+    if *resumed > 0 {
+        say("resumed", resumed);
     }
     say("sources", sources);
     say("size", size);

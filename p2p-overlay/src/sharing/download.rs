@@ -64,11 +64,13 @@ impl<S: Sharer> Sharing<S> {
             sources: sources.collect(),
             phase: Phase::Opening,
             writing: 0,
+            resumed: 0,
             bytes: 0,
             told: 0,
         };
+        let (content, size) = (fetch.hashes.iter().min().copied(), fetch.size);
         self.downloads.insert(op, fetch);
-        let job = cx.start(SharingJob::Open { number: self.number, name });
+        let job = cx.start(SharingJob::Open { number: self.number, name, content, size });
         self.jobs.insert(job, JobOf::Open(op));
     }
 
@@ -79,8 +81,10 @@ impl<S: Sharer> Sharing<S> {
         done: Result<ShareOutput, FolderError>,
     ) {
         let Some(fetch) = self.downloads.get_mut(&op) else { return };
-        if let Err(error) = done {
-            return self.fail(cx, op, error.into());
+        match done {
+            Ok(ShareOutput::Opened(there)) => fetch.go_on(&there),
+            Ok(_) => {}
+            Err(error) => return self.fail(cx, op, error.into()),
         }
         fetch.phase = Phase::Fetching;
         self.drive(cx, op);
@@ -156,18 +160,20 @@ impl<S: Sharer> Sharing<S> {
                     standing: source.standing,
                 });
                 let (name, size, sources) = (fetch.name.clone(), fetch.size, sources.collect());
-                let downloaded = Downloaded { name, size, hashes, sources };
-                self.drop_download(cx, op, false);
+                let downloaded = Downloaded { name, size, hashes, resumed: fetch.resumed, sources };
+                self.drop_download(cx, op, None);
                 cx.finish(op, SharingOutcome::Download(Ok(downloaded)));
             }
             Ok(ShareOutput::Differs) => {
                 let gave: Vec<usize> =
                     (0..fetch.sources.len()).filter(|i| fetch.sources[*i].lately > 0).collect();
                 fetch.phase = Phase::Fetching;
-                // From now on each gives all of it, so that the liar shows.
+                // From now on each gives all of it, so that the liar shows. What was there before nobody here has given.
                 fetch.alone = true;
+                let all = fetch.resumed == 0;
                 fetch.begin_anew();
-                if let [only] = gave[..] {
+                if let ([only], true) = (&gave[..], all) {
+                    let only = *only;
                     fetch.sources[only].standing = SourceStanding::Liar;
                     return self.give_up(cx, op, only);
                 }
@@ -187,12 +193,14 @@ impl<S: Sharer> Sharing<S> {
     }
 
     pub(super) fn fail(&mut self, cx: &mut Cx<'_, Self>, op: OpId, error: DownloadError<S::Peer>) {
-        self.drop_download(cx, op, true);
+        // Whoever searches again, or is started again, goes on with what has come.
+        let keep = matches!(error, DownloadError::NoSource { .. });
+        self.drop_download(cx, op, Some(keep));
         cx.finish(op, SharingOutcome::Download(Err(error)));
     }
 
-    /// Forgets a download, and what is there of it if it is not whole.
-    pub(super) fn drop_download(&mut self, cx: &mut Cx<'_, Self>, op: OpId, remove: bool) {
+    /// Forgets a download. If it is not whole, what is there of it is kept for another, or not.
+    pub(super) fn drop_download(&mut self, cx: &mut Cx<'_, Self>, op: OpId, keep: Option<bool>) {
         let Some(fetch) = self.downloads.remove(&op) else { return };
         for (i, source) in fetch.sources.iter().enumerate() {
             cx.clear_timer(SharingTimer::Source(op, i));
@@ -211,8 +219,8 @@ impl<S: Sharer> Sharing<S> {
                 cx.send(peer, SharingMsg::Transfer(Transfer::End { id }));
             }
         }
-        if remove {
-            let job = cx.start(SharingJob::Drop { number: fetch.number });
+        if let Some(keep) = keep {
+            let job = cx.start(SharingJob::Drop { number: fetch.number, keep });
             self.jobs.insert(job, JobOf::Drop);
         }
     }

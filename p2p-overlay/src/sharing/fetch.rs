@@ -23,7 +23,9 @@ pub(super) struct Fetch<P> {
     pub phase: Phase,
     /// Parts that are being written.
     pub writing: usize,
-    /// Bytes that have come, and how many had when that was told last.
+    /// Bytes that an earlier attempt has left.
+    pub resumed: u64,
+    /// Bytes that have come, those among them, and how many had when that was told last.
     pub bytes: u64,
     pub told: u64,
 }
@@ -116,6 +118,22 @@ impl<P> Fetch<P> {
     pub(super) fn begin_anew(&mut self) {
         self.pieces.iter_mut().for_each(|piece| *piece = Piece::default());
         self.sources.iter_mut().for_each(|source| source.lately = 0);
-        (self.first, self.bytes, self.told) = (0, 0, 0);
+        (self.first, self.resumed, self.bytes, self.told) = (0, 0, 0, 0);
+    }
+
+    /// These parts are there already, in order.
+    pub(super) fn go_on(&mut self, there: &[(u64, u64)]) {
+        for i in 0..self.pieces.len() {
+            let (start, end) = self.bounds(i);
+            let after = there.partition_point(|(first, _)| *first <= start);
+            let covers = after.checked_sub(1).and_then(|before| there.get(before));
+            let have = covers.map_or(0, |(_, last)| end.min(*last).saturating_sub(start));
+            self.pieces[i].have = have;
+            self.resumed += have;
+        }
+        (self.bytes, self.told) = (self.resumed, self.resumed);
+        while self.first < self.pieces.len() && self.is_whole(self.first) {
+            self.first += 1;
+        }
     }
 }

@@ -17,12 +17,16 @@ pub enum SharingJob {
         /// So many.
         len: usize,
     },
-    /// Begin to fetch a file.
+    /// Begin to fetch a file, or go on where an earlier attempt at the same content has ended.
     Open {
         /// The download's number.
         number: u64,
         /// What it is to be called.
         name: String,
+        /// Its content, if it is known: what is left of it is looked for by this.
+        content: Option<ContentHash>,
+        /// Its bytes.
+        size: u64,
     },
     /// Write what has come of it.
     Write {
@@ -42,10 +46,12 @@ pub enum SharingJob {
         /// What it has to hash to.
         hashes: Vec<ContentHash>,
     },
-    /// Nobody wants it any more: remove what is there.
+    /// It is not fetched any more.
     Drop {
         /// The download's number.
         number: u64,
+        /// Whether what is there is kept for whoever wants this content next; it is removed otherwise.
+        keep: bool,
     },
 }
 
@@ -54,7 +60,10 @@ pub enum SharingJob {
 pub enum ShareOutput {
     /// The bytes that were read.
     Read(Bytes),
-    /// Opened, written or dropped.
+    /// Opened: these parts of it are there and are what was written once, each from its first byte to before its last,
+    /// in order.
+    Opened(Vec<(u64, u64)>),
+    /// Written or dropped.
     Done,
     /// The file has its name, and these hashes.
     Kept(Vec<ContentHash>),
@@ -92,7 +101,7 @@ impl Job for SharingJob {
             SharingJob::Open { number, .. }
             | SharingJob::Write { number, .. }
             | SharingJob::Finish { number, .. }
-            | SharingJob::Drop { number } => Some(*number),
+            | SharingJob::Drop { number, .. } => Some(*number),
         }
     }
 

@@ -25,7 +25,9 @@ pub trait Sharer:
     fn shared(&self, wanted: &Wanted) -> Option<&Item>;
 }
 
-/// Fetches one content from several sources, and puts it in the folder that the machine's worker has.
+/// Fetches one content from several sources, and puts it in the folder that the machine's worker has. What is left there
+/// of this content, by a program that was killed or a download that found no source, is not fetched again; a download
+/// that is cancelled leaves nothing.
 #[derive(Clone, Debug)]
 pub struct Download<P> {
     /// The sources: hits of the same content. The first says which; others that share no hash with it are left out. 64
@@ -75,6 +77,8 @@ pub struct Downloaded<P> {
     pub size: u64,
     /// What it hashes to.
     pub hashes: Vec<ContentHash>,
+    /// Bytes of it that an earlier attempt had left, and that did not have to come again.
+    pub resumed: u64,
     /// Who was asked.
     pub sources: Vec<SourceReport<P>>,
 }

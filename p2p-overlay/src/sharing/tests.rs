@@ -251,7 +251,7 @@ fn names_that_lead_elsewhere_are_refused() {
     let mut worker = ShareWorker::new(MemoryFolder::default());
     let jobs = vec![
         SharingJob::Read { name: "a/b".into(), at: 0, len: 1 },
-        SharingJob::Open { number: 1, name: "..".into() },
+        SharingJob::Open { number: 1, name: "..".into(), content: None, size: 1 },
     ];
     let done = p2p_core::Worker::run(&mut worker, jobs);
     assert!(done.iter().all(|done| matches!(done, Err(FolderError::BadName(_)))), "{done:?}");
@@ -272,7 +272,8 @@ fn a_folder_on_disk_keeps_what_is_right() {
     let read = one(SharingJob::Read { name: NAME.into(), at: 150_000, len: MAX_PART }).unwrap();
     assert_eq!(read, ShareOutput::Read(song.slice(150_000..)));
     for (number, content) in [(1, &song), (2, &noise(7, 200_000)), (3, &song)] {
-        one(SharingJob::Open { number, name: format!("{number}.mp3") }).unwrap();
+        let name = format!("{number}.mp3");
+        one(SharingJob::Open { number, name, content: None, size: 200_000 }).unwrap();
         for at in (0..content.len()).step_by(70_000).rev() {
             let data = content.slice(at..content.len().min(at + 70_000));
             one(SharingJob::Write { number, at: at as u64, data }).unwrap();
@@ -284,10 +285,116 @@ fn a_folder_on_disk_keeps_what_is_right() {
     // Somebody else takes the name in the meantime.
     std::fs::write(target.join("3.mp3"), b"mine").unwrap();
     assert_eq!(one(finish(3)), Err(FolderError::Exists("3.mp3".into())));
-    assert_eq!(one(SharingJob::Drop { number: 2 }), Ok(ShareOutput::Done));
+    assert_eq!(one(SharingJob::Drop { number: 2, keep: false }), Ok(ShareOutput::Done));
     assert_eq!(std::fs::read(target.join("1.mp3")).unwrap(), song);
     assert_eq!(std::fs::read(target.join("3.mp3")).unwrap(), b"mine");
     std::fs::remove_dir_all(root).unwrap();
+}
+
+/// A program that is killed leaves its parts and notes; what a crash has damaged is recognised, whatever the notes say.
+#[test]
+fn a_download_goes_on_with_what_is_there_and_right() {
+    let target = std::env::temp_dir().join(format!("p2p-resume-{}", std::process::id()));
+    let song = noise(8, 260_000);
+    let content = item(&song).hashes.iter().min().copied();
+    let hidden = |suffix: &str| {
+        let files = std::fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.to_str().unwrap().ends_with(suffix)).collect::<Vec<_>>()
+    };
+    let worker = || ShareWorker::new(DiskFolder::new(None, &target));
+    let one = |worker: &mut ShareWorker<DiskFolder>, job| p2p_core::Worker::run(worker, vec![job]).remove(0);
+    let open = |worker: &mut _, number, size| {
+        one(worker, SharingJob::Open { number, name: NAME.into(), content, size })
+    };
+    let write = |worker: &mut _, number, start: usize, end: usize| {
+        let data = song.slice(start..end);
+        one(worker, SharingJob::Write { number, at: start as u64, data }).unwrap();
+    };
+    let mut first = worker();
+    assert_eq!(open(&mut first, 1, 260_000), Ok(ShareOutput::Opened(vec![])));
+    for (start, end) in [(0, 60_000), (60_000, 120_000), (130_000, 190_000), (190_000, 250_000)] {
+        write(&mut first, 1, start, end);
+    }
+    // Somebody else who wants it at the same time does not touch it.
+    let mut second = worker();
+    assert_eq!(open(&mut second, 2, 260_000), Ok(ShareOutput::Opened(vec![])));
+    assert_eq!(hidden(".part").len(), 2);
+    one(&mut second, SharingJob::Drop { number: 2, keep: true }).unwrap();
+    assert_eq!(hidden(".part").len(), 1);
+    drop(first);
+    let mut part = std::fs::read(&hidden(".part")[0]).unwrap();
+    part[200_000] ^= 1;
+    std::fs::write(&hidden(".part")[0], part).unwrap();
+    let mut notes = std::fs::read(&hidden(".notes")[0]).unwrap();
+    notes.extend([7; 13]);
+    std::fs::write(&hidden(".notes")[0], notes).unwrap();
+    let mut third = worker();
+    let there = vec![(0, 120_000), (130_000, 190_000)];
+    assert_eq!(open(&mut third, 1, 260_000), Ok(ShareOutput::Opened(there)));
+    for (start, end) in [(120_000, 130_000), (190_000, 255_000)] {
+        write(&mut third, 1, start, end);
+    }
+    // It ends without a source, and begins again.
+    one(&mut third, SharingJob::Drop { number: 1, keep: true }).unwrap();
+    assert_eq!(open(&mut third, 2, 260_000), Ok(ShareOutput::Opened(vec![(0, 255_000)])));
+    write(&mut third, 2, 255_000, 260_000);
+    let finish = SharingJob::Finish { number: 2, size: 260_000, hashes: item(&song).hashes };
+    assert_eq!(one(&mut third, finish), Ok(ShareOutput::Kept(item(&song).hashes)));
+    assert_eq!(std::fs::read(target.join(NAME)).unwrap(), song);
+    assert_eq!((hidden(".part").len(), hidden(".notes").len()), (0, 0), "nothing is left");
+    std::fs::remove_dir_all(target).unwrap();
+}
+
+/// The only source dies; another, with the same content, has to give only what is missing.
+#[test]
+fn who_searches_again_goes_on_with_what_has_come() {
+    let song = noise(9, 20_000_000);
+    let (mut sim, folders) = world(&song, &[song.clone(), Bytes::new()], SharingConfig::default());
+    let got = fetch(&mut sim, 2, |sim| {
+        sim.run_for(Duration::from_millis(700));
+        sim.crash(SimPeer(4));
+        // From now on the other really has what it says that it has.
+    });
+    let Err(DownloadError::NoSource { bytes, size }) = got else { panic!("{got:?}") };
+    assert!(0 < bytes && bytes < size, "{bytes} of {size}");
+    folders[5].put(NAME, song.clone());
+    sim.run_for(Duration::from_secs(120));
+    let got = fetch(&mut sim, 1, |_| {}).unwrap();
+    assert_eq!(folders[1].get(NAME).unwrap(), song);
+    assert_eq!(got.resumed, bytes);
+    let fetched: u64 = got.sources.iter().map(|source| source.bytes).sum();
+    assert_eq!(got.resumed + fetched, size, "nothing is fetched twice");
+}
+
+/// What an earlier attempt has left is wrong, though it is what was written then: nobody of now is blamed for it.
+#[test]
+fn who_gives_what_is_right_is_not_blamed_for_what_was_there() {
+    let mut node = node(SharingConfig::default());
+    let item = Item::new("short", 10).hash(ContentHash::Sha1([9; 20]));
+    node.command(SharingCommand::Download(Download { hits: vec![hit_of(9, &item)], name: None }));
+    let job = |node: &mut Script<Node>, output| {
+        let (id, _) = node.jobs().pop().unwrap();
+        node.done(id, Ok(output));
+    };
+    job(&mut node, ShareOutput::Opened(vec![(0, 4)]));
+    let [(9, Transfer::Get { id, start: 4, end: 10, .. })] = transfers(&mut node)[..] else {
+        panic!("the rest is asked for")
+    };
+    let part = Transfer::Part { id, at: 4, end: 10, size: 10, hash: None, data: vec![0; 6].into() };
+    node.message(SimPeer(9), SharingMsg::Transfer(part));
+    job(&mut node, ShareOutput::Done);
+    job(&mut node, ShareOutput::Differs);
+    let sent = transfers(&mut node);
+    let [(9, Transfer::Get { id, start: 0, end: 10, .. })] = sent[..] else {
+        panic!("all of it is asked for: {sent:?}")
+    };
+    let part = Transfer::Part { id, at: 0, end: 10, size: 10, hash: None, data: vec![1; 10].into() };
+    node.message(SimPeer(9), SharingMsg::Transfer(part));
+    job(&mut node, ShareOutput::Done);
+    job(&mut node, ShareOutput::Kept(vec![]));
+    let outcomes = node.outcomes();
+    let [(_, SharingOutcome::Download(Ok(downloaded)))] = &outcomes[..] else { panic!("not fetched") };
+    assert_eq!((downloaded.resumed, downloaded.sources[0].standing), (0, SourceStanding::Good));
 }
 
 fn hit_of(peer: u32, item: &Item) -> crate::search::Hit<SimPeer> {

@@ -1,4 +1,8 @@
 //! Whoever does the jobs: reads what is shared, writes what is fetched, and hashes it.
+//!
+//! A download that is known by a hash outlives its program: with each part that is written goes a note, of where it is
+//! and what it hashes to. Whoever fetches the same content next reads these parts again, and takes those that are what
+//! was written. So it does not matter what a crash has left out.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,16 +35,27 @@ pub trait Folder: Send + 'static {
     /// # Errors
     /// What the system says.
     fn is_free(&mut self, name: &str) -> io::Result<bool>;
-    /// Begins a download.
+    /// Begins a download, or, of a content that is known, goes on with what is left of it, unless somebody else does so
+    /// right now. What was noted about it.
     ///
     /// # Errors
     /// What the system says.
-    fn create(&mut self, number: u64) -> io::Result<Self::File>;
+    fn open(&mut self, number: u64, content: Option<&ContentHash>) -> io::Result<(Self::File, Vec<Written>)>;
     /// Writes a part of a download.
     ///
     /// # Errors
     /// What the system says.
     fn write_at(&mut self, file: &mut Self::File, at: u64, data: &[u8]) -> io::Result<()>;
+    /// Notes what was written, for whoever goes on with it.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn note(&mut self, file: &mut Self::File, written: Written) -> io::Result<()>;
+    /// Forgets what was noted: the content was not right.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn forget(&mut self, file: &mut Self::File) -> io::Result<()>;
     /// Reads a part of a download: fewer bytes only at its end.
     ///
     /// # Errors
@@ -51,6 +66,11 @@ pub trait Folder: Send + 'static {
     /// # Errors
     /// What the system says; `AlreadyExists` if the name is not free.
     fn keep(&mut self, file: Self::File, name: &str) -> io::Result<()>;
+    /// Ends a download that is not whole, and keeps it for whoever goes on with it.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn leave(&mut self, file: Self::File) -> io::Result<()>;
     /// Removes a download.
     ///
     /// # Errors
@@ -58,12 +78,31 @@ pub trait Folder: Send + 'static {
     fn remove(&mut self, file: Self::File) -> io::Result<()>;
 }
 
+/// A part of a download that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its first byte.
+    pub at: u64,
+    /// Its bytes; at most [`MAX_PART`].
+    pub len: u32,
+    /// The BLAKE3 hash of them.
+    pub hash: [u8; 32],
+}
+
 /// Does the jobs of a [`Sharing`](super::Sharing) in a [`Folder`]. A node may have several, each on its thread. A name
 /// that a peer has made up never leads out of the folder: see [`is_plain_name`].
 pub struct ShareWorker<F: Folder> {
     folder: F,
     /// The downloads that are open, as many as the machine has, and what each is to be called.
-    open: BTreeMap<u64, (F::File, String)>,
+    open: BTreeMap<u64, Open<F::File>>,
+}
+
+/// A download that is open.
+struct Open<F> {
+    file: F,
+    name: String,
+    /// Whether others can go on with it: its content is known.
+    outlives: bool,
 }
 
 impl<F: Folder> ShareWorker<F> {
@@ -79,44 +118,82 @@ impl<F: Folder> ShareWorker<F> {
                 let data = self.folder.read(&name, at, len.min(MAX_PART)).map_err(failed)?;
                 Ok(ShareOutput::Read(data.into()))
             }
-            SharingJob::Open { number, name } => {
+            SharingJob::Open { number, name, content, size } => {
                 plain(&name)?;
                 if !self.folder.is_free(&name).map_err(failed)? {
                     return Err(FolderError::Exists(name));
                 }
-                let file = self.folder.create(number).map_err(failed)?;
-                self.open.insert(number, (file, name));
-                Ok(ShareOutput::Done)
+                let (mut file, noted) = self.folder.open(number, content.as_ref()).map_err(failed)?;
+                let there = self.verified(&mut file, noted, size)?;
+                self.open.insert(number, Open { file, name, outlives: content.is_some() });
+                Ok(ShareOutput::Opened(there))
             }
             SharingJob::Write { number, at, data } => {
-                let (file, _) = self.open.get_mut(&number).ok_or(FolderError::NotOpen)?;
+                let Open { file, outlives, .. } = self.open.get_mut(&number).ok_or(FolderError::NotOpen)?;
                 self.folder.write_at(file, at, &data).map_err(failed)?;
+                if let (true, Ok(len)) = (*outlives, u32::try_from(data.len())) {
+                    let hash = *blake3::hash(&data).as_bytes();
+                    self.folder.note(file, Written { at, len, hash }).map_err(failed)?;
+                }
                 Ok(ShareOutput::Done)
             }
             SharingJob::Finish { number, size, hashes } => {
                 let right = self.hash(number, size)?;
                 let Some(right) = right.filter(|right| hashes.iter().all(|hash| right.contains(hash))) else {
+                    let open = self.open.get_mut(&number).ok_or(FolderError::NotOpen)?;
+                    self.folder.forget(&mut open.file).map_err(failed)?;
                     return Ok(ShareOutput::Differs);
                 };
-                let (file, name) = self.open.remove(&number).ok_or(FolderError::NotOpen)?;
+                let Open { file, name, .. } = self.open.remove(&number).ok_or(FolderError::NotOpen)?;
                 self.folder.keep(file, &name).map_err(|error| match error.kind() {
                     ErrorKind::AlreadyExists => FolderError::Exists(name),
                     _ => failed(error),
                 })?;
                 Ok(ShareOutput::Kept(right))
             }
-            SharingJob::Drop { number } => {
-                if let Some((file, _)) = self.open.remove(&number) {
-                    self.folder.remove(file).map_err(failed)?;
+            SharingJob::Drop { number, keep } => {
+                if let Some(Open { file, outlives, .. }) = self.open.remove(&number) {
+                    match keep && outlives {
+                        true => self.folder.leave(file).map_err(failed)?,
+                        false => self.folder.remove(file).map_err(failed)?,
+                    }
                 }
                 Ok(ShareOutput::Done)
             }
         }
     }
 
+    /// Of what was noted, the parts that are what was written, put together.
+    fn verified(
+        &mut self,
+        file: &mut F::File,
+        noted: Vec<Written>,
+        size: u64,
+    ) -> Result<Vec<(u64, u64)>, FolderError> {
+        // The latest of those at one place counts, and each byte is read once.
+        let noted: BTreeMap<u64, Written> = noted.into_iter().map(|written| (written.at, written)).collect();
+        let mut there: Vec<(u64, u64)> = Vec::new();
+        for Written { at, len, hash } in noted.into_values() {
+            let end = at.saturating_add(len.into());
+            let before = there.last().map_or(0, |(_, end)| *end);
+            if end > size || len as usize > MAX_PART || at < before {
+                continue;
+            }
+            let data = self.folder.read_at(file, at, len as usize).map_err(failed)?;
+            if data.len() != len as usize || *blake3::hash(&data).as_bytes() != hash {
+                continue;
+            }
+            match there.last_mut().filter(|(_, before)| *before == at) {
+                Some((_, before)) => *before = end,
+                None => there.push((at, end)),
+            }
+        }
+        Ok(there)
+    }
+
     /// The hashes of a download; `None` if it is not as long as that.
     fn hash(&mut self, number: u64, size: u64) -> Result<Option<Vec<ContentHash>>, FolderError> {
-        let (file, _) = self.open.get_mut(&number).ok_or(FolderError::NotOpen)?;
+        let Open { file, .. } = self.open.get_mut(&number).ok_or(FolderError::NotOpen)?;
         let mut hashing = Hashing::default();
         let mut at = 0;
         while at < size {
@@ -200,11 +277,27 @@ pub fn hashes_of(content: &[u8]) -> [ContentHash; 2] {
 
 /// Files in memory, for simulations and tests. Clones are the same files.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryFolder(Arc<Mutex<BTreeMap<String, Bytes>>>);
+pub struct MemoryFolder {
+    files: Arc<Mutex<BTreeMap<String, Bytes>>>,
+    /// Downloads that were left.
+    left: Arc<Mutex<BTreeMap<ContentHash, MemoryFile>>>,
+}
+
+/// A download in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryFile {
+    content: Option<ContentHash>,
+    bytes: Vec<u8>,
+    noted: Vec<Written>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl MemoryFolder {
     fn files(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.files)
     }
 
     /// Puts a file there.
@@ -224,7 +317,7 @@ fn part(bytes: &[u8], at: u64, len: usize) -> Vec<u8> {
 }
 
 impl Folder for MemoryFolder {
-    type File = Vec<u8>;
+    type File = MemoryFile;
 
     fn read(&mut self, name: &str, at: u64, len: usize) -> io::Result<Vec<u8>> {
         let file = self.get(name).ok_or(ErrorKind::NotFound)?;
@@ -235,11 +328,15 @@ impl Folder for MemoryFolder {
         Ok(!self.files().contains_key(name))
     }
 
-    fn create(&mut self, _: u64) -> io::Result<Vec<u8>> {
-        Ok(Vec::new())
+    fn open(&mut self, _: u64, content: Option<&ContentHash>) -> io::Result<(MemoryFile, Vec<Written>)> {
+        let left = content.and_then(|content| lock(&self.left).remove(content));
+        let file = left.unwrap_or(MemoryFile { content: content.copied(), ..MemoryFile::default() });
+        let noted = file.noted.clone();
+        Ok((file, noted))
     }
 
-    fn write_at(&mut self, file: &mut Vec<u8>, at: u64, data: &[u8]) -> io::Result<()> {
+    fn write_at(&mut self, file: &mut MemoryFile, at: u64, data: &[u8]) -> io::Result<()> {
+        let file = &mut file.bytes;
         let at = usize::try_from(at).map_err(|_| ErrorKind::FileTooLarge)?;
         let end = at.checked_add(data.len()).ok_or(ErrorKind::FileTooLarge)?;
         if file.len() < end {
@@ -249,19 +346,36 @@ impl Folder for MemoryFolder {
         Ok(())
     }
 
-    fn read_at(&mut self, file: &mut Vec<u8>, at: u64, len: usize) -> io::Result<Vec<u8>> {
-        Ok(part(file, at, len))
-    }
-
-    fn keep(&mut self, file: Vec<u8>, name: &str) -> io::Result<()> {
-        if !self.is_free(name)? {
-            return Err(ErrorKind::AlreadyExists.into());
-        }
-        self.put(name, file);
+    fn note(&mut self, file: &mut MemoryFile, written: Written) -> io::Result<()> {
+        file.noted.push(written);
         Ok(())
     }
 
-    fn remove(&mut self, _: Vec<u8>) -> io::Result<()> {
+    fn forget(&mut self, file: &mut MemoryFile) -> io::Result<()> {
+        file.noted.clear();
+        Ok(())
+    }
+
+    fn read_at(&mut self, file: &mut MemoryFile, at: u64, len: usize) -> io::Result<Vec<u8>> {
+        Ok(part(&file.bytes, at, len))
+    }
+
+    fn keep(&mut self, file: MemoryFile, name: &str) -> io::Result<()> {
+        if !self.is_free(name)? {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        self.put(name, file.bytes);
+        Ok(())
+    }
+
+    fn leave(&mut self, file: MemoryFile) -> io::Result<()> {
+        if let Some(content) = file.content {
+            lock(&self.left).insert(content, file);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, _: MemoryFile) -> io::Result<()> {
         Ok(())
     }
 }
