@@ -140,6 +140,37 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         Chain { headers, state, store, verifier, rules, tip: GENESIS, waiting, stored, arrivals: 0 }
     }
 
+    /// A chain as it is in a store, or of the first header alone, if that is empty. What is there has been checked before it was
+    /// written, and is not checked again. `headers` has the first header and no other.
+    ///
+    /// # Errors
+    /// The storage failed, or it holds another chain.
+    pub fn open(
+        headers: HeaderChain<C>,
+        state: S,
+        store: D,
+        verifier: Verifier,
+        rules: ChainRules,
+    ) -> Result<Self, StoreError> {
+        let mut chain = Chain::new(headers, state, store, verifier, rules);
+        let mut found = Ok(());
+        chain.store.scan(&[0, HEADER], &mut |_, bytes| {
+            let restored = C::Header::from_bytes(bytes).ok().and_then(|header| chain.headers.restore(header));
+            match restored {
+                Some(at) => drop(chain.stored.insert(at)),
+                None => found = Err(StoreError("it holds another chain".into())),
+            }
+        })?;
+        found?;
+        if let Some(bytes) = chain.store.get(&key(TIP, BlockId::NONE))? {
+            let id = p2p_core::Key::from_bytes(&bytes).ok().map(BlockId);
+            let at = id.and_then(|id| chain.headers.index().find(&id));
+            chain.tip = at.ok_or_else(|| StoreError("its tip is lost".into()))?;
+            chain.headers.prefer(chain.tip);
+        }
+        Ok(chain)
+    }
+
     /// The headers, which may be ahead of the state.
     pub fn headers(&self) -> &HeaderChain<C> {
         &self.headers
@@ -347,6 +378,8 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             let id = index.entry(*at).id;
             if self.waiting.contains_key(at) {
                 batch.insert(key(BODY, id), Some(Body::encoded(transactions)));
+                let entry = index.entry(*at);
+                batch.insert(header_key(entry.height, id), Some(entry.header.to_bytes()));
             }
             batch.insert(key(UNDO, id), Some(view.take_undo().to_bytes()));
         }
@@ -414,6 +447,15 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
 const BODY: u8 = b'b';
 const UNDO: u8 = b'u';
 const TIP: u8 = b't';
+const HEADER: u8 = b'h';
+
+/// In order of their heights, so that parents come first.
+fn header_key(height: u64, id: BlockId) -> Vec<u8> {
+    let mut key = vec![0, HEADER];
+    key.extend_from_slice(&height.to_be_bytes());
+    id.0.encode(&mut key);
+    key
+}
 
 fn key(what: u8, id: BlockId) -> Vec<u8> {
     let mut key = vec![0, what];

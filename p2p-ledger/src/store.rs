@@ -5,9 +5,15 @@
 //! of any depth is one view over the store; and what it comes to, the new tip among it, goes into the store as one
 //! [`Batch`], which a store takes in whole or not at all.
 
+#[cfg(feature = "redb")]
+mod redb;
+
 use std::collections::BTreeMap;
 
 use crate::codec::{Decode, Encode, InvalidEncoding, Reader, put_blob, put_count};
+
+#[cfg(feature = "redb")]
+pub use redb::RedbStore;
 
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 256;
@@ -27,7 +33,13 @@ pub trait Store {
     /// The storage failed.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Does all of this, or nothing.
+    /// Hands over every value whose key begins so, in the order of the keys.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError>;
+
+    /// Does all of this, or nothing; when it says so it is there to stay.
     ///
     /// # Errors
     /// The storage failed, and nothing has been done.
@@ -53,6 +65,13 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.0.get(key).cloned())
+    }
+
+    fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
+        let from = self.0.range(prefix.to_vec()..);
+        let those = from.take_while(|(key, _)| key.starts_with(prefix));
+        those.for_each(|(key, value)| each(key, value));
+        Ok(())
     }
 
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
@@ -219,6 +238,9 @@ mod tests {
         struct Broken;
         impl Store for Broken {
             fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+                Err(StoreError("the disk is gone".into()))
+            }
+            fn scan(&self, _: &[u8], _: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
                 Err(StoreError("the disk is gone".into()))
             }
             fn commit(&mut self, _: Batch) -> Result<(), StoreError> {
