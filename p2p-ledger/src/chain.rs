@@ -31,7 +31,7 @@ use crate::transaction::Tx;
 pub struct ChainRules {
     /// The largest block, in bytes: a rule of the chain, the same for all its nodes. 1 MiB.
     pub block_bytes: usize,
-    /// How many bytes of bodies may wait for others. 64 MiB.
+    /// How many bytes of bodies may wait for others; decoded they take as much again. 64 MiB.
     pub waiting_bytes: usize,
 }
 
@@ -102,7 +102,8 @@ pub enum BlockError {
 #[derive(Clone, Debug)]
 struct Waiting<T> {
     transactions: Vec<T>,
-    bytes: usize,
+    /// The same, as they are stored.
+    body: Vec<u8>,
     /// When it and all before it were here; `None` as long as they are not.
     complete: Option<u64>,
 }
@@ -263,14 +264,15 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         if !block.is_whole() {
             return Err(BlockError::Mutated(id));
         }
-        let (bytes, most) = (block.to_bytes().len(), self.rules.block_bytes);
+        let body = Body::encoded(&block.transactions);
+        let (bytes, most) = (block.header.to_bytes().len() + body.len(), self.rules.block_bytes);
         if bytes > most {
             self.give_up(at);
             let invalid = vec![(id, InvalidBlock::TooLarge { found: bytes, most })];
             return Ok(Outcome { invalid, ..Outcome::default() });
         }
-        self.make_room(at, bytes)?;
-        let waiting = Waiting { transactions: block.transactions, bytes, complete: None };
+        self.make_room(at, body.len())?;
+        let waiting = Waiting { transactions: block.transactions, body, complete: None };
         self.waiting.insert(at, waiting);
         self.settle();
         self.advance()
@@ -297,7 +299,7 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     /// Makes room for a body of the header `at`: those go first that are not on the best branch of headers, then those
     /// farthest from the tip.
     fn make_room(&mut self, at: u32, bytes: usize) -> Result<(), BlockError> {
-        let mut held: usize = self.waiting.values().map(|one| one.bytes).sum();
+        let mut held: usize = self.waiting.values().map(|one| one.body.len()).sum();
         while held + bytes > self.rules.waiting_bytes {
             let index = self.headers.index();
             let use_of = |at: u32| (index.fork(at) == at, Reverse(index.entry(at).height));
@@ -305,7 +307,7 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             let Some(least) = least.filter(|least| use_of(*least) < use_of(at)) else {
                 return Err(BlockError::Full);
             };
-            held -= self.waiting.remove(&least).map_or(0, |one| one.bytes);
+            held -= self.waiting.remove(&least).map_or(0, |one| one.body.len());
             self.waiting.values_mut().for_each(|one| one.complete = None);
             self.settle();
         }
@@ -376,8 +378,8 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
                 return Ok(Err((*at, InvalidBlock::Signature)));
             }
             let id = index.entry(*at).id;
-            if self.waiting.contains_key(at) {
-                batch.insert(key(BODY, id), Some(Body::encoded(transactions)));
+            if let Some(one) = self.waiting.get(at) {
+                batch.insert(key(BODY, id), Some(one.body.clone()));
                 let entry = index.entry(*at);
                 batch.insert(header_key(entry.height, id), Some(entry.header.to_bytes()));
             }
