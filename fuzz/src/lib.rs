@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod files;
+mod ledger;
 mod node;
 mod spki;
 
@@ -24,6 +25,7 @@ use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
 
 pub use files::{host_cache, key_file};
+pub use ledger::{block, inclusion, ledger, name_move, notice, transaction};
 pub use node::streams;
 pub use spki::spki;
 
@@ -31,7 +33,7 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 32] = [
+pub const TARGETS: [Target; 38] = [
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
@@ -64,6 +66,12 @@ pub const TARGETS: [Target; 32] = [
     ("host_cache", host_cache),
     ("key_file", key_file),
     ("streams", streams),
+    ("transaction", transaction),
+    ("block", block),
+    ("notice", notice),
+    ("name_move", name_move),
+    ("inclusion", inclusion),
+    ("ledger", ledger),
 ];
 
 /// A message of every shape that serde knows.

@@ -31,7 +31,7 @@ use crate::transaction::Tx;
 pub struct ChainRules {
     /// The largest block, in bytes: a rule of the chain, the same for all its nodes. 1 MiB.
     pub block_bytes: usize,
-    /// How many bytes of bodies may wait for others. 64 MiB.
+    /// How many bytes of bodies may wait for others; decoded they take as much again. 64 MiB.
     pub waiting_bytes: usize,
 }
 
@@ -102,7 +102,8 @@ pub enum BlockError {
 #[derive(Clone, Debug)]
 struct Waiting<T> {
     transactions: Vec<T>,
-    bytes: usize,
+    /// The same, as they are stored.
+    body: Vec<u8>,
     /// When it and all before it were here; `None` as long as they are not.
     complete: Option<u64>,
 }
@@ -138,6 +139,37 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     pub fn new(headers: HeaderChain<C>, state: S, store: D, verifier: Verifier, rules: ChainRules) -> Self {
         let (waiting, stored) = (BTreeMap::new(), BTreeSet::from([GENESIS]));
         Chain { headers, state, store, verifier, rules, tip: GENESIS, waiting, stored, arrivals: 0 }
+    }
+
+    /// A chain as it is in a store, or of the first header alone, if that is empty. What is there has been checked before it was
+    /// written, and is not checked again. `headers` has the first header and no other.
+    ///
+    /// # Errors
+    /// The storage failed, or it holds another chain.
+    pub fn open(
+        headers: HeaderChain<C>,
+        state: S,
+        store: D,
+        verifier: Verifier,
+        rules: ChainRules,
+    ) -> Result<Self, StoreError> {
+        let mut chain = Chain::new(headers, state, store, verifier, rules);
+        let mut found = Ok(());
+        chain.store.scan(&[0, HEADER], &mut |_, bytes| {
+            let restored = C::Header::from_bytes(bytes).ok().and_then(|header| chain.headers.restore(header));
+            match restored {
+                Some(at) => drop(chain.stored.insert(at)),
+                None => found = Err(StoreError("it holds another chain".into())),
+            }
+        })?;
+        found?;
+        if let Some(bytes) = chain.store.get(&key(TIP, BlockId::NONE))? {
+            let id = p2p_core::Key::from_bytes(&bytes).ok().map(BlockId);
+            let at = id.and_then(|id| chain.headers.index().find(&id));
+            chain.tip = at.ok_or_else(|| StoreError("its tip is lost".into()))?;
+            chain.headers.prefer(chain.tip);
+        }
+        Ok(chain)
     }
 
     /// The headers, which may be ahead of the state.
@@ -232,14 +264,15 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         if !block.is_whole() {
             return Err(BlockError::Mutated(id));
         }
-        let (bytes, most) = (block.to_bytes().len(), self.rules.block_bytes);
+        let body = Body::encoded(&block.transactions);
+        let (bytes, most) = (block.header.to_bytes().len() + body.len(), self.rules.block_bytes);
         if bytes > most {
             self.give_up(at);
             let invalid = vec![(id, InvalidBlock::TooLarge { found: bytes, most })];
             return Ok(Outcome { invalid, ..Outcome::default() });
         }
-        self.make_room(at, bytes)?;
-        let waiting = Waiting { transactions: block.transactions, bytes, complete: None };
+        self.make_room(at, body.len())?;
+        let waiting = Waiting { transactions: block.transactions, body, complete: None };
         self.waiting.insert(at, waiting);
         self.settle();
         self.advance()
@@ -266,7 +299,7 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     /// Makes room for a body of the header `at`: those go first that are not on the best branch of headers, then those
     /// farthest from the tip.
     fn make_room(&mut self, at: u32, bytes: usize) -> Result<(), BlockError> {
-        let mut held: usize = self.waiting.values().map(|one| one.bytes).sum();
+        let mut held: usize = self.waiting.values().map(|one| one.body.len()).sum();
         while held + bytes > self.rules.waiting_bytes {
             let index = self.headers.index();
             let use_of = |at: u32| (index.fork(at) == at, Reverse(index.entry(at).height));
@@ -274,7 +307,7 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             let Some(least) = least.filter(|least| use_of(*least) < use_of(at)) else {
                 return Err(BlockError::Full);
             };
-            held -= self.waiting.remove(&least).map_or(0, |one| one.bytes);
+            held -= self.waiting.remove(&least).map_or(0, |one| one.body.len());
             self.waiting.values_mut().for_each(|one| one.complete = None);
             self.settle();
         }
@@ -345,8 +378,10 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
                 return Ok(Err((*at, InvalidBlock::Signature)));
             }
             let id = index.entry(*at).id;
-            if self.waiting.contains_key(at) {
-                batch.insert(key(BODY, id), Some(Body::encoded(transactions)));
+            if let Some(one) = self.waiting.get(at) {
+                batch.insert(key(BODY, id), Some(one.body.clone()));
+                let entry = index.entry(*at);
+                batch.insert(header_key(entry.height, id), Some(entry.header.to_bytes()));
             }
             batch.insert(key(UNDO, id), Some(view.take_undo().to_bytes()));
         }
@@ -414,6 +449,15 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
 const BODY: u8 = b'b';
 const UNDO: u8 = b'u';
 const TIP: u8 = b't';
+const HEADER: u8 = b'h';
+
+/// In order of their heights, so that parents come first.
+fn header_key(height: u64, id: BlockId) -> Vec<u8> {
+    let mut key = vec![0, HEADER];
+    key.extend_from_slice(&height.to_be_bytes());
+    id.0.encode(&mut key);
+    key
+}
 
 fn key(what: u8, id: BlockId) -> Vec<u8> {
     let mut key = vec![0, what];

@@ -203,14 +203,12 @@ impl<P: Predicate> Coins<P> {
     ) -> Result<(), CoinError> {
         for (index, output) in (0..).zip(&transaction.outputs) {
             let at = OutPoint { id, index };
-            let key = coin_key(&at);
-            if view.get(&key).is_some() {
-                return Err(CoinError::Exists(at));
-            }
             let Place { height, median_time } = *place;
             let coin =
                 Coin { output: output.clone(), height, median_time, is_new: transaction.is_coinbase() };
-            view.put(key, coin.to_bytes());
+            if view.put(coin_key(&at), coin.to_bytes()) {
+                return Err(CoinError::Exists(at));
+            }
         }
         Ok(())
     }

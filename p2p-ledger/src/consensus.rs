@@ -37,6 +37,9 @@ pub trait Consensus {
     /// It may not, or not yet.
     fn check(&self, header: &Self::Header, past: &Past<'_, Self::Header>, now: u64) -> Result<(), Fault>;
 
+    /// How many headers back [`check`](Consensus::check) looks at most, beside the very first.
+    fn reach(&self) -> u64;
+
     /// How much a valid header adds to its chain.
     fn work(&self, header: &Self::Header) -> U256;
 }

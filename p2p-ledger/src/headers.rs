@@ -11,13 +11,14 @@
 //!   between ([`locator`](HeaderChain::locator)).
 //! - A branch is kept only if it ends within [`margin`](HeaderRules::margin) blocks' work of the best, and has the minimum.
 //!   So a flood of easy headers that begin far back is refused before any of them is kept. A caller passes as many
-//!   at once as it is willing to hold.
+//!   at once as it is willing to hold; a chain that is longer than that comes through a [`HeaderSync`].
 //! - Of each height so many headers are kept, [`siblings`](HeaderRules::siblings); more only as part of a branch that is
 //!   better than the best.
 //!
 //! A header is never refused for ever because of what it came with: only its own bytes and those before it count.
 
 mod index;
+mod sync;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ use crate::header::Header;
 use crate::id::BlockId;
 
 pub(crate) use index::{Entry, GENESIS};
+pub use sync::{HeaderSync, SyncError, SyncStep};
 
 /// What is kept of headers, and what is refused.
 #[derive(Clone, Debug)]
@@ -37,7 +39,8 @@ pub struct HeaderRules {
     /// Branches that leave the best chain more than so many blocks below its end are refused: what is deeper is final.
     /// `None`: nothing is, as in the paper.
     pub finality: Option<u64>,
-    /// The least work of a chain.
+    /// The least work of a chain. Until it is reached, headers have to come in one call that reaches it, or through a
+    /// [`HeaderSync`]. None.
     pub minimum_work: U256,
     /// How many blocks' work of the present kind a branch may be behind the best chain. 144, as in Bitcoin Core.
     pub margin: u64,
@@ -151,6 +154,11 @@ impl<C: Consensus> HeaderChain<C> {
     /// # Errors
     /// Why the first that was not taken in was not. Those before it were, if they are enough to be kept.
     pub fn accept(&mut self, headers: &[C::Header], now: u64) -> Result<usize, Refused> {
+        self.take(headers, now, true)
+    }
+
+    /// The same, of headers that are known to be part of a chain with enough work if `weigh` is false.
+    fn take(&mut self, headers: &[C::Header], now: u64, weigh: bool) -> Result<usize, Refused> {
         let known = headers.iter().take_while(|header| self.index.find(&header.id()).is_some()).count();
         let new = &headers[known..];
         let Some(first) = new.first() else { return Ok(0) };
@@ -162,7 +170,8 @@ impl<C: Consensus> HeaderChain<C> {
         let mut branch: Vec<Entry<C::Header>> = Vec::new();
         let fault =
             new.iter().enumerate().find_map(|(i, _)| self.check(base, &mut branch, &new[..=i], now).err());
-        let added = match self.is_worth_it(base, &branch) {
+        let worth = if weigh { self.is_worth_it(base, &branch) } else { Ok(()) };
+        let added = match worth {
             Ok(()) => self.index.extend(base, branch),
             Err(refused) => return Err(fault.unwrap_or(refused)),
         };
@@ -298,6 +307,23 @@ impl<C: Consensus> HeaderChain<C> {
     /// Gives up a header and all that follow it: its block has been found invalid.
     pub(crate) fn invalidate(&mut self, at: u32) {
         self.index.invalidate(at);
+    }
+
+    /// Takes in a header that has been checked before; `None` if it follows none that is here.
+    pub(crate) fn restore(&mut self, header: C::Header) -> Option<u32> {
+        let base = self.index.find(&header.previous())?;
+        let before = self.index.entry(base);
+        let work = before.work.saturating_add(self.consensus.work(&header));
+        let (id, height) = (header.id(), before.height + 1);
+        self.index.extend(base, vec![Entry { header, id, parent: base, height, work, invalid: false }]);
+        self.index.find(&id)
+    }
+
+    /// Makes this the best of those with as much work.
+    pub(crate) fn prefer(&mut self, at: u32) {
+        if self.index.entry(at).work == self.index.tip().work {
+            self.index.lead_to(at);
+        }
     }
 
     pub(crate) fn index(&self) -> &index::Index<C::Header> {

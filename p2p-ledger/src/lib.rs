@@ -32,7 +32,7 @@
 //!   [`MerkleProof`];
 //! - **headers**: [`Header`] in several formats, [`Consensus`] with [`ProofOfWork`] and [`ProofOfAuthority`], and
 //!   [`HeaderChain`], the choice between branches;
-//! - **blocks**: [`Chain`], over any [`Store`];
+//! - **blocks**: [`Chain`], over any [`Store`]: [`MemoryStore`], or with the feature `redb` (on by default) a file;
 //! - **state machines**: [`State`] with [`Coins`], whose [`Transaction`]s open [`Lock`]s, [`Board`] and [`Registry`];
 //! - **signatures**: [`Verifier`], by ZIP 215;
 //! - **what waits**: [`Pool`]; [`template`], [`Solo`] and [`Miner`] make blocks of it;
@@ -69,7 +69,7 @@ pub use consensus::{
     Consensus, Fault, MEDIAN_SPAN, Past, ProofOfAuthority, ProofOfWork, Retarget, asert, window,
 };
 pub use header::{BitcoinHeader, BlockHeader, Endorsement, Header, Work, WorkHeader};
-pub use headers::{HeaderChain, HeaderRules, Refused, Tip};
+pub use headers::{HeaderChain, HeaderRules, HeaderSync, Refused, SyncError, SyncStep, Tip};
 pub use id::{BlockId, Kind, PublicKey, TxId, WtxId};
 pub use lock::{
     Age, Lock, LockError, LockTime, MAX_CONDITIONS, MAX_DEPTH, MAX_KEYS, MAX_PREDICATE, MAX_PREIMAGE,
@@ -82,6 +82,8 @@ pub use probability::{attacker_success, attacker_success_exact, confirmations, s
 pub use registry::{MAX_NAME, Move, Name, NameError, NameMove, Registry};
 pub use signature::{Check, Checks, Verifier};
 pub use state::{Footprint, Place, State};
+#[cfg(feature = "redb")]
+pub use store::RedbStore;
 pub use store::{Batch, MAX_KEY, MAX_VALUE, MemoryStore, Store, StoreError, View};
 pub use target::Compact;
 pub use transaction::{Input, MAX_INPUTS, MAX_MEMO, MAX_OUTPUTS, OutPoint, Output, Transaction, Tx};

@@ -185,22 +185,24 @@ impl<S: State> Pool<S> {
         if ancestors.iter().any(crowded) {
             return Err(PoolError::Dependence);
         }
-        let fee = self.check(chain, &transaction, &ancestors)?;
+        let (fee, checks) = self.check(chain, &transaction, &ancestors)?;
         let own = Rate { fee, bytes: found as u64 };
         self.check_replacement(own, &conflicts, &replaced)?;
         let evicted = self.make_room(own, &replaced, &ancestors)?;
+        // What is dear to check comes last.
+        chain.verifier().verify(&checks).then_some(()).ok_or(PoolError::Signature)?;
         replaced.iter().chain(&evicted).for_each(|id| drop(self.graph.remove(id)));
         self.graph.insert(id, Entry::new(transaction, own, now, parents, footprint));
         Ok(replaced.into_iter().collect())
     }
 
-    /// Applies it after what it depends on, to the state as it is; what it pays.
+    /// Applies it after what it depends on, to the state as it is; what it pays, and which signatures are to be checked.
     fn check<C: Consensus, D: Store>(
         &self,
-        chain: &mut Chain<C, S, D>,
+        chain: &Chain<C, S, D>,
         transaction: &S::Tx,
         ancestors: &BTreeSet<TxId>,
-    ) -> Result<u64, PoolError<S::Error>> {
+    ) -> Result<(u64, Checks), PoolError<S::Error>> {
         let (place, mut view) = (chain.next_place(), chain.view());
         let (mut checks, mut checked) = (Checks::default(), Checks::default());
         for ancestor in self.graph.sorted(ancestors) {
@@ -210,11 +212,7 @@ impl<S: State> Pool<S> {
         }
         let done = chain.state().apply(&mut view, &place, transaction, &mut checks);
         let fee = done.map_err(|error| failed(&view, error))?;
-        if let Some(failure) = view.failure() {
-            return Err(PoolError::Store(failure));
-        }
-        drop(view);
-        chain.verifier().verify(&checks).then_some(fee).ok_or(PoolError::Signature)
+        view.failure().map_or(Ok((fee, checks)), |failure| Err(PoolError::Store(failure)))
     }
 
     fn check_replacement(

@@ -5,9 +5,17 @@
 //! of any depth is one view over the store; and what it comes to, the new tip among it, goes into the store as one
 //! [`Batch`], which a store takes in whole or not at all.
 
+#[cfg(feature = "redb")]
+mod redb;
+
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::codec::{Decode, Encode, InvalidEncoding, Reader, put_blob, put_count};
+
+#[cfg(feature = "redb")]
+pub use redb::RedbStore;
 
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 256;
@@ -27,7 +35,13 @@ pub trait Store {
     /// The storage failed.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Does all of this, or nothing.
+    /// Hands over every value whose key begins so, in the order of the keys.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError>;
+
+    /// Does all of this, or nothing; when it says so it is there to stay.
     ///
     /// # Errors
     /// The storage failed, and nothing has been done.
@@ -55,6 +69,13 @@ impl Store for MemoryStore {
         Ok(self.0.get(key).cloned())
     }
 
+    fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
+        let from = self.0.range(prefix.to_vec()..);
+        let those = from.take_while(|(key, _)| key.starts_with(prefix));
+        those.for_each(|(key, value)| each(key, value));
+        Ok(())
+    }
+
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
         for (key, value) in batch {
             match value {
@@ -69,28 +90,34 @@ impl Store for MemoryStore {
 /// A store with changes that are held back.
 pub struct View<'a> {
     store: &'a dyn Store,
-    changes: Batch,
+    changes: BTreeMap<Vec<u8>, Change>,
     /// What was there before the changes since [`View::take_undo`].
-    before: Batch,
-    failure: std::cell::RefCell<Option<StoreError>>,
+    before: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// How often that was.
+    round: u64,
+    failure: RefCell<Option<StoreError>>,
+}
+
+/// What has become of a key.
+struct Change {
+    value: Option<Vec<u8>>,
+    /// In which round what was there before is noted.
+    round: u64,
 }
 
 impl<'a> View<'a> {
     /// A store as it is.
     pub fn new(store: &'a dyn Store) -> View<'a> {
-        View { store, changes: Batch::new(), before: Batch::new(), failure: Default::default() }
+        View { store, changes: BTreeMap::new(), before: Vec::new(), round: 0, failure: RefCell::default() }
     }
 
     /// A value as the changes leave it. If the store fails it is as if there were none, and all that follows from it is
     /// void: see [`failure`](View::failure).
     pub fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        if let Some(changed) = self.changes.get(key) {
-            return changed.clone();
+        match self.changes.get(key) {
+            Some(change) => change.value.clone(),
+            None => kept(self.store, &self.failure, key),
         }
-        self.store.get(key).unwrap_or_else(|error| {
-            self.failure.borrow_mut().get_or_insert(error);
-            None
-        })
     }
 
     /// A value that is decoded; `None` too, if it is not what it should be.
@@ -98,22 +125,37 @@ impl<'a> View<'a> {
         T::from_bytes(&self.get(key)?).ok()
     }
 
-    /// Sets a value. No key of a state machine begins with a zero byte: those are the chain's own.
-    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.set(key, Some(value));
+    /// Sets a value; says whether there was one before. No key of a state machine begins with a zero byte: those are the
+    /// chain's own.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.set(key, Some(value))
     }
 
-    /// Removes a value.
-    pub fn remove(&mut self, key: Vec<u8>) {
-        self.set(key, None);
+    /// Removes a value; says whether there was one.
+    pub fn remove(&mut self, key: Vec<u8>) -> bool {
+        self.set(key, None)
     }
 
-    fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+    fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) -> bool {
         assert!(key.first() != Some(&0), "a state machine's key begins with a zero byte");
-        if !self.before.contains_key(&key) {
-            self.before.insert(key.clone(), self.get(&key));
+        let round = self.round;
+        match self.changes.entry(key) {
+            Entry::Occupied(mut there) => {
+                let Change { value: old, round: noted } = there.insert(Change { value, round });
+                let existed = old.is_some();
+                if noted != round {
+                    self.before.push((there.key().clone(), old));
+                }
+                existed
+            }
+            Entry::Vacant(free) => {
+                let old = kept(self.store, &self.failure, free.key());
+                let existed = old.is_some();
+                self.before.push((free.key().clone(), old));
+                free.insert(Change { value, round });
+                existed
+            }
         }
-        self.changes.insert(key, value);
     }
 
     /// What the store failed with, if it did: then nothing that the view has said counts.
@@ -123,18 +165,30 @@ impl<'a> View<'a> {
 
     /// What undoes the changes made since this was asked before.
     pub(crate) fn take_undo(&mut self) -> Undo {
+        self.round += 1;
         Undo(std::mem::take(&mut self.before))
     }
 
     /// Undoes changes.
     pub(crate) fn undo(&mut self, undo: Undo) {
-        self.changes.extend(undo.0);
+        // Of an earlier round: what comes next notes it as what was there before.
+        let round = self.round;
+        self.round += 1;
+        self.changes.extend(undo.0.into_iter().map(|(key, value)| (key, Change { value, round })));
     }
 
     /// All changes.
     pub(crate) fn into_changes(self) -> Batch {
-        self.changes
+        self.changes.into_iter().map(|(key, change)| (key, change.value)).collect()
     }
+}
+
+/// What the store has, if it does not fail.
+fn kept(store: &dyn Store, failure: &RefCell<Option<StoreError>>, key: &[u8]) -> Option<Vec<u8>> {
+    store.get(key).unwrap_or_else(|error| {
+        failure.borrow_mut().get_or_insert(error);
+        None
+    })
 }
 
 impl std::fmt::Debug for View<'_> {
@@ -145,7 +199,7 @@ impl std::fmt::Debug for View<'_> {
 
 /// What a block's changes replaced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Undo(Batch);
+pub(crate) struct Undo(Vec<(Vec<u8>, Option<Vec<u8>>)>);
 
 impl Encode for Undo {
     fn encode(&self, out: &mut Vec<u8>) {
@@ -199,8 +253,8 @@ mod tests {
                 let before = state(&view);
                 for (key, value) in block {
                     match value {
-                        Some(value) => view.put(vec![key], vec![value]),
-                        None => view.remove(vec![key]),
+                        Some(value) => prop_assert_eq!(view.get(&[key]).is_some(), view.put(vec![key], vec![value])),
+                        None => prop_assert_eq!(view.get(&[key]).is_some(), view.remove(vec![key])),
                     }
                 }
                 let undo = view.take_undo();
@@ -219,6 +273,9 @@ mod tests {
         struct Broken;
         impl Store for Broken {
             fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+                Err(StoreError("the disk is gone".into()))
+            }
+            fn scan(&self, _: &[u8], _: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
                 Err(StoreError("the disk is gone".into()))
             }
             fn commit(&mut self, _: Batch) -> Result<(), StoreError> {

@@ -73,6 +73,10 @@ impl Consensus for ProofOfAuthority {
         check_not_ahead(header, now, self.ahead)
     }
 
+    fn reach(&self) -> u64 {
+        self.wait()
+    }
+
     fn work(&self, header: &Self::Header) -> U256 {
         U256::from(1 + u8::from(self.in_turn(header.height) == header.seal.signer))
     }

@@ -39,6 +39,15 @@ pub enum Retarget {
 }
 
 impl Retarget {
+    /// How many headers back it looks, beside the first.
+    pub(crate) fn reach(self) -> u64 {
+        match self {
+            Retarget::Never | Retarget::Asert { .. } => 1,
+            Retarget::Bitcoin { blocks } => blocks,
+            Retarget::Window { blocks } => blocks.saturating_add(1),
+        }
+    }
+
     /// The target of what follows `past`.
     pub(crate) fn next<H: WorkHeader>(self, limit: Compact, spacing: u64, past: &Past<'_, H>) -> Compact {
         let (parent, height) = (past.parent(), past.height() + 1);

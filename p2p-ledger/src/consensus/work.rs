@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use ruint::aliases::U256;
 
-use super::{Consensus, Fault, Past, Retarget, check_height, check_not_ahead};
+use super::{Consensus, Fault, MEDIAN_SPAN, Past, Retarget, check_height, check_not_ahead};
 use crate::header::{Header, WorkHeader};
 use crate::target::Compact;
 
@@ -94,6 +94,10 @@ impl<H: WorkHeader> Consensus for ProofOfWork<H> {
             return Err(Fault::TooOld { earliest, found: header.time() });
         }
         check_not_ahead(header, now, self.ahead)
+    }
+
+    fn reach(&self) -> u64 {
+        self.retarget.reach().max(MEDIAN_SPAN)
     }
 
     fn work(&self, header: &H) -> U256 {

@@ -123,7 +123,7 @@ impl<H: Header> Index<H> {
     }
 
     /// Makes this the end of the best chain.
-    fn lead_to(&mut self, end: u32) {
+    pub(crate) fn lead_to(&mut self, end: u32) {
         let fork = self.fork(end);
         let (mut at, mut way) = (end, Vec::new());
         while at != fork {

@@ -329,7 +329,7 @@ fn orphans_are_refused_and_cost_nothing() {
 #[test]
 fn bodies_that_wait_are_bounded_and_the_farthest_go_first() {
     let blocks = branch(&genesis(), 1, 40);
-    let bytes = blocks[0].to_bytes().len();
+    let bytes = blocks[0].to_bytes().len() - blocks[0].header.to_bytes().len();
     let rules = ChainRules { waiting_bytes: 10 * bytes, ..ChainRules::default() };
     let mut node = Node::with(HeaderRules::default(), rules);
     let headers: Vec<Light> = blocks.iter().map(|block| block.header.clone()).collect();

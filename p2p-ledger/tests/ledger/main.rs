@@ -7,4 +7,6 @@ mod bitcoin;
 mod model;
 mod pool;
 mod races;
+mod reopen;
 mod support;
+mod sync;

@@ -1,0 +1,99 @@
+//! What `p2p-ledger` is sent: each value has one encoding, and what a chain is told, in whatever order, leaves it sound.
+
+use p2p_core::{Key, Keypair};
+use p2p_ledger::{
+    BitcoinHeader, Block, BlockHeader, BlockId, Chain, ChainRules, Coins, Decode, Encode, Endorsement,
+    Header, HeaderChain, HeaderRules, Lock, MemoryStore, MerkleProof, NameMove, Notice, OutPoint, Output,
+    ProofOfWork, Transaction, Tx, Verifier, Work, transactions_root,
+};
+
+/// A value of these bytes has no other encoding.
+fn decoded<T: Decode>(bytes: &[u8]) -> Option<T> {
+    let value = T::from_bytes(bytes).ok()?;
+    assert!(value.to_bytes() == bytes, "two encodings of one value");
+    Some(value)
+}
+
+/// A transaction of coins.
+pub fn transaction(bytes: &[u8]) {
+    if let Some(transaction) = decoded::<Transaction>(bytes) {
+        let _: (Key, bool) = (transaction.leaf(), transaction.is_coinbase());
+        assert!(transaction.outputs.iter().all(|output| output.lock.check().is_ok()));
+    }
+}
+
+/// A block, and headers of every format.
+pub fn block(bytes: &[u8]) {
+    decoded::<BlockHeader<Work>>(bytes);
+    decoded::<BlockHeader<Endorsement>>(bytes);
+    decoded::<BitcoinHeader>(bytes);
+    if let Some(block) = decoded::<Block<BlockHeader<Work>, Transaction>>(bytes) {
+        let whole = block.is_whole();
+        assert!(
+            block.transactions.is_empty()
+                || block.proof(0).is_some_and(|proof| {
+                    proof.shows(&block.header.root, &block.transactions[0].leaf()) == whole
+                })
+        );
+    }
+}
+
+/// A notice on a board.
+pub fn notice(bytes: &[u8]) {
+    decoded::<Notice>(bytes);
+}
+
+/// A move of a registry.
+pub fn name_move(bytes: &[u8]) {
+    decoded::<NameMove>(bytes);
+}
+
+/// A proof that a transaction is in a block.
+pub fn inclusion(bytes: &[u8]) {
+    if let Some(proof) = decoded::<MerkleProof>(bytes) {
+        assert!(!proof.shows(&Key::ZERO, &Key::ZERO), "nobody knows what has the hash zero");
+    }
+}
+
+type Format = BlockHeader<Work>;
+
+/// Blocks on random ones of those before, with random payments: every byte chooses something. Whatever comes, what there is
+/// adds up to what has been made, and the tip has the most work of all that are valid.
+pub fn ledger(bytes: &[u8]) {
+    let rules: ProofOfWork<Format> = ProofOfWork::regtest();
+    let seal = Work { bits: rules.limit, nonce: 0 };
+    let first = BlockHeader { height: 0, previous: BlockId::NONE, root: Key::ZERO, time: 1_000, seal };
+    let headers = HeaderChain::new(rules.clone(), first.clone(), HeaderRules::default());
+    let coins = Coins { maturity: 1, ..Coins::new(1, 100) };
+    let verifier = Verifier::new([1; 32]);
+    let mut chain = Chain::new(headers, coins, MemoryStore::default(), verifier, ChainRules::default());
+    let owner = Keypair::from_seed(&[1; 32]);
+    let pay = |value| Output { value, lock: Lock::Key(owner.id().into()) };
+    let (mut made, mut points): (Vec<Format>, Vec<OutPoint>) = (vec![first], Vec::new());
+    for choice in bytes.chunks_exact(4).take(24) {
+        let parent = made[usize::from(choice[0]) % made.len()].clone();
+        let coinbase = Transaction::coinbase(1, parent.height + 1, [pay(100 + u64::from(choice[1] / 250))]);
+        let mut transactions = vec![coinbase];
+        if choice[1] % 2 == 1 && !points.is_empty() {
+            let point = points[usize::from(choice[2]) % points.len()];
+            let mut payment = Transaction::new(1, [point], [pay(u64::from(choice[3])), pay(3)]);
+            payment.sign(0, &owner);
+            transactions.push(payment);
+        }
+        points.extend(transactions.iter().map(|one| one.out_point(0)));
+        let mut header = BlockHeader {
+            height: parent.height + 1,
+            previous: parent.id(),
+            root: transactions_root(&transactions),
+            time: parent.time + 600,
+            seal,
+        };
+        assert!(rules.mine(&mut header, 0, 1 << 20));
+        made.push(header.clone());
+        let _: Result<_, _> = chain.accept(Block { header, transactions }, u64::MAX / 2);
+        let sum: u64 =
+            Coins::<p2p_ledger::NoPredicate>::all(chain.store()).map(|(_, coin)| coin.output.value).sum();
+        assert_eq!(sum, chain.state().supply(&chain.view()));
+        assert!(chain.tip().work <= chain.headers().tip().work);
+    }
+}
