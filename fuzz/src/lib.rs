@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 // `Keypair` for the file that `spki` takes in, which looks for it here.
 use p2p_core::foreign::{Codec, TcpPeer};
 use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
+use p2p_dht::bencode::{self, Kind, Value};
+use p2p_dht::mainline::KrpcMsg;
 use p2p_dht::{DhtMsg, Record};
 use p2p_overlay::{
     CanMsg, CanMulticastMsg, ChordMsg, ContentHash, FreenetMsg, Gnutella06Codec, Gnutella06Msg,
@@ -33,7 +35,7 @@ pub use spki::spki;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [Target; 38] = [
+pub const TARGETS: &[Target] = &[
     ("wire", wire),
     ("routed", routed),
     ("kademlia", kademlia),
@@ -56,6 +58,8 @@ pub const TARGETS: [Target; 38] = [
     ("gossip", gossip),
     ("swim", swim),
     ("dht", dht),
+    ("bencode", bencode),
+    ("krpc", krpc),
     ("swarm", swarm),
     ("manifest", manifest),
     ("ticket", ticket),
@@ -309,6 +313,37 @@ pub fn dht(bytes: &[u8]) {
     decoded::<DhtMsg<Contact, RoutedMsg<Contact, ChordMsg<Contact>>>>(bytes);
     if let Ok(DhtMsg::<Contact, ()>::Store { record, .. }) = DhtMsg::from_bytes(bytes) {
         let _: (Result<(), _>, _, _) = (Record::check(&record), record.slot(), record.version());
+    }
+}
+
+/// Bencode: what is accepted is written to the same bytes, and every value in it stands where it says.
+pub fn bencode(bytes: &[u8]) {
+    fn written(value: Value<'_>, l: &mut bencode::ListWriter<'_>) {
+        match value.kind() {
+            Kind::Int => l.int(value.as_int().expect("it is one")),
+            Kind::Bytes => l.bytes(value.as_bytes().expect("it is one")),
+            Kind::List => l.list(|l| value.items().for_each(|item| written(item, l))),
+            Kind::Dict => l.dict(|d| value.entries().for_each(|(key, value)| d.value(key, value))),
+        }
+    }
+    if let Ok(value) = Value::decode_prefix(bytes) {
+        assert!(bytes.starts_with(value.raw()));
+        let again = bencode::list(|l| written(value, l));
+        assert_eq!(&again[1..again.len() - 1], value.raw());
+    }
+    if let Ok(value) = Value::decode_unsorted(bytes) {
+        assert_eq!(value.raw(), bytes);
+        let inside: usize = value.items().map(|item| item.raw().len()).sum();
+        assert!(inside <= bytes.len());
+    }
+}
+
+/// KRPC: what is read is written and read alike.
+pub fn krpc(bytes: &[u8]) {
+    if let Ok(msg) = KrpcMsg::decode(bytes) {
+        let again = msg.to_bytes();
+        let second = KrpcMsg::decode(&again).expect("what was written is a message");
+        assert_eq!(second.to_bytes(), again);
     }
 }
 

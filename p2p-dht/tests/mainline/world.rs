@@ -6,7 +6,7 @@ use p2p_core::sim::{Encoding, Loss, Network, Session, Sim, churn, run_seeds};
 use p2p_core::{Key, Keypair, SimPeer};
 use p2p_dht::mainline::{
     Announce, Endpoint, FindNode, GetMutable, GetPeers, Mainline, MainlineConfig, MainlineError, MutableItem,
-    PutMutable, Status, is_secure_id,
+    PutMutable, SavedTable, Status, StoreLimits, is_secure_id,
 };
 use p2p_dht::{Dht, bencode};
 
@@ -146,4 +146,52 @@ fn a_node_that_is_alone_says_so() {
         [put, get, peers]
     });
     assert_eq!(outcomes, [const { Err(MainlineError::NotJoined) }; 3]);
+}
+
+/// Ids that nobody checks, and twenty nodes of an adversary nearer to a key than anybody else: they answer, and keep nothing.
+/// A lookup for the eight nearest would end among them; this one goes on until it is as far away as the eighth nearest to
+/// any other key is.
+#[test]
+fn what_is_announced_at_a_besieged_key_is_found_all_the_same() {
+    const HONEST: u32 = 300;
+    let target = torrent(3);
+    let mut sim = World::new(5, Network::default());
+    sim.population(move |birth| {
+        let bootstrap = (0..3).filter_map(|_| birth.rng.choose(birth.alive)).map(Endpoint::addr).collect();
+        let external = Some(birth.peer.addr().ip());
+        let config = MainlineConfig { bootstrap, external, enforce_ids: false, ..MainlineConfig::default() };
+        if birth.peer.0 < HONEST {
+            return Mainline::new(config);
+        }
+        // All but the last three bytes are the key's.
+        let mut id = *target.as_bytes();
+        birth.rng.fill(&mut id[17..]);
+        let saved = SavedTable { ids: [Some(Key::new(id)), None], nodes: Vec::new() };
+        let store = StoreLimits { torrents: 0, ..StoreLimits::default() };
+        // So that it keeps that id: at home any is allowed.
+        let external = Some(std::net::Ipv4Addr::LOCALHOST.into());
+        Mainline::new(MainlineConfig { external, saved: Some(saved), store, ..config })
+    });
+    for _ in 0..HONEST + 20 {
+        sim.join();
+        sim.run_for(SECOND / 20);
+    }
+    sim.run_for(60 * SECOND);
+    let mut nearest: Vec<(Key<20>, SimPeer)> =
+        sim.view().iter().filter_map(|(peer, node)| Some((node.id(false)?.xor(&target), peer))).collect();
+    nearest.sort_unstable();
+    let adversaries = nearest.iter().take_while(|(_, peer)| peer.0 >= HONEST).count();
+    assert!(adversaries >= 8, "{adversaries} of the nearest are the adversary's");
+    let (seeder, leecher) = (sim.handle(SimPeer(11)), sim.handle(SimPeer(222)));
+    // Both have seen what the network is like elsewhere.
+    let targets: Vec<Key<20>> = (0..30).map(|_| sim.workload_rng().key()).collect();
+    let found = sim.block_on(async move {
+        for target in targets {
+            seeder.ask(FindNode(target)).await.unwrap().unwrap();
+            leecher.ask(FindNode(target)).await.unwrap().unwrap();
+        }
+        seeder.ask(Announce { info_hash: target, port: Some(7) }).await.unwrap().unwrap();
+        leecher.ask(GetPeers(target)).await.unwrap()
+    });
+    assert_eq!(found, Ok(vec![std::net::SocketAddr::new(SimPeer(11).addr().ip(), 7)]));
 }

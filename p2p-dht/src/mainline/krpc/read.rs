@@ -163,6 +163,10 @@ fn error(all: Value<'_>) -> Result<KrpcBody, &'static str> {
     let mut e = all.get("e").ok_or("an error without a list (e)")?.items();
     let code = e.next().and_then(|code| code.as_int()).ok_or("an error without a number")?;
     let text = e.next().and_then(|text| text.as_bytes()).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text[..text.len().min(MAX_TEXT)]).into_owned();
+    let mut text = String::from_utf8_lossy(&text[..text.len().min(MAX_TEXT)]).into_owned();
+    // What stands for a byte that is no text is longer than that.
+    while text.len() > MAX_TEXT {
+        text.pop();
+    }
     Ok(KrpcBody::Error { code, text })
 }
