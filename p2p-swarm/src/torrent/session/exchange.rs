@@ -176,6 +176,7 @@ impl<P: Addressed> Session<P> {
         let asked = std::mem::take(&mut conn.asked);
         if let Some(picker) = torrent.running() {
             asked.iter().for_each(|(block, _)| picker.unasked(*block));
+            picker.gone(peer);
         }
     }
 
@@ -186,6 +187,7 @@ impl<P: Addressed> Session<P> {
         }
         if let Some(picker) = torrent.running() {
             picker.unasked(block);
+            picker.gone(peer);
         }
         if conn.chokes {
             let number = torrent.number;
