@@ -111,7 +111,7 @@ mod tests {
             candidates.lost(addr(1), now);
             let pause = PAUSE * (1 << (failure - 1));
             assert_eq!(candidates.take(now + pause / 2), None, "failure {failure}");
-            now = now + pause;
+            now += pause;
         }
         assert_eq!(candidates.take(now), Some(addr(1)));
         candidates.lost(addr(1), now);

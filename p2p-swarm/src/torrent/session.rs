@@ -480,3 +480,6 @@ impl<P: Addressed> Protocol for Session<P> {
         self.worked(cx, done);
     }
 }
+
+#[cfg(test)]
+mod tests;

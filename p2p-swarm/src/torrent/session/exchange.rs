@@ -96,7 +96,7 @@ impl<P: Addressed> Session<P> {
             }
             PeerMsg::HaveAll => Some(Bits::full(pieces)),
             PeerMsg::HaveNone => Some(Bits::new(pieces)),
-            PeerMsg::Bitfield(field) => Bits::of_bitfield(&field, pieces),
+            PeerMsg::Bitfield(field) => Bits::from_bitfield(&field, pieces),
             _ => None,
         };
         let Some(have) = have else { return self.hang_up_on(cx, peer) };
