@@ -23,6 +23,7 @@ use p2p_overlay::{
     RoutedMsg, ScribeMsg, SeekerMsg, SharingMsg, SkypeMsg, SwimMsg, TableReader, TapestryMsg, Transfer,
     Wanted,
 };
+use p2p_swarm::torrent::{Info, Magnet, Metainfo, PeerCodec, PeerMsg};
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,10 @@ pub const TARGETS: &[Target] = &[
     ("krpc", krpc),
     ("swarm", swarm),
     ("manifest", manifest),
+    ("metainfo", metainfo),
+    ("magnet", magnet),
+    ("peer_wire", peer_wire),
+    ("extension", extension),
     ("ticket", ticket),
     ("proof", proof),
     ("contact", contact),
@@ -194,6 +199,50 @@ pub fn gnutella06(bytes: &[u8]) {
                 let _: Result<bool, _> = reader.apply(update);
             }
         }
+        codec.encode(message, &mut bytes::BytesMut::new());
+    }
+}
+
+/// A `.torrent` file, and an `info` dictionary by itself.
+pub fn metainfo(bytes: &[u8]) {
+    if let Ok(metainfo) = Metainfo::parse(bytes) {
+        assert_eq!(Metainfo::parse(&metainfo.encode()), Ok(metainfo));
+    }
+    if let Ok(info) = Info::parse(bytes.to_vec().into()) {
+        assert!(
+            info.size() > 0 && info.files().iter().all(|file| !file.path.split('/').any(|part| part == ".."))
+        );
+    }
+}
+
+/// A magnet link.
+pub fn magnet(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(magnet) = text.parse::<Magnet>() {
+        assert_eq!(magnet.to_string().parse(), Ok(magnet));
+    }
+}
+
+/// Everything a peer says over TCP, and in the simulator. What is understood is sent on and understood again.
+pub fn peer_wire(bytes: &[u8]) {
+    decoded::<PeerMsg>(bytes);
+    let (mut from, mut to) = (PeerCodec::default(), PeerCodec::default());
+    let (mut input, mut nothing) = (bytes::BytesMut::from(bytes), bytes::BytesMut::new());
+    while let Ok(Some(message)) = from.decode(&mut input, &mut nothing) {
+        let mut again = bytes::BytesMut::new();
+        to.encode(message, &mut again);
+    }
+}
+
+/// An extension message, after a handshake that has agreed on them.
+pub fn extension(bytes: &[u8]) {
+    let mut input = bytes::BytesMut::from(&b"\x13BitTorrent protocol"[..]);
+    input.extend_from_slice(&[0; 48]);
+    input.extend_from_slice(&(bytes.len() as u32 + 1).to_be_bytes());
+    input.extend_from_slice(&[20]);
+    input.extend_from_slice(bytes);
+    let mut codec = PeerCodec::default();
+    while let Ok(Some(message)) = codec.decode(&mut input, &mut bytes::BytesMut::new()) {
         codec.encode(message, &mut bytes::BytesMut::new());
     }
 }

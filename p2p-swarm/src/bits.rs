@@ -50,7 +50,7 @@ impl Bits {
     }
 
     /// What a bitfield says of `len`; `None` if it is for another number of them.
-    pub(crate) fn of_bitfield(bitfield: &[u8], len: u64) -> Option<Bits> {
+    pub(crate) fn from_bitfield(bitfield: &[u8], len: u64) -> Option<Bits> {
         let mut bits = Bits::new(len);
         for (i, byte) in bitfield.iter().enumerate() {
             *bits.words.get_mut(i / 8)? |= u64::from(byte.reverse_bits()) << (i % 8 * 8);
@@ -122,19 +122,19 @@ mod tests {
             prop_assert_eq!(set.iter().collect::<BTreeSet<_>>(), model.clone());
             prop_assert_eq!((set.is_full(), set.count()), (model.len() as u64 == len, model.len() as u64));
             prop_assert_eq!(set.first_missing(from), (from..len).find(|one| !model.contains(one)));
-            prop_assert_eq!(Bits::of_bitfield(&set.to_bitfield(), len), Some(set));
+            prop_assert_eq!(Bits::from_bitfield(&set.to_bitfield(), len), Some(set));
             prop_assert!(Bits::full(len).is_full());
         }
     }
 
     #[test]
     fn a_bitfield_begins_with_its_highest_bit_and_has_no_bits_to_spare() {
-        let bits = Bits::of_bitfield(&[0b1000_0001, 0b0100_0000], 10).unwrap();
+        let bits = Bits::from_bitfield(&[0b1000_0001, 0b0100_0000], 10).unwrap();
         assert_eq!(bits.iter().collect::<Vec<_>>(), [0, 7, 9]);
         assert_eq!(Bits::full(10).to_bitfield(), [0xff, 0b1100_0000]);
-        assert_eq!(Bits::of_bitfield(&[0, 0b0010_0000], 10), None, "there is no number 10");
-        assert_eq!(Bits::of_bitfield(&[0], 10), None);
-        assert_eq!(Bits::of_bitfield(&[0, 0, 0], 10), None);
-        assert_eq!(Bits::of_bitfield(&[0; 100], 10), None);
+        assert_eq!(Bits::from_bitfield(&[0, 0b0010_0000], 10), None, "there is no number 10");
+        assert_eq!(Bits::from_bitfield(&[0], 10), None);
+        assert_eq!(Bits::from_bitfield(&[0, 0, 0], 10), None);
+        assert_eq!(Bits::from_bitfield(&[0; 100], 10), None);
     }
 }

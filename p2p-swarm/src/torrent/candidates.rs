@@ -12,8 +12,8 @@ use super::address::is_somewhere;
 const MAX: usize = 1000;
 /// After so many failures in a row an address is forgotten. 5.
 const MAX_FAILURES: u32 = 5;
-/// How long to wait after the first; doubled with each. 15 s.
-const PAUSE: Duration = Duration::from_secs(15);
+/// How long to wait after the first; doubled with each. 5 s.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// The peers that a torrent knows of, at most 1,000.
 #[derive(Debug, Default)]
@@ -72,7 +72,7 @@ impl Candidates {
         if let Some(candidate) = self.all.get_mut(&addr) {
             candidate.busy = false;
             candidate.failures += 1;
-            candidate.not_before = now + PAUSE * (1 << candidate.failures.min(8));
+            candidate.not_before = now + PAUSE * (1 << (candidate.failures - 1).min(8));
             if candidate.failures >= MAX_FAILURES {
                 self.all.remove(&addr);
             }
@@ -109,9 +109,9 @@ mod tests {
             assert_eq!(candidates.take(now), Some(addr(1)));
             assert_eq!(candidates.take(now), None, "it is being tried");
             candidates.lost(addr(1), now);
-            let soon = now + PAUSE * (1 << failure);
-            assert_eq!(candidates.take(now + PAUSE), None, "failure {failure}");
-            now = soon;
+            let pause = PAUSE * (1 << (failure - 1));
+            assert_eq!(candidates.take(now + pause / 2), None, "failure {failure}");
+            now += pause;
         }
         assert_eq!(candidates.take(now), Some(addr(1)));
         candidates.lost(addr(1), now);

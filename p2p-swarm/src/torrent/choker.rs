@@ -35,6 +35,9 @@ pub(crate) fn leeching<P: Peer>(
     draw: bool,
     rng: &mut Rng,
 ) -> Vec<P> {
+    if slots == 0 {
+        return Vec::new();
+    }
     let mut best: Vec<&Candidate<P>> = candidates.iter().filter(|c| !c.snubs && c.gives > 0).collect();
     // Among equals those that are unchoked already: to change is no good in itself.
     best.sort_by_key(|c| (Reverse(c.gives), c.unchoked.is_none(), c.peer));
@@ -141,6 +144,10 @@ mod tests {
         assert_eq!(seeding(&candidates(&[0; 3]), 8, 1, &mut rng).len(), 3);
         assert!(leeching(&candidates(&[]), 8, &mut None, true, &mut rng).is_empty());
         assert!(seeding(&candidates(&[0; 3]), 0, 1, &mut rng).is_empty());
+        assert!(
+            leeching(&candidates(&[1; 3]), 0, &mut None, true, &mut rng).is_empty(),
+            "who has no slots gives nothing"
+        );
     }
 
     #[test]

@@ -16,6 +16,13 @@ use crate::job::StoreError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TorrentId(pub(crate) u64);
 
+impl TorrentId {
+    /// The first torrent that a session takes on.
+    pub const fn first() -> TorrentId {
+        TorrentId(1)
+    }
+}
+
 /// What a torrent is known by when it is added.
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -127,6 +134,8 @@ pub struct PeerStatus {
     pub uploaded: u64,
     /// How many pieces it has.
     pub pieces: u32,
+    /// Whether it has something that is wanted.
+    pub interesting: bool,
     /// Whether it sends us nothing.
     pub chokes: bool,
     /// Whether it is sent nothing.
@@ -186,6 +195,8 @@ pub enum SessionOutcome {
 pub enum SessionEvent {
     /// A link's metadata is there: it can be saved as a file.
     Metadata(TorrentId, Metainfo),
+    /// What was there is hashed: so many pieces are good.
+    Checked(TorrentId, u32),
     /// All that is wanted is there, and safe.
     Done(TorrentId),
     /// This peer sent what is not true. It is asked for nothing more.

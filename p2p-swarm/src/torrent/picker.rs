@@ -38,7 +38,6 @@ enum State<P> {
 struct Begun<P> {
     blocks: Vec<State<P>>,
     missing: u32,
-    here: u32,
     /// It was wrong once: only this peer is asked for it.
     alone: Option<P>,
 }
@@ -221,7 +220,7 @@ impl<P: Peer> Picker<P> {
         let blocks = vec![State::Missing; self.lens.0.block_count(piece) as usize];
         let missing = blocks.len() as u32;
         self.open += u64::from(missing);
-        self.begun.insert(piece, Begun { blocks, missing, here: 0, alone: None });
+        self.begun.insert(piece, Begun { blocks, missing, alone: None });
         Some(piece)
     }
 
@@ -289,9 +288,18 @@ impl<P: Peer> Picker<P> {
         let others = *asked - 1;
         if let Some(begun) = self.begun.get_mut(&block.piece) {
             begun.blocks[(block.begin / BLOCK) as usize] = State::Here(peer);
-            begun.here += 1;
         }
         Came::New { others }
+    }
+
+    /// A block that came was not kept.
+    pub(crate) fn lost(&mut self, block: Block) {
+        let Some(state) = self.state(block).filter(|state| matches!(state, State::Here(_))) else { return };
+        *state = State::Missing;
+        self.open += 1;
+        if let Some(begun) = self.begun.get_mut(&block.piece) {
+            begun.missing += 1;
+        }
     }
 
     /// A peer is gone: what only it was to be asked for, anybody is.
@@ -328,7 +336,6 @@ impl<P: Peer> Picker<P> {
             begun.blocks.fill(State::Missing);
             self.open += begun.blocks.len() as u64 - u64::from(begun.missing);
             begun.missing = begun.blocks.len() as u32;
-            begun.here = 0;
             begun.alone = alone;
         }
         if let Some(wrong) = wrong {

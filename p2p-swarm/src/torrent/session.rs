@@ -132,6 +132,8 @@ pub struct Session<P> {
     banned: BTreeSet<SocketAddr>,
     /// Pieces that are right after they were wrong, until their blocks were hashed; by torrent and piece.
     suspects: BTreeMap<(u64, u32), Vec<Wrong<P>>>,
+    /// Hashes that may be computed for peers until the next tick.
+    hash_budget: usize,
     next_torrent: u64,
     next_dial: u64,
     ticks: u64,
@@ -235,6 +237,7 @@ impl<P: Addressed> Torrent<P> {
                 downloaded: conn.downloaded,
                 uploaded: conn.uploaded,
                 pieces: conn.have.count() as u32,
+                interesting: conn.interesting,
                 chokes: conn.chokes,
                 choked: conn.unchoked.is_none(),
             })
@@ -278,6 +281,7 @@ impl<P: Addressed> Session<P> {
             allowed_at: Time::ZERO,
             banned: BTreeSet::new(),
             suspects: BTreeMap::new(),
+            hash_budget: gathering::HASH_BUDGET,
             next_torrent: 0,
             next_dial: 0,
             ticks: 0,
@@ -476,3 +480,6 @@ impl<P: Addressed> Protocol for Session<P> {
         self.worked(cx, done);
     }
 }
+
+#[cfg(test)]
+mod tests;

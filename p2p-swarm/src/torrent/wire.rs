@@ -437,3 +437,5 @@ impl Codec for PeerCodec {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::message as any_message;

@@ -96,7 +96,7 @@ impl Arriving {
     }
 
     /// Whether a whole piece is what it must be.
-    fn is_right(self, expected: &Expected) -> bool {
+    fn proves(self, expected: &Expected) -> bool {
         let v1 = match (self.sha1, expected.v1) {
             (Some(mut sha1), Some((hash, zeros))) => {
                 let mut zeros = zeros as usize;
@@ -232,7 +232,7 @@ impl<S: Storage> Torrent<S> {
             }
             arriving.add(&expected, block as u32, Bytes::copy_from_slice(buffer));
         }
-        arriving.is_right(&expected)
+        arriving.proves(&expected)
     }
 
     /// A file for reading, or for both.
@@ -276,7 +276,7 @@ impl<S: Storage> Torrent<S> {
         if !arriving.came.is_full() {
             return Ok(Output::Written);
         }
-        match self.arriving.remove(&piece).is_some_and(|arriving| arriving.is_right(&expected)) {
+        match self.arriving.remove(&piece).is_some_and(|arriving| arriving.proves(&expected)) {
             true => Ok(Output::Verified),
             false => Ok(Output::Wrong),
         }

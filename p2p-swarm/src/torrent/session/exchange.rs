@@ -96,7 +96,7 @@ impl<P: Addressed> Session<P> {
             }
             PeerMsg::HaveAll => Some(Bits::full(pieces)),
             PeerMsg::HaveNone => Some(Bits::new(pieces)),
-            PeerMsg::Bitfield(field) => Bits::of_bitfield(&field, pieces),
+            PeerMsg::Bitfield(field) => Bits::from_bitfield(&field, pieces),
             _ => None,
         };
         let Some(have) = have else { return self.hang_up_on(cx, peer) };
@@ -176,6 +176,7 @@ impl<P: Addressed> Session<P> {
         let asked = std::mem::take(&mut conn.asked);
         if let Some(picker) = torrent.running() {
             asked.iter().for_each(|(block, _)| picker.unasked(*block));
+            picker.gone(peer);
         }
     }
 
@@ -186,6 +187,7 @@ impl<P: Addressed> Session<P> {
         }
         if let Some(picker) = torrent.running() {
             picker.unasked(block);
+            picker.gone(peer);
         }
         if conn.chokes {
             let number = torrent.number;

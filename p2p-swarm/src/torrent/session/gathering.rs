@@ -16,6 +16,10 @@ use crate::torrent::metainfo::{Info, InfoHashes, Metainfo};
 use crate::torrent::peer::Conn;
 use crate::torrent::wire::{HashRange, MetadataMsg, PeerMsg};
 
+/// Hashes that are computed in a second to prove others to peers, over all of them; more requests are rejected. 2^17: some
+/// 20 ms.
+pub(super) const HASH_BUDGET: usize = 1 << 17;
+
 /// Whether bytes are the dictionary that these names are hashes of.
 fn is_named(raw: &[u8], hashes: &InfoHashes) -> bool {
     let v1 = hashes.v1.is_none_or(|hash| Sha1::digest(raw)[..] == hash[..]);
@@ -155,12 +159,20 @@ impl<P: Addressed> Session<P> {
 
     /// A peer asks for part of a tree. Only layers of pieces are kept here.
     pub(super) fn asked_for_hashes(&mut self, cx: &mut Cx<'_, Self>, peer: P, range: HashRange) {
+        let budget = self.hash_budget;
         let Some((torrent, _)) = self.pair(peer) else { return };
+        let mut cost = 0;
         let nodes = torrent.info.as_ref().and_then(|info| {
             let layer = torrent.layers.get(&range.root).filter(|_| range.base == info.piece_level())?;
             let (file, _) = info.layered().find(|(_, root)| *root == range.root)?;
+            // One answer is always given, however long the layer is.
+            if layer.len() > budget && budget < HASH_BUDGET {
+                return None;
+            }
+            cost = layer.len();
             answer(layer, height(file.length.div_ceil(BLOCK.into())), range.range())
         });
+        self.hash_budget = budget.saturating_sub(cost);
         cx.send(
             peer,
             match nodes {

@@ -1,8 +1,8 @@
 //! What comes back from the worker: what was there, what is right, and who lied.
 
-use p2p_core::Cx;
+use p2p_core::{Cx, JobError};
 
-use super::{Session, SessionEvent, SessionOutcome, Stage, TorrentId};
+use super::{Session, SessionEvent, SessionOutcome, Stage, Torrent, TorrentId};
 use crate::bits::Bits;
 use crate::job::StoreError;
 use crate::torrent::address::Addressed;
@@ -41,6 +41,12 @@ impl<P: Addressed> Session<P> {
             (Tag::Block(block), Ok(Output::Wrong)) => self.wrong(cx, number, block.piece),
             (Tag::Trace(piece), Ok(Output::Digests(digests))) => self.traced(cx, number, piece, digests),
             (_, Ok(_)) => {}
+            // More has come than the worker can take in: it is asked for again.
+            (Tag::Block(block), Err(StoreError::Job(JobError::QueueFull))) => {
+                if let Some(picker) = self.torrents.get_mut(&number).and_then(Torrent::running) {
+                    picker.lost(block);
+                }
+            }
             (_, Err(error)) => self.give_up(cx, number, error.into()),
         }
         if let Tag::Block(_) = tag {
@@ -69,6 +75,7 @@ impl<P: Addressed> Session<P> {
         }
         let picker = Picker::new(&info, have.clone(), &wanted, cx.rng());
         torrent.stage = Stage::Running(picker);
+        cx.emit(SessionEvent::Checked(TorrentId(number), have.count() as u32));
         // Who was asked for metadata is here already.
         let peers: Vec<P> = torrent.peers.iter().copied().collect();
         for peer in peers {

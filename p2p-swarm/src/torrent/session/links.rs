@@ -67,6 +67,8 @@ impl<P: Addressed> Session<P> {
         let Handshake { swarm, peer: name, features } = handshake;
         let number = self.swarms.get(&swarm).copied();
         match self.conns.get_mut(&peer) {
+            // What this end has dialled, and closed again before there was an answer.
+            None if peer.dialled() == Some(true) => return,
             None => {
                 let banned = self.banned.contains(&Self::account(&peer, None));
                 let torrent = number.and_then(|number| self.torrents.get_mut(&number));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use p2p_core::Cx;
 
+use super::gathering::HASH_BUDGET;
 use super::{Session, SessionTimer, Stage};
 use crate::torrent::address::Addressed;
 use crate::torrent::choker::{self, Candidate};
@@ -22,6 +23,7 @@ impl<P: Addressed> Session<P> {
     pub(super) fn tick(&mut self, cx: &mut Cx<'_, Self>) {
         cx.set_timer(EVERY, SessionTimer::Tick);
         self.ticks += 1;
+        self.hash_budget = HASH_BUDGET;
         self.look_after(cx);
         let numbers: Vec<u64> = self.torrents.keys().copied().collect();
         for number in numbers {

@@ -80,7 +80,8 @@ fn addresses() -> impl Strategy<Value = Vec<SocketAddr>> {
     })
 }
 
-fn message() -> BoxedStrategy<PeerMsg> {
+/// Any message.
+pub(in crate::torrent) fn message() -> BoxedStrategy<PeerMsg> {
     let extended =
         (any::<[Option<bool>; 2]>(), any::<Option<u32>>(), 1u16.., any::<Option<u32>>(), ".{0,10}");
     let plain = prop_oneof![

@@ -1,0 +1,334 @@
+//! `torrent`: BitTorrent with whoever speaks it.
+//!
+//! ```sh
+//! cargo run --release --bin torrent -- create album/ -o album.torrent
+//! cargo run --release --bin torrent -- seed album.torrent .                  # prints: magnet: …
+//! cargo run --release --bin torrent -- get 'magnet:?…' copy/                 # on another machine
+//! ```
+//!
+//! Peers are found in the link, by `--peer`, and from other peers: there is no tracker and no DHT yet.
+
+#![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use futures::StreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use p2p_core::Limits;
+use p2p_core::net::tcp::{self, Running, TcpPeer};
+use p2p_examples::{Failure, exit, say};
+use p2p_swarm::Files;
+use p2p_swarm::torrent::{
+    Add, CreateOptions, FileTorrents, Format, Kind, Magnet, Metainfo, PeerCodec, Session, SessionConfig,
+    SessionEvent, Source, Status, TorrentStatus, Wait,
+};
+
+/// Makes torrents, seeds them, and gets what they stand for.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes a torrent of a file or a folder.
+    Create {
+        /// The file or folder.
+        path: PathBuf,
+        /// Where the torrent goes.
+        #[arg(short, long)]
+        output: PathBuf,
+        /// Which version: the first, the second, or both in one.
+        #[arg(long, value_enum, default_value_t = Version::Hybrid)]
+        version: Version,
+        /// Bytes in a piece, a power of two; if not given, so many that there are some 1,500 pieces.
+        #[arg(long)]
+        piece_length: Option<u32>,
+        /// A tracker; several are tiers.
+        #[arg(long)]
+        tracker: Vec<String>,
+        /// Peers may be found by its trackers only.
+        #[arg(long)]
+        private: bool,
+        /// What is to be said about it.
+        #[arg(long)]
+        comment: Option<String>,
+    },
+    /// Prints what a torrent or a link says.
+    Info {
+        /// A `.torrent` file or a magnet link.
+        what: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hashes what is there of a torrent's content. Fails if some is missing or wrong.
+    Check {
+        /// The `.torrent` file.
+        torrent: PathBuf,
+        /// The folder that its file, or its folder, lies in.
+        folder: PathBuf,
+    },
+    /// Serves a torrent's content until it is interrupted.
+    Seed {
+        /// The `.torrent` file.
+        torrent: PathBuf,
+        /// The folder that its file, or its folder, lies in.
+        folder: PathBuf,
+        #[command(flatten)]
+        net: Net,
+    },
+    /// Gets what a torrent or a link stands for. What is there already is not fetched again.
+    Get {
+        /// A `.torrent` file or a magnet link.
+        what: String,
+        /// The folder that it goes to.
+        folder: PathBuf,
+        #[command(flatten)]
+        net: Net,
+        /// Goes on seeding when all is there, until it is interrupted.
+        #[arg(long)]
+        seed: bool,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Version {
+    V1,
+    V2,
+    Hybrid,
+}
+
+#[derive(clap::Args)]
+struct Net {
+    /// Where to listen.
+    #[arg(long, default_value = "0.0.0.0:0")]
+    listen: SocketAddr,
+    /// A peer, as host and port.
+    #[arg(long)]
+    peer: Vec<String>,
+    /// Bytes per second to send at most.
+    #[arg(long)]
+    upload_rate: Option<u64>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Create { path, output, version, piece_length, tracker, private, comment } => {
+            let options = CreateOptions {
+                format: match version {
+                    Version::V1 => Format::V1,
+                    Version::V2 => Format::V2,
+                    Version::Hybrid => Format::Hybrid,
+                },
+                piece_length,
+                private,
+                trackers: tracker.into_iter().map(|url| vec![url]).collect(),
+                comment,
+                creation_date: None,
+            };
+            create(path, output, options).await
+        }
+        Command::Info { what, json } => info(&what, json),
+        Command::Check { torrent, folder } => check(torrent, folder).await,
+        Command::Seed { torrent, folder, net } => seed(torrent, folder, &net).await,
+        Command::Get { what, folder, net, seed } => get(&what, folder, &net, seed).await,
+    };
+    exit("torrent", done)
+}
+
+fn read(path: &PathBuf) -> Result<Metainfo, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Metainfo::parse(&bytes)?)
+}
+
+/// A link, or a file.
+fn source(what: &str) -> Result<Source, Failure> {
+    Ok(match what.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:")) {
+        true => Source::Magnet(what.parse()?),
+        false => Source::Metainfo(read(&what.into())?),
+    })
+}
+
+async fn session(
+    listen: Option<SocketAddr>,
+    upload_rate: Option<u64>,
+) -> Result<Running<Session<TcpPeer>>, Failure> {
+    let config = SessionConfig { upload_rate, ..SessionConfig::default() };
+    let machine = move |local: Option<SocketAddr>| Session::new(config, local.map(|addr| addr.port()));
+    let workers = [FileTorrents::new(Files), FileTorrents::new(Files)];
+    Ok(tcp::spawn_at(machine, |_| PeerCodec::default(), listen, Limits::default(), workers).await?)
+}
+
+async fn resolve(peers: &[String]) -> Result<Vec<SocketAddr>, Failure> {
+    let mut found = Vec::new();
+    for peer in peers {
+        let addrs = tokio::net::lookup_host(peer).await.map_err(|error| format!("{peer}: {error}"))?;
+        found.extend(addrs);
+    }
+    Ok(found)
+}
+
+async fn create(path: PathBuf, output: PathBuf, options: CreateOptions) -> Result<(), Failure> {
+    let path = std::fs::canonicalize(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let made = tokio::task::spawn_blocking(move || Metainfo::create(&mut Files, &path, &options)).await?;
+    let metainfo = made?;
+    std::fs::write(&output, metainfo.encode())?;
+    say("info-hash", metainfo.info().hashes());
+    say("magnet", Magnet::from(&metainfo));
+    Ok(())
+}
+
+fn info(what: &str, json: bool) -> Result<(), Failure> {
+    let metainfo = match source(what)? {
+        Source::Magnet(magnet) => {
+            match json {
+                true => println!(
+                    "{}",
+                    serde_json::json!({
+                        "info_hash": magnet.hashes.to_string(), "name": magnet.name, "trackers": magnet.trackers,
+                        "peers": magnet.peers,
+                    })
+                ),
+                false => {
+                    say("info-hash", magnet.hashes);
+                    magnet.name.iter().for_each(|name| say("name", name));
+                    magnet.trackers.iter().for_each(|tracker| say("tracker", tracker));
+                    magnet.peers.iter().for_each(|peer| say("peer", peer));
+                }
+            }
+            return Ok(());
+        }
+        Source::Metainfo(metainfo) => metainfo,
+    };
+    let info = metainfo.info();
+    let files = || info.files().iter().filter(|file| file.kind == Kind::File);
+    if json {
+        let files: Vec<_> =
+            files().map(|f| serde_json::json!({ "path": f.path, "length": f.length })).collect();
+        let said = serde_json::json!({
+            "info_hash": info.hashes().to_string(), "name": info.name(), "size": info.size(),
+            "piece_length": info.piece_length(), "pieces": info.piece_count(), "private": info.private(),
+            "trackers": metainfo.trackers, "files": files,
+        });
+        println!("{said}");
+        return Ok(());
+    }
+    say("info-hash", info.hashes());
+    say("name", info.name());
+    say("size", info.size());
+    say("pieces", format!("{} of {} bytes", info.piece_count(), info.piece_length()));
+    metainfo.trackers.iter().flatten().for_each(|tracker| say("tracker", tracker));
+    metainfo.comment.iter().for_each(|comment| say("comment", comment));
+    files().for_each(|file| println!("  {} {}", file.length, file.path));
+    Ok(())
+}
+
+async fn check(torrent: PathBuf, folder: PathBuf) -> Result<(), Failure> {
+    let metainfo = read(&torrent)?;
+    let session = session(None, None).await?;
+    let mut events = session.handle().events();
+    let pieces = metainfo.info().piece_count();
+    session.handle().ask(Add { torrent: Source::Metainfo(metainfo), folder, peers: Vec::new() }).await??;
+    while let Some(event) = events.next().await {
+        match event {
+            SessionEvent::Checked(_, good) => {
+                println!("{good} of {pieces} pieces are there and right");
+                session.shutdown().await;
+                return if good == pieces { Ok(()) } else { Err("the content is not whole".into()) };
+            }
+            SessionEvent::Failed(_, why) => return Err(why.into()),
+            SessionEvent::Metadata(..) | SessionEvent::Done(_) | SessionEvent::Lied(..) => {}
+        }
+    }
+    Err("the session has ended".into())
+}
+
+async fn seed(torrent: PathBuf, folder: PathBuf, net: &Net) -> Result<(), Failure> {
+    let metainfo = read(&torrent)?;
+    let peers = resolve(&net.peer).await?;
+    let session = session(Some(net.listen), net.upload_rate).await?;
+    let mut events = session.handle().events();
+    let torrent = Source::Metainfo(metainfo.clone());
+    let id = session.handle().ask(Add { torrent, folder, peers }).await??;
+    while let Some(event) = events.next().await {
+        match event {
+            SessionEvent::Checked(_, good) if good < metainfo.info().piece_count() => {
+                say("pieces", format!("{good} of {} are there", metainfo.info().piece_count()));
+                break;
+            }
+            SessionEvent::Done(_) => break,
+            SessionEvent::Failed(_, why) => return Err(why.into()),
+            SessionEvent::Checked(..) | SessionEvent::Metadata(..) | SessionEvent::Lied(..) => {}
+        }
+    }
+    let local = session.local_addr();
+    local.iter().for_each(|addr| say("listening", addr));
+    let reachable = local.filter(|addr| !addr.ip().is_unspecified());
+    let link =
+        Magnet { peers: reachable.map(|addr| addr.to_string()).into_iter().collect(), ..(&metainfo).into() };
+    say("magnet", link);
+    tokio::signal::ctrl_c().await?;
+    if let Some(status) = session.handle().ask(Status { torrent: id }).await? {
+        report(&status);
+    }
+    session.shutdown().await;
+    Ok(())
+}
+
+async fn get(what: &str, folder: PathBuf, net: &Net, seed: bool) -> Result<(), Failure> {
+    let torrent = source(what)?;
+    let mut peers = resolve(&net.peer).await?;
+    if let Source::Magnet(magnet) = &torrent {
+        peers.extend(resolve(&magnet.peers).await?);
+    }
+    if peers.is_empty() {
+        return Err("there is nobody to get it from: name a peer, --peer HOST:PORT".into());
+    }
+    let session = session(Some(net.listen), net.upload_rate).await?;
+    let id = session.handle().ask(Add { torrent, folder, peers }).await??;
+    let mut waiting = session.handle().ask(Wait { torrent: id, progress: Some(Duration::from_millis(500)) });
+    let bar = bar();
+    while let Some(status) = waiting.next().await {
+        let size = status.size.unwrap_or_default();
+        bar.set_length(size);
+        bar.set_position(size * u64::from(status.pieces) / u64::from(status.wanted.max(1)));
+        bar.set_message(format!("{} peers, {}/s down, {}/s up", status.peers.len(), status.down, status.up));
+    }
+    waiting.await??;
+    bar.finish_and_clear();
+    if let Some(status) = session.handle().ask(Status { torrent: id }).await? {
+        report(&status);
+    }
+    if seed {
+        tokio::signal::ctrl_c().await?;
+    }
+    session.shutdown().await;
+    Ok(())
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {eta} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn report(status: &TorrentStatus) {
+    let TorrentStatus { pieces, wanted, downloaded, uploaded, wasted, .. } = status;
+    println!(
+        "{pieces} of {wanted} pieces; {downloaded} bytes came, {wasted} of them in vain, {uploaded} went"
+    );
+    for peer in &status.peers {
+        let client = peer.client.as_deref().unwrap_or("?");
+        println!("  {} ({client}): {} down, {} up", peer.addr, peer.downloaded, peer.uploaded);
+    }
+}

@@ -1,0 +1,129 @@
+"""libtorrent, driven by lines of JSON: one command a line comes in, one answer a line goes out.
+
+Everything is on 127.0.0.1; its DHT, local discovery and port mapping are off.
+"""
+
+import json
+import sys
+import time
+
+import libtorrent as lt
+
+
+def session():
+    return lt.session({
+        "listen_interfaces": "127.0.0.1:0",
+        "enable_dht": False,
+        "enable_lsd": False,
+        "enable_upnp": False,
+        "enable_natpmp": False,
+        "allow_multiple_connections_per_ip": True,
+        "enable_outgoing_utp": False,
+        "enable_incoming_utp": False,
+        "in_enc_policy": int(lt.enc_policy.disabled),
+        "out_enc_policy": int(lt.enc_policy.disabled),
+        "alert_mask": int(lt.alert.category_t.all_categories),
+        "allow_i2p_mixed": True,
+    })
+
+
+def described(path):
+    info = lt.torrent_info(path)
+    hashes = info.info_hashes()
+    files = info.layout()
+    names = [
+        {"path": files.file_path(i), "size": files.file_size(i)}
+        for i in range(files.num_files())
+        if not files.file_flags(i) & lt.file_flags_t.flag_pad_file
+    ]
+    return {
+        "v1": str(hashes.v1) if hashes.has_v1() else None,
+        "v2": str(hashes.v2) if hashes.has_v2() else None,
+        "pieces": info.num_pieces(),
+        "piece_length": info.piece_length(),
+        "files": names,
+    }
+
+
+def created(path, folder, version, piece_length):
+    """A torrent that libtorrent makes of what lies there."""
+    files = lt.list_files(path)
+    flags = {"v1": lt.create_torrent.v1_only, "v2": lt.create_torrent.v2_only, "hybrid": 0}[version]
+    torrent = lt.create_torrent(files, piece_length, flags)
+    lt.set_piece_hashes(torrent, folder)
+    return lt.bencode(torrent.generate()).hex()
+
+
+class Peer:
+    def __init__(self):
+        self.session = session()
+        self.handle = None
+        self.log = []
+
+    def alerts(self):
+        for alert in self.session.pop_alerts():
+            if len(self.log) < 400:
+                self.log.append(f"{type(alert).__name__}: {alert.message()}")
+            yield alert
+
+    def add(self, torrent=None, magnet=None, folder=".", seed=False):
+        if magnet:
+            params = lt.parse_magnet_uri(magnet)
+        else:
+            params = lt.add_torrent_params()
+            params.ti = lt.torrent_info(torrent)
+        params.save_path = folder
+        if seed:
+            params.flags |= lt.torrent_flags.seed_mode
+        self.handle = self.session.add_torrent(params)
+        # It listens, and is past looking at its files, a moment later.
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            self.session.wait_for_alert(100)
+            list(self.alerts())
+            looking = self.handle.status().state in (lt.torrent_status.checking_files, lt.torrent_status.checking_resume_data)
+            if self.session.listen_port() and not looking:
+                return {"port": self.session.listen_port()}
+        return {"error": "it does not listen", "log": self.log}
+
+    def connect(self, port):
+        self.handle.connect_peer(("127.0.0.1", port))
+        return {}
+
+    def wait(self, seconds):
+        """Until all is there and written."""
+        end = time.monotonic() + seconds
+        asked = False
+        while time.monotonic() < end:
+            self.session.wait_for_alert(200)
+            for alert in self.alerts():
+                if isinstance(alert, lt.cache_flushed_alert):
+                    return {"done": True}
+            if not asked and self.handle.status().is_seeding:
+                self.handle.flush_cache()
+                asked = True
+        return {"done": False, "progress": self.handle.status().progress, "log": self.log}
+
+    def peers(self):
+        list(self.alerts())
+        return {"peers": [[p.ip[0], p.ip[1], p.client.decode("utf-8", "replace")] for p in self.handle.get_peer_info()]}
+
+
+def main():
+    peer = None
+    for line in sys.stdin:
+        command = json.loads(line)
+        name = command.pop("do")
+        if name == "describe":
+            answer = described(**command)
+        elif name == "create":
+            answer = {"torrent": created(**command)}
+        elif name == "quit":
+            break
+        else:
+            peer = peer or Peer()
+            answer = getattr(peer, name)(**command)
+        print(json.dumps(answer), flush=True)
+
+
+main()
