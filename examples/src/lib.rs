@@ -3,12 +3,13 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "programs talk on the terminal")]
 
 mod freenet;
+mod skype;
 pub mod units;
 
 use std::error::Error;
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use p2p_overlay::{
 };
 
 pub use freenet::FreenetFiles;
+pub use skype::{SkypeFiles, login_server, name_of, skype_config};
 
 /// An error for the user of a program.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -61,6 +63,16 @@ pub struct Part {
     pub data: Option<PathBuf>,
 }
 
+/// The identity that is kept in a folder; a new one without.
+///
+/// # Errors
+/// The folder or the key in it cannot be read or made.
+pub fn identity(data: Option<&Path>) -> Result<Keypair, Failure> {
+    let Some(data) = data else { return Ok(Keypair::generate()) };
+    std::fs::create_dir_all(data).map_err(|error| format!("{}: {error}", data.display()))?;
+    Ok(Keypair::load_or_create(data.join("key"))?)
+}
+
 /// A node that keeps records for others.
 pub struct Member {
     /// The node.
@@ -86,9 +98,7 @@ impl Part {
     /// # Errors
     /// The folder or the key in it cannot be read or made.
     pub fn identity(&self) -> Result<Keypair, Failure> {
-        let Some(data) = &self.data else { return Ok(Keypair::generate()) };
-        std::fs::create_dir_all(data).map_err(|error| format!("{}: {error}", data.display()))?;
-        Ok(Keypair::load_or_create(data.join("key"))?)
+        identity(self.data.as_deref())
     }
 
     /// Becomes a member.

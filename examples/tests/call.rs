@@ -1,6 +1,7 @@
 //! `call` as users run it: a login server, super-nodes and users as processes; calls in each way, and deaths.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
+#![allow(clippy::disallowed_methods, reason = "it has files")]
 
 mod support;
 
@@ -96,6 +97,50 @@ fn calls_are_made_directly_reversed_and_through_a_super_node() {
         is_heard(network.calls("eve", true, "user2"), "user2 relayed");
     }
     is_heard(network.calls("dan", true, "user1"), "user1 direct");
+}
+
+/// Whoever is told that a name is certified keeps it, even if the server is killed that moment.
+#[test]
+fn names_outlive_the_login_server() {
+    let data = std::env::temp_dir().join(format!("p2p-call-names-{}", std::process::id()));
+    let (server_data, ada_data) = (data.join("server"), data.join("ada"));
+    let server =
+        |listen: &str| call(&["login-server", "--data", server_data.to_str().unwrap(), "--listen", listen]);
+    let ada = |login: &str| {
+        call(&["node", "--name", "ada", "--login", login, "--data", ada_data.to_str().unwrap()])
+    };
+    let mut first = server("127.0.0.1:0");
+    let login = first.says("login");
+    let at_first = ada(&login);
+    assert_eq!(at_first.says("logged in"), "ada");
+    first.kill();
+    drop(at_first);
+    // It ended while it wrote another name.
+    let names = server_data.join("names");
+    let mut torn = std::fs::read(&names).unwrap();
+    torn.extend(b"bob 0123456789");
+    std::fs::write(&names, torn).unwrap();
+    let addr = login.rsplit_once('@').unwrap().1;
+    let mut second = server(addr);
+    assert_eq!(second.says("login"), login);
+    let thief =
+        Command::new(env!("CARGO_BIN_EXE_call")).args(["node", "--name", "ada", "--login", &login]).output();
+    let thief = thief.unwrap();
+    let said = String::from_utf8(thief.stderr).unwrap();
+    assert!(!thief.status.success() && said.contains("the name is taken"), "{said}");
+    assert_eq!(ada(&login).says("logged in"), "ada");
+    second.kill();
+    // What was damaged is not taken for what was written.
+    let mut damaged = std::fs::read(&names).unwrap();
+    damaged[10] ^= 1;
+    std::fs::write(&names, damaged).unwrap();
+    let refused = Command::new(env!("CARGO_BIN_EXE_call"))
+        .args(["login-server", "--data", server_data.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("line 1"), "{said}");
+    std::fs::remove_dir_all(data).unwrap();
 }
 
 /// A third of the super-nodes dies while users watch each other; the login server once all are logged in.

@@ -218,7 +218,7 @@ fn linked_servers_are_one_index() {
     network.all_are_fetched("second", &[], |network| drop(network.doors.remove(0)));
 }
 
-/// What was given to the network stays when whoever gave it is gone.
+/// What was given to the network stays when whoever gave it is killed, the moment it has said that it is shared.
 #[test]
 fn freenet_outlives_who_has_shared() {
     let folder = Folder::new("freenet");
@@ -230,16 +230,122 @@ fn freenet_outlives_who_has_shared() {
     }
     let share = folder.within("share");
     noise(&share.join("a song.mp3"), 4, 200_000);
-    let (giver, _) = node("freenet", &share, &[&contact], &[]);
+    let (mut giver, _) = node("freenet", &share, &[&contact], &[]);
     assert_eq!(giver.says("shared"), "a song.mp3");
-    // It leaves by itself: what it has just sent still arrives.
-    assert!(giver.interrupted().0);
+    giver.kill();
     for (i, (_, door)) in network.iter().enumerate().step_by(3) {
         let out = folder.within(&format!("out {i}"));
         let (well, said) = fetch("freenet", &[door], &out, &["a", "song", "mp3"], &[]).ends();
         assert!(well, "{said:?}");
         assert!(same(&share.join("a song.mp3"), &out.join("a song.mp3")));
     }
+}
+
+fn login_server(data: Option<&Path>, listen: &str) -> (Running, String) {
+    let mut command = search();
+    command.args(["index", "--system", "skype", "--listen", listen]);
+    if let Some(data) = data {
+        command.arg("--data").arg(data);
+    }
+    let running = Running::start(&mut command);
+    let contact = running.says("contact");
+    (running, contact)
+}
+
+/// A third of the super-nodes is killed, and the login server with them: those who are logged in still find each other,
+/// and who comes later logs in at the server's next life.
+#[test]
+fn skype_outlives_its_login_server_and_a_third_of_its_super_nodes() {
+    let folder = Folder::new("skype");
+    let data = folder.within("names");
+    let (server, login) = login_server(Some(&data), "127.0.0.1:0");
+    let mut network = Network { system: "skype", folder, doors: Vec::new(), nodes: Vec::new() };
+    for i in 0..processes() {
+        let share = network.share(i);
+        let doors = network.addresses();
+        let some: Vec<&str> = doors.iter().rev().take(3).map(String::as_str).collect();
+        // Users are found by their names.
+        let nick = format!("number{i}");
+        let more = ["--login", &login, "--nick", &nick];
+        if i < processes() / 2 {
+            let (running, contact) = node("skype", &share, &some, &more);
+            network.doors.push((running, contact, Some(i)));
+        } else {
+            let leaf = [&more[..], &["--leaf"]].concat();
+            network.nodes.push((node("skype", &share, &some, &leaf).0, i));
+        }
+    }
+    let more = ["--login", &login[..]];
+    network.all_are_fetched("first", &more, |_| {});
+    let dying = network.doors.len().div_ceil(3);
+    let addr = login.rsplit_once('@').unwrap().1.to_owned();
+    let mut again = None;
+    network.all_are_fetched("second", &more, |network| {
+        network.doors.drain(..dying);
+        drop(server);
+        again = Some(login_server(Some(&data), &addr));
+    });
+    assert_eq!(again.unwrap().1, login, "it is the same server, with the same names");
+}
+
+/// Two who accept no connections, and a super-node between them.
+#[test]
+fn two_who_are_firewalled_exchange_a_file_through_a_relay() {
+    let folder = Folder::new("relayed");
+    let share = folder.within("share");
+    noise(&share.join("a rare song.mp3"), 5, 1_000_000);
+    let (_server, login) = login_server(None, "127.0.0.1:0");
+    let (_hub, hub) = node("skype", &folder.within("empty"), &[], &["--login", &login]);
+    let profile = ["--login", &login, "--firewalled", "--nick", "ada", "--profile", "Ada of London"];
+    let (_ada, contact) = node("skype", &share, &[&hub], &profile);
+    assert_eq!(contact, "none");
+    let (out, more) = (folder.within("out"), ["--login", &login, "--firewalled", "--json"]);
+    let mut find = search();
+    find.args(["find", "--system", "skype", "--hits", "1", "--join", &hub])
+        .args(more)
+        .args(["london", "rare"]);
+    let (well, said) = Running::start(&mut find).ends();
+    assert!(well && said[0].contains("a rare song.mp3"), "{said:?}");
+    let source = serde_json::from_str::<serde_json::Value>(&said[0]).unwrap()["source"].to_string();
+    assert!(hub.contains(source.trim_matches('"').split('@').next().unwrap()), "{source} is not {hub}");
+    let (well, said) = fetch("skype", &[&hub], &out, &["london", "rare"], &more).ends();
+    assert!(well, "{said:?}");
+    assert!(same(&share.join("a rare song.mp3"), &out.join("a rare song.mp3")));
+    // Whoever accepts connections is connected to instead.
+    let open = folder.within("open");
+    let (well, said) = fetch("skype", &[&hub], &open, &["ada", "rare"], &["--login", &login]).ends();
+    assert!(well && same(&share.join("a rare song.mp3"), &open.join("a rare song.mp3")), "{said:?}");
+}
+
+/// Killed in the middle and started again, a download asks for what is missing.
+#[test]
+fn a_download_that_was_killed_goes_on() {
+    let folder = Folder::new("resumed");
+    let share = folder.within("share");
+    const SIZE: u64 = 40_000_000;
+    noise(&share.join("a long song.mp3"), 6, SIZE as usize);
+    let (_sharer, contact) = node("gnutella06", &share, &[], &[]);
+    let out = folder.within("out");
+    let more = ["--json"];
+    let mut fetching = fetch("gnutella06", &[&contact], &out, &["long"], &more);
+    // Until some of it is there: each note has 44 bytes and stands for 64 KiB.
+    let notes = || {
+        let files = std::fs::read_dir(&out).into_iter().flatten().map(|entry| entry.unwrap());
+        let notes = files.filter(|entry| entry.file_name().to_str().unwrap().ends_with(".notes"));
+        notes.map(|entry| entry.metadata().unwrap().len() / 44).sum::<u64>()
+    };
+    while notes() < 40 {
+        std::thread::yield_now();
+    }
+    fetching.kill();
+    assert!(!out.join("a long song.mp3").exists(), "it was killed in the middle");
+    let (well, said) = fetch("gnutella06", &[&contact], &out, &["long"], &more).ends();
+    assert!(well, "{said:?}");
+    assert!(same(&share.join("a long song.mp3"), &out.join("a long song.mp3")));
+    let said: serde_json::Value = serde_json::from_str(said.last().unwrap()).unwrap();
+    let (resumed, received) = (said["resumed"].as_u64().unwrap(), said["received"].as_u64().unwrap());
+    assert!(resumed >= 39 << 16 && resumed + received == SIZE, "{said}");
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1, "nothing is left beside it");
 }
 
 /// Who accepts no connections connects to whoever wants the file.

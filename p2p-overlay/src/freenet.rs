@@ -280,6 +280,7 @@ impl<P: Keyed + Serialize + DeserializeOwned> Protocol for Freenet<P> {
             FreenetMsg::Data { id, source, block } => self.on_data(cx, from, id, source, block),
             FreenetMsg::Accept { id } => self.on_accept(cx, from, id),
             FreenetMsg::Send { id, source, block } => self.on_send(cx, from, id, source, block),
+            FreenetMsg::Stored { id } => self.on_stored(cx, from, id),
             FreenetMsg::Announce { node, htl } => self.on_announce(cx, from, node, htl),
         }
     }

@@ -122,7 +122,7 @@ pub use sharing::{
     Below, DiskFile, DiskFolder, Download, DownloadError, Downloaded, Fetcher, Fetching, Folder, FolderError,
     ForeignSearch, HttpCodec, MAX_PART, MemoryFile, MemoryFolder, Progress, Refusal, ShareOutput,
     ShareWorker, Sharer, Sharing, SharingCommand, SharingConfig, SharingItem, SharingJob, SharingMsg,
-    SharingOutcome, SharingTally, SharingTimer, SourceReport, SourceStanding, Transfer,
+    SharingOutcome, SharingTally, SharingTimer, Shelf, ShelfMsg, SourceReport, SourceStanding, Transfer,
     Wanted, Written, hashes_of, is_plain_name, items_in,
 };
 pub use skype::{

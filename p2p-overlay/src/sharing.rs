@@ -25,6 +25,7 @@ mod http;
 mod job;
 mod msg;
 mod request;
+mod shelf;
 mod sources;
 mod upload;
 mod worker;
@@ -49,6 +50,7 @@ pub use request::{
     Below, Download, DownloadError, Downloaded, Fetcher, Fetching, Progress, Sharer, SharingItem,
     SourceReport, SourceStanding,
 };
+pub use shelf::{Shelf, ShelfMsg};
 pub use worker::{Folder, MemoryFile, MemoryFolder, ShareWorker, Written, hashes_of, is_plain_name};
 
 /// How a node gives and takes files. All values are ours.

@@ -22,7 +22,8 @@
 //! What is not here: passwords, and finding out by itself whether a node accepts connections; it is told.
 //!
 //! In this order: [`Skype`], its configuration, how inputs are told apart. Then what is signed (`certificate`,
-//! `presence`, `ticket`, `ring`), `msg`, `login` (the server), `node`, `neighbours` (super-nodes and clients),
+//! `presence`, `ticket`, `ring`), `msg`, `login` (the server), `registrar` and `names` (the same, with names that are
+//! written down), `node`, `neighbours` (super-nodes and clients),
 //! `directory` and `users` (presence and buddies), `searching`, `calling`, `relay`, and `request`, what users ask.
 
 mod calling;
@@ -31,9 +32,11 @@ mod config;
 mod directory;
 mod login;
 mod msg;
+mod names;
 mod neighbours;
 mod node;
 mod presence;
+mod registrar;
 mod relay;
 mod request;
 mod ring;
@@ -56,7 +59,9 @@ pub use certificate::{Certificate, MAX_USER, is_user_name};
 pub use config::SkypeConfig;
 pub use login::{LoginError, LoginRequest};
 pub use msg::{MAX_FRAME, SkypeMsg};
-pub use presence::{MAX_THROUGH, Presence, Whereabouts};
+pub use names::{NamesError, NamesFile, NoteName};
+pub use presence::{MAX_PROFILE, MAX_THROUGH, Presence, Whereabouts};
+pub use registrar::LoginServer;
 pub use request::{
     Buddy, Call, CallError, Called, HangUp, LoggedIn, SendFrame, SkypeCommand, SkypeEvent, SkypeOutcome, Way,
 };
@@ -101,7 +106,8 @@ pub struct SkypeTally {
 ///     sim.spawn(move |birth| {
 ///         let contact = birth.peer.contact().unwrap();
 ///         let login = SimPeer(0).contact().unwrap();
-///         let user = SkypeUser { keypair, name: name.into(), server, login, contact, open: true };
+///         let profile = String::new();
+///         let user = SkypeUser { keypair, name: name.into(), profile, server, login, contact, open: true };
 ///         let role = if name == "hub" { Role::Ultrapeer } else { Role::Leaf };
 ///         Skype::node(user, SimPeer(1).contact(), role, SkypeConfig::default())
 ///     });
@@ -128,6 +134,8 @@ pub struct SkypeUser {
     pub keypair: Keypair,
     /// The user's name: see [`is_user_name`].
     pub name: String,
+    /// What else the user is found by: see [`Whereabouts::profile`]. What is longer than [`MAX_PROFILE`] is cut off.
+    pub profile: String,
     /// The login server's public key.
     pub server: PeerId,
     /// Where the login server is.
@@ -154,7 +162,8 @@ pub enum SkypeTimer<P> {
 }
 
 impl<P: Place> Skype<P> {
-    /// A login server, which knows these names from before. Peers know it by the public half of its key.
+    /// A login server that keeps names in memory, and knows these from before. Peers know it by the public half of its
+    /// key. A [`LoginServer`] writes them down.
     pub fn login_server(
         keypair: Keypair,
         names: impl IntoIterator<Item = (String, PeerId)>,

@@ -10,7 +10,7 @@
 //! A call is a stream of frames each way, as large and as many as those of uncompressed speech on the telephone; at
 //! its end both print how late they came, how evenly, and how many were lost. Delays are by the clocks of both:
 //! between two machines they are as right as these. Whoever is `--firewalled` accepts no connections, and is called
-//! through super-nodes. A login server remembers names while it runs.
+//! through super-nodes. A login server with `--data` writes names down before it certifies them.
 
 #![expect(clippy::disallowed_types, reason = "a program has a clock")]
 
@@ -27,7 +27,7 @@ use clap::{Parser, Subcommand};
 use futures::StreamExt;
 use p2p_core::net::{Carrier, Connection, Node, QuicTransport, Transport};
 use p2p_core::{Contact, Handle, Keypair, Limits, PeerId};
-use p2p_examples::{Failure, exit, patiently, say};
+use p2p_examples::{Failure, exit, identity, patiently, say, skype_config};
 use p2p_overlay::{
     Buddy, Call, Called, HangUp, LoggedIn, Role, Search, SendFrame, Skype, SkypeConfig, SkypeEvent,
     SkypeUser, Way, is_user_name,
@@ -64,7 +64,7 @@ struct Part {
     /// Where to listen.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Where the identity is kept; a new one every time otherwise.
+    /// Where the identity is kept, and a login server's names; all is new every time otherwise.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -74,6 +74,9 @@ struct User {
     /// The user's name: small letters, digits, dots, hyphens and underscores, a letter first.
     #[arg(long)]
     name: String,
+    /// What else the user is found by: a full name, a town.
+    #[arg(long, value_name = "TEXT")]
+    profile: Option<String>,
     /// The login server.
     #[arg(long, value_name = "CONTACT")]
     login: Contact,
@@ -112,17 +115,10 @@ const LAST: Duration = Duration::from_secs(1);
 const WAITING: usize = 1024;
 const STRANGERS: usize = 64;
 
-/// People wait at their screens: everything is looked after every second.
+/// A relay carries speech, and no more.
 fn config() -> SkypeConfig {
-    let second = Duration::from_secs(1);
-    SkypeConfig {
-        upkeep: second,
-        silence: 4 * second,
-        patience: 2 * second,
-        lifetime: 20 * second,
-        way: 3 * second,
-        ..SkypeConfig::default()
-    }
+    let SkypeConfig { relay_rate, relay_total, .. } = SkypeConfig::default();
+    SkypeConfig { relay_rate, relay_total, ..skype_config() }
 }
 
 #[tokio::main]
@@ -135,12 +131,6 @@ async fn main() -> ExitCode {
 }
 
 impl Part {
-    fn identity(&self) -> Result<Keypair, Failure> {
-        let Some(data) = &self.data else { return Ok(Keypair::generate()) };
-        std::fs::create_dir_all(data).map_err(|error| format!("{}: {error}", data.display()))?;
-        Ok(Keypair::load_or_create(data.join("key"))?)
-    }
-
     async fn bind(&self, keypair: &Keypair, limits: Limits) -> Result<Node, Failure> {
         let builder = Node::builder().network("call").identity(keypair.clone()).limits(limits);
         let bound = builder.bind(self.listen).await;
@@ -150,9 +140,9 @@ impl Part {
 
 /// Runs until it is interrupted.
 async fn login_server(part: &Part) -> Result<(), Failure> {
-    let keypair = part.identity()?;
+    let keypair = identity(part.data.as_deref())?;
     let node = part.bind(&keypair, Limits::default()).await?;
-    let _server = node.spawn(NAME, Skype::login_server(keypair, [], config()))?;
+    p2p_examples::login_server(&node, keypair, part.data.as_deref())?;
     say("login", node.contact());
     tokio::signal::ctrl_c().await?;
     node.shutdown().await;
@@ -166,7 +156,7 @@ async fn node(part: &Part, user: User) -> Result<(), Failure> {
             format!("{:?} is no user name: small letters, digits, .-_, a letter first", user.name).into()
         );
     }
-    let keypair = part.identity()?;
+    let keypair = identity(part.data.as_deref())?;
     let limits = match user.firewalled {
         true => Limits { handshakes_at_once: 0, ..Limits::default() },
         false => Limits::default(),
@@ -179,6 +169,7 @@ async fn node(part: &Part, user: User) -> Result<(), Failure> {
     let speaks_for = SkypeUser {
         keypair: keypair.clone(),
         name: user.name.clone(),
+        profile: user.profile.unwrap_or_default(),
         server: user.login.id,
         login: user.login,
         contact: node.contact(),

@@ -6,9 +6,10 @@
 //! cargo run --bin search -- find --system gnutella06 --join ADDR blue monday
 //! cargo run --bin search -- get --system gnutella06 --join ADDR --out here blue monday   # or urn:sha1:…
 //! cargo run --bin search -- index                                           # a server for --system napster
+//! cargo run --bin search -- index --system skype --data names               # or for --system skype, with --login ADDR
 //! ```
 //!
-//! Napster and both Gnutellas speak their own bytes over TCP, KaZaA and Freenet run over QUIC. Several servers of Napster
+//! Napster and both Gnutellas speak their own bytes over TCP, KaZaA, Skype's design and Freenet run over QUIC. Several servers of Napster
 //! that know one `--password` are one index: `index --password P --link ADDR`. A node with `--firewalled` accepts no
 //! connections: what it shares is pushed to who asks for it. Each system has one function below, which
 //! starts a [`Member`]; what is done with it is the same for all.
@@ -28,14 +29,16 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use p2p_core::foreign::{Codec, TcpPeer};
 use p2p_core::net::{Node, tcp};
-use p2p_core::{Contact, Keypair, Limits, NoWorker, Peer};
-use p2p_examples::{Failure, FreenetFiles, exit, patiently, say};
+use p2p_core::{Contact, Limits, NoWorker, Peer};
+use p2p_examples::{
+    Failure, FreenetFiles, SkypeFiles, exit, identity, login_server, name_of, patiently, say,
+};
 use p2p_overlay::{
     ContentHash, DiskFolder, Download, DownloadError, Downloaded, Fetch, Fetcher, Gnutella, Gnutella06,
     Gnutella06Codec, Gnutella06Config, GnutellaCodec, GnutellaConfig, Hit, HttpCodec, Item, Kazaa,
     KazaaConfig, Napster, NapsterCodec, NapsterConfig, NapsterFilesCodec, NapsterLinks, Query, Rate, Role,
-    Scope, Search, SearchError, ShareWorker, Sharer, Sharing, SharingConfig, SharingMsg, is_plain_name,
-    items_in, of_address,
+    Scope, Search, SearchError, ShareWorker, Sharer, Sharing, SharingConfig, SharingMsg, SkypeUser,
+    is_plain_name, is_user_name, items_in, of_address,
 };
 use tokio::time::Instant;
 
@@ -49,8 +52,14 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Keeps Napster's index.
+    /// Keeps Napster's index, or Skype's names.
     Index {
+        /// Which network: napster or skype.
+        #[arg(long, value_enum, default_value_t = System::Napster)]
+        system: System,
+        /// Where Skype's names are kept, and the server's identity; they go with it otherwise.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
         /// Where to listen.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
         listen: SocketAddr,
@@ -112,6 +121,15 @@ struct Part {
     /// What this user is called, where users have names; by default a name that nobody else has.
     #[arg(long)]
     nick: Option<String>,
+    /// What else this user is found by, in Skype.
+    #[arg(long, value_name = "TEXT")]
+    profile: Option<String>,
+    /// Skype's login server.
+    #[arg(long, value_name = "CONTACT")]
+    login: Option<Contact>,
+    /// Where the identity is kept, in KaZaA and Skype; a new one every time otherwise.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Print one JSON object a line.
     #[arg(long)]
     json: bool,
@@ -164,6 +182,9 @@ enum System {
     Gnutella06,
     /// Super-nodes index what their ordinary nodes share, over QUIC.
     Kazaa,
+    /// Users, found through super-nodes, who are called and asked for files, over QUIC; what super-nodes relay they
+    /// cannot read. A file is found by its user's name or profile, and words of its own.
+    Skype,
     /// Blocks on routes by keys, over QUIC: a file is found by all words of its name, and need no longer be where it
     /// was shared.
     Freenet,
@@ -185,7 +206,13 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Failure> {
     let (part, out) = match &command {
-        Command::Index { listen, name, password, link } => {
+        Command::Index { system: System::Skype, data, listen, .. } => {
+            return names(*listen, data.as_deref()).await;
+        }
+        Command::Index { system, listen, name, password, link, .. } => {
+            if *system != System::Napster {
+                return Err("only napster and skype have a server".into());
+            }
             let servers = link.iter().copied().map(of_address).collect();
             let name = name.clone().unwrap_or_else(|| format!("server{}", std::process::id()));
             let links = NapsterLinks { name, password: password.clone().unwrap_or_default(), servers };
@@ -200,6 +227,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         System::Gnutella04 => act(gnutella04(&part, items, &out).await?, command).await,
         System::Gnutella06 => act(gnutella06(&part, items, &out).await?, command).await,
         System::Kazaa => act(kazaa(&part, items, &out).await?, command).await,
+        System::Skype => act(skype(&part, items, &out).await?, command).await,
         System::Freenet => act(freenet(&part, items, &out).await?, command).await,
     }
 }
@@ -282,7 +310,7 @@ async fn kazaa(part: &Part, items: Vec<Item>, out: &Path) -> Result<Member<Conta
         true => Limits { handshakes_at_once: 0, ..Limits::default() },
         false => Limits::default(),
     };
-    let keypair = Keypair::generate();
+    let keypair = identity(part.data.as_deref())?;
     let builder = Node::builder().network("kazaa").identity(keypair.clone()).limits(limits);
     let node = builder.bind(part.listen).await;
     let node = node.map_err(|error| format!("cannot listen at {}: {error}", part.listen))?;
@@ -301,6 +329,39 @@ async fn kazaa(part: &Part, items: Vec<Item>, out: &Path) -> Result<Member<Conta
     share(&search, items).await?;
     let stop = Box::pin(async move { node.shutdown().await });
     Ok(Member { search: Arc::new(search), contact: listen.map(|contact| contact.to_string()), stop })
+}
+
+/// Skype's login server.
+async fn names(listen: SocketAddr, data: Option<&Path>) -> Result<(), Failure> {
+    let keypair = identity(data)?;
+    let node = SkypeFiles::bind(&keypair, true, listen).await;
+    let node = node.map_err(|error| format!("cannot listen at {listen}: {error}"))?;
+    login_server(&node, keypair, data)?;
+    say("contact", node.contact());
+    tokio::signal::ctrl_c().await?;
+    node.shutdown().await;
+    Ok(())
+}
+
+async fn skype(part: &Part, items: Vec<Item>, out: &Path) -> Result<Member<Contact>, Failure> {
+    let login = part
+        .login
+        .ok_or("name the login server: --login ADDR, as `search index --system skype` has printed it")?;
+    let (keypair, open) = (identity(part.data.as_deref())?, !part.firewalled);
+    let name = part.nick.clone().unwrap_or_else(|| name_of(&keypair));
+    if !is_user_name(&name) {
+        return Err(format!("{name:?} is no user name: small letters, digits, .-_, a letter first").into());
+    }
+    let node = SkypeFiles::bind(&keypair, open, part.listen).await;
+    let node = node.map_err(|error| format!("cannot listen at {}: {error}", part.listen))?;
+    let contact = node.contact();
+    let role = if part.leaf || !open { Role::Leaf } else { Role::Ultrapeer };
+    let profile = part.profile.clone().unwrap_or_default();
+    let user = SkypeUser { keypair, name, profile, server: login.id, login, contact, open };
+    let folder = DiskFolder::new(part.share.clone(), out);
+    let files = SkypeFiles::start(node, user, doors(part)?, role, items, folder)?;
+    let search = Arc::new(files.clone());
+    Ok(Member { search, contact: open.then(|| contact.to_string()), stop: Box::pin(files.stop()) })
 }
 
 async fn freenet(part: &Part, items: Vec<Item>, out: &Path) -> Result<Member<Contact>, Failure> {
@@ -454,10 +515,11 @@ async fn get<P: Peer + Sync>(
 fn report<P: Peer>(downloaded: &Downloaded<P>, out: &Path, json: bool) {
     let Downloaded { name, size, hashes, resumed, sources } = downloaded;
     let path = out.join(name);
+    let received: u64 = sources.iter().map(|source| source.bytes).sum();
     let sources = sources.iter().filter(|source| source.bytes > 0).count();
     let urns: Vec<String> = hashes.iter().map(ContentHash::to_string).collect();
     if json {
-        let said = serde_json::json!({ "file": path, "size": size, "urns": urns, "resumed": resumed, "sources": sources });
+        let said = serde_json::json!({ "file": path, "size": size, "urns": urns, "resumed": resumed, "received": received, "sources": sources });
         return println!("{said}");
     }
     if *resumed > 0 {

@@ -217,11 +217,26 @@ impl<P: Keyed + Serialize + DeserializeOwned> Freenet<P> {
     }
 
     /// The block that a user's insert brings: nothing is there under its key.
-    pub(super) fn user_inserts(&mut self, cx: &mut Cx<'_, Self>, op: OpId) -> Option<FreenetBlock> {
-        let User { key, asks, .. } = self.forget_user(cx, op)?;
-        let Asks::Insert { block, publishes, .. } = asks else { return None };
-        Self::inserted(cx, op, publishes, Ok(Inserted { key, existed: false }));
-        Some(block)
+    pub(super) fn user_inserts(&self, op: OpId) -> Option<FreenetBlock> {
+        match &self.users.get(&op)?.asks {
+            Asks::Insert { block, .. } => Some(block.clone()),
+            Asks::Retrieve | Asks::Search(_) => None,
+        }
+    }
+
+    /// It is kept by those on its way; or nobody has said so. Then it is not kept here either, so that whoever tries again
+    /// inserts it again.
+    pub(super) fn user_stored(&mut self, cx: &mut Cx<'_, Self>, op: OpId, stored: bool) {
+        let Some(User { key, asks, .. }) = self.forget_user(cx, op) else { return };
+        let Asks::Insert { block, publishes, .. } = asks else { return };
+        let result = match stored {
+            true => {
+                self.store.insert(key, block);
+                Ok(Inserted { key, existed: false })
+            }
+            false => Err(FreenetError::Unreachable),
+        };
+        Self::inserted(cx, op, publishes, result);
     }
 
     /// A request, or an insert, has found the block of its key.

@@ -56,7 +56,8 @@ pub enum FreenetMsg<P> {
         /// Of the insert.
         id: u64,
     },
-    /// The block, on the way of the insert (*Send.Insert*).
+    /// The block, on the way of the insert (*Send.Insert*). Answered by [`FreenetMsg::Stored`], which the paper does not
+    /// have: without it whoever inserts cannot know when it may go.
     Send {
         /// Of the insert.
         id: u64,
@@ -64,6 +65,12 @@ pub enum FreenetMsg<P> {
         source: P,
         /// What proves its key.
         block: FreenetBlock,
+    },
+    /// Back on the way of an insert: the block has come to its end, and everybody on it keeps it; or it has come as far as
+    /// those go who are still there.
+    Stored {
+        /// Of the insert.
+        id: u64,
     },
     /// Somebody has joined: the receiver notes it under its key, and tells another while there are hops left (§3.5).
     Announce {
@@ -84,7 +91,8 @@ impl<P> FreenetMsg<P> {
             | FreenetMsg::Failed { id, .. }
             | FreenetMsg::Data { id, .. }
             | FreenetMsg::Accept { id }
-            | FreenetMsg::Send { id, .. } => Some(*id),
+            | FreenetMsg::Send { id, .. }
+            | FreenetMsg::Stored { id } => Some(*id),
             FreenetMsg::Announce { .. } => None,
         }
     }

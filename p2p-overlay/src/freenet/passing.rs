@@ -31,6 +31,8 @@ enum Stage {
     Working,
     /// Nothing is there: the block to be inserted may come.
     Accepted,
+    /// The block was sent on.
+    Sent,
 }
 
 /// A request or insert that goes through this node.
@@ -167,7 +169,8 @@ impl<P: Keyed + Serialize + DeserializeOwned> Freenet<P> {
     /// The request that an answer is about, if it comes from who was asked.
     fn answered(&mut self, id: u64, from: P) -> Option<&mut Pending<P>> {
         let pending = self.pending.get_mut(&id)?;
-        (pending.next == Some(from) && pending.stage != Stage::Accepted).then_some(pending)
+        let waits = matches!(pending.stage, Stage::Asked | Stage::Working);
+        (pending.next == Some(from) && waits).then_some(pending)
     }
 
     pub(super) fn on_working(&mut self, cx: &mut Cx<'_, Self>, from: P, id: u64) {
@@ -198,6 +201,7 @@ impl<P: Keyed + Serialize + DeserializeOwned> Freenet<P> {
             // It has passed the request on, and the hops are used up somewhere.
             (Stage::Working, _) => self.fail(cx, id, 0),
             (Stage::Asked, None) | (Stage::Accepted, _) => drop(self.end(cx, id)),
+            (Stage::Sent, _) => self.insert_over(cx, id, false),
         }
     }
 
@@ -211,11 +215,14 @@ impl<P: Keyed + Serialize + DeserializeOwned> Freenet<P> {
     pub(super) fn lost(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         self.routes.forget(peer);
         let waits = |pending: &Pending<P>| pending.next == Some(peer) && pending.stage != Stage::Accepted;
-        let lost: Vec<u64> =
-            self.pending.iter().filter(|(_, pending)| waits(pending)).map(|(id, _)| *id).collect();
-        for id in lost {
+        let lost = self.pending.iter().filter(|(_, pending)| waits(pending));
+        let lost: Vec<(u64, Stage)> = lost.map(|(id, pending)| (*id, pending.stage)).collect();
+        for (id, stage) in lost {
             self.tally.silent += 1;
-            self.lead_elsewhere(cx, id);
+            match stage {
+                Stage::Sent => self.insert_over(cx, id, false),
+                Stage::Asked | Stage::Working | Stage::Accepted => self.lead_elsewhere(cx, id),
+            }
         }
     }
 
@@ -261,13 +268,9 @@ impl<P: Keyed + Serialize + DeserializeOwned> Freenet<P> {
                 cx.set_timer(wait, FreenetTimer::Pending(id));
             }
             Asker::User(op) => {
-                let (key, next) = (pending.key, pending.next);
-                self.end(cx, id);
-                let Some(block) = self.user_inserts(cx, op) else { return };
-                self.store.insert(key, block.clone());
-                if let Some(next) = next {
-                    cx.send(next, FreenetMsg::Send { id, source: self.me, block });
-                }
+                let next = pending.next;
+                let Some(block) = self.user_inserts(op) else { return drop(self.end(cx, id)) };
+                self.send_on(cx, id, next, self.me, block);
             }
         }
     }
@@ -291,14 +294,40 @@ impl<P: Keyed + Serialize + DeserializeOwned> Freenet<P> {
             return;
         }
         let (key, next) = (pending.key, pending.next);
-        self.end(cx, id);
         if !block.belongs(&key) {
+            self.end(cx, id);
             self.tally.forged += 1;
             return;
         }
         let source = self.keep(cx, key, source, &block);
-        if let Some(next) = next {
-            cx.send(next, FreenetMsg::Send { id, source, block });
+        self.send_on(cx, id, next, source, block);
+    }
+
+    /// Sends a block that is inserted on its way, and waits until it has come to its end.
+    fn send_on(&mut self, cx: &mut Cx<'_, Self>, id: u64, next: Option<P>, source: P, block: FreenetBlock) {
+        let (Some(pending), Some(next)) = (self.pending.get_mut(&id), next) else {
+            return self.insert_over(cx, id, true);
+        };
+        pending.stage = Stage::Sent;
+        cx.set_timer(self.config.hop * (u32::from(pending.htl) + 1), FreenetTimer::Pending(id));
+        cx.send(next, FreenetMsg::Send { id, source, block });
+    }
+
+    /// Those behind keep the block.
+    pub(super) fn on_stored(&mut self, cx: &mut Cx<'_, Self>, from: P, id: u64) {
+        let sent = |pending: &Pending<P>| pending.next == Some(from) && pending.stage == Stage::Sent;
+        if self.pending.get(&id).is_some_and(sent) {
+            self.insert_over(cx, id, true);
+        }
+    }
+
+    /// An insert is over. Who has had the block to pass on keeps it, whatever has become of those behind; whose user has
+    /// begun it knows of nobody then.
+    fn insert_over(&mut self, cx: &mut Cx<'_, Self>, id: u64, by_others: bool) {
+        let Some(pending) = self.end(cx, id) else { return };
+        match pending.asker {
+            Asker::Peer(peer) => cx.send(peer, FreenetMsg::Stored { id }),
+            Asker::User(op) => self.user_stored(cx, op, by_others),
         }
     }
 

@@ -130,7 +130,34 @@ fn an_insert_is_accepted_from_its_end_and_then_sent_along() {
     assert_eq!(node.machine().blocks(), 0, "not from another");
     node.message(SimPeer(9), send.clone());
     assert_eq!(node.sent(), [(next, send)]);
-    assert!(node.machine().holds(&key) && node.machine().pending() == 0);
+    assert!(node.machine().holds(&key));
+    node.message(SimPeer(8), FreenetMsg::Stored { id: 1 });
+    assert_eq!(node.sent(), [], "not from another");
+    node.message(next, FreenetMsg::Stored { id: 1 });
+    assert_eq!(node.sent(), [(SimPeer(9), FreenetMsg::Stored { id: 1 })]);
+    assert_eq!(node.machine().pending(), 0);
+}
+
+/// Whoever has had it keeps it, and says so; but a user is not told that others have it, if nobody else has said so.
+#[test]
+fn an_insert_is_not_done_before_others_have_it() {
+    for dies in [false, true] {
+        let mut node = node(FreenetConfig::default());
+        let op = node.command(FreenetCommand::Insert(block()));
+        let sent = node.sent();
+        let Some((next, FreenetMsg::Insert { id, .. })) = sent.last().cloned() else { panic!("{sent:?}") };
+        node.message(next, FreenetMsg::Accept { id });
+        assert!(matches!(&node.sent()[..], [(to, FreenetMsg::Send { .. })] if *to == next));
+        assert_eq!(node.outcomes(), [], "they have to have it");
+        match dies {
+            false => node.message(next, FreenetMsg::Stored { id }),
+            true => node.link(next, Link::Down(Down::Closed)),
+        }
+        let outcomes = node.outcomes();
+        let [(ended, FreenetOutcome::Inserted(inserted))] = &outcomes[..] else { panic!("{outcomes:?}") };
+        assert_eq!((*ended, inserted.is_ok()), (op, !dies), "{inserted:?}");
+        assert_eq!(node.machine().holds(&block().key()), !dies, "who tries again inserts it again");
+    }
 }
 
 #[test]
@@ -348,6 +375,7 @@ fn any_msg() -> impl Strategy<Value = FreenetMsg<Contact>> {
         any::<u64>().prop_map(|id| FreenetMsg::Working { id }),
         any::<(u64, u16)>().prop_map(|(id, htl)| FreenetMsg::Failed { id, htl }),
         any::<u64>().prop_map(|id| FreenetMsg::Accept { id }),
+        any::<u64>().prop_map(|id| FreenetMsg::Stored { id }),
         (any::<u64>(), contact(), any_block()).prop_map(|(id, source, block)| FreenetMsg::Data {
             id,
             source,
@@ -373,7 +401,7 @@ proptest! {
     /// Whatever others say, in whatever order: the bounds hold.
     #[test]
     fn nothing_that_is_said_breaks_the_bounds(
-        said in prop::collection::vec((0u32..6, 0u8..8, 0u64..4, any::<u16>(), 0u8..3), 0..200)
+        said in prop::collection::vec((0u32..6, 0u8..9, 0u64..4, any::<u16>(), 0u8..3), 0..200)
     ) {
         let config = FreenetConfig { pending: 3, routes: 4, store: 300, max_htl: 5, ..FreenetConfig::default() };
         let mut node = Script::new(Freenet::new(ME, [1, 2, 3].map(SimPeer), config));
@@ -388,6 +416,7 @@ proptest! {
                 4 => FreenetMsg::Accept { id },
                 5 => FreenetMsg::Data { id, source, block },
                 6 => FreenetMsg::Send { id, source, block },
+                7 => FreenetMsg::Stored { id },
                 _ => FreenetMsg::Announce { node: source, htl },
             });
             let machine = node.machine();

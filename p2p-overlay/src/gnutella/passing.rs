@@ -7,7 +7,7 @@ use p2p_core::{Contact, Cx, OpId};
 use super::asking::referred;
 use super::codec::GnutellaMsg;
 use super::descriptor::{Descriptor, Guid, Payload, QueryHit, Shared};
-use super::pushing::{Pushed, Pushing};
+use super::pushing::Pushed;
 use super::{Gnutella, GnutellaEvent};
 use crate::bucket::Rate;
 use crate::place::{Place, foreign, is_somewhere};
@@ -156,10 +156,8 @@ impl<P: Place> Gnutella<P> {
 
     /// Connects to whoever has asked, if it is right to.
     fn give(&mut self, cx: &mut Cx<'_, Self>, servent: Guid, index: u32, contact: Contact) {
-        let name = self.library.get(index).map(|item| Bytes::from(item.name.clone()));
-        let right =
-            |pushing: &mut Pushing<P>| pushing.may_give(&servent, &contact, cx.now(), self.config.push);
-        let Some(name) = name.filter(|_| right(&mut self.pushing)) else {
+        let (now, rate) = (cx.now(), self.config.push);
+        let Some(name) = self.pushing.gives(&self.library, &servent, index, &contact, now, rate) else {
             self.tally.dropped += 1;
             return;
         };

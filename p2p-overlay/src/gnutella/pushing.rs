@@ -7,12 +7,14 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use p2p_core::{Contact, OpId, Rng, Time};
 
 use super::descriptor::Guid;
 use crate::bucket::{Bucket, Rate};
 use crate::place::{Place, is_somewhere};
 use crate::recent::Recent;
+use crate::search::Library;
 
 /// How many pushes one hit is good for: a second try, if the first connection fails.
 const PUSHES: u8 = 2;
@@ -68,14 +70,23 @@ impl<P: Place> Pushing<P> {
         servent
     }
 
-    /// Whether it is right to connect there now, for a push that names this hit.
-    pub(crate) fn may_give(&mut self, servent: &Guid, contact: &Contact, now: Time, rate: Rate) -> bool {
-        let Some(left) = self.offers.get_mut(servent).filter(|left| **left > 0) else { return false };
+    /// The name of what a push asks for, if it is right to connect there now because it names this hit.
+    pub(crate) fn gives(
+        &mut self,
+        library: &Library,
+        servent: &Guid,
+        index: u32,
+        contact: &Contact,
+        now: Time,
+        rate: Rate,
+    ) -> Option<Bytes> {
+        let item = library.get(index)?;
+        let left = self.offers.get_mut(servent).filter(|left| **left > 0)?;
         if !is_somewhere(contact) || !self.rate.take(now, rate) {
-            return false;
+            return None;
         }
         *left -= 1;
-        true
+        Some(Bytes::from(item.name.clone()))
     }
 
     // ---- those between

@@ -1,13 +1,12 @@
 //! What others ask and answer: queries go to leaves and to last hops by their tables, hits back the way that the query
 //! has come, and pushes the way of the hit.
 
-use bytes::Bytes;
 use p2p_core::{Contact, Cx, OpId};
 
 use super::neighbours::Neighbour;
 use super::{Asked, Gnutella06, Gnutella06Event, Gnutella06Msg};
 use crate::gnutella::passing::{answers, hit_of, query};
-use crate::gnutella::pushing::{Pushed, Pushing};
+use crate::gnutella::pushing::Pushed;
 use crate::gnutella::{Descriptor, Guid, Payload};
 use crate::place::Place;
 use crate::promotion::Role;
@@ -203,10 +202,8 @@ impl<P: Place> Gnutella06<P> {
 
     /// Connects to whoever has asked, if it is right to.
     fn give(&mut self, cx: &mut Cx<'_, Self>, servent: Guid, index: u32, contact: Contact) {
-        let name = self.library.get(index).map(|item| Bytes::from(item.name.clone()));
-        let right =
-            |pushing: &mut Pushing<P>| pushing.may_give(&servent, &contact, cx.now(), self.config.push);
-        let Some(name) = name.filter(|_| right(&mut self.pushing)) else {
+        let (now, rate) = (cx.now(), self.config.push);
+        let Some(name) = self.pushing.gives(&self.library, &servent, index, &contact, now, rate) else {
             self.tally.dropped += 1;
             return;
         };

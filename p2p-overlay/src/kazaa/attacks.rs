@@ -16,7 +16,9 @@ use p2p_core::{SimPeer, Up};
 use super::msg::BATCH;
 use super::word::Word;
 use super::*;
+use crate::bucket::Rate;
 use crate::place::simulated_keypair;
+use crate::promotion::PromotionConfig;
 use crate::search::{End, Fetch, Item, Query, Reach, Scope};
 
 /// Super-nodes first, then ordinary nodes, then those who attack.

@@ -8,7 +8,7 @@ use p2p_core::Time;
 use super::msg::MAX_NAMED;
 use super::presence::Presence;
 use crate::place::Place;
-use crate::search::{Item, Library, Query};
+use crate::search::{Library, Query};
 
 /// How many watch one user at most.
 const WATCHERS: usize = 64;
@@ -16,7 +16,7 @@ const WATCHERS: usize = 64;
 /// At most as many users as it was made for, each with at most 64 watchers.
 pub(super) struct Directory<P> {
     users: BTreeMap<String, User<P>>,
-    /// The same, by the words of their names.
+    /// The same, by the words of their names and profiles.
     index: Library,
     most: usize,
 }
@@ -47,7 +47,7 @@ impl<P: Place> Directory<P> {
         self.users.get(name).map(|user| user.by)
     }
 
-    /// The users whose names have all words of a text, as many as one answer has room for.
+    /// The users whose names and profiles have all words of a text, as many as one answer has room for.
     pub(super) fn find(&self, text: &str) -> Vec<Presence> {
         let query = Query::text(text);
         let items = self.index.find(&query).filter_map(|(_, item)| self.get(&item.name));
@@ -68,12 +68,16 @@ impl<P: Place> Directory<P> {
             self.remove(&former);
         }
         if let Some(user) = self.users.get_mut(&name) {
+            if user.presence.whereabouts().profile != presence.whereabouts().profile {
+                // One that is no item any more is found no more.
+                let _: Result<u32, _> = self.index.insert(presence.item());
+            }
             user.presence = presence;
             user.by = by;
             let watchers = user.watchers.iter().filter(|(_, until)| **until > now);
             return watchers.map(|(peer, _)| *peer).collect();
         }
-        if self.users.len() < self.most && self.index.insert(Item::new(name.as_str(), 0)).is_ok() {
+        if self.users.len() < self.most && self.index.insert(presence.item()).is_ok() {
             self.users.insert(name, User { presence, by, watchers: BTreeMap::new() });
         }
         Vec::new()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use p2p_core::{Cx, Keypair, PeerId};
+use p2p_core::{Cx, Keypair, PeerId, Time};
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{Certificate, is_user_name};
@@ -19,8 +19,8 @@ const FRESH: Duration = Duration::from_secs(300);
 /// A user wants a name certified for a key, and shows that it has the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginRequest {
-    name: String,
-    key: PeerId,
+    pub(super) name: String,
+    pub(super) key: PeerId,
     /// Milliseconds since the Unix epoch.
     made: u64,
     signature: Signature,
@@ -85,19 +85,30 @@ impl<P: Place> Server<P> {
     pub(super) fn on_message(&mut self, cx: &mut Cx<'_, Skype<P>>, from: P, msg: SkypeMsg) {
         // What is for nodes only, is not for a server.
         let SkypeMsg::Login(request) = msg else { return };
-        self.askers.insert(from, Bucket::default());
-        let passes =
-            self.askers.get_mut(&from).is_some_and(|own| own.take(cx.now(), self.config.logins_each))
-                && self.all.take(cx.now(), self.config.logins);
-        let answer = match passes {
-            true => self.certify(cx.wall(), &request),
-            false => Err(LoginError::Busy),
-        };
+        let LoginRequest { name, key, .. } = &request;
+        let answer = self.check(cx.now(), cx.wall(), from, &request).map(|_| {
+            self.note(name.clone(), *key);
+            self.certificate(cx.wall(), name, *key)
+        });
         cx.send(from, answer.map_or_else(SkypeMsg::Refused, SkypeMsg::Certified));
     }
 
-    fn certify(&mut self, wall: Duration, request: &LoginRequest) -> Result<Certificate, LoginError> {
+    /// Whether a name can be certified, and if so whether it is a new one.
+    pub(super) fn check(
+        &mut self,
+        now: Time,
+        wall: Duration,
+        from: P,
+        request: &LoginRequest,
+    ) -> Result<bool, LoginError> {
+        self.askers.insert(from, Bucket::default());
+        let own = self.askers.get_mut(&from);
+        let passes = own.is_some_and(|own| own.take(now, self.config.logins_each))
+            && self.all.take(now, self.config.logins);
         let LoginRequest { name, key, made, signature } = request;
+        if !passes {
+            return Err(LoginError::Busy);
+        }
         if !is_user_name(name) {
             return Err(LoginError::BadName);
         }
@@ -107,12 +118,25 @@ impl<P: Place> Server<P> {
             return Err(LoginError::BadRequest);
         }
         match self.names.get(name) {
-            Some(owner) if owner != key => return Err(LoginError::Taken),
-            Some(_) => {}
-            None if self.names.len() >= self.config.names => return Err(LoginError::Full),
-            None => drop(self.names.insert(name.clone(), *key)),
+            Some(owner) if owner != key => Err(LoginError::Taken),
+            Some(_) => Ok(false),
+            None if self.names.len() >= self.config.names => Err(LoginError::Full),
+            None => Ok(true),
         }
+    }
+
+    /// A name is somebody's from now on.
+    pub(super) fn note(&mut self, name: String, key: PeerId) {
+        self.names.insert(name, key);
+    }
+
+    /// Or is free again.
+    pub(super) fn free(&mut self, name: &str) {
+        self.names.remove(name);
+    }
+
+    pub(super) fn certificate(&self, wall: Duration, name: &str, key: PeerId) -> Certificate {
         let expires = wall.saturating_add(self.config.certified).as_secs();
-        Ok(Certificate::new(&self.keypair, name.as_str(), *key, expires))
+        Certificate::new(&self.keypair, name, key, expires)
     }
 }

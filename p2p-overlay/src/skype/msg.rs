@@ -60,7 +60,7 @@ pub enum SkypeMsg {
 
     /// A client says to its super-node where it is. Not answered.
     Register(Box<Presence>),
-    /// To a super-node: who has all words of this text in the name? Answered by [`SkypeMsg::Found`].
+    /// To a super-node: who has all words of this text in the name and the profile? Answered by [`SkypeMsg::Found`].
     Find {
         /// Of the search.
         id: u64,

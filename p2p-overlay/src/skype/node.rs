@@ -12,8 +12,8 @@ use super::relay::{Line, Session};
 use super::searching::Searching;
 use super::users::Watched;
 use super::{
-    Certificate, HangUp, MAX_THROUGH, Presence, Skype, SkypeCommand, SkypeConfig, SkypeMsg, SkypeOutcome,
-    SkypeTally, SkypeTimer, SkypeUser,
+    Certificate, HangUp, MAX_PROFILE, MAX_THROUGH, Presence, Skype, SkypeCommand, SkypeConfig, SkypeMsg,
+    SkypeOutcome, SkypeTally, SkypeTimer, SkypeUser,
 };
 use crate::bucket::Bucket;
 use crate::gnutella::hosts::Hosts;
@@ -62,6 +62,10 @@ impl<P: Place> SkypeNode<P> {
         role: Role,
         config: SkypeConfig,
     ) -> SkypeNode<P> {
+        let mut user = user;
+        while user.profile.len() > MAX_PROFILE {
+            user.profile.pop();
+        }
         let config = SkypeConfig { homes: config.homes.clamp(1, MAX_THROUGH), ..config };
         let mut hosts = Hosts::new(HostCache::new(config.hosts, config.hosts));
         for seed in seeds {

@@ -7,10 +7,13 @@ use p2p_core::{Contact, Keypair, PeerId, Wire};
 use serde::{Deserialize, Serialize};
 
 use super::certificate::Certificate;
+use crate::search::Item;
 use crate::signing::{Signature, Signing};
 
 /// How many super-nodes a user names at most.
 pub const MAX_THROUGH: usize = 3;
+/// The longest profile, in bytes.
+pub const MAX_PROFILE: usize = 256;
 /// How far clocks may differ, in seconds.
 const SKEW: u64 = 60;
 
@@ -36,6 +39,9 @@ pub struct Whereabouts {
     pub through: Vec<Contact>,
     /// Whether the user is there. Who goes says so.
     pub online: bool,
+    /// What else the user is found by, beside the name: a full name, a town, what there is to be had. At most
+    /// [`MAX_PROFILE`] bytes.
+    pub profile: String,
 }
 
 impl Wire for Presence {
@@ -86,6 +92,12 @@ impl Presence {
         self.expires <= wall.as_secs()
     }
 
+    /// The user as an item: found by the words of the name, and of the profile.
+    pub(super) fn item(&self) -> Item {
+        let metadata = vec![("profile".to_owned(), self.whereabouts.profile.clone())];
+        Item { metadata, ..Item::new(self.name(), 0) }
+    }
+
     /// The user's certificate.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
@@ -104,17 +116,19 @@ impl Presence {
             && self.expires <= latest
             && self.certificate.expires() > wall.as_secs()
             && self.whereabouts.through.len() <= MAX_THROUGH
+            && self.whereabouts.profile.len() <= MAX_PROFILE
             && self.signature.is_by(&self.key(), self.signing())
     }
 
     fn signing(&self) -> Signing {
-        let Whereabouts { contact, open, through, online } = &self.whereabouts;
+        let Whereabouts { contact, open, through, online, profile } = &self.whereabouts;
         let signing = Signing::new("skype", "presence")
             .text(self.name())
             .key(&self.key())
             .contact(contact)
             .number((*open).into())
             .number((*online).into())
+            .text(profile)
             .number(self.sequence)
             .number(self.expires)
             .number(through.len() as u64);
@@ -144,7 +158,13 @@ mod tests {
         let [server, ada, eve] = [1, 2, 3].map(|seed| Keypair::from_seed(&[seed; 32]));
         let certificate = Certificate::new(&server, "ada", ada.id(), 5000);
         let contact = |peer: u32| SimPeer(peer).contact().unwrap();
-        let there = |peer| Whereabouts { contact: contact(peer), open: true, through: vec![], online: true };
+        let there = |peer| Whereabouts {
+            contact: contact(peer),
+            open: true,
+            through: vec![],
+            online: true,
+            profile: "Ada, London".into(),
+        };
         let good = Presence::new(&ada, certificate.clone(), there(1), 7, 1000);
         let genuine = |presence: &Presence| presence.is_genuine(&server.id(), Duration::from_secs(950), LIFE);
         assert!(genuine(&good));
@@ -153,7 +173,8 @@ mod tests {
         let hidden = Whereabouts { open: false, ..there(1) };
         let elsewhere = Whereabouts { through: vec![contact(9)], ..there(1) };
         let gone = Whereabouts { online: false, ..there(1) };
-        for whereabouts in [there(2), hidden, elsewhere, gone] {
+        let renamed = Whereabouts { profile: "Ada, Paris".into(), ..there(1) };
+        for whereabouts in [there(2), hidden, elsewhere, gone, renamed] {
             assert!(!genuine(&Presence { whereabouts, ..good.clone() }));
         }
         assert!(!genuine(&Presence { sequence: 8, ..good.clone() }));

@@ -12,7 +12,7 @@ use super::request::SkypeOutcome;
 use super::{Skype, SkypeMsg, SkypeNode, SkypeTimer};
 use crate::place::{Place, is_somewhere};
 use crate::search::{
-    Cost, End, Fetch, Hit, Item, MAX_HITS, Query, Reach, Scope, SearchCommand, SearchError, SearchItem,
+    Cost, End, Fetch, Hit, MAX_HITS, Query, Reach, Scope, SearchCommand, SearchError, SearchItem,
     SearchOutcome, Searched,
 };
 
@@ -202,7 +202,7 @@ impl<P: Place> SkypeNode<P> {
         let mut genuine = Vec::new();
         for user in users.into_iter().take(MAX_NAMED) {
             let Some(search) = self.searches.get(&id) else { return };
-            let fits = Item::new(user.name(), 0).matches(&Query::text(&search.text));
+            let fits = user.item().matches(&Query::text(&search.text));
             let known =
                 search.found.get(user.name()).is_some_and(|known| known.sequence() >= user.sequence());
             if fits && !known && self.believes(cx, &user, near) {
@@ -304,5 +304,5 @@ impl<P: Place> SkypeNode<P> {
 fn hit_of<P: Place>(user: &Presence) -> Hit<P> {
     let contact = user.whereabouts().contact;
     let fetch = if user.whereabouts().open { Fetch::Direct(P::at(contact, 0)) } else { Fetch::Push };
-    Hit { item: Item::new(user.name(), 0), fetch, reference: Bytes::from(user.to_bytes()) }
+    Hit { item: user.item(), fetch, reference: Bytes::from(user.to_bytes()) }
 }

@@ -104,8 +104,14 @@ impl<P: Place> SkypeNode<P> {
     pub(super) fn present(&mut self, cx: &mut Cx<'_, Skype<P>>) {
         let Some(certificate) = &self.certificate else { return };
         let through = if self.is_super() { vec![self.user.contact] } else { self.hubs() };
-        let whereabouts =
-            Whereabouts { contact: self.user.contact, open: self.user.open, through, online: self.online };
+        let profile = self.user.profile.clone();
+        let whereabouts = Whereabouts {
+            contact: self.user.contact,
+            open: self.user.open,
+            through,
+            online: self.online,
+            profile,
+        };
         // By the clock, so that a node that has started anew goes on where it was.
         let clock = u64::try_from(cx.wall().as_micros()).unwrap_or(u64::MAX);
         let last = self.own.as_ref().map_or(0, Presence::sequence);

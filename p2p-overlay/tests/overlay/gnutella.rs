@@ -1,4 +1,4 @@
-//! Gnutella 0.4 live: over TCP with the specification's bytes, and over QUIC.
+//! Gnutella live: 0.4 over TCP with the specification's bytes, and both versions over QUIC.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -12,8 +12,8 @@ use p2p_core::net::Node;
 use p2p_core::net::tcp::{self, Running};
 use p2p_core::{Contact, Handle, Limits, NoWorker};
 use p2p_overlay::{
-    Fetch, Gnutella, GnutellaCodec, GnutellaConfig, Hit, Item, Listen, Place, Query, Reach, Scope, Search,
-    of_address,
+    Fetch, Gnutella, Gnutella06, Gnutella06Config, GnutellaCodec, GnutellaConfig, Hit, Item, Listen, Place,
+    Query, Reach, Role, Scope, Search, of_address,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -140,4 +140,30 @@ async fn servents_over_quic_find_each_other_and_mend() {
     // A third is gone, the one through whom all have joined among them.
     network.drain(..4).for_each(drop);
     find(&asker, "song 6").await;
+}
+
+/// Version 0.6: leaves are found through their ultrapeers, and one that accepts no connections makes one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaves_over_quic_are_found_and_make_connections() {
+    let config = Gnutella06Config {
+        upkeep: Duration::from_millis(200),
+        hop_wait: Duration::from_millis(100),
+        ..Gnutella06Config::default()
+    };
+    let mut network: Vec<(Node, Handle<Gnutella06<Contact>>)> = Vec::new();
+    for i in 0..9 {
+        let node = Node::builder().bind("127.0.0.1:0").await.unwrap();
+        let seeds: Vec<Contact> = network.iter().take(3).map(|(ultrapeer, _)| ultrapeer.contact()).collect();
+        let (role, listens) = if i < 3 { (Role::Ultrapeer, true) } else { (Role::Leaf, i != 8) };
+        let mut servent = Gnutella06::new(listens.then(|| node.contact()), seeds, role, config);
+        servent.library_mut().insert(Item::new(format!("song {i}"), 7)).unwrap();
+        let handle = node.spawn("gnutella06/1", servent).unwrap();
+        network.push((node, handle));
+    }
+    let asker: Arc<dyn Search<Contact>> = Arc::new(network[3].1.clone());
+    let hit = find(&asker, "song 7").await;
+    assert_eq!(asker.reach(&hit).await, Ok(network[7].0.contact()));
+    let hit = find(&asker, "song 8").await;
+    assert_eq!(hit.fetch, Fetch::Push);
+    assert_eq!(patient(asker.reach(&hit)).await.map(|peer| peer.id), Ok(network[8].0.id()));
 }
