@@ -21,10 +21,13 @@ mod store;
 
 pub use dht::Dht;
 pub use record::{InvalidRecord, MAX_SALT, MAX_VALUE, Record, RecordKind, Signed, Slot, Version};
-pub use replicated::{DhtConfig, DhtMsg, DhtTimer, OFFERED, Offered, Refusal, Replicated, Verdict, Wanted};
+pub use replicated::{
+    DhtConfig, DhtMsg, DhtTimer, OFFERED, Offered, PARTS, Part, Refusal, Replicated, Sum, Verdict, Wanted,
+};
 pub use request::{
-    DhtCommand, DhtItem, DhtOutcome, Get, GetError, GetProviders, GetSigned, Provide, Publish, Put, PutError,
-    Stored, Withdraw, WithdrawError, Withdrawn,
+    Answer, DhtCommand, DhtItem, DhtOutcome, Get, GetError, GetProviders, GetSigned, Options, Provide,
+    ProvideAll, Publish, Put, PutError, Report, Said, Stored, Swept, With, Withdraw, WithdrawError,
+    Withdrawn,
 };
 pub use store::{MemoryStore, StoreDone, StoreEntry, StoreJob, WriteError, Writer};
 #[cfg(feature = "redb")]

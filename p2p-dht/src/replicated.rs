@@ -4,10 +4,12 @@
 //! whenever they change (DHash, Dabek et al. SOSP 2001, §4.2; Kademlia §2.5). Nothing here knows which overlay it is.
 //!
 //! In this order: [`Replicated`] and its configuration, and how inputs are told apart. Then `msg`, `serve` (what others
-//! ask), `put` and `get` (what the user asks), `repair` (copies move when nodes come and go) with `roots` (whose copies
-//! they are, where they lie at salted keys), `keep` (own records are published again, ended ones forgotten), over the
+//! ask), `put` and `get` (what the user asks) with `call` (what he wants to know of it)
+//! and `sweep` (much at once), `repair` (copies move when nodes come and go) with `summary` (whether two
+//! nodes have the same) and `roots` (whose copies they are, where they lie at salted keys), `keep` (own records are published again, ended ones forgotten), over the
 //! `index` of what this node has.
 
+mod call;
 mod get;
 mod index;
 mod keep;
@@ -16,6 +18,8 @@ mod put;
 mod repair;
 mod roots;
 mod serve;
+mod summary;
+mod sweep;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -28,12 +32,15 @@ use crate::record::{Record, Slot, Version};
 use crate::request::{DhtCommand, DhtItem, DhtOutcome};
 use crate::store::{StoreDone, StoreEntry, StoreJob};
 
+use call::Call;
 use get::Get;
 use index::Index;
 use put::Put;
 use repair::Repair;
+use sweep::Sweep;
 
 pub use msg::{DhtMsg, OFFERED, Offered, Refusal, Verdict, Wanted};
+pub use summary::{PARTS, Part, Sum};
 
 /// A node of a distributed hash table over the overlay `O`.
 ///
@@ -80,6 +87,12 @@ pub struct Replicated<O: Overlay> {
     finds: BTreeMap<OpId, OpId>,
     puts: BTreeMap<OpId, Put<O::Peer>>,
     gets: BTreeMap<OpId, Get<O::Peer>>,
+    /// Puts and gets of whose ways their users want to know.
+    calls: BTreeMap<OpId, Call<O::Peer>>,
+    /// Records on their way together, the puts that are a part of that, and those with one that has ended.
+    sweeps: BTreeMap<OpId, Sweep<O::Peer>>,
+    swept: BTreeMap<OpId, OpId>,
+    sweeping: VecDeque<OpId>,
     jobs: BTreeMap<JobId, JobFor<O::Peer>>,
     repair: Repair<O::Peer>,
     /// When what this node has published is published again.
@@ -111,8 +124,11 @@ pub struct DhtConfig {
     pub timeout: Duration,
     /// All records are compared with the other replicas this often on average. 10 min.
     pub repair: Duration,
-    /// How long after a change among the neighbours the records that it concerns are copied, on average. 5 s.
+    /// How long after a change among the neighbours the records that it concerns are copied, on average; where change
+    /// follows change, after the last, but at most nine times as long. 5 s.
     pub settle: Duration,
+    /// How many bytes a node sends in a second when it copies records to others, one second's in a burst. 8 MiB.
+    pub repair_rate: u64,
     /// A node stores what it has published again this often on average. 1 h.
     pub republish: Duration,
     /// How long records last that do not say. 24 h.
@@ -123,6 +139,10 @@ pub struct DhtConfig {
     pub max_records: usize,
     /// How many bytes of records a node keeps. 1 GiB.
     pub max_bytes: u64,
+    /// A publisher may take up so many times the room that is left free of [`max_records`](Self::max_records) and
+    /// [`max_bytes`](Self::max_bytes): alone four fifths of all, two four ninths each, and there is always room for one
+    /// more. All of one [subnet](p2p_core::Keyed::subnet) are one publisher. 4; at least 1.
+    pub share: u32,
     /// How many providers of one key a node keeps, and gives. 64.
     pub max_providers: usize,
     /// How many puts and gets are under way at once, and how many jobs. One more is refused. 1024.
@@ -139,11 +159,13 @@ impl Default for DhtConfig {
             timeout: Duration::from_secs(4),
             repair: Duration::from_secs(600),
             settle: Duration::from_secs(5),
+            repair_rate: 8 << 20,
             republish: Duration::from_secs(3600),
             lifetime: Duration::from_secs(24 * 3600),
             max_lifetime: Duration::from_secs(30 * 24 * 3600),
             max_records: 65_536,
             max_bytes: 1 << 30,
+            share: 4,
             max_providers: 64,
             capacity: 1024,
         }
@@ -163,10 +185,16 @@ pub enum DhtTimer<T> {
     Settled,
     /// Time to look at the next records of a repair.
     Slice,
+    /// More copies may be sent.
+    Paced,
     /// Time to publish own records again, and to forget those that have ended.
     Keep,
     /// Time to go on with a put.
     Again(OpId),
+    /// Time to go on with many records.
+    Sweep(OpId),
+    /// A call has taken as long as its user wants to wait.
+    Deadline(OpId),
 }
 
 /// What a question to a peer was for.
@@ -178,6 +206,8 @@ enum Question<P> {
     Load(OpId),
     /// To compare the copies of this batch.
     Offer(u64),
+    /// To compare all that is shared with the peer.
+    Sum(u64),
     /// To copy this record of this batch.
     Copy(u64, Slot<P>),
 }
@@ -186,7 +216,7 @@ enum Question<P> {
 #[derive(Clone, Debug)]
 enum JobFor<P> {
     /// A peer wants this stored.
-    Store { from: P, id: u32, slot: Slot<P>, size: usize },
+    Store { from: P, id: u32, slot: Slot<P>, size: usize, account: u64 },
     /// A peer wants to know what is there.
     Load { from: P, id: u32 },
     /// To have what this node publishes itself.
@@ -223,6 +253,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             finds: BTreeMap::new(),
             puts: BTreeMap::new(),
             gets: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            sweeps: BTreeMap::new(),
+            swept: BTreeMap::new(),
+            sweeping: VecDeque::new(),
             jobs: BTreeMap::new(),
             repair: Repair::default(),
             republished: BTreeMap::new(),
@@ -240,6 +274,21 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         self.index.iter().map(|(slot, held)| (slot, held.version))
     }
 
+    fn run(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: DhtCommand<O::Peer>) {
+        match command {
+            DhtCommand::Put { value } => self.put_value(cx, op, value),
+            DhtCommand::Publish { signed, expected } => {
+                self.begin_put(cx, op, Record::Mutable(signed), expected, false);
+            }
+            DhtCommand::Provide { key } => self.provide(cx, op, key),
+            DhtCommand::ProvideAll { keys } => self.begin_sweep(cx, op, keys, false),
+            DhtCommand::Withdraw { slot } => self.withdraw(cx, op, slot),
+            DhtCommand::Get { key, wanted } => self.begin_get(cx, op, key, wanted),
+            DhtCommand::Find { find } => self.look_up(cx, op, vec![find]),
+            DhtCommand::With { command, options } => self.begin_call(cx, op, *command, options),
+        }
+    }
+
     /// Hands the overlay an input, and takes in the lookups that have ended.
     fn below(&mut self, cx: &mut Cx<'_, Self>, input: impl FnOnce(&mut O, &mut Cx<'_, O>)) {
         let overlay = &mut self.overlay;
@@ -251,7 +300,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                     Some(op) => self.on_looked(cx, op, looked),
                     None => self.root_found(cx, find, looked),
                 },
-                Up::Event(_) => self.on_neighbours_changed(cx),
+                Up::Event(_) => self.neighbours_changed(cx),
                 Up::Item(_, ()) => {}
             }
         }
@@ -280,6 +329,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
 
     /// Looks up for an operation; each answer comes back to it.
     fn look_up(&mut self, cx: &mut Cx<'_, Self>, op: OpId, finds: Vec<Find>) {
+        self.note_lookups(op, finds.len());
         for find in finds {
             let id = cx.op();
             self.finds.insert(id, op);
@@ -288,6 +338,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     fn on_looked(&mut self, cx: &mut Cx<'_, Self>, op: OpId, looked: Looked<O::Peer>) {
+        self.note_looked(op, &looked);
         if self.puts.contains_key(&op) {
             self.put_located(cx, op, looked);
         } else if self.gets.contains_key(&op) {
@@ -336,11 +387,12 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             DhtMsg::Store { id, record, expected, copy } => {
                 self.on_store(cx, from, id, record, expected, copy);
             }
+            DhtMsg::Provide { id, key, expires } => self.on_provide(cx, from, id, key, expires),
             DhtMsg::Stored { id, result } => match self.asked.answer(id, from) {
                 Some(Question::Store(op)) => self.put_answered(cx, op, from, result),
                 Some(Question::Copy(batch, slot)) => self.copied(cx, batch, slot, result),
                 // An answer to something else is none.
-                Some(other @ (Question::Load(_) | Question::Offer(_))) => self.on_silence(cx, from, other),
+                Some(other) => self.on_silence(cx, from, other),
                 None => {}
             },
             DhtMsg::Load { id, key, wanted } => self.on_load(cx, from, id, key, wanted),
@@ -355,23 +407,33 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 Some(other) => self.on_silence(cx, from, other),
                 None => {}
             },
+            DhtMsg::Sum { id, sum } => self.on_sum(cx, from, id, sum),
+            DhtMsg::Summed { id, parts } => match self.asked.answer(id, from) {
+                Some(Question::Sum(batch)) => self.summed(cx, batch, from, &parts),
+                Some(other) => self.on_silence(cx, from, other),
+                None => {}
+            },
         }
     }
 
     fn on_silence(&mut self, cx: &mut Cx<'_, Self>, peer: O::Peer, question: Question<O::Peer>) {
         match question {
             Question::Store(op) => self.put_answered(cx, op, peer, Err(Refusal::Silent)),
-            Question::Load(op) => self.get_silent(cx, op),
-            Question::Offer(batch) => self.offer_ignored(cx, batch, peer),
+            Question::Load(op) => self.get_silent(cx, op, peer),
+            Question::Offer(batch) | Question::Sum(batch) => self.offer_ignored(cx, batch, peer),
             Question::Copy(batch, _) => self.one_less(cx, batch),
         }
     }
 
     /// What every input ends with.
     fn settle(&mut self, cx: &mut Cx<'_, Self>) {
-        while let Some(msg) = self.loopback.pop_front() {
-            let me = self.overlay.me();
-            self.on_peer(cx, me, msg);
+        loop {
+            while let Some(msg) = self.loopback.pop_front() {
+                let me = self.overlay.me();
+                self.on_peer(cx, me, msg);
+            }
+            let Some(op) = self.sweeping.pop_front() else { break };
+            self.sweep_on(cx, op);
         }
         match self.asked.next_deadline() {
             next if next == self.late => return,
@@ -439,30 +501,31 @@ impl<O: Overlay<Job = NoJob>> Protocol for Replicated<O> {
             DhtTimer::Repair => self.repair_all(cx),
             DhtTimer::Settled => self.repair_changed(cx),
             DhtTimer::Slice => self.look_at_a_slice(cx),
+            DhtTimer::Paced => self.send_copies(cx),
             DhtTimer::Keep => self.keep(cx),
             DhtTimer::Again(op) => self.next_round(cx, op),
+            DhtTimer::Sweep(op) => self.sweep_on(cx, op),
+            DhtTimer::Deadline(op) => {
+                self.conclude_put(cx, op);
+                self.get_overdue(cx, op);
+            }
         }
         self.settle(cx);
     }
 
     fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: DhtCommand<O::Peer>) {
-        match command {
-            DhtCommand::Put { value } => self.put_value(cx, op, value),
-            DhtCommand::Publish { signed, expected } => {
-                self.begin_put(cx, op, Record::Mutable(signed), expected, false);
-            }
-            DhtCommand::Provide { key } => self.provide(cx, op, key),
-            DhtCommand::Withdraw { slot } => self.withdraw(cx, op, slot),
-            DhtCommand::Get { key, wanted } => self.begin_get(cx, op, key, wanted),
-            DhtCommand::Find { find } => self.look_up(cx, op, vec![find]),
-        }
+        self.run(cx, op, command);
         self.settle(cx);
     }
 
     fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         self.puts.remove(&op);
         self.gets.remove(&op);
+        if self.calls.remove(&op).is_some() {
+            cx.clear_timer(DhtTimer::Deadline(op));
+        }
         self.forget_finds(cx, op);
+        self.forget_sweep(cx, op);
     }
 
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: O::Peer, link: Link) {

@@ -2,6 +2,8 @@
 //!
 //! Most users have [`Dht`](crate::Dht); these are for those who want to know more, such as how many copies there are.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use p2p_core::{AskError, JobError, Key, NoJob, Request};
 use p2p_overlay::{Find, Looked, LookupError, Overlay};
@@ -30,6 +32,11 @@ pub enum DhtCommand<P> {
         /// The key of what this node has.
         key: Key,
     },
+    /// See [`ProvideAll`].
+    ProvideAll {
+        /// The keys of what this node has.
+        keys: Vec<Key>,
+    },
     /// See [`Withdraw`].
     Withdraw {
         /// What is not published any more.
@@ -46,6 +53,13 @@ pub enum DhtCommand<P> {
     Find {
         /// The lookup.
         find: Find,
+    },
+    /// See [`With`].
+    With {
+        /// A put or a get; to others nothing is added.
+        command: Box<DhtCommand<P>>,
+        /// How it is carried out.
+        options: Options,
     },
 }
 
@@ -70,6 +84,8 @@ pub enum DhtItem<P> {
 pub enum DhtOutcome<P> {
     /// Of all that stores.
     Stored(Result<Stored, PutError>),
+    /// Of [`ProvideAll`].
+    Swept(Result<Swept, PutError>),
     /// Of [`Withdraw`].
     Withdrawn(Result<(), WithdrawError>),
     /// Of [`Get`].
@@ -80,6 +96,8 @@ pub enum DhtOutcome<P> {
     Providers(Result<Vec<P>, GetError>),
     /// Of [`Find`].
     Found(Looked<P>),
+    /// Of [`With`].
+    Reported(Box<DhtOutcome<P>>, Report<P>),
 }
 
 /// A record is stored.
@@ -181,6 +199,12 @@ pub struct Put(pub Bytes);
 
 /// Stores a signed value. If `expected` is given and there is one already, it must have that sequence number
 /// (compare-and-swap). It is published again until it ends; only a new signature makes it last longer.
+///
+/// Compare-and-swap tells a writer that there is something newer than it has read. It is no lock, and a history of swaps is
+/// not linearisable: as long as the replicas stay the same and the quorums overlap, of two writers who swap the same value
+/// at most one is told that it has; but if both have signed different values with one sequence number, replicas settle on
+/// either, perhaps on the other one. Writers that share a key should not share sequence numbers: let each take those that
+/// leave its own remainder. While nodes come and go, a swap may be acknowledged by replicas that have not heard of the last.
 #[derive(Clone, Debug)]
 pub struct Publish {
     /// The signed value.
@@ -192,6 +216,25 @@ pub struct Publish {
 /// Says that this node has what a key names, and goes on saying so until [`Withdraw`].
 #[derive(Clone, Copy, Debug)]
 pub struct Provide(pub Key);
+
+/// Says of many keys that this node has what they name, as [`Provide`] does of one, and goes on saying so. It takes some
+/// lookups for each node of the network, not one for each key; where copies lie at salted keys (CAN, Tapestry), it takes them
+/// all.
+#[derive(Clone, Debug)]
+pub struct ProvideAll(pub Vec<Key>);
+
+/// What came of [`ProvideAll`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// Of how many keys it is known.
+    pub stored: usize,
+    /// Of how many it is not.
+    pub failed: usize,
+    /// Why not, of the first of them.
+    pub failures: Vec<(Key, PutError)>,
+    /// How many lookups it took.
+    pub lookups: u32,
+}
 
 /// Publishes something no more: it ends when its time is up. Done when the node would know so after a restart.
 #[derive(Clone, Copy, Debug)]
@@ -226,6 +269,119 @@ impl<P> Withdraw<P> {
     }
 }
 
+/// How one call is carried out, where that is not as [`DhtConfig`](crate::DhtConfig) says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The call ends as soon as so many nodes have the record, or have said what they have; a put goes on at the others.
+    /// `None`: the configured quorum is needed, and a put or a search for providers ends when all have answered. A value
+    /// under its hash ends a get by itself.
+    pub quorum: Option<u8>,
+    /// The call ends after so long, with what there is by then; a put goes on. `None`: when whoever does not answer has
+    /// been given up.
+    pub deadline: Option<Duration>,
+}
+
+/// A put or a get with [`Options`], and with a [`Report`] of how it went.
+///
+/// ```
+/// use p2p_core::SimPeer;
+/// use p2p_core::sim::{DiskModel, Network, Sim};
+/// use p2p_dht::{DhtConfig, MemoryStore, Options, Put, Replicated, Said, With};
+/// use p2p_overlay::Kademlia;
+/// use std::time::Duration;
+///
+/// type Node = Replicated<Kademlia<SimPeer>>;
+/// let mut sim = Sim::<Node, MemoryStore<SimPeer>>::with_workers(
+///     1, Network::default(), DiskModel::default(), |_| MemoryStore::default(),
+/// );
+/// let first = sim.spawn(|birth| Node::new(Kademlia::create(birth.peer), DhtConfig::default()));
+/// for _ in 0..9 {
+///     sim.spawn(|birth| Node::new(Kademlia::join(birth.peer, [first]), DhtConfig::default()));
+/// }
+/// sim.run_for(Duration::from_secs(30));
+///
+/// let node = sim.handle(SimPeer(3));
+/// let options = Options { quorum: Some(2), deadline: Some(Duration::from_secs(1)) };
+/// let call = With { request: Put("a value".into()), options };
+/// let answer = sim.block_on(async move { node.ask(call).await.unwrap() });
+/// assert_eq!(answer.result.unwrap().copies, 2);
+/// assert_eq!(answer.report.peers.iter().filter(|(_, said)| *said == Said::Has).count(), 2);
+/// assert!(answer.report.took < Duration::from_secs(1));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct With<R> {
+    /// What is asked: [`Put`], [`Publish`], [`Provide`], [`Get`], [`GetSigned`] or [`GetProviders`].
+    pub request: R,
+    /// How.
+    pub options: Options,
+}
+
+/// What comes of [`With`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer<T, P> {
+    /// What comes of the request itself.
+    pub result: T,
+    /// How it went.
+    pub report: Report<P>,
+}
+
+/// How a put or a get went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report<P> {
+    /// Whom it has asked, in this order, and what they have said by its end. One is asked again in some cases.
+    pub peers: Vec<(P, Said)>,
+    /// How many lookups it took to find them.
+    pub lookups: u32,
+    /// Of all lookups the most hops.
+    pub hops: u32,
+    /// How many peers were silent on the way of lookups.
+    pub timeouts: u32,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What a peer said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It has the record, or, asked for what it has, something.
+    Has,
+    /// It has nothing.
+    Lacks,
+    /// It does not keep the record, for this reason.
+    Refuses(Refusal),
+    /// It did not answer in time.
+    Silent,
+    /// It might still have answered when the call ended.
+    Nothing,
+}
+
+/// What [`With`] can be put around.
+trait Reported {}
+impl Reported for Put {}
+impl Reported for Publish {}
+impl Reported for Provide {}
+impl Reported for Get {}
+impl Reported for GetSigned {}
+impl Reported for GetProviders {}
+
+impl<O: Overlay<Job = NoJob>, R: Reported + Request<Replicated<O>>> Request<Replicated<O>> for With<R> {
+    type Item = R::Item;
+    type Reply = Answer<R::Reply, O::Peer>;
+
+    fn command(self) -> DhtCommand<O::Peer> {
+        DhtCommand::With { command: Box::new(self.request.command()), options: self.options }
+    }
+    fn item(item: DhtItem<O::Peer>) -> Option<R::Item> {
+        R::item(item)
+    }
+    fn reply(outcome: DhtOutcome<O::Peer>) -> Option<Answer<R::Reply, O::Peer>> {
+        match outcome {
+            DhtOutcome::Reported(outcome, report) => Some(Answer { result: R::reply(*outcome)?, report }),
+            _ => None,
+        }
+    }
+}
+
 /// What all requests have in common but their command, their items and their outcome.
 macro_rules! request {
     ($request:ty, $reply:ty, $outcome:ident, |$this:ident| $command:expr) => {
@@ -256,6 +412,7 @@ request!(Publish, Result<Stored, PutError>, Stored, |this| DhtCommand::Publish {
     expected: this.expected
 });
 request!(Provide, Result<Stored, PutError>, Stored, |this| DhtCommand::Provide { key: this.0 });
+request!(ProvideAll, Result<Swept, PutError>, Swept, |this| DhtCommand::ProvideAll { keys: this.0 });
 request!(Get, Result<Bytes, GetError>, Value, |this| DhtCommand::Get { key: this.0, wanted: Wanted::Immutable });
 request!(GetSigned, Result<Signed, GetError>, Signed, |this| DhtCommand::Get {
     key: this.0,

@@ -31,6 +31,8 @@ pub enum StoreJob<P> {
         by: Writer,
         /// Whether this node has published it.
         own: bool,
+        /// Whose room it takes: see [`StoreEntry::account`].
+        account: u64,
     },
     /// Read these records, all of one key.
     Read(Vec<Slot<P>>),
@@ -87,6 +89,8 @@ pub struct StoreEntry<P> {
     pub size: usize,
     /// Whether this node has published it.
     pub own: bool,
+    /// Stands for the publisher whose room at this node it takes; 0 if it takes nobody's.
+    pub account: u64,
 }
 
 /// Why a record was not written.
@@ -130,8 +134,9 @@ impl<P: Serialize + DeserializeOwned> Wire for StoreEntry<P> {
 
 impl<P: Peer> StoreEntry<P> {
     /// What is known of a record.
-    pub fn new(record: &Record<P>, slot: Slot<P>, own: bool) -> StoreEntry<P> {
-        StoreEntry { slot, version: record.version(), expires: record.expires(), size: record.size(), own }
+    pub fn new(record: &Record<P>, slot: Slot<P>, own: bool, account: u64) -> StoreEntry<P> {
+        let (version, expires, size) = (record.version(), record.expires(), record.size());
+        StoreEntry { slot, version, expires, size, own, account }
     }
 
     /// What is there after `record` is written over `before`, and whether that is the new one.
@@ -142,11 +147,12 @@ impl<P: Peer> StoreEntry<P> {
         record: &Record<P>,
         slot: Slot<P>,
         own: bool,
+        account: u64,
         by: Writer,
         before: Option<StoreEntry<P>>,
     ) -> Result<(StoreEntry<P>, bool), WriteError> {
         record.check().map_err(|_| WriteError::Invalid)?;
-        let new = StoreEntry::new(record, slot, own);
+        let new = StoreEntry::new(record, slot, own, account);
         let Some(old) = before else { return Ok((new, true)) };
         let own = own || old.own;
         let (there, here) = (old.version, new.version);
@@ -160,6 +166,8 @@ impl<P: Peer> StoreEntry<P> {
             }
         }
         match new.version > old.version {
+            // A copy that comes from another replica takes the room of whoever published it.
+            true if account == 0 => Ok((StoreEntry { own, account: old.account, ..new }, true)),
             true => Ok((StoreEntry { own, ..new }, true)),
             false => Ok((StoreEntry { own, ..old }, false)),
         }

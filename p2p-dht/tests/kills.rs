@@ -58,7 +58,7 @@ fn batch(number: u64) -> Vec<Job> {
         let slot = record.slot();
         match rng.below(8) {
             0 => Job::Remove(slot, record.version()),
-            chance => Job::Write { record, slot, by: Writer::Replica, own: chance == 1 },
+            chance => Job::Write { record, slot, by: Writer::Replica, own: chance == 1, account: chance },
         }
     };
     (0..jobs).map(job).collect()

@@ -1,11 +1,12 @@
 //! Reading: the nodes responsible for a key are asked, until one has the value, or enough have said what they have.
 
+use bytes::Bytes;
 use p2p_core::{Cx, Key, NoJob, OpId};
 use p2p_overlay::{Looked, LookupError, MAX_REPLICAS, Overlay};
 
 use super::{DhtMsg, Question, Replicated, Wanted};
 use crate::record::{Record, Signed};
-use crate::request::{DhtItem, DhtOutcome, GetError};
+use crate::request::{DhtItem, DhtOutcome, GetError, Said};
 
 /// A key whose replicas are being asked.
 #[derive(Clone, Debug)]
@@ -27,6 +28,13 @@ pub(super) struct Get<P> {
     answered: Vec<(P, Option<u64>)>,
     newest: Option<Signed>,
     providers: Vec<P>,
+}
+
+impl<P> Get<P> {
+    /// How many peers have been asked.
+    fn asked(&self) -> usize {
+        self.answered.len() + self.waiting + self.silent
+    }
 }
 
 impl<O: Overlay<Job = NoJob>> Replicated<O> {
@@ -95,12 +103,14 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let Some(get) = self.gets.get_mut(&op) else { return };
         get.waiting += 1;
         let (key, wanted) = (get.key, get.wanted);
+        self.note_asked(op, peer);
         if !self.ask(cx, peer, Question::Load(op), |id| DhtMsg::Load { id, key, wanted }) {
-            self.get_silent(cx, op);
+            self.get_silent(cx, op, peer);
         }
     }
 
-    pub(super) fn get_silent(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+    pub(super) fn get_silent(&mut self, cx: &mut Cx<'_, Self>, op: OpId, peer: O::Peer) {
+        self.note_said(op, peer, Said::Silent);
         let Some(get) = self.gets.get_mut(&op) else { return };
         get.waiting -= 1;
         get.silent += 1;
@@ -114,6 +124,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         from: O::Peer,
         records: Vec<Record<O::Peer>>,
     ) {
+        self.note_said(op, from, if records.is_empty() { Said::Lacks } else { Said::Has });
         let Some(get) = self.gets.get_mut(&op) else { return };
         get.waiting -= 1;
         let now = cx.wall().as_secs();
@@ -121,9 +132,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         // No single replica fills the list of providers.
         for record in records.into_iter().take(self.config.max_providers.div_ceil(2)) {
             match (get.wanted, record) {
-                (Wanted::Immutable, Record::Immutable { value, .. }) if Key::of(&value) == get.key => {
+                (Wanted::Immutable, Record::Immutable { value, expires }) if Key::of(&value) == get.key => {
                     let Some(get) = self.gets.remove(&op) else { return };
                     self.forget_finds(cx, op);
+                    self.give_who_lacks(cx, &get, &value, expires);
                     return self.finish_get(cx, op, &get, Ok(Some(value)));
                 }
                 (Wanted::Mutable, Record::Mutable(signed))
@@ -162,11 +174,17 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         {
             self.load_at(cx, op, peer);
         }
+        let (quorum_of, early) = (self.quorum_of(op, self.config.read_quorum), self.ends_early(op));
         let Some(get) = self.gets.get_mut(&op) else { return };
-        let asked = get.answered.len() + get.waiting + get.silent;
-        let needed = usize::from(self.config.read_quorum).min(asked);
-        let enough =
-            get.wanted == Wanted::Mutable && get.finding == 0 && get.answered.len() >= needed && needed > 0;
+        let quorum = match get.wanted {
+            Wanted::Immutable => false,
+            Wanted::Mutable => true,
+            Wanted::Providers => early,
+        };
+        let needed = quorum_of.min(get.asked());
+        let answered = get.answered.len();
+        let all_known = get.finding == 0 && needed > 0;
+        let enough = quorum && (all_known && answered >= needed || early && answered >= quorum_of);
         if (get.finding > 0 || get.waiting > 0) && !enough {
             return;
         }
@@ -175,9 +193,29 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             get.answered.clear();
             return self.locate_for_get(cx, op);
         }
+        self.conclude_get(cx, op);
+    }
+
+    /// The time that its user gives a get is over: who has not answered is silent.
+    pub(super) fn get_overdue(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        if let Some(get) = self.gets.get_mut(&op) {
+            get.silent += std::mem::take(&mut get.waiting);
+            self.conclude_get(cx, op);
+        }
+    }
+
+    /// Ends a get with what there is.
+    fn conclude_get(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        let quorum = self.quorum_of(op, self.config.read_quorum);
         let Some(get) = self.gets.remove(&op) else { return };
+        self.forget_finds(cx, op);
+        let needed = if get.finding > 0 { quorum } else { quorum.min(get.asked()) };
         let (answered, silent) = (get.answered.len(), get.silent);
-        let result = match get.lookup_error {
+        let lookup_error = match get.asked() {
+            0 => get.lookup_error.or(Some(LookupError::NoAnswer { timeouts: 0 })),
+            _ => get.lookup_error,
+        };
+        let result = match lookup_error {
             Some(error) if answered == 0 => Err(error.into()),
             _ if get.wanted == Wanted::Mutable && answered < needed => {
                 let newest = get.newest.clone().map(Box::new);
@@ -204,12 +242,21 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
     }
 
+    /// Those among the replicas that were asked first and do not have a value get it.
+    fn give_who_lacks(&mut self, cx: &mut Cx<'_, Self>, get: &Get<O::Peer>, value: &Bytes, expires: u64) {
+        let replicas = get.located.iter().take(self.config.replicas.into());
+        for peer in replicas.filter(|peer| get.answered.iter().any(|(answered, _)| answered == *peer)) {
+            let record = Record::Immutable { value: value.clone(), expires };
+            self.tell(cx, *peer, DhtMsg::Store { id: u32::MAX, record, expected: None, copy: true });
+        }
+    }
+
     fn finish_get(
         &mut self,
         cx: &mut Cx<'_, Self>,
         op: OpId,
         get: &Get<O::Peer>,
-        result: Result<Option<bytes::Bytes>, GetError>,
+        result: Result<Option<Bytes>, GetError>,
     ) {
         let not_found = GetError::NotFound { answered: get.answered.len(), silent: get.silent };
         let outcome = match get.wanted {
@@ -217,6 +264,6 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             Wanted::Mutable => DhtOutcome::Signed(result.and_then(|_| get.newest.clone().ok_or(not_found))),
             Wanted::Providers => DhtOutcome::Providers(result.map(|_| get.providers.clone())),
         };
-        cx.finish(op, outcome);
+        self.end_call(cx, op, outcome);
     }
 }

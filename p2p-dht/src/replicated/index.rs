@@ -3,12 +3,19 @@
 //! Only the worker knows what is there. Each of its answers says so, and those of one key come in the order of their
 //! jobs: so the last one is right. A record that goes is left out at once, and no answer to an earlier job may bring
 //! it back: none goes while such a job is under way.
+//!
+//! Room is limited, and shared. What other replicas have, and what this node publishes itself, takes what there is. Of
+//! the rest a publisher may take so many times as much as is free ([`DhtConfig::share`]; dynamic thresholds, Choudhury
+//! and Hahne 1998): as the node fills up, everybody may take less, and somebody new always finds some room. What was
+//! taken is kept to its end, for it was acknowledged. Only a copy that others should have by now, and of whom a write
+//! quorum says that it has it, makes room for another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use p2p_core::{Key, Peer};
+use p2p_core::{Key, Keyed};
 
+use super::summary::{Name, name};
 use super::{DhtConfig, Wanted};
 use crate::record::{RecordKind, Slot, Version};
 use crate::store::StoreEntry;
@@ -22,10 +29,20 @@ pub(super) struct Held {
     pub(super) size: usize,
     /// This node has published it.
     pub(super) own: bool,
-    /// The replicas that all have it, as a fingerprint: nothing to repair as long as they stay the same.
+    /// Whose room it takes.
+    account: u64,
+    /// Tells it from other records and other copies.
+    pub(super) name: Name,
+    /// The other nodes that should have it, as a fingerprint; 0 as long as that is not known.
+    pub(super) standing: u64,
+    /// This node should have it too.
+    pub(super) mine: bool,
+    /// The replicas that all have it, as a fingerprint: nothing to repair as long as they stay the same. Where this node
+    /// is one of them: those with which it has been summed up.
     pub(super) confirmed: u64,
-    /// The replicas that it is being compared with, and how many of them have not confirmed it.
+    /// The replicas that it is being compared with, and how many of them have confirmed it, and how many have not.
     pub(super) comparing: u64,
+    confirmations: usize,
     pub(super) unconfirmed: usize,
     /// This node is not among them, and they are as many as there should be.
     pub(super) surplus: bool,
@@ -35,9 +52,29 @@ impl Held {
     /// It is compared with the replicas that `standing` stands for, this many of them.
     pub(super) fn compare(&mut self, standing: u64, replicas: usize, surplus: bool) {
         (self.comparing, self.unconfirmed, self.surplus) = (standing, replicas, surplus);
+        self.confirmations = 0;
         if replicas == 0 {
             self.confirmed = standing;
         }
+    }
+}
+
+/// Room that is taken: records, and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Room {
+    records: usize,
+    bytes: u64,
+}
+
+impl Room {
+    fn take(&mut self, size: usize) {
+        self.records += 1;
+        self.bytes += size as u64;
+    }
+
+    fn leave(&mut self, size: usize) {
+        self.records -= 1;
+        self.bytes -= size as u64;
     }
 }
 
@@ -47,19 +84,24 @@ impl Held {
 pub(super) struct Index<P> {
     held: BTreeMap<Slot<P>, Held>,
     bytes: u64,
-    /// Being written: how many, and their bytes.
-    coming: (usize, u64),
+    /// What is being written.
+    coming: Room,
+    /// What each publisher has here, and what is being written for it. No more than there are records.
+    accounts: BTreeMap<u64, Room>,
+    /// Copies that this node need not have any more, by when they end.
+    spare: BTreeSet<(u64, Slot<P>)>,
     /// Jobs under way whose answer says what is in a slot.
     changing: BTreeMap<Slot<P>, usize>,
 }
 
 impl<P> Default for Index<P> {
     fn default() -> Self {
-        Index { held: BTreeMap::new(), bytes: 0, coming: (0, 0), changing: BTreeMap::new() }
+        let (held, bytes, coming, accounts, spare, changing) = Default::default();
+        Index { held, bytes, coming, accounts, spare, changing }
     }
 }
 
-impl<P: Peer> Index<P> {
+impl<P: Keyed> Index<P> {
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&Slot<P>, &Held)> {
         self.held.iter()
     }
@@ -95,35 +137,68 @@ impl<P: Peer> Index<P> {
         asked_for.take(most).collect()
     }
 
-    /// Whether there is room for one more record.
-    pub(super) fn has_room(&self, slot: &Slot<P>, size: usize, config: &DhtConfig) -> bool {
-        if let Some(held) = self.held.get(slot) {
-            let more = size.saturating_sub(held.size) as u64;
-            return self.bytes + self.coming.1 + more <= config.max_bytes;
+    // ---- room
+
+    /// Whether there is room for one more record, of this publisher unless that is 0.
+    pub(super) fn has_room(&self, slot: &Slot<P>, size: usize, account: u64, config: &DhtConfig) -> bool {
+        let free_records = config.max_records.saturating_sub(self.held.len() + self.coming.records);
+        let free_bytes = config.max_bytes.saturating_sub(self.bytes + self.coming.bytes);
+        let before = self.held.get(slot);
+        let more = size.saturating_sub(before.map_or(0, |held| held.size)) as u64;
+        if more > free_bytes {
+            return false;
+        }
+        let share = match account {
+            0 => u64::MAX,
+            _ => config.share.max(1).into(),
+        };
+        let taken = self.accounts.get(&account).copied().unwrap_or_default();
+        if taken.bytes + more > free_bytes.saturating_mul(share) {
+            return false;
+        }
+        if before.is_some() {
+            return true;
         }
         let providers = match slot.kind {
             RecordKind::Provider(_) => self.of(slot.key, Wanted::Providers, config.max_providers).len(),
             RecordKind::Immutable | RecordKind::Mutable => 0,
         };
         providers < config.max_providers
-            && self.held.len() + self.coming.0 < config.max_records
-            && self.bytes + self.coming.1 + size as u64 <= config.max_bytes
+            && free_records > 0
+            && (taken.records as u64) < (free_records as u64).saturating_mul(share)
+    }
+
+    /// The first to go if there is no room: a copy that this node need not have.
+    pub(super) fn spare(&self) -> Option<Slot<P>> {
+        let spare = self.spare.iter().map(|(_, slot)| *slot);
+        spare.take(16).find(|slot| !self.is_changing(slot))
     }
 
     /// A record is being written.
-    pub(super) fn begin(&mut self, slot: Slot<P>, size: usize) {
-        self.coming.0 += 1;
-        self.coming.1 += size as u64;
+    pub(super) fn begin(&mut self, slot: Slot<P>, size: usize, account: u64) {
+        self.coming.take(size);
+        if account != 0 {
+            self.accounts.entry(account).or_default().take(size);
+        }
         *self.changing.entry(slot).or_default() += 1;
     }
 
     /// It has been, or has not.
-    pub(super) fn end(&mut self, slot: &Slot<P>, size: usize) {
-        self.coming.0 -= 1;
-        self.coming.1 -= size as u64;
+    pub(super) fn end(&mut self, slot: &Slot<P>, size: usize, account: u64) {
+        self.coming.leave(size);
+        self.leave(account, size);
         match self.changing.get_mut(slot) {
             Some(jobs @ 2..) => *jobs -= 1,
             _ => drop(self.changing.remove(slot)),
+        }
+    }
+
+    fn leave(&mut self, account: u64, size: usize) {
+        if let Some(room) = self.accounts.get_mut(&account) {
+            room.leave(size);
+            if room.records == 0 {
+                self.accounts.remove(&account);
+            }
         }
     }
 
@@ -131,6 +206,8 @@ impl<P: Peer> Index<P> {
     pub(super) fn is_changing(&self, slot: &Slot<P>) -> bool {
         self.changing.contains_key(slot)
     }
+
+    // ---- what is there
 
     /// Notes what the worker says is there.
     pub(super) fn set(&mut self, slot: &Slot<P>, there: Option<StoreEntry<P>>) {
@@ -142,20 +219,72 @@ impl<P: Peer> Index<P> {
 
     /// Notes what is there. A newer copy has to be confirmed anew.
     pub(super) fn put(&mut self, entry: &StoreEntry<P>) {
-        let StoreEntry { slot, version, expires, size, own } = *entry;
-        let old = self.held.get(&slot).copied();
-        let same = old.filter(|old| old.version == version);
-        let (confirmed, comparing, unconfirmed, surplus) =
-            same.map_or((0, 0, 0, false), |old| (old.confirmed, old.comparing, old.unconfirmed, old.surplus));
-        self.bytes = self.bytes + size as u64 - old.map_or(0, |old| old.size as u64);
-        let held = Held { version, expires, size, own, confirmed, comparing, unconfirmed, surplus };
+        let StoreEntry { slot, version, expires, size, own, account } = *entry;
+        let before = self.held.get(&slot).copied();
+        if let Some(before) = before {
+            self.take_out(&slot, &before);
+        }
+        let new = Held {
+            version,
+            expires,
+            size,
+            own,
+            account,
+            name: name(&slot, version),
+            standing: before.map_or(0, |before| before.standing),
+            mine: before.is_some_and(|before| before.mine),
+            confirmed: 0,
+            comparing: 0,
+            confirmations: 0,
+            unconfirmed: 0,
+            surplus: false,
+        };
+        let same = before.filter(|before| before.version == version);
+        let held = same.map_or(new, |before| Held { own, account, ..before });
+        self.bytes += size as u64;
+        if account != 0 {
+            self.accounts.entry(account).or_default().take(size);
+        }
         self.held.insert(slot, held);
     }
 
     /// Lets go of a record; says what it was.
     pub(super) fn remove(&mut self, slot: &Slot<P>) -> Option<StoreEntry<P>> {
-        let Held { version, expires, size, own, .. } = self.held.remove(slot)?;
-        self.bytes -= size as u64;
-        Some(StoreEntry { slot: *slot, version, expires, size, own })
+        let held = self.held.remove(slot)?;
+        self.take_out(slot, &held);
+        let Held { version, expires, size, own, account, .. } = held;
+        Some(StoreEntry { slot: *slot, version, expires, size, own, account })
+    }
+
+    fn take_out(&mut self, slot: &Slot<P>, held: &Held) {
+        self.bytes -= held.size as u64;
+        self.leave(held.account, held.size);
+        self.spare.remove(&(held.expires, *slot));
+    }
+
+    /// One more of the replicas that this copy is compared with has it; says whether all of them have. If `quorum` do,
+    /// and this node should not have it, it is one that makes room for others.
+    pub(super) fn confirm(&mut self, slot: &Slot<P>, version: Version, quorum: usize) -> bool {
+        let Some(held) = self.held.get_mut(slot).filter(|held| held.version == version) else { return false };
+        if held.unconfirmed == 0 {
+            return false;
+        }
+        held.confirmations += 1;
+        held.unconfirmed -= 1;
+        if held.surplus && !held.own && held.confirmations >= quorum {
+            self.spare.insert((held.expires, *slot));
+        }
+        if held.unconfirmed > 0 {
+            return false;
+        }
+        held.confirmed = held.comparing;
+        true
+    }
+
+    /// It is this node's to keep again, or who should have it is not known: it is no spare copy.
+    pub(super) fn is_needed(&mut self, slot: &Slot<P>) {
+        if let Some(held) = self.held.get(slot) {
+            self.spare.remove(&(held.expires, *slot));
+        }
     }
 }

@@ -40,6 +40,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let mut due: Vec<(Time, Slot<O::Peer>)> =
             self.republished.iter().filter(|(_, at)| **at <= now).map(|(slot, at)| (*at, *slot)).collect();
         due.sort_unstable();
+        let (provided, due): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|(_, slot)| matches!(slot.kind, RecordKind::Provider(_)));
+        if !provided.is_empty() {
+            self.provide_again(cx);
+        }
         for (_, slot) in due.into_iter().take(AT_ONCE) {
             self.published(cx, slot);
             self.start(cx, StoreJob::Read(vec![slot]), JobFor::Republish);
@@ -49,9 +54,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     /// Keeps what this node has published, to publish it again.
     pub(super) fn keep_own(&mut self, cx: &mut Cx<'_, Self>, record: Record<O::Peer>, slot: Slot<O::Peer>) {
         let size = record.size();
-        self.index.begin(slot, size);
+        self.index.begin(slot, size, 0);
         self.published(cx, slot);
-        let write = StoreJob::Write { record, slot, by: Writer::Replica, own: true };
+        let write = StoreJob::Write { record, slot, by: Writer::Replica, own: true, account: 0 };
         self.start(cx, write, JobFor::Own { slot, size });
     }
 
@@ -89,7 +94,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         };
         self.republished.remove(&slot);
         // Where the index has none, one may be on its way to the worker.
-        self.index.begin(slot, 0);
+        self.index.begin(slot, 0, 0);
         self.start(cx, StoreJob::Disown(slot), JobFor::Disown { op, slot });
     }
 
@@ -100,7 +105,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         slot: Slot<O::Peer>,
         there: Result<Option<StoreEntry<O::Peer>>, JobError>,
     ) {
-        self.index.end(&slot, 0);
+        self.index.end(&slot, 0, 0);
         let result = match there {
             Ok(there) => {
                 self.index.set(&slot, there);
@@ -114,6 +119,24 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             }
         };
         cx.finish(op, DhtOutcome::Withdrawn(result));
+    }
+
+    /// Whether there is room for a record of this publisher, after copies have gone that this node need not have.
+    pub(super) fn make_room(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        slot: &Slot<O::Peer>,
+        size: usize,
+        account: u64,
+    ) -> bool {
+        for _ in 0..AT_ONCE {
+            if self.index.has_room(slot, size, account, &self.config) {
+                return true;
+            }
+            let Some(spare) = self.index.spare() else { return false };
+            self.forget(cx, spare);
+        }
+        false
     }
 
     /// Lets go of a record: at another time, if the worker is about to say what is there.

@@ -4,6 +4,7 @@ use p2p_core::{Key, Lane, Wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::summary::{Part, Sum};
 use crate::record::{Record, Slot, Version};
 
 /// What nodes of the hash table say to each other.
@@ -21,6 +22,16 @@ pub enum DhtMsg<P, M> {
         expected: Option<u64>,
         /// Whether a replica copies it; otherwise somebody publishes it.
         copy: bool,
+    },
+    /// From a provider that says so of many keys: keep that it has what this one names, if you are one of those who keep
+    /// it. Answered by [`DhtMsg::Stored`].
+    Provide {
+        /// Numbers the question.
+        id: u32,
+        /// The key.
+        key: Key,
+        /// When the record ends, in seconds since the Unix epoch.
+        expires: u64,
     },
     /// Whether it is kept.
     Stored {
@@ -58,6 +69,21 @@ pub enum DhtMsg<P, M> {
         id: u32,
         /// For each copy offered.
         verdicts: Vec<Verdict>,
+    },
+    /// From one replica to another: all that both should have. Answered by [`DhtMsg::Summed`].
+    Sum {
+        /// Numbers the question.
+        id: u32,
+        /// Of what the sender has of that.
+        sum: Sum,
+    },
+    /// Whether the sums are the same.
+    Summed {
+        /// The number of the question.
+        id: u32,
+        /// None, if they are; else the sum of each part, up to [`PARTS`](super::PARTS) of them: the asker offers what it has
+        /// of those that differ.
+        parts: Vec<Part>,
     },
 }
 

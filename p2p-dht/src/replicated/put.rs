@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_core::{Cx, Key, NoJob, OpId};
-use p2p_overlay::{Looked, LookupError, Overlay};
+use p2p_overlay::{Found, Looked, LookupError, Overlay};
 
 use super::{DhtMsg, DhtTimer, Question, Refusal, Replicated};
 use crate::record::{InvalidRecord, Record, RecordKind, Slot};
-use crate::request::{DhtOutcome, PutError, Stored};
+use crate::request::{DhtOutcome, PutError, Said, Stored};
 
 /// How often the responsible nodes are looked up, where some of those found did not keep the record.
 const ROUNDS: u8 = 4;
@@ -21,7 +21,16 @@ pub(super) struct Put<P> {
     expected: Option<u64>,
     /// Nobody waits for it: it is published again.
     again: bool,
+    /// Whoever has asked for it has been told how it went, and it goes on.
+    told: bool,
+    /// How many nodes must have it before it counts as stored; and whether its user waits for no more than that.
+    quorum: usize,
+    early: bool,
     rounds_left: u8,
+    /// Who is taken to keep its key without a lookup.
+    known: Vec<P>,
+    at_known: bool,
+    lookups: u32,
     /// How many lookups this round has begun, and whom they have found.
     tried: usize,
     located: Vec<P>,
@@ -63,31 +72,51 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         expected: Option<u64>,
         again: bool,
     ) {
-        let fail = |cx: &mut Cx<'_, Self>, error| match again {
+        self.begin_put_at(cx, op, record, expected, again, Vec::new());
+    }
+
+    /// Stores a record, at those who are `known` to keep its key if there are any.
+    pub(super) fn begin_put_at(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        op: OpId,
+        record: Record<O::Peer>,
+        expected: Option<u64>,
+        again: bool,
+        known: Vec<O::Peer>,
+    ) {
+        let nobody = again && !self.swept.contains_key(&op);
+        let fail = |this: &mut Self, cx: &mut Cx<'_, Self>, error| match nobody {
             true => {}
-            false => cx.finish(op, DhtOutcome::Stored(Err(error))),
+            false => this.end_call(cx, op, DhtOutcome::Stored(Err(error))),
         };
         if let Err(invalid) = record.check() {
-            return fail(cx, invalid.into());
+            return fail(self, cx, invalid.into());
         }
         if record.expires() > self.until(cx, self.config.max_lifetime)
             || record.expires() <= cx.wall().as_secs()
         {
-            return fail(cx, InvalidRecord::Lifetime.into());
+            return fail(self, cx, InvalidRecord::Lifetime.into());
         }
         if self.puts.len() + self.gets.len() >= self.config.capacity {
-            return fail(cx, PutError::Busy);
+            return fail(self, cx, PutError::Busy);
         }
         let (slot, size) = (record.slot(), record.size());
-        if !self.index.has_room(&slot, size, &self.config) {
-            return fail(cx, PutError::Full);
+        if !self.make_room(cx, &slot, size, 0) {
+            return fail(self, cx, PutError::Full);
         }
         let put = Put {
             record,
             slot,
             expected,
             again,
-            rounds_left: ROUNDS,
+            told: false,
+            quorum: self.quorum_of(op, self.config.write_quorum),
+            early: self.ends_early(op),
+            rounds_left: if known.is_empty() { ROUNDS } else { 1 },
+            at_known: !known.is_empty(),
+            known,
+            lookups: 0,
             tried: 0,
             located: Vec::new(),
             finding: 0,
@@ -118,11 +147,19 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     fn locate_for_put(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
-        let Some(put) = self.puts.get(&op) else { return };
-        let finds = self.finds(put.slot.key, self.config.replicas, put.tried, put.located.len());
+        let Some(put) = self.puts.get_mut(&op) else { return };
+        if put.at_known && put.tried == 0 {
+            (put.tried, put.finding) = (1, 1);
+            let found =
+                Found { peers: std::mem::take(&mut put.known), hops: 0, timeouts: 0, implausible: None };
+            return self.put_located(cx, op, Ok(found));
+        }
+        let (key, tried, located) = (put.slot.key, put.tried, put.located.len());
+        let finds = self.finds(key, self.config.replicas, tried, located);
         if let Some(put) = self.puts.get_mut(&op) {
             put.tried += finds.len();
             put.finding = finds.len();
+            put.lookups += finds.len() as u32;
         }
         self.look_up(cx, op, finds);
     }
@@ -154,9 +191,12 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
 
     fn store_at(&mut self, cx: &mut Cx<'_, Self>, op: OpId, peer: O::Peer) {
         let Some(put) = self.puts.get(&op) else { return };
-        let (record, expected) = (put.record.clone(), put.expected);
-        let asked =
-            self.ask(cx, peer, Question::Store(op), |id| DhtMsg::Store { id, record, expected, copy: false });
+        let (record, expected, at_known) = (put.record.clone(), put.expected, put.at_known);
+        self.note_asked(op, peer);
+        let asked = self.ask(cx, peer, Question::Store(op), |id| match record {
+            Record::Provider { key, expires, .. } if at_known => DhtMsg::Provide { id, key, expires },
+            record => DhtMsg::Store { id, record, expected, copy: false },
+        });
         if !asked {
             self.put_answered(cx, op, peer, Err(Refusal::Busy));
         }
@@ -172,12 +212,21 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     ) {
         let Some(put) = self.puts.get_mut(&op) else { return };
         put.waiting -= 1;
+        let said = match result {
+            Ok(()) => Said::Has,
+            Err(Refusal::Silent) => Said::Silent,
+            Err(refusal) => Said::Refuses(refusal),
+        };
         match result {
             Ok(()) => put.stored.push(peer),
             Err(refusal) => {
                 put.failed = true;
                 put.refused.push((peer, refusal));
             }
+        }
+        self.note_said(op, peer, said);
+        if self.puts.get(&op).is_some_and(|put| put.early && put.stored.len() >= put.quorum) {
+            self.conclude_put(cx, op);
         }
         self.advance_put(cx, op);
     }
@@ -188,37 +237,72 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         if put.finding > 0 || put.waiting > 0 {
             return;
         }
-        // One that speaks of a conflict may be lying, as long as enough others have stored it.
-        let conflicts = put.refused.iter().filter_map(|(_, refusal)| match (refusal, put.slot.kind) {
-            (Refusal::Conflict(sequence), RecordKind::Mutable) => Some(*sequence),
-            _ => None,
-        });
-        let conflict = conflicts.max();
         let short = put.stored.len() < self.config.replicas.into();
-        if put.failed && short && conflict.is_none() && put.rounds_left > 0 {
+        if put.failed && short && put.conflict().is_none() && put.rounds_left > 0 {
             let unsettled = put.refused.iter().any(|(_, refusal)| *refusal == Refusal::NotResponsible);
             return match unsettled {
                 true => cx.set_timer(self.config.settle, DhtTimer::Again(op)),
                 false => self.next_round(cx, op),
             };
         }
+        self.conclude_put(cx, op);
         let Some(put) = self.puts.remove(&op) else { return };
-        let copies = put.stored.len();
-        let needed = usize::from(self.config.write_quorum).min(put.most);
-        let refusals: Vec<Refusal> = put.refused.iter().map(|(_, refusal)| *refusal).collect();
-        let result = match (conflict, put.lookup_error) {
+        // What is published again may have been withdrawn meanwhile.
+        let kept = !put.again || self.republished.contains_key(&put.slot);
+        if kept && put.result().is_ok() {
+            self.keep_own(cx, put.record, put.slot);
+        }
+    }
+
+    /// Tells whoever has asked for it how a put has gone, once.
+    pub(super) fn conclude_put(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        let waited_for = |put: &&Put<O::Peer>| !put.again || self.swept.contains_key(&op);
+        let Some(put) = self.puts.get(&op).filter(|put| !put.told).filter(waited_for) else { return };
+        let result = put.result();
+        if let Some(put) = self.puts.get_mut(&op) {
+            put.told = true;
+        }
+        self.end_call(cx, op, DhtOutcome::Stored(result));
+    }
+}
+
+impl<P: Copy> Put<P> {
+    /// Whether somebody has refused the record for this reason.
+    pub(super) fn was_refused(&self, why: Refusal) -> bool {
+        self.refused.iter().any(|(_, refusal)| *refusal == why)
+    }
+
+    /// Who was found to keep the key, in the last round.
+    pub(super) fn keepers(&self) -> Vec<P> {
+        self.located.clone()
+    }
+
+    pub(super) fn lookups(&self) -> u32 {
+        self.lookups
+    }
+
+    /// How a put has gone so far.
+    fn result(&self) -> Result<Stored, PutError> {
+        // Where there are fewer nodes, all of them: as far as they have been looked for.
+        let most = if self.finding > 0 { usize::MAX } else { self.most.max(1) };
+        let (copies, needed) = (self.stored.len(), self.quorum.min(most));
+        let mut refusals: Vec<Refusal> = self.refused.iter().map(|(_, refusal)| *refusal).collect();
+        refusals.extend(std::iter::repeat_n(Refusal::Silent, self.waiting));
+        match (self.conflict(), self.lookup_error) {
             (_, Some(error)) if copies == 0 => Err(error.into()),
             (Some(sequence), _) if copies < needed => Err(PutError::Conflict { sequence }),
             (None, _) if copies < needed => Err(PutError::Quorum { copies, needed, refusals }),
-            _ => Ok(Stored { key: put.slot.key, copies, refusals }),
-        };
-        // What is published again may have been withdrawn meanwhile.
-        if result.is_ok() && (!put.again || self.republished.contains_key(&put.slot)) {
-            self.keep_own(cx, put.record, put.slot);
+            _ => Ok(Stored { key: self.slot.key, copies, refusals }),
         }
-        if put.again {
-            return;
-        }
-        cx.finish(op, DhtOutcome::Stored(result));
+    }
+
+    /// The sequence number that speaks against it. One that speaks of a conflict may be lying, as long as enough others
+    /// have stored it.
+    fn conflict(&self) -> Option<u64> {
+        let conflicts = self.refused.iter().filter_map(|(_, refusal)| match (refusal, self.slot.kind) {
+            (Refusal::Conflict(sequence), RecordKind::Mutable) => Some(*sequence),
+            _ => None,
+        });
+        conflicts.max()
     }
 }

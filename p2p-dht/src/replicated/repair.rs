@@ -1,18 +1,22 @@
 //! Copies move when nodes come and go.
 //!
 //! Every node compares what it keeps with the other nodes that should keep it, now and then all of it, and soon after
-//! its neighbours have changed what that concerns. It offers its copies by name; what the other lacks it sends. A
-//! copy that all who should have it have confirmed, and that this node should not have any more, is dropped.
+//! its neighbours have changed what that concerns. What both should keep, it sums up (see `summary`): where that differs,
+//! and of what only the other should keep, it offers its copies by name; what the other lacks it sends. A copy that all
+//! who should have it have confirmed, and that this node should not have any more, is dropped.
 //!
-//! Who should have it the overlay says; where copies lie at salted keys, it takes lookups: see `roots`.
+//! Who should have it the overlay says; where copies lie at salted keys, it takes lookups: see `roots`. There nobody knows
+//! what another should have beside itself, and all copies are offered by name.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use p2p_core::{Cx, Key, Keyed, NoJob, Peer, Time};
 use p2p_overlay::{Overlay, Replicas};
 
+use super::index::Held;
 use super::roots::{Roots, Survey, Surveyed};
+use super::summary::{Group, Shared};
 use super::{DhtMsg, DhtTimer, JobFor, OFFERED, Offered, Question, Refusal, Replicated, Verdict};
 use crate::record::{Record, Slot, Version};
 use crate::store::StoreJob;
@@ -21,6 +25,13 @@ use crate::store::StoreJob;
 pub(super) const SLICE: usize = 1024;
 /// How many batches are under way at once.
 const WINDOW: usize = 4;
+/// How often two nodes sum up once more at the most.
+const TRIES: u8 = 3;
+/// How many times as long as for one change of neighbours is waited for the last of many.
+const PATIENCE: u32 = 8;
+
+/// What a copy takes beside its value, in bytes, about.
+const ENVELOPE: u64 = 64;
 
 /// Copies for each peer.
 type Plan<P> = BTreeMap<P, Vec<Offered<P>>>;
@@ -34,11 +45,26 @@ pub(super) struct Repair<P> {
     open: BTreeMap<u64, Batch<P>>,
     next: u64,
     pass: Option<Pass<P>>,
+    /// How many passes over all records there have been.
+    passes: u64,
+    pub(super) shared: Shared<P>,
+    /// With whom this node is to sum up at the end of the pass, and with whom once more in the next: no more of them than
+    /// replicas of what is kept.
+    due: BTreeSet<P>,
+    pub(super) again: BTreeSet<P>,
+    /// How often each has been summed up with once more since neighbours changed, or the last pass over all began.
+    tries: BTreeMap<P, u8>,
+    /// The peers' keys, in part.
+    names: BTreeMap<P, u64>,
     /// What comes before the batches, where copies lie at salted keys.
     pub(super) survey: Survey<P>,
     pub(super) roots: Roots<P>,
-    /// A change of neighbours waits for them to settle.
-    settling: bool,
+    /// A change of neighbours waits for them to settle, since then.
+    settling: Option<Time>,
+    /// Copies that are to be sent, and for which batch: of at most [`WINDOW`] batches.
+    outgoing: VecDeque<(u64, P, Slot<P>)>,
+    /// When all that has been sent would have been, at the rate that is allowed.
+    sent_by: Time,
     /// Copies that others are sending, and until when they are waited for: whoever offers them too need not. At most
     /// [`DhtConfig::capacity`](super::DhtConfig), and an eighth of that from one peer.
     coming: BTreeMap<Slot<P>, (Time, P)>,
@@ -55,7 +81,7 @@ struct Pass<P> {
     all: bool,
 }
 
-/// Some copies for one peer.
+/// Some copies for one peer; if there are none, a sum.
 #[derive(Clone, Debug)]
 struct Batch<P> {
     to: P,
@@ -66,8 +92,24 @@ struct Batch<P> {
 
 impl<P> Default for Repair<P> {
     fn default() -> Self {
-        let (queue, open, survey, roots, coming) = Default::default();
-        Repair { queue, open, next: 0, pass: None, survey, roots, settling: false, coming }
+        Repair {
+            queue: VecDeque::new(),
+            open: BTreeMap::new(),
+            next: 0,
+            pass: None,
+            passes: 0,
+            shared: Shared::default(),
+            due: BTreeSet::new(),
+            again: BTreeSet::new(),
+            tries: BTreeMap::new(),
+            names: BTreeMap::new(),
+            survey: Survey::default(),
+            roots: Roots::default(),
+            settling: None,
+            outgoing: VecDeque::new(),
+            sent_by: Time::ZERO,
+            coming: BTreeMap::new(),
+        }
     }
 }
 
@@ -92,20 +134,42 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let now = cx.now();
         self.repair.coming.retain(|_, (until, _)| *until > now);
         self.repair.roots.expire(now);
+        // What the last such pass has not come across is over.
+        self.repair.shared.forget(self.repair.passes, now, self.config.settle);
+        self.repair.passes += 1;
+        self.repair.names.clear();
+        self.repair.tries.clear();
         self.begin_pass(cx, true);
     }
 
+    /// The overlay says that neighbours are not the same any more.
+    pub(super) fn neighbours_changed(&mut self, cx: &mut Cx<'_, Self>) {
+        self.repair.tries.clear();
+        self.on_neighbours_changed(cx);
+    }
+
+    /// Some time from now sums up with a peer again: a few times, for what it refuses it may go on refusing.
+    pub(super) fn sum_once_more(&mut self, cx: &mut Cx<'_, Self>, peer: O::Peer) {
+        let tries = self.repair.tries.entry(peer).or_default();
+        if *tries < TRIES {
+            *tries += 1;
+            self.repair.again.insert(peer);
+            self.on_neighbours_changed(cx);
+        }
+    }
+
     pub(super) fn on_neighbours_changed(&mut self, cx: &mut Cx<'_, Self>) {
-        if !self.repair.settling {
-            self.repair.settling = true;
-            let settle = self.config.settle;
+        // As long as one change follows the other nobody knows what to move; but some networks never rest.
+        let settle = self.config.settle;
+        let since = *self.repair.settling.get_or_insert(cx.now());
+        if cx.now() - since <= PATIENCE * settle {
             let after = cx.rng().duration(settle / 2, settle * 3 / 2);
             cx.set_timer(after, DhtTimer::Settled);
         }
     }
 
     pub(super) fn repair_changed(&mut self, cx: &mut Cx<'_, Self>) {
-        self.repair.settling = false;
+        self.repair.settling = None;
         self.begin_pass(cx, false);
     }
 
@@ -147,20 +211,51 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         if salted {
             return self.begin_survey(cx, slice, pass.all);
         }
-        let mut names = BTreeMap::new();
         let mut plan = Plan::new();
         for slot in slice {
-            let peers = self.others(&slot.key);
-            let standing = fingerprint(&peers, &mut names);
+            let peers = self.find_place(&slot);
             let Some(held) = self.index.get_mut(&slot).filter(|held| held.expires > now) else { continue };
-            if peers.is_empty() || held.confirmed == standing && !pass.all {
+            let standing = held.standing;
+            let known = held.confirmed == standing;
+            if peers.is_empty() || known && !pass.all {
+                continue;
+            }
+            if held.mine {
+                held.confirmed = standing;
+                self.repair.due.extend(peers);
+                continue;
+            }
+            // What this node has published, and need not keep otherwise, it stores again before long.
+            if known && held.own {
                 continue;
             }
             held.compare(standing, peers.len(), peers.len() >= replicas);
             let offered = Offered { slot, version: held.version, nth: 0 };
             peers.into_iter().for_each(|peer| plan.entry(peer).or_default().push(offered));
         }
+        if left == 0 {
+            let again = self.repair.again.iter().copied();
+            let due: BTreeSet<O::Peer> =
+                std::mem::take(&mut self.repair.due).into_iter().chain(again).collect();
+            let sums = due.into_iter().map(|to| Batch { to, copies: Vec::new(), sending: 0 });
+            self.repair.queue.extend(sums);
+        }
         self.offer_all(cx, plan);
+    }
+
+    /// Notes who should have a record, as it is now; says who else. It costs a look at the overlay's tables.
+    pub(super) fn find_place(&mut self, slot: &Slot<O::Peer>) -> Vec<O::Peer> {
+        let (peers, mine) = self.keepers(&slot.key);
+        let Some(held) = self.index.get_mut(slot).filter(|_| !peers.is_empty()) else { return peers };
+        let standing = fingerprint(&peers, &mut self.repair.names);
+        (held.standing, held.mine) = (standing, mine);
+        if mine {
+            let pass = self.repair.passes;
+            let new = || Group { peers: peers.clone(), pass };
+            self.repair.shared.groups.entry(standing).or_insert_with(new).pass = pass;
+            self.index.is_needed(slot);
+        }
+        peers
     }
 
     /// The roots of some records are known: it is time to compare.
@@ -191,21 +286,39 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         self.go_on(cx);
     }
 
-    /// The nodes that should have a record beside this one. Nobody, where this node cannot tell.
-    fn others(&self, key: &Key) -> Vec<O::Peer> {
-        let Replicas::Peers(mut peers) = self.overlay.replicas(key, self.config.replicas.into()) else {
-            return Vec::new();
-        };
-        let me = self.overlay.me();
-        peers.retain(|peer| *peer != me && self.overlay.is_joined());
-        peers
+    /// Offers some of its copies to one peer.
+    pub(super) fn offer_copies(&mut self, to: O::Peer, slots: &[Slot<O::Peer>]) {
+        for slots in slots.chunks(OFFERED) {
+            let held = slots.iter().filter_map(|slot| Some((slot, self.index.get(slot)?)));
+            let offered = |(slot, held): (&Slot<O::Peer>, &Held)| Offered {
+                slot: *slot,
+                version: held.version,
+                nth: 0,
+            };
+            let copies = held.map(offered).collect();
+            self.repair.queue.push_back(Batch { to, copies, sending: 0 });
+        }
+    }
+
+    /// The nodes that should have a record beside this one, and whether it should too. Nobody, where this node cannot
+    /// tell.
+    fn keepers(&self, key: &Key) -> (Vec<O::Peer>, bool) {
+        let replicas = self.overlay.replicas(key, self.config.replicas.into());
+        let Replicas::Peers(mut peers) = replicas else { return (Vec::new(), false) };
+        if !self.overlay.is_joined() {
+            return (Vec::new(), false);
+        }
+        let before = peers.len();
+        peers.retain(|peer| *peer != self.overlay.me());
+        let mine = peers.len() < before;
+        (peers, mine)
     }
 
     /// What this node's tables say of a record's place: never zero, and the same as long as nothing changes.
     fn standing(&self, key: &Key) -> u64 {
         match self.keys(key) {
             Some(keys) => self.own_standing(&keys),
-            None => fingerprint(&self.others(key), &mut BTreeMap::new()),
+            None => fingerprint(&self.keepers(key).0, &mut BTreeMap::new()),
         }
     }
 
@@ -215,7 +328,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let id = self.repair.next;
         self.repair.next += 1;
         let (to, copies) = (batch.to, batch.copies.clone());
-        if self.ask(cx, to, Question::Offer(id), |id| DhtMsg::Offer { id, copies }) {
+        let asked = match copies.is_empty() {
+            true => self.ask_for_sum(cx, to, id),
+            false => self.ask(cx, to, Question::Offer(id), |id| DhtMsg::Offer { id, copies }),
+        };
+        if asked {
             self.repair.open.insert(id, batch);
         }
     }
@@ -247,7 +364,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             }
             let crowded =
                 self.repair.coming.len() >= self.config.capacity || of_sender >= self.config.capacity / 8;
-            if crowded || !self.is_responsible(&slot.key) || !self.index.has_room(slot, 0, &self.config) {
+            let ends = self.may_last(cx, slot, version.expires);
+            let has_room = self.index.has_room(slot, 0, 0, &self.config) || self.index.spare().is_some();
+            if crowded || !ends || !self.is_responsible(&slot.key) || !has_room {
                 return Verdict::Refuses;
             }
             self.repair.coming.insert(*slot, (until, from));
@@ -270,18 +389,37 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         batch.sending = wants.len();
         if verdicts.contains(&Verdict::Expects) {
             // Whoever is sending it may fail: these are looked at again.
-            self.on_neighbours_changed(cx);
+            match self.repair.shared.groups.values().any(|group| group.peers.contains(&from)) {
+                true => self.sum_once_more(cx, from),
+                false => self.on_neighbours_changed(cx),
+            }
         }
         has.iter().for_each(|has| self.confirm(cx, &has.slot, has.version));
         for refused in &refuses {
             let keys = self.keys(&refused.slot.key).unwrap_or_default();
             self.repair.roots.forget(&keys, from);
         }
-        for wanted in &wants {
-            self.start(cx, StoreJob::Read(vec![wanted.slot]), JobFor::Copy { batch: id, to: from });
-        }
+        self.repair.outgoing.extend(wants.iter().map(|wanted| (id, from, wanted.slot)));
+        self.send_copies(cx);
         if wants.is_empty() {
             self.end_batch(cx, id);
+        }
+    }
+
+    /// Reads what others want, as fast as it may be sent; each record is then on its way, or one less to wait for.
+    pub(super) fn send_copies(&mut self, cx: &mut Cx<'_, Self>) {
+        let (now, rate) = (cx.now(), self.config.repair_rate.max(1));
+        while let Some((batch, to, slot)) = self.repair.outgoing.front().copied() {
+            // What has been sent in a second may be sent at once.
+            let early = self.repair.sent_by.since(now);
+            if early >= Duration::from_secs(1) {
+                return cx.set_timer(early - Duration::from_millis(900), DhtTimer::Paced);
+            }
+            self.repair.outgoing.pop_front();
+            let size = self.index.get(&slot).map_or(0, |held| held.size as u64);
+            let takes = Duration::from_micros((size + ENVELOPE).saturating_mul(1_000_000) / rate);
+            self.repair.sent_by = self.repair.sent_by.max(now) + takes;
+            self.start(cx, StoreJob::Read(vec![slot]), JobFor::Copy { batch, to });
         }
     }
 
@@ -318,6 +456,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     /// A peer does not answer offers: it gets no more of them in this slice.
     pub(super) fn offer_ignored(&mut self, cx: &mut Cx<'_, Self>, id: u64, peer: O::Peer) {
         self.repair.queue.retain(|batch| batch.to != peer);
+        self.repair.outgoing.retain(|(_, to, _)| *to != peer);
+        self.repair.again.remove(&peer);
         if self.repair.roots.forget_peer(peer) {
             // What it should have had is somebody else's now, perhaps.
             self.on_neighbours_changed(cx);
@@ -335,22 +475,17 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
     }
 
-    fn end_batch(&mut self, cx: &mut Cx<'_, Self>, id: u64) {
+    pub(super) fn end_batch(&mut self, cx: &mut Cx<'_, Self>, id: u64) {
         self.repair.open.remove(&id);
         self.go_on(cx);
     }
 
     /// One more replica has this copy.
     fn confirm(&mut self, cx: &mut Cx<'_, Self>, slot: &Slot<O::Peer>, version: Version) {
-        let Some(held) = self.index.get_mut(slot).filter(|held| held.version == version) else { return };
-        if held.unconfirmed == 0 {
+        if !self.index.confirm(slot, version, self.config.write_quorum.into()) {
             return;
         }
-        held.unconfirmed -= 1;
-        if held.unconfirmed > 0 {
-            return;
-        }
-        held.confirmed = held.comparing;
+        let Some(held) = self.index.get(slot) else { return };
         // A copy too many is dropped if all who should have it have confirmed it, and still are those who should.
         let (drop, compared) = (held.surplus && !held.own, held.comparing);
         if drop && self.standing(&slot.key) == compared {

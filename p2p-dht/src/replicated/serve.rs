@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use p2p_core::{Cx, Key, NoJob};
+use p2p_core::{Cx, Key, Keyed, NoJob};
 use p2p_overlay::{Next, Overlay, Replicas};
 
 use super::{DhtMsg, JobFor, PAGE, Refusal, Replicated, Wanted};
-use crate::record::{MAX_VALUE, Record, Slot};
-use crate::store::{StoreDone, StoreJob, WriteError, Writer};
+use crate::record::{MAX_VALUE, Record, RecordKind, Slot};
+use crate::store::{StoreDone, StoreEntry, StoreJob, WriteError, Writer};
 
 /// A clock may be so much ahead of the publisher's, in seconds.
 const SKEW: u64 = 600;
@@ -34,17 +34,62 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             self.repair.has_come(&slot);
             return self.tell(cx, from, DhtMsg::Stored { id, result: Ok(()) });
         }
-        let refusal = match (self.is_busy(), self.index.has_room(&slot, size, &self.config)) {
-            (true, _) => Refusal::Busy,
-            (_, false) => Refusal::Full,
-            (false, true) => {
-                self.index.begin(slot, size);
+        let account = self.account(from, &slot.key, copy);
+        let refusal = match self.is_busy() {
+            true => Refusal::Busy,
+            false if !self.make_room(cx, &slot, size, account) => Refusal::Full,
+            false => {
+                self.index.begin(slot, size, account);
                 let by = if copy { Writer::Replica } else { Writer::Publisher { expected } };
-                let write = StoreJob::Write { record, slot, by, own: false };
-                return self.start(cx, write, JobFor::Store { from, id, slot, size });
+                let write = StoreJob::Write { record, slot, by, own: false, account };
+                return self.start(cx, write, JobFor::Store { from, id, slot, size, account });
             }
         };
         self.tell(cx, from, DhtMsg::Stored { id, result: Err(refusal) });
+    }
+
+    /// A provider has not looked up who keeps this key: it takes those who kept the one before.
+    pub(super) fn on_provide(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        from: O::Peer,
+        id: u32,
+        key: Key,
+        expires: u64,
+    ) {
+        let me = self.overlay.me();
+        let is_keeper = match self.overlay.replicas(&key, self.config.replicas.into()) {
+            Replicas::Peers(peers) => peers.contains(&me),
+            Replicas::Keys(_) => false,
+        };
+        match is_keeper {
+            true => self.on_store(cx, from, id, Record::Provider { key, peer: from, expires }, None, false),
+            false => {
+                let result = Err(Refusal::NotResponsible);
+                self.tell(cx, from, DhtMsg::Stored { id, result });
+            }
+        }
+    }
+
+    /// Whose room a record takes that a peer sends: what this node publishes, and what another replica copies, nobody's.
+    fn account(&self, from: O::Peer, key: &Key, copy: bool) -> u64 {
+        let salted = self.is_salted();
+        if from == self.overlay.me() || copy && !salted && self.is_near(from, key) {
+            return 0;
+        }
+        let key = match from.subnet() {
+            Some(subnet) => Key::of(format!("{subnet:?}").as_bytes()),
+            None => from.key(),
+        };
+        key.as_bytes()[..8].iter().fold(0, |account, byte| account << 8 | u64::from(*byte)) | 1
+    }
+
+    /// Notes what the worker says is there.
+    pub(super) fn kept(&mut self, entry: &StoreEntry<O::Peer>) {
+        self.index.put(entry);
+        if self.index.get(&entry.slot).is_some_and(|held| held.standing == 0) {
+            self.find_place(&entry.slot);
+        }
     }
 
     /// Whether this node is among those that keep a key, or near enough to become one. Where it cannot tell, it is.
@@ -71,13 +116,6 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         record: &Record<O::Peer>,
         copy: bool,
     ) -> Result<(), Refusal> {
-        let now = cx.wall().as_secs();
-        // What a provider says can be copied by anybody, with another end: it may not be far.
-        let longest = match record {
-            Record::Provider { .. } => self.config.lifetime,
-            Record::Immutable { .. } | Record::Mutable(_) => self.config.max_lifetime,
-        };
-        let latest = now.saturating_add(longest.as_secs()).saturating_add(SKEW);
         let claimed = match record {
             Record::Provider { peer, .. } if *peer != from => !copy || !self.is_near(from, &slot.key),
             _ => false,
@@ -85,9 +123,21 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         match record.expires() {
             _ if !self.is_responsible(&slot.key) => Err(Refusal::NotResponsible),
             _ if record.size() > MAX_VALUE + 256 || claimed => Err(Refusal::Invalid),
-            expires if expires <= now || expires > latest => Err(Refusal::Lifetime),
+            expires if !self.may_last(cx, slot, expires) => Err(Refusal::Lifetime),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a record has not ended, and does not last longer than records may.
+    pub(super) fn may_last(&self, cx: &Cx<'_, Self>, slot: &Slot<O::Peer>, expires: u64) -> bool {
+        let now = cx.wall().as_secs();
+        // What a provider says can be copied by anybody, with another end: it may not be far.
+        let longest = match slot.kind {
+            RecordKind::Provider(_) => self.config.lifetime,
+            RecordKind::Immutable | RecordKind::Mutable => self.config.max_lifetime,
+        };
+        let latest = now.saturating_add(longest.as_secs()).saturating_add(SKEW);
+        now < expires && expires <= latest
     }
 
     // ---- giving
@@ -119,12 +169,12 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         done: StoreDone<O::Peer>,
     ) {
         match (what, done) {
-            (JobFor::Store { from, id, slot, size }, StoreDone::Written(written)) => {
-                self.index.end(&slot, size);
+            (JobFor::Store { from, id, slot, size, account }, StoreDone::Written(written)) => {
+                self.index.end(&slot, size, account);
                 self.repair.has_come(&slot);
                 let result = match written {
                     Ok(entry) => {
-                        self.index.put(&entry);
+                        self.kept(&entry);
                         Ok(())
                     }
                     Err(WriteError::Invalid) => Err(Refusal::Invalid),
@@ -134,9 +184,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 self.tell(cx, from, DhtMsg::Stored { id, result });
             }
             (JobFor::Own { slot, size }, StoreDone::Written(written)) => {
-                self.index.end(&slot, size);
+                self.index.end(&slot, size, 0);
                 match written {
-                    Ok(entry) => self.index.put(&entry),
+                    Ok(entry) => self.kept(&entry),
                     // What is not here cannot be published again.
                     Err(_) => drop(self.republished.remove(&slot)),
                 }
@@ -165,7 +215,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                     let slot = entry.slot;
                     // What was written or withdrawn since is newer.
                     if self.index.get(&slot).is_none() {
-                        self.index.put(&entry);
+                        self.kept(&entry);
                     }
                     if self.index.get(&slot).is_some_and(|held| held.own) && !withdrawn.contains(&slot) {
                         self.published(cx, slot);

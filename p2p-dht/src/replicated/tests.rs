@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use p2p_core::{Job, JobError, JobId, Script, SimPeer, Worker};
-use p2p_overlay::{Chord, LookupMsg, RoutedMsg, Tapestry, TapestryConfig};
+use p2p_overlay::{Chord, ChordConfig, LookupMsg, Replicas, RoutedMsg, Tapestry, TapestryConfig};
 
 use super::*;
 use crate::request::{WithdrawError, Withdrawn};
@@ -61,6 +61,29 @@ impl<O: Overlay<Peer = SimPeer, Job = NoJob>> Bench<O> {
             self.script.advance(60 * SECOND);
             self.work();
         }
+    }
+
+    /// A publisher stores a value of 100 bytes; whether it is kept.
+    fn stores(&mut self, publisher: SimPeer) -> bool {
+        self.next += 1;
+        let value = format!("{:0>100}", self.next).into();
+        let record = Record::Immutable { value, expires: 1000 };
+        self.script.message(publisher, DhtMsg::Store { id: self.next, record, expected: None, copy: false });
+        self.work();
+        let said = self.script.sent().into_iter().find_map(|(to, msg)| match msg {
+            DhtMsg::Stored { id, result } if to == publisher && id == self.next => Some(result),
+            _ => None,
+        });
+        match said.expect("an answer") {
+            Ok(()) => true,
+            Err(Refusal::Full) => false,
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// How many values of a publisher are kept, one after the other.
+    fn room_for(&mut self, publisher: SimPeer) -> usize {
+        (0..).take_while(|_| self.stores(publisher)).count()
     }
 
     /// A publisher stores a value that ends at a time.
@@ -225,4 +248,122 @@ fn keys_are_looked_up_a_few_at_a_time() {
         asked += at_once;
     }
     assert!(asked > 100, "only {asked} are asked in half a minute, for {kept} records");
+}
+
+/// Of n publishers each gets 4/(4n + 1) of what there is, if they come at once; who comes later finds less, and always
+/// something. After a restart it is the same.
+#[test]
+fn a_publisher_takes_its_share_of_records_and_there_is_room_for_another() {
+    let config = DhtConfig { max_records: 900, ..DhtConfig::default() };
+    let mut bench = Bench::over(Chord::create(SimPeer(0)), config);
+    bench.work();
+    assert_eq!(bench.room_for(SimPeer(1)), 720);
+    assert_eq!(bench.room_for(SimPeer(2)), 144);
+    let store = bench.store.clone();
+    let mut bench = Bench { store, next: 10_000, ..Bench::over(Chord::create(SimPeer(0)), config) };
+    bench.work();
+    assert_eq!((bench.room_for(SimPeer(1)), bench.room_for(SimPeer(2))), (0, 0), "they have had theirs");
+    assert_eq!(bench.room_for(SimPeer(3)), 29);
+    assert_eq!(bench.room_for(SimPeer(4)), 6);
+    // What ends makes room again.
+    bench.wait(1);
+    assert!(bench.kept().is_empty());
+    let next = Record::Immutable { value: "later".into(), expires: 10_000 };
+    bench.script.message(SimPeer(1), DhtMsg::Store { id: 1, record: next, expected: None, copy: false });
+    bench.work();
+    assert_eq!(bench.kept().len(), 1);
+}
+
+#[test]
+fn a_publisher_takes_its_share_of_bytes() {
+    let config = DhtConfig { max_bytes: 90_000, share: 1, ..DhtConfig::default() };
+    let mut bench = Bench::over(Chord::create(SimPeer(0)), config);
+    bench.work();
+    assert_eq!(bench.room_for(SimPeer(1)), 450, "half of what there is");
+    assert_eq!(bench.room_for(SimPeer(2)), 225);
+}
+
+/// What a publisher may not take, another replica's copies may: a node that others rely on has its room.
+#[test]
+fn copies_take_what_room_there_is() {
+    let config = DhtConfig { max_records: 90, ..DhtConfig::default() };
+    let peers: Vec<SimPeer> = (0..4).map(SimPeer).collect();
+    let node = Chord::converged(&peers, ChordConfig::default()).swap_remove(0);
+    let mut bench = Bench::over(node, config);
+    bench.work();
+    for i in 0..100 {
+        let record = Record::Immutable { value: format!("value {i}").into(), expires: 1000 };
+        bench.script.message(SimPeer(1), DhtMsg::Store { id: i, record, expected: None, copy: true });
+        bench.work();
+    }
+    assert_eq!(bench.kept().len(), 90);
+}
+
+/// A copy that this node should not have any more goes when there is no room, as soon as a quorum of those who should have
+/// it say so, and no copy of another kind does.
+#[test]
+fn a_copy_too_many_makes_room_once_others_have_it() {
+    let peers: Vec<SimPeer> = (0..40).map(SimPeer).collect();
+    let quiet = ChordConfig { stabilize: 3600 * SECOND, ..ChordConfig::default() };
+    let node = Chord::converged(&peers, quiet).swap_remove(0);
+    let me = SimPeer(0);
+    let among = |key: &Key, n| match node.replicas(key, n) {
+        Replicas::Peers(peers) => peers.contains(&me),
+        Replicas::Keys(_) => panic!("Chord has no salted keys"),
+    };
+    let value = |i: u32| Record::<SimPeer>::Immutable { value: format!("value {i}").into(), expires: 5000 };
+    let all = (0..4000).map(value);
+    let (mine, others): (Vec<_>, Vec<_>) =
+        all.filter(|record| among(&record.slot().key, 6)).partition(|record| among(&record.slot().key, 3));
+    let config = DhtConfig {
+        replicas: 3,
+        write_quorum: 2,
+        max_records: 20,
+        share: 1000,
+        repair: 100 * SECOND,
+        ..DhtConfig::default()
+    };
+    let mut bench = Bench::over(node, config);
+    bench.work();
+    let store = |bench: &mut Bench, record: &Record<SimPeer>| {
+        let record = record.clone();
+        bench.script.message(SimPeer(1), DhtMsg::Store { id: 7, record, expected: None, copy: true });
+        bench.work();
+        let sent = bench.script.sent();
+        sent.iter().any(|(_, msg)| matches!(msg, DhtMsg::Stored { result: Ok(()), .. }))
+    };
+    let surplus = others[0].slot();
+    assert!(store(&mut bench, &others[0]));
+    assert!(mine[..19].iter().all(|record| store(&mut bench, record)));
+    assert!(!store(&mut bench, &mine[19]), "it is full");
+    // It offers the copy to the three who should have it: one says that it has it, then another.
+    let mut offers = Vec::new();
+    for _ in 0..200 {
+        bench.script.advance(SECOND);
+        for (to, msg) in bench.script.sent() {
+            match msg {
+                DhtMsg::Offer { id, copies } => {
+                    assert!(copies.iter().all(|copy| copy.slot == surplus), "{copies:?}");
+                    offers.push((to, id));
+                }
+                // Of its own it sends sums.
+                DhtMsg::Sum { id, .. } => bench.script.message(to, DhtMsg::Summed { id, parts: vec![] }),
+                _ => {}
+            }
+        }
+        if offers.len() == 3 {
+            break;
+        }
+    }
+    assert_eq!(offers.len(), 3, "{offers:?}");
+    let has = |bench: &mut Bench, (from, id): (SimPeer, u32)| {
+        bench.script.message(from, DhtMsg::Compared { id, verdicts: vec![Verdict::Has] });
+    };
+    has(&mut bench, offers[0]);
+    assert!(!store(&mut bench, &mine[19]), "one is no quorum");
+    has(&mut bench, offers[1]);
+    assert!(store(&mut bench, &mine[19]));
+    assert!(bench.script.machine().held().all(|(slot, _)| *slot != surplus));
+    assert!(!store(&mut bench, &mine[20]), "all others are its own to keep");
+    assert_eq!(bench.kept().len(), 20);
 }

@@ -17,7 +17,7 @@ use crate::record::{Record, Slot};
 /// let mut store = MemoryStore::default();
 /// let record: Record<SimPeer> = Record::Immutable { value: "hello".into(), expires: 2_000_000_000 };
 /// let slot = record.slot();
-/// let write = StoreJob::Write { record: record.clone(), slot, by: Writer::Replica, own: false };
+/// let write = StoreJob::Write { record: record.clone(), slot, by: Writer::Replica, own: false, account: 0 };
 /// let done = store.run(vec![write, StoreJob::Read(vec![slot])]);
 /// assert!(matches!(&done[1], StoreDone::Read(Ok(records)) if *records == [record]));
 /// ```
@@ -35,9 +35,9 @@ impl<P> Default for MemoryStore<P> {
 impl<P: Peer> Worker<StoreJob<P>> for MemoryStore<P> {
     fn run(&mut self, batch: Vec<StoreJob<P>>) -> Vec<StoreDone<P>> {
         let one = |job| match job {
-            StoreJob::Write { record, slot, by, own } => {
+            StoreJob::Write { record, slot, by, own, account } => {
                 let before = self.records.get(&slot).map(|(_, entry)| *entry);
-                let after = StoreEntry::after_write(&record, slot, own, by, before);
+                let after = StoreEntry::after_write(&record, slot, own, account, by, before);
                 if let Ok((entry, is_new)) = after {
                     match self.records.get_mut(&slot) {
                         Some(kept) if !is_new => kept.1 = entry,

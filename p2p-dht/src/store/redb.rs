@@ -49,7 +49,7 @@ const CACHE: usize = 16 << 20;
 /// let slot = record.slot();
 /// {
 ///     let mut store = RedbStore::open(&path).unwrap();
-///     let write = StoreJob::Write { record: record.clone(), slot, by: Writer::Replica, own: false };
+///     let write = StoreJob::Write { record: record.clone(), slot, by: Writer::Replica, own: false, account: 0 };
 ///     assert!(matches!(&store.run(vec![write])[0], StoreDone::Written(Ok(entry)) if entry.slot == slot));
 /// }
 /// let mut store = RedbStore::<SimPeer>::open(&path).unwrap();
@@ -144,10 +144,10 @@ impl<P: Keyed + Serialize + DeserializeOwned> RedbStore<P> {
             let mut done = Vec::with_capacity(batch.len());
             for job in batch {
                 done.push(match job {
-                    StoreJob::Write { record, slot, by, own } => {
+                    StoreJob::Write { record, slot, by, own, account } => {
                         let place = place(slot);
                         let before = entry(&entries, &place)?;
-                        let after = StoreEntry::after_write(record, *slot, *own, *by, before);
+                        let after = StoreEntry::after_write(record, *slot, *own, *account, *by, before);
                         if let Ok((entry, is_new)) = after {
                             if is_new {
                                 records.insert(&place, record.to_bytes().as_slice())?;

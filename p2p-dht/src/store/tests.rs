@@ -22,7 +22,7 @@ fn job(rng: &mut Rng, known: &[Slot<SimPeer>]) -> Job {
                 1 => Writer::Publisher { expected: None },
                 _ => Writer::Publisher { expected: Some(rng.below(4)) },
             };
-            Job::Write { slot: record.slot(), record, by, own: rng.chance(0.2) }
+            Job::Write { slot: record.slot(), record, by, own: rng.chance(0.2), account: rng.below(3) }
         }
         6 => Job::Read((0..rng.below(4)).map(|_| some(rng)).collect()),
         7 => Job::Disown(some(rng)),
@@ -148,7 +148,7 @@ fn value(i: u8) -> Record<SimPeer> {
 
 fn write(i: u8) -> Job {
     let record = value(i);
-    Job::Write { slot: record.slot(), record, by: Writer::Replica, own: false }
+    Job::Write { slot: record.slot(), record, by: Writer::Replica, own: false, account: 0 }
 }
 
 fn read(of: impl IntoIterator<Item = u8>) -> Job {
@@ -251,7 +251,7 @@ fn a_contact_that_has_moved_is_the_same_provider() {
     let key = Key::of(b"a film");
     let write = |port, expires| {
         let record = Record::Provider { key, peer: at(port), expires };
-        StoreJob::Write { slot: record.slot(), record, by: Writer::Replica, own: false }
+        StoreJob::Write { slot: record.slot(), record, by: Writer::Replica, own: false, account: 0 }
     };
     let mut file = RedbStore::on(SimFile::default()).expect("a new file");
     file.run(vec![write(1, 1000), write(2, 1001)]);

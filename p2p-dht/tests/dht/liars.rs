@@ -47,7 +47,9 @@ fn put<O: Quick>(sim: &mut World<O>, peer: u32, value: &'static str) -> Result<S
 fn of_the_wrong_kind<M>(msg: DhtMsg<SimPeer, M>) -> DhtMsg<SimPeer, M> {
     match msg {
         DhtMsg::Stored { id, .. } => DhtMsg::Loaded { id, records: Vec::new() },
-        DhtMsg::Loaded { id, .. } | DhtMsg::Compared { id, .. } => DhtMsg::Stored { id, result: Ok(()) },
+        DhtMsg::Loaded { id, .. } | DhtMsg::Compared { id, .. } | DhtMsg::Summed { id, .. } => {
+            DhtMsg::Stored { id, result: Ok(()) }
+        }
         other => other,
     }
 }

@@ -185,6 +185,32 @@ fn what_is_withdrawn_at_once_ends<O: Quick>() {
     assert_eq!(found, [false; 12]);
 }
 
+/// Of two who share a key and swap the same value at once, one at most is told that it has; the other hears of a conflict.
+fn of_two_who_swap_at_once_one_at_most_does<O: Quick>() {
+    let mut sim = small::<O>();
+    let until = in_an_hour(&sim);
+    let sign = move |sequence, value: &str| {
+        Signed::new(&Keypair::from_seed(&[1; 32]), "", sequence, until, value.to_owned()).unwrap()
+    };
+    let (here, there) = (sim.handle(SimPeer(2)), sim.handle(SimPeer(9)));
+    let swaps = sim.block_on(async move {
+        here.publish(sign(1, "first"), None).await.unwrap();
+        let mut swaps = 0;
+        for sequence in 2..12 {
+            let one = here.publish(sign(sequence, "one"), Some(sequence - 1));
+            let other = there.publish(sign(sequence, "other"), Some(sequence - 1));
+            let (one, other) = futures::future::join(one, other).await;
+            assert!(one.is_err() || other.is_err(), "both have swapped {sequence}");
+            for failed in [&one, &other].into_iter().filter_map(|swap| swap.as_ref().err()) {
+                assert_eq!(*failed, PutError::Conflict { sequence });
+            }
+            swaps += usize::from(one.is_ok() || other.is_ok());
+        }
+        swaps
+    });
+    assert!(swaps > 3, "only {swaps} of 10 pairs had a winner");
+}
+
 /// With half of the replicas gone at once, and not yet noticed, reading goes on; writing that reaches too few says so.
 fn quorums_tell_the_truth<O: Quick>() {
     let mut sim = world::<O>(5, 6, Network::default(), config());
@@ -232,6 +258,7 @@ over_each_overlay!(
     providers_are_found_as_they_come,
     records_end,
     what_is_withdrawn_at_once_ends,
+    of_two_who_swap_at_once_one_at_most_does,
     quorums_tell_the_truth,
 );
 

@@ -2,40 +2,75 @@
 //!
 //! Each seed is a world of its own: nodes die and come back with what they had, new ones join, messages are lost,
 //! held back and cut off, clocks drift. Between two repairs all but one of the nodes that keep a value may die at
-//! once, and often do; the value must be read in the end, by a node that does not keep it.
+//! once, and often do. A map says what was acknowledged: in the end every value must be read, by a node that does not keep
+//! it, and of each publisher's signed values the last that was acknowledged, or one that he tried to store after it.
 
 use std::collections::BTreeMap;
 
-use crate::world::{Quick, SECOND, World, config, roots, world};
-use p2p_core::sim::{FaultMix, Latency, Loss, Network, random_faults, run_seeds};
-use p2p_core::{Key, Rng, SimPeer};
-use p2p_dht::{Dht, Put, RecordKind, Slot, Stored};
-use p2p_overlay::Replicas;
+use crate::world::{Quick, SECOND, Store, World, config, roots, world_on};
+use p2p_core::sim::{FaultMix, Latency, Loss, Network, SimFile, random_faults, run_seeds};
+use p2p_core::{Key, Keypair, Rng, SimPeer};
+use p2p_dht::{Dht, MemoryStore, Publish, Put, RecordKind, RedbStore, Signed, Slot, Stored, Version};
+use p2p_overlay::{Chord, Kademlia, Replicas};
 
 const NODES: u32 = 24;
 
-/// A value that was acknowledged, and who published it.
+/// What was acknowledged, and who published it.
+#[derive(Default)]
 struct Acknowledged {
-    value: String,
-    publisher: SimPeer,
+    values: BTreeMap<Key, (String, SimPeer)>,
+    signed: BTreeMap<Key, Register>,
 }
 
-fn holders<O: Quick>(sim: &World<O>, key: Key) -> Vec<SimPeer> {
-    let slot = Slot { key, kind: RecordKind::Immutable };
+/// The signed values of one publisher.
+struct Register {
+    keypair: Keypair,
+    /// The sequence number of the last that was acknowledged, through this node; 0 if none was.
+    last: u64,
+    through: SimPeer,
+    /// That of the last that was tried.
+    tried: u64,
+}
+
+impl Register {
+    fn value(&self, sequence: u64) -> String {
+        format!("{} of {:?}", sequence, self.keypair.id())
+    }
+}
+
+impl Acknowledged {
+    /// The keys under which something is, with which sequence number at least, and through which node it was published.
+    fn keys(&self) -> Vec<(Key, u64, SimPeer)> {
+        let values = self.values.iter().map(|(key, (_, publisher))| (*key, 0, *publisher));
+        let signed = self.signed.iter().filter(|(_, register)| register.last > 0);
+        values.chain(signed.map(|(key, register)| (*key, register.last, register.through))).collect()
+    }
+}
+
+/// Who has what is under a key, or something newer.
+fn holders<O: Quick, W: Store>(sim: &World<O, W>, key: Key, sequence: u64) -> Vec<SimPeer> {
+    let is = |slot: &Slot<SimPeer>| slot.key == key && !matches!(slot.kind, RecordKind::Provider(_));
+    let is_new = |version: Version| version.sequence >= sequence;
     let holds = sim.view();
-    let holds = holds.iter().filter(|(_, node)| node.held().any(|(held, _)| *held == slot));
+    let holds =
+        holds.iter().filter(|(_, node)| node.held().any(|(held, version)| is(held) && is_new(version)));
     holds.map(|(peer, _)| peer).collect()
 }
 
-fn values_survive<O: Quick>(seed: u64) -> u64 {
+fn values_survive<O: Quick, W: Store>(seed: u64, store: fn() -> W) -> u64 {
     let network = Network {
         latency: Latency::Uniform(SECOND / 100, SECOND / 10),
         loss: Loss::Uniform(0.01),
         ..Network::default()
     };
-    let mut sim = world::<O>(seed, NODES, network, config());
+    let mut sim = world_on::<O, W>(seed, NODES, network, config(), store);
     let mut rng = Rng::stream(seed, 77);
-    let mut acknowledged: BTreeMap<Key, Acknowledged> = BTreeMap::new();
+    let mut acknowledged = Acknowledged::default();
+    for i in 0..4 {
+        let keypair = Keypair::from_seed(&[i; 32]);
+        let register = Register { last: 0, through: SimPeer(0), tried: 0, keypair };
+        acknowledged.signed.insert(Signed::key_of(&register.keypair.id(), b""), register);
+    }
     let mut dead: Vec<SimPeer> = Vec::new();
     for round in 0..6 {
         // Trouble that mends itself, while values are stored.
@@ -50,7 +85,21 @@ fn values_survive<O: Quick>(seed: u64) -> u64 {
             let stored = sim.block_on(async move { node.ask(put).await.unwrap() });
             // Whoever is cut off with one or two others takes the network for small: fewer copies are no promise.
             if let Ok(Stored { key, copies: 3.., .. }) = stored {
-                acknowledged.insert(key, Acknowledged { value, publisher });
+                acknowledged.values.insert(key, (value, publisher));
+            }
+        }
+        for register in acknowledged.signed.values_mut() {
+            let until = sim.wall().as_secs() + 7 * 24 * 3600;
+            let through = *rng.choose(&living).unwrap();
+            let node = sim.handle(through);
+            register.tried += 1;
+            let (sequence, value) = (register.tried, register.value(register.tried));
+            let signed = Signed::new(&register.keypair, "", sequence, until, value).unwrap();
+            // In a row what one has acknowledged the next finds there: unless others were tried in between.
+            let expected = (register.last + 1 == sequence && register.last > 0).then_some(register.last);
+            let stored = sim.block_on(async move { node.ask(Publish { signed, expected }).await.unwrap() });
+            if let Ok(Stored { copies: 3.., .. }) = stored {
+                (register.last, register.through) = (sequence, through);
             }
         }
         sim.run_for(40 * SECOND);
@@ -67,9 +116,20 @@ fn values_survive<O: Quick>(seed: u64) -> u64 {
         // A repair takes place.
         sim.run_for(150 * SECOND);
     }
-    assert!(acknowledged.len() >= 18, "only {} of 36 puts succeeded", acknowledged.len());
-    for (key, Acknowledged { value, .. }) in &acknowledged {
-        let holders = holders(&sim, *key);
+    assert!(acknowledged.values.len() >= 18, "only {} of 36 puts succeeded", acknowledged.values.len());
+    assert!(acknowledged.signed.values().all(|register| register.last >= 2), "publishers do not get on");
+    for (key, register) in &acknowledged.signed {
+        let holders = holders(&sim, *key, register.last);
+        let reader = sim.handle(*rng.choose(sim.alive()).unwrap());
+        let publisher = register.keypair.id();
+        let got = sim.block_on(async move { reader.latest(publisher, b"").await });
+        let got = got.unwrap_or_else(|error| panic!("{error}; kept by {holders:?}"));
+        let possible = register.last..=register.tried;
+        assert!(possible.contains(&got.sequence()), "{got:?}, {possible:?} were acknowledged or tried");
+        assert_eq!(*got.value(), register.value(got.sequence()));
+    }
+    for (key, (value, _)) in &acknowledged.values {
+        let holders = holders(&sim, *key, 0);
         let readers: Vec<SimPeer> =
             sim.alive().iter().copied().filter(|peer| !holders.contains(peer)).collect();
         let reader = sim.handle(*rng.choose(&readers).unwrap());
@@ -81,8 +141,8 @@ fn values_survive<O: Quick>(seed: u64) -> u64 {
 }
 
 /// Those that keep a value because they should: whoever else has a copy, its publisher aside, is about to drop it.
-fn replicas<O: Quick>(sim: &World<O>, key: Key) -> Vec<SimPeer> {
-    let mut replicas = holders(sim, key);
+fn replicas<O: Quick, W: Store>(sim: &World<O, W>, key: Key, sequence: u64) -> Vec<SimPeer> {
+    let mut replicas = holders(sim, key, sequence);
     let roots = roots(sim, &key);
     let should = |peer: &SimPeer| match sim.node(*peer).map(|node| node.overlay()) {
         None => false,
@@ -97,15 +157,18 @@ fn replicas<O: Quick>(sim: &World<O>, key: Key) -> Vec<SimPeer> {
 
 /// Kills up to half of the nodes at once, the replicas of one of the values first; one replica of each value that is
 /// not its publisher (who keeps it in any case) is left.
-fn kill<O: Quick>(
-    sim: &mut World<O>,
+fn kill<O: Quick, W: Store>(
+    sim: &mut World<O, W>,
     rng: &mut Rng,
-    acknowledged: &BTreeMap<Key, Acknowledged>,
+    acknowledged: &Acknowledged,
     dead: &mut Vec<SimPeer>,
 ) {
     let mut left: BTreeMap<Key, Vec<SimPeer>> = BTreeMap::new();
-    for (key, Acknowledged { publisher, .. }) in acknowledged {
-        left.insert(*key, replicas(sim, *key).into_iter().filter(|peer| peer != publisher).collect());
+    for (key, sequence, publisher) in acknowledged.keys() {
+        left.insert(
+            key,
+            replicas(sim, key, sequence).into_iter().filter(|peer| *peer != publisher).collect(),
+        );
     }
     let mut victims = sim.alive().to_vec();
     rng.shuffle(&mut victims);
@@ -126,7 +189,22 @@ fn kill<O: Quick>(
 }
 
 fn acknowledged_values_survive<O: Quick>() {
-    run_seeds(4, values_survive::<O>);
+    run_seeds(4, |seed| values_survive::<O, _>(seed, MemoryStore::default));
+}
+
+/// Whoever dies loses what its disk had not synced, or a part of that, in the midst of a commit.
+fn they_survive_on_disks_that_tear_writes<O: Quick>() {
+    run_seeds(2, |seed| values_survive::<O, _>(seed, || RedbStore::on(SimFile::default()).unwrap()));
+}
+
+#[test]
+fn over_chord_they_survive_on_disks_that_tear_writes() {
+    they_survive_on_disks_that_tear_writes::<Chord<SimPeer>>();
+}
+
+#[test]
+fn over_kademlia_they_survive_on_disks_that_tear_writes() {
+    they_survive_on_disks_that_tear_writes::<Kademlia<SimPeer>>();
 }
 
 over_each_overlay!(acknowledged_values_survive);

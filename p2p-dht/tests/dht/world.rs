@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use p2p_core::sim::{DiskModel, Network, Sim};
-use p2p_core::{Key, NoJob, SimPeer, Wire};
-use p2p_dht::{DhtConfig, MemoryStore, Replicated};
+use p2p_core::{Key, NoJob, SimPeer, Wire, Worker};
+use p2p_dht::{DhtConfig, MemoryStore, Replicated, StoreJob};
 use p2p_overlay::{
     Can, CanConfig, Chord, ChordConfig, Kademlia, KademliaConfig, Overlay, Pastry, PastryConfig, Replicas,
     Tapestry, TapestryConfig,
@@ -50,7 +50,11 @@ impl Quick for Tapestry<SimPeer> {
     }
 }
 
-pub(crate) type World<O> = Sim<Replicated<O>, MemoryStore<SimPeer>>;
+/// What keeps a node's records.
+pub(crate) trait Store: Worker<StoreJob<SimPeer>> + 'static {}
+impl<W: Worker<StoreJob<SimPeer>> + 'static> Store for W {}
+
+pub(crate) type World<O, W = MemoryStore<SimPeer>> = Sim<Replicated<O>, W>;
 
 /// Five replicas, compared every minute.
 pub(crate) fn config() -> DhtConfig {
@@ -67,7 +71,18 @@ pub(crate) fn config() -> DhtConfig {
 
 /// Nodes that have joined one another and settled.
 pub(crate) fn world<O: Quick>(seed: u64, nodes: u32, network: Network, config: DhtConfig) -> World<O> {
-    let mut sim = World::<O>::with_workers(seed, network, DiskModel::default(), |_| MemoryStore::default());
+    world_on(seed, nodes, network, config, MemoryStore::default)
+}
+
+/// The same, on another kind of store.
+pub(crate) fn world_on<O: Quick, W: Store>(
+    seed: u64,
+    nodes: u32,
+    network: Network,
+    config: DhtConfig,
+    store: fn() -> W,
+) -> World<O, W> {
+    let mut sim = World::<O, W>::with_workers(seed, network, DiskModel::default(), move |_| store());
     sim.population(move |birth| {
         let seeds = (0..3).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
         Replicated::new(O::quick(birth.peer, seeds), config)
@@ -81,7 +96,7 @@ pub(crate) fn world<O: Quick>(seed: u64, nodes: u32, network: Network, config: D
 }
 
 /// Where copies lie at salted keys, the nodes that should have one, by a look at all nodes: the first different roots.
-pub(crate) fn roots<O: Quick>(sim: &World<O>, key: &Key) -> Option<Vec<SimPeer>> {
+pub(crate) fn roots<O: Quick, W: Store>(sim: &World<O, W>, key: &Key) -> Option<Vec<SimPeer>> {
     let replicas = usize::from(config().replicas);
     let nodes: Vec<_> = sim.view().iter().map(|(peer, node)| (peer, node.overlay().mine())).collect();
     let first = sim.node(nodes.first()?.0)?;
@@ -97,7 +112,7 @@ pub(crate) fn roots<O: Quick>(sim: &World<O>, key: &Key) -> Option<Vec<SimPeer>>
 }
 
 /// How many copies of a record there should be.
-pub(crate) fn copies<O: Quick>(sim: &World<O>, key: &Key) -> usize {
+pub(crate) fn copies<O: Quick, W: Store>(sim: &World<O, W>, key: &Key) -> usize {
     roots(sim, key).map_or(config().replicas.into(), |roots| roots.len())
 }
 
