@@ -21,12 +21,14 @@ const MOST: usize = 16;
 /// What `Node`s of this network are told apart by.
 pub(super) const NETWORK: &str = "skype";
 
+type Files = Handle<Sharing<Shelf<Contact>>>;
+
 /// A way to a user.
 #[derive(Clone)]
 pub(super) struct Line {
     /// The node that is connected to the user: this program's, or one that a super-node carries.
     pub(super) node: Node,
-    pub(super) files: Handle<Sharing<Shelf<Contact>>>,
+    pub(super) files: Files,
     pub(super) called: Called,
 }
 
@@ -36,7 +38,7 @@ pub(super) struct Lines {
     node: Node,
     keypair: Keypair,
     pub(super) skype: Handle<Skype<Contact>>,
-    files: Handle<Sharing<Shelf<Contact>>>,
+    files: Files,
     shelves: Shelves,
     /// The way in of each relayed line, by its ticket.
     carriers: Arc<Mutex<BTreeMap<u64, Arc<Carrier>>>>,
@@ -87,7 +89,7 @@ impl Lines {
     }
 
     /// A node of its own for the time of a relayed line: its connection is encrypted from end to end.
-    fn carried(&self, ticket: u64) -> Result<(Node, Handle<Sharing<Shelf<Contact>>>), Failure> {
+    fn carried(&self, ticket: u64) -> Result<(Node, Files), Failure> {
         let (transport, carrier) = QuicTransport::carried(self.keypair.clone(), NETWORK, &Limits::default())?;
         let carrier = Arc::new(carrier);
         lock(&self.carriers).insert(ticket, carrier.clone());

@@ -112,6 +112,18 @@ fn names(of: &[&str]) -> Vec<String> {
     of.iter().map(|name| (*name).to_owned()).collect()
 }
 
+fn search(words: &str, hits: u32, reach: Reach) -> SearchCommand<SimPeer> {
+    SearchCommand::Search(Query::text(words), Scope { hits, reach, ..Scope::default() })
+}
+
+fn asked(node: &mut Node) -> Vec<(u32, u64)> {
+    let sent = node.sent().into_iter().filter_map(|(to, msg)| match msg {
+        KazaaMsg::Ask { id, .. } => Some((to.0, id)),
+        _ => None,
+    });
+    sent.collect()
+}
+
 // ---- who is connected
 
 #[test]

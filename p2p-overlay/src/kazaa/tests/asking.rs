@@ -120,18 +120,6 @@ const BATCH: usize = super::msg::BATCH;
 
 // ---- searches of users
 
-fn search(words: &str, hits: u32, reach: Reach) -> SearchCommand<SimPeer> {
-    SearchCommand::Search(Query::text(words), Scope { hits, reach, ..Scope::default() })
-}
-
-fn asked(node: &mut Node) -> Vec<(u32, u64)> {
-    let sent = node.sent().into_iter().filter_map(|(to, msg)| match msg {
-        KazaaMsg::Ask { id, .. } => Some((to.0, id)),
-        _ => None,
-    });
-    sent.collect()
-}
-
 #[test]
 fn a_search_that_finds_too_little_goes_to_other_super_nodes() {
     let mut node = ordinary();
