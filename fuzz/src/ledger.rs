@@ -2,8 +2,8 @@
 
 use p2p_core::{Key, Keypair};
 use p2p_ledger::{
-    BitcoinHeader, Block, BlockHeader, BlockId, Chain, ChainRules, Coins, Decode, Encode, Endorsement,
-    Header, HeaderChain, HeaderRules, Lock, MemoryStore, MerkleProof, NameMove, Notice, OutPoint, Output,
+    BitcoinHeader, Block, BlockHeader, BlockId, Chain, ChainRules, Coins, Decode, Endorsement, Header,
+    HeaderChain, HeaderRules, Lock, MemoryStore, MerkleProof, NameMove, Notice, OutPoint, Output,
     ProofOfWork, Transaction, Tx, Verifier, Work, transactions_root,
 };
 

@@ -187,6 +187,11 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         &self.store
     }
 
+    /// Where the state is kept, to be flushed.
+    pub fn store_mut(&mut self) -> &mut D {
+        &mut self.store
+    }
+
     /// The state as it is.
     pub fn view(&self) -> View<'_> {
         View::new(&self.store)

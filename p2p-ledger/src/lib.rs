@@ -33,6 +33,7 @@
 //! - **headers**: [`Header`] in several formats, [`Consensus`] with [`ProofOfWork`] and [`ProofOfAuthority`], and
 //!   [`HeaderChain`], the choice between branches;
 //! - **blocks**: [`Chain`], over any [`Store`]: [`MemoryStore`], or with the feature `redb` (on by default) a file;
+//!   [`Cached`] writes many blocks at once;
 //! - **state machines**: [`State`] with [`Coins`], whose [`Transaction`]s open [`Lock`]s, [`Board`] and [`Registry`];
 //! - **signatures**: [`Verifier`], by ZIP 215;
 //! - **what waits**: [`Pool`]; [`template`], [`Solo`] and [`Miner`] make blocks of it;
@@ -84,6 +85,6 @@ pub use signature::{Check, Checks, Verifier};
 pub use state::{Footprint, Place, State};
 #[cfg(feature = "redb")]
 pub use store::RedbStore;
-pub use store::{Batch, MAX_KEY, MAX_VALUE, MemoryStore, Store, StoreError, View};
+pub use store::{Batch, Cached, MAX_KEY, MAX_VALUE, MemoryStore, Store, StoreError, View};
 pub use target::Compact;
 pub use transaction::{Input, MAX_INPUTS, MAX_MEMO, MAX_OUTPUTS, OutPoint, Output, Transaction, Tx};

@@ -5,6 +5,7 @@
 //! of any depth is one view over the store; and what it comes to, the new tip among it, goes into the store as one
 //! [`Batch`], which a store takes in whole or not at all.
 
+mod cached;
 #[cfg(feature = "redb")]
 mod redb;
 
@@ -14,6 +15,7 @@ use std::collections::btree_map::Entry;
 
 use crate::codec::{Decode, Encode, InvalidEncoding, Reader, put_blob, put_count};
 
+pub use cached::Cached;
 #[cfg(feature = "redb")]
 pub use redb::RedbStore;
 
@@ -41,7 +43,7 @@ pub trait Store {
     /// The storage failed.
     fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError>;
 
-    /// Does all of this, or nothing; when it says so it is there to stay.
+    /// Does all of this, or nothing; when it says so it is there to stay, but for a [`Cached`] one.
     ///
     /// # Errors
     /// The storage failed, and nothing has been done.

@@ -2,7 +2,8 @@
 //! be faster than; and headers.
 //!
 //! Each transaction has one input and two outputs, each input another key. A block of them comes as bytes, is decoded,
-//! hashed, checked against its header, applied to the state and committed; none of its signatures has been seen before.
+//! hashed, checked against its header, applied to the state and committed; none of its signatures has been seen before. Then
+//! the same with a file behind, in which it is when the time is taken.
 //! `cargo run --release -p bench --bin ledger [rounds] [transactions]`
 #![allow(
     clippy::print_stdout,
@@ -18,9 +19,9 @@ use bench::{Rounds, cpu};
 use ed25519_zebra::{Signature, VerificationKeyBytes, batch};
 use p2p_core::{Key, Keypair, Rng};
 use p2p_ledger::{
-    Block, BlockHeader, BlockId, Chain, ChainRules, Coins, Decode, Encode, Header, HeaderChain, HeaderRules,
-    Lock, MAX_OUTPUTS, MemoryStore, Output, Part, ProofOfWork, Transaction, Tx, Verifier, Work,
-    transactions_root,
+    Block, BlockHeader, BlockId, Cached, Chain, ChainRules, Coins, Decode, Encode, Header, HeaderChain,
+    HeaderRules, Lock, MAX_OUTPUTS, MemoryStore, Output, Part, ProofOfWork, RedbStore, Store, Transaction,
+    Tx, Verifier, Work, transactions_root,
 };
 use rand_core::{TryCryptoRng, TryRng};
 
@@ -88,19 +89,21 @@ impl World {
     }
 
     /// Seconds and processor seconds for the block that spends all coins.
-    fn validate(&self, threads: usize) -> [f64; 2] {
+    fn validate<D: Store>(&self, threads: usize, store: D, flush: impl Fn(&mut D)) -> [f64; 2] {
         let headers = HeaderChain::new(Pow::regtest(), genesis(), HeaderRules::default());
         let coins = Coins { maturity: 1, ..Coins::new(1, 100 * MAX_OUTPUTS as u64) };
         let rules = ChainRules { block_bytes: 1 << 30, waiting_bytes: 1 << 30 };
         let verifier = Verifier::new([1; 32]).threads(threads).remembering(0);
-        let mut chain = Chain::new(headers, coins, MemoryStore::default(), verifier, rules);
+        let mut chain = Chain::new(headers, coins, store, verifier, rules);
         let (last, before) = self.blocks.split_last().unwrap();
         for block in before {
             chain.accept(Block::from_bytes(block).unwrap(), NOW).unwrap();
         }
+        flush(chain.store_mut());
         let measured = timed(|| {
             let outcome = chain.accept(Block::from_bytes(last).unwrap(), NOW).unwrap();
             assert_eq!(outcome.connected.len(), 1);
+            flush(chain.store_mut());
         });
         assert_eq!(chain.tip().height as usize, self.blocks.len());
         measured
@@ -197,12 +200,20 @@ fn main() {
     for threads in [1, 2] {
         let mut measured = Rounds::default();
         for _ in 0..rounds {
-            let rates = [world.signatures(threads), world.validate(threads)];
+            let file = std::env::temp_dir().join(format!("p2p-bench-{}.redb", std::process::id()));
+            let persisted = Cached::new(RedbStore::open(&file).unwrap(), 1 << 30);
+            let rates = [
+                world.signatures(threads),
+                world.validate(threads, MemoryStore::default(), |_| ()),
+                world.validate(threads, persisted, |store| store.flush().unwrap()),
+            ];
+            std::fs::remove_file(file).unwrap();
             measured
                 .add(&rates.as_flattened().iter().map(|seconds| count as f64 / seconds).collect::<Vec<_>>());
         }
         println!("{threads} threads: signatures alone {}, {}", measured.column(0), measured.column(1));
         println!("{threads} threads: validated        {}, {}", measured.column(2), measured.column(3));
+        println!("{threads} threads: in a file        {}, {}", measured.column(4), measured.column(5));
         println!(
             "{threads} threads: ratio            {:.3}, {:.3}",
             measured.ratio(2, 0),

@@ -2,11 +2,11 @@
 
 use p2p_core::Key;
 use p2p_ledger::{
-    BlockHeader, Chain, ChainRules, Coins, Header, HeaderChain, HeaderRules, MemoryStore, StoreError,
+    BlockHeader, Cached, Chain, ChainRules, Coins, Header, HeaderChain, HeaderRules, MemoryStore, StoreError,
     Verifier,
 };
 
-use crate::support::{CHAIN, Light, MATURITY, Node, Pow, SUBSIDY, block, branch, genesis, pay, spend};
+use crate::support::{CHAIN, Light, MATURITY, NOW, Node, Pow, SUBSIDY, block, branch, genesis, pay, spend};
 
 fn reopened(store: MemoryStore, first: Light) -> Result<Node, StoreError> {
     let coins = Coins { halving: 0, maturity: MATURITY, ..Coins::new(CHAIN, SUBSIDY) };
@@ -52,6 +52,38 @@ fn of_two_branches_with_as_much_work_the_tip_is_still_the_tip() {
         let again = reopened(node.0.store().clone(), genesis()).unwrap();
         assert_eq!((again.0.tip(), again.0.headers().tip()), (node.0.tip(), node.0.tip()));
     }
+}
+
+/// A process that dies between two flushes goes on from an earlier block, and comes to the same end.
+#[test]
+fn what_was_not_flushed_is_fetched_again() {
+    let (mut source, coin) = Node::funded();
+    let fork = source.0.tip_header().clone();
+    source.mine(1, &[spend(1, coin, [pay(2, SUBSIDY)])]);
+    source.accept_branch(&branch(&fork, 4, 30));
+    let heights = 1..=source.0.tip().height;
+    let blocks: Vec<_> = heights
+        .map(|height| source.0.block(&source.0.headers().at(height).unwrap().id()).unwrap().unwrap())
+        .collect();
+    let coins = || Coins { halving: 0, maturity: MATURITY, ..Coins::new(CHAIN, SUBSIDY) };
+    let headers = || HeaderChain::new(Pow::regtest(), genesis(), HeaderRules::default());
+    let cached = Cached::new(MemoryStore::default(), 8_000);
+    let verifier = Verifier::new([9; 32]);
+    let mut chain = Chain::new(headers(), coins(), cached, verifier.clone(), ChainRules::default());
+    let mut behind = std::collections::BTreeSet::new();
+    for block in &blocks {
+        chain.accept(block.clone(), NOW).unwrap();
+        let mut dead = reopened(chain.store().behind().clone(), genesis()).unwrap();
+        dead.check_supply();
+        behind.insert(chain.tip().height - dead.0.tip().height);
+        let missing = &blocks[dead.0.tip().height as usize..chain.tip().height as usize];
+        dead.accept_branch(missing);
+        assert_eq!(dead.0.tip(), chain.tip());
+    }
+    assert!(behind.len() > 2 && behind.last().unwrap() < &20, "{behind:?}");
+    chain.store_mut().flush().unwrap();
+    let whole = reopened(chain.store().behind().clone(), genesis()).unwrap();
+    assert_eq!((whole.0.tip(), whole.coins()), (source.0.tip(), source.coins()));
 }
 
 #[test]
