@@ -115,10 +115,10 @@ pub trait Protocol: Sized + Send + 'static {
     }
 }
 
-/// A name for a peer, small and copied freely.
-pub trait Peer: Copy + Ord + Hash + Debug + Send + 'static {}
+/// A name for a peer, small and copied freely; lists of them may be shared.
+pub trait Peer: Copy + Ord + Hash + Debug + Send + Sync + 'static {}
 
-impl<T: Copy + Ord + Hash + Debug + Send + 'static> Peer for T {}
+impl<T: Copy + Ord + Hash + Debug + Send + Sync + 'static> Peer for T {}
 
 /// A peer with a place in the key space: what structured overlays ask for. Computing it may cost a hash, so
 /// keep the key beside the peer wherever keys are compared.

@@ -7,12 +7,14 @@
 //! zones that several nodes share (§3.4) and splitting the largest zone nearby (§3.7).
 //!
 //! In this order: [`Can`] and its configuration, what the tables say about a key; in `space` the geometry, in `zones`
-//! who claims what, in `join`, `update`, `repair` and `upkeep` how the tables are kept. `converged` computes the zones
-//! of a whole network, for experiments that start at rest; `whole` says what holds of one.
+//! who claims what, in `neighbours` who is around, in `join`, `update`, `repair` and `upkeep` how the tables are kept.
+//! `converged` computes the zones of a whole network, for experiments that start at rest (`simulated`); `whole` says
+//! what holds of one. `realities` are several such networks in one; `multicast` floods one.
 
 mod converged;
 mod join;
 mod multicast;
+mod neighbours;
 mod realities;
 mod repair;
 mod simulated;
@@ -25,7 +27,7 @@ mod zones;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_core::{Key, Keyed, Pending, Suspicion, Time};
+use p2p_core::{Key, Keyed, Pending, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::doors::Doors;
@@ -38,11 +40,13 @@ pub use multicast::{
     CanMulticast, CanMulticastCommand, CanMulticastConfig, CanMulticastMsg, CanMulticastOutcome, Flood,
     Spread,
 };
+pub use neighbours::Around;
 pub use realities::{CanRealities, Realities, RealityMsg, RealityTimer};
 pub use space::{Point, Space, Zone};
-pub use zones::Claim;
+pub use zones::{Claim, Claims};
 
 use join::Joining;
+use neighbours::{Neighbour, Neighbours};
 use repair::Fallen;
 
 /// A CAN node: a [`Protocol`](p2p_core::Protocol) and an [`Overlay`](crate::Overlay).
@@ -161,7 +165,7 @@ pub struct CanTable<P> {
     joined: bool,
     /// Where this node is responsible. Usually one zone; more after takeovers, until they are merged or given away.
     claims: Vec<Claim>,
-    neighbours: Vec<Neighbour<P>>,
+    neighbours: Neighbours<P>,
     /// What is left of dead neighbours.
     fallen: Vec<Fallen<P>>,
     /// Questions of the upkeep, and when they were sent.
@@ -173,31 +177,15 @@ pub struct CanTable<P> {
     gap: Option<Zone>,
     /// Changes with what this node tells of itself and its neighbours.
     stamp: u32,
+    /// What it tells of them, once it has told anybody.
+    around: Option<Around<P>>,
+    /// So far there is somebody all around its zones.
+    whole: bool,
     doors: Doors<P>,
     /// The zones or the neighbours are not the same as when last asked.
     changed: bool,
     /// Shared where many nodes are configured alike.
     config: Arc<CanConfig>,
-}
-
-/// A node whose zone abuts one of ours.
-#[derive(Clone, Debug)]
-struct Neighbour<P> {
-    peer: P,
-    claims: Vec<Claim>,
-    /// Its own neighbours, as it has told: who is to hear of it when it dies.
-    told: Vec<(P, Claim)>,
-    suspicion: Suspicion,
-    /// Smoothed, in microseconds; 0 before the first measurement.
-    rtt_us: u32,
-    /// When it has last told of them.
-    exchanged: Option<Time>,
-    /// The stamp of what it was told last.
-    stamp: u32,
-    /// Somebody else has said that it is dead: its neighbours know.
-    rumoured: bool,
-    /// It has spoken for itself; otherwise somebody has named it.
-    proved: bool,
 }
 
 /// What CAN nodes say to keep their zones.
@@ -273,9 +261,9 @@ pub enum CanMsg<P> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CanState<P> {
     /// Its zones.
-    pub claims: Vec<Claim>,
+    pub claims: Claims,
     /// Its neighbours and their zones; `None` if the receiver was told before.
-    pub neighbours: Option<Vec<(P, Claim)>>,
+    pub neighbours: Option<Around<P>>,
 }
 
 impl<P: Keyed> CanTable<P> {
@@ -289,13 +277,15 @@ impl<P: Keyed> CanTable<P> {
             space,
             joined: false,
             claims: Vec::new(),
-            neighbours: Vec::new(),
+            neighbours: Neighbours::new(),
             fallen: Vec::new(),
             asked: Pending::with_capacity(MAX_ASKED),
             joining: None,
             points: upkeep::FIRST_POINT,
             gap: None,
             stamp: 1,
+            around: None,
+            whole: false,
             doors,
             changed: false,
             config,
@@ -310,6 +300,7 @@ impl<P: Keyed> CanTable<P> {
     fn own_everything(&mut self) {
         self.joined = true;
         self.claims = vec![Claim { zone: self.space.whole(), version: 0 }];
+        self.forget_around();
         self.changed = true;
     }
 
@@ -325,13 +316,12 @@ impl<P: Keyed> CanTable<P> {
 
     /// The neighbours, each with its zones as it has told them.
     pub fn neighbours(&self) -> impl ExactSizeIterator<Item = (P, &[Claim])> {
-        self.neighbours.iter().map(|neighbour| (neighbour.peer, neighbour.claims.as_slice()))
+        self.neighbours.iter().map(|neighbour| (neighbour.peer, &*neighbour.claims))
     }
 
     /// The zones of a neighbour, as it has told them; `None` if it is none.
     fn claims_of(&self, peer: P) -> Option<&[Claim]> {
-        let neighbour = self.neighbours.iter().find(|neighbour| neighbour.peer == peer)?;
-        Some(&neighbour.claims)
+        Some(&self.neighbours[self.position(peer)?].claims)
     }
 
     /// How far it is from some zones to a point, squared.
@@ -363,7 +353,7 @@ impl<P: Keyed> CanTable<P> {
             return Next::Mine;
         }
         let mut best: Option<(Rank, P)> = None;
-        for neighbour in &self.neighbours {
+        for neighbour in self.neighbours.iter() {
             let distance = CanTable::<P>::distance_from(&neighbour.claims, &point);
             if distance == 0 {
                 // If they are dead nobody can answer until the zone is taken over.

@@ -68,9 +68,9 @@ mod trouble;
 
 pub use bucket::Rate;
 pub use can::{
-    Can, CanConfig, CanMsg, CanMulticast, CanMulticastCommand, CanMulticastConfig, CanMulticastMsg,
-    CanMulticastOutcome, CanRealities, CanState, CanTable, Claim, Flood, Point, Realities, RealityMsg,
-    RealityTimer, Space, Spread, Zone,
+    Around, Can, CanConfig, CanMsg, CanMulticast, CanMulticastCommand, CanMulticastConfig, CanMulticastMsg,
+    CanMulticastOutcome, CanRealities, CanState, CanTable, Claim, Claims, Flood, Point, Realities,
+    RealityMsg, RealityTimer, Space, Spread, Zone,
 };
 pub use chord::{Chord, ChordConfig, ChordMsg, ChordTable, MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 pub use freenet::{

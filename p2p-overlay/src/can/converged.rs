@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use p2p_core::{Key, Keyed, Rng};
 
-use super::{Can, CanConfig, CanTable, Claim, MAX_NEIGHBOURS, Neighbour, Space, Zone};
+use super::neighbours::{Neighbour, Neighbours};
+use super::{Can, CanConfig, CanTable, Claim, Claims, MAX_NEIGHBOURS, Space, Zone};
 use crate::routed::Routed;
 
 impl<P: Keyed> Can<P> {
@@ -20,7 +21,7 @@ impl<P: Keyed> Can<P> {
             let claim = tree.claim(zone);
             let mates = tree.owners[zone].iter().copied().filter(|other| *other as usize != i);
             let others = tree.neighbours(&claim.zone).into_iter();
-            let mut neighbours: Vec<Neighbour<P>> = mates
+            let mut neighbours: Neighbours<P> = mates
                 .map(|mate| (mate, zone))
                 .chain(others.map(|other| (tree.one_of(other, &mut rng), other)))
                 .take(MAX_NEIGHBOURS)
@@ -28,7 +29,7 @@ impl<P: Keyed> Can<P> {
                     let claim = tree.claim(zone);
                     let sharing = tree.owners[zone].iter().filter(|other| **other != peer);
                     let told = sharing.map(|other| (peers[*other as usize], claim)).collect();
-                    Neighbour { told, ..Neighbour::new(peers[peer as usize], vec![claim]) }
+                    Neighbour { told, ..Neighbour::new(peers[peer as usize], Claims::One(claim)) }
                 })
                 .collect();
             neighbours.shrink_to_fit();

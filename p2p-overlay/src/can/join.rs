@@ -7,7 +7,7 @@
 use p2p_core::{Cx, Key, Keyed, Time};
 
 use super::upkeep::FIRST_POINT;
-use super::zones::volume;
+use super::zones::{Claims, volume};
 use super::{CanMsg, CanTable, Claim};
 use crate::structured::{Found, Want};
 
@@ -64,7 +64,7 @@ impl<P: Keyed> CanTable<P> {
         let mates: Vec<P> = self.mates(&claim).filter(|mate| *mate != from).collect();
         if mates.len() + 1 < self.config.peers_in_zone() {
             cx.send(from, CanMsg::Welcome { claims: vec![claim], neighbours: self.around() });
-            return self.place(from, vec![claim], true);
+            return self.place(from, Claims::One(claim), true);
         }
         let largest = self.neighbours.iter().filter(|other| other.suspicion.unanswered() == 0);
         let largest = largest.max_by_key(|other| (volume(&other.claims), other.peer));
@@ -89,7 +89,7 @@ impl<P: Keyed> CanTable<P> {
             _ => self.claims.swap_remove(at).taken_over(),
         };
         cx.send(from, CanMsg::Welcome { claims: vec![given], neighbours: self.around() });
-        self.place(from, vec![given], true);
+        self.place(from, Claims::One(given), true);
         self.moved(cx);
     }
 
@@ -99,7 +99,7 @@ impl<P: Keyed> CanTable<P> {
         mates.sort_unstable_by_key(Keyed::key);
         for (mate, half) in mates.into_iter().zip(halves.into_iter().cycle()) {
             cx.send(mate, CanMsg::Half { whole, half });
-            self.place(mate, vec![half], true);
+            self.place(mate, Claims::One(half), true);
         }
     }
 
@@ -124,7 +124,7 @@ impl<P: Keyed> CanTable<P> {
         claims: Vec<Claim>,
         neighbours: &[(P, Claim)],
     ) {
-        let claims = self.sound(claims);
+        let claims = self.sound(claims.into());
         if self.joining.is_none_or(|joining| joining.peer != from) || claims.is_empty() {
             return;
         }

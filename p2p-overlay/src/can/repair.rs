@@ -12,9 +12,10 @@
 
 use p2p_core::{Cx, Health, Keyed, Time};
 
+use super::neighbours::{Around, Neighbour};
 use super::upkeep::{CanTimer, GAP, MERGE};
-use super::zones::{MAX_ZONES, abuts, gaps, volume};
-use super::{CanMsg, CanTable, Claim, Neighbour, Zone};
+use super::zones::{Claims, MAX_ZONES, abuts, gaps, volume};
+use super::{CanMsg, CanTable, Claim, Zone};
 use crate::doors::SELDOM;
 use crate::structured::Want;
 
@@ -23,7 +24,7 @@ use crate::structured::Want;
 pub(super) struct Fallen<P> {
     pub(super) claim: Claim,
     /// Who was around it.
-    told: Vec<(P, Claim)>,
+    told: Around<P>,
     /// When this node takes it over, if nobody has by then.
     at: Time,
 }
@@ -46,10 +47,10 @@ impl<P: Keyed> CanTable<P> {
 
     fn bury(&mut self, cx: &mut Cx<'_, Self>, at: usize) {
         let Neighbour { peer, claims, told, rumoured, .. } = self.neighbours.swap_remove(at);
-        self.stamp = self.stamp.wrapping_add(1);
+        self.news();
         self.changed = true;
         self.doors.lose(peer);
-        let told: Vec<(P, Claim)> = told.into_iter().filter(|(other, _)| *other != peer).collect();
+        let told: Around<P> = told.iter().filter(|(other, _)| *other != peer).copied().collect();
         if !rumoured {
             let mut others: Vec<P> = told.iter().map(|(other, _)| *other).collect();
             others.sort_unstable();
@@ -60,7 +61,7 @@ impl<P: Keyed> CanTable<P> {
         }
         let claims = if self.shares_zones() { self.succeed(cx, &claims, &told) } else { claims };
         let own = volume(&self.claims);
-        for claim in claims.into_iter().take(MAX_FALLEN.saturating_sub(self.fallen.len())) {
+        for &claim in claims.iter().take(MAX_FALLEN.saturating_sub(self.fallen.len())) {
             // In quarters of the takeover's time.
             let quarters = (own / (claim.zone.volume() / 4).max(1)).min(4 * SLOWEST);
             let at = cx.now() + self.config.takeover * quarters as u32 / 4;
@@ -72,7 +73,7 @@ impl<P: Keyed> CanTable<P> {
 
     /// Of the zones of a dead neighbour those that nobody shares with it, as far as is known (§3.4). Where others do,
     /// one of them is the neighbour from now on.
-    fn succeed(&mut self, cx: &mut Cx<'_, Self>, claims: &[Claim], told: &[(P, Claim)]) -> Vec<Claim> {
+    fn succeed(&mut self, cx: &mut Cx<'_, Self>, claims: &[Claim], told: &Around<P>) -> Claims {
         let mut left = Vec::new();
         for claim in claims {
             let is_held = |other: &Neighbour<P>| other.claims.contains(claim);
@@ -82,16 +83,16 @@ impl<P: Keyed> CanTable<P> {
             let mut others = told.iter().filter(|(_, its)| its == claim).map(|(other, _)| *other);
             match others.find(|other| *other != self.me && self.position(*other).is_none()) {
                 Some(heir) => {
-                    self.place(heir, vec![*claim], false);
+                    self.place(heir, Claims::One(*claim), false);
                     if let Some(at) = self.position(heir) {
-                        self.neighbours[at].told = told.to_vec();
+                        self.neighbours[at].told = told.clone();
                     }
                     self.ask(cx, heir, false);
                 }
                 None => left.push(*claim),
             }
         }
-        left
+        left.into()
     }
 
     /// Everybody around is gone, and those around them: more likely it is this node that is cut off.
@@ -132,10 +133,11 @@ impl<P: Keyed> CanTable<P> {
 
     /// Looks up a key in a place beside this node's zones where nobody is known to be.
     pub(super) fn repair(&mut self, cx: &mut Cx<'_, Self>) {
-        let claims = self.neighbours.iter().flat_map(|neighbour| &neighbour.claims);
-        let mut known: Vec<Zone> = claims.map(|claim| claim.zone).collect();
-        known.extend(self.fallen.iter().map(|fallen| fallen.claim.zone));
-        let gaps = gaps(&self.claims, &known);
+        let gaps = match self.whole {
+            true => Vec::new(),
+            false => self.gaps(),
+        };
+        self.whole = gaps.is_empty() && self.fallen.is_empty();
         if self.gap.is_none()
             && let Some(gap) = cx.rng().choose(&gaps).copied()
         {
@@ -145,9 +147,16 @@ impl<P: Keyed> CanTable<P> {
         }
     }
 
+    fn gaps(&self) -> Vec<Zone> {
+        let claims = self.neighbours.iter().flat_map(|neighbour| neighbour.claims.iter());
+        let mut known: Vec<Zone> = claims.map(|claim| claim.zone).collect();
+        known.extend(self.fallen.iter().map(|fallen| fallen.claim.zone));
+        gaps(&self.claims, &known)
+    }
+
     /// Nobody was found in a gap: this node takes the place, if there is still nobody.
     pub(super) fn on_nobody(&mut self, cx: &mut Cx<'_, Self>, zone: Zone) {
-        let known = self.neighbours.iter().flat_map(|neighbour| &neighbour.claims).chain(&self.claims);
+        let known = self.neighbours.iter().flat_map(|neighbour| neighbour.claims.iter()).chain(&self.claims);
         let mut known = known.chain(self.fallen.iter().map(|fallen| &fallen.claim));
         if !known.any(|claim| claim.zone.overlaps(&zone))
             && abuts(&self.claims, &zone)

@@ -6,7 +6,7 @@
 //! in order of their paths they stand one after the other like the arcs of a ring.
 
 use p2p_core::{Key, Rng};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A torus of `dimensions` dimensions, 1 to 8. Each coordinate has 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,8 +19,8 @@ pub struct Space {
 pub struct Point(pub(super) [u32; 8]);
 
 /// A box: in dimension `i` it is 2^32 long, halved as often as its turn came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Encoded", into = "Encoded")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "Encoded")]
 pub struct Zone {
     space: Space,
     from: Point,
@@ -71,13 +71,27 @@ impl Space {
     }
 
     fn path_to(&self, point: &Point, bits: u16) -> Key {
-        let d = usize::from(self.dimensions);
-        let mut path = [0; 32];
-        for bit in 0..usize::from(bits) {
-            let half = point.0[bit % d] >> (31 - bit / d) & 1;
-            path[bit / 8] |= (half as u8) << (7 - bit % 8);
+        let mut words = [0u64; 4];
+        let mut bit = 0;
+        'turns: for shift in (0..32).rev() {
+            for x in self.of(point) {
+                if bit == usize::from(bits) {
+                    break 'turns;
+                }
+                words[bit / 64] |= u64::from(x >> shift & 1) << (63 - bit % 64);
+                bit += 1;
+            }
         }
+        let mut path = [0; 32];
+        path.chunks_exact_mut(8)
+            .zip(words)
+            .for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_be_bytes()));
         Key::new(path)
+    }
+
+    /// The coordinates of a point that count.
+    fn of<'a>(&self, point: &'a Point) -> &'a [u32] {
+        &point.0[..usize::from(self.dimensions).min(point.0.len())]
     }
 
     /// The zone of a node that is alone: everything.
@@ -100,8 +114,13 @@ impl Zone {
     }
 
     /// Its first coordinate in each dimension, and how many there are.
+    #[inline]
     pub(super) fn sides(&self) -> impl Iterator<Item = (u32, u64)> {
-        (0..usize::from(self.space.dimensions)).map(|i| self.side(i))
+        // In all dimensions so often, in the first ones once more.
+        let d = u16::from(self.space.dimensions);
+        let (often, more) = (self.halvings / d, usize::from(self.halvings % d));
+        let from = self.space.of(&self.from).iter().enumerate();
+        from.map(move |(i, from)| (*from, (1 << 32) >> (often + u16::from(i < more))))
     }
 
     /// The space it is a part of.
@@ -148,6 +167,7 @@ impl Zone {
     }
 
     /// Whether all of another zone lies in it.
+    #[inline]
     pub fn covers(&self, other: &Zone) -> bool {
         self.space == other.space && self.halvings <= other.halvings && self.contains(&other.from)
     }
@@ -257,21 +277,31 @@ impl Zone {
     }
 }
 
-/// How a zone travels: a few bytes, for it is seldom halved more than twenty times.
-#[derive(Serialize, Deserialize)]
+/// A zone travels in a few bytes, for it is seldom halved more than twenty times.
+impl Serialize for Zone {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let path = self.path();
+        let path = Bytes(&path.as_bytes()[..usize::from(self.halvings).div_ceil(8)]);
+        (self.space.dimensions, self.halvings, path).serialize(serializer)
+    }
+}
+
+/// As a list of bytes is encoded, but all at once.
+struct Bytes<'a>(&'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+/// A zone as it comes: it may be none.
+#[derive(Deserialize)]
 struct Encoded {
     dimensions: u8,
     halvings: u16,
     /// As many bytes as have the bits.
     path: Vec<u8>,
-}
-
-impl From<Zone> for Encoded {
-    fn from(zone: Zone) -> Encoded {
-        let Zone { space: Space { dimensions }, halvings, .. } = zone;
-        let path = zone.path().as_bytes()[..usize::from(halvings).div_ceil(8)].to_vec();
-        Encoded { dimensions, halvings, path }
-    }
 }
 
 impl TryFrom<Encoded> for Zone {

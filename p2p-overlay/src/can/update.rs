@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
-use p2p_core::{Cx, Keyed, Suspicion};
+use p2p_core::{Cx, Keyed};
 
+use super::neighbours::{Around, Neighbour};
 use super::upkeep::CanTimer;
-use super::zones::{MAX_ZONES, abuts, left_of, merge};
-use super::{CanMsg, CanState, CanTable, Claim, MAX_ASKED, MAX_NEIGHBOURS, Neighbour};
+use super::zones::{Claims, MAX_ZONES, abuts, left_of, merge, overlap};
+use super::{CanMsg, CanState, CanTable, Claim, MAX_ASKED, MAX_NEIGHBOURS};
 
 /// How many peers that others have told of are asked at a time.
 const MET: usize = 16;
@@ -22,20 +23,51 @@ const CURIOSITY: u64 = 4;
 
 impl<P: Keyed> CanTable<P> {
     /// What a node says that it holds, as far as it can be.
-    pub(super) fn sound(&self, mut claims: Vec<Claim>) -> Vec<Claim> {
-        claims.truncate(MAX_ZONES);
-        claims.retain(|claim| claim.zone.space() == self.space);
-        claims
+    pub(super) fn sound(&self, claims: Claims) -> Claims {
+        let is_sound = |claim: &Claim| claim.zone.space() == self.space;
+        match claims.len() <= MAX_ZONES && claims.iter().all(is_sound) {
+            true => claims,
+            false => {
+                let sound = claims.iter().take(MAX_ZONES).filter(|claim| is_sound(claim)).copied();
+                sound.collect::<Vec<_>>().into()
+            }
+        }
+    }
+
+    /// What a node says of those around it, as far as it can be.
+    fn sound_around(&self, told: Around<P>, claims: &[Claim]) -> Around<P> {
+        let is_sound = |(_, claim): &&(P, Claim)| claim.zone.space() == self.space;
+        // Nobody else has so many heirs that its zone would stay empty for long.
+        let sharing = told.iter().filter(|(_, claim)| claims.contains(claim)).count();
+        if sharing <= MAX_SHARING && told.len() <= MAX_NEIGHBOURS && told.iter().all(|one| is_sound(&one)) {
+            return told;
+        }
+        let mut sharing = 0;
+        let mut few = |(_, claim): &&(P, Claim)| {
+            sharing += usize::from(claims.contains(claim));
+            sharing <= MAX_SHARING || !claims.contains(claim)
+        };
+        told.iter().take(MAX_NEIGHBOURS).filter(is_sound).filter(|one| few(one)).copied().collect()
+    }
+
+    /// What this node tells of itself and its neighbours is not the same as before.
+    pub(super) fn news(&mut self) {
+        self.stamp = self.stamp.wrapping_add(1);
+        self.forget_around();
+    }
+
+    /// Nobody is where somebody was.
+    pub(super) fn forget_around(&mut self) {
+        self.around = None;
+        self.whole = false;
     }
 
     /// This node and its neighbours, with their zones.
     pub(super) fn around(&self) -> Vec<(P, Claim)> {
         let own = self.claims.iter().map(|claim| (self.me, *claim));
-        let of = |neighbour: &Neighbour<P>| {
-            let peer = neighbour.peer;
-            neighbour.claims.iter().map(move |claim| (peer, *claim)).collect::<Vec<_>>()
-        };
-        own.chain(self.neighbours.iter().flat_map(of)).take(MAX_NEIGHBOURS).collect()
+        let others = self.neighbours.iter();
+        let others = others.flat_map(|other| other.claims.iter().map(|claim| (other.peer, *claim)));
+        own.chain(others).take(MAX_NEIGHBOURS).collect()
     }
 
     /// Takes zones, and whoever is said to be around them for neighbours until they speak for themselves.
@@ -58,7 +90,7 @@ impl<P: Keyed> CanTable<P> {
                 match self.neighbours.iter().any(is_held) {
                     true => rivals.push((peer, claim)),
                     // Whoever has several zones says so when it is asked.
-                    false => self.place(peer, vec![claim], false),
+                    false => self.place(peer, Claims::One(claim), false),
                 }
             }
         }
@@ -70,11 +102,14 @@ impl<P: Keyed> CanTable<P> {
     pub(super) fn state(&mut self, peer: P, full: bool) -> CanState<P> {
         let at = self.position(peer);
         let is_news = at.is_none_or(|at| self.neighbours[at].stamp != self.stamp);
-        let neighbours = (full && is_news).then(|| self.around());
+        let neighbours = (full && is_news).then(|| match &self.around {
+            Some(around) => around.clone(),
+            None => self.around.insert(self.around().into()).clone(),
+        });
         if let Some(at) = at.filter(|_| neighbours.is_some()) {
             self.neighbours[at].stamp = self.stamp;
         }
-        CanState { claims: self.claims.clone(), neighbours }
+        CanState { claims: self.claims.as_slice().into(), neighbours }
     }
 
     pub(super) fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P, full: bool) {
@@ -105,7 +140,7 @@ impl<P: Keyed> CanTable<P> {
     /// This node's zones have changed: all who were its neighbours hear of it.
     pub(super) fn moved(&mut self, cx: &mut Cx<'_, Self>) {
         merge(&mut self.claims);
-        self.stamp = self.stamp.wrapping_add(1);
+        self.news();
         self.changed = true;
         let told: Vec<P> = self.neighbours.iter().map(|neighbour| neighbour.peer).collect();
         let (own, shared) = (&self.claims, self.shares_zones());
@@ -122,18 +157,10 @@ impl<P: Keyed> CanTable<P> {
         }
         self.fallen.retain(|fallen| !claims.iter().any(|claim| claim.zone.overlaps(&fallen.claim.zone)));
         self.place(from, claims, true);
-        if let Some(mut told) = state.neighbours {
-            told.truncate(MAX_NEIGHBOURS);
-            told.retain(|(_, claim)| claim.zone.space() == self.space);
+        if let Some(told) = state.neighbours {
             self.meet(cx, &told);
             if let Some(at) = self.position(from) {
-                // Nobody else has so many heirs that its zone would stay empty for long.
-                let claims = &self.neighbours[at].claims;
-                let mut sharing = 0;
-                told.retain(|(_, claim)| {
-                    sharing += usize::from(claims.contains(claim));
-                    sharing <= MAX_SHARING || !claims.contains(claim)
-                });
+                let told = self.sound_around(told, &self.neighbours[at].claims);
                 self.neighbours[at].told = told;
                 self.neighbours[at].exchanged = Some(cx.now());
             }
@@ -142,6 +169,9 @@ impl<P: Keyed> CanTable<P> {
 
     /// Gives up those parts of this node's zones to which another has the better claim.
     fn contest(&mut self, cx: &mut Cx<'_, Self>, from: P, claims: &[Claim]) {
+        if !self.shares_zones() && !overlap(&self.claims, claims) {
+            return;
+        }
         let own = if self.shares_zones() { self.follow(from, claims) } else { self.claims.clone() };
         let left = left_of(&own, self.me, claims, from, self.shares_zones());
         if left == self.claims {
@@ -149,7 +179,7 @@ impl<P: Keyed> CanTable<P> {
         }
         self.claims = left;
         // The winner may know nobody here.
-        self.stamp = self.stamp.wrapping_add(1);
+        self.news();
         self.ask(cx, from, true);
         let neighbours: Vec<P> = self.neighbours.iter().map(|neighbour| neighbour.peer).collect();
         self.moved(cx);
@@ -179,6 +209,7 @@ impl<P: Keyed> CanTable<P> {
         self.neighbours.clear();
         self.fallen.clear();
         self.claims.clear();
+        self.forget_around();
         self.joined = false;
         self.changed = true;
         self.doors.begin();
@@ -189,13 +220,27 @@ impl<P: Keyed> CanTable<P> {
 
     /// Notes what a peer holds, where nobody else is known to have the better claim. It is a neighbour if that abuts,
     /// and if there is room: one that has spoken for itself, `proved`, takes that of one that was only named.
-    pub(super) fn place(&mut self, peer: P, claims: Vec<Claim>, proved: bool) {
-        let mut left = claims;
+    pub(super) fn place(&mut self, peer: P, claims: Claims, proved: bool) {
         let shared = self.shares_zones();
+        let known = self.position(peer);
+        if let Some(at) = known.filter(|at| !shared && self.neighbours[*at].claims == claims) {
+            // Most often it is as before, and then nobody else claims any of it.
+            self.neighbours[at].proved |= proved;
+            return;
+        }
+        let mut left = claims;
+        let mut is_other = false;
         for other in self.neighbours.iter_mut().filter(|other| other.peer != peer) {
-            let theirs = left_of(&other.claims, other.peer, &left, peer, shared);
-            left = left_of(&left, peer, &other.claims, other.peer, shared);
+            if !overlap(&other.claims, &left) {
+                continue;
+            }
+            let theirs: Claims = left_of(&other.claims, other.peer, &left, peer, shared).into();
+            left = left_of(&left, peer, &other.claims, other.peer, shared).into();
+            is_other |= theirs != other.claims;
             other.claims = theirs;
+        }
+        if is_other {
+            self.forget_around();
         }
         let before = self.neighbours.len();
         let own = &self.claims;
@@ -208,7 +253,7 @@ impl<P: Keyed> CanTable<P> {
         let is_needless = left.iter().all(is_enough);
         self.neighbours.retain(|other| other.peer == peer || is_near(&other.claims));
         let mut is_news = self.neighbours.len() < before;
-        match self.neighbours.iter().position(|neighbour| neighbour.peer == peer) {
+        match self.neighbours.position(peer) {
             Some(at) if is_near(&left) => {
                 let neighbour = &mut self.neighbours[at];
                 is_news |= neighbour.claims != left;
@@ -233,7 +278,7 @@ impl<P: Keyed> CanTable<P> {
             None => {}
         }
         if is_news {
-            self.stamp = self.stamp.wrapping_add(1);
+            self.news();
             self.changed = true;
         }
     }
@@ -243,7 +288,7 @@ impl<P: Keyed> CanTable<P> {
     /// Asks some of those who share a zone with a neighbour how far they are.
     pub(super) fn compare(&mut self, cx: &mut Cx<'_, Self>) {
         let mut asked = Vec::new();
-        for neighbour in &self.neighbours {
+        for neighbour in self.neighbours.iter() {
             let other = neighbour.told.iter().filter(|(peer, claim)| {
                 *peer != self.me && self.position(*peer).is_none() && neighbour.claims.contains(claim)
             });
@@ -257,7 +302,7 @@ impl<P: Keyed> CanTable<P> {
 
     /// A peer that is no neighbour has answered: it takes the place of one with whom it shares its zones, if it is
     /// nearer (§3.4).
-    pub(super) fn prefer(&mut self, peer: P, claims: Vec<Claim>, took: Duration) {
+    pub(super) fn prefer(&mut self, peer: P, claims: Claims, took: Duration) {
         let sample = took.as_micros() as u64;
         let is_further = |other: &Neighbour<P>| {
             other.claims == claims
@@ -268,68 +313,54 @@ impl<P: Keyed> CanTable<P> {
             return;
         }
         if let Some(at) = self.neighbours.iter().position(is_further) {
-            let told = std::mem::take(&mut self.neighbours[at].told);
-            self.neighbours[at] = Neighbour { told, ..Neighbour::new(peer, claims) };
+            let further = self.neighbours.replace(at, Neighbour::new(peer, claims));
+            self.neighbours[at].told = further.told;
             self.neighbours[at].measured(took);
-            self.stamp = self.stamp.wrapping_add(1);
+            self.news();
         }
     }
 
     /// Asks those that are said to be near and are not known to be.
     fn meet(&mut self, cx: &mut Cx<'_, Self>, told: &[(P, Claim)]) {
         let mut met = Vec::new();
-        for (peer, claim) in told {
-            if *peer == self.me || met.contains(peer) || met.len() >= MET || self.is_asked(*peer) {
-                continue;
+        for (peer, claim) in told.iter().take(MAX_NEIGHBOURS) {
+            if met.len() >= MET {
+                break;
             }
-            let shared = self.shares_zones();
-            let is_mate = shared && self.claims.contains(claim);
-            let near = abuts(&self.claims, &claim.zone) || is_mate;
-            let overlapping = |own: &&Claim| own.zone.overlaps(&claim.zone);
-            let contests =
-                self.claims.iter().filter(overlapping).any(|own| claim.beats(*peer, own, self.me, shared));
-            let is_known = self.neighbours.iter().any(|neighbour| {
-                let mut its = neighbour.claims.iter().filter(overlapping);
-                its.any(|known| {
-                    neighbour.peer == *peer
-                        || shared && !is_mate && known == claim
-                        || known.beats(neighbour.peer, claim, *peer, shared)
-                })
-            });
-            if contests || near && !is_known {
+            let is_sound = claim.zone.space() == self.space;
+            if is_sound && *peer != self.me && !met.contains(peer) && self.is_news_of(*peer, claim) {
                 met.push(*peer);
             }
         }
         met.into_iter().for_each(|peer| self.ask(cx, peer, false));
+    }
+
+    /// Whether a peer, if it holds what somebody says, contests this node's zones, or is a neighbour that is not known;
+    /// unless it is being asked.
+    fn is_news_of(&self, peer: P, claim: &Claim) -> bool {
+        let shared = self.shares_zones();
+        let overlapping = |own: &&Claim| own.zone.overlaps(&claim.zone);
+        let is_mate = || shared && self.claims.contains(claim);
+        let contests =
+            || self.claims.iter().filter(overlapping).any(|own| claim.beats(peer, own, self.me, shared));
+        let is_near = || abuts(&self.claims, &claim.zone) || is_mate();
+        let as_told = || self.position(peer).is_some_and(|at| self.neighbours[at].claims.contains(claim));
+        let is_known = || {
+            let is_mate = is_mate();
+            self.neighbours.iter().any(|neighbour| {
+                let mut its = neighbour.claims.iter().filter(overlapping);
+                its.any(|known| {
+                    neighbour.peer == peer
+                        || shared && !is_mate && known == claim
+                        || known.beats(neighbour.peer, claim, peer, shared)
+                })
+            })
+        };
+        (contests() || is_near() && !as_told() && !is_known()) && !self.is_asked(peer)
     }
 }
 
 /// Whether somebody with these claims is a neighbour of this node, or shares a zone with it.
 fn is_near(own: &[Claim], its: &[Claim], shared: bool) -> bool {
     its.iter().any(|claim| abuts(own, &claim.zone) || shared && own.contains(claim))
-}
-
-impl<P: Keyed> Neighbour<P> {
-    pub(super) fn new(peer: P, claims: Vec<Claim>) -> Neighbour<P> {
-        Neighbour {
-            peer,
-            claims,
-            told: Vec::new(),
-            suspicion: Suspicion::default(),
-            rtt_us: 0,
-            exchanged: None,
-            stamp: 0,
-            rumoured: false,
-            proved: true,
-        }
-    }
-
-    /// Takes in one measured round trip, as TCP does (RFC 6298).
-    pub(super) fn measured(&mut self, took: Duration) {
-        let sample = took.as_micros().clamp(1, 1 << 31) as u32;
-        self.rtt_us = match self.rtt_us {
-            0 => sample,
-            smoothed => (smoothed - smoothed / 8 + sample / 8).max(1),
-        };
-    }
 }

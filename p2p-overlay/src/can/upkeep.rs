@@ -38,7 +38,7 @@ impl<P: Keyed> CanTable<P> {
     }
 
     pub(super) fn position(&self, peer: P) -> Option<usize> {
-        self.neighbours.iter().position(|neighbour| neighbour.peer == peer)
+        self.neighbours.position(peer)
     }
 
     fn look_after(&mut self, cx: &mut Cx<'_, Self>) {
@@ -68,12 +68,8 @@ impl<P: Keyed> Protocol for CanTable<P> {
     type Job = NoJob;
 
     fn warm(&self) -> u64 {
-        let claims = self
-            .neighbours
-            .iter()
-            .filter_map(|neighbour| neighbour.claims.first())
-            .chain(self.claims.first());
-        claims.fold(self.asked.len() as u64, |sum, claim| sum ^ u64::from(claim.zone.halvings()))
+        let own = self.claims.first().map_or(0, |claim| u64::from(claim.zone.halvings()));
+        own ^ self.neighbours.warm() ^ self.asked.len() as u64
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
@@ -109,13 +105,14 @@ impl<P: Keyed> Protocol for CanTable<P> {
             CanMsg::Updated { id, state } => {
                 let Some(sent) = self.asked.answer(id, from) else { return };
                 self.arm(cx);
-                let claims = self.sound(if self.shares_zones() { state.claims.clone() } else { Vec::new() });
+                let claims = self.shares_zones().then(|| self.sound(state.claims.clone()));
                 if self.joined {
                     self.on_state(cx, from, state);
                 }
-                match self.position(from) {
-                    Some(at) => self.neighbours[at].measured(cx.now().since(sent)),
-                    None => self.prefer(from, claims, cx.now().since(sent)),
+                match (self.position(from), claims) {
+                    (Some(at), _) => self.neighbours[at].measured(cx.now().since(sent)),
+                    (None, Some(claims)) => self.prefer(from, claims, cx.now().since(sent)),
+                    (None, None) => {}
                 }
             }
             CanMsg::Fallen { peer } => {

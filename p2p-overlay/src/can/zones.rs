@@ -8,8 +8,10 @@
 //! yields to the newcomer. A claim to a place of which nobody knows the history has version 0, and yields to all
 //! others. Liars can claim what they like, as in the paper.
 
+use std::ops::Deref;
+
 use p2p_core::Keyed;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Zone;
 
@@ -20,6 +22,62 @@ pub struct Claim {
     pub zone: Zone,
     /// How often it has changed hands: twice by each split, once by each takeover.
     pub version: u32,
+}
+
+/// What a node holds. Nearly always that is one zone, which needs no memory of its own: it is looked at with every
+/// message and every hop.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Vec<Claim>")]
+pub enum Claims {
+    /// One zone.
+    One(Claim),
+    /// None, or several.
+    Several(Vec<Claim>),
+}
+
+impl Deref for Claims {
+    type Target = [Claim];
+
+    #[inline]
+    fn deref(&self) -> &[Claim] {
+        match self {
+            Claims::One(claim) => std::slice::from_ref(claim),
+            Claims::Several(claims) => claims,
+        }
+    }
+}
+
+impl From<Vec<Claim>> for Claims {
+    fn from(claims: Vec<Claim>) -> Claims {
+        match claims[..] {
+            [claim] => Claims::One(claim),
+            _ => Claims::Several(claims),
+        }
+    }
+}
+
+impl From<&[Claim]> for Claims {
+    fn from(claims: &[Claim]) -> Claims {
+        match *claims {
+            [claim] => Claims::One(claim),
+            _ => Claims::Several(claims.to_vec()),
+        }
+    }
+}
+
+impl PartialEq for Claims {
+    fn eq(&self, other: &Claims) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Claims {}
+
+/// As a list.
+impl Serialize for Claims {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (**self).serialize(serializer)
+    }
 }
 
 /// The most zones that a node holds, or is believed to hold.
@@ -79,6 +137,11 @@ pub(super) fn left_of<P: Keyed>(
     }
     left.truncate(MAX_ZONES);
     left
+}
+
+/// Whether any zone of one list overlaps one of the other.
+pub(super) fn overlap(claims: &[Claim], others: &[Claim]) -> bool {
+    claims.iter().any(|claim| others.iter().any(|other| other.zone.overlaps(&claim.zone)))
 }
 
 /// How much of the space some claims cover, in units of 2^-126.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::super::tests::geometry::grown;
 use super::super::zones::abuts;
-use super::super::{CanConfig, CanTable, Neighbour, Space};
+use super::super::{CanConfig, CanTable, Claims, Neighbour, Space};
 use super::*;
 use crate::measure::Recorder;
 
@@ -47,8 +47,9 @@ fn holding(zones: &[Zone]) -> Vec<Can<SimPeer>> {
     let claim = |zone: &Zone| Claim { zone: *zone, version: 1 };
     let table = |(i, zone): (usize, &Zone)| {
         let others = zones.iter().enumerate().filter(|(_, other)| abuts(&[claim(zone)], other));
-        let neighbours =
-            others.map(|(other, zone)| Neighbour::new(SimPeer(other as u32), vec![claim(zone)])).collect();
+        let neighbours = others
+            .map(|(other, zone)| Neighbour::new(SimPeer(other as u32), Claims::One(claim(zone))))
+            .collect();
         let table = CanTable::new(SimPeer(i as u32), [], config);
         let table = CanTable { claims: vec![claim(zone)], neighbours, ..table };
         crate::routed::Routed::new(table, config.lookup)

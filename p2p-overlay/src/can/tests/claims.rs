@@ -19,7 +19,7 @@ pub(super) fn script() -> (Script<CanTable<SimPeer>>, SimPeer) {
 
 /// A peer tells its zones.
 fn tells(script: &mut Script<CanTable<SimPeer>>, from: SimPeer, claims: Vec<Claim>) {
-    let state = CanState { claims, neighbours: None };
+    let state = CanState { claims: claims.into(), neighbours: None };
     script.message(from, CanMsg::Update { id: 0, full: false, state });
 }
 
@@ -63,7 +63,7 @@ fn what_a_peer_says_of_others_is_a_reason_to_ask_them_and_no_more() {
     let before: Vec<SimPeer> = script.machine().neighbours().map(|(peer, _)| peer).collect();
     script.sent();
     let rival = SimPeer(999);
-    let state = CanState { claims: its, neighbours: Some(vec![(rival, own.taken_over())]) };
+    let state = CanState { claims: its, neighbours: Some(vec![(rival, own.taken_over())].into()) };
     script.message(neighbour, CanMsg::Update { id: 0, full: false, state });
     assert_eq!(script.machine().claims, [own]);
     assert!(script.machine().neighbours().map(|(peer, _)| peer).eq(before));
@@ -139,7 +139,7 @@ fn a_dead_neighbours_zone_is_taken_over_by_the_smallest() {
     let (mut script, neighbour) = script();
     let claims = script.machine().neighbours[0].claims.clone();
     let other = (SimPeer(500), Claim { zone: claims[0].zone.sibling().unwrap(), version: 1 });
-    let state = CanState { claims: claims.clone(), neighbours: Some(vec![other]) };
+    let state = CanState { claims: claims.clone(), neighbours: Some(vec![other].into()) };
     script.message(neighbour, CanMsg::Update { id: 0, full: true, state });
     script.sent();
     Maintenance::silent(&mut script.machine().clone(), p2p_core::Time::ZERO, neighbour);
@@ -151,7 +151,7 @@ fn a_dead_neighbours_zone_is_taken_over_by_the_smallest() {
             match msg {
                 CanMsg::Update { id, .. } if to != neighbour => {
                     let its = script.machine().neighbours().find(|(peer, _)| *peer == to);
-                    let claims = its.map_or(Vec::new(), |(_, claims)| claims.to_vec());
+                    let claims = its.map_or(Vec::new(), |(_, claims)| claims.to_vec()).into();
                     script.message(to, CanMsg::Updated { id, state: CanState { claims, neighbours: None } });
                 }
                 CanMsg::Fallen { peer } => heard.push((to, peer)),
