@@ -177,12 +177,12 @@ fn crowd(seed: u64, leechers: usize) -> f64 {
 /// FIGURES, Swarm: completion time grows as log n, not n.
 #[test]
 fn a_flash_crowd_takes_log_n_and_not_n() {
-    let (few, many) = (8, peers(64));
+    let (few, many) = (8_usize, peers(64));
     let (short, long) = (crowd(1, few), crowd(1, many));
     println!("{few} leechers: {short:.1} s, {many} leechers: {long:.1} s");
     // Each doubling of the crowd is one more round in which pieces are passed on: from 8 to n there are log2(n / 8). The
     // first 8 need log2(8) rounds, and the time to get it all besides; twice what that gives is room enough.
-    let rounds = (many as f64).log2() / (few as f64).log2();
+    let rounds = f64::from(many.next_power_of_two().ilog2()) / f64::from(few.ilog2());
     assert!(long < short * rounds * 2.0, "{few} leechers: {short} s, {many} leechers: {long} s");
     // One after the other the seed alone would need n times 1 MiB at 180 kB/s.
     let alone = many as f64 * 32.0 * f64::from(PIECE) / 180_000.0;
@@ -208,7 +208,7 @@ fn pieces_spread_evenly_and_none_is_rare() {
         if leechers.iter().any(|status| status.pieces == pieces as u32) {
             break;
         }
-        if copies.iter().any(|copies| *copies == 0) && pairs == 0 {
+        if copies.contains(&0) && pairs == 0 {
             continue;
         }
         rarest = rarest.min(*copies.iter().min().unwrap());
@@ -352,4 +352,25 @@ fn whoever_comes_back_goes_on_from_what_was_there() {
     swarm.add(leecher, Source::Metainfo(swarm.metainfo.clone()), [SEED]);
     swarm.wait(leecher);
     swarm.finish(1, Duration::from_secs(100));
+}
+
+/// BEP 11: each is told of one other alone, and in the end all know the seed.
+#[test]
+fn who_knows_one_peer_hears_of_the_others() {
+    let mut swarm = Swarm::new(13, 5, 200_000, 64 * PIECE as usize, Format::V1);
+    let torrent = Source::Metainfo(swarm.metainfo.clone());
+    swarm.add(SEED, torrent.clone(), []);
+    swarm.wait(SEED);
+    swarm.finish(1, Duration::from_secs(10));
+    for peer in 1..5 {
+        swarm.add(SimPeer(peer), torrent.clone(), [SimPeer(peer - 1)]);
+        swarm.wait(SimPeer(peer));
+    }
+    swarm.sim.run_for(Duration::from_secs(8));
+    for peer in 1..5 {
+        let status = swarm.sim.node(SimPeer(peer)).unwrap().machine().status(TorrentId::first()).unwrap();
+        let known: Vec<SocketAddr> = status.peers.iter().map(|peer| peer.addr).collect();
+        assert!(known.contains(&SEED.addr()), "{peer} knows {known:?}");
+    }
+    swarm.finish(4, Duration::from_secs(200));
 }

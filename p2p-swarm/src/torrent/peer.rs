@@ -49,7 +49,7 @@ impl Pipeline {
     pub(super) fn measure(&mut self, rate: u64) {
         self.growing &= self.rate == 0 || rate > self.rate + self.rate / 4;
         self.rate = rate;
-        if !self.growing && self.shortest < Duration::MAX {
+        if !self.growing && rate > 0 && self.shortest < Duration::MAX {
             let bytes = (self.shortest * 2 + SLACK).as_secs_f64() * rate as f64;
             self.size = ((bytes / f64::from(BLOCK)) as u32).max(FEWEST);
         }
@@ -198,6 +198,9 @@ mod tests {
         pipeline.most = 20;
         assert_eq!(pipeline.size(), 20, "no more than it takes");
         pipeline.stalled();
-        assert_eq!(pipeline.size(), 1);
+        pipeline.measure(0);
+        assert_eq!(pipeline.size(), 1, "until something comes");
+        pipeline.measure(100_000);
+        assert_eq!(pipeline.size(), FEWEST as usize);
     }
 }
