@@ -1,8 +1,9 @@
 //! A distributed hash table over any structured overlay.
 //!
 //! [`Replicated<O>`] is a machine over the overlay `O`: it keeps records on the nodes that the overlay makes
-//! responsible for their keys, and moves the copies when nodes come and go. There are three kinds of [`Record`]:
-//! values under their hash, values [`Signed`] by a publisher who may replace them, and who provides what.
+//! responsible for their keys, and moves the copies when nodes come and go. There are four kinds of [`Record`]:
+//! values under their hash, values [`Signed`] by a publisher who may replace them, who provides what, and values under any
+//! key, which whoever knows a secret may remove.
 //! Applications hold a [`Dht`], which does not say what is under it.
 //!
 //! What was acknowledged is at so many nodes, each of which has synced it ([`Stored::copies`]); it stays while fewer
@@ -20,14 +21,16 @@ mod request;
 mod store;
 
 pub use dht::Dht;
-pub use record::{InvalidRecord, MAX_SALT, MAX_VALUE, Record, RecordKind, Signed, Slot, Version};
+pub use record::{
+    InvalidRecord, MAX_REMOVABLE, MAX_SALT, MAX_VALUE, Record, RecordKind, Signed, Slot, Version,
+};
 pub use replicated::{
     DhtConfig, DhtMsg, DhtTimer, OFFERED, Offered, PARTS, Part, Refusal, Replicated, Sum, Verdict, Wanted,
 };
 pub use request::{
-    Answer, DhtCommand, DhtItem, DhtOutcome, Get, GetError, GetProviders, GetSigned, Options, Provide,
-    ProvideAll, Publish, Put, PutError, Report, Said, Stored, Swept, With, Withdraw, WithdrawError,
-    Withdrawn,
+    Answer, DhtCommand, DhtItem, DhtOutcome, Get, GetAt, GetError, GetProviders, GetSigned, Options, Provide,
+    ProvideAll, Publish, Put, PutAt, PutError, Remove, Report, Said, Stored, Swept, With, Withdraw,
+    WithdrawError, Withdrawn,
 };
 pub use store::{MemoryStore, StoreDone, StoreEntry, StoreJob, WriteError, Writer};
 #[cfg(feature = "redb")]

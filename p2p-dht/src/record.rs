@@ -1,4 +1,5 @@
-//! What a distributed hash table keeps: values under their hash, values signed by a publisher, and who provides what.
+//! What a distributed hash table keeps: values under their hash, values signed by a publisher, who provides what, and
+//! values under any key, which whoever knows a secret may remove.
 //!
 //! Every record says when it ends, in seconds since the Unix epoch. Its publisher decides that; copying a record never
 //! changes it. An immutable value may be put again by anybody, with a new end; a signed one only by its publisher,
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 /// The longest value, in bytes: 64 KiB.
 pub const MAX_VALUE: usize = 64 << 10;
+/// The longest value that can be removed, in bytes: there may be many under one key. 1 KiB.
+pub const MAX_REMOVABLE: usize = 1 << 10;
 /// The longest salt of a signed value, in bytes.
 pub const MAX_SALT: usize = 64;
 
@@ -35,6 +38,26 @@ pub enum Record<P> {
         key: Key,
         /// Who has it. It is not signed: a peer says so itself, but the nodes that keep it pass it on unproved.
         peer: P,
+        /// Seconds since the Unix epoch.
+        expires: u64,
+    },
+    /// One of the values under a key that anybody may choose (OpenDHT, Rhea et al. SIGCOMM 2005, §3).
+    Removable {
+        /// The key.
+        key: Key,
+        /// At most [`MAX_REMOVABLE`] bytes.
+        value: Bytes,
+        /// The BLAKE3 hash of the secret that removes it. Of two values with one secret the one that ends later counts.
+        owner: Key,
+        /// Seconds since the Unix epoch.
+        expires: u64,
+    },
+    /// Such a value is removed: nobody but whoever had the secret can say so, and until when nobody can put it again.
+    Removed {
+        /// The key.
+        key: Key,
+        /// The secret.
+        secret: [u8; 32],
         /// Seconds since the Unix epoch.
         expires: u64,
     },
@@ -175,6 +198,8 @@ pub enum RecordKind<P> {
     Mutable,
     /// That this peer has what the key names.
     Provider(P),
+    /// A value, or that it is removed, by the hash of the secret that does that.
+    Removable(Key),
 }
 
 /// Tells copies of one record apart: the greater replaces the smaller. By the sequence number where there is one, and
@@ -182,11 +207,11 @@ pub enum RecordKind<P> {
 /// one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version {
-    /// The sequence number of a signed value; else 0.
+    /// The sequence number of a signed value; 1 of what is removed; else 0.
     pub sequence: u64,
     /// When it ends, in seconds since the Unix epoch.
     pub expires: u64,
-    /// The beginning of a signed value's hash; else 0.
+    /// The beginning of the hash of a signed value, or of one that can be removed; else 0.
     pub hash: u64,
 }
 
@@ -203,6 +228,10 @@ impl<P: Copy> Record<P> {
             Record::Immutable { value, .. } => Slot { key: Key::of(value), kind: RecordKind::Immutable },
             Record::Mutable(signed) => Slot { key: signed.key(), kind: RecordKind::Mutable },
             Record::Provider { key, peer, .. } => Slot { key: *key, kind: RecordKind::Provider(*peer) },
+            Record::Removable { key, owner, .. } => Slot { key: *key, kind: RecordKind::Removable(*owner) },
+            Record::Removed { key, secret, .. } => {
+                Slot { key: *key, kind: RecordKind::Removable(Key::of(secret)) }
+            }
         }
     }
 
@@ -213,18 +242,23 @@ impl<P: Copy> Record<P> {
                 Version { expires: *expires, ..Version::default() }
             }
             Record::Mutable(signed) => {
-                let hash = blake3::hash(&signed.value);
-                let first = hash.as_bytes().iter().take(8);
-                let hash = first.fold(0, |first, byte| first << 8 | u64::from(*byte));
+                let hash = beginning(&signed.value);
                 Version { sequence: signed.sequence, expires: signed.expires, hash }
             }
+            Record::Removable { value, expires, .. } => {
+                Version { sequence: 0, expires: *expires, hash: beginning(value) }
+            }
+            Record::Removed { expires, .. } => Version { sequence: 1, expires: *expires, hash: 0 },
         }
     }
 
     /// When it ends, in seconds since the Unix epoch.
     pub fn expires(&self) -> u64 {
         match self {
-            Record::Immutable { expires, .. } | Record::Provider { expires, .. } => *expires,
+            Record::Immutable { expires, .. }
+            | Record::Provider { expires, .. }
+            | Record::Removable { expires, .. }
+            | Record::Removed { expires, .. } => *expires,
             Record::Mutable(signed) => signed.expires,
         }
     }
@@ -234,7 +268,8 @@ impl<P: Copy> Record<P> {
         match self {
             Record::Immutable { value, .. } => value.len(),
             Record::Mutable(signed) => signed.value.len() + signed.salt.len() + 128,
-            Record::Provider { .. } => 128,
+            Record::Provider { .. } | Record::Removed { .. } => 128,
+            Record::Removable { value, .. } => value.len() + 128,
         }
     }
 
@@ -247,7 +282,13 @@ impl<P: Copy> Record<P> {
             Record::Immutable { value, .. } if value.len() > MAX_VALUE => {
                 Err(InvalidRecord::TooLong { len: value.len() })
             }
-            Record::Immutable { .. } | Record::Provider { .. } => Ok(()),
+            Record::Removable { value, .. } if value.len() > MAX_REMOVABLE => {
+                Err(InvalidRecord::TooLongToRemove { len: value.len() })
+            }
+            Record::Immutable { .. }
+            | Record::Provider { .. }
+            | Record::Removable { .. }
+            | Record::Removed { .. } => Ok(()),
             Record::Mutable(signed) => {
                 signed.fits()?;
                 signed.is_genuine().then_some(()).ok_or(InvalidRecord::Signature)
@@ -256,12 +297,24 @@ impl<P: Copy> Record<P> {
     }
 }
 
+/// The first eight bytes of a hash.
+fn beginning(value: &[u8]) -> u64 {
+    let hash = blake3::hash(value);
+    hash.as_bytes().iter().take(8).fold(0, |first, byte| first << 8 | u64::from(*byte))
+}
+
 /// Why something is not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum InvalidRecord {
     /// The value is too long.
     #[error("a value of {len} bytes; at most {MAX_VALUE} are kept")]
     TooLong {
+        /// How long it is, in bytes.
+        len: usize,
+    },
+    /// The value that can be removed is too long.
+    #[error("a value of {len} bytes; at most {MAX_REMOVABLE} are kept of one that can be removed")]
+    TooLongToRemove {
         /// How long it is, in bytes.
         len: usize,
     },

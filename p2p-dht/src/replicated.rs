@@ -143,7 +143,7 @@ pub struct DhtConfig {
     /// [`max_bytes`](Self::max_bytes): alone four fifths of all, two four ninths each, and there is always room for one
     /// more. All of one [subnet](p2p_core::Keyed::subnet) are one publisher. 4; at least 1.
     pub share: u32,
-    /// How many providers of one key a node keeps, and gives. 64.
+    /// How many providers of one key a node keeps, and gives, and how many values that can be removed. 64; at most 64.
     pub max_providers: usize,
     /// How many puts and gets are under way at once, and how many jobs. One more is refused. 1024.
     pub capacity: usize,
@@ -240,6 +240,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             replicas: config.replicas.clamp(1, 16),
             write_quorum: config.write_quorum.max(1),
             read_quorum: config.read_quorum.max(1),
+            max_providers: config.max_providers.min(64),
             ..config
         };
         Replicated {
@@ -281,6 +282,15 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 self.begin_put(cx, op, Record::Mutable(signed), expected, false);
             }
             DhtCommand::Provide { key } => self.provide(cx, op, key),
+            DhtCommand::PutAt { key, value, owner } => {
+                let expires = self.until(cx, self.config.lifetime);
+                self.begin_put(cx, op, Record::Removable { key, value, owner, expires }, None, false);
+            }
+            DhtCommand::Remove { key, secret } => {
+                // It lasts longer than what it removes.
+                let expires = self.until(cx, self.config.lifetime);
+                self.begin_put(cx, op, Record::Removed { key, secret, expires }, None, false);
+            }
             DhtCommand::ProvideAll { keys } => self.begin_sweep(cx, op, keys, false),
             DhtCommand::Withdraw { slot } => self.withdraw(cx, op, slot),
             DhtCommand::Get { key, wanted } => self.begin_get(cx, op, key, wanted),

@@ -32,6 +32,22 @@ pub enum DhtCommand<P> {
         /// The key of what this node has.
         key: Key,
     },
+    /// See [`PutAt`].
+    PutAt {
+        /// The key.
+        key: Key,
+        /// The value.
+        value: Bytes,
+        /// The hash of the secret that removes it.
+        owner: Key,
+    },
+    /// See [`Remove`].
+    Remove {
+        /// The key.
+        key: Key,
+        /// The secret.
+        secret: [u8; 32],
+    },
     /// See [`ProvideAll`].
     ProvideAll {
         /// The keys of what this node has.
@@ -84,6 +100,8 @@ pub enum DhtItem<P> {
 pub enum DhtOutcome<P> {
     /// Of all that stores.
     Stored(Result<Stored, PutError>),
+    /// Of [`GetAt`].
+    Values(Result<Vec<Bytes>, GetError>),
     /// Of [`ProvideAll`].
     Swept(Result<Swept, PutError>),
     /// Of [`Withdraw`].
@@ -136,6 +154,9 @@ pub enum PutError {
         /// The highest found.
         sequence: u64,
     },
+    /// Whoever knows its secret has removed it: until that ends nobody can put it again. Take another secret.
+    #[error("a value with this secret was removed under this key: choose another secret")]
+    Removed,
     /// This node has too much under way.
     #[error("too many puts and gets at once: wait for some to end")]
     Busy,
@@ -216,6 +237,61 @@ pub struct Publish {
 /// Says that this node has what a key names, and goes on saying so until [`Withdraw`].
 #[derive(Clone, Copy, Debug)]
 pub struct Provide(pub Key);
+
+/// Stores a value of at most [`MAX_REMOVABLE`](crate::MAX_REMOVABLE) bytes under any key, beside those of others, for
+/// [`DhtConfig::lifetime`](crate::DhtConfig). It is not published again by itself: put it again to make it last. Up to
+/// [`DhtConfig::max_providers`](crate::DhtConfig) values of one key are kept.
+///
+/// Whoever knows the secret whose hash is the `owner` may [`Remove`] it, and nobody else (OpenDHT: `put` and `rm`).
+///
+/// ```
+/// use p2p_core::sim::{DiskModel, Network, Sim};
+/// use p2p_core::{Key, SimPeer};
+/// use p2p_dht::{DhtConfig, GetAt, MemoryStore, PutAt, Remove, Replicated};
+/// use p2p_overlay::Kademlia;
+///
+/// type Node = Replicated<Kademlia<SimPeer>>;
+/// let mut sim = Sim::<Node, MemoryStore<SimPeer>>::with_workers(
+///     1, Network::default(), DiskModel::default(), |_| MemoryStore::default(),
+/// );
+/// let first = sim.spawn(|birth| Node::new(Kademlia::create(birth.peer), DhtConfig::default()));
+/// for _ in 0..9 {
+///     sim.spawn(|birth| Node::new(Kademlia::join(birth.peer, [first]), DhtConfig::default()));
+/// }
+/// sim.run_for(std::time::Duration::from_secs(30));
+///
+/// let (node, key, secret) = (sim.handle(SimPeer(3)), Key::of(b"guests"), [7; 32]);
+/// sim.block_on(async move {
+///     node.ask(PutAt { key, value: "ada".into(), owner: Key::of(&secret) }).await.unwrap().unwrap();
+///     assert_eq!(node.ask(GetAt(key)).await.unwrap().unwrap(), ["ada"]);
+///     node.ask(Remove { key, secret }).await.unwrap().unwrap();
+///     assert!(node.ask(GetAt(key)).await.unwrap().is_err());
+/// });
+/// ```
+#[derive(Clone, Debug)]
+pub struct PutAt {
+    /// The key.
+    pub key: Key,
+    /// The value.
+    pub value: Bytes,
+    /// The hash of the secret, [`Key::of`] its 32 bytes. The secret should be good: 32 random bytes.
+    pub owner: Key,
+}
+
+/// All values under a key that were [put there](PutAt) and not removed, in no particular order. Who put them is not known:
+/// anybody may put anything.
+#[derive(Clone, Copy, Debug)]
+pub struct GetAt(pub Key);
+
+/// Removes the value that was put under a key with this secret, for those who read it from now on: what a quorum of
+/// replicas know. The secret is known then, and of no more use.
+#[derive(Clone, Copy, Debug)]
+pub struct Remove {
+    /// The key.
+    pub key: Key,
+    /// The secret.
+    pub secret: [u8; 32],
+}
 
 /// Says of many keys that this node has what they name, as [`Provide`] does of one, and goes on saying so. It takes some
 /// lookups for each node of the network, not one for each key; where copies lie at salted keys (CAN, Tapestry), it takes them
@@ -310,7 +386,8 @@ pub struct Options {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct With<R> {
-    /// What is asked: [`Put`], [`Publish`], [`Provide`], [`Get`], [`GetSigned`] or [`GetProviders`].
+    /// What is asked: [`Put`], [`Publish`], [`Provide`], [`Get`], [`GetSigned`], [`GetProviders`], [`PutAt`],
+    /// [`GetAt`] or [`Remove`].
     pub request: R,
     /// How.
     pub options: Options,
@@ -363,6 +440,9 @@ impl Reported for Provide {}
 impl Reported for Get {}
 impl Reported for GetSigned {}
 impl Reported for GetProviders {}
+impl Reported for PutAt {}
+impl Reported for GetAt {}
+impl Reported for Remove {}
 
 impl<O: Overlay<Job = NoJob>, R: Reported + Request<Replicated<O>>> Request<Replicated<O>> for With<R> {
     type Item = R::Item;
@@ -412,6 +492,19 @@ request!(Publish, Result<Stored, PutError>, Stored, |this| DhtCommand::Publish {
     expected: this.expected
 });
 request!(Provide, Result<Stored, PutError>, Stored, |this| DhtCommand::Provide { key: this.0 });
+request!(PutAt, Result<Stored, PutError>, Stored, |this| DhtCommand::PutAt {
+    key: this.key,
+    value: this.value,
+    owner: this.owner
+});
+request!(Remove, Result<Stored, PutError>, Stored, |this| DhtCommand::Remove {
+    key: this.key,
+    secret: this.secret
+});
+request!(GetAt, Result<Vec<Bytes>, GetError>, Values, |this| DhtCommand::Get {
+    key: this.0,
+    wanted: Wanted::Values
+});
 request!(ProvideAll, Result<Swept, PutError>, Swept, |this| DhtCommand::ProvideAll { keys: this.0 });
 request!(Get, Result<Bytes, GetError>, Value, |this| DhtCommand::Get { key: this.0, wanted: Wanted::Immutable });
 request!(GetSigned, Result<Signed, GetError>, Signed, |this| DhtCommand::Get {

@@ -98,7 +98,8 @@ pub struct StoreEntry<P> {
 pub enum WriteError {
     /// It is not genuine.
     Invalid,
-    /// There is a signed value with this sequence number, which is not lower, or not the one that was expected.
+    /// There is a signed value with this sequence number, which is not lower, or not the one that was expected; or the
+    /// value was removed.
     Conflict(u64),
     /// The storage failed.
     Failed(JobError),
@@ -164,6 +165,10 @@ impl<P: Peer> StoreEntry<P> {
             if !same_value && (outdated || expected.is_some_and(|expected| expected != there.sequence)) {
                 return Err(WriteError::Conflict(there.sequence));
             }
+        }
+        let removed = matches!(slot.kind, RecordKind::Removable(_)) && there.sequence > here.sequence;
+        if matches!(by, Writer::Publisher { .. }) && removed {
+            return Err(WriteError::Conflict(there.sequence));
         }
         match new.version > old.version {
             // A copy that comes from another replica takes the room of whoever published it.

@@ -54,7 +54,7 @@ fn jobs(values: &[Vec<u8>]) -> Vec<(Slot<SimPeer>, StoreJob<SimPeer>)> {
     let job = |value: &Vec<u8>| {
         let record = Record::Immutable { value: value.clone().into(), expires: 2_000_000_000 };
         let slot = record.slot();
-        (slot, StoreJob::Write { record, slot, by: Writer::Replica, own: false })
+        (slot, StoreJob::Write { record, slot, by: Writer::Replica, own: false, account: 0 })
     };
     values.iter().map(job).collect()
 }

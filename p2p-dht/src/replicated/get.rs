@@ -1,11 +1,13 @@
 //! Reading: the nodes responsible for a key are asked, until one has the value, or enough have said what they have.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use p2p_core::{Cx, Key, NoJob, OpId};
 use p2p_overlay::{Looked, LookupError, MAX_REPLICAS, Overlay};
 
 use super::{DhtMsg, Question, Replicated, Wanted};
-use crate::record::{Record, Signed};
+use crate::record::{MAX_REMOVABLE, Record, Signed};
 use crate::request::{DhtItem, DhtOutcome, GetError, Said};
 
 /// A key whose replicas are being asked.
@@ -28,9 +30,18 @@ pub(super) struct Get<P> {
     answered: Vec<(P, Option<u64>)>,
     newest: Option<Signed>,
     providers: Vec<P>,
+    /// Values that can be removed, by their owners; and whose were. Of each as many as a replica gives, at most.
+    values: BTreeMap<Key, (u64, Bytes)>,
+    removed: BTreeSet<Key>,
 }
 
 impl<P> Get<P> {
+    /// The values that nobody has removed.
+    fn there(&self) -> impl Iterator<Item = &Bytes> {
+        let there = self.values.iter().filter(|(owner, _)| !self.removed.contains(owner));
+        there.map(|(_, (_, value))| value)
+    }
+
     /// How many peers have been asked.
     fn asked(&self) -> usize {
         self.answered.len() + self.waiting + self.silent
@@ -54,6 +65,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             answered: Vec::new(),
             newest: None,
             providers: Vec::new(),
+            values: BTreeMap::new(),
+            removed: BTreeSet::new(),
         };
         if self.puts.len() + self.gets.len() >= self.config.capacity {
             return self.finish_get(cx, op, &get, Err(GetError::Busy));
@@ -71,7 +84,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         // A value may still be where it was before nodes came in between.
         let n = match get.wanted {
             Wanted::Immutable => self.config.replicas.saturating_mul(2).min(MAX_REPLICAS),
-            Wanted::Mutable | Wanted::Providers => self.config.replicas,
+            Wanted::Mutable | Wanted::Providers | Wanted::Values => self.config.replicas,
         };
         let finds = self.finds(get.key, n, get.tried, get.located.len());
         if let Some(get) = self.gets.get_mut(&op) {
@@ -130,7 +143,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let now = cx.wall().as_secs();
         let mut sequence = None;
         // No single replica fills the list of providers.
-        for record in records.into_iter().take(self.config.max_providers.div_ceil(2)) {
+        let most = match get.wanted {
+            Wanted::Values => self.config.max_providers,
+            Wanted::Immutable | Wanted::Mutable | Wanted::Providers => self.config.max_providers.div_ceil(2),
+        };
+        for record in records.into_iter().take(most) {
             match (get.wanted, record) {
                 (Wanted::Immutable, Record::Immutable { value, expires }) if Key::of(&value) == get.key => {
                     let Some(get) = self.gets.remove(&op) else { return };
@@ -152,6 +169,19 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                         get.providers.push(peer);
                         cx.item(op, DhtItem::Provider(peer));
                     }
+                }
+                (Wanted::Values, Record::Removable { key, value, owner, expires })
+                    if key == get.key && expires > now && value.len() <= MAX_REMOVABLE =>
+                {
+                    let newer = get.values.get(&owner).is_none_or(|(before, _)| *before < expires);
+                    if newer {
+                        get.values.insert(owner, (expires, value));
+                    }
+                }
+                (Wanted::Values, Record::Removed { key, secret, expires })
+                    if key == get.key && expires > now =>
+                {
+                    get.removed.insert(Key::of(&secret));
                 }
                 // Not what was asked for.
                 _ => {}
@@ -179,7 +209,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let quorum = match get.wanted {
             Wanted::Immutable => false,
             Wanted::Mutable => true,
-            Wanted::Providers => early,
+            Wanted::Providers | Wanted::Values => early,
         };
         let needed = quorum_of.min(get.asked());
         let answered = get.answered.len();
@@ -221,7 +251,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 let newest = get.newest.clone().map(Box::new);
                 Err(GetError::Partial { answered, needed, silent, newest })
             }
-            _ if get.newest.is_none() && get.providers.is_empty() => {
+            _ if get.newest.is_none() && get.providers.is_empty() && get.there().next().is_none() => {
                 Err(GetError::NotFound { answered, silent })
             }
             _ => Ok(None),
@@ -263,6 +293,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             Wanted::Immutable => DhtOutcome::Value(result.and_then(|value| value.ok_or(not_found))),
             Wanted::Mutable => DhtOutcome::Signed(result.and_then(|_| get.newest.clone().ok_or(not_found))),
             Wanted::Providers => DhtOutcome::Providers(result.map(|_| get.providers.clone())),
+            Wanted::Values => DhtOutcome::Values(result.map(|_| get.there().cloned().collect())),
         };
         self.end_call(cx, op, outcome);
     }

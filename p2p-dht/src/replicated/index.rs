@@ -132,6 +132,7 @@ impl<P: Keyed> Index<P> {
                 (Wanted::Immutable, RecordKind::Immutable)
                     | (Wanted::Mutable, RecordKind::Mutable)
                     | (Wanted::Providers, RecordKind::Provider(_))
+                    | (Wanted::Values, RecordKind::Removable(_))
             )
         });
         asked_for.take(most).collect()
@@ -159,11 +160,12 @@ impl<P: Keyed> Index<P> {
         if before.is_some() {
             return true;
         }
-        let providers = match slot.kind {
+        let alike = match slot.kind {
             RecordKind::Provider(_) => self.of(slot.key, Wanted::Providers, config.max_providers).len(),
+            RecordKind::Removable(_) => self.of(slot.key, Wanted::Values, config.max_providers).len(),
             RecordKind::Immutable | RecordKind::Mutable => 0,
         };
-        providers < config.max_providers
+        alike < config.max_providers
             && free_records > 0
             && (taken.records as u64) < (free_records as u64).saturating_mul(share)
     }

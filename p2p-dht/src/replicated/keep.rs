@@ -77,6 +77,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             Record::Immutable { value, .. } => Record::Immutable { value, expires },
             Record::Provider { key, peer, .. } => Record::Provider { key, peer, expires },
             Record::Mutable(signed) => Record::Mutable(signed),
+            // Nobody says these again by itself: what somebody else has removed would come back.
+            Record::Removable { .. } | Record::Removed { .. } => return,
         };
         let op = cx.op();
         self.begin_put(cx, op, record, None, true);

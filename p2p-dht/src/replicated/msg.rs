@@ -110,6 +110,8 @@ pub enum Wanted {
     Mutable,
     /// Who provides what it names.
     Providers,
+    /// The values that can be removed, and what was.
+    Values,
 }
 
 /// What a replica says about a copy that it is offered.
@@ -134,7 +136,7 @@ pub enum Refusal {
     /// It ends in the past, or too far in the future.
     #[error("the record has ended, or lasts longer than the peer keeps records")]
     Lifetime,
-    /// There is a signed value with this sequence number.
+    /// There is a signed value with this sequence number; or the value was removed.
     #[error("there is a value with sequence number {0}")]
     Conflict(u64),
     /// The replica has no room.
@@ -168,6 +170,11 @@ impl<P: Serialize + DeserializeOwned, M: Wire> Wire for DhtMsg<P, M> {
             DhtMsg::Overlay(msg) => msg.lane(),
             DhtMsg::Store { record, .. } if large(record) => Lane::Bulk,
             DhtMsg::Loaded { records, .. } if records.iter().any(large) => Lane::Bulk,
+            // Each is short, but there may be many.
+            DhtMsg::Loaded { records, .. } if records.len() > 4 => match records[0] {
+                Record::Removable { .. } | Record::Removed { .. } => Lane::Bulk,
+                Record::Immutable { .. } | Record::Mutable(_) | Record::Provider { .. } => Lane::Ordered,
+            },
             _ => Lane::Ordered,
         }
     }

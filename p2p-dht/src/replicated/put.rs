@@ -102,7 +102,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             return fail(self, cx, PutError::Busy);
         }
         let (slot, size) = (record.slot(), record.size());
-        if !self.make_room(cx, &slot, size, 0) {
+        // What is published again has to be kept here, too.
+        let kept = !matches!(slot.kind, RecordKind::Removable(_));
+        if kept && !self.make_room(cx, &slot, size, 0) {
             return fail(self, cx, PutError::Full);
         }
         let put = Put {
@@ -249,7 +251,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let Some(put) = self.puts.remove(&op) else { return };
         // What is published again may have been withdrawn meanwhile.
         let kept = !put.again || self.republished.contains_key(&put.slot);
-        if kept && put.result().is_ok() {
+        let lasts = !matches!(put.slot.kind, RecordKind::Removable(_));
+        if kept && lasts && put.result().is_ok() {
             self.keep_own(cx, put.record, put.slot);
         }
     }
@@ -290,6 +293,9 @@ impl<P: Copy> Put<P> {
         refusals.extend(std::iter::repeat_n(Refusal::Silent, self.waiting));
         match (self.conflict(), self.lookup_error) {
             (_, Some(error)) if copies == 0 => Err(error.into()),
+            (Some(_), _) if copies < needed && matches!(self.slot.kind, RecordKind::Removable(_)) => {
+                Err(PutError::Removed)
+            }
             (Some(sequence), _) if copies < needed => Err(PutError::Conflict { sequence }),
             (None, _) if copies < needed => Err(PutError::Quorum { copies, needed, refusals }),
             _ => Ok(Stored { key: self.slot.key, copies, refusals }),
@@ -300,7 +306,7 @@ impl<P: Copy> Put<P> {
     /// have stored it.
     fn conflict(&self) -> Option<u64> {
         let conflicts = self.refused.iter().filter_map(|(_, refusal)| match (refusal, self.slot.kind) {
-            (Refusal::Conflict(sequence), RecordKind::Mutable) => Some(*sequence),
+            (Refusal::Conflict(sequence), RecordKind::Mutable | RecordKind::Removable(_)) => Some(*sequence),
             _ => None,
         });
         conflicts.max()

@@ -131,9 +131,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     /// Whether a record has not ended, and does not last longer than records may.
     pub(super) fn may_last(&self, cx: &Cx<'_, Self>, slot: &Slot<O::Peer>, expires: u64) -> bool {
         let now = cx.wall().as_secs();
-        // What a provider says can be copied by anybody, with another end: it may not be far.
+        // What is not signed can be copied by anybody, with another end: it may not be far.
         let longest = match slot.kind {
-            RecordKind::Provider(_) => self.config.lifetime,
+            RecordKind::Provider(_) | RecordKind::Removable(_) => self.config.lifetime,
             RecordKind::Immutable | RecordKind::Mutable => self.config.max_lifetime,
         };
         let latest = now.saturating_add(longest.as_secs()).saturating_add(SKEW);

@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 use super::{StoreDone, StoreEntry, StoreJob};
 use crate::record::{Record, RecordKind, Slot};
 
-/// A slot in order: its key, which kind of record, and, of a provider, the peer's own key.
+/// A slot in order: its key, which kind of record, and, of a provider, the peer's own key, or the hash of a secret.
 type Place = [u8; 65];
 
 const ENTRIES: TableDefinition<'_, &Place, &[u8]> = TableDefinition::new("entries 1");
@@ -266,6 +266,10 @@ fn place<P: Keyed>(slot: &Slot<P>) -> Place {
             // Not what the peer is made of: a contact that has moved is still the same peer.
             place[33..].copy_from_slice(peer.key().as_bytes());
             2
+        }
+        RecordKind::Removable(owner) => {
+            place[33..].copy_from_slice(owner.as_bytes());
+            3
         }
     };
     place

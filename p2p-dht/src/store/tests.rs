@@ -33,7 +33,14 @@ fn job(rng: &mut Rng, known: &[Slot<SimPeer>]) -> Job {
 
 fn record(rng: &mut Rng) -> Record<SimPeer> {
     let expires = 1000 + rng.below(8);
-    match rng.below(4) {
+    match rng.below(6) {
+        2 => {
+            let (key, secret) = (Key::of(&[rng.below(2) as u8]), [rng.below(2) as u8; 32]);
+            Record::Removable { key, value: vec![1; rng.index(9)].into(), owner: Key::of(&secret), expires }
+        }
+        3 => {
+            Record::Removed { key: Key::of(&[rng.below(2) as u8]), secret: [rng.below(2) as u8; 32], expires }
+        }
         0 => {
             let publisher = Keypair::from_seed(&[rng.below(3) as u8; 32]);
             let value = vec![rng.below(2) as u8; rng.index(300)];

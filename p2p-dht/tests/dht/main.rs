@@ -9,6 +9,7 @@ mod world;
 mod calls;
 mod liars;
 mod records;
+mod removal;
 mod repair;
 mod survival;
 mod sweep;
