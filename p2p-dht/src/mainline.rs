@@ -5,7 +5,7 @@
 //! of `p2p-core` with [`KrpcCodec`], or in the simulator. There is no default bootstrap host: the caller names one.
 //!
 //! In the order of a question's life: `krpc` is what packets say, `asked` the questions that wait, `table` who is known
-//! to be there. A user's command becomes a `task` of lookups (`lookup`), which end when they have gone far enough
+//! to be there. A user's command becomes a `task` of lookups (`seek`, `lookup`), which end when they have gone far enough
 //! (`size`), and then of writes. `serve` answers others, within what `sources` lets them cost; `token` is what they
 //! must show to write into `store`. `upkeep` joins, refreshes, publishes again, and learns this node's own address.
 //!
@@ -39,6 +39,7 @@ mod krpc;
 mod lookup;
 mod request;
 mod saved;
+mod seek;
 mod serve;
 mod size;
 mod sources;
