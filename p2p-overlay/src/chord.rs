@@ -4,11 +4,12 @@
 //! 2003), with the join, stabilise and rectify operations of Zave, *How to make Chord correct* (2015) and
 //! *Reasoning about identifier spaces* (IEEE TSE 2017): the protocol as first published can lose its ring.
 //!
-//! In this order: [`Chord`] and its configuration, what the tables say about a key, and in `upkeep` how they are
-//! kept. `virtuals` lets a host run several nodes. `converged` computes the tables of a whole ring directly, for
-//! experiments that start from a network at rest; `whole` says what holds of one.
+//! In this order: [`Chord`] and its configuration, what the tables say about a key; in `ring` lists of peers, in `join`
+//! and `upkeep` how the tables are kept. `virtuals` lets a host run several nodes. `converged` computes the tables of a
+//! whole ring directly, for experiments that start from a network at rest; `whole` says what holds of one.
 
 mod converged;
+mod join;
 mod ring;
 mod upkeep;
 mod virtuals;

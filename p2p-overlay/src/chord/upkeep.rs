@@ -1,6 +1,5 @@
-//! How a Chord node joins, stabilises and rectifies (Zave 2015, §4).
+//! How a Chord node stabilises and rectifies (Zave 2015, §4).
 //!
-//! *Join*: the newcomer looks up its own key, and takes the root and the root's successors as its own successors.
 //! *Stabilise*, now and then: it asks its first successor for its neighbours, takes them over, and if the successor
 //! has a predecessor in between, asks that one too and takes it for its first successor, and so on until there is none
 //! (Zave goes one step at a time). Then it notifies its first successor. *Rectify*, on such a notice: it takes the
@@ -46,7 +45,7 @@ pub enum ChordTimer {
 
 /// The tags of the lookups that a newcomer joins by, and by which two rings become one; the others are exponents of
 /// fingers.
-const JOIN: u32 = u32::MAX;
+pub(super) const JOIN: u32 = u32::MAX;
 const MERGE: u32 = JOIN - 1;
 
 impl<P: Keyed> ChordTable<P> {
@@ -62,40 +61,6 @@ impl<P: Keyed> ChordTable<P> {
     /// Whether it stands before all successors.
     fn would_be_first(&self, spot: &Spot<P>) -> bool {
         self.successors.first().is_none_or(|first| spot.is_before(first, &self.key))
-    }
-
-    // ---- join
-
-    fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {
-        let Some(door) = self.doors.next() else {
-            // Nobody whom it has met can be reached: it goes on alone.
-            self.joined = true;
-            return;
-        };
-        let replicas = self.most() as u8;
-        cx.emit(Want { tag: JOIN, key: self.key, replicas, via: Some(door) });
-    }
-
-    fn on_joined(&mut self, cx: &mut Cx<'_, Self>, found: &Found<P>) {
-        if self.joined {
-            return;
-        }
-        // This node may be among them, if it was here before.
-        let peers: Vec<P> = found.peers.iter().copied().filter(|peer| *peer != self.me).collect();
-        let Some((&first, then)) = peers.split_first() else { return };
-        self.joined = true;
-        self.doors.found();
-        self.changed = true;
-        self.precede(None);
-        self.before.clear();
-        self.fingers.clear();
-        self.successors = list(&self.key, Spot::new(&self.key, first), then, &[], self.most());
-        #[cfg(test)]
-        if self.original {
-            // As first published: the successor alone, until it is time to stabilise.
-            return self.successors.truncate(1);
-        }
-        self.stabilize(cx);
     }
 
     // ---- merge
@@ -116,7 +81,7 @@ impl<P: Keyed> ChordTable<P> {
 
     // ---- stabilise
 
-    fn stabilize(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn stabilize(&mut self, cx: &mut Cx<'_, Self>) {
         if let Some(first) = self.successors.first() {
             self.ask(cx, first.peer, Asked::Successor);
         }
@@ -249,7 +214,7 @@ impl<P: Keyed> ChordTable<P> {
         }
     }
 
-    fn precede(&mut self, predecessor: Option<Spot<P>>) {
+    pub(super) fn precede(&mut self, predecessor: Option<Spot<P>>) {
         if self.predecessor != predecessor {
             self.predecessor = predecessor;
             if predecessor.is_some() {

@@ -1,11 +1,10 @@
-//! How a Kademlia node joins, and keeps its tables when nobody asks it anything.
+//! How a Kademlia node keeps its tables when nobody asks it anything.
 //!
-//! *Join* (§2.3): the newcomer looks up its own key by a node it knows, then a key in each bucket further away than
-//! its nearest neighbour. Everybody whom it asks learns of it. *Upkeep*, now and then: it asks one of its neighbours
-//! who is near, and pings those it does not know, its silent neighbours, and contacts whose place somebody waits for.
-//! It looks up a key in a bucket in which nothing was looked up for long. Seldom it pings a peer that it has lost: if
-//! that lives in a network that was cut off, it is a contact again, and its neighbours will be. (The paper looks the
-//! own key up every hour instead: that costs more, and under churn it comes too late.)
+//! Now and then it asks one of its neighbours who is near, and pings those it does not know, its silent neighbours, and
+//! contacts whose place somebody waits for. It looks up a key in a bucket in which nothing was looked up for long.
+//! Seldom it pings a peer that it has lost: if that lives in a network that was cut off, it is a contact again, and its
+//! neighbours will be. (The paper looks the own key up every hour instead: that costs more, and under churn it comes
+//! too late.)
 
 use std::time::Duration;
 
@@ -32,8 +31,8 @@ pub enum KademliaTimer {
 }
 
 /// What a lookup of the upkeep is for, as its tag.
-const JOIN: u32 = 0;
-const EXPLORE: u32 = 1;
+pub(super) const JOIN: u32 = 0;
+pub(super) const EXPLORE: u32 = 1;
 const REFRESH: u32 = 2;
 
 impl<P: Keyed> KademliaTable<P> {
@@ -41,28 +40,9 @@ impl<P: Keyed> KademliaTable<P> {
         self.config.upkeep.is_zero()
     }
 
-    fn want(&mut self, cx: &mut Cx<'_, Self>, tag: u32, level: usize) {
+    pub(super) fn want(&mut self, cx: &mut Cx<'_, Self>, tag: u32, level: usize) {
         let key = self.buckets.key_at(level, cx.rng());
         cx.emit(Want { tag, key, replicas: 1, via: None });
-    }
-
-    // ---- join
-
-    fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {
-        let Some(door) = self.doors.next() else {
-            // Nobody whom it has met can be reached: it goes on alone.
-            self.joined = true;
-            return;
-        };
-        let replicas = self.config.k as u8;
-        cx.emit(Want { tag: JOIN, key: self.key(), replicas, via: Some(door) });
-    }
-
-    /// Looks up a key in the next bucket, towards the furthest.
-    fn explore(&mut self, cx: &mut Cx<'_, Self>) {
-        let Some(level) = self.exploring else { return };
-        self.exploring = level.checked_sub(1);
-        self.want(cx, EXPLORE, level);
     }
 
     // ---- upkeep
@@ -196,12 +176,7 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
     fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, answer: Answer<P>) {
         cx.finish(op, ());
         match (answer.tag, answer.looked) {
-            (JOIN, Ok(_)) if !self.joined => {
-                self.joined = true;
-                self.doors.found();
-                self.exploring = self.buckets.deepest();
-                self.explore(cx);
-            }
+            (JOIN, Ok(_)) if !self.joined => self.on_joined(cx),
             (EXPLORE, _) => self.explore(cx),
             // The answers have come as messages, and whoever sent them has been heard. The timer tries again.
             _ => {}

@@ -56,6 +56,7 @@ const DEAD_AFTER: u8 = 3;
 const MAX_SUSPECTS: usize = 64;
 /// How many peers an answer may name.
 const MAX_NAMED: usize = 32;
+
 impl<P: Keyed> PastryTable<P> {
     pub(super) fn is_at_rest(&self) -> bool {
         self.config.upkeep.is_zero()
