@@ -37,9 +37,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, Protocol, Time};
 
 use crate::bucket::Rate;
+use crate::few::Few;
 use crate::gnutella::Guid;
 use crate::gnutella::hosts::Hosts;
 use crate::gnutella::passing::{wanted, wanted_of};
@@ -51,9 +53,11 @@ use crate::search::{Hit, Item, Library, SearchCommand, SearchError, SearchItem, 
 use crate::sharing::{Sharer, Wanted};
 
 use asking::Searching;
+use ggep::Room;
 use guiding::Guided;
 use neighbours::{Neighbour, State};
 use passing::Route;
+use tables::Made;
 
 pub use codec::{Gnutella06Codec, Gnutella06Msg};
 pub use handshake::Hello;
@@ -221,11 +225,17 @@ pub struct Gnutella06<P: Place> {
     library: Library,
     /// Whether the table below lacks what is shared since.
     changed: bool,
+    /// Whether it lacks what leaves have said, or who they are, since.
+    stale: bool,
     /// What it shares itself.
     own: QueryTable,
     /// What it tells its neighbours: with its leaves' tables, if it is an ultrapeer.
     table: Arc<QueryTable>,
-    neighbours: BTreeMap<P, Neighbour>,
+    /// What a neighbour was told of it last.
+    made: Option<Made>,
+    neighbours: Few<P, Neighbour>,
+    /// What its pongs say of the room it has, and the bytes of that.
+    told_room: (Room, Bytes),
     hosts: Hosts<P>,
     /// The ways that queries have come.
     queries: Recent<Guid, Route<P>>,
@@ -292,9 +302,12 @@ impl<P: Place> Gnutella06<P> {
             promotion: Promotion::new(role, Time::ZERO, config.promotion),
             library: Library::new(config.items),
             changed: true,
+            stale: true,
             own: table.clone(),
             table: Arc::new(table),
-            neighbours: BTreeMap::new(),
+            made: None,
+            neighbours: Few::new(),
+            told_room: (Room::default(), Room::default().write()),
             hosts,
             queries: Recent::new(config.routes),
             guided: BTreeMap::new(),
@@ -356,6 +369,12 @@ impl<P: Place> Protocol for Gnutella06<P> {
     type Outcome = SearchOutcome<P>;
     type Event = Gnutella06Event<P>;
     type Job = NoJob;
+
+    fn warm(&self) -> u64 {
+        let records = self.neighbours.values();
+        let middle = records.get(records.len() / 2).map_or(0, |one| u64::from(one.degree));
+        self.neighbours.keys().len() as u64 ^ self.neighbours.keys().first().map_or(0, |_| 1) ^ middle
+    }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
         self.servent = Guid::random(cx.rng());

@@ -35,6 +35,7 @@ mod bucket;
 mod can;
 mod chord;
 mod doors;
+mod few;
 mod freenet;
 mod gnutella;
 mod gnutella06;

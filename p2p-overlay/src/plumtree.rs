@@ -20,7 +20,8 @@
 //!   the next, and whoever grafts asks for that and all after it, so messages stay in order when the tree changes;
 //! - who waits for a message waits for as long as others before it still come: a slow tree is no broken one;
 //! - new neighbours tell each other what they have had lately, and all do now and then: what was lost with a node that
-//!   failed is noticed, even if nothing follows;
+//!   failed is noticed, even if nothing follows. What was published before a node took part is not for it; so a newcomer
+//!   says for how long it has, and is told what has come since;
 //! - **flow**: a neighbour is sent no more than a window of what it has not said to have taken in. It says so, bit by
 //!   bit, as its own subscribers read and its own neighbours keep up; so the pressure goes back to the publisher, whose
 //!   `publish` waits, and everything is as fast as the slowest reader. But not slower than that: a neighbour that says
@@ -58,7 +59,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_core::{Cx, Link, NoJob, OpId, Peer, Protocol, Up};
+use p2p_core::{Cx, Link, NoJob, OpId, Peer, Protocol, Time, Up};
 
 use crate::hyparview::{HyParView, HyParViewConfig};
 use crate::membership::{Membership, MembershipCommand, Neighbour};
@@ -69,6 +70,7 @@ use publish::{Own, Waiting};
 use readers::Readers;
 use store::Store;
 use streams::Streams;
+use tree::When;
 
 pub use msg::{Announced, MAX_BROADCAST, Missing, PlumtreeMsg, Push};
 pub use request::{Leave, PlumtreeCommand, PlumtreeOutcome};
@@ -136,6 +138,10 @@ pub struct Plumtree<M: Membership> {
     store: Store<M::Peer>,
     /// This node's subscribers.
     readers: Readers<M::Peer>,
+    /// Since when it takes part.
+    joined: Option<Time>,
+    /// Some neighbour may be owed an answer to a mark.
+    owing: bool,
     /// How many messages were passed on.
     passed: u64,
     /// Once it has published.
@@ -276,6 +282,8 @@ impl<M: Membership> Plumtree<M> {
             config,
             store: Store::new(),
             readers: Readers::new(),
+            joined: None,
+            owing: false,
             passed: 0,
             own: None,
             waiting: VecDeque::new(),
@@ -297,8 +305,7 @@ impl<M: Membership> Plumtree<M> {
 
     /// How many messages of a publisher have come here, or were published here.
     pub fn seen_of(&self, publisher: M::Peer) -> u64 {
-        let streams = self.streams.iter().filter(|(source, _)| source.publisher == publisher);
-        streams.map(|(_, stream)| stream.seen.len()).sum()
+        self.streams.of(publisher).map(|stream| stream.seen.len()).sum()
     }
 
     /// The neighbours that the tree leads to.
@@ -346,6 +353,7 @@ impl<M: Membership> Plumtree<M> {
             cx.set_timer(self.config.keep, PlumtreeTimer::Settled);
         }
         self.tell_recent(cx, peer);
+        self.ask_since(cx, peer);
         self.push_unacknowledged(cx, at);
         self.tell_readers(cx);
     }
@@ -379,14 +387,16 @@ impl<M: Membership> Protocol for Plumtree<M> {
     type Job = NoJob;
 
     fn warm(&self) -> u64 {
-        let branch = self.branches.first().map_or(0, |branch| u64::from(branch.eager));
-        self.membership.warm() ^ branch
+        let branch = |at: usize| self.branches.get(at).map_or(0, |branch| u64::from(branch.eager));
+        let branches = (0..4).fold(0, |sum, at| sum ^ branch(at));
+        self.membership.warm() ^ branches ^ self.streams.warm()
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
         if !self.branches.is_empty() {
             cx.set_timer(self.config.keep, PlumtreeTimer::Settled);
         }
+        self.joined = self.membership.is_joined().then(|| cx.now());
         self.below(cx, |membership, cx| membership.on_start(cx));
         self.settle(cx);
     }
@@ -397,8 +407,10 @@ impl<M: Membership> Protocol for Plumtree<M> {
                 self.below(cx, |membership, cx| membership.on_message(cx, from, msg));
             }
             PlumtreeMsg::Push(push) => self.on_push(cx, from, push),
-            PlumtreeMsg::Announce(announced) => self.on_announce(cx, from, &announced, false),
-            PlumtreeMsg::Recent(announced) => self.on_announce(cx, from, &announced, true),
+            PlumtreeMsg::Announce(announced) => self.on_announce(cx, from, &announced, When::Now),
+            PlumtreeMsg::Recent(announced) => self.on_announce(cx, from, &announced, When::Lately),
+            PlumtreeMsg::Since(ms) => self.on_since(cx, from, ms),
+            PlumtreeMsg::Had(announced) => self.on_announce(cx, from, &announced, When::Since),
             PlumtreeMsg::Graft(wants) => self.on_graft(cx, from, &wants),
             PlumtreeMsg::Prune => self.on_prune(cx, from),
             PlumtreeMsg::Mark(mark) => self.on_mark(from, mark),

@@ -1,6 +1,7 @@
 //! Who is connected, and as what: handshakes, pings, and the change of roles.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_core::{Contact, Cx, Down, Learnt, Time};
@@ -17,6 +18,8 @@ use crate::promotion::{Need, Role, Standing, hand_over};
 
 /// Others that a leaf is named when its ultrapeer retires.
 const HANDED: usize = 5;
+/// How often the host cache is told that a neighbour is there.
+const NOTED: Duration = Duration::from_secs(60);
 
 /// Somebody who is connected, or to be.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(super) struct Neighbour {
     heard: Time,
     /// Where others reach it, as far as is known.
     contact: Option<Contact>,
+    /// When the host cache was last told that it is there.
+    noted: Option<Time>,
     /// The last ping to it.
     ping: Option<Guid>,
     /// How much room it has, if it is an ultrapeer.
@@ -61,6 +66,7 @@ impl Neighbour {
             role,
             heard: now,
             contact,
+            noted: None,
             ping: None,
             room: Room::default(),
             degree: 1,
@@ -99,7 +105,7 @@ impl<P: Place> Gnutella06<P> {
 
     /// How many there are of one kind, those who are not there yet among them.
     fn count(&self, role: Role) -> usize {
-        self.neighbours.values().filter(|neighbour| neighbour.role == role).count()
+        self.neighbours.values().iter().filter(|neighbour| neighbour.role == role).count()
     }
 
     fn hello(&self) -> Hello {
@@ -149,10 +155,11 @@ impl<P: Place> Gnutella06<P> {
 
     /// Dials until there are enough ultrapeers, or nobody is left to dial.
     pub(super) fn look_for_neighbours(&mut self, cx: &mut Cx<'_, Self>) {
-        while self.count(Role::Ultrapeer) < self.wanted() {
+        while self.wants_more() {
             let (neighbours, listen) = (&self.neighbours, self.listen);
             let skip = |contact: &Contact, _: Option<&P>| {
-                listen == Some(*contact) || neighbours.values().any(|other| other.contact == Some(*contact))
+                listen == Some(*contact)
+                    || neighbours.values().iter().any(|other| other.contact == Some(*contact))
             };
             let Some((contact, _)) = self.hosts.next(cx.now(), self.config.hearsay, skip) else { return };
             self.number += 1;
@@ -212,6 +219,7 @@ impl<P: Place> Gnutella06<P> {
         // An ultrapeer that comes anew and is not needed.
         let alone = self.up(Role::Leaf).next().is_none() && self.up(Role::Ultrapeer).next().is_none();
         if hello.needed == Some(false) && alone && self.promotion.give_in(cx.now()) {
+            self.stale = true;
             self.tally.changes += 1;
             cx.emit(Gnutella06Event::Role(Role::Leaf));
         }
@@ -233,6 +241,7 @@ impl<P: Place> Gnutella06<P> {
             }
             neighbour.role = Role::Leaf;
             neighbour.takes_tables = false;
+            self.stale = true;
         }
         self.is_up(cx, from);
     }
@@ -244,7 +253,7 @@ impl<P: Place> Gnutella06<P> {
             neighbour.heard = cx.now();
         }
         cx.emit(Gnutella06Event::Up(peer));
-        self.ping(cx, peer);
+        self.ping(cx, peer, self.wants_more());
         self.tell_table(cx, peer);
     }
 
@@ -261,6 +270,7 @@ impl<P: Place> Gnutella06<P> {
     /// A connection has ended, or is given up.
     pub(super) fn lost(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Option<Down>) {
         let Some(neighbour) = self.neighbours.remove(&peer) else { return };
+        self.stale |= neighbour.role == Role::Leaf;
         cx.clear_timer(Gnutella06Timer::Dial(peer));
         match neighbour.state {
             State::Up => cx.emit(Gnutella06Event::Down(peer)),
@@ -304,16 +314,22 @@ impl<P: Place> Gnutella06<P> {
         self.consider(cx);
         self.look_for_neighbours(cx);
         let up = self.neighbours.iter().filter(|(_, one)| one.state == State::Up);
+        let wants = self.wants_more();
         for peer in up.map(|(peer, _)| *peer).collect::<Vec<P>>() {
-            self.ping(cx, peer);
+            self.ping(cx, peer, wants);
         }
         self.tell_tables(cx);
     }
 
-    fn ping(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+    /// Whether it looks for more ultrapeers.
+    fn wants_more(&self) -> bool {
+        self.count(Role::Ultrapeer) < self.wanted()
+    }
+
+    /// Who has enough only wants to know that they are there, not who else is.
+    fn ping(&mut self, cx: &mut Cx<'_, Self>, peer: P, wants_more: bool) {
         let id = Guid::random(cx.rng());
-        // Who has enough only wants to know that they are there.
-        let ttl = if self.count(Role::Ultrapeer) < self.wanted() { 2 } else { 1 };
+        let ttl = if wants_more { 2 } else { 1 };
         if let Some(neighbour) = self.neighbours.get_mut(&peer) {
             neighbour.ping = Some(id);
         }
@@ -349,11 +365,12 @@ impl<P: Place> Gnutella06<P> {
         let room = free > self.leaves().count();
         let (need, lot) = (Need { load: self.load(), room }, cx.rng().below(1000) as u16);
         let Some(role) = self.promotion.consider(cx.now(), standing, need, lot) else { return };
+        self.stale = true;
         self.tally.changes += 1;
         cx.emit(Gnutella06Event::Role(role));
         self.hand_over_leaves(cx);
         // The others have it as what it was: it comes to them anew.
-        for peer in self.neighbours.keys().copied().collect::<Vec<P>>() {
+        for peer in self.neighbours.keys().to_vec() {
             if let Some(contact) = self.neighbours.get(&peer).and_then(|one| one.contact) {
                 self.hosts.note(contact, Learnt::Told, cx.wall(), None);
             }
@@ -418,9 +435,14 @@ impl<P: Place> Gnutella06<P> {
         let extension = match self.role() {
             Role::Leaf => Bytes::new(),
             Role::Ultrapeer => {
-                let leaves = left(self.config.leaves, self.count(Role::Leaf));
-                let ultrapeers = left(self.config.degree, self.count(Role::Ultrapeer));
-                Room { leaves, ultrapeers }.write()
+                let taken = self.count(Role::Leaf);
+                let leaves = left(self.config.leaves, taken);
+                let ultrapeers = left(self.config.degree, self.neighbours.len() - taken);
+                let room = Room { leaves, ultrapeers };
+                if self.told_room.0 != room {
+                    self.told_room = (room, room.write());
+                }
+                self.told_room.1.clone()
             }
         };
         let ttl = ping.hops.saturating_add(1);
@@ -450,7 +472,9 @@ impl<P: Place> Gnutella06<P> {
         neighbour.room = Room::read(&pong.extension).unwrap_or_default();
         if let Some(contact) = contact.filter(|contact| from.may_be(contact)) {
             neighbour.contact = Some(contact);
-            if neighbour.role == Role::Ultrapeer {
+            let noted = neighbour.noted.is_some_and(|at| cx.now().since(at) < NOTED);
+            if neighbour.role == Role::Ultrapeer && !noted {
+                neighbour.noted = Some(cx.now());
                 self.hosts.note(contact, Learnt::Told, cx.wall(), None);
             }
         }

@@ -26,20 +26,29 @@ pub fn qrp_hash(word: &str, bits: u8) -> u32 {
     product.checked_shr(32 - u32::from(bits.min(32))).unwrap_or(0)
 }
 
-/// Which hashes are there: two to the power of 8 to 18 slots.
-#[derive(Clone, PartialEq, Eq)]
+/// Which hashes are there: two to the power of 8 to 18 slots. While few are set they are a list, for most servents share
+/// little and have many neighbours; a table of which one slot in 32 is set takes as much memory either way.
+#[derive(Clone)]
 pub struct QueryTable {
     bits: u8,
-    slots: Box<[u64]>,
     /// How many are set.
     set: u32,
+    slots: Slots,
+}
+
+#[derive(Clone)]
+enum Slots {
+    /// Those that are set, sorted.
+    Few(Vec<u32>),
+    /// A bit for each.
+    Bits(Box<[u64]>),
 }
 
 impl QueryTable {
     /// An empty table of two to the power of `bits` slots, between 8 and 18.
     pub fn new(bits: u8) -> QueryTable {
         let bits = bits.clamp(*BITS.start(), *BITS.end());
-        QueryTable { bits, slots: vec![0; 1 << (bits - 6)].into(), set: 0 }
+        QueryTable { bits, set: 0, slots: Slots::Few(Vec::new()) }
     }
 
     /// An empty table of so many slots.
@@ -76,20 +85,65 @@ impl QueryTable {
 
     /// Whether a slot is set.
     pub(super) fn get(&self, slot: u32) -> bool {
-        let word = self.slots.get(slot as usize / 64).copied().unwrap_or(0);
-        word >> (slot % 64) & 1 == 1
+        match &self.slots {
+            Slots::Few(few) => few.binary_search(&slot).is_ok(),
+            Slots::Bits(bits) => {
+                bits.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+            }
+        }
+    }
+
+    /// The slots that are set, in order.
+    pub(super) fn all_set(&self) -> impl Iterator<Item = u32> {
+        let (few, bits): (&[u32], &[u64]) = match &self.slots {
+            Slots::Few(few) => (few, &[]),
+            Slots::Bits(bits) => (&[], bits),
+        };
+        let of_word = |(at, word): (u32, &u64)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let slot = (left != 0).then(|| at * 64 + left.trailing_zeros())?;
+                left &= left - 1;
+                Some(slot)
+            })
+        };
+        few.iter().copied().chain((0..).zip(bits).flat_map(of_word))
     }
 
     /// Sets a slot, or clears it.
     pub(super) fn put(&mut self, slot: u32, there: bool) {
-        let Some(word) = self.slots.get_mut(slot as usize / 64) else { return };
-        let mask = 1 << (slot % 64);
-        match (there, *word & mask != 0) {
-            (true, false) => self.set += 1,
-            (false, true) => self.set -= 1,
-            (true, true) | (false, false) => return,
+        if slot >= self.slots() {
+            return;
         }
-        *word ^= mask;
+        match &mut self.slots {
+            Slots::Few(few) => {
+                // Mostly they come in order.
+                let place = match few.last() {
+                    Some(last) if *last >= slot => few.binary_search(&slot),
+                    Some(_) | None => Err(few.len()),
+                };
+                match (place, there) {
+                    (Ok(at), false) => drop(few.remove(at)),
+                    (Err(at), true) => few.insert(at, slot),
+                    (Ok(_), true) | (Err(_), false) => return,
+                }
+                if few.len() > 1 << (self.bits - 5) {
+                    self.slots = Slots::Bits(bits_of(self.bits, few));
+                }
+            }
+            Slots::Bits(bits) => {
+                let Some(word) = bits.get_mut(slot as usize / 64) else { return };
+                let mask = 1 << (slot % 64);
+                if there == (*word & mask != 0) {
+                    return;
+                }
+                *word ^= mask;
+            }
+        }
+        match there {
+            true => self.set += 1,
+            false => self.set -= 1,
+        }
     }
 
     /// Something with this word might be there.
@@ -109,14 +163,16 @@ impl QueryTable {
 
     /// Whatever another table has. It may be of another size: the upper bits of a hash are the hash in fewer bits.
     pub fn insert_all(&mut self, other: &QueryTable) {
-        if other.bits == self.bits {
-            for (word, more) in self.slots.iter_mut().zip(&other.slots) {
+        if other.bits == self.bits
+            && let (Slots::Bits(bits), Slots::Bits(others)) = (&mut self.slots, &other.slots)
+        {
+            for (word, more) in bits.iter_mut().zip(others) {
                 self.set += (more & !*word).count_ones();
                 *word |= more;
             }
             return;
         }
-        for slot in (0..other.slots()).filter(|slot| other.get(*slot)) {
+        for slot in other.all_set() {
             match other.bits.checked_sub(self.bits) {
                 Some(more) => self.put(slot >> more, true),
                 None => {
@@ -132,6 +188,29 @@ impl QueryTable {
         query.0.iter().all(|hash| self.get(hash >> (32 - self.bits)))
     }
 }
+
+/// A bit for each of the slots of a table.
+fn bits_of(bits: u8, set: &[u32]) -> Box<[u64]> {
+    let mut words: Box<[u64]> = vec![0; 1 << (bits - 6)].into();
+    set.iter().for_each(|slot| words[*slot as usize / 64] |= 1 << (slot % 64));
+    words
+}
+
+impl PartialEq for QueryTable {
+    fn eq(&self, other: &QueryTable) -> bool {
+        self.bits == other.bits
+            && self.set == other.set
+            && match (&self.slots, &other.slots) {
+                (Slots::Bits(these), Slots::Bits(those)) => these == those,
+                (Slots::Few(these), Slots::Few(those)) => these == those,
+                (Slots::Few(_), Slots::Bits(_)) | (Slots::Bits(_), Slots::Few(_)) => {
+                    self.all_set().eq(other.all_set())
+                }
+            }
+    }
+}
+
+impl Eq for QueryTable {}
 
 impl std::fmt::Debug for QueryTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -232,6 +311,31 @@ mod tests {
             prop_assert!(table.may_match(&Asked::new(&Query::content(ContentHash::Sha1([7; 20])))));
             let counted = (0..table.slots()).filter(|slot| table.get(*slot)).count();
             prop_assert_eq!(counted as u32, table.set());
+        }
+
+        /// As a list and as bits, a table is a set.
+        #[test]
+        fn a_table_is_a_set(
+            steps in prop::collection::vec((0u32..300, prop::bool::weighted(0.7)), 0..600),
+            size in 8u8..=10,
+        ) {
+            let (mut table, mut set) = (QueryTable::new(size), std::collections::BTreeSet::new());
+            for (slot, there) in steps {
+                table.put(slot, there);
+                if slot < table.slots() {
+                    if there { set.insert(slot) } else { set.remove(&slot) };
+                }
+                prop_assert_eq!(table.set() as usize, set.len());
+            }
+            prop_assert!(table.all_set().eq(set.iter().copied()));
+            let mut again = QueryTable::new(size);
+            set.iter().for_each(|slot| again.put(*slot, true));
+            prop_assert!(again == table, "however it came to be");
+            let mut more = QueryTable::new(size);
+            more.put(7, true);
+            more.insert_all(&table);
+            set.insert(7);
+            prop_assert!(more.all_set().eq(set.iter().copied()) && more.set() as usize == set.len());
         }
     }
 }

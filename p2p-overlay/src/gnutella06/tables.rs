@@ -5,13 +5,25 @@ use std::sync::Arc;
 use p2p_core::Cx;
 
 use super::update::{RouteUpdate, updates};
-use super::{Gnutella06, QueryTable};
+use super::{Gnutella06, Gnutella06Msg, QueryTable};
 use crate::gnutella::{Descriptor, Guid, Payload};
 use crate::place::Place;
 use crate::promotion::Role;
 
+/// What leads from one table, if there is one, to another.
+#[derive(Debug)]
+pub(super) struct Made {
+    told: Option<Arc<QueryTable>>,
+    table: Arc<QueryTable>,
+    updates: Vec<RouteUpdate>,
+}
+
+fn is_same(one: Option<&Arc<QueryTable>>, other: Option<&Arc<QueryTable>>) -> bool {
+    one.map(Arc::as_ptr) == other.map(Arc::as_ptr)
+}
+
 impl<P: Place> Gnutella06<P> {
-    /// Makes the table anew, and tells all ultrapeers what has changed.
+    /// Makes the table anew if need be, and tells all ultrapeers what has changed.
     pub(super) fn tell_tables(&mut self, cx: &mut Cx<'_, Self>) {
         self.make_table();
         for peer in self.ultrapeers().collect::<Vec<P>>() {
@@ -20,10 +32,14 @@ impl<P: Place> Gnutella06<P> {
     }
 
     fn make_table(&mut self) {
-        if std::mem::take(&mut self.changed) {
+        let changed = std::mem::take(&mut self.changed);
+        if changed {
             let mut own = QueryTable::new(self.config.table_bits);
             self.library.iter().for_each(|(_, item)| own.insert(item));
             self.own = own;
+        }
+        if !(std::mem::take(&mut self.stale) || changed) {
+            return;
         }
         let mut table = self.own.clone();
         if self.role() == Role::Ultrapeer {
@@ -42,18 +58,29 @@ impl<P: Place> Gnutella06<P> {
             return;
         }
         let told = neighbour.told.replace(self.table.clone());
-        if told.as_ref().is_some_and(|told| Arc::ptr_eq(told, &self.table)) {
+        if is_same(told.as_ref(), Some(&self.table)) {
             return;
         }
-        for update in updates(told.as_deref(), &self.table) {
+        // Most have been told the same, and are told the same now.
+        let again = self.made.take().filter(|made| {
+            Arc::ptr_eq(&made.table, &self.table) && is_same(made.told.as_ref(), told.as_ref())
+        });
+        let made = self.made.insert(again.unwrap_or_else(|| Made {
+            updates: updates(told.as_deref(), &self.table),
+            table: self.table.clone(),
+            told,
+        }));
+        for update in &made.updates {
             let id = Guid::random(cx.rng());
-            self.tell(cx, peer, Descriptor { id, ttl: 1, hops: 0, payload: Payload::Route(update) });
+            let payload = Payload::Route(update.clone());
+            cx.send(peer, Gnutella06Msg::Descriptor(Descriptor { id, ttl: 1, hops: 0, payload }));
         }
     }
 
     /// A neighbour says what it might have.
     pub(super) fn on_route(&mut self, cx: &mut Cx<'_, Self>, from: P, update: &RouteUpdate) {
         let Some(neighbour) = self.neighbours.get_mut(&from) else { return };
+        self.stale |= neighbour.role == Role::Leaf;
         if neighbour.reader.apply(update).is_err() {
             // Nothing that it says later can be understood.
             self.part(cx, from, "bad query table", &[]);

@@ -97,13 +97,13 @@ pub fn updates(old: Option<&QueryTable>, new: &QueryTable) -> Vec<RouteUpdate> {
     if old == Some(new) {
         return Vec::new();
     }
-    let step = |slot: u32| match (old.is_some_and(|old| old.get(slot)), new.get(slot)) {
-        (false, true) => 1u8.wrapping_sub(INFINITY) & 0xf,
-        (true, false) => INFINITY - 1,
-        (true, true) | (false, false) => 0,
-    };
+    let mut data = vec![0u8; new.slots() as usize / 2];
     // The first of two slots is in the upper half.
-    let data: Vec<u8> = (0..new.slots() / 2).map(|two| step(2 * two) << 4 | step(2 * two + 1)).collect();
+    let mut put = |slot: u32, step: u8| data[slot as usize / 2] |= step << (4 - slot % 2 * 4);
+    let added = new.all_set().filter(|slot| !old.is_some_and(|old| old.get(*slot)));
+    added.for_each(|slot| put(slot, 1u8.wrapping_sub(INFINITY) & 0xf));
+    let removed = old.into_iter().flat_map(QueryTable::all_set).filter(|slot| !new.get(*slot));
+    removed.for_each(|slot| put(slot, INFINITY - 1));
     let deflated = compress_to_vec_zlib(&data, LEVEL);
     let (compressor, data) = if deflated.len() < data.len() { (1, deflated) } else { (0, data) };
     let data = Bytes::from(data);
@@ -209,7 +209,10 @@ impl TableReader {
 /// Changes a table by data of its size.
 fn patch(table: &mut QueryTable, entry_bits: u8, data: &[u8]) {
     let per_byte = 8 / u32::from(entry_bits);
-    for (at, byte) in (0u32..).zip(data).filter(|(_, byte)| **byte != 0) {
+    // Mostly little changes.
+    let changed = (0u32..).zip(data.chunks(64)).filter(|(_, some)| some.iter().any(|byte| *byte != 0));
+    let bytes = changed.flat_map(|(at, some)| (at * 64..).zip(some));
+    for (at, byte) in bytes.filter(|(_, byte)| **byte != 0) {
         for within in 0..per_byte {
             let slot = at * per_byte + within;
             // To the upper end, the first of a byte first.

@@ -148,21 +148,21 @@ impl Broadcasts {
     fn publish(&self, sim: &mut Sim<Gossip<SimPeer>>, survivors: &mut [SimPeer], since: Time) -> Reach {
         survivors.rotate_left(1);
         let publisher = survivors[0];
-        let duplicates = |sim: &Sim<Gossip<SimPeer>>| -> u64 {
-            sim.view().iter().map(|(_, node)| node.counts().duplicates).sum()
+        // One look at all nodes: copies, how many have how many of the publisher's messages, steps.
+        let look = |sim: &Sim<Gossip<SimPeer>>| {
+            sim.view().iter().fold((0, 0, 0), |(copies, had, hops), (_, node)| {
+                let counts = node.counts();
+                (copies + counts.duplicates, had + node.seen_of(publisher), counts.hops.max(hops))
+            })
         };
-        let (at, copies) = (sim.now() - since, duplicates(sim));
-        let had = |sim: &Sim<Gossip<SimPeer>>| -> u64 {
-            sim.view().iter().map(|(_, node)| node.seen_of(publisher)).sum()
-        };
-        let had_before = had(sim);
+        let (at, (copies_before, had_before, _)) = (sim.now() - since, look(sim));
         let publish = PlumtreeCommand::Publish { topic: Topic::named("measured"), bytes: "measured".into() };
         sim.command(publisher, publish);
         sim.run_for(self.every);
         sim.take_outcomes();
-        let hops = sim.view().iter().map(|(_, node)| node.counts().hops).max().unwrap_or(0);
-        let duplicates = duplicates(sim) - copies;
-        Reach { at, nodes: sim.alive().len() as u64, received: had(sim) - had_before, duplicates, hops }
+        let (copies, had, hops) = look(sim);
+        let (received, duplicates): (u64, u64) = (had - had_before, copies - copies_before);
+        Reach { at, nodes: sim.alive().len() as u64, received, duplicates, hops }
     }
 }
 

@@ -13,11 +13,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use p2p_core::sim::{Histogram, Liar, Network, Sim};
-use p2p_core::{Contact, NoJob, Protocol, Rng, SimPeer, Wire};
+use p2p_core::sim::{Histogram, Network, Sim};
+use p2p_core::{Contact, Cx, Link, NoJob, OpId, Protocol, Rng, SimPeer, Up, Wire};
 
 use crate::gnutella::{Gnutella, GnutellaCommand, GnutellaConfig, GnutellaOutcome};
 use crate::gnutella06::{Gnutella06, Gnutella06Config};
@@ -27,7 +27,7 @@ use crate::promotion::Role;
 use crate::search::{End, Item, Query, Reach, Scope, SearchCommand, SearchOutcome};
 
 /// One workload: everybody shares some titles and looks for others, by Zipf's law of exponent 1 both; one search a
-/// second, after the network has had ten minutes to form.
+/// second, after the network has had a while to form.
 #[derive(Clone, Copy, Debug)]
 pub struct Sharing {
     /// How many nodes. 1,000.
@@ -38,6 +38,8 @@ pub struct Sharing {
     pub titles: u32,
     /// How many each node shares. 5.
     pub shared: u32,
+    /// How long the network has to form. 600 s.
+    pub form: Duration,
     /// How many searches. 100.
     pub searches: u32,
     /// How many hits each wants. 1.
@@ -55,6 +57,7 @@ impl Default for Sharing {
             leaves: 8,
             titles: 1000,
             shared: 5,
+            form: Duration::from_secs(600),
             searches: 100,
             hits: 1,
             deadline: Duration::from_secs(120),
@@ -193,6 +196,78 @@ impl Servent for Kazaa<SimPeer> {
     }
 }
 
+/// What nodes have sent and received.
+struct Scales {
+    /// Only while there are searches: it costs time.
+    on: AtomicBool,
+    bytes: Vec<AtomicU64>,
+}
+
+/// A servent whose messages are weighed.
+struct Weighed<S> {
+    servent: S,
+    me: SimPeer,
+    scales: Arc<Scales>,
+}
+
+impl<S: Servent> Weighed<S> {
+    fn run(&mut self, cx: &mut Cx<'_, Self>, input: impl FnOnce(&mut S, &mut Cx<'_, S>)) {
+        let Weighed { servent, me, scales } = self;
+        let weigh = |to: SimPeer, msg: S::Msg| {
+            if scales.on.load(Ordering::Relaxed) {
+                for bytes in [*me, to].iter().filter_map(|end| scales.bytes.get(end.index())) {
+                    bytes.fetch_add(msg.wire_len() as u64, Ordering::Relaxed);
+                }
+            }
+            (to, msg)
+        };
+        let ups = cx.nest_as(weigh, |timer| timer, |job| job, |cx| input(servent, cx));
+        for up in ups {
+            match up {
+                Up::Item(op, item) => cx.item(op, item),
+                Up::Finished(op, outcome) => cx.finish(op, outcome),
+                Up::Event(event) => cx.emit(event),
+            }
+        }
+    }
+}
+
+impl<S: Servent> Protocol for Weighed<S> {
+    type Peer = SimPeer;
+    type Msg = S::Msg;
+    type Timer = S::Timer;
+    type Command = S::Command;
+    type Item = S::Item;
+    type Outcome = S::Outcome;
+    type Event = S::Event;
+    type Job = NoJob;
+
+    fn warm(&self) -> u64 {
+        self.servent.warm()
+    }
+    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
+        self.run(cx, |servent, cx| servent.on_start(cx));
+    }
+    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: SimPeer, msg: S::Msg) {
+        self.run(cx, |servent, cx| servent.on_message(cx, from, msg));
+    }
+    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: S::Timer) {
+        self.run(cx, |servent, cx| servent.on_timer(cx, timer));
+    }
+    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: S::Command) {
+        self.run(cx, |servent, cx| servent.on_command(cx, op, command));
+    }
+    fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        self.run(cx, |servent, cx| servent.on_cancel(cx, op));
+    }
+    fn on_read(&mut self, cx: &mut Cx<'_, Self>, op: OpId, items: usize) {
+        self.run(cx, |servent, cx| servent.on_read(cx, op, items));
+    }
+    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: SimPeer, link: Link) {
+        self.run(cx, |servent, cx| servent.on_link(cx, peer, link));
+    }
+}
+
 impl Sharing {
     /// Runs it on Gnutella 0.4.
     pub fn gnutella(&self, config: GnutellaConfig) -> Report {
@@ -229,9 +304,9 @@ impl Sharing {
     }
 
     fn run<S: Servent>(&self, make: impl Fn(SimPeer, Vec<Contact>, Vec<Item>, Role) -> S) -> Report {
-        let mut sim = Sim::<Liar<S>>::new(self.seed, Network::default());
-        // What each has sent and received.
-        let bytes: Arc<Vec<AtomicU64>> = Arc::new((0..self.nodes).map(|_| AtomicU64::new(0)).collect());
+        let mut sim = Sim::<Weighed<S>>::new(self.seed, Network::default());
+        let bytes = (0..self.nodes).map(|_| AtomicU64::new(0)).collect();
+        let scales = Arc::new(Scales { on: AtomicBool::new(false), bytes });
         let mut sum = 0.0;
         let rates: Vec<f64> = (1..=self.titles)
             .map(|rank| {
@@ -246,22 +321,15 @@ impl Sharing {
             let items = items.map(|title| Item::new(title, 1000)).collect();
             let seeds: Vec<Contact> =
                 (0..3.min(node)).filter_map(|_| SimPeer(rng.below(node.into()) as u32).contact()).collect();
-            let bytes = bytes.clone();
+            let scales = scales.clone();
             sim.spawn(|birth| {
                 let me = birth.peer;
-                Liar::new(make(me, seeds, items, role), move |_, to, msg: S::Msg| {
-                    for end in [me, to] {
-                        if let Some(bytes) = bytes.get(end.index()) {
-                            bytes.fetch_add(msg.wire_len() as u64, Ordering::Relaxed);
-                        }
-                    }
-                    vec![(to, msg)]
-                })
+                Weighed { servent: make(me, seeds, items, role), me, scales }
             });
         }
-        sim.run_for(Duration::from_secs(600));
+        sim.run_for(self.form);
         let before = self.sum(&sim);
-        bytes.iter().for_each(|bytes| bytes.store(0, Ordering::Relaxed));
+        scales.on.store(true, Ordering::Relaxed);
         let begin = sim.now();
         let scope = Scope { hits: self.hits, deadline: self.deadline, reach: Reach::Auto };
         let mut begun = BTreeMap::new();
@@ -290,8 +358,9 @@ impl Sharing {
         report.queries = [passing, leaves];
         report.hits = hits;
         report.filtered = [sent, saved];
-        for (node, bytes) in (0..self.nodes).filter_map(|node| sim.node(SimPeer(node))).zip(bytes.iter()) {
-            let kind = usize::from(node.machine().is_leaf());
+        let nodes = (0..self.nodes).filter_map(|node| sim.node(SimPeer(node)));
+        for (node, bytes) in nodes.zip(&scales.bytes) {
+            let kind = usize::from(node.servent.is_leaf());
             report.nodes[kind] += 1;
             report.bytes[kind] += bytes.load(Ordering::Relaxed);
         }
@@ -300,9 +369,9 @@ impl Sharing {
         report
     }
 
-    fn sum<S: Servent>(&self, sim: &Sim<Liar<S>>) -> [u64; 5] {
+    fn sum<S: Servent>(&self, sim: &Sim<Weighed<S>>) -> [u64; 5] {
         let each =
-            (0..self.nodes).filter_map(|node| sim.node(SimPeer(node))).map(|node| node.machine().counted());
+            (0..self.nodes).filter_map(|node| sim.node(SimPeer(node))).map(|node| node.servent.counted());
         each.fold([0; 5], |sum, node| std::array::from_fn(|i| sum[i] + node[i]))
     }
 }

@@ -26,6 +26,9 @@ pub(super) struct Branch<P> {
     pub(super) eager: bool,
     /// When it was last told to announce only.
     pub(super) pruned: Option<Time>,
+    /// It was asked what has come since this node takes part, and has been told the same of this one.
+    pub(super) asked: bool,
+    pub(super) told: bool,
     /// What is to be announced to it.
     pub(super) announcements: Vec<Announced<P>>,
     /// Each with when it was passed on.
@@ -64,6 +67,8 @@ impl<P: Peer> Branch<P> {
             peer,
             eager: true,
             pruned: None,
+            asked: false,
+            told: false,
             announcements: Vec::new(),
             queue: VecDeque::new(),
             queued: 0,

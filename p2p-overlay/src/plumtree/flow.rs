@@ -2,6 +2,7 @@
 
 use p2p_core::{Cx, OpId};
 
+use super::branch::Branch;
 use super::msg::Push;
 use super::store::Stored;
 use super::{Plumtree, PlumtreeMsg, PlumtreeOutcome, PlumtreeTimer};
@@ -65,8 +66,11 @@ impl<M: Membership> Plumtree<M> {
     }
 
     pub(super) fn on_mark(&mut self, from: M::Peer, mark: u32) {
-        if let Some(at) = self.branch(from) {
+        if mark != 0
+            && let Some(at) = self.branch(from)
+        {
             self.branches[at].owe(mark, self.passed);
+            self.owing = true;
         }
     }
 
@@ -79,6 +83,9 @@ impl<M: Membership> Plumtree<M> {
     /// it came from. For that one nothing of it waits; and of two who send each other much each would wait for the
     /// other.
     pub(super) fn answer_marks(&mut self, cx: &mut Cx<'_, Self>) {
+        if !self.owing {
+            return;
+        }
         for at in 0..self.branches.len() {
             if !self.branches[at].owes() {
                 continue;
@@ -90,6 +97,7 @@ impl<M: Membership> Plumtree<M> {
             let peer = branch.peer;
             branch.pay(before).for_each(|mark| cx.send(peer, PlumtreeMsg::Took(mark)));
         }
+        self.owing = self.branches.iter().any(Branch::owes);
     }
 
     // ---- this node's subscribers

@@ -29,6 +29,12 @@ pub enum PlumtreeMsg<P, M> {
     /// To a new neighbour, and now and then to any: the latest that the sender has. Whoever knows the source and misses
     /// some takes it for [`PlumtreeMsg::Announce`].
     Recent(Vec<Announced<P>>),
+    /// From who takes part for so many milliseconds only, to a new neighbour: what has come to it since? Answered by
+    /// [`PlumtreeMsg::Had`], once.
+    Since(u32),
+    /// To who has asked: these have come since. What of them it has not had is for it, whatever else it knows of the
+    /// source.
+    Had(Vec<Announced<P>>),
     /// To a neighbour that has what is missing: it is to send that, and whatever comes from now on.
     Graft(Vec<Missing<P>>),
     /// To a neighbour: what it has sent had come before; it is to announce from now on.

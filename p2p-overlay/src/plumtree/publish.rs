@@ -47,7 +47,8 @@ impl<M: Membership> Plumtree<M> {
     }
 
     pub(super) fn admit_waiting(&mut self, cx: &mut Cx<'_, Self>) {
-        while !self.is_congested()
+        while !self.waiting.is_empty()
+            && !self.is_congested()
             && let Some(Waiting { op, topic, bytes }) = self.waiting.pop_front()
         {
             self.admit(cx, op, topic, bytes);

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use p2p_core::{Peer, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::few::Few;
 use crate::pubsub::{Message, Topic};
 
 /// One life of a publisher: what numbers its messages. Who starts again starts another.
@@ -23,67 +24,106 @@ pub struct Source<P> {
 pub(super) const MAX_NUMBER: u64 = 1 << 62;
 
 /// Numbers that are there, as ranges with both ends, sorted, apart from each other. At most [`MAX_RANGES`]: the lowest
-/// gap counts as filled then.
+/// gap counts as filled then. Mostly there is one, which lies in place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ranges(Vec<(u64, u64)>);
+pub(super) struct Ranges {
+    before: Vec<(u64, u64)>,
+    last: Option<(u64, u64)>,
+}
 
 const MAX_RANGES: usize = 64;
 
 impl Ranges {
     /// Adds a number; says whether it is new.
     pub(super) fn insert(&mut self, number: u64) -> bool {
-        // Mostly it is the next one.
-        if let Some((_, last)) = self.0.last_mut()
-            && number == *last + 1
-        {
-            *last = number;
+        let Some((first, last)) = &mut self.last else {
+            self.last = Some((number, number));
             return true;
+        };
+        match number {
+            // Mostly it is the next one.
+            _ if number == *last + 1 => *last = number,
+            _ if number > *last => {
+                self.before.push((*first, *last));
+                self.last = Some((number, number));
+                self.trim();
+            }
+            _ if number >= *first => return false,
+            _ if number + 1 == *first => {
+                *first = number;
+                if let Some((start, _)) = self.before.pop_if(|(_, end)| *end + 1 == number) {
+                    *first = start;
+                }
+            }
+            _ => return self.insert_before(number),
         }
-        let at = self.0.partition_point(|(_, last)| *last < number);
-        if self.0.get(at).is_some_and(|(first, _)| *first <= number) {
+        true
+    }
+
+    /// Adds a number that neither is in the last range nor touches it.
+    fn insert_before(&mut self, number: u64) -> bool {
+        let before = &mut self.before;
+        let at = before.partition_point(|(_, last)| *last < number);
+        if before.get(at).is_some_and(|(first, _)| *first <= number) {
             return false;
         }
-        let joins_left = at > 0 && self.0[at - 1].1 + 1 == number;
-        let joins_right = self.0.get(at).is_some_and(|(first, _)| *first == number + 1);
+        let joins_left = at > 0 && before[at - 1].1 + 1 == number;
+        let joins_right = before.get(at).is_some_and(|(first, _)| *first == number + 1);
         match (joins_left, joins_right) {
             (true, true) => {
-                self.0[at - 1].1 = self.0[at].1;
-                self.0.remove(at);
+                before[at - 1].1 = before[at].1;
+                before.remove(at);
             }
-            (true, false) => self.0[at - 1].1 = number,
-            (false, true) => self.0[at].0 = number,
+            (true, false) => before[at - 1].1 = number,
+            (false, true) => before[at].0 = number,
             (false, false) => {
-                self.0.insert(at, (number, number));
-                if self.0.len() > MAX_RANGES {
-                    self.0[1].0 = self.0[0].0;
-                    self.0.remove(0);
-                }
+                before.insert(at, (number, number));
+                self.trim();
             }
         }
         true
     }
 
+    fn trim(&mut self) {
+        if self.before.len() >= MAX_RANGES {
+            self.before[1].0 = self.before[0].0;
+            self.before.remove(0);
+        }
+    }
+
     #[cfg(test)]
     fn contains(&self, number: u64) -> bool {
-        let at = self.0.partition_point(|(_, last)| *last < number);
-        self.0.get(at).is_some_and(|(first, _)| *first <= number)
+        self.iter().any(|(first, last)| (*first..=*last).contains(&number))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &(u64, u64)> {
+        self.before.iter().chain(&self.last)
     }
 
     /// How many.
     pub(super) fn len(&self) -> u64 {
-        self.0.iter().map(|(first, last)| last - first + 1).sum()
+        self.iter().map(|(first, last)| last - first + 1).sum()
     }
 
     /// The highest.
     pub(super) fn top(&self) -> Option<u64> {
-        self.0.last().map(|(_, last)| *last)
+        self.last.map(|(_, last)| last)
     }
 
     /// The gaps between two numbers, both included.
+    #[inline]
     pub(super) fn gaps(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, u64)> {
-        let start = self.0.partition_point(|(_, last)| *last < from);
         let mut next = from;
-        let mut ranges = self.0[start..].iter();
+        // Mostly there are none.
+        let whole = self.last.is_some_and(|(first, last)| first <= from && to <= last);
+        let start = match whole {
+            true => {
+                next = to + 1;
+                self.before.len()
+            }
+            false => self.before.partition_point(|(_, last)| *last < from),
+        };
+        let mut ranges = self.before[start..].iter().chain(&self.last).filter(move |(_, last)| *last >= from);
         std::iter::from_fn(move || {
             while next <= to {
                 match ranges.next() {
@@ -171,7 +211,7 @@ impl<P: Peer> Stream<P> {
 /// quiet longest has to go.
 #[derive(Clone, Debug)]
 pub(super) struct Streams<P> {
-    all: BTreeMap<Source<P>, Stream<P>>,
+    all: Few<Source<P>, Stream<P>>,
     most: usize,
     /// This node has been in the network for as long as messages are kept.
     pub(super) settled: bool,
@@ -188,15 +228,24 @@ const MAX_HELD: usize = 4 << 20;
 
 impl<P: Peer> Streams<P> {
     pub(super) fn new(most: usize) -> Streams<P> {
-        Streams { all: BTreeMap::new(), most: most.max(1), settled: false, held: 0 }
+        Streams { all: Few::new(), most: most.max(1), settled: false, held: 0 }
     }
 
     pub(super) fn get_mut(&mut self, source: &Source<P>) -> Option<&mut Stream<P>> {
         self.all.get_mut(source)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Source<P>, &Stream<P>)> {
-        self.all.iter()
+    /// The streams of a publisher: its lives.
+    pub(super) fn of(&self, publisher: P) -> impl Iterator<Item = &Stream<P>> {
+        let first = self.all.keys().partition_point(|source| source.publisher < publisher);
+        let (sources, streams) = (&self.all.keys()[first..], &self.all.values()[first..]);
+        let lives = sources.iter().zip(streams).take_while(move |(source, _)| source.publisher == publisher);
+        lives.map(|(_, stream)| stream)
+    }
+
+    /// See [`Protocol::warm`](p2p_core::Protocol::warm).
+    pub(super) fn warm(&self) -> u64 {
+        self.all.keys().get(self.all.len() / 2).map_or(0, |source| source.life)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&Source<P>, &mut Stream<P>)> {
@@ -207,13 +256,13 @@ impl<P: Peer> Streams<P> {
     pub(super) fn enter(&mut self, source: Source<P>, first: u64, now: Time) -> &mut Stream<P> {
         // Whatever a neighbour has kept of it was published when this node was there.
         let first = if self.settled && first < EARLY { 0 } else { first };
-        if !self.all.contains_key(&source) && self.all.len() >= self.most {
+        if self.all.len() >= self.most && !self.all.contains_key(&source) {
             let quiet = self.all.iter().min_by_key(|(_, stream)| stream.used).map(|(source, _)| *source);
             if let Some(stream) = quiet.and_then(|quiet| self.all.remove(&quiet)) {
                 self.held -= stream.held.values().map(size).sum::<usize>();
             }
         }
-        self.all.entry(source).or_insert_with(|| Stream::new(first, now))
+        self.all.get_or_insert_with(source, || Stream::new(first, now))
     }
 
     /// Takes in a new message for this node's subscribers, and gives those whose turn it is. What comes before one
@@ -223,21 +272,36 @@ impl<P: Peer> Streams<P> {
         source: Source<P>,
         number: u64,
         message: (Topic, Message<P>),
-    ) -> Vec<(Topic, Message<P>)> {
-        let Some(stream) = self.all.get_mut(&source) else { return vec![message] };
+    ) -> impl Iterator<Item = (Topic, Message<P>)> + use<P> {
+        let (at_once, later) = self.take_in(source, number, message);
+        at_once.into_iter().chain(later)
+    }
+
+    #[expect(
+        clippy::type_complexity,
+        reason = "the message itself, or those that have waited: most are not listed"
+    )]
+    fn take_in(
+        &mut self,
+        source: Source<P>,
+        number: u64,
+        message: (Topic, Message<P>),
+    ) -> (Option<(Topic, Message<P>)>, Vec<(Topic, Message<P>)>) {
+        let Some(stream) = self.all.get_mut(&source) else { return (Some(message), Vec::new()) };
         if number < stream.next {
-            return vec![message];
+            return (Some(message), Vec::new());
         }
         if number == stream.next && stream.held.is_empty() {
             stream.next += 1;
-            return vec![message];
+            return (Some(message), Vec::new());
         }
         self.held += size(&message);
         stream.held.insert(number, message);
-        match self.held > MAX_HELD {
+        let due = match self.held > MAX_HELD {
             true => self.release(&source),
             false => self.due(&source),
-        }
+        };
+        (None, due)
     }
 
     /// Those held whose turn it is.
@@ -308,7 +372,7 @@ mod tests {
             let mut ranges = Ranges::default();
             for number in numbers {
                 ranges.insert(number);
-                prop_assert!(ranges.contains(number) && ranges.0.len() <= MAX_RANGES);
+                prop_assert!(ranges.contains(number) && ranges.iter().count() <= MAX_RANGES);
             }
         }
 

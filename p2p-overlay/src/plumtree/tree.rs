@@ -1,6 +1,7 @@
 //! How messages go along the tree, and how the tree comes to be (SRDS 2007 §3.4).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use p2p_core::Cx;
 
@@ -13,10 +14,20 @@ use crate::pubsub::Message;
 
 /// How many ranges of one source are asked for at once.
 const MAX_WANTED: usize = 16;
-/// After so many questions for what is missing, what came after it waits for it no more.
-const ENOUGH: u32 = 3;
+/// After so many questions for what is missing, what came after it waits for it no more: whoever is asked may have yet to
+/// find it too.
+const ENOUGH: u32 = 6;
 /// After so many nobody is asked again.
 const TOO_MANY: u32 = 16;
+
+/// When what a neighbour has came to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    Now,
+    Lately,
+    /// Since this node takes part.
+    Since,
+}
 
 impl<M: Membership> Plumtree<M> {
     // ---- along the tree
@@ -151,16 +162,17 @@ impl<M: Membership> Plumtree<M> {
         (0..self.branches.len()).for_each(|at| self.announce_to(cx, at));
     }
 
-    /// A neighbour has messages. If they are `recent` ones, and this node has not been here for long, only sources that
-    /// are known matter: what was published before it was there is not for it.
+    /// A neighbour has messages. If they have come to it lately, and this node has not been here for long, only sources
+    /// that are known matter: what was published before it was there is not for it. What has come since is.
     pub(super) fn on_announce(
         &mut self,
         cx: &mut Cx<'_, Self>,
         from: M::Peer,
         announced: &[Announced<M::Peer>],
-        recent: bool,
+        when: When,
     ) {
-        if self.branch(from).is_none() {
+        let Some(at) = self.branch(from) else { return };
+        if when == When::Since && !self.branches[at].asked {
             return;
         }
         let mut shorter = None;
@@ -168,7 +180,7 @@ impl<M: Membership> Plumtree<M> {
             if first > to || to >= MAX_NUMBER || self.is_own(&source) {
                 continue;
             }
-            let stream = match recent && !self.streams.settled {
+            let stream = match when == When::Lately && !self.streams.settled {
                 true => self.streams.get_mut(&source),
                 false => Some(self.streams.enter(source, first, cx.now())),
             };
@@ -180,6 +192,9 @@ impl<M: Membership> Plumtree<M> {
             {
                 stream.parent = None;
                 shorter = Some((parent, source, to));
+            }
+            if when == When::Since {
+                stream.base = stream.base.min(first);
             }
             if stream.seen.gaps(stream.base.max(first), to).next().is_some() {
                 stream.offer(from, to);
@@ -296,6 +311,33 @@ impl<M: Membership> Plumtree<M> {
         if !recent.is_empty() {
             let announced = |(source, from, to, hops)| Announced { source, from, to, hops };
             cx.send(peer, PlumtreeMsg::Recent(recent.into_iter().map(announced).collect()));
+        }
+    }
+
+    /// Asks a new neighbour for what has come since this node takes part, if that is not long ago: its publisher may have
+    /// begun while neighbours came and went, so that its first messages passed this node by.
+    pub(super) fn ask_since(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer) {
+        let joined = *self.joined.get_or_insert(cx.now());
+        if let Some(at) = self.branch(peer)
+            && !self.streams.settled
+        {
+            self.branches[at].asked = true;
+            let since = cx.now().since(joined).min(self.config.keep);
+            cx.send(peer, PlumtreeMsg::Since(u32::try_from(since.as_millis()).unwrap_or(u32::MAX)));
+        }
+    }
+
+    pub(super) fn on_since(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, ms: u32) {
+        let Some(at) = self.branch(from) else { return };
+        if std::mem::replace(&mut self.branches[at].told, true) {
+            return;
+        }
+        // And while the question was on its way.
+        let since = Duration::from_millis(ms.into()).min(self.config.keep) + self.config.graft;
+        let announced = self.store.since(cx.now(), since);
+        for some in announced.chunks(MAX_LISTED) {
+            let announced = |&(source, from, to, hops)| Announced { source, from, to, hops };
+            cx.send(from, PlumtreeMsg::Had(some.iter().map(announced).collect()));
         }
     }
 

@@ -135,26 +135,66 @@ where
     }
 }
 
-/// Neighbours are so both ways.
-fn check_views(sim: &Sim<Gossip<SimPeer>>) {
-    let nodes = sim.view();
-    for (peer, node) in nodes.iter() {
-        assert!(!node.membership().active().is_empty(), "{peer} is alone");
-        for other in node.membership().active() {
-            let theirs = nodes.get(*other).map(|node| node.membership().active().contains(&peer));
-            assert_eq!(theirs, Some(true), "{other}, a neighbour of {peer}");
+/// Neighbours are so both ways, but for moments: some may be changing just now.
+fn check_views(sim: &mut Sim<Gossip<SimPeer>>) {
+    let one_way = |sim: &Sim<Gossip<SimPeer>>| {
+        let nodes = sim.view();
+        let mut pairs = Vec::new();
+        for (peer, node) in nodes.iter() {
+            assert!(!node.membership().active().is_empty(), "{peer} is alone");
+            let theirs =
+                |other: &SimPeer| nodes.get(*other)?.membership().active().contains(&peer).then_some(());
+            let active = node.membership().active().iter();
+            pairs.extend(active.filter(|other| theirs(other).is_none()).map(|other| (peer, *other)));
         }
-    }
+        pairs
+    };
+    let before = one_way(sim);
+    sim.run_for(2 * SECOND);
+    let after = one_way(sim);
+    let lasting: Vec<_> = after.iter().filter(|pair| before.contains(pair)).collect();
+    assert!(lasting.is_empty(), "neighbours one way only: {lasting:?}");
 }
 
 #[test]
 fn everyone_gets_each_message_once_and_in_order() {
     run_seeds(2, |seed| {
         let mut sim = gossip(seed, 100, network());
-        check_views(&sim);
+        check_views(&mut sim);
         let mut subscriptions = subscribe(&mut sim);
         all_is_well(&mut sim, &mut subscriptions);
         all_is_well(&mut sim, &mut subscriptions);
+        sim.trace()
+    });
+}
+
+/// While a network forms neighbours come and go, and a publisher's first messages may pass a newcomer by.
+#[test]
+fn who_takes_part_gets_all_that_is_published_from_then_on() {
+    run_seeds(4, |seed| {
+        let mut sim = Sim::<Gossip<SimPeer>>::new(seed, network());
+        let first = sim.spawn(|birth| Gossip::with(birth.peer, [], membership(), PlumtreeConfig::default()));
+        for _ in 1..40 {
+            sim.spawn(|birth| Gossip::with(birth.peer, [first], membership(), PlumtreeConfig::default()));
+        }
+        let mut subscriptions = subscribe(&mut sim);
+        let mut published = Vec::new();
+        for peer in sim.alive().to_vec() {
+            let handle = sim.handle(peer);
+            let text = format!("{peer}");
+            // It may be alone for a moment.
+            if sim.block_on(handle.publish(topic(), text.clone().into())).is_ok() {
+                published.push(text);
+            }
+        }
+        assert!(published.len() > 30);
+        sim.run_for(30 * SECOND);
+        published.sort();
+        for (peer, subscription) in &mut subscriptions {
+            let mut texts = read(subscription);
+            texts.sort();
+            assert_eq!(texts, published, "{peer}");
+        }
         sim.trace()
     });
 }
@@ -212,7 +252,7 @@ fn faults_of_all_kinds_pass() {
         sim.run_for(60 * SECOND);
         sim.inject(vec![(Duration::ZERO, Fault::Heal)]);
         sim.run_for(120 * SECOND);
-        check_views(&sim);
+        check_views(&mut sim);
         let mut subscriptions = subscribe(&mut sim);
         all_is_well(&mut sim, &mut subscriptions);
         sim.trace()
@@ -233,7 +273,7 @@ fn who_was_cut_off_alone_comes_back() {
         assert_eq!(sim.block_on(handle.publish(topic(), "alone".into())), Err(PubSubError::NotJoined));
         sim.inject(vec![(Duration::ZERO, Fault::Heal)]);
         sim.run_for(60 * SECOND);
-        check_views(&sim);
+        check_views(&mut sim);
         all_is_well(&mut sim, &mut subscriptions);
         sim.trace()
     });
