@@ -218,18 +218,15 @@ async fn node(part: &Part, read_only: bool) -> Result<(), Failure> {
     if let Some(addr) = node.local_addr() {
         say("address", addr);
     }
+    let mut joined = [false; 2];
+    // It may have joined before its events were listened to.
+    introduce(&node, &mut joined).await?;
     let mut kept = tokio::time::interval(SAVE_EVERY);
     kept.tick().await;
     loop {
         tokio::select! {
             event = events.next() => match event {
-                Some(MainlineEvent::Joined { v6 }) => {
-                    let status = node.handle().ask(Status).await?;
-                    say("joined", if v6 { "IPv6" } else { "IPv4" });
-                    if let Some(id) = status.ids[usize::from(v6)] {
-                        say("id", id);
-                    }
-                }
+                Some(MainlineEvent::Joined { .. }) => introduce(&node, &mut joined).await?,
                 Some(MainlineEvent::Address { ip, id }) => {
                     say("external", ip);
                     say("id", id);
@@ -242,5 +239,18 @@ async fn node(part: &Part, read_only: bool) -> Result<(), Failure> {
     }
     part.save(&node).await?;
     node.shutdown().await;
+    Ok(())
+}
+
+/// Says of each network, once, that the node has joined it, and as whom.
+async fn introduce(node: &Running<Mainline<SocketAddr>>, joined: &mut [bool; 2]) -> Result<(), Failure> {
+    let status = node.handle().ask(Status).await?;
+    for (network, name) in ["IPv4", "IPv6"].into_iter().enumerate() {
+        if let Some(id) = status.ids[network].filter(|_| status.nodes[network] > 0 && !joined[network]) {
+            joined[network] = true;
+            say("joined", name);
+            say("id", id);
+        }
+    }
     Ok(())
 }
