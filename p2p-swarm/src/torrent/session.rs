@@ -61,7 +61,8 @@ pub struct SessionConfig {
     /// Requests of one peer that wait, as it is told; more are refused. 200: what waits to be sent to it then fits what a
     /// driver lets wait for one peer ([`Limits::queue_bytes_per_peer`](p2p_core::Limits), 4 MiB).
     pub requests_per_peer: usize,
-    /// How long a peer may leave all requests unanswered before they are put to others. 20 s.
+    /// How long a peer may leave all requests unanswered before they are put to others; six times as long it may any one
+    /// of them. 20 s.
     pub request_timeout: Duration,
     /// How long a peer may send nothing that was asked of it before it is unchoked by chance alone. 60 s (Cohen 2003).
     pub snubbed: Duration,
