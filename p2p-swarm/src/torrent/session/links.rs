@@ -47,7 +47,11 @@ impl<P: Addressed> Session<P> {
             self.next_dial += 1;
             let peer = P::dial(addr, self.next_dial);
             let banned = self.banned.contains(&Self::account(&peer, Some(addr)));
-            if self.conns.contains_key(&peer) || banned {
+            if banned {
+                torrent.candidates.forget(addr);
+                continue;
+            }
+            if self.conns.contains_key(&peer) {
                 continue;
             }
             torrent.strangers += 1;
@@ -312,8 +316,10 @@ impl<P: Addressed> Session<P> {
             None => torrent.strangers -= 1,
             Some(_) => _ = torrent.peers.remove(&peer),
         }
+        let same = |other: &Conn| other.torrent == conn.torrent && other.listens == conn.listens;
+        let twin = self.conns.values().any(same);
         let idle = conn.is_seed() && torrent.picker().is_some_and(|picker| picker.have().is_full());
-        match conn.listens {
+        match conn.listens.filter(|_| !twin) {
             // Whoever of two that have everything goes first: neither has a reason to call again soon.
             Some(addr) if idle => torrent.candidates.rest(addr, now + REST),
             Some(addr) => torrent.candidates.lost(addr, now, conn.downloaded + conn.uploaded > 0),

@@ -400,9 +400,8 @@ fn a_full_queue_of_jobs_puts_off_and_ends_nothing() {
             }
         }
         for (to, msg) in alone.script.sent() {
-            match msg {
-                PeerMsg::Request(block) => alone.script.message(to, answer(16384, block)),
-                _ => {}
+            if let PeerMsg::Request(block) = msg {
+                alone.script.message(to, answer(16384, block));
             }
         }
         if alone.script.machine().torrents.is_empty() {
@@ -502,5 +501,26 @@ fn one_host_has_a_few_connections_to_a_torrent() {
             script.message(peer, PeerMsg::Handshake(hello));
         }
         assert_eq!(script.machine().conns.len(), let_in, "{host}");
+    }
+}
+
+#[test]
+fn a_second_connection_that_goes_says_nothing_against_the_address() {
+    for name in [PeerName([1; 20]), PeerName([255; 20])] {
+        let (mut script, swarm) = listening();
+        let peers = vec!["192.0.2.1:7".parse().unwrap()];
+        script.command(SessionCommand::AddPeers(AddPeers { torrent: TorrentId(1), peers }));
+        let (dialled, _) = script.sent()[0];
+        let hello = || PeerMsg::Handshake(Handshake { swarm, peer: name, features: Features::default() });
+        // It has made a connection, too, and says where it listens.
+        let from_there = accepted("192.0.2.1", 1);
+        script.message(from_there, hello());
+        let extended = ExtendedHandshake { port: Some(7), ..ExtendedHandshake::default() };
+        script.message(from_there, PeerMsg::Extended(extended));
+        script.message(dialled, hello());
+        assert_eq!(script.machine().conns.len(), 1);
+        script.sent();
+        script.advance(Duration::from_secs(60));
+        assert!(!script.sent().iter().any(|(_, msg)| is_hello(msg)), "{name:?}");
     }
 }
