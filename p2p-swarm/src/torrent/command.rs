@@ -193,7 +193,9 @@ pub enum SessionOutcome {
 /// What a [`Session`] says unasked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// A link's metadata is there: it can be saved as a file.
+    /// A link's metadata is there: it can be saved as a file. If nobody sends the hashes that a hybrid's file must have it
+    /// goes on with SHA-1 alone, and [`Metainfo::parse`](super::Metainfo::parse) would not take what is saved: ask for it
+    /// by its link again.
     Metadata(TorrentId, Metainfo),
     /// What was there is hashed: so many pieces are good.
     Checked(TorrentId, u32),

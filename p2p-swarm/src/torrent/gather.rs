@@ -13,6 +13,8 @@ use super::wire::HashRange;
 
 /// How long a peer may take to answer before another is asked. 10 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How much longer it may take over each piece of metadata, all in all. 1 s.
+const PER_PIECE: Duration = Duration::from_secs(1);
 /// Questions that wait at a time. 8.
 const WINDOW: usize = 8;
 /// Hashes that are asked for at a time: as many as BEP 52 allows. 512.
@@ -22,7 +24,12 @@ const CHUNK: u32 = 512;
 /// wrong; when that one is slow or refuses it is asked of another, from the start.
 #[derive(Debug)]
 pub(super) struct Metadata<P> {
+    /// Who is asked, and when a piece of it last came.
     from: Option<(P, Time)>,
+    /// Until when that one may take.
+    until: Time,
+    /// Who was asked last.
+    last: Option<P>,
     size: u32,
     pieces: Vec<Option<Bytes>>,
     next: u32,
@@ -30,14 +37,19 @@ pub(super) struct Metadata<P> {
 
 impl<P> Default for Metadata<P> {
     fn default() -> Self {
-        Metadata { from: None, size: 0, pieces: Vec::new(), next: 0 }
+        Metadata { from: None, until: Time::ZERO, last: None, size: 0, pieces: Vec::new(), next: 0 }
     }
 }
 
 impl<P: Copy + PartialEq> Metadata<P> {
-    /// Who is being asked, if it has not been silent for too long.
+    /// Who is being asked, if it has not been silent for too long, nor at it.
     pub(super) fn from(&self, now: Time) -> Option<P> {
-        self.from.filter(|(_, heard)| now - *heard < PATIENCE).map(|(peer, _)| peer)
+        self.from.filter(|(_, heard)| now - *heard < PATIENCE && now < self.until).map(|(peer, _)| peer)
+    }
+
+    /// Whether a peer was asked last: others come before it.
+    pub(super) fn was_asked(&self, peer: P) -> bool {
+        self.last == Some(peer)
     }
 
     /// Asks a peer that says how long it is: the pieces to ask for, or `None` if that cannot be.
@@ -46,7 +58,14 @@ impl<P: Copy + PartialEq> Metadata<P> {
             return None;
         }
         let pieces = size.div_ceil(BLOCK);
-        *self = Metadata { from: Some((peer, now)), size, pieces: vec![None; pieces as usize], next: 0 };
+        *self = Metadata {
+            from: Some((peer, now)),
+            until: now + PATIENCE + PER_PIECE * pieces,
+            last: Some(peer),
+            size,
+            pieces: vec![None; pieces as usize],
+            next: 0,
+        };
         Some((0..WINDOW).filter_map(|_| self.next()).collect())
     }
 
@@ -75,10 +94,8 @@ impl<P: Copy + PartialEq> Metadata<P> {
             return (None, None);
         };
         let expected = self.size.saturating_sub(piece.saturating_mul(BLOCK)).min(BLOCK);
-        let Some(place) = self.pieces.get_mut(piece as usize).filter(|_| data.len() == expected as usize)
-        else {
-            return (None, None);
-        };
+        let fits = |place: &&mut Option<Bytes>| place.is_none() && data.len() == expected as usize;
+        let Some(place) = self.pieces.get_mut(piece as usize).filter(fits) else { return (None, None) };
         *heard = now;
         *place = Some(data);
         let whole: Option<Vec<&[u8]>> = self.pieces.iter().map(|piece| piece.as_deref()).collect();
@@ -94,13 +111,15 @@ pub(super) struct Hashes<P> {
     /// What nobody is asked for now.
     open: Vec<HashRange>,
     asked: BTreeMap<HashRange, (P, Time)>,
+    /// When some last came.
+    heard: Time,
     /// What is there of each file's layer.
     layers: BTreeMap<Node, Vec<Option<Node>>>,
 }
 
 impl<P: Copy + PartialEq> Hashes<P> {
     /// Of a torrent of which nothing is there beyond its metadata.
-    pub(super) fn new(info: Arc<Info>) -> Hashes<P> {
+    pub(super) fn new(info: Arc<Info>, now: Time) -> Hashes<P> {
         let base = info.piece_level();
         let (mut open, mut layers) = (Vec::new(), BTreeMap::new());
         for (file, root) in info.layered() {
@@ -119,16 +138,25 @@ impl<P: Copy + PartialEq> Hashes<P> {
             }
         }
         open.reverse();
-        Hashes { info, open, asked: BTreeMap::new(), layers }
+        Hashes { info, open, asked: BTreeMap::new(), heard: now, layers }
     }
 
     /// The layers, if they are all there.
     pub(super) fn whole(&self) -> Option<PieceLayers> {
-        let whole = |(root, nodes): (&Node, &Vec<Option<Node>>)| {
+        self.each().collect()
+    }
+
+    /// Those that are there, if nobody sends the others and SHA-1 can do without.
+    pub(super) fn spared(&self, now: Time) -> Option<PieceLayers> {
+        let spare = self.info.hashes().v1.is_some() && now - self.heard > PATIENCE * 3;
+        spare.then(|| self.each().flatten().collect())
+    }
+
+    fn each(&self) -> impl Iterator<Item = Option<(Node, Arc<[Node]>)>> {
+        self.layers.iter().map(|(root, nodes)| {
             let nodes: Option<Arc<[Node]>> = nodes.iter().copied().collect();
             Some((*root, nodes?))
-        };
-        self.layers.iter().map(whole).collect()
+        })
     }
 
     /// What to ask a peer for next.
@@ -161,7 +189,7 @@ impl<P: Copy + PartialEq> Hashes<P> {
     }
 
     /// Hashes have come; `false` if they are not true.
-    pub(super) fn came(&mut self, peer: P, range: HashRange, hashes: &[Node]) -> bool {
+    pub(super) fn came(&mut self, peer: P, range: HashRange, hashes: &[Node], now: Time) -> bool {
         if self.asked.get(&range).is_none_or(|(asked, _)| *asked != peer) {
             return true;
         }
@@ -177,6 +205,7 @@ impl<P: Copy + PartialEq> Hashes<P> {
         for (place, hash) in layer.iter_mut().zip(&hashes[..length as usize]) {
             *place = Some(*hash);
         }
+        self.heard = now;
         true
     }
 }
@@ -206,6 +235,30 @@ mod tests {
     }
 
     #[test]
+    fn nobody_keeps_others_from_being_asked_by_sending_the_same_again_or_little() {
+        let block = || Bytes::from(vec![1; BLOCK as usize]);
+        let mut metadata = Metadata::default();
+        let start = Time::ZERO;
+        metadata.ask(1, 30 * BLOCK, start);
+        metadata.came(1, 0, block(), start);
+        assert_eq!(metadata.came(1, 0, block(), start + PATIENCE / 2), (None, None));
+        assert_eq!(metadata.from(start + PATIENCE), None, "nothing new has come");
+        metadata.ask(1, 30 * BLOCK, start);
+        let mut now = start;
+        for piece in 0..4 {
+            assert_eq!(metadata.from(now), Some(1), "piece {piece}");
+            now += PATIENCE - PER_PIECE;
+            metadata.came(1, piece, block(), now);
+        }
+        assert_eq!(
+            metadata.from(start + PATIENCE + PER_PIECE * 30),
+            None,
+            "at this pace it would take minutes"
+        );
+        assert!(metadata.was_asked(1) && !metadata.was_asked(2));
+    }
+
+    #[test]
     fn hashes_are_proved_chunk_by_chunk() {
         let mut disk = MemoryFiles::default();
         let content: Vec<u8> = (0..700 * 16384 + 3).map(|at| (at / 1000) as u8).collect();
@@ -215,7 +268,7 @@ mod tests {
         let options =
             CreateOptions { format: Format::V2, piece_length: Some(16384), ..CreateOptions::default() };
         let metainfo = Metainfo::create(&mut disk, "t".as_ref(), &options).unwrap();
-        let mut hashes = Hashes::new(metainfo.info().clone());
+        let mut hashes = Hashes::new(metainfo.info().clone(), Time::ZERO);
         let mut asked = 0;
         while let Some(range) = hashes.ask(1, Time::ZERO) {
             asked += 1;
@@ -229,12 +282,13 @@ mod tests {
                 .div_ceil(16384);
             let mut nodes = answer(&metainfo.layers()[&range.root], height(blocks), range.range()).unwrap();
             nodes[0][0] ^= 1;
-            assert!(!hashes.came(1, range, &nodes), "a lie is seen");
+            assert!(!hashes.came(1, range, &nodes, Time::ZERO), "a lie is seen");
             assert_eq!(hashes.ask(2, Time::ZERO), Some(range), "and somebody else is asked");
             nodes[0][0] ^= 1;
             assert!(hashes.whole().is_none());
-            assert!(hashes.came(2, range, &nodes));
+            assert!(hashes.came(2, range, &nodes, Time::ZERO));
         }
+        assert_eq!(hashes.spared(Time::ZERO + PATIENCE * 4), None, "there is no SHA-1 to go by");
         assert_eq!((asked, hashes.whole().as_ref()), (3, Some(&**metainfo.layers())));
     }
 }

@@ -33,8 +33,14 @@ pub struct TorrentDone {
 /// What a job is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
-    /// The torrent itself.
-    Torrent,
+    /// A torrent's files: to open them,
+    Open,
+    /// to hash on what was there,
+    Check,
+    /// to make what was written safe,
+    Sync,
+    /// to close them.
+    Close,
     /// A block that came.
     Block(Block),
     /// A piece that was wrong, or is right after it was wrong.

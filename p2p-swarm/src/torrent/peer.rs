@@ -20,6 +20,8 @@ const MOST: u32 = 500;
 const UNTOLD: u32 = 250;
 /// So much more than the way there and back takes is asked for, so that no peer runs dry between two looks. 250 ms.
 const SLACK: Duration = Duration::from_millis(250);
+/// So many times as long as a peer may be silent it may owe one block. 6.
+const LONGEST: u32 = 6;
 
 /// How many requests wait at a peer: as much as it sends while one goes there and its answer comes back, twice over, and
 /// what it sends in a quarter of a second. At first one more with each block, while that makes it faster.
@@ -86,6 +88,8 @@ pub(super) struct Conn {
     pub have: Bits,
     /// What it said of that while their number was not known.
     pub early: Vec<PeerMsg>,
+    /// How often it has said all that it has.
+    pub statements: u32,
     /// How many of its pieces are wanted.
     pub wanted: u32,
     /// Whether it sends nothing.
@@ -140,6 +144,7 @@ impl Conn {
             client: None,
             have: Bits::new(pieces),
             early: Vec::new(),
+            statements: 0,
             wanted: 0,
             chokes: true,
             interested: false,
@@ -167,6 +172,13 @@ impl Conn {
     /// Whether it has every piece of a torrent whose pieces are known.
     pub(super) fn is_seed(&self) -> bool {
         self.have.len() > 0 && self.have.is_full()
+    }
+
+    /// Whether it owes what it was asked for too long: all of it, or one block while it sends others.
+    pub(super) fn is_late(&self, now: Time, timeout: Duration) -> bool {
+        // The first was asked for first.
+        let oldest = self.asked.front().map(|(_, at)| now - *at);
+        oldest.is_some_and(|oldest| now - self.progress > timeout || oldest > timeout * LONGEST)
     }
 
     /// It does not owe a block any more: when it was asked for it.

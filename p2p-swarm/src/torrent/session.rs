@@ -61,7 +61,8 @@ pub struct SessionConfig {
     /// Requests of one peer that wait, as it is told; more are refused. 200: what waits to be sent to it then fits what a
     /// driver lets wait for one peer ([`Limits::queue_bytes_per_peer`](p2p_core::Limits), 4 MiB).
     pub requests_per_peer: usize,
-    /// How long a peer may leave all requests unanswered before they are put to others. 20 s.
+    /// How long a peer may leave all requests unanswered before they are put to others; six times as long it may any one
+    /// of them. 20 s.
     pub request_timeout: Duration,
     /// How long a peer may send nothing that was asked of it before it is unchoked by chance alone. 60 s (Cohen 2003).
     pub snubbed: Duration,
@@ -125,6 +126,8 @@ pub struct Session<P> {
     torrents: BTreeMap<u64, Torrent<P>>,
     swarms: BTreeMap<SwarmId, u64>,
     conns: BTreeMap<P, Conn>,
+    /// Connections that others have made, on which nobody has said yet who they are; no more than there may be others.
+    nameless: BTreeMap<P, Time>,
     serving: Serving<P, Block>,
     /// Bytes that may be sent now; less than none after a long block.
     allowance: f64,
@@ -134,6 +137,8 @@ pub struct Session<P> {
     suspects: BTreeMap<(u64, u32), Vec<Wrong<P>>>,
     /// Hashes that may be computed for peers until the next tick.
     hash_budget: usize,
+    /// Jobs that the worker had no room for, until the next tick: one of a kind for each torrent, and for each piece.
+    postponed: Vec<(u64, Tag)>,
     next_torrent: u64,
     next_dial: u64,
     ticks: u64,
@@ -169,6 +174,8 @@ struct Torrent<P> {
     waiting: Vec<Waiting>,
     /// Blocks that have come and are not written.
     writing: usize,
+    /// The worker had no room for some; they are asked for again.
+    starved: bool,
     syncing: bool,
     done: bool,
     down: Rate,
@@ -224,7 +231,7 @@ impl<P: Addressed> Torrent<P> {
         let Some(info) = self.info.clone() else { return };
         self.stage = Stage::Opening;
         let work = Work::Open { info, layers: self.layers.clone(), folder: self.folder.clone() };
-        self.start(cx, Tag::Torrent, work);
+        self.start(cx, Tag::Open, work);
     }
 
     fn status(&self, conns: &BTreeMap<P, Conn>) -> TorrentStatus {
@@ -277,11 +284,13 @@ impl<P: Addressed> Session<P> {
             torrents: BTreeMap::new(),
             swarms: BTreeMap::new(),
             conns: BTreeMap::new(),
+            nameless: BTreeMap::new(),
             allowance: 0.0,
             allowed_at: Time::ZERO,
             banned: BTreeSet::new(),
             suspects: BTreeMap::new(),
             hash_budget: gathering::HASH_BUDGET,
+            postponed: Vec::new(),
             next_torrent: 0,
             next_dial: 0,
             ticks: 0,
@@ -330,6 +339,7 @@ impl<P: Addressed> Session<P> {
             optimistic: None,
             waiting: Vec::new(),
             writing: 0,
+            starved: false,
             syncing: false,
             done: false,
             down: Rate::default(),
@@ -350,7 +360,7 @@ impl<P: Addressed> Session<P> {
                 new.select = select;
             }
         }
-        peers.into_iter().for_each(|addr| new.candidates.add(addr));
+        peers.into_iter().for_each(|addr| new.candidates.name(addr));
         self.swarms.extend(hashes.swarms().map(|swarm| (swarm, number)));
         self.torrents.insert(number, new);
         if self.torrents.len() == 1 {
@@ -380,7 +390,7 @@ impl<P: Addressed> Session<P> {
         for waiting in torrent.waiting.drain(..) {
             cx.finish(waiting.op, SessionOutcome::Done(Err(why.clone())));
         }
-        torrent.start(cx, Tag::Torrent, Work::Close);
+        torrent.start(cx, Tag::Close, Work::Close);
         self.hang_up(cx, number);
         cx.emit(SessionEvent::Failed(TorrentId(number), why));
     }
@@ -391,11 +401,15 @@ impl<P: Addressed> Session<P> {
         for waiting in &torrent.waiting {
             cx.finish(waiting.op, SessionOutcome::Done(Err(TorrentError::Unknown)));
         }
-        torrent.start(cx, Tag::Torrent, Work::Close);
+        torrent.start(cx, Tag::Close, Work::Close);
         self.swarms.retain(|_, of| *of != number);
         self.suspects.retain(|(of, _), _| *of != number);
+        self.postponed.retain(|(of, tag)| *of != number || *tag == Tag::Close);
         if self.torrents.is_empty() {
-            cx.clear_timer(SessionTimer::Tick);
+            self.send_nameless_away(cx, true);
+            if self.postponed.is_empty() {
+                cx.clear_timer(SessionTimer::Tick);
+            }
         }
         true
     }
@@ -453,7 +467,7 @@ impl<P: Addressed> Protocol for Session<P> {
             SessionCommand::AddPeers(AddPeers { torrent, peers }) => {
                 let known = self.torrents.get_mut(&torrent.0);
                 let known =
-                    known.map(|torrent| peers.into_iter().for_each(|addr| torrent.candidates.add(addr)));
+                    known.map(|torrent| peers.into_iter().for_each(|addr| torrent.candidates.name(addr)));
                 self.dial(cx, torrent.0);
                 SessionOutcome::Known(known.is_some())
             }
@@ -471,8 +485,13 @@ impl<P: Addressed> Protocol for Session<P> {
     }
 
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
-        if let Link::Down(_) = link {
-            self.gone(cx, peer);
+        match link {
+            Link::Up if peer.dialled() == Some(false) => self.accepted(cx, peer),
+            Link::Up => {}
+            Link::Down(_) => {
+                self.nameless.remove(&peer);
+                self.gone(cx, peer);
+            }
         }
     }
 

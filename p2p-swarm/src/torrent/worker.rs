@@ -2,10 +2,11 @@
 //!
 //! A block is written as soon as it comes, and hashed while it is in the processor's cache: for the second version it is
 //! a leaf by itself; for the first the blocks of a piece are hashed in order, and those that come early wait in memory.
-//! So nothing is read back but to resume, and to tell who has lied.
+//! So nothing is read back but to resume, to tell who has lied, and where more came early than may wait.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,6 +25,10 @@ use crate::worker::{SLICE, at, changed};
 
 /// Files of one torrent that are open at a time. 64.
 const MAX_OPEN: usize = 64;
+/// Files of all torrents that are. 256.
+const MAX_OPEN_ALL: usize = 256;
+/// Blocks of one piece that wait for those in front of them; more are read back when the piece is whole. 64: 1 MiB.
+const MAX_EARLY: usize = 64;
 
 /// Does the jobs of a [`Session`](super::Session). A session may have several, each on its thread: the jobs of one torrent
 /// go to one.
@@ -32,6 +37,9 @@ pub struct TorrentWorker<S: Storage> {
     /// As many as the session has.
     torrents: BTreeMap<u64, Torrent<S>>,
     buffer: Vec<u8>,
+    /// Files that are open.
+    open: usize,
+    jobs: u64,
 }
 
 /// Works on the system's files.
@@ -46,6 +54,10 @@ struct Torrent<S: Storage> {
     folder: PathBuf,
     /// The files that are open, and whether for writing.
     files: BTreeMap<usize, (S::File, bool)>,
+    /// The last job that it had.
+    used: u64,
+    /// What went wrong when its files were closed to make room for another's: its next job says so.
+    failed: Option<StoreError>,
     /// What is still to be hashed of what was there: from which piece on, and those that were good.
     checking: Option<(u32, Bits)>,
     /// Pieces that are not whole: at most as many as the session has begun.
@@ -84,7 +96,9 @@ impl Arriving {
         }
         let Some(sha1) = &mut self.sha1 else { return };
         if block != self.next {
-            self.early.insert(block, data);
+            if self.early.len() < MAX_EARLY {
+                self.early.insert(block, data);
+            }
             return;
         }
         sha1.update(&data);
@@ -119,11 +133,41 @@ impl Arriving {
 impl<S: Storage> TorrentWorker<S> {
     /// A worker on this storage.
     pub fn new(storage: S) -> TorrentWorker<S> {
-        TorrentWorker { storage, torrents: BTreeMap::new(), buffer: Vec::new() }
+        TorrentWorker { storage, torrents: BTreeMap::new(), buffer: Vec::new(), open: 0, jobs: 0 }
     }
 
     fn one(&mut self, number: u64, work: Work) -> Result<Output, StoreError> {
-        let TorrentWorker { storage, torrents, buffer } = self;
+        self.make_room(number);
+        let before = self.files_of(number);
+        let done = self.work(number, work);
+        self.open = self.open - before + self.files_of(number);
+        done
+    }
+
+    fn files_of(&self, number: u64) -> usize {
+        self.torrents.get(&number).map_or(0, |torrent| torrent.files.len())
+    }
+
+    /// Closes files of the torrents that had nothing to do for longest, until this one can open as many as it may.
+    fn make_room(&mut self, number: u64) {
+        self.jobs += 1;
+        if let Some(torrent) = self.torrents.get_mut(&number) {
+            torrent.used = self.jobs;
+        }
+        while self.open - self.files_of(number) > MAX_OPEN_ALL - MAX_OPEN {
+            let others =
+                self.torrents.iter_mut().filter(|(of, torrent)| **of != number && !torrent.files.is_empty());
+            let Some((_, oldest)) = others.min_by_key(|(_, torrent)| torrent.used) else { return };
+            if let Err(error) = oldest.sync(&mut self.storage) {
+                oldest.failed = Some(error);
+            }
+            self.open -= oldest.files.len();
+            oldest.files.clear();
+        }
+    }
+
+    fn work(&mut self, number: u64, work: Work) -> Result<Output, StoreError> {
+        let TorrentWorker { storage, torrents, buffer, .. } = self;
         if let Work::Open { info, layers, folder } = work {
             // If one of this number is open, the machine that had it has died.
             torrents.remove(&number);
@@ -132,6 +176,8 @@ impl<S: Storage> TorrentWorker<S> {
                 layers,
                 folder,
                 files: BTreeMap::new(),
+                used: self.jobs,
+                failed: None,
                 checking: None,
                 arriving: BTreeMap::new(),
             });
@@ -139,10 +185,16 @@ impl<S: Storage> TorrentWorker<S> {
             return torrent.check(storage, buffer);
         }
         let torrent = torrents.get_mut(&number).ok_or(StoreError::NotOpen)?;
+        if let Some(error) = torrent.failed.take() {
+            if let Work::Close = work {
+                torrents.remove(&number);
+            }
+            return Err(error);
+        }
         match work {
             Work::Open { .. } => Err(StoreError::NotOpen),
             Work::Check => torrent.check(storage, buffer),
-            Work::Write { piece, begin, data } => torrent.write(storage, piece, begin, data),
+            Work::Write { piece, begin, data } => torrent.write(storage, piece, begin, data, buffer),
             Work::Digests { piece } => {
                 let blocks = (0..torrent.info.block_count(piece)).map(|block| block * BLOCK);
                 let len = torrent.info.piece_len(piece);
@@ -193,6 +245,7 @@ impl<S: Storage> Torrent<S> {
                 Ok(FileKind::Folder | FileKind::Symlink | FileKind::Special) => {
                     return Err(StoreError::Exists(path));
                 }
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(&path)(error)),
                 Err(_) if file.length == 0 => _ = storage.create(&path).map_err(at(&path))?,
                 Err(_) => {}
             }
@@ -211,7 +264,7 @@ impl<S: Storage> Torrent<S> {
                 self.checking = Some((next, have));
                 return Ok(Output::Checking);
             }
-            if self.is_right(storage, next, buffer) {
+            if self.is_right(storage, next, buffer)? {
                 have.insert(next.into());
             }
             budget = budget.saturating_sub(self.info.piece_length().into());
@@ -220,19 +273,21 @@ impl<S: Storage> Torrent<S> {
         Ok(Output::Opened(have))
     }
 
-    /// Whether a piece is there and right. A file that is too short, or cannot be read, does not have it.
-    fn is_right(&mut self, storage: &mut S, piece: u32, buffer: &mut Vec<u8>) -> bool {
-        let Some(expected) = self.info.clone().expected(piece, &self.layers) else { return false };
+    /// Whether a piece is there and right. A file that is too short, or not there, does not have it; of one that cannot
+    /// be read nobody knows, and to fetch it again would write over what may be good.
+    fn is_right(&mut self, storage: &mut S, piece: u32, buffer: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let Some(expected) = self.info.clone().expected(piece, &self.layers) else { return Ok(false) };
         let len = self.info.piece_len(piece);
         let mut arriving = Arriving::new(&expected, self.info.block_count(piece));
         for (block, begin) in (0..len).step_by(BLOCK as usize).enumerate() {
             let length = BLOCK.min(len - begin);
-            if self.read(storage, Block { piece, begin, length }, buffer).is_err() {
-                return false;
+            match self.read(storage, Block { piece, begin, length }, buffer) {
+                Err(StoreError::Changed(_)) => return Ok(false),
+                read => read?,
             }
             arriving.add(&expected, block as u32, Bytes::copy_from_slice(buffer));
         }
-        arriving.proves(&expected)
+        Ok(arriving.proves(&expected))
     }
 
     /// A file for reading, or for both.
@@ -249,20 +304,30 @@ impl<S: Storage> Torrent<S> {
                     }
                     handle
                 }
-                false => storage.open(&path).map_err(at(&path))?,
+                false => storage.open(&path).map_err(|error| match error.kind() {
+                    ErrorKind::NotFound => StoreError::Changed(path),
+                    _ => at(&path)(error),
+                })?,
             };
             if self.files.len() >= MAX_OPEN
-                && let Some((_, (mut oldest, writable))) = self.files.pop_first()
+                && let Some((first, (mut handle, writable))) = self.files.pop_first()
                 && writable
             {
-                storage.sync(&mut oldest).map_err(at(&path))?;
+                storage.sync(&mut handle).map_err(at(&self.path(first)))?;
             }
             self.files.insert(file, (handle, writing));
         }
         self.files.get_mut(&file).map(|(handle, _)| handle).ok_or(StoreError::NotOpen)
     }
 
-    fn write(&mut self, storage: &mut S, piece: u32, begin: u32, data: Bytes) -> Result<Output, StoreError> {
+    fn write(
+        &mut self,
+        storage: &mut S,
+        piece: u32,
+        begin: u32,
+        data: Bytes,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Output, StoreError> {
         let expected = self.info.expected(piece, &self.layers).ok_or(StoreError::NotOpen)?;
         let info = self.info.clone();
         for span in info.spans(piece, begin, data.len() as u32) {
@@ -276,7 +341,16 @@ impl<S: Storage> Torrent<S> {
         if !arriving.came.is_full() {
             return Ok(Output::Written);
         }
-        match self.arriving.remove(&piece).is_some_and(|arriving| arriving.proves(&expected)) {
+        let Some(mut arriving) = self.arriving.remove(&piece) else { return Ok(Output::Wrong) };
+        while let Some(sha1) = arriving.sha1.as_mut().filter(|_| arriving.next < blocks) {
+            // It came when there was no room for it to wait.
+            let begin = arriving.next * BLOCK;
+            let length = BLOCK.min(info.piece_len(piece) - begin);
+            self.read(storage, Block { piece, begin, length }, buffer)?;
+            sha1.update(&*buffer);
+            arriving.next += 1;
+        }
+        match arriving.proves(&expected) {
             true => Ok(Output::Verified),
             false => Ok(Output::Wrong),
         }
@@ -326,3 +400,6 @@ impl<S: Storage> fmt::Debug for TorrentWorker<S> {
         f.debug_struct("TorrentWorker").field("torrents", &self.torrents.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,9 +26,9 @@ pub(crate) struct Expected {
 }
 
 impl Info {
-    /// Where the last byte of the last piece ends.
+    /// Where the last byte of the last piece ends: files stand in the order of their bytes, so where the last does.
     pub(crate) fn end(&self) -> u64 {
-        self.files.iter().map(TorrentFile::end).max().unwrap_or_default()
+        self.files.last().map_or(0, TorrentFile::end)
     }
 
     /// Where a piece begins.
@@ -86,25 +86,28 @@ impl Info {
         }
     }
 
-    /// What a piece must hash to; `None` while the layer that it would be in is not known.
+    /// What a piece must hash to; `None` while the layer that it would be in is not known, and SHA-1 does not say it.
     pub(crate) fn expected(&self, piece: u32, layers: &PieceLayers) -> Option<Expected> {
         let start = self.start_of(piece);
         let v1 =
             self.pieces.chunks_exact(20).nth(piece as usize).and_then(|hash| hash.first_chunk().copied());
         let whole = (start + u64::from(self.piece_length)).min(self.end()) - start;
         let v1 = v1.map(|hash| (hash, (whole as u32).saturating_sub(self.piece_len(piece))));
-        let mut v2 = None;
-        if self.hashes.v2.is_some() {
-            let file = self.within(start, start + 1).next()?.1;
-            let root = file.root?;
-            v2 = Some(match file.length > u64::from(self.piece_length) {
-                true => {
-                    let at = piece - self.pieces_of(file).start;
-                    (*layers.get(&root)?.get(at as usize)?, (self.piece_length / BLOCK) as usize)
-                }
-                false => (root, self.block_count(piece).next_power_of_two() as usize),
-            });
-        }
-        Some(Expected { v1, v2 })
+        let v2 = self.hashes.v2.and_then(|_| self.root_of(piece, layers));
+        (v1.is_some() || v2.is_some()).then_some(Expected { v1, v2 })
+    }
+
+    /// The root above a piece's blocks, and how many leaves it has room for.
+    fn root_of(&self, piece: u32, layers: &PieceLayers) -> Option<(Node, usize)> {
+        let start = self.start_of(piece);
+        let file = self.within(start, start + 1).next()?.1;
+        let root = file.root?;
+        Some(match file.length > u64::from(self.piece_length) {
+            true => {
+                let at = piece - self.pieces_of(file).start;
+                (*layers.get(&root)?.get(at as usize)?, (self.piece_length / BLOCK) as usize)
+            }
+            false => (root, self.block_count(piece).next_power_of_two() as usize),
+        })
     }
 }

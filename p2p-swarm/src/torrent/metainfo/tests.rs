@@ -21,6 +21,7 @@ fn created(files: &[(&str, usize)], format: Format, piece_length: u32) -> (Metai
 /// Each piece read by its spans hashes to what is expected of it.
 fn check(metainfo: &Metainfo, contents: &[Vec<u8>]) {
     let info = metainfo.info();
+    assert_eq!(Some(info.end()), info.files().iter().map(TorrentFile::end).max());
     let real: Vec<usize> = (0..info.files().len()).filter(|i| info.files()[*i].kind == Kind::File).collect();
     let mut read = 0;
     for piece in 0..info.piece_count() {

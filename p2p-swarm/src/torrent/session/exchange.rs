@@ -1,9 +1,10 @@
 //! What is had, wanted and asked for, both ways.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_core::Cx;
+use p2p_core::{Cx, Time};
 
 use super::{Session, SessionTimer, Stage};
 use crate::bits::Bits;
@@ -15,6 +16,8 @@ use crate::torrent::wire::{Block, PeerMsg};
 
 /// What a peer may say of its pieces before their number is known here. 4,096 messages.
 const MAX_EARLY: usize = 4096;
+/// How often a peer may say which pieces it has, all at once. 8: by BEP 3 and 6 once, and some say it again.
+const MAX_STATEMENTS: u32 = 8;
 /// Rejects in a row from a peer that has unchoked us, before it is left alone. 64.
 const MAX_REJECTS: u32 = 64;
 
@@ -22,14 +25,13 @@ impl<P: Addressed> Session<P> {
     /// A peer that has said who it is says something else.
     pub(super) fn heard(&mut self, cx: &mut Cx<'_, Self>, peer: P, msg: PeerMsg) {
         match msg {
-            PeerMsg::Have(_) | PeerMsg::Bitfield(_) | PeerMsg::HaveAll | PeerMsg::HaveNone => {
-                self.has(cx, peer, msg);
-            }
+            PeerMsg::Have(_) => self.has(cx, peer, msg),
+            PeerMsg::Bitfield(_) | PeerMsg::HaveAll | PeerMsg::HaveNone => self.states(cx, peer, msg),
             PeerMsg::Choke => self.choked(cx, peer),
             PeerMsg::Unchoke => {
-                if let Some(conn) = self.conns.get_mut(&peer) {
+                // What it owes it owes since it was asked: to say this again buys no time.
+                if let Some(conn) = self.conns.get_mut(&peer).filter(|conn| conn.chokes) {
                     conn.chokes = false;
-                    conn.progress = cx.now();
                     conn.rejects = 0;
                 }
                 self.fill(cx, peer);
@@ -71,6 +73,18 @@ impl<P: Addressed> Session<P> {
 
     // ---- what peers have
 
+    /// A peer says all that it has at once.
+    fn states(&mut self, cx: &mut Cx<'_, Self>, peer: P, msg: PeerMsg) {
+        let Some(conn) = self.conns.get_mut(&peer) else { return };
+        conn.statements += 1;
+        if conn.statements > MAX_STATEMENTS {
+            return self.hang_up_on(cx, peer);
+        }
+        // It holds in place of what was said before.
+        conn.early.clear();
+        self.has(cx, peer, msg);
+    }
+
     fn has(&mut self, cx: &mut Cx<'_, Self>, peer: P, msg: PeerMsg) {
         let Some((torrent, conn)) = self.pair(peer) else { return };
         let pieces = torrent.pieces();
@@ -104,8 +118,10 @@ impl<P: Addressed> Session<P> {
         have.iter().for_each(|piece| picker.seen(piece as u32));
         conn.wanted = picker.wanted_of(&have);
         conn.have = have;
+        picker.gone(peer);
+        let number = torrent.number;
         self.interest(cx, peer);
-        self.fill(cx, peer);
+        self.fill_all(cx, number);
     }
 
     /// Understands what a peer said before the number of pieces was known.
@@ -161,23 +177,33 @@ impl<P: Addressed> Session<P> {
     fn choked(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let Some((torrent, conn)) = self.pair(peer) else { return };
         conn.chokes = true;
-        // With BEP 6 each request is answered all the same.
-        if conn.features.fast {
-            return;
-        }
         let number = torrent.number;
-        self.release(peer);
+        match conn.features.fast {
+            // Each request is answered all the same (BEP 6); but what it alone was to be asked for, others are.
+            true => torrent.running().into_iter().for_each(|picker| picker.gone(peer)),
+            false => _ = self.release(peer),
+        }
         self.fill_all(cx, number);
     }
 
     /// What a peer was asked for is to be asked of others.
-    pub(super) fn release(&mut self, peer: P) {
-        let Some((torrent, conn)) = self.pair(peer) else { return };
+    fn release(&mut self, peer: P) -> VecDeque<(Block, Time)> {
+        let Some((torrent, conn)) = self.pair(peer) else { return VecDeque::new() };
         let asked = std::mem::take(&mut conn.asked);
         if let Some(picker) = torrent.running() {
             asked.iter().for_each(|(block, _)| picker.unasked(*block));
             picker.gone(peer);
         }
+        asked
+    }
+
+    /// A peer has not sent what it was asked for: it need not any more.
+    pub(super) fn late(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let Some(number) = self.conns.get(&peer).map(|conn| conn.torrent) else { return };
+        for (block, _) in self.release(peer) {
+            cx.send(peer, PeerMsg::Cancel(block));
+        }
+        self.fill_all(cx, number);
     }
 
     fn rejected(&mut self, cx: &mut Cx<'_, Self>, peer: P, block: Block) {

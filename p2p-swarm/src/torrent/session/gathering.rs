@@ -59,17 +59,21 @@ impl<P: Addressed> Session<P> {
 
     /// As [`Session::gather`], of every peer of a torrent.
     pub(super) fn gather_all(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        self.layered(cx, number);
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         match &mut torrent.stage {
             Stage::Metadata(_) => {}
             Stage::Hashes(hashes) => hashes.reclaim(cx.now(), None),
             Stage::Opening | Stage::Running(_) | Stage::Failed(_) => return,
         }
-        // Whoever was asked last and did not answer comes last.
         let mut peers: Vec<P> = torrent.peers.iter().copied().collect();
         if !peers.is_empty() {
             let turn = cx.rng().index(peers.len());
             peers.rotate_left(turn);
+        }
+        // Whoever was asked last and did not answer comes last.
+        if let Stage::Metadata(metadata) = &torrent.stage {
+            peers.sort_by_key(|peer| metadata.was_asked(*peer));
         }
         peers.into_iter().for_each(|peer| self.gather(cx, peer));
     }
@@ -138,17 +142,16 @@ impl<P: Addressed> Session<P> {
         torrent.hashes = info.hashes();
         self.swarms.extend(info.hashes().swarms().map(|swarm| (swarm, number)));
         if let Some(torrent) = self.torrents.get_mut(&number) {
-            torrent.stage = Stage::Hashes(Hashes::new(info));
+            torrent.stage = Stage::Hashes(Hashes::new(info, cx.now()));
         }
-        self.layered(cx, number);
         self.gather_all(cx, number);
     }
 
-    /// If no hashes are missing, the files are opened.
+    /// If no hashes are missing, or none that the torrent cannot do without, the files are opened.
     fn layered(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         let Stage::Hashes(hashes) = &torrent.stage else { return };
-        let Some(layers) = hashes.whole() else { return };
+        let Some(layers) = hashes.whole().or_else(|| hashes.spared(cx.now())) else { return };
         let Some(info) = torrent.info.clone() else { return };
         torrent.layers = Arc::new(layers.clone());
         torrent.open(cx);
@@ -186,7 +189,7 @@ impl<P: Addressed> Session<P> {
         let Some((torrent, _)) = self.pair(peer) else { return };
         let number = torrent.number;
         let Stage::Hashes(hashes) = &mut torrent.stage else { return };
-        if !hashes.came(peer, range, nodes) {
+        if !hashes.came(peer, range, nodes, cx.now()) {
             self.ban(cx, number, peer);
             return self.gather_all(cx, number);
         }

@@ -2,11 +2,12 @@
 
 use p2p_core::{Cx, JobError};
 
-use super::{Session, SessionEvent, SessionOutcome, Stage, Torrent, TorrentId};
+use super::tick::EVERY;
+use super::{Session, SessionEvent, SessionOutcome, SessionTimer, Stage, TorrentId};
 use crate::bits::Bits;
 use crate::job::StoreError;
 use crate::torrent::address::Addressed;
-use crate::torrent::job::{Output, Tag, TorrentDone, Work};
+use crate::torrent::job::{Output, Tag, TorrentDone, TorrentJob, Work};
 use crate::torrent::picker::{Picker, Wrong};
 use crate::torrent::wire::PeerMsg;
 
@@ -30,27 +31,55 @@ impl<P: Addressed> Session<P> {
             torrent.writing = torrent.writing.saturating_sub(1);
         }
         match (tag, result) {
-            (Tag::Torrent, Ok(Output::Checking)) => {
+            (Tag::Open | Tag::Check, Ok(Output::Checking)) => {
                 if let Some(torrent) = self.torrents.get(&number) {
-                    torrent.start(cx, Tag::Torrent, Work::Check);
+                    torrent.start(cx, Tag::Check, Work::Check);
                 }
             }
-            (Tag::Torrent, Ok(Output::Opened(have))) => self.opened(cx, number, have),
-            (Tag::Torrent, Ok(Output::Synced)) => self.synced(cx, number),
+            (Tag::Open | Tag::Check, Ok(Output::Opened(have))) => self.opened(cx, number, have),
+            (Tag::Sync, Ok(Output::Synced)) => self.synced(cx, number),
             (Tag::Block(block), Ok(Output::Verified)) => self.verified(cx, number, block.piece),
             (Tag::Block(block), Ok(Output::Wrong)) => self.wrong(cx, number, block.piece),
             (Tag::Trace(piece), Ok(Output::Digests(digests))) => self.traced(cx, number, piece, digests),
             (_, Ok(_)) => {}
-            // More has come than the worker can take in: it is asked for again.
+            // More has come than the worker can take in: it is asked for again, though not at once.
             (Tag::Block(block), Err(StoreError::Job(JobError::QueueFull))) => {
-                if let Some(picker) = self.torrents.get_mut(&number).and_then(Torrent::running) {
-                    picker.lost(block);
+                if let Some(torrent) = self.torrents.get_mut(&number) {
+                    torrent.starved = true;
+                    torrent.running().into_iter().for_each(|picker| picker.lost(block));
                 }
             }
+            (tag, Err(StoreError::Job(JobError::QueueFull))) => self.postpone(cx, number, tag),
             (_, Err(error)) => self.give_up(cx, number, error.into()),
         }
         if let Tag::Block(_) = tag {
             self.fill_waiting(cx, number);
+        }
+    }
+
+    /// The worker has no room for a job: it gets it in a second.
+    fn postpone(&mut self, cx: &mut Cx<'_, Self>, number: u64, tag: Tag) {
+        // What was closed last has nothing else to wait for.
+        if self.torrents.is_empty() && self.postponed.is_empty() {
+            cx.set_timer(EVERY, SessionTimer::Tick);
+        }
+        self.postponed.push((number, tag));
+    }
+
+    /// Hands out again what was postponed, as far as it is still to be done.
+    pub(super) fn resume(&mut self, cx: &mut Cx<'_, Self>) {
+        for (number, tag) in std::mem::take(&mut self.postponed) {
+            if tag == Tag::Close {
+                cx.start(TorrentJob { torrent: number, tag, work: Work::Close });
+            }
+            let Some(torrent) = self.torrents.get_mut(&number) else { continue };
+            match (tag, &torrent.stage) {
+                (Tag::Open, Stage::Opening) => torrent.open(cx),
+                (Tag::Check, Stage::Opening) => torrent.start(cx, tag, Work::Check),
+                (Tag::Sync, Stage::Running(_)) => torrent.start(cx, tag, Work::Sync),
+                (Tag::Trace(piece), Stage::Running(_)) => torrent.start(cx, tag, Work::Digests { piece }),
+                _ => {}
+            }
         }
     }
 
@@ -91,7 +120,7 @@ impl<P: Addressed> Session<P> {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         if torrent.picker().is_some_and(Picker::is_done) && !torrent.done && !torrent.syncing {
             torrent.syncing = true;
-            torrent.start(cx, Tag::Torrent, Work::Sync);
+            torrent.start(cx, Tag::Sync, Work::Sync);
         }
     }
 

@@ -1,12 +1,12 @@
 //! Whom to connect to, handshakes, who else is there, and who goes.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use p2p_core::{Cx, Time};
 
 use super::{MAX_BANNED, Session, Stage, TorrentId};
+use crate::bits::Bits;
 use crate::torrent::address::Addressed;
 use crate::torrent::command::SessionEvent;
 use crate::torrent::metainfo::SwarmId;
@@ -16,6 +16,10 @@ use crate::torrent::wire::{ExtendedHandshake, Features, Handshake, PeerMsg, PexM
 
 /// Connections of one torrent that are being made at a time. 8.
 const HALF_OPEN: usize = 8;
+/// Connections that one host may have to one torrent; this machine has as many as there are. 4.
+const MAX_OF_HOST: usize = 4;
+/// How long a connection may last on which nobody says who they are. 20 s.
+const NAMELESS: Duration = Duration::from_secs(20);
 /// How often a peer is told who has come and gone (BEP 11). A minute.
 const PEX_EVERY: Duration = Duration::from_secs(60);
 /// How many are named at a time, of each kind (BEP 11). 50.
@@ -43,7 +47,11 @@ impl<P: Addressed> Session<P> {
             self.next_dial += 1;
             let peer = P::dial(addr, self.next_dial);
             let banned = self.banned.contains(&Self::account(&peer, Some(addr)));
-            if self.conns.contains_key(&peer) || banned {
+            if banned {
+                torrent.candidates.forget(addr);
+                continue;
+            }
+            if self.conns.contains_key(&peer) {
                 continue;
             }
             torrent.strangers += 1;
@@ -61,10 +69,36 @@ impl<P: Addressed> Session<P> {
 
     // ---- handshakes
 
+    /// Somebody has made a connection to this end, and has not said what for. Those that wait longest make room.
+    pub(super) fn accepted(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        if self.torrents.is_empty() {
+            return cx.send(peer, PeerMsg::Goodbye);
+        }
+        if self.nameless.len() >= self.config.connections.max(1) {
+            let oldest = self.nameless.iter().min_by_key(|(_, since)| **since).map(|(peer, _)| *peer);
+            oldest.into_iter().for_each(|oldest| self.send_away(cx, oldest));
+        }
+        self.nameless.insert(peer, cx.now());
+    }
+
+    /// Closes connections on which nobody has said who they are for too long, or all of them.
+    pub(super) fn send_nameless_away(&mut self, cx: &mut Cx<'_, Self>, all: bool) {
+        let now = cx.now();
+        let late = self.nameless.iter().filter(|(_, since)| all || now - **since > NAMELESS);
+        let late: Vec<P> = late.map(|(peer, _)| *peer).collect();
+        late.into_iter().for_each(|peer| self.send_away(cx, peer));
+    }
+
+    fn send_away(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        self.nameless.remove(&peer);
+        cx.send(peer, PeerMsg::Goodbye);
+    }
+
     /// A peer says which swarm it means, and who it is.
     pub(super) fn greeted(&mut self, cx: &mut Cx<'_, Self>, peer: P, handshake: Handshake) {
         let now = cx.now();
         let Handshake { swarm, peer: name, features } = handshake;
+        self.nameless.remove(&peer);
         let number = self.swarms.get(&swarm).copied();
         match self.conns.get_mut(&peer) {
             // What this end has dialled, and closed again before there was an answer.
@@ -73,11 +107,16 @@ impl<P: Addressed> Session<P> {
                 let banned = self.banned.contains(&Self::account(&peer, None));
                 let torrent = number.and_then(|number| self.torrents.get_mut(&number));
                 let full = self.conns.len() >= self.config.connections;
+                let host = peer.addr().ip().to_canonical();
+                let of_host = |(other, conn): &(&P, &Conn)| {
+                    Some(conn.torrent) == number && other.addr().ip().to_canonical() == host
+                };
+                let many = !host.is_loopback() && self.conns.iter().filter(of_host).count() >= MAX_OF_HOST;
                 let Some(torrent) = torrent.filter(|_| !full) else { return cx.send(peer, PeerMsg::Goodbye) };
                 let closed = matches!(torrent.stage, Stage::Opening | Stage::Failed(_));
                 let crowded = torrent.peers.len() + torrent.strangers >= self.config.peers;
                 let pieces = torrent.pieces();
-                if closed || crowded || banned {
+                if closed || crowded || many || banned {
                     return cx.send(peer, PeerMsg::Goodbye);
                 }
                 torrent.strangers += 1;
@@ -92,6 +131,10 @@ impl<P: Addressed> Session<P> {
             return self.hang_up_on(cx, peer);
         }
         let Some((torrent, conn)) = self.pair(peer) else { return };
+        // It may have been dialled before there was metadata.
+        if conn.have.len() != torrent.pieces() {
+            conn.have = Bits::new(torrent.pieces());
+        }
         conn.name = Some(name);
         conn.features = features;
         conn.heard = now;
@@ -175,7 +218,10 @@ impl<P: Addressed> Session<P> {
             conn.listens = Some(addr);
             torrent.candidates.connected(addr);
         }
-        self.gather(cx, peer);
+        // Who was asked already waits until others were.
+        if !matches!(&torrent.stage, Stage::Metadata(metadata) if metadata.was_asked(peer)) {
+            self.gather(cx, peer);
+        }
     }
 
     // ---- who else is there
@@ -187,14 +233,11 @@ impl<P: Addressed> Session<P> {
             return;
         }
         let number = torrent.number;
-        // Several of one host would be a way to have us call it often.
-        let mut hosts = BTreeSet::new();
-        let loopback = peer.addr().ip().is_loopback();
+        let loopback = peer.addr().ip().to_canonical().is_loopback();
         for PexPeer { addr, .. } in pex.added {
-            let named_before = !hosts.insert(addr.ip()) && !loopback;
             // What is told by somebody far away of this machine itself is not true.
-            if !named_before && (loopback || !addr.ip().is_loopback()) {
-                torrent.candidates.add(addr);
+            if loopback || !addr.ip().to_canonical().is_loopback() {
+                torrent.candidates.hear(addr);
             }
         }
         self.dial(cx, number);
@@ -273,8 +316,14 @@ impl<P: Addressed> Session<P> {
             None => torrent.strangers -= 1,
             Some(_) => _ = torrent.peers.remove(&peer),
         }
-        if let Some(addr) = conn.listens {
-            torrent.candidates.lost(addr, now);
+        let same = |other: &Conn| other.torrent == conn.torrent && other.listens == conn.listens;
+        let twin = self.conns.values().any(same);
+        let idle = conn.is_seed() && torrent.picker().is_some_and(|picker| picker.have().is_full());
+        match conn.listens.filter(|_| !twin) {
+            // Whoever of two that have everything goes first: neither has a reason to call again soon.
+            Some(addr) if idle => torrent.candidates.rest(addr, now + REST),
+            Some(addr) => torrent.candidates.lost(addr, now, conn.downloaded + conn.uploaded > 0),
+            None => {}
         }
         if torrent.optimistic == Some(peer) {
             torrent.optimistic = None;
@@ -335,7 +384,7 @@ impl<P: Addressed> Session<P> {
     /// Whether a peer has been silent for too long.
     pub(super) fn is_silent(conn: &Conn, now: Time) -> bool {
         match conn.name {
-            None => now - conn.since > Duration::from_secs(20),
+            None => now - conn.since > NAMELESS,
             Some(_) => now - conn.heard > Duration::from_secs(180),
         }
     }

@@ -4,11 +4,23 @@ use super::*;
 use crate::storage::MemoryFiles;
 use crate::torrent::wire::{Block, Features, Handshake, HashRange, MetadataMsg, any_message};
 use crate::torrent::worker::MemoryTorrents;
-use crate::torrent::{CreateOptions, Format, Metainfo};
+use crate::torrent::{CreateOptions, ExtendedHandshake, Format, Metainfo};
+use p2p_core::foreign::TcpPeer;
 use p2p_core::{Script, SimPeer, Worker};
 use proptest::prelude::*;
 
 const PIECES: u32 = 12;
+
+fn content() -> Vec<u8> {
+    (0..PIECES * 16384).map(|at| (at / 5) as u8).collect()
+}
+
+/// The answer to a request, if all pieces before have this length.
+fn answer(length: u32, block: Block) -> PeerMsg {
+    let at = (block.piece * length + block.begin) as usize;
+    let data = content()[at..at + block.length as usize].to_vec().into();
+    PeerMsg::Piece { piece: block.piece, begin: block.begin, data }
+}
 
 struct Alone {
     script: Script<Session<SimPeer>>,
@@ -19,10 +31,17 @@ struct Alone {
 impl Alone {
     /// A session with one torrent, of which the first `have` pieces are there.
     fn new(format: Format, have: u32, link: bool) -> Alone {
+        let mut alone = Alone::with_pieces(16384, format, have, link);
+        alone.work();
+        alone
+    }
+
+    /// As [`Alone::new`], with pieces of this length, and a worker that has not begun.
+    fn with_pieces(length: u32, format: Format, have: u32, link: bool) -> Alone {
         let mut files = MemoryFiles::default();
-        let content: Vec<u8> = (0..PIECES * 16384).map(|at| (at / 5) as u8).collect();
+        let content = content();
         files.put("t", content.clone());
-        let options = CreateOptions { format, piece_length: Some(16384), ..CreateOptions::default() };
+        let options = CreateOptions { format, piece_length: Some(length), ..CreateOptions::default() };
         let metainfo = Metainfo::create(&mut files, "t".as_ref(), &options).unwrap();
         files.put("t", content[..(have * 16384) as usize].to_vec());
         let config = SessionConfig { requests_per_peer: 4, ..SessionConfig::default() };
@@ -36,7 +55,6 @@ impl Alone {
             false => Source::Metainfo(alone.metainfo.clone()),
         };
         alone.script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
-        alone.work();
         alone
     }
 
@@ -197,5 +215,312 @@ fn hashes_are_given_to_who_asks_for_them_rightly() {
         HashRange { proof: u32::MAX, ..good },
     ] {
         assert_eq!(alone.say(peer, PeerMsg::HashRequest(bad)).pop(), Some(PeerMsg::HashReject(bad)));
+    }
+}
+
+const A: SimPeer = SimPeer(1);
+const B: SimPeer = SimPeer(2);
+
+impl Alone {
+    fn conn(&self, peer: SimPeer) -> &Conn {
+        &self.script.machine().conns[&peer]
+    }
+
+    fn stage(&self) -> TorrentStage {
+        self.script.machine().status(TorrentId(1)).unwrap().stage
+    }
+
+    /// Has the session dial a peer.
+    fn dial(&mut self, peer: SimPeer) {
+        let peers = vec![peer.addr()];
+        self.script.command(SessionCommand::AddPeers(AddPeers { torrent: TorrentId(1), peers }));
+        assert!(self.script.sent().iter().any(|(to, msg)| *to == peer && is_hello(msg)));
+    }
+
+    /// A peer sends the metadata that a link leaves out.
+    fn tell_metadata(&mut self, peer: SimPeer) {
+        let data = self.metainfo.info().raw().clone();
+        let total = data.len() as u32;
+        let extended = ExtendedHandshake {
+            metadata: Some(true),
+            metadata_size: Some(total),
+            ..ExtendedHandshake::default()
+        };
+        self.say(peer, PeerMsg::Extended(extended));
+        self.say(peer, PeerMsg::Metadata(MetadataMsg::Data { piece: 0, total, data }));
+    }
+}
+
+fn is_hello(msg: &PeerMsg) -> bool {
+    matches!(msg, PeerMsg::Handshake(_))
+}
+
+fn requests(said: &[PeerMsg]) -> Vec<Block> {
+    said.iter()
+        .filter_map(|msg| if let PeerMsg::Request(block) = msg { Some(*block) } else { None })
+        .collect()
+}
+
+#[test]
+fn what_a_peer_has_is_kept_once_and_said_again_a_few_times_only() {
+    for link in [true, false] {
+        let mut alone = Alone::new(Format::V1, 0, link);
+        alone.greet(A);
+        for msg in [PeerMsg::Have(1), PeerMsg::Bitfield(vec![0; 2].into()), PeerMsg::HaveAll] {
+            alone.say(A, msg);
+        }
+        assert_eq!(alone.conn(A).early.len(), usize::from(link), "the last says it all");
+        for time in 3..=8 {
+            assert!(!alone.say(A, PeerMsg::HaveNone).contains(&PeerMsg::Goodbye), "{time}");
+        }
+        assert!(alone.say(A, PeerMsg::HaveAll).contains(&PeerMsg::Goodbye));
+    }
+}
+
+#[test]
+fn who_unchokes_again_and_sends_nothing_is_late_all_the_same() {
+    let mut alone = Alone::new(Format::V1, 0, false);
+    alone.greet(A);
+    alone.say(A, PeerMsg::HaveAll);
+    let asked = requests(&alone.say(A, PeerMsg::Unchoke));
+    assert_eq!(asked.len(), 8);
+    alone.script.advance(Duration::from_secs(15));
+    alone.say(A, PeerMsg::Unchoke);
+    alone.script.advance(Duration::from_secs(7));
+    let said = alone.script.sent();
+    assert!(asked.iter().all(|block| said.contains(&(A, PeerMsg::Cancel(*block)))), "{said:?}");
+    assert_eq!(alone.conn(A).asked.len(), 1, "one is enough to see whether it lives");
+}
+
+#[test]
+fn who_sends_a_block_now_and_then_does_not_keep_the_others() {
+    let mut alone = Alone::new(Format::V1, 0, false);
+    alone.greet(A);
+    alone.say(A, PeerMsg::HaveAll);
+    let first = requests(&alone.say(A, PeerMsg::Unchoke));
+    for _ in 0..7 {
+        alone.script.advance(Duration::from_secs(19));
+        let (last, _) = *alone.conn(A).asked.back().unwrap();
+        alone.say(A, answer(16384, last));
+    }
+    let longest = SessionConfig::default().request_timeout * 6;
+    let now = Time::ZERO + Duration::from_secs(7 * 19);
+    let owed = &alone.conn(A).asked;
+    assert!(owed.iter().all(|(_, at)| now - *at <= longest), "{first:?} {owed:?}");
+}
+
+#[test]
+fn a_piece_that_one_peer_alone_is_asked_for_is_free_when_that_one_chokes_or_has_none() {
+    for gives_up in [PeerMsg::Choke, PeerMsg::HaveNone] {
+        let mut alone = Alone::with_pieces(32768, Format::V1, 0, false);
+        alone.work();
+        [A, B].into_iter().for_each(|peer| alone.greet(peer));
+        let one = ExtendedHandshake { request_queue: Some(1), ..ExtendedHandshake::default() };
+        let bad = |begin: u32| PeerMsg::Piece { piece: 0, begin, data: vec![7; 16384].into() };
+        let block = |piece: u32, begin: u32| Block { piece, begin, length: 16384 };
+        // B sends the first half, and does not want to send the other; A sends that.
+        alone.say(B, PeerMsg::Extended(one));
+        alone.say(B, PeerMsg::Have(0));
+        assert_eq!(requests(&alone.say(B, PeerMsg::Unchoke)), [block(0, 0)]);
+        assert_eq!(requests(&alone.say(B, bad(0))), [block(0, 16384)]);
+        alone.say(B, PeerMsg::Choke);
+        alone.say(B, PeerMsg::Reject(block(0, 16384)));
+        alone.say(A, PeerMsg::Have(0));
+        assert_eq!(requests(&alone.say(A, PeerMsg::Unchoke)), [block(0, 16384)]);
+        // B has enough to do with another piece when it is chosen for this one.
+        alone.say(B, PeerMsg::Have(1));
+        assert_eq!(requests(&alone.say(B, PeerMsg::Unchoke)), [block(1, 0)]);
+        alone.script.message(A, bad(16384));
+        alone.script.message(A, PeerMsg::Choke);
+        alone.work();
+        assert_eq!(requests(&alone.say(A, PeerMsg::Unchoke)), [], "it is B's");
+        alone.script.message(B, gives_up.clone());
+        let said = alone.say(A, PeerMsg::KeepAlive);
+        assert_eq!(requests(&said), [block(0, 0), block(0, 16384)], "{gives_up:?}");
+    }
+}
+
+#[test]
+fn what_a_peer_gets_is_seen_though_it_was_dialled_before_the_pieces_were_known() {
+    let mut alone = Alone::new(Format::V1, 0, true);
+    alone.dial(B);
+    alone.greet(A);
+    alone.tell_metadata(A);
+    assert_eq!(alone.stage(), TorrentStage::Downloading);
+    alone.greet(B);
+    assert!(alone.say(B, PeerMsg::Have(3)).contains(&PeerMsg::Interested));
+}
+
+#[test]
+fn two_that_have_everything_do_not_call_each_other_again() {
+    for other_parts in [false, true] {
+        let mut alone = Alone::new(Format::V1, PIECES, false);
+        alone.dial(A);
+        alone.greet(A);
+        alone.say(A, PeerMsg::HaveAll);
+        if other_parts {
+            alone.say(A, PeerMsg::Goodbye);
+        }
+        alone.script.advance(Duration::from_secs(500));
+        let said = alone.script.sent();
+        assert!(!said.iter().any(|(_, msg)| is_hello(msg)), "{said:?}");
+        alone.script.advance(Duration::from_secs(120));
+        assert!(
+            alone.script.sent().iter().any(|(_, msg)| is_hello(msg)),
+            "it may have come to want something"
+        );
+    }
+}
+
+#[test]
+fn a_full_queue_of_jobs_puts_off_and_ends_nothing() {
+    let mut alone = Alone::with_pieces(16384, Format::V1, 0, false);
+    let mut refused: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut finished = false;
+    for _ in 0..60 {
+        for (id, job) in alone.script.jobs() {
+            let (kind, times) = match job.work {
+                Work::Open { .. } => ("open", 1),
+                Work::Check => ("check", 1),
+                // All that may be asked for at first.
+                Work::Write { .. } => ("write", 8),
+                Work::Digests { .. } => ("digests", 1),
+                Work::Sync => ("sync", 1),
+                Work::Close => ("close", 1),
+                Work::Read(_) => ("read", 0),
+            };
+            let before = refused.entry(kind).or_default();
+            if *before < times {
+                *before += 1;
+                let failed = p2p_core::Job::failed(&job, p2p_core::JobError::QueueFull);
+                alone.script.done(id, failed);
+            } else {
+                finished |= kind == "close";
+                alone.worker.run(vec![job]).into_iter().for_each(|done| alone.script.done(id, done));
+            }
+        }
+        for (to, msg) in alone.script.sent() {
+            if let PeerMsg::Request(block) = msg {
+                alone.script.message(to, answer(16384, block));
+            }
+        }
+        if alone.script.machine().torrents.is_empty() {
+            alone.script.advance(Duration::from_secs(1));
+            continue;
+        }
+        match alone.stage() {
+            TorrentStage::Downloading if !alone.script.machine().conns.contains_key(&A) => {
+                alone.greet(A);
+                [PeerMsg::HaveAll, PeerMsg::Unchoke].into_iter().for_each(|msg| alone.script.message(A, msg));
+                continue;
+            }
+            TorrentStage::Seeding if alone.script.machine().torrents[&1].done => {
+                alone.script.command(SessionCommand::Remove(Remove { torrent: TorrentId(1) }));
+            }
+            TorrentStage::Failed => panic!("{:?}", alone.script.events()),
+            _ => {}
+        }
+        alone.script.advance(Duration::from_secs(1));
+    }
+    assert!(finished, "{refused:?}");
+    assert_eq!((refused["open"], refused["write"], refused["sync"], refused["close"]), (1, 8, 1, 1));
+    assert_eq!(alone.script.timers().count(), 0, "nothing is left to do");
+}
+
+#[test]
+fn a_hybrid_link_goes_on_with_the_first_version_when_nobody_speaks_the_second() {
+    let mut alone = Alone::new(Format::Hybrid, 0, true);
+    alone.greet(A);
+    alone.tell_metadata(A);
+    assert_eq!(alone.stage(), TorrentStage::Hashes);
+    alone.script.advance(Duration::from_secs(25));
+    assert_eq!(alone.stage(), TorrentStage::Hashes, "somebody may still come");
+    alone.script.advance(Duration::from_secs(8));
+    alone.work();
+    assert_eq!(alone.stage(), TorrentStage::Downloading);
+    alone.say(A, PeerMsg::HaveAll);
+    let asked = requests(&alone.say(A, PeerMsg::Unchoke))[0];
+    assert!(alone.say(A, answer(16384, asked)).contains(&PeerMsg::Have(asked.piece)), "SHA-1 proves it");
+}
+
+/// A session that peers connect to, with one torrent that has everything.
+fn listening() -> (Script<Session<TcpPeer>>, SwarmId) {
+    let mut files = MemoryFiles::default();
+    files.put("t", content());
+    let metainfo = Metainfo::create(&mut files, "t".as_ref(), &CreateOptions::default()).unwrap();
+    let swarm = metainfo.info().hashes().swarms().next().unwrap();
+    let mut worker = MemoryTorrents::new(files);
+    let mut script = Script::new(Session::new(SessionConfig::default(), Some(1)));
+    let torrent = Source::Metainfo(metainfo);
+    script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+    for (id, job) in script.jobs() {
+        worker.run(vec![job]).into_iter().for_each(|done| script.done(id, done));
+    }
+    (script, swarm)
+}
+
+fn accepted(host: &str, number: u64) -> TcpPeer {
+    TcpPeer::Accepted { addr: SocketAddr::new(host.parse().unwrap(), 5000 + number as u16), number }
+}
+
+#[test]
+fn who_connects_and_says_nothing_is_sent_away() {
+    let (mut script, swarm) = listening();
+    let (silent, gone, greeter) =
+        (accepted("192.0.2.1", 1), accepted("192.0.2.2", 2), accepted("192.0.2.3", 3));
+    [silent, gone, greeter].into_iter().for_each(|peer| script.link(peer, Link::Up));
+    script.link(gone, Link::Down(p2p_core::Down::Closed));
+    let hello = Handshake { swarm, peer: PeerName([3; 20]), features: Features::default() };
+    script.message(greeter, PeerMsg::Handshake(hello));
+    script.sent();
+    script.advance(Duration::from_secs(19));
+    assert_eq!(script.sent(), []);
+    script.advance(Duration::from_secs(3));
+    assert_eq!(script.sent(), [(silent, PeerMsg::Goodbye)]);
+    // However many they are, no more are remembered than may be connected; and who has no torrents has no guests.
+    for number in 10..1000 {
+        script.link(accepted("192.0.2.1", number), Link::Up);
+    }
+    let away = script.sent().into_iter().filter(|(_, msg)| *msg == PeerMsg::Goodbye).count();
+    assert_eq!(away, 990 - SessionConfig::default().connections);
+    script.command(SessionCommand::Remove(Remove { torrent: TorrentId(1) }));
+    script.link(accepted("192.0.2.1", 1001), Link::Up);
+    let away = script.sent().into_iter().filter(|(_, msg)| *msg == PeerMsg::Goodbye).count();
+    assert_eq!(away, SessionConfig::default().connections + 2, "the greeter, too");
+}
+
+#[test]
+fn one_host_has_a_few_connections_to_a_torrent() {
+    for (host, let_in) in [("192.0.2.1", 4), ("127.0.0.1", 6)] {
+        let (mut script, swarm) = listening();
+        for number in 1..=6 {
+            let peer = accepted(host, number);
+            script.link(peer, Link::Up);
+            let hello =
+                Handshake { swarm, peer: PeerName([number as u8; 20]), features: Features::default() };
+            script.message(peer, PeerMsg::Handshake(hello));
+        }
+        assert_eq!(script.machine().conns.len(), let_in, "{host}");
+    }
+}
+
+#[test]
+fn a_second_connection_that_goes_says_nothing_against_the_address() {
+    for name in [PeerName([1; 20]), PeerName([255; 20])] {
+        let (mut script, swarm) = listening();
+        let peers = vec!["192.0.2.1:7".parse().unwrap()];
+        script.command(SessionCommand::AddPeers(AddPeers { torrent: TorrentId(1), peers }));
+        let (dialled, _) = script.sent()[0];
+        let hello = || PeerMsg::Handshake(Handshake { swarm, peer: name, features: Features::default() });
+        // It has made a connection, too, and says where it listens.
+        let from_there = accepted("192.0.2.1", 1);
+        script.message(from_there, hello());
+        let extended = ExtendedHandshake { port: Some(7), ..ExtendedHandshake::default() };
+        script.message(from_there, PeerMsg::Extended(extended));
+        script.message(dialled, hello());
+        assert_eq!(script.machine().conns.len(), 1);
+        script.sent();
+        script.advance(Duration::from_secs(60));
+        assert!(!script.sent().iter().any(|(_, msg)| is_hello(msg)), "{name:?}");
     }
 }

@@ -21,13 +21,21 @@ const QUIET: Duration = Duration::from_secs(100);
 
 impl<P: Addressed> Session<P> {
     pub(super) fn tick(&mut self, cx: &mut Cx<'_, Self>) {
+        self.resume(cx);
+        if self.torrents.is_empty() {
+            return;
+        }
         cx.set_timer(EVERY, SessionTimer::Tick);
         self.ticks += 1;
         self.hash_budget = HASH_BUDGET;
+        self.send_nameless_away(cx, false);
         self.look_after(cx);
         let numbers: Vec<u64> = self.torrents.keys().copied().collect();
         for number in numbers {
             self.progress(cx, number);
+            if self.torrents.get_mut(&number).is_some_and(|torrent| std::mem::take(&mut torrent.starved)) {
+                self.fill_all(cx, number);
+            }
             // Not all in the same second.
             if (self.ticks + number).is_multiple_of(ROUND) {
                 self.round(cx, number);
@@ -48,7 +56,7 @@ impl<P: Addressed> Session<P> {
             conn.pipeline.measure(conn.down.per_second());
             if Self::is_silent(conn, now) {
                 silent.push(*peer);
-            } else if !conn.asked.is_empty() && now - conn.progress > self.config.request_timeout {
+            } else if conn.is_late(now, self.config.request_timeout) {
                 conn.pipeline.stalled();
                 late.push(*peer);
             } else if conn.name.is_some() && now - conn.told > QUIET {
@@ -63,11 +71,7 @@ impl<P: Addressed> Session<P> {
         }
         silent.into_iter().for_each(|peer| self.hang_up_on(cx, peer));
         useless.into_iter().for_each(|peer| self.part(cx, peer));
-        for peer in late {
-            let number = self.conns.get(&peer).map(|conn| conn.torrent);
-            self.release(peer);
-            number.into_iter().for_each(|number| self.fill_all(cx, number));
-        }
+        late.into_iter().for_each(|peer| self.late(cx, peer));
     }
 
     fn progress(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
