@@ -35,6 +35,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             return self.tell(cx, from, DhtMsg::Stored { id, result: Ok(()) });
         }
         let account = self.account(from, &slot.key, copy);
+        let account = self.index.payer(&slot, size, account, &self.config);
         let refusal = match self.is_busy() {
             true => Refusal::Busy,
             false if !self.make_room(cx, &slot, size, account) => Refusal::Full,
@@ -187,6 +188,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 self.index.end(&slot, size, 0);
                 match written {
                     Ok(entry) => self.kept(&entry),
+                    // The copy from before is, and is tried again.
+                    Err(_) if self.index.get(&slot).is_some_and(|held| held.own) => {}
                     // What is not here cannot be published again.
                     Err(_) => drop(self.republished.remove(&slot)),
                 }
