@@ -31,7 +31,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         if let Some(held) = self.index.get(&slot)
             && (held.version == version || copy && held.version > version)
         {
-            self.repair.has_come(&slot);
+            self.repair.has_come(&slot, held.version);
             return self.tell(cx, from, DhtMsg::Stored { id, result: Ok(()) });
         }
         let account = self.account(from, &slot.key, copy);
@@ -172,9 +172,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         match (what, done) {
             (JobFor::Store { from, id, slot, size, account }, StoreDone::Written(written)) => {
                 self.index.end(&slot, size, account);
-                self.repair.has_come(&slot);
                 let result = match written {
                     Ok(entry) => {
+                        self.repair.has_come(&slot, entry.version);
                         self.kept(&entry);
                         Ok(())
                     }

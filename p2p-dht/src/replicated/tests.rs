@@ -6,8 +6,11 @@ use p2p_core::{Job, JobError, JobId, Script, SimPeer, Worker};
 use p2p_overlay::{Chord, ChordConfig, LookupMsg, Replicas, RoutedMsg, Tapestry, TapestryConfig};
 
 use super::*;
+use crate::record::RecordKind;
 use crate::request::{WithdrawError, Withdrawn};
 use crate::store::MemoryStore;
+
+mod offers;
 
 const SECOND: Duration = Duration::from_secs(1);
 const PEER: SimPeer = SimPeer(1);
