@@ -373,7 +373,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             if before.is_some_and(|coming| coming.until > now && coming.version >= *version) {
                 return Verdict::Expects;
             }
-            let ends = self.may_last(cx, slot, version.expires);
+            let ends = self.may_last(cx, slot, version);
             let has_room = self.index.has_room(slot, 0, 0, &self.config) || self.index.spare().is_some();
             if !ends || !self.is_responsible(&slot.key) || !has_room {
                 return Verdict::Refuses;

@@ -261,6 +261,45 @@ fn a_renewal_that_cannot_be_written_down_is_tried_again() {
     assert_eq!(bench.kept().len(), 1, "it lasts a day, and has been published again");
 }
 
+/// A removal outlasts all that may have been put, though its clock is behind that of those who keep it, and theirs behind the
+/// putter's; and they take it if it is ahead.
+#[test]
+fn a_removal_outlasts_whatever_it_removes() {
+    let lifetime = 24 * 3600;
+    let config = DhtConfig { max_lifetime: Duration::from_secs(lifetime), ..DhtConfig::default() };
+    let mut bench = Bench::over(Chord::create(SimPeer(0)), config);
+    bench.work();
+    let (key, secret) = (Key::of(b"guests"), [7; 32]);
+    let put = |value: &'static str, expires| Record::Removable {
+        key,
+        value: value.into(),
+        owner: Key::of(&secret),
+        expires,
+    };
+    let latest = lifetime + SKEW;
+    assert_eq!(bench.answer_to(PEER, put("ada", latest + 1)), Err(Refusal::Lifetime));
+    assert_eq!(bench.answer_to(PEER, put("ada", latest)), Ok(()));
+    // From a clock that is as much behind as clocks may be.
+    bench.script.command(DhtCommand::Remove { key, secret });
+    let removed = loop {
+        bench.work();
+        if let Some((_, outcome)) = bench.script.outcomes().pop() {
+            break outcome;
+        }
+        bench.script.advance(SECOND);
+    };
+    assert!(matches!(removed, DhtOutcome::Stored(Ok(_))), "{removed:?}");
+    let [Version { sequence: 1, expires, .. }] = bench.kept()[..] else { panic!("{:?}", bench.kept()) };
+    assert!(expires >= latest + SKEW, "it ends at {expires}, and what was put at {latest} by a clock ahead");
+    // Nobody can have it end sooner, and nobody puts what is removed.
+    let removal = |expires| Record::Removed { key, secret, expires };
+    assert_eq!(bench.answer_to(PEER, removal(1000)), Ok(()));
+    assert_eq!(bench.kept()[0].expires, expires);
+    assert_eq!(bench.answer_to(PEER, put("ada", 2000)), Err(Refusal::Conflict(1)));
+    assert_eq!(bench.answer_to(PEER, removal(lifetime + 3 * SKEW)), Ok(()), "its clock is ahead");
+    assert_eq!(bench.answer_to(PEER, removal(lifetime + 4 * SKEW)), Err(Refusal::Lifetime));
+}
+
 /// Where copies lie at salted keys, a pass over many records looks their roots up bit by bit.
 #[test]
 fn keys_are_looked_up_a_few_at_a_time() {
