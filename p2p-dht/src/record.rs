@@ -90,6 +90,9 @@ impl Signed {
     /// Signs a value. Of two with one salt the one with the higher sequence number counts; a publisher that signs two
     /// different values with one number keeps either of them. `expires` is in seconds since the Unix epoch.
     ///
+    /// A value must not end before the one that it replaces: else whoever has kept that one could store it again when the
+    /// newer has ended. Replicas refuse it ([`Refusal::Lifetime`](crate::Refusal)).
+    ///
     /// # Errors
     /// The value or the salt is too long.
     pub fn new(

@@ -37,6 +37,7 @@ use get::Get;
 use index::Index;
 use put::Put;
 use repair::Repair;
+use serve::SKEW;
 use sweep::Sweep;
 
 pub use msg::{DhtMsg, OFFERED, Offered, Refusal, Verdict, Wanted};
@@ -287,8 +288,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 self.begin_put(cx, op, Record::Removable { key, value, owner, expires }, None, false);
             }
             DhtCommand::Remove { key, secret } => {
-                // It lasts longer than what it removes.
-                let expires = self.until(cx, self.config.lifetime);
+                // It lasts longer than what it removes, which may end so much later than this clock says: those who keep
+                // it may be ahead of this node, and whoever put it ahead of them.
+                let expires = self.until(cx, self.config.lifetime).saturating_add(2 * SKEW);
                 self.begin_put(cx, op, Record::Removed { key, secret, expires }, None, false);
             }
             DhtCommand::ProvideAll { keys } => self.begin_sweep(cx, op, keys, false),

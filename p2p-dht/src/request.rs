@@ -157,6 +157,11 @@ pub enum PutError {
     /// Whoever knows its secret has removed it: until that ends nobody can put it again. Take another secret.
     #[error("a value with this secret was removed under this key: choose another secret")]
     Removed,
+    /// Another value with this secret is under this key and ends as late or later: that one stays.
+    #[error(
+        "another value with this secret is under this key and lasts as long: choose another secret, or wait a second"
+    )]
+    Taken,
     /// This node has too much under way.
     #[error("too many puts and gets at once: wait for some to end")]
     Busy,
@@ -242,7 +247,8 @@ pub struct Provide(pub Key);
 /// [`DhtConfig::lifetime`](crate::DhtConfig). It is not published again by itself: put it again to make it last. Up to
 /// [`DhtConfig::max_providers`](crate::DhtConfig) values of one key are kept.
 ///
-/// Whoever knows the secret whose hash is the `owner` may [`Remove`] it, and nobody else (OpenDHT: `put` and `rm`).
+/// Whoever knows the secret whose hash is the `owner` may [`Remove`] it, and nobody else (OpenDHT: `put` and `rm`). Of two
+/// values with one owner the one that ends later takes the other's place; one that would not is [`PutError::Taken`].
 ///
 /// ```
 /// use p2p_core::sim::{DiskModel, Network, Sim};

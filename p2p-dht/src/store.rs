@@ -55,8 +55,9 @@ pub enum StoreJob<P> {
 pub enum Writer {
     /// Another replica, or this node for itself: the newer copy stays.
     Replica,
-    /// A publisher. A signed value that is not newer than what is there is a conflict; and if what is there must have a
-    /// certain sequence number and has not.
+    /// A publisher. It is a conflict if a signed value is not newer than what is there; if what is there must have a
+    /// certain sequence number and has not; and if another value with one owner would stay. Nothing may end before what
+    /// it replaces, which could come back then.
     Publisher {
         /// That number.
         expected: Option<u64>,
@@ -99,8 +100,10 @@ pub enum WriteError {
     /// It is not genuine.
     Invalid,
     /// There is a signed value with this sequence number, which is not lower, or not the one that was expected; or the
-    /// value was removed.
+    /// value was removed (1); or there is another with this owner that ends as late or later (0).
     Conflict(u64),
+    /// It ends before what it would replace.
+    EndsBefore,
     /// The storage failed.
     Failed(JobError),
 }
@@ -157,18 +160,22 @@ impl<P: Peer> StoreEntry<P> {
         let Some(old) = before else { return Ok((new, true)) };
         let own = own || old.own;
         let (there, here) = (old.version, new.version);
-        if let Writer::Publisher { expected } = by
-            && slot.kind == RecordKind::Mutable
-        {
+        if let Writer::Publisher { expected } = by {
             let same_value = there.sequence == here.sequence && there.hash == here.hash;
-            let outdated = there.sequence >= here.sequence;
-            if !same_value && (outdated || expected.is_some_and(|expected| expected != there.sequence)) {
+            let conflict = match slot.kind {
+                RecordKind::Mutable => {
+                    let outdated = there.sequence >= here.sequence;
+                    !same_value && (outdated || expected.is_some_and(|expected| expected != there.sequence))
+                }
+                RecordKind::Removable(_) => !same_value && there > here,
+                RecordKind::Immutable | RecordKind::Provider(_) => false,
+            };
+            if conflict {
                 return Err(WriteError::Conflict(there.sequence));
             }
-        }
-        let removed = matches!(slot.kind, RecordKind::Removable(_)) && there.sequence > here.sequence;
-        if matches!(by, Writer::Publisher { .. }) && removed {
-            return Err(WriteError::Conflict(there.sequence));
+            if here.sequence > there.sequence && here.expires < there.expires {
+                return Err(WriteError::EndsBefore);
+            }
         }
         match new.version > old.version {
             // A copy that comes from another replica takes the room of whoever published it.

@@ -140,12 +140,16 @@ impl<P: Keyed> Index<P> {
 
     // ---- room
 
-    /// Whether there is room for one more record, of this publisher unless that is 0.
+    /// Whether there is room for one more record, of this publisher unless that is 0. In the place of what it has here
+    /// already there is, for what takes no more: that nothing else fits is no reason to keep the older.
     pub(super) fn has_room(&self, slot: &Slot<P>, size: usize, account: u64, config: &DhtConfig) -> bool {
         let free_records = config.max_records.saturating_sub(self.held.len() + self.coming.records);
         let free_bytes = config.max_bytes.saturating_sub(self.bytes + self.coming.bytes);
         let before = self.held.get(slot);
         let more = size.saturating_sub(before.map_or(0, |held| held.size)) as u64;
+        if more == 0 && before.is_some_and(|held| account == 0 || account == held.account) {
+            return true;
+        }
         if more > free_bytes {
             return false;
         }
@@ -168,6 +172,15 @@ impl<P: Keyed> Index<P> {
         alike < config.max_providers
             && free_records > 0
             && (taken.records as u64) < (free_records as u64).saturating_mul(share)
+    }
+
+    /// Whose room a record takes that this publisher stores: where it has no share left, and none is needed, that of
+    /// whoever has stored what it replaces. Who renews the records of others frees no room for them to take again.
+    pub(super) fn payer(&self, slot: &Slot<P>, size: usize, account: u64, config: &DhtConfig) -> u64 {
+        match self.held.get(slot) {
+            Some(held) if size <= held.size && !self.has_room(slot, size, account, config) => held.account,
+            _ => account,
+        }
     }
 
     /// The first to go if there is no room: a copy that this node need not have.

@@ -133,10 +133,13 @@ pub enum Refusal {
     /// It is not a record.
     #[error("the record is not valid")]
     Invalid,
-    /// It ends in the past, or too far in the future.
-    #[error("the record has ended, or lasts longer than the peer keeps records")]
+    /// It ends in the past, too far in the future, or before what it would replace.
+    #[error(
+        "the record has ended, ends before what it would replace, or lasts longer than the peer keeps records"
+    )]
     Lifetime,
-    /// There is a signed value with this sequence number; or the value was removed.
+    /// There is a signed value with this sequence number; or, under the secret of one that can be removed, another value
+    /// that lasts as long (0), or its removal (1).
     #[error("there is a value with sequence number {0}")]
     Conflict(u64),
     /// The replica has no room.

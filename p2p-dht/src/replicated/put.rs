@@ -93,9 +93,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         if let Err(invalid) = record.check() {
             return fail(self, cx, invalid.into());
         }
-        if record.expires() > self.until(cx, self.config.max_lifetime)
-            || record.expires() <= cx.wall().as_secs()
-        {
+        // How long a removal lasts nobody chooses.
+        let removal = matches!(record, Record::Removed { .. });
+        let too_long = record.expires() > self.until(cx, self.config.max_lifetime) && !removal;
+        if too_long || record.expires() <= cx.wall().as_secs() {
             return fail(self, cx, InvalidRecord::Lifetime.into());
         }
         if self.puts.len() + self.gets.len() >= self.config.capacity {
@@ -293,10 +294,13 @@ impl<P: Copy> Put<P> {
         refusals.extend(std::iter::repeat_n(Refusal::Silent, self.waiting));
         match (self.conflict(), self.lookup_error) {
             (_, Some(error)) if copies == 0 => Err(error.into()),
-            (Some(_), _) if copies < needed && matches!(self.slot.kind, RecordKind::Removable(_)) => {
-                Err(PutError::Removed)
-            }
-            (Some(sequence), _) if copies < needed => Err(PutError::Conflict { sequence }),
+            (Some(sequence), _) if copies < needed => Err(match self.slot.kind {
+                RecordKind::Removable(_) if sequence == 0 => PutError::Taken,
+                RecordKind::Removable(_) => PutError::Removed,
+                RecordKind::Immutable | RecordKind::Mutable | RecordKind::Provider(_) => {
+                    PutError::Conflict { sequence }
+                }
+            }),
             (None, _) if copies < needed => Err(PutError::Quorum { copies, needed, refusals }),
             _ => Ok(Stored { key: self.slot.key, copies, refusals }),
         }

@@ -65,9 +65,19 @@ pub(super) struct Repair<P> {
     outgoing: VecDeque<(u64, P, Slot<P>)>,
     /// When all that has been sent would have been, at the rate that is allowed.
     sent_by: Time,
-    /// Copies that others are sending, and until when they are waited for: whoever offers them too need not. At most
-    /// [`DhtConfig::capacity`](super::DhtConfig), and an eighth of that from one peer.
-    coming: BTreeMap<Slot<P>, (Time, P)>,
+    /// Copies that others are to send: whoever offers them too need not. At most
+    /// [`DhtConfig::capacity`](super::DhtConfig), and an eighth of that from one peer. What has not come in time stays noted
+    /// until the next pass over all, so that nobody waits for it once more.
+    coming: BTreeMap<Slot<P>, Coming<P>>,
+}
+
+/// A copy that a peer has offered, and is to send.
+#[derive(Clone, Copy, Debug)]
+struct Coming<P> {
+    from: P,
+    version: Version,
+    /// Until when it is waited for.
+    until: Time,
 }
 
 /// One run over all records, around from wherever the one before was.
@@ -114,9 +124,11 @@ impl<P> Default for Repair<P> {
 }
 
 impl<P: Peer> Repair<P> {
-    /// A copy that was coming has come, or will not.
-    pub(super) fn has_come(&mut self, slot: &Slot<P>) {
-        self.coming.remove(slot);
+    /// This copy is there; if an older one than was offered has come, the offer is still to be kept.
+    pub(super) fn has_come(&mut self, slot: &Slot<P>, version: Version) {
+        if self.coming.get(slot).is_some_and(|coming| coming.version <= version) {
+            self.coming.remove(slot);
+        }
     }
 }
 
@@ -132,7 +144,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     pub(super) fn repair_all(&mut self, cx: &mut Cx<'_, Self>) {
         self.begin_repairs(cx);
         let now = cx.now();
-        self.repair.coming.retain(|_, (until, _)| *until > now);
+        self.repair.coming.retain(|_, coming| coming.until > now);
         self.repair.roots.expire(now);
         // What the last such pass has not come across is over.
         self.repair.shared.forget(self.repair.passes, now, self.config.settle);
@@ -337,7 +349,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
     }
 
-    /// Another replica names what it has.
+    /// Another replica names what it has. Anybody can offer anything, and send nothing: that may cost a copy that comes
+    /// twice, but nobody else is refused for it, nor waits for it more than once.
     pub(super) fn on_offer(
         &mut self,
         cx: &mut Cx<'_, Self>,
@@ -346,11 +359,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         copies: &[Offered<O::Peer>],
     ) {
         let (now, until) = (cx.now(), cx.now() + self.config.timeout);
-        if self.repair.coming.len() >= self.config.capacity / 2 {
-            self.repair.coming.retain(|_, (until, _)| *until > now);
-        }
         let salted = self.is_salted();
-        let mut of_sender = self.repair.coming.values().filter(|(_, sender)| *sender == from).count();
+        let mut of_sender = self.repair.coming.values().filter(|coming| coming.from == from).count();
         let verdict = |Offered { slot, version, nth }: &Offered<O::Peer>| {
             // The offerer remembers who is a root until it is told otherwise.
             if salted && !self.is_nth_root(&slot.key, *nth) {
@@ -359,18 +369,21 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             if self.index.get(slot).is_some_and(|held| held.version >= *version) {
                 return Verdict::Has;
             }
-            if self.repair.coming.get(slot).is_some_and(|(until, _)| *until > now) {
+            let before = self.repair.coming.get(slot);
+            if before.is_some_and(|coming| coming.until > now && coming.version >= *version) {
                 return Verdict::Expects;
+            }
+            let ends = self.may_last(cx, slot, version);
+            let has_room = self.index.has_room(slot, 0, 0, &self.config) || self.index.spare().is_some();
+            if !ends || !self.is_responsible(&slot.key) || !has_room {
+                return Verdict::Refuses;
             }
             let crowded =
                 self.repair.coming.len() >= self.config.capacity || of_sender >= self.config.capacity / 8;
-            let ends = self.may_last(cx, slot, version.expires);
-            let has_room = self.index.has_room(slot, 0, 0, &self.config) || self.index.spare().is_some();
-            if crowded || !ends || !self.is_responsible(&slot.key) || !has_room {
-                return Verdict::Refuses;
+            if before.is_none() && !crowded {
+                self.repair.coming.insert(*slot, Coming { from, version: *version, until });
+                of_sender += 1;
             }
-            self.repair.coming.insert(*slot, (until, from));
-            of_sender += 1;
             Verdict::Wants
         };
         let verdicts = copies.iter().take(OFFERED).map(verdict).collect();
@@ -456,13 +469,17 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     /// A peer does not answer offers: it gets no more of them in this slice.
     pub(super) fn offer_ignored(&mut self, cx: &mut Cx<'_, Self>, id: u64, peer: O::Peer) {
         self.repair.queue.retain(|batch| batch.to != peer);
-        self.repair.outgoing.retain(|(_, to, _)| *to != peer);
+        let outgoing = self.repair.outgoing.drain(..);
+        let (lost, others): (VecDeque<_>, _) = outgoing.partition(|(_, to, _)| *to == peer);
+        self.repair.outgoing = others;
         self.repair.again.remove(&peer);
         if self.repair.roots.forget_peer(peer) {
             // What it should have had is somebody else's now, perhaps.
             self.on_neighbours_changed(cx);
         }
         self.end_batch(cx, id);
+        // Batches that it has answered before wait for these.
+        lost.into_iter().for_each(|(batch, ..)| self.one_less(cx, batch));
     }
 
     /// One of a batch's copies is done with.

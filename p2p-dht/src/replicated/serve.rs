@@ -6,11 +6,11 @@ use p2p_core::{Cx, Key, Keyed, NoJob};
 use p2p_overlay::{Next, Overlay, Replicas};
 
 use super::{DhtMsg, JobFor, PAGE, Refusal, Replicated, Wanted};
-use crate::record::{MAX_VALUE, Record, RecordKind, Slot};
+use crate::record::{MAX_VALUE, Record, RecordKind, Slot, Version};
 use crate::store::{StoreDone, StoreEntry, StoreJob, WriteError, Writer};
 
-/// A clock may be so much ahead of the publisher's, in seconds.
-const SKEW: u64 = 600;
+/// How much two clocks may differ, in seconds.
+pub(super) const SKEW: u64 = 600;
 
 impl<O: Overlay<Job = NoJob>> Replicated<O> {
     // ---- keeping
@@ -25,16 +25,17 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         copy: bool,
     ) {
         let (slot, version, size) = (record.slot(), record.version(), record.size());
-        if let Err(refusal) = self.may_keep(cx, from, &slot, &record, copy) {
+        if let Err(refusal) = self.may_keep(cx, from, &slot, &record, version, copy) {
             return self.tell(cx, from, DhtMsg::Stored { id, result: Err(refusal) });
         }
         if let Some(held) = self.index.get(&slot)
             && (held.version == version || copy && held.version > version)
         {
-            self.repair.has_come(&slot);
+            self.repair.has_come(&slot, held.version);
             return self.tell(cx, from, DhtMsg::Stored { id, result: Ok(()) });
         }
         let account = self.account(from, &slot.key, copy);
+        let account = self.index.payer(&slot, size, account, &self.config);
         let refusal = match self.is_busy() {
             true => Refusal::Busy,
             false if !self.make_room(cx, &slot, size, account) => Refusal::Full,
@@ -114,29 +115,39 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         from: O::Peer,
         slot: &Slot<O::Peer>,
         record: &Record<O::Peer>,
+        version: Version,
         copy: bool,
     ) -> Result<(), Refusal> {
         let claimed = match record {
             Record::Provider { peer, .. } if *peer != from => !copy || !self.is_near(from, &slot.key),
             _ => false,
         };
-        match record.expires() {
-            _ if !self.is_responsible(&slot.key) => Err(Refusal::NotResponsible),
-            _ if record.size() > MAX_VALUE + 256 || claimed => Err(Refusal::Invalid),
-            expires if !self.may_last(cx, slot, expires) => Err(Refusal::Lifetime),
-            _ => Ok(()),
+        if !self.is_responsible(&slot.key) {
+            return Err(Refusal::NotResponsible);
+        }
+        if record.size() > MAX_VALUE + 256 || claimed {
+            return Err(Refusal::Invalid);
+        }
+        match self.may_last(cx, slot, &version) {
+            true => Ok(()),
+            false => Err(Refusal::Lifetime),
         }
     }
 
     /// Whether a record has not ended, and does not last longer than records may.
-    pub(super) fn may_last(&self, cx: &Cx<'_, Self>, slot: &Slot<O::Peer>, expires: u64) -> bool {
-        let now = cx.wall().as_secs();
+    pub(super) fn may_last(&self, cx: &Cx<'_, Self>, slot: &Slot<O::Peer>, version: &Version) -> bool {
+        let (now, Version { sequence, expires, .. }) = (cx.wall().as_secs(), *version);
         // What is not signed can be copied by anybody, with another end: it may not be far.
         let longest = match slot.kind {
             RecordKind::Provider(_) | RecordKind::Removable(_) => self.config.lifetime,
             RecordKind::Immutable | RecordKind::Mutable => self.config.max_lifetime,
         };
-        let latest = now.saturating_add(longest.as_secs()).saturating_add(SKEW);
+        // A removal lasts longer than what it removes: see `DhtCommand::Remove`.
+        let skews = match slot.kind {
+            RecordKind::Removable(_) if sequence > 0 => 3,
+            _ => 1,
+        };
+        let latest = now.saturating_add(longest.as_secs()).saturating_add(skews * SKEW);
         now < expires && expires <= latest
     }
 
@@ -171,13 +182,14 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         match (what, done) {
             (JobFor::Store { from, id, slot, size, account }, StoreDone::Written(written)) => {
                 self.index.end(&slot, size, account);
-                self.repair.has_come(&slot);
                 let result = match written {
                     Ok(entry) => {
+                        self.repair.has_come(&slot, entry.version);
                         self.kept(&entry);
                         Ok(())
                     }
                     Err(WriteError::Invalid) => Err(Refusal::Invalid),
+                    Err(WriteError::EndsBefore) => Err(Refusal::Lifetime),
                     Err(WriteError::Conflict(sequence)) => Err(Refusal::Conflict(sequence)),
                     Err(WriteError::Failed(_)) => Err(Refusal::Failed),
                 };
@@ -187,6 +199,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 self.index.end(&slot, size, 0);
                 match written {
                     Ok(entry) => self.kept(&entry),
+                    // The copy from before is, and is tried again.
+                    Err(_) if self.index.get(&slot).is_some_and(|held| held.own) => {}
                     // What is not here cannot be published again.
                     Err(_) => drop(self.republished.remove(&slot)),
                 }

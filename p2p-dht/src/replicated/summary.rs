@@ -83,6 +83,9 @@ fn parts<P>(names: &[(Name, Slot<P>)]) -> Vec<Part> {
     let (mut rest, mut parts) = (names, Vec::new());
     while rest.len() > size {
         let upto = prefix(&rest[size - 1].1);
+        if upto == u64::MAX {
+            break; // The last part goes that far.
+        }
         let end = rest.partition_point(|(_, slot)| prefix(slot) <= upto);
         let (part, after) = rest.split_at(end);
         parts.push(Part { upto, sum: sum(part) });
@@ -256,6 +259,23 @@ mod tests {
             // And who has more is offered what surrounds it.
             let (parts, part) = (super::parts(&all), all.len().div_ceil(PARTS).max(PER_PART));
             prop_assert!(differing(&less, &parts).len() <= 2 * part);
+        }
+    }
+
+    /// Anybody may put as much as there is room for under the last of all keys.
+    #[test]
+    fn what_lies_at_the_last_keys_is_one_part() {
+        let last = Key::new([0xff; 32]);
+        let value = |owner: u8| Slot { key: last, kind: RecordKind::Removable(Key::of(&[owner])) };
+        for (before, count) in [(0, 9), (0, 64), (20, 9), (3000, 64)] {
+            let mut all = names(0..before);
+            let values: std::collections::BTreeSet<Slot<SimPeer>> = (0..count).map(value).collect();
+            all.extend(values.into_iter().map(|slot| (name(&slot, Version::default()), slot)));
+            let parts = parts(&all);
+            assert!(are_parts(&parts), "{before} records, and {count} under the last key: {parts:?}");
+            assert!(differing(&all, &parts).is_empty());
+            let less = &all[..all.len() - 1];
+            assert_eq!(differing(less, &parts).last(), less.last().as_ref(), "one is missing at the end");
         }
     }
 

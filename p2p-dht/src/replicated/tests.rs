@@ -6,8 +6,11 @@ use p2p_core::{Job, JobError, JobId, Script, SimPeer, Worker};
 use p2p_overlay::{Chord, ChordConfig, LookupMsg, Replicas, RoutedMsg, Tapestry, TapestryConfig};
 
 use super::*;
+use crate::record::RecordKind;
 use crate::request::{WithdrawError, Withdrawn};
 use crate::store::MemoryStore;
+
+mod offers;
 
 const SECOND: Duration = Duration::from_secs(1);
 const PEER: SimPeer = SimPeer(1);
@@ -63,18 +66,22 @@ impl<O: Overlay<Peer = SimPeer, Job = NoJob>> Bench<O> {
         }
     }
 
-    /// A publisher stores a value of 100 bytes; whether it is kept.
-    fn stores(&mut self, publisher: SimPeer) -> bool {
+    /// What a publisher hears who stores a record.
+    fn answer_to(&mut self, publisher: SimPeer, record: Record<SimPeer>) -> Result<(), Refusal> {
         self.next += 1;
-        let value = format!("{:0>100}", self.next).into();
-        let record = Record::Immutable { value, expires: 1000 };
         self.script.message(publisher, DhtMsg::Store { id: self.next, record, expected: None, copy: false });
         self.work();
         let said = self.script.sent().into_iter().find_map(|(to, msg)| match msg {
             DhtMsg::Stored { id, result } if to == publisher && id == self.next => Some(result),
             _ => None,
         });
-        match said.expect("an answer") {
+        said.expect("an answer")
+    }
+
+    /// A publisher stores a value of 100 bytes; whether it is kept.
+    fn stores(&mut self, publisher: SimPeer) -> bool {
+        let value = format!("{:0>100}", self.next + 1).into();
+        match self.answer_to(publisher, Record::Immutable { value, expires: 1000 }) {
             Ok(()) => true,
             Err(Refusal::Full) => false,
             Err(other) => panic!("{other}"),
@@ -94,13 +101,27 @@ impl<O: Overlay<Peer = SimPeer, Job = NoJob>> Bench<O> {
         self.script.message(PEER, store);
     }
 
+    /// This node publishes a value.
+    fn put(&mut self, value: &'static str) {
+        self.script.command(DhtCommand::Put { value: value.into() });
+        while self.script.outcomes().is_empty() {
+            self.work();
+            self.script.advance(SECOND);
+        }
+        self.work();
+    }
+
+    /// What the worker has.
+    fn there(&mut self) -> Vec<StoreEntry<SimPeer>> {
+        match self.store.run(vec![StoreJob::Scan { after: None, most: usize::MAX }]).remove(0) {
+            StoreDone::Scanned(Ok(there)) => there,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// What the worker has; it must be what the index says.
     fn kept(&mut self) -> Vec<Version> {
-        let StoreDone::Scanned(Ok(there)) =
-            self.store.run(vec![StoreJob::Scan { after: None, most: usize::MAX }]).remove(0)
-        else {
-            panic!()
-        };
+        let there = self.there();
         let there: Vec<_> = there.iter().map(|entry| (entry.slot, entry.version)).collect();
         let held: Vec<_> = self.script.machine().held().map(|(slot, version)| (*slot, version)).collect();
         assert_eq!(held, there, "the index, and the worker");
@@ -193,12 +214,7 @@ fn a_scan_that_is_late_brings_nothing_back() {
 #[test]
 fn a_withdrawal_that_fails_is_said_and_changes_nothing() {
     let mut bench = Bench::started();
-    bench.script.command(DhtCommand::Put { value: "value".into() });
-    while bench.script.outcomes().is_empty() {
-        bench.work();
-        bench.script.advance(SECOND);
-    }
-    bench.work();
+    bench.put("value");
     let slot = *bench.script.machine().held().next().expect("its own copy").0;
     let withdraw = || DhtCommand::Withdraw { slot: Withdrawn::Record(slot) };
 
@@ -218,6 +234,70 @@ fn a_withdrawal_that_fails_is_said_and_changes_nothing() {
     assert!(matches!(bench.script.outcomes()[..], [(_, DhtOutcome::Withdrawn(Ok(())))]));
     bench.wait(30);
     assert!(bench.kept().is_empty(), "it has ended");
+}
+
+/// What this node publishes it goes on publishing, as long as it has a copy of it.
+#[test]
+fn a_renewal_that_cannot_be_written_down_is_tried_again() {
+    let mut bench = Bench::started();
+    bench.put("value");
+    let mut failed = 0;
+    for _ in 0..3 * 60 {
+        bench.script.advance(60 * SECOND);
+        while let jobs @ [_, ..] = &mut bench.script.jobs()[..] {
+            for (id, job) in jobs {
+                let own = matches!(job, StoreJob::Write { own: true, .. });
+                failed += u32::from(own);
+                let done = match own {
+                    true => job.failed(JobError::Storage),
+                    false => bench.store.run(vec![job.clone()]).remove(0),
+                };
+                bench.script.done(*id, done);
+            }
+        }
+    }
+    assert!(failed > 0, "it has not been published again in three hours");
+    bench.wait(30);
+    assert_eq!(bench.kept().len(), 1, "it lasts a day, and has been published again");
+}
+
+/// A removal outlasts all that may have been put, though its clock is behind that of those who keep it, and theirs behind the
+/// putter's; and they take it if it is ahead.
+#[test]
+fn a_removal_outlasts_whatever_it_removes() {
+    let lifetime = 24 * 3600;
+    let config = DhtConfig { max_lifetime: Duration::from_secs(lifetime), ..DhtConfig::default() };
+    let mut bench = Bench::over(Chord::create(SimPeer(0)), config);
+    bench.work();
+    let (key, secret) = (Key::of(b"guests"), [7; 32]);
+    let put = |value: &'static str, expires| Record::Removable {
+        key,
+        value: value.into(),
+        owner: Key::of(&secret),
+        expires,
+    };
+    let latest = lifetime + SKEW;
+    assert_eq!(bench.answer_to(PEER, put("ada", latest + 1)), Err(Refusal::Lifetime));
+    assert_eq!(bench.answer_to(PEER, put("ada", latest)), Ok(()));
+    // From a clock that is as much behind as clocks may be.
+    bench.script.command(DhtCommand::Remove { key, secret });
+    let removed = loop {
+        bench.work();
+        if let Some((_, outcome)) = bench.script.outcomes().pop() {
+            break outcome;
+        }
+        bench.script.advance(SECOND);
+    };
+    assert!(matches!(removed, DhtOutcome::Stored(Ok(_))), "{removed:?}");
+    let [Version { sequence: 1, expires, .. }] = bench.kept()[..] else { panic!("{:?}", bench.kept()) };
+    assert!(expires >= latest + SKEW, "it ends at {expires}, and what was put at {latest} by a clock ahead");
+    // Nobody can have it end sooner, and nobody puts what is removed.
+    let removal = |expires| Record::Removed { key, secret, expires };
+    assert_eq!(bench.answer_to(PEER, removal(1000)), Ok(()));
+    assert_eq!(bench.kept()[0].expires, expires);
+    assert_eq!(bench.answer_to(PEER, put("ada", 2000)), Err(Refusal::Conflict(1)));
+    assert_eq!(bench.answer_to(PEER, removal(lifetime + 3 * SKEW)), Ok(()), "its clock is ahead");
+    assert_eq!(bench.answer_to(PEER, removal(lifetime + 4 * SKEW)), Err(Refusal::Lifetime));
 }
 
 /// Where copies lie at salted keys, a pass over many records looks their roots up bit by bit.
@@ -281,6 +361,41 @@ fn a_publisher_takes_its_share_of_bytes() {
     bench.work();
     assert_eq!(bench.room_for(SimPeer(1)), 450, "half of what there is");
     assert_eq!(bench.room_for(SimPeer(2)), 225);
+}
+
+/// Publishers who have had their share renew and remove what is here; and whose room it takes stays the same, so that nobody
+/// takes more with another's help.
+#[test]
+fn what_takes_no_more_room_than_before_is_never_refused_for_want_of_it() {
+    let config = DhtConfig { max_bytes: 90_000, share: 1, ..DhtConfig::default() };
+    let mut bench = Bench::over(Chord::create(SimPeer(0)), config);
+    bench.work();
+    let (key, secret) = (Key::of(b"guests"), [7; 32]);
+    let put = |value: &'static str, expires| Record::Removable {
+        key,
+        value: value.into(),
+        owner: Key::of(&secret),
+        expires,
+    };
+    assert_eq!(bench.answer_to(SimPeer(1), put("a value", 1000)), Ok(()));
+    for peer in 1..5 {
+        assert!(bench.room_for(SimPeer(peer)) > 0);
+    }
+    let value = |expires| Record::Immutable { value: format!("{:0>100}", 2).into(), expires };
+    let slot = value(0).slot();
+    let account =
+        |bench: &mut Bench| bench.there().iter().find(|entry| entry.slot == slot).map(|e| e.account);
+    let before = account(&mut bench);
+    assert!(before.is_some_and(|account| account != 0));
+    assert_eq!(bench.answer_to(SimPeer(1), value(2000)), Ok(()));
+    assert_eq!(bench.answer_to(SimPeer(2), value(3000)), Ok(()), "of another's value");
+    assert!(bench.kept().iter().any(|version| version.expires == 3000));
+    assert_eq!(account(&mut bench), before);
+    // What takes more room needs a share.
+    assert_eq!(bench.answer_to(SimPeer(1), put("a longer value", 2000)), Err(Refusal::Full));
+    assert_eq!(bench.answer_to(SimPeer(1), put("avalue", 2000)), Ok(()));
+    assert_eq!(bench.answer_to(SimPeer(2), Record::Removed { key, secret, expires: 3000 }), Ok(()));
+    assert_eq!((bench.room_for(SimPeer(1)), bench.room_for(SimPeer(2))), (0, 0));
 }
 
 /// What a publisher may not take, another replica's copies may: a node that others rely on has its room.

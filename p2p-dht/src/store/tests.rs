@@ -149,6 +149,79 @@ fn power_failures_lose_nothing_that_was_reported() {
     });
 }
 
+/// What comes of records that one after the other are written by publishers: the version that is there then.
+fn published(records: impl IntoIterator<Item = Record<SimPeer>>) -> Vec<Result<Version, WriteError>> {
+    let mut store = MemoryStore::default();
+    let by = Writer::Publisher { expected: None };
+    let write = |record: Record<SimPeer>| {
+        let job = Job::Write { slot: record.slot(), record, by, own: false, account: 0 };
+        match store.run(vec![job]).remove(0) {
+            StoreDone::Written(written) => written.map(|entry| entry.version),
+            other => panic!("{other:?}"),
+        }
+    };
+    records.into_iter().map(write).collect()
+}
+
+/// Else whoever has kept the older one could store it again when the newer has ended.
+#[test]
+fn nothing_ends_before_what_it_replaces() {
+    let publisher = Keypair::from_seed(&[1; 32]);
+    let signed = |sequence, expires| {
+        Record::<SimPeer>::Mutable(Signed::new(&publisher, "", sequence, expires, "value").expect("it fits"))
+    };
+    let records = [signed(1, 100), signed(2, 99), signed(2, 100), signed(4, 200), signed(3, 150)];
+    let versions = records.clone().map(|record| record.version());
+    let said = published(records.clone());
+    assert_eq!(
+        said,
+        [
+            Ok(versions[0]),
+            Err(WriteError::EndsBefore),
+            Ok(versions[2]),
+            Ok(versions[3]),
+            Err(WriteError::Conflict(4))
+        ]
+    );
+    // What another replica has taken all take: they agree.
+    let mut store = MemoryStore::default();
+    for record in &records[..2] {
+        let (slot, by) = (record.slot(), Writer::Replica);
+        let job = Job::Write { slot, record: record.clone(), by, own: false, account: 0 };
+        assert!(is_written(&store.run(vec![job])[0]));
+    }
+    let (key, secret) = (Key::of(b"guests"), [1; 32]);
+    let put = Record::Removable { key, value: "ada".into(), owner: Key::of(&secret), expires: 100 };
+    let removal = |expires| Record::Removed { key, secret, expires };
+    let said = published([put, removal(99), removal(100), removal(99)]);
+    assert_eq!(said[1], Err(WriteError::EndsBefore));
+    assert_eq!((said[2], said[3]), (Ok(removal(100).version()), Ok(removal(100).version())));
+}
+
+/// Of two values of one owner one stays: whoever has put the other hears of it.
+#[test]
+fn a_value_that_does_not_take_the_place_of_its_owners_other_is_a_conflict() {
+    let (key, owner) = (Key::of(b"guests"), Key::of(&[1; 32]));
+    let put = |value: &'static str, expires| Record::<SimPeer>::Removable {
+        key,
+        value: value.into(),
+        owner,
+        expires,
+    };
+    let (mut less, mut more) = (put("ada", 100), put("bob", 100));
+    if less.version() > more.version() {
+        std::mem::swap(&mut less, &mut more);
+    }
+    let said = published([less.clone(), more.clone(), less.clone(), more.clone(), put("cleo", 99)]);
+    let (one, other) = (Ok(less.version()), Ok(more.version()));
+    let conflict = Err(WriteError::Conflict(0));
+    assert_eq!(said, [one, other, conflict, other, conflict]);
+    // The same value again is there, and lasts.
+    let said = published([put("ada", 100), put("ada", 99), put("ada", 101)]);
+    assert_eq!(said[1], Ok(put("ada", 100).version()));
+    assert_eq!(said[2], Ok(put("ada", 101).version()));
+}
+
 fn value(i: u8) -> Record<SimPeer> {
     Record::Immutable { value: vec![i; 3000].into(), expires: 1000 }
 }

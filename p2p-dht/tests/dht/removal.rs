@@ -52,6 +52,30 @@ fn a_value_goes_with_its_secret_alone<O: Quick>() {
     assert_eq!(sorted(values), ["ada", "cleo"], "whoever was away has heard of it");
 }
 
+/// Values of one owner take the place of one another: what was acknowledged is there.
+fn a_value_that_is_not_there_is_not_acknowledged<O: Quick>() {
+    let mut sim = world::<O>(1, 12, Network::default(), config());
+    let key = Key::of(b"guests");
+    let (here, there) = (sim.handle(SimPeer(2)), sim.handle(SimPeer(9)));
+    let (mut stored, mut taken) = (0, 0);
+    for i in 0..20 {
+        let (here, there, value) = (here.clone(), there.clone(), format!("value {i}"));
+        match sim.block_on({
+            let put = put(key, &value, 1);
+            async move { here.ask(put).await.unwrap() }
+        }) {
+            Ok(_) => {
+                let values = sim.block_on(async move { there.ask(GetAt(key)).await.unwrap() });
+                assert_eq!(values.unwrap(), [value]);
+                stored += 1;
+            }
+            Err(PutError::Taken) => taken += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(stored > 0 && taken > 0, "{stored} stored, {taken} taken");
+}
+
 fn values_end_and_are_bounded<O: Quick>() {
     let mut sim =
         world::<O>(1, 12, Network::default(), p2p_dht::DhtConfig { lifetime: 300 * SECOND, ..config() });
@@ -76,4 +100,8 @@ fn values_end_and_are_bounded<O: Quick>() {
     assert!(matches!(ended, Err(GetError::NotFound { .. })), "{ended:?}");
 }
 
-over_each_overlay!(a_value_goes_with_its_secret_alone, values_end_and_are_bounded);
+over_each_overlay!(
+    a_value_goes_with_its_secret_alone,
+    a_value_that_is_not_there_is_not_acknowledged,
+    values_end_and_are_bounded,
+);
