@@ -20,7 +20,7 @@ use super::sources::host_of;
 pub struct StoreLimits {
     /// Torrents. 2,000.
     pub torrents: usize,
-    /// Peers of each. 200.
+    /// Peers of each, of which eight at one host. 200.
     pub peers_per_torrent: usize,
     /// How long a peer is kept after its last announcement; clients announce every 15 minutes or so. 30 minutes.
     pub peer_lifetime: Duration,

@@ -679,3 +679,32 @@ fn a_late_exchange_takes_nothing_from_what_was_published_before() {
         assert_eq!(puts(&pass(&mut node, 2 * 3600, there)), [3]);
     }
 }
+
+/// The same random source in all of them, and so the same ids, which everybody sees.
+#[test]
+fn tokens_and_question_numbers_come_from_the_secret_alone() {
+    let made = |secret: Option<u8>| {
+        let secret = secret.map(|byte| Secret::new([byte; 32]));
+        let config = MainlineConfig { secret, bootstrap: vec![at(1)], ..MainlineConfig::default() };
+        let mut node = Script::new(Mainline::new(config));
+        let [(_, question)] = node.sent().try_into().unwrap();
+        let token = response(&mut node, at(2), get_peers(key(1))).token.unwrap();
+        (node.machine().id(false), question.transaction, token)
+    };
+    let (none, one, two) = (made(None), made(Some(1)), made(Some(2)));
+    assert_eq!((made(None), made(Some(1))), (none.clone(), one.clone()));
+    assert!(none.0 == one.0 && one.0 == two.0);
+    assert!(none.1 != one.1 && one.1 != two.1 && none.1 != two.1);
+    assert!(none.2 != one.2 && one.2 != two.2 && none.2 != two.2);
+}
+
+#[test]
+fn a_live_nodes_secret_is_its_own_and_is_not_printed() {
+    assert_ne!(MainlineConfig::live().secret, MainlineConfig::live().secret);
+    let config = MainlineConfig { secret: Some(Secret::new([251; 32])), ..MainlineConfig::default() };
+    let printed = format!("{config:?} {config:#?}");
+    assert!(
+        printed.contains("Secret(..)") && !printed.contains("251") && !printed.contains("fb"),
+        "{printed}"
+    );
+}

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use p2p_core::{Cx, Key, Time};
 
+use super::asked::Asked;
 use super::id::{is_secure_id, secure_id};
 use super::krpc::{PutItem, Query, Response};
 use super::lookup::Lookup;
+use super::secret::Secret;
 use super::size::Sizes;
 use super::store::Store;
 use super::table::{FRESH, K, Table};
@@ -79,7 +81,10 @@ impl Published {
 
 impl<P: Endpoint> Mainline<P> {
     pub(super) fn start(&mut self, cx: &mut Cx<'_, Self>) {
-        self.tokens = Some(Tokens::new(cx.rng()));
+        let mut drawn = [0; 32];
+        cx.rng().fill(&mut drawn);
+        let secret = self.config.secret.clone().unwrap_or(Secret::new(drawn));
+        (self.tokens, self.asked) = (Some(Tokens::new(&secret)), Asked::new(&secret));
         self.store = Store::new(self.config.store);
         for v6 in [false, true] {
             if !(if v6 { self.config.ipv6 } else { self.config.ipv4 }) {
