@@ -150,15 +150,23 @@ impl<P: Endpoint> Mainline<P> {
         self.begin(cx, Some(op), Key::ZERO, what);
     }
 
+    /// Whether no more tasks may begin.
+    fn is_busy(&self) -> bool {
+        self.tasks.len() >= self.config.tasks || self.lookups.len() + 2 > LOOKUPS
+    }
+
     /// Whether one more may be published, beside those that are about to be; if not, that ends the command.
     fn may_publish(&self, cx: &mut Cx<'_, Self>, op: OpId, target: Key<20>) -> bool {
         let soon = self.tasks.values().filter(|task| task.publish).count();
         let has_room =
             self.published.len() + soon < self.config.published || self.published.contains_key(&target);
-        if !has_room {
-            cx.finish(op, MainlineOutcome::Stored(Err(MainlineError::Full)));
-        }
-        has_room
+        let why_not = match (has_room, self.is_busy()) {
+            (false, _) => MainlineError::Full,
+            (true, true) => MainlineError::Busy,
+            (true, false) => return true,
+        };
+        cx.finish(op, MainlineOutcome::Stored(Err(why_not)));
+        false
     }
 
     /// Notes an item that is to be published again, unless a newer one is.
@@ -184,7 +192,7 @@ impl<P: Endpoint> Mainline<P> {
         let publish = matches!(&what, What::Put { item, .. } if item.compares());
         let (lookups, writes, answered, stored, refused) = (0, 0, 0, 0, Vec::new());
         let mut task = Task { op, what, lookups, writes, answered, stored, refused, publish };
-        if self.tasks.len() >= self.config.tasks || self.lookups.len() + 2 > LOOKUPS {
+        if self.is_busy() {
             return task.fail(cx, MainlineError::Busy);
         }
         let networks: Vec<bool> = [false, true].into_iter().filter(|v6| self.side(*v6).is_some()).collect();

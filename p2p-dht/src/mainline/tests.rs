@@ -708,3 +708,17 @@ fn a_live_nodes_secret_is_its_own_and_is_not_printed() {
         "{printed}"
     );
 }
+
+#[test]
+fn what_a_busy_node_refuses_to_publish_is_not_published_later() {
+    let mut node =
+        Script::new(Mainline::<SocketAddr>::new(MainlineConfig { tasks: 0, ..MainlineConfig::default() }));
+    node.command(MainlineCommand::Announce { info_hash: key(1), port: Some(1) });
+    node.command(MainlineCommand::Put { item: PutItem::Mutable { item: item(1, "one"), cas: None } });
+    for (_, outcome) in node.outcomes() {
+        assert!(matches!(outcome, MainlineOutcome::Stored(Err(MainlineError::Busy))), "{outcome:?}");
+    }
+    node.command(MainlineCommand::Status);
+    let Some((_, MainlineOutcome::Status(status))) = node.outcomes().pop() else { panic!() };
+    assert_eq!(status.published, 0);
+}
