@@ -25,7 +25,7 @@ type Node = Running<Mainline<SocketAddr>>;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn node(bootstrap: Vec<SocketAddr>) -> Node {
-    let machine = Mainline::new(MainlineConfig { bootstrap, ..MainlineConfig::default() });
+    let machine = Mainline::new(MainlineConfig { bootstrap, ..MainlineConfig::live() });
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     udp::spawn(machine, KrpcCodec, here, Limits::default(), [] as [NoWorker; 0]).await.unwrap()
 }

@@ -2,12 +2,13 @@
 //!
 //! [`Mainline`] is a node of it: KRPC over UDP (BEP 5), IPv4 and IPv6 (BEP 32), ids bound to addresses (BEP 42), read-only
 //! nodes (BEP 43), items (BEP 44) and samples (BEP 51). Its peers are addresses, and it runs on the plain UDP driver
-//! of `p2p-core` with [`KrpcCodec`], or in the simulator. There is no default bootstrap host: the caller names one.
+//! of `p2p-core` with [`KrpcCodec`] and [`MainlineConfig::live`], or in the simulator. There is no default bootstrap host:
+//! the caller names one.
 //!
 //! In the order of a question's life: `krpc` is what packets say, `asked` the questions that wait, `table` who is known
 //! to be there. A user's command becomes a `task` of lookups (`seek`, `lookup`), which end when they have gone far enough
 //! (`size`), and then of writes. `serve` answers others, within what `sources` lets them cost; `token` is what they
-//! must show to write into `store`. `upkeep` joins, refreshes, publishes again, and learns this node's own address.
+//! must show to write into `store`, `secret` what it is made from. `upkeep` joins, refreshes, publishes again, and learns this node's own address.
 //!
 //! ```
 //! use p2p_core::SimPeer;
@@ -39,6 +40,7 @@ mod krpc;
 mod lookup;
 mod request;
 mod saved;
+mod secret;
 mod seek;
 mod serve;
 mod size;
@@ -68,6 +70,7 @@ pub use request::{
     StatusReport, StoredAt, Unpublish,
 };
 pub use saved::SavedTable;
+pub use secret::Secret;
 pub use store::StoreLimits;
 
 use asked::{Asked, Lapsed};
@@ -152,6 +155,20 @@ pub struct MainlineConfig {
     pub tasks: usize,
     /// What this program calls itself, in each message (BEP 20).
     pub version: Option<[u8; 4]>,
+    /// What others must not guess is made from this: the tokens that they show to write here, and the numbers of this node's
+    /// questions. None: from the machine's own random source, as simulations need it, which live can be searched for. A
+    /// live program takes [`MainlineConfig::live`].
+    pub secret: Option<Secret>,
+}
+
+impl MainlineConfig {
+    /// The default, with a [`Secret`] from the operating system: for each node that strangers can reach.
+    ///
+    /// # Panics
+    /// If the operating system has no random numbers to give.
+    pub fn live() -> MainlineConfig {
+        MainlineConfig { secret: Some(Secret::generate()), ..MainlineConfig::default() }
+    }
 }
 
 impl Default for MainlineConfig {
@@ -175,6 +192,7 @@ impl Default for MainlineConfig {
             published: 1000,
             tasks: 256,
             version: Some(*b"p2\0\x01"),
+            secret: None,
         }
     }
 }
@@ -255,7 +273,8 @@ impl<P: Endpoint> Mainline<P> {
             tokens: None,
             store: Store::new(config.store),
             sources: Sources::default(),
-            asked: Asked::new(),
+            // Nobody is asked before the start, which has the secret.
+            asked: Asked::new(&Secret::new([0; 32])),
             armed: None,
             lookups: BTreeMap::new(),
             tasks: BTreeMap::new(),
@@ -303,7 +322,7 @@ impl<P: Endpoint> Mainline<P> {
         let Some(id) = self.id(to.addr().is_ipv6()) else { return false };
         let patience = (self.config.patience, self.config.timeout);
         let now = cx.now();
-        let Some(number) = self.asked.insert(now, patience, cx.rng(), to, question) else { return false };
+        let Some(number) = self.asked.insert(now, patience, to, question) else { return false };
         let body = KrpcBody::Query { id, read_only: self.config.read_only, query };
         let transaction = Bytes::copy_from_slice(&number.to_be_bytes());
         cx.send(to, KrpcMsg { transaction, version: self.config.version, ip: None, body });

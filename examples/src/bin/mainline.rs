@@ -126,7 +126,7 @@ impl Part {
             bootstrap,
             saved,
             read_only,
-            ..MainlineConfig::default()
+            ..MainlineConfig::live()
         });
         let none: [NoWorker; 0] = [];
         let running = udp::spawn(machine, KrpcCodec, self.listen, Limits::default(), none).await;

@@ -1,12 +1,14 @@
-//! Questions that wait for an answer: each has a random number, which its answer must repeat from the same address.
+//! Questions that wait for an answer: each has a secret number, which its answer must repeat from the same address.
 //!
-//! Numbers must not be guessed by whoever cannot see the question, so they are no counter (as `p2p_core::Pending`'s are),
-//! and a wrong guess ends nothing.
+//! Numbers must not be guessed by whoever cannot see the question, even if it has seen all that went before: they are keyed
+//! hashes of a counter (not the counter itself, as `p2p_core::Pending`'s are), and a wrong guess ends nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use p2p_core::{Peer, Rng, Time};
+use p2p_core::{Peer, Time};
+
+use super::secret::Secret;
 
 /// Questions at once.
 const MOST: usize = 1024;
@@ -30,15 +32,18 @@ pub(super) enum Lapsed<P, Q> {
 }
 
 /// See the module's text. At most 1,024.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Asked<P, Q> {
+    key: [u8; 32],
+    count: u64,
     open: BTreeMap<u32, Open<P, Q>>,
     due: BTreeSet<(Time, u32)>,
 }
 
 impl<P: Peer, Q: Copy> Asked<P, Q> {
-    pub(super) fn new() -> Asked<P, Q> {
-        Asked { open: BTreeMap::new(), due: BTreeSet::new() }
+    pub(super) fn new(secret: &Secret) -> Asked<P, Q> {
+        let key = secret.key("p2p-dht mainline: questions");
+        Asked { key, count: 0, open: BTreeMap::new(), due: BTreeSet::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -50,7 +55,6 @@ impl<P: Peer, Q: Copy> Asked<P, Q> {
         &mut self,
         now: Time,
         (late, dead): (Duration, Duration),
-        rng: &mut Rng,
         peer: P,
         question: Q,
     ) -> Option<u32> {
@@ -58,7 +62,10 @@ impl<P: Peer, Q: Copy> Asked<P, Q> {
             return None;
         }
         let number = loop {
-            let number = rng.next_u64() as u32;
+            self.count += 1;
+            let hash = blake3::keyed_hash(&self.key, &self.count.to_be_bytes());
+            let [a, b, c, d, ..] = *hash.as_bytes();
+            let number = u32::from_be_bytes([a, b, c, d]);
             if !self.open.contains_key(&number) {
                 break number;
             }
@@ -111,11 +118,10 @@ mod tests {
 
     #[test]
     fn a_question_is_late_then_over_and_a_wrong_guess_changes_nothing() {
-        let mut asked = Asked::new();
+        let mut asked = Asked::new(&Secret::new([1; 32]));
         let seconds = |seconds| Time::ZERO + Duration::from_secs(seconds);
         let patience = (Duration::from_secs(1), Duration::from_secs(3));
-        let mut rng = Rng::new(1);
-        let number = asked.insert(Time::ZERO, patience, &mut rng, SimPeer(1), 'a').unwrap();
+        let number = asked.insert(Time::ZERO, patience, SimPeer(1), 'a').unwrap();
         assert_eq!(asked.answer(number, SimPeer(2)), None);
         assert_eq!(asked.answer(number ^ 1, SimPeer(1)), None);
         assert_eq!(asked.lapse(seconds(0)), None);
@@ -123,7 +129,7 @@ mod tests {
         assert_eq!((asked.lapse(seconds(2)), asked.next_due()), (None, Some(seconds(3))));
         assert_eq!(asked.lapse(seconds(3)), Some(Lapsed::Dead(SimPeer(1), 'a')));
         assert_eq!((asked.lapse(seconds(9)), asked.len()), (None, 0));
-        let number = asked.insert(Time::ZERO, patience, &mut rng, SimPeer(1), 'b').unwrap();
+        let number = asked.insert(Time::ZERO, patience, SimPeer(1), 'b').unwrap();
         assert_eq!(asked.answer(number, SimPeer(1)), Some('b'));
         assert_eq!((asked.answer(number, SimPeer(1)), asked.next_due()), (None, None));
     }

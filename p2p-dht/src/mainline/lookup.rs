@@ -19,6 +19,8 @@ use super::table::K;
 const MAX_KNOWN: usize = 128;
 /// Nodes that it goes to at most, beyond those that are silent.
 const MAX_COVER: usize = 32;
+/// Questions that it asks at most: somebody may name ever nearer nodes.
+const MAX_QUESTIONS: u16 = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -53,6 +55,8 @@ pub(super) struct Lookup<P> {
     pub(super) task: Option<u64>,
     /// The nearest first; those of whom no id is known last.
     known: Vec<Known<P>>,
+    /// How many were asked.
+    questions: u16,
     cover: Cover,
     enforce_ids: bool,
     one_per_ip: bool,
@@ -60,7 +64,8 @@ pub(super) struct Lookup<P> {
 
 impl<P: Peer> Lookup<P> {
     pub(super) fn new(target: Key<20>, v6: bool, task: Option<u64>, cover: Cover) -> Lookup<P> {
-        Lookup { target, v6, task, known: Vec::new(), cover, enforce_ids: true, one_per_ip: true }
+        let known = Vec::new();
+        Lookup { target, v6, task, known, questions: 0, cover, enforce_ids: true, one_per_ip: true }
     }
 
     /// Whether ids must be bound to addresses, and whether an address may have several nodes.
@@ -68,12 +73,14 @@ impl<P: Peer> Lookup<P> {
         Lookup { enforce_ids, one_per_ip, ..self }
     }
 
-    /// Notes a node, by hearsay; where there are too many, the furthest is forgotten.
+    /// Notes a node, by hearsay, unless it is known or another is at its address that has not failed to answer there.
     pub(super) fn add(&mut self, id: Option<Key<20>>, peer: P, addr: SocketAddr) {
         let ip = addr.ip().to_canonical();
         let crowded = self.one_per_ip && !is_local(ip);
-        let is_same =
-            |known: &Known<P>| known.peer == peer || crowded && known.addr.ip().to_canonical() == ip;
+        let is_same = |known: &Known<P>| {
+            let is_there = known.state != State::Silent && known.addr.ip().to_canonical() == ip;
+            known.peer == peer || crowded && is_there
+        };
         if !self.known.iter().any(is_same) {
             let (token, sequence, state) = (None, None, State::New);
             let known =
@@ -82,20 +89,30 @@ impl<P: Peer> Lookup<P> {
         }
     }
 
-    /// Puts a node where its id belongs.
+    /// Puts a node where its id belongs. Where there are too many, the furthest of the silent is forgotten, or of those that
+    /// nobody has asked yet: what is only named does not drive out who has answered.
     fn place(&mut self, mut known: Known<P>, id: Option<Key<20>>) {
         known.id = id;
         known.distance = id.map_or(Key::MAX, |id| id.xor(&self.target));
         known.counts = !self.enforce_ids || id.is_none_or(|id| is_secure_id(&id, known.addr.ip()));
         let at = self.known.partition_point(|other| other.distance <= known.distance);
         self.known.insert(at, known);
-        self.known.truncate(MAX_KNOWN);
+        if self.known.len() > MAX_KNOWN {
+            let last = |state| self.known.iter().rposition(|known| known.state == state);
+            let least = last(State::Silent).or_else(|| last(State::New)).unwrap_or(MAX_KNOWN);
+            self.known.remove(least);
+        }
     }
 
-    /// The nearest that are not silent, as far as the lookup has to go.
+    /// The nearest that are not silent, as far as the lookup has to go; those that it will not ask any more are as silent.
     fn covered(&self) -> impl Iterator<Item = usize> {
+        let may_ask = self.questions < MAX_QUESTIONS;
         let (mut count, mut subnets, mut done) = (0, Vec::new(), false);
-        let alive = self.known.iter().enumerate().filter(|(_, known)| known.state != State::Silent);
+        let alive = self.known.iter().enumerate().filter(move |(_, known)| match known.state {
+            State::Silent => false,
+            State::New => may_ask,
+            State::Asked | State::Late | State::Answered => true,
+        });
         alive.map_while(move |(at, known)| {
             let enough = count >= K
                 && share(&known.distance) >= self.cover.distance
@@ -114,11 +131,12 @@ impl<P: Peer> Lookup<P> {
     pub(super) fn next(&mut self, parallel: usize) -> Option<P> {
         let asked = self.known.iter().filter(|known| known.state == State::Asked).count();
         let new = { self.covered() }.find(|at| self.known[*at].state == State::New)?;
-        let known = &mut self.known[new];
-        (asked < parallel).then(|| {
-            known.state = State::Asked;
-            known.peer
-        })
+        if asked >= parallel {
+            return None;
+        }
+        self.questions += 1;
+        self.known[new].state = State::Asked;
+        Some(self.known[new].peer)
     }
 
     /// What became of a question.
@@ -254,5 +272,63 @@ mod tests {
         lookup.settle(asked[0], State::Late);
         assert!(lookup.next(3).is_some() && lookup.next(3).is_none());
         assert!(!lookup.is_done(), "the late may still answer");
+    }
+
+    /// Each node names one that is nearer, for ever; the honest ones were there before.
+    #[test]
+    fn a_lookup_asks_so_many_and_then_is_content_with_who_has_answered() {
+        let mut lookup = lookup(Cover::default());
+        (100..120).for_each(|n| lookup.add(Some(id(n, 0)), at(n, 1), at(n, 1)));
+        let invented = |n: u16| {
+            let mut id = [0; 20];
+            id[1..3].copy_from_slice(&(u16::MAX - n).to_be_bytes());
+            let [high, low] = n.to_be_bytes();
+            (Key::new(id), SocketAddr::from(([11, high, low, 1], 1)))
+        };
+        let mut asked = 0;
+        while let Some(peer) = lookup.next(1) {
+            asked += 1;
+            assert!(asked <= 1000);
+            match lookup.known.iter().find(|known| known.peer == peer).unwrap().id.unwrap() {
+                honest if honest.as_bytes()[0] > 0 => lookup.answered(peer, honest, None, None),
+                _ => lookup.settle(peer, State::Silent),
+            }
+            let (id, addr) = invented(asked);
+            lookup.add(Some(id), addr, addr);
+        }
+        assert_eq!(asked, MAX_QUESTIONS);
+        assert!(lookup.is_done());
+        assert!(lookup.found().count() >= 1 && lookup.found().all(|known| known.id.unwrap() >= id(100, 0)));
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_silent_go_first_and_who_has_answered_stays() {
+        let mut lookup = lookup(Cover::default());
+        (100..110).for_each(|n| lookup.add(Some(id(n, 0)), at(n, 1), at(n, 1)));
+        (100..105).for_each(|n| lookup.answered(at(n, 1), id(n, 0), None, None));
+        let near = |n: u8| SocketAddr::from(([11, 0, n, 1], 1));
+        (0..118).for_each(|n| lookup.add(Some(id(0, n)), near(n), near(n)));
+        assert_eq!(lookup.known.len(), MAX_KNOWN);
+        (0..60).for_each(|n| lookup.settle(near(n), State::Silent));
+        (118..178).for_each(|n| lookup.add(Some(id(0, n)), near(n), near(n)));
+        let honest = |lookup: &Lookup<SocketAddr>| {
+            lookup.known.iter().filter(|known| known.id >= Some(id(100, 0))).count()
+        };
+        assert_eq!((lookup.known.len(), honest(&lookup)), (MAX_KNOWN, 10));
+        (178..200).for_each(|n| lookup.add(Some(id(0, n)), near(n), near(n)));
+        assert_eq!((lookup.known.len(), honest(&lookup)), (MAX_KNOWN, 5));
+    }
+
+    #[test]
+    fn a_wrong_port_keeps_the_right_one_out_only_while_it_may_answer() {
+        let mut lookup = lookup(Cover::default());
+        let (wrong, right) = (SocketAddr::new(at(1, 1).ip(), 1), at(1, 1));
+        lookup.add(Some(id(1, 0)), wrong, wrong);
+        lookup.add(Some(id(2, 0)), right, right);
+        assert_eq!((lookup.next(3), lookup.next(3)), (Some(wrong), None));
+        lookup.settle(wrong, State::Silent);
+        lookup.add(Some(id(2, 0)), wrong, wrong);
+        lookup.add(Some(id(2, 0)), right, right);
+        assert_eq!((lookup.next(3), lookup.next(3)), (Some(right), None));
     }
 }

@@ -215,7 +215,7 @@ pub struct PutMutable {
     pub item: MutableItem,
     /// Only if what it replaces has this sequence number (compare-and-swap). Each node that keeps one compares by
     /// itself: two writers at once may both succeed at some. A packet that the network has doubled is compared twice, and may
-    /// be told of a conflict with itself.
+    /// be told of a conflict with itself. A conflict leaves what is published as it was.
     pub cas: Option<i64>,
 }
 

@@ -7,7 +7,7 @@ use p2p_core::{Cx, Key, PeerId};
 
 use super::id::{is_local, is_somewhere};
 use super::item::{MutableItem, target_of};
-use super::krpc::{PutItem, Query, Response, Want};
+use super::krpc::{Node, PutItem, Query, Response, Want};
 use super::lookup::{Lookup, State};
 use super::request::MainlineItem;
 use super::table::K;
@@ -16,6 +16,11 @@ use super::{Endpoint, Mainline, Question};
 
 /// Lookups at once, those for upkeep among them.
 pub(super) const LOOKUPS: usize = 512;
+/// Nodes that were there before, of the last run and of this one, that whoever knows few asks again in one lookup.
+const SAVED: usize = 8 * K;
+const LOST: usize = 4 * K;
+/// Nodes that are taken from one answer, twice as many as it should name (BEP 5): one that lies has few chances.
+const NAMED: usize = 2 * K;
 /// Peers of one torrent that a task finds: fewer than may wait to be read.
 const MAX_PEERS: usize = 1000;
 
@@ -32,15 +37,21 @@ impl<P: Endpoint> Mainline<P> {
         for entry in side.table.closest(&target, 2 * K) {
             lookup.add(Some(entry.id), entry.peer, entry.addr);
         }
-        // Whoever knows few asks those that it was told of.
-        if side.table.len() < K {
+        // Whoever knows few asks those that it was told of, and those that have fallen silent: it may be this node's own
+        // network that was away.
+        if side.table.alive() < K {
             let saved = self.config.saved.iter().flat_map(|saved| &saved.nodes);
-            let saved = saved.map(|node| (Some(node.id), node.addr));
+            let mut saved: Vec<&Node> = saved.filter(|node| node.addr.is_ipv6() == v6).collect();
+            saved.sort_unstable_by_key(|node| node.id.xor(&target));
+            let saved = saved.into_iter().take(SAVED).map(|node| (Some(node.id), node.addr));
             let named = self.config.bootstrap.iter().map(|addr| (None, addr.addr()));
             for (id, addr) in named.chain(saved).filter(|(_, addr)| addr.is_ipv6() == v6) {
                 if self.is_reachable(addr) {
                     lookup.add(id, self.peer_at(addr), addr);
                 }
+            }
+            for entry in side.table.lost(&target, LOST) {
+                lookup.add(Some(entry.id), entry.peer, entry.addr);
             }
         }
         let number = self.next_number();
@@ -93,7 +104,8 @@ impl<P: Endpoint> Mainline<P> {
     pub(super) fn on_found(&mut self, cx: &mut Cx<'_, Self>, number: u64, from: P, response: &Response) {
         let v6 = from.addr().is_ipv6();
         let me = self.id(v6);
-        let Some(task) = self.lookups.get(&number).map(|lookup| lookup.task) else { return };
+        let Some(lookup) = self.lookups.get(&number) else { return };
+        let (task, target) = (lookup.task, lookup.target);
         let sequence = response.value.as_ref().and(response.sequence);
         if let Some(lookup) = self.lookups.get_mut(&number) {
             match Some(response.id) == me {
@@ -103,13 +115,16 @@ impl<P: Endpoint> Mainline<P> {
             }
         }
         let named = if v6 { &response.nodes6 } else { &response.nodes };
-        for node in named.iter().flatten() {
-            // Nobody far away knows who is in this node's own network.
-            let is_private = is_local(node.addr.ip()) && !is_local(from.addr().ip());
-            let (id, addr) = (node.id, node.addr.addr());
-            if Some(id) == me || addr.is_ipv6() != v6 || is_private || !self.is_reachable(addr) {
-                continue;
-            }
+        let named = named.iter().flatten().map(|node| (node.id, node.addr.addr()));
+        let mut named: Vec<(Key<20>, SocketAddr)> = named
+            .filter(|(id, addr)| {
+                // Nobody far away knows who is in this node's own network.
+                let is_private = is_local(addr.ip()) && !is_local(from.addr().ip());
+                Some(*id) != me && addr.is_ipv6() == v6 && !is_private && self.is_reachable(*addr)
+            })
+            .collect();
+        named.sort_by_key(|(id, _)| id.xor(&target));
+        for (id, addr) in named.into_iter().take(NAMED) {
             let peer = self.peer_at(addr);
             if let Some(lookup) = self.lookups.get_mut(&number) {
                 lookup.add(Some(id), peer, addr);

@@ -54,7 +54,7 @@ impl Sources {
     }
 
     fn source(&mut self, now: Time, from: SocketAddr) -> &mut Source {
-        let name = name(from);
+        let name = host_of(from);
         if !self.known.contains_key(&name) && self.known.len() >= MOST {
             self.expire(now);
             if self.known.len() >= MOST {
@@ -81,7 +81,7 @@ fn take(full: &mut Time, now: Time, rate: Rate, tokens: u32) -> bool {
 }
 
 /// Who counts as one: an IPv4 address, a /64 of IPv6. In a private network each socket, since they are one machine's.
-fn name(from: SocketAddr) -> SocketAddr {
+pub(super) fn host_of(from: SocketAddr) -> SocketAddr {
     let ip = from.ip().to_canonical();
     let whole = match ip {
         IpAddr::V4(_) => ip,

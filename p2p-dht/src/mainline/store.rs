@@ -1,7 +1,8 @@
 //! What this node keeps for others: peers of torrents, and items (BEP 44). In memory, bounded, for a while.
 //!
 //! Where there is no room what is furthest from this node's id has to go, since others keep that: filling a node up with
-//! what is none of its business displaces nothing that is.
+//! what is none of its business displaces nothing that is. Who floods it with what is near, or a torrent with ports,
+//! displaces its own.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,13 +13,14 @@ use p2p_core::{Key, Rng, Time};
 
 use super::item::{MutableItem, target_of};
 use super::krpc::{PutItem, Samples};
+use super::sources::host_of;
 
 /// How much a node keeps for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreLimits {
     /// Torrents. 2,000.
     pub torrents: usize,
-    /// Peers of each. 200.
+    /// Peers of each, of which eight at one host. 200.
     pub peers_per_torrent: usize,
     /// How long a peer is kept after its last announcement; clients announce every 15 minutes or so. 30 minutes.
     pub peer_lifetime: Duration,
@@ -46,6 +48,42 @@ impl Default for StoreLimits {
 /// Torrents in one sample: what fits a packet beside nodes.
 const SAMPLED: usize = 20;
 
+/// Peers of a torrent at one host, as `sources` names it: any program there, and no flood of ports.
+const PEERS_PER_HOST: usize = 8;
+/// Where there is no room for all torrents, a host keeps one in so many of them that nobody else announces.
+const SHARE: usize = 16;
+
+/// The peers of a torrent, and until when.
+#[derive(Clone, Debug, Default)]
+struct Torrent {
+    peers: BTreeMap<SocketAddr, Time>,
+    /// The host at which all of them are, if it is one.
+    sole: Option<SocketAddr>,
+}
+
+impl Torrent {
+    /// Takes a peer in, for the one of its host, or of all, that will be gone first if there are too many.
+    fn insert(&mut self, peer: SocketAddr, until: Time, most: usize) {
+        let host = host_of(peer);
+        if !self.peers.contains_key(&peer) {
+            let of_host = || self.peers.iter().filter(|(other, _)| host_of(**other) == host);
+            let first = match of_host().count() >= PEERS_PER_HOST {
+                true => of_host().min_by_key(|(_, until)| **until),
+                false if self.peers.len() >= most => self.peers.iter().min_by_key(|(_, until)| **until),
+                false => None,
+            };
+            if let Some(first) = first.map(|(peer, _)| *peer) {
+                self.peers.remove(&first);
+            }
+        }
+        self.peers.insert(peer, until);
+    }
+
+    fn is_of(&self, host: SocketAddr) -> bool {
+        self.sole == Some(host)
+    }
+}
+
 /// Something kept.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
@@ -68,8 +106,9 @@ pub(super) struct NotKept(pub(super) i64, pub(super) &'static str);
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     limits: StoreLimits,
-    /// The peers of each torrent, and until when.
-    torrents: BTreeMap<Key<20>, BTreeMap<SocketAddr, Time>>,
+    torrents: BTreeMap<Key<20>, Torrent>,
+    /// How many torrents a host alone has announced.
+    sole: BTreeMap<SocketAddr, usize>,
     items: BTreeMap<Key<20>, Kept>,
     sample: Vec<Key<20>>,
     sampled: Option<Time>,
@@ -78,7 +117,7 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(limits: StoreLimits) -> Store {
         let (torrents, items) = (BTreeMap::new(), BTreeMap::new());
-        Store { limits, torrents, items, sample: Vec::new(), sampled: None }
+        Store { limits, torrents, sole: BTreeMap::new(), items, sample: Vec::new(), sampled: None }
     }
 
     pub(super) fn torrents(&self) -> usize {
@@ -91,18 +130,57 @@ impl Store {
 
     /// A peer has a torrent. Whether it is kept.
     pub(super) fn announce(&mut self, now: Time, me: &Key<20>, torrent: Key<20>, peer: SocketAddr) -> bool {
-        if !self.torrents.contains_key(&torrent)
-            && !make_room(&mut self.torrents, self.limits.torrents, me, &torrent)
-        {
+        let (host, until) = (host_of(peer), now + self.limits.peer_lifetime);
+        let is_new = !self.torrents.contains_key(&torrent);
+        if is_new && !self.make_room_for_torrent(me, &torrent, host) {
             return false;
         }
-        let peers = self.torrents.entry(torrent).or_default();
-        if !peers.contains_key(&peer) && peers.len() >= self.limits.peers_per_torrent {
-            let first = peers.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer);
-            first.and_then(|first| peers.remove(&first));
+        let kept = self.torrents.entry(torrent).or_default();
+        kept.insert(peer, until, self.limits.peers_per_torrent);
+        if is_new {
+            kept.sole = Some(host);
+            *self.sole.entry(host).or_default() += 1;
+        } else if let Some(sole) = kept.sole.take_if(|sole| *sole != host) {
+            self.disown(sole);
         }
-        peers.insert(peer, now + self.limits.peer_lifetime);
         true
+    }
+
+    /// Makes room for one more torrent, that a host announces. Whoever has more than its share of them, with nobody else in
+    /// any, has the furthest of those displaced, by others wherever their torrents are and by itself for what is nearer.
+    /// Where nobody has, the furthest of all has to go.
+    fn make_room_for_torrent(&mut self, me: &Key<20>, new: &Key<20>, host: SocketAddr) -> bool {
+        if self.torrents.len() < self.limits.torrents {
+            return true;
+        }
+        let share = (self.limits.torrents / SHARE).max(1);
+        let has_share = self.sole.get(&host).is_some_and(|count| *count >= share);
+        let greedy =
+            { self.sole.iter() }.filter(|(_, count)| **count > share).max_by_key(|(_, count)| **count);
+        let (of, anyhow) = match greedy {
+            _ if has_share => (Some(host), false),
+            Some((greedy, _)) => (Some(*greedy), true),
+            None => (None, false),
+        };
+        let may_go = self.torrents.iter().filter(|(_, torrent)| of.is_none_or(|host| torrent.is_of(host)));
+        let Some(furthest) = may_go.map(|(key, _)| *key).max_by_key(|key| key.xor(me)) else { return false };
+        if !anyhow && new.xor(me) >= furthest.xor(me) {
+            return false;
+        }
+        if let Some(sole) = self.torrents.remove(&furthest).and_then(|gone| gone.sole) {
+            self.disown(sole);
+        }
+        true
+    }
+
+    /// One torrent less is a host's alone.
+    fn disown(&mut self, host: SocketAddr) {
+        if let Some(count) = self.sole.get_mut(&host) {
+            *count -= 1;
+            if *count == 0 {
+                self.sole.remove(&host);
+            }
+        }
     }
 
     /// Some of a torrent's peers, chosen at random, of one kind of address.
@@ -114,7 +192,7 @@ impl Store {
         most: usize,
         rng: &mut Rng,
     ) -> Vec<SocketAddr> {
-        let peers = self.torrents.get(torrent).into_iter().flatten();
+        let peers = self.torrents.get(torrent).into_iter().flat_map(|torrent| &torrent.peers);
         let mut peers: Vec<SocketAddr> = peers
             .filter(|(peer, until)| **until > now && peer.is_ipv6() == v6)
             .map(|(peer, _)| *peer)
@@ -172,9 +250,16 @@ impl Store {
 
     /// Forgets whatever is too old.
     pub(super) fn expire(&mut self, now: Time) {
-        self.torrents.retain(|_, peers| {
-            peers.retain(|_, until| *until > now);
-            !peers.is_empty()
+        self.sole.clear();
+        self.torrents.retain(|_, torrent| {
+            torrent.peers.retain(|_, until| *until > now);
+            let mut hosts = torrent.peers.keys().map(|peer| host_of(*peer));
+            let Some(first) = hosts.next() else { return false };
+            torrent.sole = hosts.all(|host| host == first).then_some(first);
+            if let Some(sole) = torrent.sole {
+                *self.sole.entry(sole).or_default() += 1;
+            }
+            true
         });
         self.items.retain(|_, kept| kept.expires > now);
     }
@@ -306,5 +391,58 @@ mod tests {
             (true, 100, 360)
         );
         assert_ne!(store.sample(minutes(10), &mut rng).info_hashes, first.info_hashes);
+    }
+
+    #[test]
+    fn a_host_is_eight_peers_of_a_torrent_at_most() {
+        let mut store = Store::new(StoreLimits::default());
+        let of = |text: &str, port: u16| SocketAddr::new(text.parse().unwrap(), port);
+        store.announce(minutes(0), &ME, key(1), of("203.0.113.1", 1));
+        for port in 1..300 {
+            store.announce(
+                minutes(1) + Duration::from_secs(port.into()),
+                &ME,
+                key(1),
+                of("198.51.100.1", port),
+            );
+            let ip = format!("2001:db8::{port:x}");
+            store.announce(minutes(1) + Duration::from_secs(port.into()), &ME, key(1), of(&ip, port));
+        }
+        let ports = |v6| {
+            let peers = store.peers(minutes(7), &key(1), v6, 200, &mut Rng::new(1));
+            peers.iter().map(SocketAddr::port).collect::<Vec<u16>>()
+        };
+        assert_eq!(ports(true), (292..300).collect::<Vec<u16>>(), "a /64 is one host");
+        let own = [(292..300).collect::<Vec<u16>>(), vec![1]].concat();
+        assert_eq!(ports(false), own, "the latest, and the other host's");
+    }
+
+    #[test]
+    fn a_host_alone_does_not_keep_others_torrents_out() {
+        let limits = StoreLimits { torrents: 32, ..StoreLimits::default() };
+        let mut store = Store::new(limits);
+        assert!((0..32).all(|n| store.announce(minutes(0), &ME, key(n), peer(1))), "there was room");
+        assert!(!store.announce(minutes(0), &ME, key(40), peer(1)));
+        // Further than all of those.
+        for n in 100..200 {
+            let is_kept = store.announce(minutes(1), &ME, key(n), peer(n));
+            assert_eq!(is_kept, n < 130, "{n}");
+        }
+        let held = |first| !store.peers(minutes(1), &key(first), false, 9, &mut Rng::new(1)).is_empty();
+        assert_eq!((0..32).filter(|n| held(*n)).collect::<Vec<u8>>(), [0, 1], "one in sixteen, the nearest");
+        assert_eq!((store.torrents(), (100..130).filter(|n| held(*n)).count()), (32, 30));
+        // What others have, too, is not that host's alone.
+        let mut store = Store::new(limits);
+        for n in 0..32 {
+            store.announce(minutes(0), &ME, key(n), peer(1));
+            store.announce(minutes(0), &ME, key(n), peer(2));
+        }
+        assert!(!store.announce(minutes(1), &ME, key(100), peer(3)));
+        // Once those others are gone, it is.
+        for n in 0..32 {
+            store.announce(minutes(20), &ME, key(n), peer(1));
+        }
+        store.expire(minutes(31));
+        assert!(store.announce(minutes(31), &ME, key(100), peer(3)));
     }
 }

@@ -81,8 +81,10 @@ impl<P: Peer> Table<P> {
         self.buckets.iter().map(|bucket| bucket.nodes.len()).sum()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.buckets.iter().all(|bucket| bucket.nodes.is_empty())
+    /// How many of them were not silent when they were last asked. After an outage there may be none, and many that were
+    /// there before.
+    pub(super) fn alive(&self) -> usize {
+        self.all().filter(|entry| entry.silent == 0).count()
     }
 
     fn all(&self) -> impl Iterator<Item = &Entry<P>> {
@@ -146,14 +148,17 @@ impl<P: Peer> Table<P> {
         false
     }
 
-    /// Whether somebody with this id would have a place, or should wait for one: then it is worth a ping.
+    /// Whether somebody with this id would have a place, or should wait for one, or was thought to be gone: then it is worth
+    /// a ping.
     pub(super) fn wants(&self, now: Time, id: &Key<20>) -> bool {
         let Some(level) = self.level(id) else { return false };
         let Some(bucket) = self.buckets.get(level) else { return true };
-        let is_known = bucket.nodes.iter().chain(&bucket.spares).any(|entry| entry.id == *id);
-        !is_known
-            && (bucket.nodes.len() < K
-                || bucket.spares.is_empty() && bucket.nodes.iter().any(|entry| !entry.is_good(now)))
+        let mut known = bucket.nodes.iter().chain(&bucket.spares).filter(|entry| entry.id == *id);
+        if let Some(known) = known.next() {
+            return known.is_bad();
+        }
+        bucket.nodes.len() < K
+            || bucket.spares.is_empty() && bucket.nodes.iter().any(|entry| !entry.is_good(now))
     }
 
     /// A node did not answer. When it is bad, one that waits has its place.
@@ -195,10 +200,19 @@ impl<P: Peer> Table<P> {
             && self.buckets.iter().map(|bucket| same(&bucket.nodes)).sum::<usize>() < limits.table
     }
 
-    /// The nodes closest to a key that are not bad, the closest first.
+    /// The nodes closest to a key that were not silent when they were last asked, the closest first.
     pub(super) fn closest(&self, key: &Key<20>, n: usize) -> Vec<&Entry<P>> {
+        self.nearest(key, n, |entry| entry.silent == 0)
+    }
+
+    /// Of all others the closest to a key.
+    pub(super) fn lost(&self, key: &Key<20>, n: usize) -> Vec<&Entry<P>> {
+        self.nearest(key, n, |entry| entry.silent > 0)
+    }
+
+    fn nearest(&self, key: &Key<20>, n: usize, which: impl Fn(&Entry<P>) -> bool) -> Vec<&Entry<P>> {
         let mut all: Vec<(Key<20>, &Entry<P>)> =
-            self.all().filter(|entry| entry.silent == 0).map(|entry| (entry.id.xor(key), entry)).collect();
+            self.all().filter(|entry| which(entry)).map(|entry| (entry.id.xor(key), entry)).collect();
         if all.len() > n {
             all.select_nth_unstable_by_key(n, |(distance, _)| *distance);
             all.truncate(n);
@@ -239,9 +253,10 @@ impl<P: Peer> Table<P> {
         self.all().filter(|entry| !entry.is_bad())
     }
 
-    /// The same, as others name them: what is saved.
+    /// The same, as others name them: what is saved. Of a node that has lost everybody, everybody.
     pub(super) fn nodes(&self) -> impl Iterator<Item = Node> {
-        self.entries().map(Entry::node)
+        let has_lost_all = self.all().all(Entry::is_bad);
+        self.all().filter(move |entry| has_lost_all || !entry.is_bad()).map(Entry::node)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use p2p_core::{Cx, Key, OpId, PeerId};
+use p2p_core::{Cx, Key, OpId, PeerId, Time};
 
 use super::item::{MutableItem, target_of, value_fits};
 use super::krpc::{Node, PutItem, Query, Response};
@@ -27,6 +27,8 @@ pub(super) struct Task {
     pub(super) answered: usize,
     stored: usize,
     refused: Vec<Refused>,
+    /// Whether the item is to be published once it has been exchanged for what was there.
+    publish: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +42,10 @@ pub(super) enum What {
 }
 
 impl What {
+    fn is_put_at(&self, target: &Key<20>) -> bool {
+        matches!(self, What::Put { item, .. } if item.target() == *target)
+    }
+
     fn target(&self, of: Key<20>) -> Key<20> {
         match self {
             What::Find(_) | What::Peers(_) => of,
@@ -52,6 +58,11 @@ impl What {
 }
 
 impl PutItem {
+    /// Whether it may only take the place of a certain one.
+    fn compares(&self) -> bool {
+        matches!(self, PutItem::Mutable { cas: Some(_), .. })
+    }
+
     /// Where it is kept.
     pub(super) fn target(&self) -> Key<20> {
         match self {
@@ -60,7 +71,8 @@ impl PutItem {
         }
     }
 
-    fn sequence(&self) -> Option<i64> {
+    /// Its sequence number, if it is signed.
+    pub(super) fn sequence(&self) -> Option<i64> {
         match self {
             PutItem::Immutable(_) => None,
             PutItem::Mutable { item, .. } => Some(item.sequence()),
@@ -78,9 +90,10 @@ impl<P: Endpoint> Mainline<P> {
                 return self.begin(cx, Some(op), info_hash, What::Peers(BTreeSet::new()));
             }
             MainlineCommand::Announce { info_hash, port } => {
-                if !self.publish(cx, op, info_hash, Published::announced(cx.now(), &self.config, port)) {
+                if !self.may_publish(cx, op, info_hash) {
                     return;
                 }
+                self.published.insert(info_hash, Published::announced(cx.now(), &self.config, port));
                 What::Announce { info_hash, port }
             }
             MainlineCommand::Put { item } => {
@@ -91,9 +104,11 @@ impl<P: Endpoint> Mainline<P> {
                 if let Err(why) = checked {
                     return cx.finish(op, MainlineOutcome::Stored(Err(MainlineError::Invalid(why))));
                 }
-                let published = Published::put(cx.now(), &self.config, item.clone());
-                if !self.publish(cx, op, item.target(), published) {
+                if !self.may_publish(cx, op, item.target()) {
                     return;
+                }
+                if !item.compares() {
+                    self.publish(cx.now(), item.clone());
                 }
                 What::Put { item, newest: None }
             }
@@ -103,6 +118,9 @@ impl<P: Endpoint> Mainline<P> {
             }
             MainlineCommand::Unpublish { target } => {
                 self.published.remove(&target);
+                for task in self.tasks.values_mut().filter(|task| task.what.is_put_at(&target)) {
+                    task.publish = false;
+                }
                 return cx.finish(op, MainlineOutcome::Done);
             }
             MainlineCommand::KnowNode { addr } => {
@@ -132,16 +150,31 @@ impl<P: Endpoint> Mainline<P> {
         self.begin(cx, Some(op), Key::ZERO, what);
     }
 
-    /// Notes what is to be published again; if there is no room, that ends the command.
-    fn publish(&mut self, cx: &mut Cx<'_, Self>, op: OpId, target: Key<20>, published: Published) -> bool {
-        let has_room = self.published.len() < self.config.published || self.published.contains_key(&target);
-        match has_room {
-            true => {
-                self.published.insert(target, published);
-            }
-            false => cx.finish(op, MainlineOutcome::Stored(Err(MainlineError::Full))),
+    /// Whether no more tasks may begin.
+    fn is_busy(&self) -> bool {
+        self.tasks.len() >= self.config.tasks || self.lookups.len() + 2 > LOOKUPS
+    }
+
+    /// Whether one more may be published, beside those that are about to be; if not, that ends the command.
+    fn may_publish(&self, cx: &mut Cx<'_, Self>, op: OpId, target: Key<20>) -> bool {
+        let soon = self.tasks.values().filter(|task| task.publish).count();
+        let has_room =
+            self.published.len() + soon < self.config.published || self.published.contains_key(&target);
+        let why_not = match (has_room, self.is_busy()) {
+            (false, _) => MainlineError::Full,
+            (true, true) => MainlineError::Busy,
+            (true, false) => return true,
+        };
+        cx.finish(op, MainlineOutcome::Stored(Err(why_not)));
+        false
+    }
+
+    /// Notes an item that is to be published again, unless a newer one is.
+    fn publish(&mut self, now: Time, item: PutItem) {
+        let target = item.target();
+        if self.published.get(&target).is_none_or(|published| published.sequence() <= item.sequence()) {
+            self.published.insert(target, Published::put(now, &self.config, item));
         }
-        has_room
     }
 
     /// Publishes something again, for nobody in particular.
@@ -156,8 +189,10 @@ impl<P: Endpoint> Mainline<P> {
     fn begin(&mut self, cx: &mut Cx<'_, Self>, op: Option<OpId>, target: Key<20>, what: What) {
         let target = what.target(target);
         let number = self.next_number();
-        let mut task = Task { op, what, lookups: 0, writes: 0, answered: 0, stored: 0, refused: Vec::new() };
-        if self.tasks.len() >= self.config.tasks || self.lookups.len() + 2 > LOOKUPS {
+        let publish = matches!(&what, What::Put { item, .. } if item.compares());
+        let (lookups, writes, answered, stored, refused) = (0, 0, 0, 0, Vec::new());
+        let mut task = Task { op, what, lookups, writes, answered, stored, refused, publish };
+        if self.is_busy() {
             return task.fail(cx, MainlineError::Busy);
         }
         let networks: Vec<bool> = [false, true].into_iter().filter(|v6| self.side(*v6).is_some()).collect();
@@ -200,11 +235,16 @@ impl<P: Endpoint> Mainline<P> {
     pub(super) fn end(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let Some(task) = self.tasks.remove(&number) else { return };
         self.lookups.retain(|_, lookup| lookup.task != Some(number));
-        if let What::Put { item, newest } = &task.what
-            && is_outdated(item, *newest)
-        {
-            // Somebody has published a newer one: this one is over.
-            self.published.remove(&item.target());
+        if let What::Put { item, newest } = &task.what {
+            let target = item.target();
+            let published = self.published.get(&target).and_then(Published::sequence);
+            if published.is_some_and(|published| newest.is_some_and(|newest| newest > published)) {
+                // Somebody has published a newer one than this node does: its own is over.
+                self.published.remove(&target);
+            }
+            if task.publish && task.stored > 0 && !task.conflicts() {
+                self.publish(cx.now(), item.clone());
+            }
         }
         task.finish(cx);
     }
@@ -263,13 +303,20 @@ impl Task {
         );
     }
 
+    /// Whether another item is there than the one that this was to replace.
+    fn conflicts(&self) -> bool {
+        let is_conflict = |refused: &Refused| matches!(refused.code, 301 | 302);
+        matches!(&self.what, What::Put { item, newest } if is_outdated(item, *newest))
+            || self.refused.iter().any(is_conflict)
+    }
+
     fn finish<P: Endpoint>(self, cx: &mut Cx<'_, Mainline<P>>) {
         let Some(op) = self.op else { return };
         let answered = self.answered;
         if answered == 0 && !matches!(&self.what, What::Find(nodes) if !nodes.is_empty()) {
             return self.fail(cx, MainlineError::NotJoined);
         }
-        let not_found = MainlineError::NotFound { answered };
+        let (not_found, conflicts) = (MainlineError::NotFound { answered }, self.conflicts());
         let outcome = match self.what {
             What::Find(nodes) => MainlineOutcome::Nodes(Ok(nodes)),
             What::Peers(found) if found.is_empty() => MainlineOutcome::Peers(Err(not_found)),
@@ -280,9 +327,7 @@ impl Task {
                 MainlineOutcome::Stored(stored(info_hash, self.stored, self.refused, None))
             }
             What::Put { item, newest } => {
-                let conflicts = self.refused.iter().any(|refused| matches!(refused.code, 301 | 302));
-                let conflict = is_outdated(&item, newest) || conflicts;
-                let conflict = conflict.then(|| newest.or(item.sequence()));
+                let conflict = conflicts.then(|| newest.or(item.sequence()));
                 MainlineOutcome::Stored(stored(item.target(), self.stored, self.refused, conflict))
             }
         };

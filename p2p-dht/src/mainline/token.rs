@@ -6,7 +6,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use p2p_core::{Rng, Time};
+use p2p_core::Time;
+
+use super::secret::Secret;
 
 /// How often the key changes (BEP 5).
 const ROTATE: Duration = Duration::from_secs(5 * 60);
@@ -14,16 +16,14 @@ const ROTATE: Duration = Duration::from_secs(5 * 60);
 const LEN: usize = 8;
 
 /// See the module's text.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Tokens {
-    secret: [u8; 32],
+    key: [u8; 32],
 }
 
 impl Tokens {
-    pub(super) fn new(rng: &mut Rng) -> Tokens {
-        let mut secret = [0; 32];
-        rng.fill(&mut secret);
-        Tokens { secret }
+    pub(super) fn new(secret: &Secret) -> Tokens {
+        Tokens { key: secret.key("p2p-dht mainline: tokens") }
     }
 
     /// What a node at this address shows when it writes.
@@ -43,7 +43,7 @@ impl Tokens {
     fn of_age(&self, now: Time, age: u64, ip: IpAddr) -> [u8; LEN] {
         // One more than it is, so that there is one before the first.
         let period = 1 + now.as_nanos() / ROTATE.as_nanos() as u64 - age;
-        let mut hash = blake3::Hasher::new_keyed(&self.secret);
+        let mut hash = blake3::Hasher::new_keyed(&self.key);
         hash.update(&period.to_be_bytes());
         match ip.to_canonical() {
             IpAddr::V4(ip) => hash.update(&ip.octets()),
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_token_lives_for_five_to_ten_minutes_at_one_address() {
-        let tokens = Tokens::new(&mut Rng::new(1));
+        let tokens = Tokens::new(&Secret::new([1; 32]));
         let (here, there): (IpAddr, IpAddr) =
             ("203.0.113.1".parse().unwrap(), "203.0.113.2".parse().unwrap());
         let minutes = |minutes: u64| Time::ZERO + Duration::from_secs(minutes * 60);

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use p2p_core::{Cx, Key, Time};
 
+use super::asked::Asked;
 use super::id::{is_secure_id, secure_id};
 use super::krpc::{PutItem, Query, Response};
+use super::lookup::Lookup;
+use super::secret::Secret;
 use super::size::Sizes;
 use super::store::Store;
 use super::table::{FRESH, K, Table};
@@ -19,8 +22,10 @@ const EVERY: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(5);
 /// Questionable nodes that are asked in one round.
 const PINGS: usize = 8;
-/// Things that are published again in one round: a mass restart is spread over minutes.
+/// Things that are published again in one round, or one in so many, if that is more: a mass restart is spread over
+/// minutes, but all have their turn before the first is due again.
 const AGAIN: usize = 16;
+const ROUNDS: usize = 12;
 /// Nodes from the last run that are asked at the start, beside those that the first lookup asks.
 const SAVED_PINGS: usize = 64;
 
@@ -43,7 +48,7 @@ impl Published {
         Published::Peer { port, next: now + config.announce_every }
     }
 
-    /// What was compared at the first time is not compared again.
+    /// What was compared at the first time is not compared again: it is here since it was exchanged.
     pub(super) fn put(now: Time, config: &MainlineConfig, item: PutItem) -> Published {
         let item = match item {
             PutItem::Mutable { item, .. } => PutItem::Mutable { item, cas: None },
@@ -52,16 +57,34 @@ impl Published {
         Published::Item { item, next: now + config.put_every }
     }
 
-    fn next(&mut self) -> &mut Time {
+    /// The sequence number of a signed item.
+    pub(super) fn sequence(&self) -> Option<i64> {
         match self {
-            Published::Peer { next, .. } | Published::Item { next, .. } => next,
+            Published::Peer { .. } => None,
+            Published::Item { item, .. } => item.sequence(),
+        }
+    }
+
+    /// When it is due.
+    fn next(&self) -> Time {
+        match self {
+            Published::Peer { next, .. } | Published::Item { next, .. } => *next,
+        }
+    }
+
+    fn put_off(&mut self, until: Time) {
+        match self {
+            Published::Peer { next, .. } | Published::Item { next, .. } => *next = until,
         }
     }
 }
 
 impl<P: Endpoint> Mainline<P> {
     pub(super) fn start(&mut self, cx: &mut Cx<'_, Self>) {
-        self.tokens = Some(Tokens::new(cx.rng()));
+        let mut drawn = [0; 32];
+        cx.rng().fill(&mut drawn);
+        let secret = self.config.secret.clone().unwrap_or(Secret::new(drawn));
+        (self.tokens, self.asked) = (Some(Tokens::new(&secret)), Asked::new(&secret));
         self.store = Store::new(self.config.store);
         for v6 in [false, true] {
             if !(if v6 { self.config.ipv6 } else { self.config.ipv4 }) {
@@ -92,11 +115,15 @@ impl<P: Endpoint> Mainline<P> {
     fn seek_self(&mut self, cx: &mut Cx<'_, Self>) {
         for v6 in [false, true] {
             let now = cx.now();
-            let Some(side) = self.side_mut(v6) else { continue };
-            let is_due = side.sought.is_none_or(|at| now - at >= FRESH) || side.table.len() < K;
-            if is_due {
-                side.sought = Some(now);
-                let me = side.table.me();
+            let Some(side) = self.side(v6) else { continue };
+            let is_due = side.sought.is_none_or(|at| now - at >= FRESH) || side.table.alive() < K;
+            let me = side.table.me();
+            // Where nobody answers the last one takes longer than until the next.
+            let is_seeking = |lookup: &Lookup<P>| (lookup.target, lookup.v6, lookup.task) == (me, v6, None);
+            if is_due && !self.lookups.values().any(is_seeking) {
+                if let Some(side) = self.side_mut(v6) {
+                    side.sought = Some(now);
+                }
                 self.look_up(cx, me, v6, None);
             }
         }
@@ -110,7 +137,7 @@ impl<P: Endpoint> Mainline<P> {
         let mut few = false;
         for v6 in [false, true] {
             let Some(side) = self.side_mut(v6) else { continue };
-            few |= side.table.is_empty();
+            few |= side.table.alive() == 0;
             let questionable = side.table.questionable(now, PINGS);
             let stale = side.table.stale(now, cx.rng());
             for peer in questionable {
@@ -129,20 +156,24 @@ impl<P: Endpoint> Mainline<P> {
         cx.set_timer(after, MainlineTimer::Upkeep);
     }
 
+    /// Publishes again what is due, the longest overdue first. Half of what may be under way is left to users.
     fn publish_due(&mut self, cx: &mut Cx<'_, Self>) {
         let now = cx.now();
-        let mut due = Vec::new();
-        for (target, published) in &mut self.published {
-            if due.len() < AGAIN && *published.next() <= now {
-                let every = match published {
-                    Published::Peer { .. } => self.config.announce_every,
-                    Published::Item { .. } => self.config.put_every,
-                };
-                *published.next() = now + cx.rng().duration(every * 9 / 10, every);
-                due.push((*target, published.clone()));
+        let due = self.published.iter().map(|(target, published)| (published.next(), *target));
+        let mut due: Vec<(Time, Key<20>)> = due.filter(|(next, _)| *next <= now).collect();
+        due.sort_unstable();
+        due.truncate(AGAIN.max(self.published.len() / ROUNDS));
+        for (_, target) in due {
+            let Some(published) = self.published.get_mut(&target) else { continue };
+            if self.tasks.len() * 2 >= self.config.tasks {
+                return;
             }
-        }
-        for (target, published) in due {
+            let every = match published {
+                Published::Peer { .. } => self.config.announce_every,
+                Published::Item { .. } => self.config.put_every,
+            };
+            published.put_off(now + cx.rng().duration(every * 9 / 10, every));
+            let published = published.clone();
             self.publish_again(cx, target, &published);
         }
     }
@@ -150,7 +181,7 @@ impl<P: Endpoint> Mainline<P> {
     /// Tells once that there are nodes.
     pub(super) fn announce_joining(&mut self, cx: &mut Cx<'_, Self>, v6: bool) {
         let Some(side) = self.side_mut(v6) else { return };
-        if !side.joined && !side.table.is_empty() {
+        if !side.joined && side.table.alive() > 0 {
             side.joined = true;
             cx.emit(MainlineEvent::Joined { v6 });
         }
@@ -158,7 +189,7 @@ impl<P: Endpoint> Mainline<P> {
 
     /// Nodes of the other network that an answer names, where nobody is known there (BEP 32).
     pub(super) fn meet_other_network(&mut self, cx: &mut Cx<'_, Self>, response: &Response, v6: bool) {
-        if self.side(!v6).is_none_or(|side| !side.table.is_empty()) {
+        if self.side(!v6).is_none_or(|side| side.table.alive() > 0) {
             return;
         }
         let named = if v6 { &response.nodes } else { &response.nodes6 };

@@ -31,9 +31,9 @@ async fn joined(node: &Node) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_on_loopback_announce_find_sample_and_go_on_from_a_saved_table() {
-    let first = spawn("127.0.0.1:0", MainlineConfig::default()).await;
+    let first = spawn("127.0.0.1:0", MainlineConfig::live()).await;
     let bootstrap = vec![first.local_addr().unwrap()];
-    let config = || MainlineConfig { bootstrap: bootstrap.clone(), ..MainlineConfig::default() };
+    let config = || MainlineConfig { bootstrap: bootstrap.clone(), ..MainlineConfig::live() };
     let mut nodes = Vec::new();
     for _ in 0..12 {
         nodes.push(spawn("127.0.0.1:0", config()).await);
@@ -57,8 +57,7 @@ async fn nodes_on_loopback_announce_find_sample_and_go_on_from_a_saved_table() {
     // A node that was there before needs no bootstrap host, and has its id still.
     let saved = nodes[9].handle().ask(Save).await.unwrap();
     let again =
-        spawn("127.0.0.1:0", MainlineConfig { saved: Some(saved.clone()), ..MainlineConfig::default() })
-            .await;
+        spawn("127.0.0.1:0", MainlineConfig { saved: Some(saved.clone()), ..MainlineConfig::live() }).await;
     joined(&again).await;
     assert_eq!(again.handle().ask(Save).await.unwrap().ids, saved.ids);
     assert_eq!(again.handle().ask(GetPeers(torrent)).await.unwrap().unwrap(), peers);
@@ -71,17 +70,17 @@ async fn nodes_on_loopback_announce_find_sample_and_go_on_from_a_saved_table() {
 /// One socket for both networks: each is joined through a node of its own, and what is announced is found in either.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_in_both_networks_announces_in_both() {
-    let four = spawn("127.0.0.1:0", MainlineConfig::default()).await;
-    let six = MainlineConfig { ipv4: false, ipv6: true, ..MainlineConfig::default() };
+    let four = spawn("127.0.0.1:0", MainlineConfig::live()).await;
+    let six = MainlineConfig { ipv4: false, ipv6: true, ..MainlineConfig::live() };
     let six_first = spawn("[::1]:0", six.clone()).await;
     let bootstrap = vec![four.local_addr().unwrap(), six_first.local_addr().unwrap()];
-    let both = spawn("[::]:0", MainlineConfig { ipv6: true, bootstrap, ..MainlineConfig::default() }).await;
+    let both = spawn("[::]:0", MainlineConfig { ipv6: true, bootstrap, ..MainlineConfig::live() }).await;
     joined(&both).await;
     let torrent = Key::new([6; 20]);
     both.handle().ask(Announce { info_hash: torrent, port: Some(7000) }).await.unwrap().unwrap();
     let peer = |ip: &str| vec![SocketAddr::new(ip.parse().unwrap(), 7000)];
     let bootstrap = vec![four.local_addr().unwrap()];
-    let reader = spawn("127.0.0.1:0", MainlineConfig { bootstrap, ..MainlineConfig::default() }).await;
+    let reader = spawn("127.0.0.1:0", MainlineConfig { bootstrap, ..MainlineConfig::live() }).await;
     assert_eq!(reader.handle().ask(GetPeers(torrent)).await.unwrap().unwrap(), peer("127.0.0.1"));
     let bootstrap = vec![six_first.local_addr().unwrap()];
     let reader = spawn("[::1]:0", MainlineConfig { bootstrap, ..six }).await;
