@@ -10,10 +10,10 @@
 //! - **Nothing that is sent can make a good block bad.** A header commits to every byte of its body, witnesses too. A body
 //!   that it does not commit to is refused and says nothing of the header (CVE-2012-2459); only of a body that it does
 //!   commit to can it turn out that the block is invalid, and that is then so for everybody.
-//! - **Nothing is kept for nothing.** A body is taken only if its header is on the best branch of headers, or has as much
-//!   work as the tip, or is part of a branch that has more; those that wait for others are bounded in bytes, the least useful
-//!   going first. Only those without which the chain could not go over to the best branch of headers never go: what there is
-//!   no room for waits in the store, or a branch that is longer than the room would never be taken.
+//! - **Nothing is kept for nothing.** A body is taken only if its header has as much work as the tip, or is part of a branch
+//!   that has more; those that wait for others are bounded in bytes, the least useful going first. Only those without which
+//!   the chain could not go over to the best branch of headers never go: what there is no room for waits in the store, or a
+//!   branch that is longer than the room would never be taken.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

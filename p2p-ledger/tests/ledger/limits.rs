@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use p2p_core::Key;
+use p2p_core::{Key, Rng};
 use p2p_ledger::{
     Batch, Block, BlockError, Chain, ChainRules, Checks, Decode, Encode, Footprint, Header, HeaderChain,
     HeaderRules, InvalidBlock, InvalidEncoding, MAX_TRANSACTIONS, MemoryStore, Place, Pool, PoolRules,
@@ -168,6 +168,48 @@ fn what_waited_in_the_store_is_gone_when_the_chain_is_opened_again_or_its_branch
     let last: Vec<_> = after.iter().map(|block| node.accept(block)).filter_map(Result::ok).collect();
     assert!(last.iter().any(|outcome| outcome.invalid.first().is_some_and(|(id, _)| *id == bad.header.id())));
     assert_eq!((node.0.tip(), bodies(node.0.store())), (tip, 20), "nothing of either branch is left");
+}
+
+/// Trees of blocks, some of them bad, whose bodies come in any order to nodes with next to no room. Who is given what it
+/// asks for comes to the heaviest branch that is good.
+#[test]
+fn however_little_room_there_is_the_best_good_branch_is_taken() {
+    for seed in 0..60 {
+        let mut rng = Rng::new(seed);
+        let (mut made, mut good) = (vec![genesis()], vec![true]);
+        let mut blocks: Vec<CoinBlock> = Vec::new();
+        for _ in 0..40 {
+            // Rather on one of the last, so that there are long branches.
+            let parent = if rng.chance(0.7) {
+                made.len() - 1 - rng.index(made.len().min(4))
+            } else {
+                rng.index(made.len())
+            };
+            let bad = rng.chance(0.1);
+            let next = block(&made[parent], rng.below(200) as u8, SUBSIDY + u64::from(bad), &[]);
+            good.push(good[parent] && !bad);
+            made.push(next.header.clone());
+            blocks.push(next);
+        }
+        let siblings = if rng.chance(0.5) { 64 } else { 1 + rng.index(3) };
+        let rules = ChainRules { waiting_bytes: rng.index(800), ..ChainRules::default() };
+        let mut node = Node::with(HeaderRules { siblings, ..HeaderRules::default() }, rules);
+        for block in &blocks {
+            let _: Result<_, _> = node.0.accept_headers(std::slice::from_ref(&block.header), NOW);
+        }
+        for _ in 0..60 {
+            let _: Result<_, BlockError> = node.accept(&blocks[rng.index(blocks.len())]);
+        }
+        for _ in 0..200 {
+            let [wanted, ..] = node.0.wanted(1)[..] else { break };
+            let block = blocks.iter().find(|block| block.header.id() == wanted).unwrap();
+            node.accept(block).unwrap();
+        }
+        let best = made.iter().zip(&good).filter(|(_, good)| **good).map(|(header, _)| header.height).max();
+        assert_eq!(node.0.tip().work, node.0.headers().tip().work, "seed {seed}");
+        assert!(siblings < 64 || Some(node.0.tip().height) == best, "seed {seed}");
+        node.check_supply();
+    }
 }
 
 #[test]
