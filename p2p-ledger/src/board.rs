@@ -242,6 +242,11 @@ impl State for Board {
         }
         Footprint { uses, makes }
     }
+
+    /// Who is removed has no part in the notice that removes.
+    fn footprints_tell_all(&self) -> bool {
+        false
+    }
 }
 
 impl Tx for Notice {

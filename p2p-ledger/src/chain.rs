@@ -10,8 +10,10 @@
 //! - **Nothing that is sent can make a good block bad.** A header commits to every byte of its body, witnesses too. A body
 //!   that it does not commit to is refused and says nothing of the header (CVE-2012-2459); only of a body that it does
 //!   commit to can it turn out that the block is invalid, and that is then so for everybody.
-//! - **Nothing is kept for nothing.** A body is taken only if its header is on the best branch of headers, or has as much
-//!   work as the tip; those that wait for others are bounded in bytes, the least useful going first.
+//! - **Nothing is kept for nothing.** A body is taken only if its header has as much work as the tip, or is part of a branch
+//!   that has more; those that wait for others are bounded in bytes, the least useful going first. Only those without which
+//!   the chain could not go over to the best branch of headers never go: what there is no room for waits in the store, or a
+//!   branch that is longer than the room would never be taken.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::block::Block;
 use crate::codec::{Decode, Encode, InvalidEncoding, Reader, put_list};
 use crate::consensus::{Consensus, Past};
-use crate::headers::{GENESIS, HeaderChain, Refused, Tip};
+use crate::headers::{Entry, GENESIS, HeaderChain, Refused, Tip};
 use crate::id::BlockId;
 use crate::signature::{Checks, Verifier};
 use crate::state::{Place, State};
@@ -31,7 +33,7 @@ use crate::transaction::Tx;
 pub struct ChainRules {
     /// The largest block, in bytes: a rule of the chain, the same for all its nodes. 1 MiB.
     pub block_bytes: usize,
-    /// How many bytes of bodies may wait for others; decoded they take as much again. 64 MiB.
+    /// How many bytes of bodies may wait for others in memory. 64 MiB.
     pub waiting_bytes: usize,
 }
 
@@ -75,6 +77,10 @@ pub enum InvalidBlock<E> {
         /// How many it may have.
         most: usize,
     },
+    /// It cannot be read back: there are more transactions than [`MAX_TRANSACTIONS`](crate::MAX_TRANSACTIONS), or one of them
+    /// is none. Nobody is sent such a block; who makes it himself hears of it here.
+    #[error("nobody else could read it: {0}")]
+    Encoding(InvalidEncoding),
 }
 
 /// Why a block was not taken in.
@@ -87,7 +93,7 @@ pub enum BlockError {
     /// The header does not commit to this body: somebody has altered it on the way. Ask somebody else.
     #[error("the block {0} has another body")]
     Mutated(BlockId),
-    /// Neither is it on the best branch of headers nor has it as much work as the tip.
+    /// Neither has it as much work as the tip, nor is it part of a branch that has more.
     #[error("the block {0} is not worth its room")]
     Unworthy(BlockId),
     /// Too much is waiting, and all of it more useful.
@@ -100,10 +106,9 @@ pub enum BlockError {
 
 /// A body that waits: for others before it, or for its branch to be the better one.
 #[derive(Clone, Debug)]
-struct Waiting<T> {
-    transactions: Vec<T>,
-    /// The same, as they are stored.
-    body: Vec<u8>,
+struct Waiting {
+    /// Its transactions as they are stored: decoded they would take many times as much. `None`: they are in the store.
+    body: Option<Vec<u8>>,
     /// When it and all before it were here; `None` as long as they are not.
     complete: Option<u64>,
 }
@@ -120,7 +125,7 @@ pub struct Chain<C: Consensus, S: State, D> {
     verifier: Verifier,
     rules: ChainRules,
     tip: u32,
-    waiting: BTreeMap<u32, Waiting<S::Tx>>,
+    waiting: BTreeMap<u32, Waiting>,
     /// Whose bodies are in the store.
     stored: BTreeSet<u32>,
     arrivals: u64,
@@ -136,7 +141,14 @@ pub type BlockOf<C, S> = Block<<C as Consensus>::Header, <S as State>::Tx>;
 
 impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     /// A chain of the first header alone, whose body is empty and does nothing, over an empty store.
-    pub fn new(headers: HeaderChain<C>, state: S, store: D, verifier: Verifier, rules: ChainRules) -> Self {
+    pub fn new(
+        mut headers: HeaderChain<C>,
+        state: S,
+        store: D,
+        verifier: Verifier,
+        rules: ChainRules,
+    ) -> Self {
+        headers.stand_at(GENESIS);
         let (waiting, stored) = (BTreeMap::new(), BTreeSet::from([GENESIS]));
         Chain { headers, state, store, verifier, rules, tip: GENESIS, waiting, stored, arrivals: 0 }
     }
@@ -168,6 +180,14 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             let at = id.and_then(|id| chain.headers.index().find(&id));
             chain.tip = at.ok_or_else(|| StoreError("its tip is lost".into()))?;
             chain.headers.prefer(chain.tip);
+            chain.headers.stand_at(chain.tip);
+        }
+        // Those that waited are fetched again: their headers are not in the store.
+        let mut waited = Vec::new();
+        chain.store.scan(&[0, WAITS], &mut |marker, _| waited.push(marker[2..].to_vec()))?;
+        if !waited.is_empty() {
+            let both = |id: Vec<u8>| [BODY, WAITS].map(|what| ([&[0, what], &id[..]].concat(), None));
+            chain.store.commit(waited.into_iter().flat_map(both).collect())?;
         }
         Ok(chain)
     }
@@ -238,14 +258,29 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     /// The blocks whose bodies are wanted: on the best branch of headers, if it has more work than the tip; the lowest
     /// first.
     pub fn wanted(&self, most: usize) -> Vec<BlockId> {
+        self.wanted_to(&self.headers.tip().id, most)
+    }
+
+    /// The same of the branch that ends with this header: none, if it has no more work than the tip. Headers may have been
+    /// sent by somebody who has no bodies; so ask everybody for those of the branch that is theirs.
+    pub fn wanted_to(&self, end: &BlockId, most: usize) -> Vec<BlockId> {
         let index = self.headers.index();
-        if index.tip().work <= self.tip().work {
-            return Vec::new();
-        }
-        let from = index.entry(index.fork(self.tip)).height + 1;
-        let best = (from..=index.tip().height).filter_map(|height| index.best_at(height));
-        let lacking = best.filter(|at| !self.stored.contains(at) && !self.waiting.contains_key(at));
+        let worthy = |end: &u32| {
+            let entry = index.entry(*end);
+            !entry.invalid && entry.work > self.tip().work && self.headers.check_final(*end).is_ok()
+        };
+        let Some(end) = index.find(end).filter(worthy) else { return Vec::new() };
+        let branch = index.branch(index.meet(end, self.tip).height + 1, end);
+        let lacking = branch.filter(|at| !self.stored.contains(at) && !self.waiting.contains_key(at));
         lacking.take(most).map(|at| index.entry(at).id).collect()
+    }
+
+    /// Whether the chain can do something with the body of this header: it has as much work as the tip, or is part of a
+    /// branch that has more.
+    fn is_of_use(&self, at: u32) -> bool {
+        let (index, tip) = (self.headers.index(), self.tip().work);
+        let Entry { height, work, .. } = *index.entry(at);
+        work >= tip || index.heavier(tip).any(|end| index.ancestor_at(end, height) == Some(at))
     }
 
     /// Takes in a block, header and body, and goes over to the better branch if this completes one.
@@ -260,25 +295,34 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         if entry.invalid {
             return Err(BlockError::Header(Refused::Invalid(id)));
         }
-        if self.stored.contains(&at) || self.waiting.contains_key(&at) {
+        if self.stored.contains(&at) {
             return Ok(Outcome::default());
         }
-        if !self.headers.is_on_chain(&id) && entry.work < self.tip().work {
+        if self.waiting.contains_key(&at) {
+            // It may have been the storage that failed before.
+            return self.advance();
+        }
+        self.headers.check_final(at)?;
+        if !self.is_of_use(at) {
             return Err(BlockError::Unworthy(id));
         }
         if !block.is_whole() {
             return Err(BlockError::Mutated(id));
         }
         let body = Body::encoded(&block.transactions);
-        let (bytes, most) = (block.header.to_bytes().len() + body.len(), self.rules.block_bytes);
-        if bytes > most {
+        let (found, most) = (block.header.to_bytes().len() + body.len(), self.rules.block_bytes);
+        let why = match Body::<S::Tx>::from_bytes(&body) {
+            _ if found > most => Some(InvalidBlock::TooLarge { found, most }),
+            Err(why) => Some(InvalidBlock::Encoding(why)),
+            Ok(_) => None,
+        };
+        if let Some(why) = why {
             self.give_up(at);
-            let invalid = vec![(id, InvalidBlock::TooLarge { found: bytes, most })];
-            return Ok(Outcome { invalid, ..Outcome::default() });
+            return Ok(Outcome { invalid: vec![(id, why)], ..Outcome::default() });
         }
-        self.make_room(at, body.len())?;
-        let waiting = Waiting { transactions: block.transactions, body, complete: None };
-        self.waiting.insert(at, waiting);
+        drop(block);
+        let body = self.room_for(at, body)?;
+        self.waiting.insert(at, Waiting { body, complete: None });
         self.settle();
         self.advance()
     }
@@ -290,9 +334,7 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             self.waiting.iter().filter(|(_, one)| one.complete.is_none()).map(|(at, _)| *at).collect();
         // Parents come before their children.
         for at in lacking {
-            let parent = index.entry(at).parent;
-            let complete = self.waiting.get(&parent).is_some_and(|one| one.complete.is_some());
-            if (complete || self.stored.contains(&parent))
+            if self.is_complete(index.entry(at).parent)
                 && let Some(one) = self.waiting.get_mut(&at)
             {
                 one.complete = Some(self.arrivals);
@@ -301,22 +343,72 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         }
     }
 
-    /// Makes room for a body of the header `at`: those go first that are not on the best branch of headers, then those
-    /// farthest from the tip.
-    fn make_room(&mut self, at: u32, bytes: usize) -> Result<(), BlockError> {
-        let mut held: usize = self.waiting.values().map(|one| one.body.len()).sum();
-        while held + bytes > self.rules.waiting_bytes {
+    /// Whether the body of this header and all before it are here.
+    fn is_complete(&self, at: u32) -> bool {
+        self.stored.contains(&at) || self.waiting.get(&at).is_some_and(|one| one.complete.is_some())
+    }
+
+    /// Whether the chain could not go over to the best branch of headers without this body: it does so as a whole, up to the
+    /// first block with more work than the tip.
+    fn is_needed(&self, at: u32) -> bool {
+        let index = self.headers.index();
+        index.fork(at) == at && index.entry(index.entry(at).parent).work <= self.tip().work
+    }
+
+    /// Where the body of the header `at` is to wait: in memory, for which it is handed back, if there is room or it need not
+    /// wait at all; in the store if it is needed. To make room those go first that are not on the best branch of headers,
+    /// then those farthest from the tip.
+    fn room_for(&mut self, at: u32, body: Vec<u8>) -> Result<Option<Vec<u8>>, BlockError> {
+        let in_memory = |one: &Waiting| one.body.as_ref().map_or(0, Vec::len);
+        let mut held: usize = self.waiting.values().map(in_memory).sum();
+        let Entry { parent, work, .. } = *self.headers.index().entry(at);
+        if work > self.tip().work && self.is_complete(parent) {
+            return Ok(Some(body));
+        }
+        while held + body.len() > self.rules.waiting_bytes {
             let index = self.headers.index();
             let use_of = |at: u32| (index.fork(at) == at, Reverse(index.entry(at).height));
-            let least = self.waiting.keys().copied().min_by_key(|at| use_of(*at));
-            let Some(least) = least.filter(|least| use_of(*least) < use_of(at)) else {
-                return Err(BlockError::Full);
+            let there = self.waiting.iter().filter(|(_, one)| one.body.is_some()).map(|(at, _)| *at);
+            let least = there.min_by_key(|at| use_of(*at));
+            let least = least.filter(|least| use_of(*least) < use_of(at) && !self.is_needed(*least));
+            let Some(least) = least else {
+                if !self.is_needed(at) {
+                    return Err(BlockError::Full);
+                }
+                self.keep_waiting(at, body)?;
+                return Ok(None);
             };
-            held -= self.waiting.remove(&least).map_or(0, |one| one.body.len());
-            self.waiting.values_mut().for_each(|one| one.complete = None);
-            self.settle();
+            held -= self.waiting.get(&least).map_or(0, in_memory);
+            self.forget_waiting(&[least]);
         }
+        Ok(Some(body))
+    }
+
+    /// Puts a body that waits into the store. Those there that are not on the best branch of headers any more go.
+    fn keep_waiting(&mut self, at: u32, body: Vec<u8>) -> Result<(), StoreError> {
+        let index = self.headers.index();
+        let id = index.entry(at).id;
+        let there = self.waiting.iter().filter(|(_, one)| one.body.is_none()).map(|(at, _)| *at);
+        let going: Vec<u32> = there.filter(|at| index.fork(*at) != *at).collect();
+        let mut batch: Batch = going
+            .iter()
+            .flat_map(|at| [BODY, WAITS].map(|what| (key(what, index.entry(*at).id), None)))
+            .collect();
+        batch.insert(key(BODY, id), Some(body));
+        batch.insert(key(WAITS, id), Some(Vec::new()));
+        self.store.commit(batch)?;
+        self.forget_waiting(&going);
         Ok(())
+    }
+
+    /// Forgets bodies that wait, and that what follows them was complete.
+    fn forget_waiting(&mut self, going: &[u32]) {
+        if going.is_empty() {
+            return;
+        }
+        going.iter().for_each(|at| drop(self.waiting.remove(at)));
+        self.waiting.values_mut().for_each(|one| one.complete = None);
+        self.settle();
     }
 
     /// Goes over to the best complete branch, as long as there is a better one than where the state stands.
@@ -343,9 +435,21 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
 
     /// Gives up a block for ever, and all that follow it.
     fn give_up(&mut self, at: u32) {
-        self.headers.invalidate(at);
         let index = self.headers.index();
-        self.waiting.retain(|at, _| !index.entry(*at).invalid);
+        let there = self.waiting.iter().filter(|(_, one)| one.body.is_none());
+        let there: Vec<(u32, BlockId)> = there.map(|(at, _)| (*at, index.entry(*at).id)).collect();
+        self.headers.invalidate(at);
+        // The last of them may have been forgotten, and their places will be those of others.
+        let index = self.headers.index();
+        let stays = |at: u32| index.get(at).is_some_and(|entry| !entry.invalid);
+        self.waiting.retain(|at, _| stays(*at));
+        let going = there.into_iter().filter(|(at, _)| !stays(*at));
+        let batch: Batch =
+            going.flat_map(|(_, id)| [BODY, WAITS].map(|what| (key(what, id), None))).collect();
+        if !batch.is_empty() {
+            // If this fails they lie there until the chain is opened the next time.
+            let _ = self.store.commit(batch);
+        }
     }
 
     /// Goes over to this block; or says which one on the way is invalid, and why.
@@ -362,17 +466,10 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             );
         }
         for at in &up {
-            let read;
-            let transactions = match self.waiting.get(at) {
-                Some(one) => &one.transactions,
-                None => {
-                    read = self.body(*at)?;
-                    &read
-                }
-            };
+            let transactions = self.body(*at)?;
             let mut checks = Checks::default();
             let place = self.place_after(index.entry(*at).parent);
-            let done = self.state.apply_block(&mut view, &place, transactions, &mut checks);
+            let done = self.state.apply_block(&mut view, &place, &transactions, &mut checks);
             if let Some(failure) = view.failure() {
                 return Err(failure);
             }
@@ -384,7 +481,10 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             }
             let id = index.entry(*at).id;
             if let Some(one) = self.waiting.get(at) {
-                batch.insert(key(BODY, id), Some(one.body.clone()));
+                match &one.body {
+                    Some(body) => batch.insert(key(BODY, id), Some(body.clone())),
+                    None => batch.insert(key(WAITS, id), None),
+                };
                 let entry = index.entry(*at);
                 batch.insert(header_key(entry.height, id), Some(entry.header.to_bytes()));
             }
@@ -392,14 +492,16 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         }
         batch.insert(key(TIP, BlockId::NONE), Some(index.entry(to).id.0.to_bytes()));
         batch.append(&mut view.into_changes());
+        let names = |way: &[u32]| way.iter().map(|at| index.entry(*at).id).collect();
+        let switched = (names(&down), names(&up));
         self.store.commit(batch)?;
         for at in &up {
             self.waiting.remove(at);
             self.stored.insert(*at);
         }
         self.tip = to;
-        let names = |way: Vec<u32>| way.into_iter().map(|at| index.entry(at).id).collect();
-        Ok(Ok((names(down), names(up))))
+        self.headers.stand_at(to);
+        Ok(Ok(switched))
     }
 
     /// The blocks to be undone, the last one first, and to be done, the first one first, to get there.
@@ -440,7 +542,15 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             return Ok(Vec::new());
         }
         let id = self.headers.index().entry(at).id;
-        let body = self.store.get(&key(BODY, id))?.and_then(|bytes| Body::from_bytes(&bytes).ok());
+        let read;
+        let bytes = match self.waiting.get(&at).and_then(|one| one.body.as_ref()) {
+            Some(bytes) => Some(bytes),
+            None => {
+                read = self.store.get(&key(BODY, id))?;
+                read.as_ref()
+            }
+        };
+        let body = bytes.and_then(|bytes| Body::from_bytes(bytes).ok());
         body.map(|body| body.0).ok_or_else(|| StoreError(format!("the body of {id} is lost")))
     }
 
@@ -453,6 +563,8 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
 /// Keys of the chain's own begin with a zero byte; those of a state machine never do.
 const BODY: u8 = b'b';
 const UNDO: u8 = b'u';
+/// Marks a body that is there before its block is.
+const WAITS: u8 = b'w';
 const TIP: u8 = b't';
 const HEADER: u8 = b'h';
 

@@ -13,7 +13,7 @@
 //!   So a flood of easy headers that begin far back is refused before any of them is kept. A caller passes as many
 //!   at once as it is willing to hold; a chain that is longer than that comes through a [`HeaderSync`].
 //! - Of each height so many headers are kept, [`siblings`](HeaderRules::siblings); more only as part of a branch that is
-//!   better than the best.
+//!   better than the best. When its block is found invalid what is too much is forgotten.
 //!
 //! A header is never refused for ever because of what it came with: only its own bytes and those before it count.
 
@@ -36,8 +36,9 @@ pub use sync::{HeaderSync, SyncError, SyncStep};
 pub struct HeaderRules {
     /// Headers that must be at certain heights.
     pub checkpoints: BTreeMap<u64, BlockId>,
-    /// Branches that leave the best chain more than so many blocks below its end are refused: what is deeper is final.
-    /// `None`: nothing is, as in the paper.
+    /// Branches that leave the chain more than so many blocks below its end are refused: what is deeper is final. Of a
+    /// [`Chain`](crate::Chain) that end is where the state stands, for headers alone make nothing final; of headers alone the
+    /// end of the best. `None`: nothing is, as in the paper.
     pub finality: Option<u64>,
     /// The least work of a chain. Until it is reached, headers have to come in one call that reaches it, or through a
     /// [`HeaderSync`]. None.
@@ -136,12 +137,14 @@ pub struct HeaderChain<C: Consensus> {
     consensus: C,
     rules: HeaderRules,
     index: index::Index<C::Header>,
+    /// Where the state stands, if there is one.
+    stands: Option<u32>,
 }
 
 impl<C: Consensus> HeaderChain<C> {
     /// A chain that begins with this header, which is not checked.
     pub fn new(consensus: C, first: C::Header, rules: HeaderRules) -> HeaderChain<C> {
-        HeaderChain { consensus, rules, index: index::Index::new(first) }
+        HeaderChain { consensus, rules, index: index::Index::new(first), stands: None }
     }
 
     /// What makes a header count here.
@@ -210,10 +213,25 @@ impl<C: Consensus> HeaderChain<C> {
     /// Whether a branch may leave the best chain where this one does.
     fn check_fork(&self, base: u32) -> Result<(), Refused> {
         let (fork, tip) = (self.index.entry(self.index.fork(base)).height, self.tip().height);
-        let checkpoint = self.rules.checkpoints.range(..=tip).next_back().map_or(0, |(height, _)| *height);
-        let depth = self.rules.finality.unwrap_or(u64::MAX);
-        let height = checkpoint.max(tip.saturating_sub(depth));
-        (fork >= height).then_some(()).ok_or(Refused::Final { height })
+        let height = self.rules.checkpoints.range(..=tip).next_back().map_or(0, |(height, _)| *height);
+        (fork >= height).then_some(()).ok_or(Refused::Final { height })?;
+        self.check_final(base)
+    }
+
+    /// Whether what is final is before this header.
+    pub(crate) fn check_final(&self, at: u32) -> Result<(), Refused> {
+        let Some(depth) = self.rules.finality else { return Ok(()) };
+        let end = self.stands.unwrap_or(self.index.tip_at());
+        let height = self.index.entry(end).height.saturating_sub(depth);
+        (self.index.meet(at, end).height >= height).then_some(()).ok_or(Refused::Final { height })
+    }
+
+    /// Says where the state stands now. Branches that leave the way there too deep are given up, whatever their work.
+    pub(crate) fn stand_at(&mut self, at: u32) {
+        self.stands = Some(at);
+        let Some(depth) = self.rules.finality else { return };
+        let height = self.index.entry(at).height.saturating_sub(depth);
+        self.index.finalise(self.index.ancestor_at(at, height).unwrap_or(GENESIS));
     }
 
     /// Whether a branch is good enough to be kept.
@@ -304,9 +322,9 @@ impl<C: Consensus> HeaderChain<C> {
         (from..).map_while(|height| self.at(height)).take(most).cloned().collect()
     }
 
-    /// Gives up a header and all that follow it: its block has been found invalid.
+    /// Gives up a header and all that follow it: its block has been found invalid. What is too much of it is forgotten.
     pub(crate) fn invalidate(&mut self, at: u32) {
-        self.index.invalidate(at);
+        self.index.invalidate(at, self.rules.siblings);
     }
 
     /// Takes in a header that has been checked before; `None` if it follows none that is here.

@@ -85,6 +85,6 @@ pub use signature::{Check, Checks, Verifier};
 pub use state::{Footprint, Place, State};
 #[cfg(feature = "redb")]
 pub use store::RedbStore;
-pub use store::{Batch, Cached, MAX_KEY, MAX_VALUE, MemoryStore, Store, StoreError, View};
+pub use store::{Batch, Cached, MemoryStore, Store, StoreError, View};
 pub use target::Compact;
 pub use transaction::{Input, MAX_INPUTS, MAX_MEMO, MAX_OUTPUTS, OutPoint, Output, Transaction, Tx};

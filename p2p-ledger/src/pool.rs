@@ -266,7 +266,8 @@ impl<S: State> Pool<S> {
     }
 
     /// Follows the chain after it has changed: what is in its blocks goes, and what conflicts with that; what was in blocks
-    /// that were undone comes back, if it can.
+    /// that were undone comes back, if it can. If footprints do not [tell all](State::footprints_tell_all), everything is
+    /// looked at anew.
     ///
     /// # Errors
     /// The storage failed.
@@ -285,7 +286,8 @@ impl<S: State> Pool<S> {
                 }
             }
         }
-        if outcome.disconnected.is_empty() {
+        let changed = !outcome.connected.is_empty() && !chain.state().footprints_tell_all();
+        if outcome.disconnected.is_empty() && !changed {
             return Ok(());
         }
         let mut again = Vec::new();

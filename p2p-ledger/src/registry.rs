@@ -213,7 +213,8 @@ impl State for Registry {
     }
 
     fn footprint(&self, done: &NameMove) -> Footprint {
-        let slot = |name: &[u8], number: u64| [&name_key(name)[..], &[0], &number.to_le_bytes()].concat();
+        // The number's length is fixed and no key of the state begins so: no two names share a slot.
+        let slot = |name: &[u8], number: u64| [b"m", name, &number.to_le_bytes()[..]].concat();
         match &done.step {
             Move::Commit(commitment) => {
                 let key = commitment_key(&done.by, commitment);

@@ -57,6 +57,12 @@ pub trait State {
     /// that.
     fn footprint(&self, transaction: &Self::Tx) -> Footprint;
 
+    /// Whether what is valid can become invalid only by what its footprint shares with others. If not, a pool looks at all
+    /// that waits after each block. It is so unless a machine says otherwise.
+    fn footprints_tell_all(&self) -> bool {
+        true
+    }
+
     /// The transaction that a block at this place begins with, if there is such a thing; `fees` is what the others pay,
     /// `to` says who gets it, in the machine's own words.
     fn first(&self, place: &Place, fees: u64, to: &[u8]) -> Option<Self::Tx> {

@@ -19,13 +19,6 @@ pub use cached::Cached;
 #[cfg(feature = "redb")]
 pub use redb::RedbStore;
 
-/// The longest key, in bytes.
-pub const MAX_KEY: usize = 256;
-/// The longest value of a state machine, in bytes: more than the largest output with its lock.
-pub const MAX_VALUE: usize = 64 << 10;
-/// How many values a block can change.
-const MAX_CHANGES: usize = 1 << 24;
-
 /// What becomes of a key: a new value, or none.
 pub type Batch = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
@@ -220,13 +213,14 @@ impl Encode for Undo {
 }
 
 impl Decode for Undo {
+    /// Nobody sends this. It is as large as what the state machine has written, so what is there is the only bound.
     fn decode(input: &mut Reader<'_>) -> Result<Undo, InvalidEncoding> {
-        let count = input.count(MAX_CHANGES)?;
+        let count = input.count(usize::MAX)?;
         let change = |_| {
-            let key = input.blob(MAX_KEY)?;
+            let key = input.blob(usize::MAX)?;
             let value = match input.u8()? {
                 0 => None,
-                1 => Some(input.blob(MAX_VALUE)?),
+                1 => Some(input.blob(usize::MAX)?),
                 tag => return Err(InvalidEncoding::Unknown { what: "value", tag }),
             };
             Ok((key, value))

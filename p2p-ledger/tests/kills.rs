@@ -27,11 +27,20 @@ use support::{CHAIN, CoinBlock, MATURITY, NOW, Pow, SUBSIDY, block, genesis, pay
 
 const FILE: &str = "P2P_LEDGER_TEST_WORK_ON";
 const FROM: &str = "P2P_LEDGER_TEST_WORK_FROM";
+const OPEN: &str = "P2P_LEDGER_TEST_OPEN";
 
 fn main() {
     if let Ok(file) = std::env::var(FILE) {
         return work(Path::new(&file), std::env::var(FROM).unwrap().parse().unwrap());
     }
+    if let Ok(file) = std::env::var(OPEN) {
+        println!("0");
+        drop(RedbStore::open(file));
+        println!("1");
+        return;
+    }
+    a_kill_while_a_file_is_made_leaves_none_that_cannot_be_opened();
+    println!("test a_kill_while_a_file_is_made_leaves_none_that_cannot_be_opened ... ok");
     what_was_acknowledged_survives_kill_9();
     println!("test what_was_acknowledged_survives_kill_9 ... ok");
 }
@@ -90,6 +99,42 @@ fn contents<D: Store>(chain: &Chain<Pow, Coins, D>) -> (Tip, BTreeMap<Vec<u8>, V
     let mut all = BTreeMap::new();
     chain.store().scan(&[], &mut |key, value| drop(all.insert(key.to_vec(), value.to_vec()))).unwrap();
     (chain.tip(), all)
+}
+
+/// At every moment from before the file is there to when it is whole: so long does it take when nobody is killed.
+fn a_kill_while_a_file_is_made_leaves_none_that_cannot_be_opened() {
+    let kills: u64 = std::env::var("P2P_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
+    let folder = std::env::temp_dir().join(format!("p2p-ledger-first-{}", std::process::id()));
+    let mut took = None;
+    for kill in 0..=kills {
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("chain.redb");
+        let child =
+            Command::new(std::env::current_exe().unwrap()).env(OPEN, &file).stdout(Stdio::piped()).spawn();
+        let mut child = Killed(child.unwrap());
+        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+        said(lines.next(), 0).expect("it begins");
+        let began = Instant::now();
+        match took {
+            None => {
+                said(lines.next(), 1).expect("it opens the file");
+                took = Some(began.elapsed());
+            }
+            Some(took) => {
+                let until = began + took.mul_f64(kill as f64 / kills as f64);
+                while Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+            }
+        }
+        drop(child);
+        assert!(
+            RedbStore::open(&file).is_ok(),
+            "kill {kill} of {kills}, {took:?}: {:?}",
+            RedbStore::open(&file)
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
 
 fn what_was_acknowledged_survives_kill_9() {

@@ -1,6 +1,6 @@
 //! Where headers are: a list in the order in which they came, names to find them by, and the best chain by height.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruint::aliases::U256;
 
@@ -38,6 +38,10 @@ pub(crate) struct Index<H> {
     best: Vec<u32>,
     /// How many of each height there are.
     counts: Vec<usize>,
+    /// Those that none follows, by their work.
+    heads: BTreeSet<(U256, u32)>,
+    /// The best chain goes through this one, whatever the others' work.
+    last_final: u32,
 }
 
 impl<H: Header> Index<H> {
@@ -45,7 +49,9 @@ impl<H: Header> Index<H> {
         let id = first.id();
         let entry = Entry { header: first, id, parent: GENESIS, height: 0, work: U256::ZERO, invalid: false };
         let by_id = BTreeMap::from([(id, GENESIS)]);
-        Index { entries: vec![entry], by_id, best: vec![GENESIS], counts: vec![1] }
+        let heads = BTreeSet::from([(U256::ZERO, GENESIS)]);
+        let (best, counts) = (vec![GENESIS], vec![1]);
+        Index { entries: vec![entry], by_id, best, counts, heads, last_final: GENESIS }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -60,17 +66,17 @@ impl<H: Header> Index<H> {
         &self.entries[at as usize]
     }
 
+    /// The entry at this place, if it has not been forgotten.
+    pub(crate) fn get(&self, at: u32) -> Option<&Entry<H>> {
+        self.entries.get(at as usize)
+    }
+
     pub(crate) fn tip_at(&self) -> u32 {
         self.best[self.best.len() - 1]
     }
 
     pub(crate) fn tip(&self) -> &Entry<H> {
         self.entry(self.tip_at())
-    }
-
-    /// The best chain's at a height.
-    pub(crate) fn best_at(&self, height: u64) -> Option<u32> {
-        self.best.get(height as usize).copied()
     }
 
     pub(crate) fn count_at(&self, height: u64) -> usize {
@@ -89,18 +95,54 @@ impl<H: Header> Index<H> {
         self.best.get(self.entry(at).height as usize) == Some(&at)
     }
 
+    /// Where the ways back from these two meet.
+    pub(crate) fn meet(&self, mut one: u32, mut other: u32) -> &Entry<H> {
+        let (fork, other_fork) = (self.fork(one), self.fork(other));
+        if fork != other_fork {
+            let (fork, other_fork) = (self.entry(fork), self.entry(other_fork));
+            return if fork.height < other_fork.height { fork } else { other_fork };
+        }
+        while one != other {
+            match self.entry(one).height >= self.entry(other).height {
+                true => one = self.entry(one).parent,
+                false => other = self.entry(other).parent,
+            }
+        }
+        self.entry(one)
+    }
+
+    /// The branch that ends here, from a height on, the lowest first.
+    pub(crate) fn branch(&self, from: u64, end: u32) -> impl Iterator<Item = u32> {
+        let fork = self.fork(end);
+        let back = std::iter::successors(Some(end), |at| Some(self.entry(*at).parent));
+        let mut beside: Vec<u32> = back.take_while(|at| *at != fork).collect();
+        beside.reverse();
+        let on =
+            (from..=self.entry(fork).height).filter_map(|height| self.best.get(height as usize).copied());
+        on.chain(beside.into_iter().filter(move |at| self.entry(*at).height >= from))
+    }
+
+    /// The ends of the branches that have more work.
+    pub(crate) fn heavier(&self, work: U256) -> impl Iterator<Item = u32> {
+        self.heads.range((work, u32::MAX)..).map(|(_, at)| *at)
+    }
+
     /// The header at a height on the way back from here.
-    pub(crate) fn ancestor(&self, mut at: u32, height: u64) -> Option<&Entry<H>> {
+    pub(crate) fn ancestor(&self, at: u32, height: u64) -> Option<&Entry<H>> {
+        self.ancestor_at(at, height).map(|at| self.entry(at))
+    }
+
+    pub(crate) fn ancestor_at(&self, mut at: u32, height: u64) -> Option<u32> {
         if height > self.entry(at).height {
             return None;
         }
         while self.entry(at).height > height {
             if self.is_best(at) {
-                return self.best.get(height as usize).map(|at| self.entry(*at));
+                return self.best.get(height as usize).copied();
             }
             at = self.entry(at).parent;
         }
-        Some(self.entry(at))
+        Some(at)
     }
 
     /// Adds entries that follow each other, the first of them `base`, unless one is there; says how many.
@@ -113,6 +155,8 @@ impl<H: Header> Index<H> {
                 None => self.counts.push(1),
             }
             self.by_id.insert(entry.id, at);
+            self.heads.remove(&(self.entry(parent).work, parent));
+            self.heads.insert((entry.work, at));
             self.entries.push(Entry { parent, ..entry });
             parent = at;
         }
@@ -134,15 +178,51 @@ impl<H: Header> Index<H> {
         self.best.extend(way.into_iter().rev());
     }
 
-    /// Marks this and all that follow it. Of the others the best is the best, of two the one that came first.
-    pub(crate) fn invalidate(&mut self, at: u32) {
+    /// Marks this and all that follow it. Of the others the best is the best, of two the one that came first. Of a height of
+    /// which there are more than `most` the last that came are forgotten, if they are marked: their places are free.
+    pub(crate) fn invalidate(&mut self, at: u32, most: usize) {
         self.entries[at as usize].invalid = true;
         for i in at as usize + 1..self.entries.len() {
             self.entries[i].invalid |= self.entries[self.entries[i].parent as usize].invalid;
         }
-        let valid = (GENESIS..self.entries.len() as u32).filter(|at| !self.entry(*at).invalid);
-        let best =
-            valid.reduce(|best, at| if self.entry(at).work > self.entry(best).work { at } else { best });
-        self.lead_to(best.unwrap_or(GENESIS));
+        self.choose();
+        while let Some(last) = self.entries.last()
+            && last.invalid
+            && self.count_at(last.height) > most
+        {
+            self.counts[last.height as usize] -= 1;
+            self.by_id.remove(&last.id);
+            self.entries.pop();
+        }
+    }
+
+    /// From now on the best chain goes through this one.
+    pub(crate) fn finalise(&mut self, at: u32) {
+        self.last_final = at;
+        if !self.is_best(at) {
+            self.choose();
+        }
+    }
+
+    /// Looks for the best anew, among those that are valid and follow what is final.
+    fn choose(&mut self) {
+        let (first, count) = (self.last_final, self.entries.len() as u32);
+        let mut open = vec![false; self.entries.len()];
+        self.heads.clear();
+        let mut best = first;
+        // Parents come before their children.
+        for at in first..count {
+            let Entry { parent, work, invalid, .. } = self.entries[at as usize];
+            if at != first && (invalid || !open[parent as usize]) {
+                continue;
+            }
+            open[at as usize] = true;
+            self.heads.remove(&(self.entry(parent).work, parent));
+            self.heads.insert((work, at));
+            if work > self.entry(best).work {
+                best = at;
+            }
+        }
+        self.lead_to(best);
     }
 }

@@ -30,6 +30,8 @@ pub struct HeaderSync<C: Consensus> {
     /// After how many more headers with the right bits one is kept: 32 bits' worth, and 1.5 MB of our headers. 16,384.
     pub ahead: usize,
     secret: [u8; 32],
+    /// The work that the chain must have: as it was when this began, so that both times the same is needed.
+    needed: U256,
     start: Tip,
     bits: VecDeque<bool>,
     /// Where it has come to, the first or the second time.
@@ -77,7 +79,18 @@ impl<C: Consensus> HeaderSync<C> {
     pub fn new(chain: &HeaderChain<C>, from: &BlockId, secret: [u8; 32]) -> HeaderSync<C> {
         let start = chain.place(from).unwrap_or(chain.tip());
         let (bits, held) = (VecDeque::new(), VecDeque::new());
-        HeaderSync { period: 512, ahead: 16_384, secret, start, bits, last: start, again: false, held }
+        let needed = chain.rules.minimum_work.max(chain.tip().work);
+        HeaderSync {
+            period: 512,
+            ahead: 16_384,
+            secret,
+            needed,
+            start,
+            bits,
+            last: start,
+            again: false,
+            held,
+        }
     }
 
     /// What is to be asked of the peer now.
@@ -95,16 +108,15 @@ impl<C: Consensus> HeaderSync<C> {
         headers: &[C::Header],
         now: u64,
     ) -> Result<SyncStep, SyncError> {
-        let needed = chain.rules.minimum_work.max(chain.tip().work);
         if headers.is_empty() {
-            return Err(SyncError::LowWork { needed, found: self.last.work });
+            return Err(SyncError::LowWork { needed: self.needed, found: self.last.work });
         }
         for header in headers {
             match self.again {
                 false => self.first_time(chain, header, now)?,
                 true => self.second_time(chain, header)?,
             }
-            if self.last.work < needed {
+            if self.last.work < self.needed {
                 continue;
             }
             if self.again {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Pool;
 use super::graph::Rate;
+use crate::block::MAX_TRANSACTIONS;
 use crate::chain::Chain;
 use crate::consensus::Consensus;
 use crate::id::TxId;
@@ -17,7 +18,8 @@ const MISSES: usize = 200;
 
 impl<S: State> Pool<S> {
     /// The transactions for the next block, of at most so many bytes together and each after what it depends on, and what
-    /// they pay. What would not be valid any more is left out.
+    /// they pay. There are fewer than [`MAX_TRANSACTIONS`], so that one more may come first. What would not be valid any more
+    /// is left out.
     ///
     /// # Errors
     /// The storage failed.
@@ -49,6 +51,9 @@ impl<S: State> Pool<S> {
             }
             let family = self.graph.with_ancestors([id]);
             let new: BTreeSet<TxId> = family.difference(&taken).copied().collect();
+            if taken.len() + new.len() >= MAX_TRANSACTIONS {
+                continue;
+            }
             // What fails half way is undone.
             let mut paid = 0u64;
             let fits = self.graph.sorted(&new).iter().filter_map(|id| self.graph.get(id)).all(|entry| {

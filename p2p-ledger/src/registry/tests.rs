@@ -68,6 +68,20 @@ fn who_sees_a_name_claimed_cannot_claim_it_first() {
 }
 
 #[test]
+fn no_two_names_share_what_a_move_uses_up() {
+    let ada = keypair(1);
+    let set = |name: &[u8], number| {
+        let step = Move::Set { name: name.to_vec(), number, value: Key::ZERO };
+        REGISTRY.footprint(&REGISTRY.sign(&ada, step)).uses
+    };
+    // One name, a zero byte and the number of a move: the name of another.
+    let longer = [b"ada".as_slice(), &[0], &5u64.to_le_bytes()].concat();
+    let claimed = REGISTRY.footprint(&claim(&ada, &longer)).uses;
+    assert!(set(b"ada", 5).iter().all(|slot| !claimed.contains(slot)));
+    assert!(set(b"ada", 5) != set(&longer, 5) && set(b"ada", 5) == set(b"ada", 5));
+}
+
+#[test]
 fn names_of_no_length_or_too_much_are_refused_and_moves_come_back() {
     let store = MemoryStore::default();
     let mut view = View::new(&store);

@@ -6,6 +6,7 @@
 //! when it is opened.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ::redb::{Builder, Database, ReadableDatabase, TableDefinition, TableError};
 
@@ -41,14 +42,12 @@ impl RedbStore {
     /// Another has it open, or it cannot be opened or made.
     pub fn open(path: impl AsRef<Path>) -> Result<RedbStore, StoreError> {
         let path = path.as_ref();
-        let new = !path.exists();
-        let opened = Builder::new().set_cache_size(CACHE).create(path);
-        let database = opened.map_err(|error| StoreError(format!("{}: {error}", path.display())))?;
-        let store = RedbStore(database);
-        if new {
-            sync_folder(path).map_err(|error| StoreError(format!("{}: {error}", path.display())))?;
+        let failed = |error: &dyn std::fmt::Display| StoreError(format!("{}: {error}", path.display()));
+        if !path.exists() {
+            make(path).map_err(|error| failed(&error))?;
         }
-        Ok(store)
+        let opened = Builder::new().set_cache_size(CACHE).create(path);
+        opened.map(RedbStore).map_err(|error| failed(&error))
     }
 
     fn write(&mut self, batch: Batch) -> Result<(), ::redb::Error> {
@@ -103,6 +102,29 @@ impl Store for RedbStore {
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
         self.write(batch).map_err(|error| StoreError(error.to_string()))
     }
+}
+
+/// Makes an empty file. Who dies half way leaves a file that cannot be opened, so it is made under another name, which nobody
+/// else has, and has its own once it is whole.
+#[allow(clippy::disallowed_methods, reason = "a store has a file")]
+fn make(path: &Path) -> Result<(), ::redb::Error> {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".new-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)));
+    let new = Path::new(&name);
+    let made = Builder::new().create(new).map_err(::redb::Error::from).and_then(|database| {
+        drop(database);
+        std::fs::File::open(new)?.sync_all()?;
+        // Of two who make it at once one is the first, and the other must not take its place.
+        match std::fs::hard_link(new, path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => std::fs::rename(new, path)?,
+            _ => {}
+        }
+        Ok(())
+    });
+    let _ = std::fs::remove_file(new);
+    made?;
+    Ok(sync_folder(path)?)
 }
 
 /// That the file is there is written in its folder.

@@ -341,7 +341,7 @@ fn bodies_that_wait_are_bounded_and_the_farthest_go_first() {
     }
     assert_eq!(node.accept(&blocks[30]), Err(BlockError::Full));
     node.accept(&blocks[0]).unwrap();
-    assert_eq!(node.0.tip().height, 10, "the nearest ten were kept");
+    assert_eq!(node.0.tip().height, 11, "the nearest ten were kept, and the first need not wait");
     while node.0.tip().height < 40 {
         for id in node.0.wanted(5) {
             let block = blocks.iter().find(|block| block.header.id() == id).unwrap();
@@ -379,6 +379,88 @@ fn what_is_final_is_not_reorganised() {
     assert_eq!(node.0.accept_headers(&longer, NOW), Err(Refused::Final { height: 5 }));
     let shallow: Vec<Light> = branch(&ours[4].header, 2, 20).into_iter().map(|block| block.header).collect();
     assert_eq!(node.0.accept_headers(&shallow, NOW), Ok(20));
+}
+
+/// Headers cost less than blocks: who shows six and never their bodies must not make them final.
+#[test]
+fn headers_without_bodies_make_nothing_final() {
+    let rules = HeaderRules { finality: Some(5), ..HeaderRules::default() };
+    let mut node = Node::with(rules, ChainRules::default());
+    let ours = branch(&genesis(), 1, 16);
+    ours[..10].iter().for_each(|block| drop(node.accept(block).unwrap()));
+    let withheld = branch(&ours[7].header, 2, 12);
+    let headers: Vec<Light> = withheld.iter().map(|block| block.header.clone()).collect();
+    node.0.accept_headers(&headers, NOW).unwrap();
+    for block in &ours[10..] {
+        assert_eq!(node.accept(block).unwrap().connected, [block.header.id()]);
+    }
+    // What the state has left behind it is final, whatever comes now, and however much work it has.
+    assert_eq!(node.0.headers().tip(), node.0.tip());
+    assert_eq!(node.0.wanted(100), []);
+    let refused = Err(BlockError::Header(Refused::Final { height: 11 }));
+    withheld.iter().for_each(|block| assert_eq!(node.accept(block), refused));
+    let bad = block(node.0.tip_header(), 1, SUBSIDY + 1, &[]);
+    assert_eq!(node.accept(&bad).unwrap().invalid.len(), 1);
+    assert_eq!(node.0.headers().tip(), node.0.tip(), "nor is it fallen back on");
+    let next = block(node.0.tip_header(), 1, SUBSIDY, &[]);
+    assert_eq!(node.accept(&next).unwrap().connected.len(), 1);
+}
+
+/// Each bad block has the best header until its body is looked at. Of them no more are remembered than of good ones.
+#[test]
+fn invalid_headers_fill_no_memory() {
+    let rules = HeaderRules { siblings: 4, ..HeaderRules::default() };
+    let mut node = Node::with(rules, ChainRules::default());
+    node.accept_branch(&branch(&genesis(), 1, 3));
+    let (kept, tip) = (node.0.headers().len(), node.0.tip());
+    for greed in 1..50 {
+        let bad = block(node.0.tip_header(), 2, SUBSIDY + greed, &[]);
+        let after = branch(&bad.header, 2, 3);
+        let headers: Vec<Light> = [std::slice::from_ref(&bad), &after[..]]
+            .concat()
+            .iter()
+            .map(|block| block.header.clone())
+            .collect();
+        node.0.accept_headers(&headers, NOW).unwrap();
+        let _: Result<_, BlockError> = node.accept(&after[1]);
+        assert_eq!(node.accept(&bad).unwrap().invalid.len(), 1);
+        assert!(node.0.headers().len() <= kept + 4 * 4, "{} headers", node.0.headers().len());
+        assert_eq!((node.0.tip(), node.0.headers().tip(), node.0.waiting()), (tip, tip, 0));
+    }
+    // Places of what was forgotten are taken by what comes.
+    let next = branch(node.0.tip_header(), 1, 5);
+    let outcomes = node.accept_branch(&next);
+    assert!(
+        outcomes
+            .iter()
+            .zip(&next)
+            .all(|(outcome, block)| outcome.as_ref().unwrap().connected == [block.header.id()])
+    );
+    assert_eq!(node.0.headers().tip(), node.0.tip());
+}
+
+/// The best headers' bodies are withheld. Another branch has more work than the tip too: who has it gives its bodies.
+#[test]
+fn a_better_branch_is_taken_though_the_bodies_of_the_best_are_withheld() {
+    let mut node = Node::new();
+    node.accept_branch(&branch(&genesis(), 1, 3));
+    let (withheld, honest) = (branch(&genesis(), 2, 9), branch(&genesis(), 3, 6));
+    let headers = |blocks: &[crate::support::CoinBlock]| -> Vec<Light> {
+        blocks.iter().map(|block| block.header.clone()).collect()
+    };
+    node.0.accept_headers(&headers(&withheld), NOW).unwrap();
+    node.0.accept_headers(&headers(&honest), NOW).unwrap();
+    let end = honest[5].header.id();
+    assert_eq!(node.0.wanted(1), [withheld[0].header.id()]);
+    assert_eq!(node.0.wanted_to(&honest[1].header.id(), 9), [], "no more work than the tip");
+    while let [wanted, ..] = node.0.wanted_to(&end, 3)[..] {
+        let block = honest.iter().find(|block| block.header.id() == wanted).unwrap();
+        node.accept(block).unwrap();
+    }
+    assert_eq!(node.0.tip().id, end);
+    let beside = branch(&genesis(), 4, 5);
+    node.0.accept_headers(&headers(&beside), NOW).unwrap();
+    assert_eq!(node.accept(&beside[0]), Err(BlockError::Unworthy(beside[0].header.id())));
 }
 
 #[test]

@@ -310,3 +310,35 @@ fn notices_of_a_board_wait_in_the_order_of_their_writers() {
     assert!(pool.is_empty());
     assert_eq!(board.read(&chain.view(), &topic).unwrap().posts, 2);
 }
+
+/// What removes a writer shares nothing with what he has posted.
+#[test]
+fn what_a_block_has_made_invalid_waits_no_more() {
+    let board = Board { chain: 3 };
+    let headers = HeaderChain::new(Pow::regtest(), genesis(), HeaderRules::default());
+    let verifier = Verifier::new([3; 32]);
+    let mut chain = Chain::new(headers, board, MemoryStore::default(), verifier, ChainRules::default());
+    let mut pool: Pool<Board> = Pool::new(PoolRules::default());
+    let (owner, writer) = (keypair(1), keypair(2));
+    let open = board.open(&owner, b"news");
+    let topic = open.topic;
+    let owners = |number, act| board.notice(&owner, topic, number, act);
+    let content = p2p_core::Key::of(b"post");
+    let next = |chain: &mut Chain<Pow, Board, MemoryStore>, notices: Vec<Notice>| {
+        let root = p2p_ledger::transactions_root(&notices);
+        let header = crate::support::follow(&Pow::regtest(), chain.tip_header(), root);
+        chain.accept(Block { header, transactions: notices }, crate::support::NOW).unwrap()
+    };
+    next(&mut chain, vec![open, owners(1, Act::Admit(writer.id().into()))]);
+    let (post, stays) =
+        (board.notice(&writer, topic, 0, Act::Post { content }), owners(3, Act::Post { content }));
+    pool.add(&mut chain, post, 7).unwrap();
+    let remove = owners(2, Act::Remove(writer.id().into()));
+    pool.add(&mut chain, remove.clone(), 7).unwrap();
+    pool.add(&mut chain, stays.clone(), 7).unwrap();
+    let outcome = next(&mut chain, vec![remove]);
+    pool.follow(&mut chain, &outcome, 8).unwrap();
+    assert_eq!(pool.iter().map(Tx::id).collect::<Vec<_>>(), [stays.id()]);
+    let late = 7 + PoolRules::default().expiry;
+    assert_eq!((pool.expire(late).len(), pool.expire(late + 1).len()), (0, 1), "it has waited since it came");
+}

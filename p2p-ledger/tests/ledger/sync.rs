@@ -73,6 +73,25 @@ fn a_chain_that_never_gets_there_is_forgotten() {
     assert_eq!(chain.len(), 1);
 }
 
+/// Meanwhile somebody else has brought the chain farther.
+#[test]
+fn a_tip_that_moves_between_the_two_times_makes_nobody_a_cheat() {
+    let (mut chain, peer, other) = (chain(), headers(300, b"honest"), headers(320, b"other"));
+    let mut sync = sync(&chain, 1);
+    let (mut step, mut passes) = (sync.step(), 0);
+    while step != SyncStep::Done {
+        if step == SyncStep::After(genesis().id()) {
+            passes += 1;
+            if passes == 2 {
+                chain.accept(&other[1..], NOW).unwrap();
+            }
+        }
+        step = sync.accept(&mut chain, answer(&peer, step), NOW).unwrap();
+    }
+    assert_eq!((passes, chain.tip().id), (2, other[320].id()));
+    assert!(chain.place(&peer[MINIMUM as usize].id()).is_some());
+}
+
 /// The second time the peer shows another chain, as good as the first. Of 16 bits that have to be right before one of its
 /// headers is kept, half are wrong.
 #[test]
