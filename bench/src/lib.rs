@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 
+pub mod gossip;
 #[cfg(feature = "rivals")]
 pub mod iroh;
 #[cfg(feature = "rivals")]

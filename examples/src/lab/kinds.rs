@@ -110,6 +110,6 @@ impl Run for &Experiment {
 }
 
 /// The memory of this process, in bytes.
-fn resident() -> u64 {
+pub(crate) fn resident() -> u64 {
     memory_stats::memory_stats().map_or(0, |memory| memory.physical_mem as u64)
 }

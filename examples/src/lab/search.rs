@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use p2p_overlay::Reach;
@@ -11,6 +12,7 @@ use p2p_overlay::measure::sharing::{self, Sharing};
 use p2p_overlay::{Gnutella06Config, GnutellaConfig, KazaaConfig};
 use serde::Serialize;
 
+use crate::kinds::resident;
 use crate::plot::{Panel, bars};
 
 /// What to simulate: floods of every radius that find nothing; then three strategies, a flood of eight hops, a ring
@@ -31,6 +33,13 @@ pub(crate) struct Args {
     /// How many searches by each strategy.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     searches: u32,
+    /// Nothing but this network, of all these nodes, on the workload on which the three are compared; and how fast it is
+    /// simulated.
+    #[arg(long, value_enum)]
+    only: Option<Servents>,
+    /// How many seconds that network has to form.
+    #[arg(long, default_value_t = 600)]
+    form: u64,
     /// The seed of everything: the same one gives the same runs.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -48,6 +57,14 @@ enum Kind {
     Random,
     Powerlaw,
     Regular,
+}
+
+/// Networks in which everybody shares some titles.
+#[derive(Clone, Copy, ValueEnum)]
+enum Servents {
+    Gnutella04,
+    Gnutella06,
+    Kazaa,
 }
 
 const SHARES: [(&str, f64); 3] = [("0.1%", 0.001), ("1%", 0.01), ("5%", 0.05)];
@@ -118,7 +135,23 @@ struct Network {
     trace: String,
 }
 
+/// One of the networks by itself, and what simulating it takes.
+#[derive(Serialize)]
+struct Alone {
+    nodes: u32,
+    searches: u32,
+    seed: u64,
+    network: Network,
+    events: u64,
+    wall_s: f64,
+    events_per_s: f64,
+    bytes_per_node: u64,
+}
+
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    if let Some(which) = args.only {
+        return alone(args, which);
+    }
     let Args { topology, degree, nodes, searches, seed, .. } = *args;
     let shape = match topology {
         Kind::Random => Topology::Random { degree: degree.into() },
@@ -189,20 +222,76 @@ fn size(workload: &Searches, name: &'static str, by: Replication) -> Size {
 /// At most 1,000 nodes: a flood asks all of them, for each search. Five hits are wanted.
 fn networks(nodes: u32, searches: u32, seed: u64) -> Vec<Network> {
     let sharing = Sharing { nodes: nodes.min(1000), searches, hits: 5, seed, ..Sharing::default() };
-    let row = |network, report: sharing::Report| Network {
-        network,
-        found: report.success(),
-        messages: report.messages(),
-        delay_p50_ms: report.delays.percentile(50.0),
-        load: report.load(),
-        bytes: report.bandwidth(),
-        trace: format!("{:016x}", report.trace),
+    let all = [Servents::Gnutella04, Servents::Gnutella06, Servents::Kazaa];
+    all.iter().map(|which| which.network(&which.run(&sharing))).collect()
+}
+
+impl Servents {
+    fn run(self, sharing: &Sharing) -> sharing::Report {
+        match self {
+            Servents::Gnutella04 => sharing.gnutella(GnutellaConfig::default()),
+            Servents::Gnutella06 => sharing.gnutella06(Gnutella06Config::default()),
+            Servents::Kazaa => sharing.kazaa(KazaaConfig::default()),
+        }
+    }
+
+    fn network(self, report: &sharing::Report) -> Network {
+        let network = match self {
+            Servents::Gnutella04 => "gnutella 0.4",
+            Servents::Gnutella06 => "gnutella 0.6",
+            Servents::Kazaa => "kazaa",
+        };
+        Network {
+            network,
+            found: report.success(),
+            messages: report.messages(),
+            delay_p50_ms: report.delays.percentile(50.0),
+            load: report.load(),
+            bytes: report.bandwidth(),
+            trace: format!("{:016x}", report.trace),
+        }
+    }
+}
+
+/// The memory that this process has had at most, in bytes; where that is not told, what it has.
+fn most_resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    most.and_then(|kilobytes| kilobytes.parse::<u64>().ok()).map_or_else(resident, |most| most << 10)
+}
+
+#[expect(clippy::disallowed_types, reason = "wall time is what is measured")]
+fn alone(args: &Args, which: Servents) -> Result<(), Box<dyn Error>> {
+    let Args { nodes, searches, seed, .. } = *args;
+    let form = Duration::from_secs(args.form);
+    let before = resident();
+    let began = std::time::Instant::now();
+    let report = which.run(&Sharing { nodes, searches, hits: 5, form, seed, ..Sharing::default() });
+    let wall_s = began.elapsed().as_secs_f64();
+    let alone = Alone {
+        nodes,
+        searches,
+        seed,
+        network: which.network(&report),
+        events: report.events,
+        wall_s,
+        events_per_s: report.events as f64 / wall_s,
+        bytes_per_node: most_resident().saturating_sub(before) / u64::from(nodes),
     };
-    vec![
-        row("gnutella 0.4", sharing.gnutella(GnutellaConfig::default())),
-        row("gnutella 0.6", sharing.gnutella06(Gnutella06Config::default())),
-        row("kazaa", sharing.kazaa(KazaaConfig::default())),
-    ]
+    if args.json {
+        print(&serde_json::to_string(&alone)?);
+        return Ok(());
+    }
+    print(&format!("{nodes} nodes, {searches} searches, seed {seed}"));
+    print_networks(std::slice::from_ref(&alone.network));
+    print(&format!(
+        "{} events in {wall_s:.2} s, {:.2} million a second; {} bytes a node; trace {}",
+        alone.events,
+        alone.events_per_s / 1e6,
+        alone.bytes_per_node,
+        alone.network.trace
+    ));
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the result of the program")]
@@ -236,11 +325,15 @@ fn table(output: &Output) {
     for Size { copies, steps, .. } in &output.replication {
         print(&format!("{copies:<14} {steps:>8.1}"));
     }
+    print_networks(&output.networks);
+}
+
+fn print_networks(networks: &[Network]) {
     print(&format!(
         "\n{:<14} {:>7} {:>9} {:>8} {:>14} {:>7} {:>9} {:>7}",
         "network", "found", "messages", "p50 ms", "load: passing", "leaf", "bytes/s", "leaf"
     ));
-    for row in &output.networks {
+    for row in networks {
         let ([passing, leaf], [bytes, of_leaf]) = (row.load, row.bytes);
         print(&format!(
             "{:<14} {:>7.3} {:>9.0} {:>8} {:>14.2} {:>7.2} {:>9.0} {:>7.0}",
