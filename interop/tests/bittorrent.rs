@@ -318,6 +318,16 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// Waits until a program listens: nothing else says that it does.
+async fn listens(addr: SocketAddr) {
+    let listening = async {
+        while tokio::net::TcpStream::connect(addr).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), listening).await.expect("aria2 does not listen");
+}
+
 #[tokio::test]
 async fn we_get_what_aria2_seeds() {
     let folder = Folder::new();
@@ -327,14 +337,8 @@ async fn we_get_what_aria2_seeds() {
     let listen = format!("--listen-port={port}");
     let _aria2 = Kill(aria2(&folder, &[&dir, &listen, "--check-integrity=true", "--seed-time=10"]));
     let session = session().await;
-    // It is not there at once, and is dialled again and again.
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
-    let listening = async {
-        while tokio::net::TcpStream::connect(addr).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), listening).await.expect("aria2 does not listen");
+    listens(addr).await;
     let id = add(&session, Source::Metainfo(metainfo.clone()), folder.at("get"), vec![addr]).await;
     wait(&session, id).await;
     same(&folder, &metainfo, "get");
@@ -351,12 +355,7 @@ async fn aria2_gets_what_we_seed() {
     let mut aria2 = Kill(aria2(&folder, &[&dir, &listen, "--seed-time=0"]));
     let session = session().await;
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
-    let listening = async {
-        while tokio::net::TcpStream::connect(addr).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), listening).await.expect("aria2 does not listen");
+    listens(addr).await;
     // There is no tracker to tell it of us: we connect to it.
     add(&session, Source::Metainfo(metainfo.clone()), folder.at("seed"), vec![addr]).await;
     let left = tokio::task::spawn_blocking(move || aria2.0.wait().unwrap());

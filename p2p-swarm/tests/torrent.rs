@@ -314,7 +314,6 @@ fn poison_is_traced_to_who_sent_it_and_the_others_are_left_alone() {
 #[test]
 fn the_endgame_leaves_no_tail() {
     let mut swarm = Swarm::new(9, 9, 400_000, 400 * PIECE as usize, Format::V1);
-    // One of the peers is slow: what was asked of it last is not waited for.
     swarm.begin(9);
     let leecher = SimPeer(1);
     let (mut most, mut whole) = (None, None);
