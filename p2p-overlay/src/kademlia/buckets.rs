@@ -97,10 +97,8 @@ impl<P: Keyed> Buckets<P> {
         }
         match self.find(&spot) {
             Ok(at) => {
-                self.changed |= !self.contacts.all()[at].is_alive() && self.is_near(at);
-                let (silent, times) = self.contacts.get_mut(at);
-                times.seen = now;
-                if std::mem::take(silent) > 0 {
+                if self.contacts.hear(at, now) {
+                    self.changed |= self.is_near(at);
                     self.trim(&spot);
                 }
             }
@@ -179,7 +177,7 @@ impl<P: Keyed> Buckets<P> {
     fn wait(&mut self, contact: Contact<P>) {
         let spot = contact.seat.spot;
         if let Some(at) = self.find_waiting(&spot) {
-            *self.waiting.get_mut(at).1 = contact.times;
+            self.waiting.set_times(at, contact.times);
             return;
         }
         let run = self.run(&self.waiting, &spot);
@@ -216,10 +214,7 @@ impl<P: Keyed> Buckets<P> {
             return None;
         }
         self.changed |= was_alive && self.is_near(at);
-        let (silent, times) = self.contacts.get_mut(at);
-        *silent = silent.saturating_add(1);
-        times.seen = now;
-        let given_up = *silent >= GIVE_UP && self.contacts.alive().next().is_some();
+        let given_up = self.contacts.miss(at, now) >= GIVE_UP && self.contacts.alive().next().is_some();
         if given_up {
             self.contacts.remove(at, &self.me);
         }
@@ -354,9 +349,8 @@ impl<P: Keyed> Buckets<P> {
         let seen = |&i: &usize| self.contacts.times(i).seen;
         let old = |i: &usize| now - seen(i) >= age;
         let alive = |i: &usize| seats[*i].is_alive();
-        let silent = (0..seats.len()).filter(|i| !alive(i));
         let near = (0..seats.len()).filter(alive).take(self.near).filter(old);
-        let mut doubtful: Vec<usize> = silent.chain(near).collect();
+        let mut doubtful: Vec<usize> = self.contacts.silent().chain(near).collect();
         let mut waiting = self.waiting.all();
         while let Some(first) = waiting.first() {
             waiting = &waiting[self.run(&self.waiting, &first.spot).len()..];

@@ -58,16 +58,22 @@ impl<P: Keyed> KademliaTable<P> {
 
 /// The `n` nodes closest to a key, the closest first, of nodes that are sorted by their keys.
 pub(super) fn closest<P: Keyed>(nodes: &[(Key, P)], key: &Key, n: usize) -> Vec<(Key, P)> {
-    // The smallest subtree around the key that has so many has them all.
-    let mut subtree = nodes;
-    for level in 0..Key::<32>::BITS {
-        let ones = subtree.partition_point(|(node, _)| !node.bit(level));
-        let half = if key.bit(level) { &subtree[ones..] } else { &subtree[..ones] };
-        if half.len() < n {
+    // Whoever shares more bits with the key is nearer, and stands no further from where the key would. The smallest
+    // subtree around the key that has so many has them all.
+    let at = nodes.partition_point(|(node, _)| node < key);
+    let shared = |node: Option<&(Key, P)>| node.map(|(node, _)| node.xor(key).leading_zeros());
+    let (mut from, mut to, mut bits) = (at, at, Some(Key::<32>::BITS));
+    loop {
+        let before = shared(from.checked_sub(1).map(|before| &nodes[before]));
+        let after = shared(nodes.get(to));
+        let next = before.max(after);
+        if next.is_none() || to - from >= n && next < bits {
             break;
         }
-        subtree = half;
+        bits = bits.min(next);
+        if before == next { from -= 1 } else { to += 1 }
     }
+    let subtree = &nodes[from..to];
     let mut closest = subtree.to_vec();
     closest.sort_unstable_by_key(|(node, _)| node.xor(key));
     closest.truncate(n);

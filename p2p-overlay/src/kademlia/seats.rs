@@ -44,13 +44,15 @@ impl<P> Seat<P> {
 pub(super) struct Seats<P> {
     seats: Vec<Seat<P>>,
     times: Vec<Times>,
+    /// How many are silent.
+    silent: u32,
     /// How many share at least so many leading bits with the keeper: the nearer, the more.
     ends: Vec<u32>,
 }
 
 impl<P: Keyed> Seats<P> {
     pub(super) const fn new() -> Seats<P> {
-        Seats { seats: Vec::new(), times: Vec::new(), ends: Vec::new() }
+        Seats { seats: Vec::new(), times: Vec::new(), silent: 0, ends: Vec::new() }
     }
 
     /// The nearest first.
@@ -71,8 +73,32 @@ impl<P: Keyed> Seats<P> {
         self.times[at]
     }
 
-    pub(super) fn get_mut(&mut self, at: usize) -> (&mut u8, &mut Times) {
-        (&mut self.seats[at].silent, &mut self.times[at])
+    /// The places of those that are silent.
+    pub(super) fn silent(&self) -> impl Iterator<Item = usize> {
+        // Mostly there are none, and then nothing is read.
+        let all = (0..self.seats.len()).filter(|&at| !self.seats[at].is_alive());
+        all.take(self.silent as usize)
+    }
+
+    /// It was heard from. Whether it was silent before.
+    pub(super) fn hear(&mut self, at: usize, now: Time) -> bool {
+        self.times[at].seen = now;
+        let was_silent = std::mem::take(&mut self.seats[at].silent) > 0;
+        self.silent -= u32::from(was_silent);
+        was_silent
+    }
+
+    /// It was silent once more. How often it has been now.
+    pub(super) fn miss(&mut self, at: usize, now: Time) -> u8 {
+        self.times[at].seen = now;
+        let Seat { silent, .. } = &mut self.seats[at];
+        self.silent += u32::from(*silent == 0);
+        *silent = silent.saturating_add(1);
+        *silent
+    }
+
+    pub(super) fn set_times(&mut self, at: usize, times: Times) {
+        self.times[at] = times;
     }
 
     /// The places of those that share this many leading bits with the keeper, and not one more.
@@ -104,6 +130,7 @@ impl<P: Keyed> Seats<P> {
         }
         self.seats.insert(at, contact.seat);
         self.times.insert(at, contact.times);
+        self.silent += u32::from(!contact.seat.is_alive());
         self.count(&contact.seat.spot, keeper);
     }
 
@@ -115,6 +142,7 @@ impl<P: Keyed> Seats<P> {
 
     pub(super) fn remove(&mut self, at: usize, keeper: &Key) -> Contact<P> {
         let contact = Contact { seat: self.seats.remove(at), times: self.times.remove(at) };
+        self.silent -= u32::from(!contact.seat.is_alive());
         self.ends[..=contact.seat.spot.leading_zeros(keeper)].iter_mut().for_each(|end| *end -= 1);
         while self.ends.last() == Some(&0) {
             self.ends.pop();
@@ -128,6 +156,7 @@ impl<P: Keyed> Seats<P> {
         contacts.dedup_by_key(|contact| contact.seat.spot.peer);
         self.seats = contacts.iter().map(|contact| contact.seat).collect();
         self.times = contacts.iter().map(|contact| contact.times).collect();
+        self.silent = contacts.iter().filter(|contact| !contact.seat.is_alive()).count() as u32;
         contacts.iter().for_each(|contact| self.count(&contact.seat.spot, keeper));
         self.ends.shrink_to_fit();
     }

@@ -6,7 +6,7 @@ use p2p_core::{Key, Keyed, Rng, Script, SimPeer, Time};
 use proptest::prelude::*;
 
 use super::buckets::Buckets;
-use super::{Kademlia, KademliaConfig, KademliaMsg, whole};
+use super::{Kademlia, KademliaConfig, KademliaMsg, converged, whole};
 use crate::lookup::{Hint, LookupMsg};
 use crate::routed::RoutedMsg;
 use crate::structured::{Find, Overlay};
@@ -212,7 +212,7 @@ proptest! {
         prop_assert_eq!(table.near(), near);
     }
 
-    /// The closest contacts to any key are those that sorting all of them gives.
+    /// The closest to any key, of a node's contacts and of all nodes, are those that sorting them gives.
     #[test]
     fn the_closest_are_the_closest(
         bits in 1u8..=5,
@@ -226,6 +226,15 @@ proptest! {
         sorted.sort_by_key(|peer| peer.key().xor(&key));
         let closest: Vec<SimPeer> = table.closest(&key, 9, &[]).into_iter().map(|spot| spot.peer).collect();
         prop_assert_eq!(&closest[..], &sorted[..sorted.len().min(9)]);
+        let mut nodes: Vec<(Key, SimPeer)> = peers.iter().map(|i| (SimPeer(*i).key(), SimPeer(*i))).collect();
+        nodes.sort();
+        for (key, n) in [(key, 9), (key, 0), (nodes[0].0, 1), (nodes[0].0, 300)] {
+            let closest = converged::closest(&nodes, &key, n);
+            let mut sorted = nodes.clone();
+            sorted.sort_by_key(|(node, _)| node.xor(&key));
+            sorted.truncate(n);
+            prop_assert_eq!(closest, sorted);
+        }
     }
 }
 
