@@ -364,8 +364,9 @@ impl<M: Membership> Plumtree<M> {
         for (_, stream) in self.streams.iter_mut() {
             stream.offers.retain(|offer| *offer != peer);
         }
-        if self.branches.is_empty() {
-            self.fail_unacknowledged(cx);
+        match self.branches.is_empty() {
+            true => self.fail_unacknowledged(cx),
+            false => self.push_orphaned(cx),
         }
     }
 

@@ -1,9 +1,12 @@
-//! Mixing the passive views (DSN 2007 §4.4), and finding back to those who were lost.
+//! Mixing the views (DSN 2007 §4.4), and finding back to those who were lost.
 
 use p2p_core::{Cx, Peer};
 
 use super::{HyParView, HyParViewMsg, HyParViewTimer, MAX_NAMED};
 use crate::doors::SELDOM;
+
+/// Once in so many shuffles a node changes one neighbour for another.
+const RARELY: u64 = SELDOM * SELDOM;
 
 /// A shuffle that this node has begun.
 #[derive(Clone, Debug)]
@@ -20,8 +23,15 @@ impl<P: Peer> HyParView<P> {
         let next = cx.rng().duration(period / 2, period * 3 / 2);
         cx.set_timer(next, HyParViewTimer::Shuffle);
         self.refused.clear();
+        let chance = cx.rng().below(RARELY);
+        // Rarely, another neighbour, whoever has to go for it.
+        if chance == 1
+            && let Some(other) = self.views.any_passive(cx.rng(), |_| true)
+        {
+            self.ask(cx, other, HyParViewMsg::Neighbour { urgent: true });
+        }
         // Seldom, one who was lost: does it lead to another network?
-        let door = match cx.rng().below(SELDOM) {
+        let door = match chance % SELDOM {
             0 => self.doors.any(cx.rng()).filter(|door| !self.views.is_active(*door)),
             _ => None,
         };

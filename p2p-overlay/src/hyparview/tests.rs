@@ -1,5 +1,6 @@
 //! One node at a time: what others may do to it.
 
+use p2p_core::sim::{Network, Sim, run_seeds};
 use p2p_core::{Down, Rng, Script, SimPeer};
 
 use super::*;
@@ -143,6 +144,41 @@ fn who_is_alone_tries_all_it_knows_then_those_it_has_lost() {
     script.message(SimPeer(1), Msg::Accepted);
     script.message(SimPeer(1), Msg::Neighbour { urgent: true });
     assert!(script.machine().is_joined());
+}
+
+/// Eight nodes of three neighbours each, all of whose places are taken within their half.
+#[test]
+fn groups_that_are_full_become_one() {
+    let config = HyParViewConfig { active: 3, passive: 4, ..HyParViewConfig::default() };
+    run_seeds(8, |seed| {
+        let mut sim = Sim::<HyParView<SimPeer>>::new(seed, Network::default());
+        for me in 0..8 {
+            let half = me / 4 * 4;
+            let other = 4 - half;
+            let mut node = HyParView::with(SimPeer(me), peers([other]), config);
+            for neighbour in peers(half..half + 4).into_iter().filter(|peer| peer.0 != me) {
+                node.views.insert(neighbour);
+            }
+            let mut rng = Rng::new(seed);
+            peers(other..other + 4)
+                .into_iter()
+                .for_each(|far| node.views.note(&mut rng, far, 4, &mut Vec::new()));
+            (node.was_in, _) = (true, node.doors.found());
+            sim.spawn(move |_| node);
+        }
+        // Each changes a neighbour twice on average.
+        sim.run_for(2 * 64 * config.shuffle);
+        let view = sim.view();
+        let mut reached = peers([0]);
+        let mut at = 0;
+        while let Some(peer) = reached.get(at).copied() {
+            let active = view.get(peer).map(|node| node.active().to_vec()).unwrap_or_default();
+            reached.extend(active.into_iter().filter(|peer| !reached.contains(peer)).collect::<Vec<_>>());
+            at += 1;
+        }
+        assert_eq!(reached.len(), 8, "{reached:?}");
+        sim.trace()
+    });
 }
 
 #[test]

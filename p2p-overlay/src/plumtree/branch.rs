@@ -170,6 +170,12 @@ impl<P: Peer> Branch<P> {
         Some(marked.own)
     }
 
+    /// The latest of this node's own messages of which it has yet to say that it has taken them in.
+    pub(super) fn awaited(&self) -> Option<u64> {
+        let unmarked = self.own.filter(|_| self.unmarked > 0 && self.own > self.own_marked);
+        self.marks.iter().filter_map(|marked| marked.own).chain(unmarked).max()
+    }
+
     /// Notes a mark of the neighbour's, to be answered when all is taken in that was passed on so far; 0 is none.
     /// Whoever sends more than it may gets no answer.
     pub(super) fn owe(&mut self, mark: u32, passed: u64) {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use p2p_core::{Cx, OpId};
 
+use super::branch::Branch;
 use super::store::Stored;
 use super::streams::Source;
 use super::{Plumtree, PlumtreeOutcome};
@@ -86,10 +87,27 @@ impl<M: Membership> Plumtree<M> {
 
     /// A new neighbour is sent what no other has taken in.
     pub(super) fn push_unacknowledged(&mut self, cx: &mut Cx<'_, Self>, at: usize) {
+        self.push_own(cx, at, 0);
+    }
+
+    /// A neighbour is gone. What it alone was to say that it has taken in goes to another one: that may have it already,
+    /// from those whom it went on to, and would never ask for it.
+    pub(super) fn push_orphaned(&mut self, cx: &mut Cx<'_, Self>) {
+        let awaited = self.branches.iter().filter_map(Branch::awaited).max();
+        let first = awaited.map_or(0, |awaited| awaited + 1);
+        if self.unacknowledged.back().is_some_and(|(last, _)| *last >= first) {
+            let heir = self.branches.iter().position(|branch| branch.eager).unwrap_or(0);
+            self.branches[heir].eager = true;
+            self.push_own(cx, heir, first);
+        }
+    }
+
+    /// Sends a neighbour those of this node's messages, from this number on, that nobody is known to have taken in.
+    fn push_own(&mut self, cx: &mut Cx<'_, Self>, at: usize, first: u64) {
         let Some(own) = self.own else { return };
         let source = Source { publisher: self.membership.me(), life: own.life };
-        let numbers: Vec<u64> = self.unacknowledged.iter().map(|(number, _)| *number).collect();
-        for number in numbers {
+        let numbers = self.unacknowledged.iter().map(|(number, _)| *number).filter(|number| *number >= first);
+        for number in numbers.collect::<Vec<_>>() {
             if let Some(message) = self.store.get(source, number).cloned() {
                 self.push(cx, at, message);
             }

@@ -9,8 +9,15 @@ use super::*;
 use crate::membership::Parting;
 use crate::pubsub::{Message, PubSubError, Topic};
 
-/// A membership whose neighbours are given; who is expelled is gone.
+/// A membership whose neighbours are given; who is expelled or cannot be reached is gone.
 struct Fixed(Vec<SimPeer>);
+
+impl Fixed {
+    fn lose(&mut self, cx: &mut Cx<'_, Self>, peer: SimPeer, why: Parting) {
+        self.0.retain(|active| *active != peer);
+        cx.emit(Neighbour::Down(peer, why));
+    }
+}
 
 impl Protocol for Fixed {
     type Peer = SimPeer;
@@ -25,10 +32,12 @@ impl Protocol for Fixed {
     fn on_message(&mut self, _: &mut Cx<'_, Self>, _: SimPeer, (): ()) {}
     fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: MembershipCommand<SimPeer>) {
         if let MembershipCommand::Expel(peer) = command {
-            self.0.retain(|active| *active != peer);
-            cx.emit(Neighbour::Down(peer, Parting::Slow));
+            self.lose(cx, peer, Parting::Slow);
         }
         cx.finish(op, ());
+    }
+    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: SimPeer, _: Link) {
+        self.lose(cx, peer, Parting::Silent);
     }
 }
 
@@ -241,6 +250,22 @@ fn publishing_is_done_when_a_neighbour_has_the_message() {
     script.message(SimPeer(3), Msg::Took(99));
     assert!(script.outcomes().is_empty());
     assert_eq!(script.items().len(), 1, "its own subscriber has it too");
+}
+
+#[test]
+fn publishing_is_done_though_the_only_one_who_was_sent_the_message_is_gone() {
+    let mut script = node(PlumtreeConfig::default());
+    [2, 3].iter().for_each(|lazy| script.message(SimPeer(*lazy), Msg::Prune));
+    let op = publish(&mut script, 10);
+    assert_eq!(pushes(&script.sent()), [(1, 0, 1)]);
+    // It passes the message on, so that nobody asks for what was announced, and is gone before it has said so.
+    script.advance(SECOND);
+    script.sent();
+    script.link(SimPeer(1), Link::Down(p2p_core::Down::Closed));
+    assert_eq!(pushes(&script.sent()), [(2, 0, 1)]);
+    assert!(script.outcomes().is_empty());
+    script.message(SimPeer(2), Msg::Took(1));
+    assert_eq!(script.outcomes(), [(op, PlumtreeOutcome::Published(Ok(())))]);
 }
 
 #[test]
