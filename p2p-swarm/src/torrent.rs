@@ -4,6 +4,7 @@
 //! - [`PeerMsg`] is what peers say to each other, and [`PeerCodec`] its bytes over TCP.
 //! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Status`] and [`Remove`] as typed requests, and
 //!   [`TorrentWorker`]s do its jobs on a [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`.
+//! - [`tracker`] has what speaks with trackers for it.
 //!
 //! What holds:
 //!
@@ -12,7 +13,7 @@
 //! - **Who sends what is not true is named and asked for nothing more**; who had an honest part in a wrong piece is not.
 //! - **What a peer can make grow is bounded**: see [`Session`] and [`SessionConfig`].
 //!
-//! After a crash what is there is hashed again. Trackers, the DHT, encryption and uTP are not here.
+//! After a crash what is there is hashed again. The DHT, encryption and uTP are not here.
 
 mod address;
 mod candidates;
@@ -27,13 +28,16 @@ mod peer;
 mod picker;
 mod rarity;
 mod session;
+mod tiers;
+pub mod tracker;
 mod wire;
 mod worker;
 
 pub use address::Addressed;
 pub use command::{
-    Add, AddPeers, PeerStatus, Remove, SessionCommand, SessionEvent, SessionOutcome, Source, Status,
-    TorrentError, TorrentId, TorrentStage, TorrentStatus, Wait,
+    Add, AddPeers, Announced, Announcing, PeerStatus, Remove, SessionCommand, SessionEvent, SessionItem,
+    SessionOutcome, Source, Status, Stop, ToAnnounce, TorrentError, TorrentId, TorrentStage, TorrentStatus,
+    Wait,
 };
 pub use job::{TorrentDone, TorrentJob};
 pub use magnet::{MAX_MAGNET, Magnet, ParseMagnetError};
@@ -43,6 +47,7 @@ pub use metainfo::{
     MAX_PIECES, Metainfo, MetainfoError, SwarmId, TorrentFile,
 };
 pub use session::{Session, SessionConfig, SessionTimer};
+pub use tiers::TrackerStatus;
 pub use wire::{
     Block, ExtendedHandshake, Features, Handshake, HashRange, MAX_MESSAGE, MAX_PEX, MetadataMsg, PeerCodec,
     PeerMsg, PeerName, PexMsg, PexPeer,

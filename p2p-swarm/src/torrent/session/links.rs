@@ -8,6 +8,7 @@ use p2p_core::{Cx, Time};
 use super::{MAX_BANNED, Session, Stage, TorrentId};
 use crate::bits::Bits;
 use crate::torrent::address::Addressed;
+use crate::torrent::candidates::Origin;
 use crate::torrent::command::SessionEvent;
 use crate::torrent::metainfo::SwarmId;
 use crate::torrent::peer::Conn;
@@ -145,7 +146,7 @@ impl<P: Addressed> Session<P> {
             conn.listens = Some(peer.addr());
         }
         if let Some(addr) = conn.listens {
-            torrent.candidates.connected(addr);
+            torrent.candidates.connected(addr, !torrent.private());
         }
         self.introduce(cx, peer);
     }
@@ -186,7 +187,7 @@ impl<P: Addressed> Session<P> {
             _ => {}
         }
         if conn.features.extended {
-            let private = torrent.info.as_ref().is_some_and(|info| info.private());
+            let private = torrent.private();
             let extended = ExtendedHandshake {
                 metadata: Some(true),
                 pex: (!private).then_some(true),
@@ -216,7 +217,7 @@ impl<P: Addressed> Session<P> {
         {
             let addr = SocketAddr::new(peer.addr().ip(), port);
             conn.listens = Some(addr);
-            torrent.candidates.connected(addr);
+            torrent.candidates.connected(addr, !torrent.private());
         }
         // Who was asked already waits until others were.
         if !matches!(&torrent.stage, Stage::Metadata(metadata) if metadata.was_asked(peer)) {
@@ -229,7 +230,7 @@ impl<P: Addressed> Session<P> {
     /// A peer tells who else it is connected to.
     pub(super) fn heard_of(&mut self, cx: &mut Cx<'_, Self>, peer: P, pex: PexMsg) {
         let Some((torrent, _)) = self.pair(peer) else { return };
-        if torrent.info.as_ref().is_some_and(|info| info.private()) {
+        if torrent.private() {
             return;
         }
         let number = torrent.number;
@@ -237,7 +238,7 @@ impl<P: Addressed> Session<P> {
         for PexPeer { addr, .. } in pex.added {
             // What is told by somebody far away of this machine itself is not true.
             if loopback || !addr.ip().to_canonical().is_loopback() {
-                torrent.candidates.hear(addr);
+                torrent.candidates.hear(addr, Origin::Peer);
             }
         }
         self.dial(cx, number);

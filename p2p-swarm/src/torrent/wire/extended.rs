@@ -3,7 +3,7 @@
 //! Each end numbers the messages that it wants to get, so what is sent bears the receiver's number: it is the codec that
 //! knows both.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use p2p_core::foreign::Malformed;
@@ -12,6 +12,7 @@ use p2p_dht::bencode::{self, Flaw, Value};
 use serde::{Deserialize, Serialize};
 
 use super::{PeerMsg, malformed};
+use crate::torrent::address::{put_compact, v4, v6};
 
 /// The number under which this end wants to hear who is there.
 const PEX: u8 = 1;
@@ -220,17 +221,6 @@ fn compact<const N: usize>(
     bytes.as_chunks::<N>().0.iter().take(MAX_PEX).map(address).collect()
 }
 
-fn v4(bytes: &[u8; 6]) -> SocketAddr {
-    let [a, b, c, d, high, low] = *bytes;
-    SocketAddr::from((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])))
-}
-
-fn v6(bytes: &[u8; 18]) -> SocketAddr {
-    let mut ip = [0; 16];
-    ip.copy_from_slice(&bytes[..16]);
-    SocketAddr::from((Ipv6Addr::from(ip), u16::from_be_bytes([bytes[16], bytes[17]])))
-}
-
 impl PexMsg {
     fn of(value: &Value<'_>) -> PexMsg {
         let mut pex = PexMsg::default();
@@ -248,23 +238,16 @@ impl PexMsg {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let put = |list: &mut Vec<u8>, addr: &SocketAddr| {
-            match addr {
-                SocketAddr::V4(addr) => list.extend_from_slice(&addr.ip().octets()),
-                SocketAddr::V6(addr) => list.extend_from_slice(&addr.ip().octets()),
-            }
-            list.extend_from_slice(&addr.port().to_be_bytes());
-        };
         // Of version 4, and of version 6.
         let (mut added, mut dropped) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2]);
         let mut flags = [const { Vec::new() }; 2];
         for peer in &self.added {
             let which = usize::from(peer.addr.is_ipv6());
-            put(&mut added[which], &peer.addr);
+            put_compact(&mut added[which], &peer.addr);
             flags[which].push(if peer.seed { SEED } else { 0 } | if peer.reachable { REACHABLE } else { 0 });
         }
         for addr in &self.dropped {
-            put(&mut dropped[usize::from(addr.is_ipv6())], addr);
+            put_compact(&mut dropped[usize::from(addr.is_ipv6())], addr);
         }
         bencode::dict(|d| {
             for (which, ending) in ["", "6"].into_iter().enumerate() {
