@@ -4,6 +4,7 @@
 //! - [`PeerMsg`] is what peers say to each other, and [`PeerCodec`] its bytes over TCP.
 //! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Status`] and [`Remove`] as typed requests, and
 //!   [`TorrentWorker`]s do its jobs on a [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`.
+//! - [`Mse`] encrypts its connections.
 //! - [`tracker`] has what speaks with trackers for it.
 //!
 //! What holds:
@@ -13,7 +14,7 @@
 //! - **Who sends what is not true is named and asked for nothing more**; who had an honest part in a wrong piece is not.
 //! - **What a peer can make grow is bounded**: see [`Session`] and [`SessionConfig`].
 //!
-//! After a crash what is there is hashed again. The DHT, encryption and uTP are not here.
+//! After a crash what is there is hashed again. The DHT and uTP are not here.
 
 mod address;
 mod candidates;
@@ -24,6 +25,7 @@ mod job;
 mod magnet;
 mod merkle;
 mod metainfo;
+mod mse;
 mod peer;
 mod picker;
 mod rarity;
@@ -46,6 +48,7 @@ pub use metainfo::{
     CreateError, CreateOptions, Format, Info, InfoHashes, Kind, MAX_INFO, MAX_METAINFO, MAX_PIECE_LENGTH,
     MAX_PIECES, Metainfo, MetainfoError, SwarmId, TorrentFile,
 };
+pub use mse::{Encryption, Mse};
 pub use session::{Session, SessionConfig, SessionTimer};
 pub use tiers::TrackerStatus;
 pub use wire::{

@@ -51,6 +51,8 @@ struct Candidate {
     not_before: Time,
     /// There is a connection to it, or one is being made.
     busy: bool,
+    /// It was reached, and did not answer what was encrypted.
+    clear: bool,
 }
 
 impl Candidates {
@@ -92,7 +94,10 @@ impl Candidates {
             self.all.remove(&worst);
         }
         let turn = self.turn();
-        self.all.insert(addr, Candidate { origin, turn, failures: 0, not_before: Time::ZERO, busy: false });
+        self.all.insert(
+            addr,
+            Candidate { origin, turn, failures: 0, not_before: Time::ZERO, busy: false, clear: false },
+        );
     }
 
     /// Nobody but trackers may tell (BEP 27): who was told of by others, and is not connected, is forgotten.
@@ -132,6 +137,27 @@ impl Candidates {
             if candidate.failures >= MAX_FAILURES {
                 self.all.remove(&addr);
             }
+        }
+    }
+
+    /// Whether it is to be spoken to in the clear.
+    pub(crate) fn in_the_clear(&self, addr: &SocketAddr) -> bool {
+        self.all.get(addr).is_some_and(|candidate| candidate.clear)
+    }
+
+    /// It did not answer what was encrypted: it is tried again at once, in the clear. Or that, and the other way round it
+    /// waits its time.
+    pub(crate) fn did_not_answer(&mut self, addr: SocketAddr, now: Time, encrypted: bool) {
+        match self.all.get_mut(&addr) {
+            Some(candidate) if encrypted => {
+                candidate.clear = true;
+                candidate.busy = false;
+            }
+            Some(candidate) => {
+                candidate.clear = false;
+                self.lost(addr, now, false);
+            }
+            None => {}
         }
     }
 

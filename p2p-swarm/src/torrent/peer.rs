@@ -77,6 +77,10 @@ pub(super) struct Conn {
     /// The address that it was dialled at, or that it says it listens at.
     pub listens: Option<SocketAddr>,
     pub dialled: bool,
+    /// Whether this end has begun to encrypt it.
+    pub encrypted: bool,
+    /// Whether somebody has taken it.
+    pub reached: bool,
     /// Whether both have said who they are.
     pub name: Option<PeerName>,
     pub features: Features,
@@ -121,6 +125,8 @@ pub(super) struct Conn {
     /// Who it was told of, and when.
     pub pex: BTreeSet<SocketAddr>,
     pub pex_at: Option<Time>,
+    /// When it last told of others.
+    pub pex_heard: Option<Time>,
 }
 
 impl Conn {
@@ -136,6 +142,8 @@ impl Conn {
             swarm,
             listens: dialled,
             dialled: dialled.is_some(),
+            encrypted: false,
+            reached: false,
             name: None,
             features: Features::default(),
             wants_metadata: false,
@@ -166,6 +174,7 @@ impl Conn {
             newcomer: true,
             pex: BTreeSet::new(),
             pex_at: None,
+            pex_heard: None,
         }
     }
 

@@ -33,6 +33,7 @@ use super::gather::{Hashes, Metadata};
 use super::job::{Tag, TorrentDone, TorrentJob, Work};
 use super::magnet::Magnet;
 use super::metainfo::{Info, InfoHashes, PieceLayers, SwarmId};
+use super::mse::{Encryption, Mse};
 use super::peer::Conn;
 use super::picker::{Picker, Wrong};
 use super::tiers::Tiers;
@@ -124,6 +125,8 @@ impl Default for SessionConfig {
 pub struct Session<P> {
     config: SessionConfig,
     name: PeerName,
+    /// What encrypts its connections, if anything does.
+    mse: Option<Mse>,
     /// The port that peers are told to reach it at.
     listens: Option<u16>,
     torrents: BTreeMap<u64, Torrent<P>>,
@@ -322,6 +325,7 @@ impl<P: Addressed> Session<P> {
             serving: Serving::new(config.reads.max(1), config.requests_per_peer.max(1)),
             config,
             name: PeerName([0; 20]),
+            mse: None,
             listens,
             torrents: BTreeMap::new(),
             swarms: BTreeMap::new(),
@@ -343,6 +347,24 @@ impl<P: Addressed> Session<P> {
             next_dial: 0,
             ticks: 0,
         }
+    }
+
+    /// As [`Session::new`], of connections whose [codecs](Mse::codec) encrypt.
+    pub fn encrypted(config: SessionConfig, listens: Option<u16>, mse: Mse) -> Session<P> {
+        Session { mse: Some(mse), ..Session::new(config, listens) }
+    }
+
+    /// Takes note of a torrent's swarms.
+    fn learn_swarms(&mut self, hashes: &InfoHashes, number: u64) {
+        for swarm in hashes.swarms() {
+            self.swarms.insert(swarm, number);
+            self.mse.iter().for_each(|mse| mse.add(swarm));
+        }
+    }
+
+    /// How connections are made.
+    fn encryption(&self) -> Encryption {
+        self.mse.as_ref().map_or(Encryption::Off, Mse::policy)
     }
 
     /// How a torrent stands.
@@ -414,7 +436,7 @@ impl<P: Addressed> Session<P> {
         }
         new.find_trackers(cx);
         new.name_peers(peers);
-        self.swarms.extend(hashes.swarms().map(|swarm| (swarm, number)));
+        self.learn_swarms(&hashes, number);
         self.torrents.insert(number, new);
         if self.torrents.len() == 1 {
             cx.set_timer(tick::EVERY, SessionTimer::Tick);
@@ -458,7 +480,13 @@ impl<P: Addressed> Session<P> {
             cx.finish(waiting.op, SessionOutcome::Done(Err(TorrentError::Unknown)));
         }
         torrent.start(cx, Tag::Close, Work::Close);
-        self.swarms.retain(|_, of| *of != number);
+        let mse = &self.mse;
+        self.swarms.retain(|swarm, of| {
+            if *of == number {
+                mse.iter().for_each(|mse| mse.remove(swarm));
+            }
+            *of != number
+        });
         self.suspects.retain(|(of, _), _| *of != number);
         self.postponed.retain(|(of, tag)| *of != number || *tag == Tag::Close);
         if self.torrents.is_empty() {
@@ -553,7 +581,11 @@ impl<P: Addressed> Protocol for Session<P> {
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
         match link {
             Link::Up if peer.dialled() == Some(false) => self.accepted(cx, peer),
-            Link::Up => {}
+            Link::Up => {
+                if let Some(conn) = self.conns.get_mut(&peer) {
+                    conn.reached = true;
+                }
+            }
             Link::Down(_) => {
                 self.nameless.remove(&peer);
                 self.gone(cx, peer);

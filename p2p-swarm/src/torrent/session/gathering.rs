@@ -144,7 +144,7 @@ impl<P: Addressed> Session<P> {
         if torrent.private() {
             torrent.candidates.only_from_trackers();
         }
-        self.swarms.extend(info.hashes().swarms().map(|swarm| (swarm, number)));
+        self.learn_swarms(&info.hashes(), number);
         if let Some(torrent) = self.torrents.get_mut(&number) {
             torrent.stage = Stage::Hashes(Hashes::new(info, cx.now()));
         }

@@ -11,6 +11,7 @@ use crate::torrent::address::Addressed;
 use crate::torrent::candidates::Origin;
 use crate::torrent::command::SessionEvent;
 use crate::torrent::metainfo::SwarmId;
+use crate::torrent::mse::Encryption;
 use crate::torrent::peer::Conn;
 use crate::torrent::picker::Picker;
 use crate::torrent::wire::{ExtendedHandshake, Features, Handshake, PeerMsg, PexMsg, PexPeer};
@@ -34,6 +35,12 @@ impl<P: Addressed> Session<P> {
     /// Connects to as many peers as there may be.
     pub(super) fn dial(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let now = cx.now();
+        let encryption = self.encryption();
+        let encrypts = |in_the_clear: bool| match encryption {
+            Encryption::Off => false,
+            Encryption::Preferred => !in_the_clear,
+            Encryption::Required => true,
+        };
         loop {
             let room = self.conns.len() < self.config.connections;
             let Some(torrent) = self.torrents.get_mut(&number) else { return };
@@ -56,7 +63,13 @@ impl<P: Addressed> Session<P> {
                 continue;
             }
             torrent.strangers += 1;
-            self.conns.insert(peer, Conn::new(number, swarm, Some(addr), pieces, now));
+            let mut conn = Conn::new(number, swarm, Some(addr), pieces, now);
+            // In a simulation there is no codec that could encrypt.
+            conn.encrypted = peer.dialled().is_some() && encrypts(torrent.candidates.in_the_clear(&addr));
+            if conn.encrypted {
+                cx.send(peer, PeerMsg::Encrypt(swarm));
+            }
+            self.conns.insert(peer, conn);
             self.greet(cx, peer, swarm);
         }
     }
@@ -227,12 +240,14 @@ impl<P: Addressed> Session<P> {
 
     // ---- who else is there
 
-    /// A peer tells who else it is connected to.
+    /// A peer tells who else it is connected to. What it says more often than it may is passed over.
     pub(super) fn heard_of(&mut self, cx: &mut Cx<'_, Self>, peer: P, pex: PexMsg) {
-        let Some((torrent, _)) = self.pair(peer) else { return };
-        if torrent.private() {
+        let now = cx.now();
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        if torrent.private() || conn.pex_heard.is_some_and(|at| now - at < PEX_EVERY / 2) {
             return;
         }
+        conn.pex_heard = Some(now);
         let number = torrent.number;
         let loopback = peer.addr().ip().to_canonical().is_loopback();
         for PexPeer { addr, .. } in pex.added {
@@ -310,6 +325,7 @@ impl<P: Addressed> Session<P> {
     /// A connection is gone: what it owed is asked of others.
     pub(super) fn gone(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let now = cx.now();
+        let encryption = self.encryption();
         let Some(conn) = self.conns.remove(&peer) else { return };
         self.serving.gone(peer);
         let Some(torrent) = self.torrents.get_mut(&conn.torrent) else { return };
@@ -319,10 +335,15 @@ impl<P: Addressed> Session<P> {
         }
         let same = |other: &Conn| other.torrent == conn.torrent && other.listens == conn.listens;
         let twin = self.conns.values().any(same);
+        let preferred = encryption == Encryption::Preferred;
         let idle = conn.is_seed() && torrent.picker().is_some_and(|picker| picker.have().is_full());
         match conn.listens.filter(|_| !twin) {
             // Whoever of two that have everything goes first: neither has a reason to call again soon.
             Some(addr) if idle => torrent.candidates.rest(addr, now + REST),
+            // It does not know what to make of what was encrypted, or of what was not.
+            Some(addr) if conn.dialled && conn.reached && conn.name.is_none() && preferred => {
+                torrent.candidates.did_not_answer(addr, now, conn.encrypted);
+            }
             Some(addr) => torrent.candidates.lost(addr, now, conn.downloaded + conn.uploaded > 0),
             None => {}
         }
@@ -390,3 +411,6 @@ impl<P: Addressed> Session<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
