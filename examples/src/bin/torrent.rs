@@ -32,8 +32,8 @@ use p2p_swarm::torrent::tracker::{
     UdpClient, UdpCodec, UdpTracker,
 };
 use p2p_swarm::torrent::{
-    Add, CreateOptions, FileTorrents, Format, Kind, Magnet, Metainfo, PeerCodec, Session, SessionConfig,
-    SessionEvent, Source, Status, Stop, TorrentStatus, Wait,
+    Add, CreateOptions, Encryption, FileTorrents, Format, Kind, Magnet, Metainfo, Mse, Session,
+    SessionConfig, SessionEvent, Source, Status, Stop, TorrentStatus, Wait,
 };
 
 /// Makes torrents, seeds them, and gets what they stand for.
@@ -123,6 +123,16 @@ enum Version {
     Hybrid,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Encrypts {
+    /// None is, and who encrypts is refused.
+    Off,
+    /// They are where the other end can, and in the clear where it cannot.
+    Preferred,
+    /// All are.
+    Required,
+}
+
 #[derive(clap::Args)]
 struct Net {
     /// Where to listen.
@@ -134,6 +144,9 @@ struct Net {
     /// A tracker, as http://HOST:PORT/announce or udp://HOST:PORT, beside those that the torrent or the link names.
     #[arg(long)]
     tracker: Vec<String>,
+    /// Whether connections are encrypted (MSE).
+    #[arg(long, value_enum, default_value_t = Encrypts::Preferred)]
+    encryption: Encrypts,
     /// Bytes per second to send at most.
     #[arg(long)]
     upload_rate: Option<u64>,
@@ -198,7 +211,12 @@ struct Online {
 
 impl Online {
     async fn start(net: &Net) -> Result<Online, Failure> {
-        let session = session(Some(net.listen), net.upload_rate).await?;
+        let encryption = match net.encryption {
+            Encrypts::Off => Encryption::Off,
+            Encrypts::Preferred => Encryption::Preferred,
+            Encrypts::Required => Encryption::Required,
+        };
+        let session = session(Some(net.listen), encryption, net.upload_rate).await?;
         let limits = Limits::default();
         let codec = |_| HttpCodec::client();
         let http = tcp::spawn(HttpClient::default(), codec, None, limits.clone(), [NoWorker]).await?;
@@ -263,12 +281,15 @@ fn trackers_of(torrent: &Source) -> usize {
 
 async fn session(
     listen: Option<SocketAddr>,
+    encryption: Encryption,
     upload_rate: Option<u64>,
 ) -> Result<Running<Session<TcpPeer>>, Failure> {
     let config = SessionConfig { upload_rate, ..SessionConfig::default() };
-    let machine = move |local: Option<SocketAddr>| Session::new(config, local.map(|addr| addr.port()));
+    let mse = Mse::new(encryption, &Secret::generate());
+    let codecs = mse.clone();
+    let machine = |local: Option<SocketAddr>| Session::encrypted(config, local.map(|addr| addr.port()), mse);
     let workers = [FileTorrents::new(Files), FileTorrents::new(Files)];
-    Ok(tcp::spawn_at(machine, |_| PeerCodec::default(), listen, Limits::default(), workers).await?)
+    Ok(tcp::spawn_at(machine, move |peer| codecs.codec(peer), listen, Limits::default(), workers).await?)
 }
 
 async fn resolve(peers: &[String]) -> Result<Vec<SocketAddr>, Failure> {
@@ -337,7 +358,7 @@ fn info(what: &str, json: bool) -> Result<(), Failure> {
 
 async fn check(torrent: PathBuf, folder: PathBuf) -> Result<(), Failure> {
     let metainfo = read(&torrent)?;
-    let session = session(None, None).await?;
+    let session = session(None, Encryption::Off, None).await?;
     let mut events = session.handle().events();
     let pieces = metainfo.info().piece_count();
     session.handle().ask(Add { torrent: Source::Metainfo(metainfo), folder, peers: Vec::new() }).await??;

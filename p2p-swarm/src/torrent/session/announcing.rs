@@ -33,7 +33,10 @@ const GOODBYE: Duration = Duration::from_secs(3);
 pub(super) struct Open {
     torrent: u64,
     swarm: SwarmId,
+    url: String,
     goodbye: bool,
+    /// What is told to the same tracker next: were both on their way at once the first could come last.
+    then: Option<ToAnnounce>,
     since: Time,
 }
 
@@ -120,7 +123,8 @@ impl<P: Addressed> Session<P> {
         self.next_announce += 1;
         wanted.number = self.next_announce;
         let (swarm, goodbye) = (wanted.announce.swarm, wanted.announce.event == Event::Stopped);
-        self.announces.insert(wanted.number, Open { torrent, swarm, goodbye, since: cx.now() });
+        let open = Open { torrent, swarm, url: wanted.url.clone(), goodbye, then: None, since: cx.now() };
+        self.announces.insert(wanted.number, open);
         cx.item(announcer, SessionItem::Announce(wanted));
     }
 
@@ -132,7 +136,9 @@ impl<P: Addressed> Session<P> {
     ) -> bool {
         let now = cx.now();
         let Some(open) = self.announces.remove(&number) else { return false };
-        if let Some((torrent, wanted)) = self.goodbyes.pop_front() {
+        if let Some((torrent, wanted)) =
+            open.then.map(|then| (open.torrent, then)).or_else(|| self.goodbyes.pop_front())
+        {
             self.hand_out(cx, torrent, wanted);
         }
         if !open.goodbye
@@ -170,14 +176,17 @@ impl<P: Addressed> Session<P> {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         let due = torrent.tiers.iter_mut().map(|(swarm, tiers)| (*swarm, tiers.stop()));
         let due: Vec<(SwarmId, Vec<Due>)> = due.collect();
-        // What comes of those that are on their way is of no interest any more.
-        self.announces.retain(|_, open| open.torrent != number || open.goodbye);
         if self.announcer.is_none() {
             return;
         }
         for (swarm, due) in due.iter().flat_map(|(swarm, due)| due.iter().map(move |due| (*swarm, due))) {
             let wanted = self.wording(number, swarm, due);
-            if self.announces.len() < AT_ONCE {
+            let same = |open: &&mut Open| {
+                (open.torrent, open.swarm, &open.url) == (number, swarm, &due.url) && !open.goodbye
+            };
+            if let Some(open) = self.announces.values_mut().find(same) {
+                open.then = Some(wanted);
+            } else if self.announces.len() < AT_ONCE {
                 self.hand_out(cx, number, wanted);
             } else if self.goodbyes.len() < MAX_GOODBYES {
                 self.goodbyes.push_back((number, wanted));

@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        Ok(String::from_utf8_lossy(&path).into_owned())
+        String::from_utf8(path).map_err(|_| Malformed("a path that is not text".into()))
     }
 }
 

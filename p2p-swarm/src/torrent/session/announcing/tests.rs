@@ -246,3 +246,21 @@ fn a_link_is_announced_before_its_length_is_known() {
     let announce = tracked.one().announce;
     assert_eq!((announce.event, announce.left), (Event::Started, UNKNOWN));
 }
+
+#[test]
+fn an_end_is_told_after_what_is_on_its_way() {
+    let mut tracked = Tracked::new(&["udp://a:1"], 1, Format::V1, false);
+    let started = tracked.one();
+    let stop = tracked.script.command(SessionCommand::Stop);
+    assert_eq!(tracked.wanted(), [], "the tracker might hear of the start last");
+    tracked.answer(&started, &[SimPeer(1)]);
+    let stopped = tracked.one();
+    assert_eq!(stopped.announce.event, Event::Stopped);
+    assert!(!tracked.dialled().contains(&SimPeer(1)));
+    tracked.answer(&stopped, &[]);
+    assert_eq!(
+        tracked.script.outcomes().pop().map(|(_, outcome)| outcome),
+        Some(SessionOutcome::Known(true))
+    );
+    assert!(tracked.script.machine().stopping.is_empty(), "{stop:?} is over");
+}
