@@ -86,6 +86,8 @@ pub(super) struct Conn {
     pub features: Features,
     pub wants_metadata: bool,
     pub wants_pex: bool,
+    /// Whether it says that it would rather have connections encrypted.
+    pub encrypts: bool,
     pub metadata_size: Option<u32>,
     pub client: Option<String>,
     /// What it has; of no pieces while their number is not known.
@@ -148,6 +150,7 @@ impl Conn {
             features: Features::default(),
             wants_metadata: false,
             wants_pex: false,
+            encrypts: false,
             metadata_size: None,
             client: None,
             have: Bits::new(pieces),

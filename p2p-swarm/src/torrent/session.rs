@@ -93,7 +93,7 @@ impl Default for SessionConfig {
 
 /// A BitTorrent client.
 ///
-/// What it keeps in memory: of each torrent its metadata and some twelve bytes for each piece, and for each connection a
+/// What it keeps in memory: of each torrent its metadata, at most 64 trackers, and some twelve bytes for each piece, and for each connection a
 /// bit for each piece; at most `connections` of them. Of what peers say nothing else grows but requests, at most
 /// `requests_per_peer` of each, addresses, 1,000 for each torrent, and blocks that are not yet written.
 ///
@@ -522,7 +522,6 @@ impl<P: Addressed> Protocol for Session<P> {
         for byte in &mut self.name.0[8..] {
             *byte = b"0123456789abcdefghijklmnopqrstuv"[cx.rng().index(32)];
         }
-        self.key = cx.rng().next_u64() as u32;
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: PeerMsg) {

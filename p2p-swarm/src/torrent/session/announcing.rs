@@ -62,6 +62,9 @@ impl<P: Addressed> Session<P> {
             cx.finish(before, SessionOutcome::Stopped);
         }
         self.forget_announces();
+        if self.key == 0 {
+            self.key = cx.rng().next_u64() as u32;
+        }
         let numbers: Vec<u64> = self.torrents.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.announce(cx, number));
     }

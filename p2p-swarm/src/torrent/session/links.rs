@@ -191,6 +191,7 @@ impl<P: Addressed> Session<P> {
     /// Says what is here.
     fn introduce(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let (port, queue, client) = (self.listens, self.config.requests_per_peer, self.config.client.clone());
+        let encrypts = self.encryption() != Encryption::Off;
         let Some((torrent, conn)) = self.pair(peer) else { return };
         let have = torrent.picker().map(Picker::have);
         match have {
@@ -209,6 +210,7 @@ impl<P: Addressed> Session<P> {
                 request_queue: Some(queue as u32),
                 client: Some(client),
                 upload_only: torrent.done,
+                encrypts,
             };
             cx.send(peer, PeerMsg::Extended(extended));
         }
@@ -222,6 +224,7 @@ impl<P: Addressed> Session<P> {
         conn.wants_pex = extended.pex.unwrap_or(conn.wants_pex);
         conn.metadata_size = extended.metadata_size.or(conn.metadata_size);
         conn.client = extended.client.or(conn.client.take());
+        conn.encrypts = extended.encrypts;
         if let Some(requests) = extended.request_queue {
             conn.pipeline.most = requests.max(1);
         }
@@ -268,21 +271,18 @@ impl<P: Addressed> Session<P> {
         }
         let there = |peer: &P| {
             let conn = self.conns.get(peer)?;
-            Some((conn.listens?, conn.is_seed(), conn.dialled))
+            let (addr, seed) = (conn.listens?, conn.is_seed());
+            Some(PexPeer { addr, seed, reachable: conn.dialled, encrypts: conn.encrypts })
         };
-        let there: Vec<(SocketAddr, bool, bool)> = torrent.peers.iter().filter_map(there).collect();
+        let there: Vec<PexPeer> = torrent.peers.iter().filter_map(there).collect();
         for peer in &torrent.peers {
             let Some(conn) = self.conns.get_mut(peer).filter(|conn| conn.wants_pex) else { continue };
             if conn.pex_at.is_some_and(|at| now - at < PEX_EVERY) {
                 continue;
             }
-            let new =
-                there.iter().filter(|(addr, ..)| Some(*addr) != conn.listens && !conn.pex.contains(addr));
-            let added: Vec<PexPeer> = new
-                .take(PEX_AT_ONCE)
-                .map(|(addr, seed, reachable)| PexPeer { addr: *addr, seed: *seed, reachable: *reachable })
-                .collect();
-            let left = conn.pex.iter().filter(|addr| !there.iter().any(|(other, ..)| other == *addr));
+            let is_new = |peer: &&PexPeer| Some(peer.addr) != conn.listens && !conn.pex.contains(&peer.addr);
+            let added: Vec<PexPeer> = there.iter().filter(is_new).take(PEX_AT_ONCE).copied().collect();
+            let left = conn.pex.iter().filter(|addr| !there.iter().any(|other| other.addr == **addr));
             let dropped: Vec<SocketAddr> = left.take(PEX_AT_ONCE).copied().collect();
             if added.is_empty() && dropped.is_empty() {
                 continue;

@@ -46,6 +46,8 @@ pub struct ExtendedHandshake {
     pub client: Option<String>,
     /// Whether it wants nothing (BEP 21).
     pub upload_only: bool,
+    /// Whether it would rather have connections encrypted.
+    pub encrypts: bool,
 }
 
 /// A message about metadata (BEP 9): pieces of 16 KiB of `info`.
@@ -85,6 +87,8 @@ pub struct PexPeer {
     pub seed: bool,
     /// Whether the sender has reached it there.
     pub reachable: bool,
+    /// Whether it would rather have connections encrypted.
+    pub encrypts: bool,
 }
 
 pub(super) fn frame(output: &mut BytesMut, number: u8, head: &[u8], data: &[u8]) {
@@ -141,11 +145,15 @@ impl ExtendedHandshake {
             request_queue: number(value, "reqq"),
             client: client.map(|client| String::from_utf8_lossy(client).chars().take(64).collect()),
             upload_only: number(value, "upload_only") == Some(1),
+            encrypts: number(value, "e") == Some(1),
         }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
         bencode::dict(|d| {
+            if self.encrypts {
+                d.int("e", 1);
+            }
             d.dict("m", |m| {
                 for (key, offered, id) in
                     [("ut_metadata", self.metadata, METADATA), ("ut_pex", self.pex, PEX)]
@@ -208,6 +216,7 @@ impl MetadataMsg {
     }
 }
 
+const ENCRYPTS: u8 = 0x01;
 const SEED: u8 = 0x02;
 const REACHABLE: u8 = 0x10;
 
@@ -230,7 +239,8 @@ impl PexMsg {
             let flags = value.get(flags).and_then(|flags| flags.as_bytes()).unwrap_or_default();
             pex.added.extend(peers.into_iter().enumerate().map(|(i, addr)| {
                 let flags = flags.get(i).copied().unwrap_or_default();
-                PexPeer { addr, seed: flags & SEED != 0, reachable: flags & REACHABLE != 0 }
+                let has = |flag: u8| flags & flag != 0;
+                PexPeer { addr, seed: has(SEED), reachable: has(REACHABLE), encrypts: has(ENCRYPTS) }
             }));
         }
         pex.dropped = [compact(value, "dropped", v4), compact(value, "dropped6", v6)].concat();
@@ -244,7 +254,8 @@ impl PexMsg {
         for peer in &self.added {
             let which = usize::from(peer.addr.is_ipv6());
             put_compact(&mut added[which], &peer.addr);
-            flags[which].push(if peer.seed { SEED } else { 0 } | if peer.reachable { REACHABLE } else { 0 });
+            let said = [(peer.seed, SEED), (peer.reachable, REACHABLE), (peer.encrypts, ENCRYPTS)];
+            flags[which].push(said.iter().filter(|(is, _)| *is).fold(0, |all, (_, flag)| all | flag));
         }
         for addr in &self.dropped {
             put_compact(&mut dropped[usize::from(addr.is_ipv6())], addr);

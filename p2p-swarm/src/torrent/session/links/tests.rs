@@ -54,7 +54,8 @@ impl Hub {
             self.script.message(peer, PeerMsg::HaveAll);
         }
         let port = Some(addr(n).port());
-        let extended = ExtendedHandshake { pex: Some(true), port, ..ExtendedHandshake::default() };
+        let encrypts = n.is_multiple_of(3);
+        let extended = ExtendedHandshake { pex: Some(true), port, encrypts, ..ExtendedHandshake::default() };
         self.script.message(peer, PeerMsg::Extended(extended));
         peer
     }
@@ -78,7 +79,8 @@ fn who_is_there_is_told_fifty_at_a_time_and_once_a_minute() {
         assert_eq!((pex.added.len(), pex.dropped.len()), (PEX_AT_ONCE, 0));
         for told in &pex.added {
             let n = told.addr.port() - 1000;
-            assert_eq!((told.addr, told.seed, told.reachable), (addr(n), n.is_multiple_of(2), false));
+            assert_eq!((told.addr, told.reachable), (addr(n), false));
+            assert_eq!((told.seed, told.encrypts), (n.is_multiple_of(2), n.is_multiple_of(3)));
         }
     }
     // Some go meanwhile.
@@ -106,7 +108,7 @@ fn who_tells_of_others_all_the_time_is_not_listened_to() {
     let peer = hub.comes(1);
     hub.script.sent();
     let tell = |hub: &mut Hub, n: u16| {
-        let added = vec![PexPeer { addr: addr(n), seed: false, reachable: true }];
+        let added = vec![PexPeer { addr: addr(n), seed: false, reachable: true, encrypts: false }];
         hub.script.message(peer, PeerMsg::Pex(PexMsg { added, dropped: Vec::new() }));
         let sent = hub.script.sent();
         sent.iter().any(|(to, msg)| to.addr() == addr(n) && matches!(msg, PeerMsg::Handshake(_)))
