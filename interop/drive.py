@@ -10,7 +10,8 @@ import time
 import libtorrent as lt
 
 
-def session():
+def session(encryption="off", level="rc4"):
+    policy = {"off": lt.enc_policy.disabled, "preferred": lt.enc_policy.enabled, "required": lt.enc_policy.forced}[encryption]
     return lt.session({
         "listen_interfaces": "127.0.0.1:0",
         "enable_dht": False,
@@ -20,8 +21,10 @@ def session():
         "allow_multiple_connections_per_ip": True,
         "enable_outgoing_utp": False,
         "enable_incoming_utp": False,
-        "in_enc_policy": int(lt.enc_policy.disabled),
-        "out_enc_policy": int(lt.enc_policy.disabled),
+        "in_enc_policy": int(policy),
+        "out_enc_policy": int(policy),
+        # What follows the handshake; the handshake is encrypted in any case.
+        "allowed_enc_level": int({"rc4": lt.enc_level.rc4, "plain": lt.enc_level.plaintext, "both": lt.enc_level.both}[level]),
         "alert_mask": int(lt.alert.category_t.all_categories),
         "allow_i2p_mixed": True,
     })
@@ -55,8 +58,8 @@ def created(path, folder, version, piece_length):
 
 
 class Peer:
-    def __init__(self):
-        self.session = session()
+    def __init__(self, **how):
+        self.session = session(**how)
         self.handle = None
         self.log = []
 
@@ -66,13 +69,14 @@ class Peer:
                 self.log.append(f"{type(alert).__name__}: {alert.message()}")
             yield alert
 
-    def add(self, torrent=None, magnet=None, folder=".", seed=False):
+    def add(self, torrent=None, magnet=None, folder=".", seed=False, trackers=()):
         if magnet:
             params = lt.parse_magnet_uri(magnet)
         else:
             params = lt.add_torrent_params()
             params.ti = lt.torrent_info(torrent)
         params.save_path = folder
+        params.trackers = params.trackers + list(trackers)
         if seed:
             params.flags |= lt.torrent_flags.seed_mode
         self.handle = self.session.add_torrent(params)
@@ -108,6 +112,16 @@ class Peer:
         list(self.alerts())
         return {"peers": [[p.ip[0], p.ip[1], p.client.decode("utf-8", "replace")] for p in self.handle.get_peer_info()]}
 
+    def meets(self, client, seconds):
+        """Until it is connected to such a program, whoever has made the connection."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.session.wait_for_alert(200)
+            list(self.alerts())
+            if any(p.client.decode("utf-8", "replace").startswith(client) for p in self.handle.get_peer_info()):
+                return {"met": True}
+        return {"met": False, "log": self.log}
+
 
 def main():
     peer = None
@@ -120,6 +134,9 @@ def main():
             answer = {"torrent": created(**command)}
         elif name == "quit":
             break
+        elif name == "start":
+            peer = Peer(**command)
+            answer = {}
         else:
             peer = peer or Peer()
             answer = getattr(peer, name)(**command)

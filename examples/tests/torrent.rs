@@ -75,3 +75,33 @@ fn a_folder_crosses_by_its_link_and_who_was_killed_goes_on() {
     }
     assert!(check("copy"));
 }
+
+#[test]
+fn a_tracker_alone_brings_them_together_over_http_and_udp() {
+    for (name, scheme, path) in [("http", "http", "/announce"), ("udp", "udp", "")] {
+        let folder = Folder::new(name);
+        let song: Vec<u8> = (0..300_000_u32).map(|at| (at / 7) as u8).collect();
+        std::fs::write(folder.at("seed/album/01.ogg"), &song).unwrap();
+        let file = folder.at("album.torrent");
+        let tracker = Running::start(torrent().args(["tracker", "--listen", "127.0.0.1:0"]));
+        let url = format!("{scheme}://{}{path}", tracker.says("listening"));
+        let mut create = torrent();
+        create.arg("create").arg(folder.at("seed/album")).arg("-o").arg(&file);
+        // A private torrent has no other peers than its tracker names.
+        let made = create.arg("--private").arg("--tracker").arg(&url).status().unwrap();
+        assert!(made.success());
+        let listen = ["--listen", "127.0.0.1:0"];
+        let seed = Running::start(torrent().arg("seed").arg(&file).arg(folder.at("seed")).args(listen));
+        seed.says("magnet");
+        let get = Running::start(torrent().arg("get").arg(&file).arg(folder.at("copy")).args(listen));
+        let (well, said) = get.ends();
+        assert!(well, "{said:?}");
+        assert!(said.iter().any(|line| line.contains(&url)), "{said:?}");
+        assert!(std::fs::read(folder.at("copy/album/01.ogg")).unwrap() == song);
+        let (well, said) = seed.interrupted();
+        assert!(well, "{said:?}");
+        // Both have said that they go.
+        let (_, said) = tracker.interrupted();
+        assert!(said.iter().any(|line| line.starts_with("0 peers")), "{said:?}");
+    }
+}

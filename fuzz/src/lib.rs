@@ -11,10 +11,10 @@ mod spki;
 use std::collections::BTreeMap;
 
 // `Keypair` for the file that `spki` takes in, which looks for it here.
-use p2p_core::foreign::{Codec, TcpPeer};
+use p2p_core::foreign::{Codec, PacketCodec, TcpPeer};
 use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_dht::bencode::{self, Kind, Value};
-use p2p_dht::mainline::KrpcMsg;
+use p2p_dht::mainline::{KrpcMsg, Secret};
 use p2p_dht::{DhtMsg, Record};
 use p2p_overlay::{
     CanMsg, CanMulticastMsg, ChordMsg, ContentHash, FreenetMsg, Gnutella06Codec, Gnutella06Msg,
@@ -23,7 +23,8 @@ use p2p_overlay::{
     RoutedMsg, ScribeMsg, SeekerMsg, SharingMsg, SkypeMsg, SwimMsg, TableReader, TapestryMsg, Transfer,
     Wanted,
 };
-use p2p_swarm::torrent::{Info, Magnet, Metainfo, PeerCodec, PeerMsg};
+use p2p_swarm::torrent::tracker::{AnnounceReply, HttpCodec as TrackerCodec, TrackerUrl, UdpCodec};
+use p2p_swarm::torrent::{Encryption, Info, Magnet, Metainfo, Mse, PeerCodec, PeerMsg};
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,9 @@ pub const TARGETS: &[Target] = &[
     ("magnet", magnet),
     ("peer_wire", peer_wire),
     ("extension", extension),
+    ("mse", mse),
+    ("tracker_http", tracker_http),
+    ("tracker_udp", tracker_udp),
     ("ticket", ticket),
     ("proof", proof),
     ("contact", contact),
@@ -244,6 +248,74 @@ pub fn extension(bytes: &[u8]) {
     let mut codec = PeerCodec::default();
     while let Ok(Some(message)) = codec.decode(&mut input, &mut bytes::BytesMut::new()) {
         codec.encode(message, &mut bytes::BytesMut::new());
+    }
+}
+
+/// An encrypted handshake: bytes alone, at either end; or two ends that mean well, in whose way the bytes are.
+pub fn mse(bytes: &[u8]) {
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let addr = std::net::SocketAddr::from(([192, 0, 2, 1], 6881));
+    let mse = Mse::new(Encryption::Preferred, &Secret::new([1; 32]));
+    let mut here = mse.codec(TcpPeer::Dialled { addr, number: 0 });
+    let mut there = mse.codec(TcpPeer::Accepted { addr, number: 0 });
+    let (mut to_there, mut to_here) = (bytes::BytesMut::new(), bytes::BytesMut::new());
+    here.encode(PeerMsg::Encrypt([0; 20]), &mut to_there);
+    if first & 1 == 1 {
+        let codec = if first & 2 == 2 { &mut here } else { &mut there };
+        let mut input = bytes::BytesMut::from(rest);
+        while let Ok(Some(_)) = codec.decode(&mut input, &mut to_here) {}
+        return;
+    }
+    let mut bends = rest.iter();
+    for _ in 0..8 {
+        let bend = |wire: &mut bytes::BytesMut, bends: &mut std::slice::Iter<'_, u8>| {
+            wire.iter_mut().for_each(|byte| *byte ^= bends.next().copied().unwrap_or_default());
+        };
+        bend(&mut to_there, &mut bends);
+        if there.decode(&mut to_there, &mut to_here).is_err() {
+            return;
+        }
+        bend(&mut to_here, &mut bends);
+        if here.decode(&mut to_here, &mut to_there).is_err() {
+            return;
+        }
+    }
+}
+
+/// What a tracker says over HTTP, what it is asked, and where it is.
+pub fn tracker_http(bytes: &[u8]) {
+    if let Ok(reply) = AnnounceReply::parse(bytes) {
+        for compact in [false, true] {
+            let again = AnnounceReply::parse(&reply.encode(compact)).expect("what was written is an answer");
+            assert_eq!((again.peers.len(), again.interval), (reply.peers.len(), reply.interval));
+        }
+    }
+    for mut codec in [TrackerCodec::client(), TrackerCodec::server()] {
+        let mut input = bytes::BytesMut::from(bytes);
+        while let Ok(Some(msg)) = codec.decode(&mut input, &mut bytes::BytesMut::new()) {
+            TrackerCodec::client().encode(msg, &mut bytes::BytesMut::new());
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(url) = text.parse::<TrackerUrl>()
+    {
+        assert_eq!(url.to_string().parse(), Ok(url));
+    }
+}
+
+/// What a tracker says over UDP, by IPv4 and IPv6, and what it is asked.
+pub fn tracker_udp(bytes: &[u8]) {
+    for from in ["192.0.2.1:1", "[2001:db8::1]:1"] {
+        let from = from.parse().expect("it is an address");
+        for (mut codec, mut other) in
+            [(UdpCodec::client(), UdpCodec::server()), (UdpCodec::server(), UdpCodec::client())]
+        {
+            if let Ok(msg) = codec.decode(from, bytes) {
+                let mut packet = Vec::new();
+                other.encode(from, msg.clone(), &mut packet);
+                assert_eq!(codec.decode(from, &packet), Ok(msg));
+            }
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! - [`PeerMsg`] is what peers say to each other, and [`PeerCodec`] its bytes over TCP.
 //! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Status`] and [`Remove`] as typed requests, and
 //!   [`TorrentWorker`]s do its jobs on a [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`.
+//! - [`Mse`] encrypts its connections.
+//! - [`tracker`] has what speaks with trackers for it.
 //!
 //! What holds:
 //!
@@ -12,7 +14,7 @@
 //! - **Who sends what is not true is named and asked for nothing more**; who had an honest part in a wrong piece is not.
 //! - **What a peer can make grow is bounded**: see [`Session`] and [`SessionConfig`].
 //!
-//! After a crash what is there is hashed again. Trackers, the DHT, encryption and uTP are not here.
+//! After a crash what is there is hashed again. The DHT and uTP are not here.
 
 mod address;
 mod candidates;
@@ -23,17 +25,21 @@ mod job;
 mod magnet;
 mod merkle;
 mod metainfo;
+mod mse;
 mod peer;
 mod picker;
 mod rarity;
 mod session;
+mod tiers;
+pub mod tracker;
 mod wire;
 mod worker;
 
 pub use address::Addressed;
 pub use command::{
-    Add, AddPeers, PeerStatus, Remove, SessionCommand, SessionEvent, SessionOutcome, Source, Status,
-    TorrentError, TorrentId, TorrentStage, TorrentStatus, Wait,
+    Add, AddPeers, Announced, Announcing, PeerStatus, Remove, SessionCommand, SessionEvent, SessionItem,
+    SessionOutcome, Source, Status, Stop, ToAnnounce, TorrentError, TorrentId, TorrentStage, TorrentStatus,
+    Wait,
 };
 pub use job::{TorrentDone, TorrentJob};
 pub use magnet::{MAX_MAGNET, Magnet, ParseMagnetError};
@@ -42,7 +48,9 @@ pub use metainfo::{
     CreateError, CreateOptions, Format, Info, InfoHashes, Kind, MAX_INFO, MAX_METAINFO, MAX_PIECE_LENGTH,
     MAX_PIECES, Metainfo, MetainfoError, SwarmId, TorrentFile,
 };
+pub use mse::{Encryption, Mse};
 pub use session::{Session, SessionConfig, SessionTimer};
+pub use tiers::TrackerStatus;
 pub use wire::{
     Block, ExtendedHandshake, Features, Handshake, HashRange, MAX_MESSAGE, MAX_PEX, MetadataMsg, PeerCodec,
     PeerMsg, PeerName, PexMsg, PexPeer,

@@ -4,27 +4,36 @@
 //! cargo run --release --bin torrent -- create album/ -o album.torrent
 //! cargo run --release --bin torrent -- seed album.torrent .                  # prints: magnet: …
 //! cargo run --release --bin torrent -- get 'magnet:?…' copy/                 # on another machine
+//! cargo run --release --bin torrent -- tracker --listen 0.0.0.0:6969         # prints: listening: …
 //! ```
 //!
-//! Peers are found in the link, by `--peer`, and from other peers: there is no tracker and no DHT yet.
+//! Peers are found in the link, by `--peer`, from trackers (HTTP and UDP: the torrent's, the link's, or `--tracker URL`), and
+//! from other peers; there is no DHT yet.
 
 #![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use clap::{Parser, Subcommand, ValueEnum};
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
-use p2p_core::Limits;
 use p2p_core::net::tcp::{self, Running, TcpPeer};
+use p2p_core::net::udp;
+use p2p_core::{Limits, NoWorker};
+use p2p_dht::mainline::Secret;
 use p2p_examples::{Failure, exit, say};
 use p2p_swarm::Files;
+use p2p_swarm::torrent::tracker::{
+    CountPeers, HttpClient, HttpCodec, HttpTracker, Resolve, Tracker, TrackerClient, TrackerConfig,
+    UdpClient, UdpCodec, UdpTracker,
+};
 use p2p_swarm::torrent::{
-    Add, CreateOptions, FileTorrents, Format, Kind, Magnet, Metainfo, PeerCodec, Session, SessionConfig,
-    SessionEvent, Source, Status, TorrentStatus, Wait,
+    Add, CreateOptions, Encryption, FileTorrents, Format, Kind, Magnet, Metainfo, Mse, Session,
+    SessionConfig, SessionEvent, Source, Status, Stop, TorrentStatus, Wait,
 };
 
 /// Makes torrents, seeds them, and gets what they stand for.
@@ -96,6 +105,15 @@ enum Command {
         #[arg(long)]
         seed: bool,
     },
+    /// Tells peers of each other, over HTTP and over UDP at the same port, until it is interrupted.
+    Tracker {
+        /// Where to listen.
+        #[arg(long, default_value = "0.0.0.0:6969")]
+        listen: SocketAddr,
+        /// Seconds between two announces of a peer.
+        #[arg(long, default_value_t = 1800)]
+        interval: u64,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -103,6 +121,16 @@ enum Version {
     V1,
     V2,
     Hybrid,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Encrypts {
+    /// None is, and who encrypts is refused.
+    Off,
+    /// They are where the other end can, and in the clear where it cannot.
+    Preferred,
+    /// All are.
+    Required,
 }
 
 #[derive(clap::Args)]
@@ -113,6 +141,12 @@ struct Net {
     /// A peer, as host and port.
     #[arg(long)]
     peer: Vec<String>,
+    /// A tracker, as http://HOST:PORT/announce or udp://HOST:PORT, beside those that the torrent or the link names.
+    #[arg(long)]
+    tracker: Vec<String>,
+    /// Whether connections are encrypted (MSE).
+    #[arg(long, value_enum, default_value_t = Encrypts::Preferred)]
+    encryption: Encrypts,
     /// Bytes per second to send at most.
     #[arg(long)]
     upload_rate: Option<u64>,
@@ -140,6 +174,7 @@ async fn main() -> ExitCode {
         Command::Check { torrent, folder } => check(torrent, folder).await,
         Command::Seed { torrent, folder, net } => seed(torrent, folder, &net).await,
         Command::Get { what, folder, net, seed } => get(&what, folder, &net, seed).await,
+        Command::Tracker { listen, interval } => tracker(listen, interval).await,
     };
     exit("torrent", done)
 }
@@ -157,14 +192,104 @@ fn source(what: &str) -> Result<Source, Failure> {
     })
 }
 
+/// Finds hosts as the system does.
+struct System;
+
+#[async_trait]
+impl Resolve for System {
+    async fn resolve(&self, host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+    }
+}
+
+/// A session that trackers hear of.
+struct Online {
+    session: Running<Session<TcpPeer>>,
+    http: Running<HttpClient>,
+    udp: Vec<Running<UdpClient>>,
+}
+
+impl Online {
+    async fn start(net: &Net) -> Result<Online, Failure> {
+        let encryption = match net.encryption {
+            Encrypts::Off => Encryption::Off,
+            Encrypts::Preferred => Encryption::Preferred,
+            Encrypts::Required => Encryption::Required,
+        };
+        let session = session(Some(net.listen), encryption, net.upload_rate).await?;
+        let limits = Limits::default();
+        let codec = |_| HttpCodec::client();
+        let http = tcp::spawn(HttpClient::default(), codec, None, limits.clone(), [NoWorker]).await?;
+        // Where it listens at every address it asks from every address, of both versions.
+        let here = net.listen.ip();
+        let also =
+            Some(IpAddr::from(Ipv6Addr::UNSPECIFIED)).filter(|_| here.is_unspecified() && here.is_ipv4());
+        let mut udp = Vec::new();
+        for ip in [Some(here), also].into_iter().flatten() {
+            let bound = SocketAddr::new(ip, 0);
+            match udp::spawn(UdpClient::default(), UdpCodec::client(), bound, limits.clone(), [NoWorker])
+                .await
+            {
+                Ok(client) => udp.push(client),
+                // Without IPv6 there are no trackers by it.
+                Err(_) if ip != here => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let by = |six: bool| {
+            let client =
+                udp.iter().find(|client| client.local_addr().is_some_and(|addr| addr.is_ipv6() == six));
+            client.map(|client| client.handle())
+        };
+        let client = TrackerClient::new(http.handle(), by(false), by(true), System);
+        let handle = session.handle();
+        tokio::spawn(async move { client.serve(handle).await });
+        Ok(Online { session, http, udp })
+    }
+
+    /// Ends it, and tells the trackers.
+    async fn stop(self) {
+        let _ = self.session.handle().ask(Stop).await;
+        self.session.shutdown().await;
+        self.http.shutdown().await;
+        for client in self.udp {
+            client.shutdown().await;
+        }
+    }
+}
+
+/// Adds trackers to those that a torrent has, each a tier of its own.
+fn with_trackers(torrent: Source, trackers: &[String]) -> Source {
+    match torrent {
+        Source::Metainfo(mut metainfo) => {
+            metainfo.trackers.extend(trackers.iter().map(|url| vec![url.clone()]));
+            Source::Metainfo(metainfo)
+        }
+        Source::Magnet(mut magnet) => {
+            magnet.trackers.extend(trackers.iter().cloned());
+            Source::Magnet(magnet)
+        }
+    }
+}
+
+fn trackers_of(torrent: &Source) -> usize {
+    match torrent {
+        Source::Metainfo(metainfo) => metainfo.trackers.iter().flatten().count(),
+        Source::Magnet(magnet) => magnet.trackers.len(),
+    }
+}
+
 async fn session(
     listen: Option<SocketAddr>,
+    encryption: Encryption,
     upload_rate: Option<u64>,
 ) -> Result<Running<Session<TcpPeer>>, Failure> {
     let config = SessionConfig { upload_rate, ..SessionConfig::default() };
-    let machine = move |local: Option<SocketAddr>| Session::new(config, local.map(|addr| addr.port()));
+    let mse = Mse::new(encryption, &Secret::generate());
+    let codecs = mse.clone();
+    let machine = |local: Option<SocketAddr>| Session::encrypted(config, local.map(|addr| addr.port()), mse);
     let workers = [FileTorrents::new(Files), FileTorrents::new(Files)];
-    Ok(tcp::spawn_at(machine, |_| PeerCodec::default(), listen, Limits::default(), workers).await?)
+    Ok(tcp::spawn_at(machine, move |peer| codecs.codec(peer), listen, Limits::default(), workers).await?)
 }
 
 async fn resolve(peers: &[String]) -> Result<Vec<SocketAddr>, Failure> {
@@ -233,7 +358,7 @@ fn info(what: &str, json: bool) -> Result<(), Failure> {
 
 async fn check(torrent: PathBuf, folder: PathBuf) -> Result<(), Failure> {
     let metainfo = read(&torrent)?;
-    let session = session(None, None).await?;
+    let session = session(None, Encryption::Off, None).await?;
     let mut events = session.handle().events();
     let pieces = metainfo.info().piece_count();
     session.handle().ask(Add { torrent: Source::Metainfo(metainfo), folder, peers: Vec::new() }).await??;
@@ -254,9 +379,10 @@ async fn check(torrent: PathBuf, folder: PathBuf) -> Result<(), Failure> {
 async fn seed(torrent: PathBuf, folder: PathBuf, net: &Net) -> Result<(), Failure> {
     let metainfo = read(&torrent)?;
     let peers = resolve(&net.peer).await?;
-    let session = session(Some(net.listen), net.upload_rate).await?;
+    let online = Online::start(net).await?;
+    let session = &online.session;
     let mut events = session.handle().events();
-    let torrent = Source::Metainfo(metainfo.clone());
+    let torrent = with_trackers(Source::Metainfo(metainfo.clone()), &net.tracker);
     let id = session.handle().ask(Add { torrent, folder, peers }).await??;
     while let Some(event) = events.next().await {
         match event {
@@ -272,27 +398,37 @@ async fn seed(torrent: PathBuf, folder: PathBuf, net: &Net) -> Result<(), Failur
     let local = session.local_addr();
     local.iter().for_each(|addr| say("listening", addr));
     let reachable = local.filter(|addr| !addr.ip().is_unspecified());
-    let link =
-        Magnet { peers: reachable.map(|addr| addr.to_string()).into_iter().collect(), ..(&metainfo).into() };
+    let mut link = Magnet::from(&metainfo);
+    // Of a private torrent trackers alone tell who has it.
+    link.peers.extend(reachable.filter(|_| !metainfo.info().private()).map(|addr| addr.to_string()));
+    link.trackers.extend(net.tracker.iter().cloned());
     say("magnet", link);
     tokio::signal::ctrl_c().await?;
     if let Some(status) = session.handle().ask(Status { torrent: id }).await? {
         report(&status);
     }
-    session.shutdown().await;
+    online.stop().await;
     Ok(())
 }
 
 async fn get(what: &str, folder: PathBuf, net: &Net, seed: bool) -> Result<(), Failure> {
-    let torrent = source(what)?;
+    let torrent = with_trackers(source(what)?, &net.tracker);
+    let private = matches!(&torrent, Source::Metainfo(metainfo) if metainfo.info().private());
+    if private && !net.peer.is_empty() {
+        return Err("the torrent is private, so its trackers alone name peers: leave --peer out".into());
+    }
     let mut peers = resolve(&net.peer).await?;
     if let Source::Magnet(magnet) = &torrent {
         peers.extend(resolve(&magnet.peers).await?);
     }
-    if peers.is_empty() {
-        return Err("there is nobody to get it from: name a peer, --peer HOST:PORT".into());
+    if peers.is_empty() && trackers_of(&torrent) == 0 {
+        return Err(
+            "there is nobody to get it from: name a peer, --peer HOST:PORT, or a tracker, --tracker URL"
+                .into(),
+        );
     }
-    let session = session(Some(net.listen), net.upload_rate).await?;
+    let online = Online::start(net).await?;
+    let session = &online.session;
     let id = session.handle().ask(Add { torrent, folder, peers }).await??;
     let mut waiting = session.handle().ask(Wait { torrent: id, progress: Some(Duration::from_millis(500)) });
     let bar = bar();
@@ -310,7 +446,42 @@ async fn get(what: &str, folder: PathBuf, net: &Net, seed: bool) -> Result<(), F
     if seed {
         tokio::signal::ctrl_c().await?;
     }
-    session.shutdown().await;
+    online.stop().await;
+    Ok(())
+}
+
+/// Both machines of a tracker, at one port.
+async fn serve(
+    config: TrackerConfig,
+    listen: SocketAddr,
+) -> std::io::Result<(Running<HttpTracker>, Running<UdpTracker>)> {
+    let Tracker { http, udp } = Tracker::new(config, Secret::generate());
+    let limits = Limits::default();
+    let http = tcp::spawn(http, |_| HttpCodec::server(), Some(listen), limits.clone(), [NoWorker]).await?;
+    let addr = http.local_addr().unwrap_or(listen);
+    let udp = udp::spawn(udp, UdpCodec::server(), addr, limits, [NoWorker]).await?;
+    Ok((http, udp))
+}
+
+async fn tracker(listen: SocketAddr, interval: u64) -> Result<(), Failure> {
+    let interval = Duration::from_secs(interval.clamp(60, 86_400));
+    let config = TrackerConfig { interval, ..TrackerConfig::default() };
+    // Where the system chooses the port of one it may be taken for the other: then it chooses again.
+    let mut attempts = if listen.port() == 0 { 10 } else { 1 };
+    let (http, udp) = loop {
+        attempts -= 1;
+        match serve(config.clone(), listen).await {
+            Ok(both) => break both,
+            Err(_) if attempts > 0 => {}
+            Err(error) => return Err(format!("cannot listen at {listen}: {error}").into()),
+        }
+    };
+    http.local_addr().iter().for_each(|addr| say("listening", addr));
+    tokio::signal::ctrl_c().await?;
+    let counts = http.handle().ask(CountPeers).await?;
+    println!("{} peers of {} torrents", counts.peers, counts.swarms);
+    http.shutdown().await;
+    udp.shutdown().await;
     Ok(())
 }
 
@@ -330,5 +501,15 @@ fn report(status: &TorrentStatus) {
     for peer in &status.peers {
         let client = peer.client.as_deref().unwrap_or("?");
         println!("  {} ({client}): {} down, {} up", peer.addr, peer.downloaded, peer.uploaded);
+    }
+    for tracker in &status.trackers {
+        match &tracker.said {
+            Some(Ok(reply)) => {
+                let warning = reply.warning.iter().map(|warning| format!("; it warns: {warning}"));
+                println!("  {}: {} peers{}", tracker.url, tracker.peers, warning.collect::<String>());
+            }
+            Some(Err(why)) => println!("  {}: {why}", tracker.url),
+            None => {}
+        }
     }
 }

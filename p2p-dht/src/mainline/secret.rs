@@ -27,7 +27,7 @@ impl Secret {
     }
 
     /// A key for one purpose: it says nothing of the secret, nor of other keys.
-    pub(super) fn key(&self, purpose: &'static str) -> [u8; 32] {
+    pub fn key(&self, purpose: &'static str) -> [u8; 32] {
         blake3::derive_key(purpose, &self.0)
     }
 }

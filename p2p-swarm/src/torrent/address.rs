@@ -1,6 +1,6 @@
 //! Peers of a network that knows them by where they are.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use p2p_core::foreign::TcpPeer;
 use p2p_core::{Peer, SimPeer};
@@ -47,6 +47,28 @@ impl Addressed for SimPeer {
 pub(crate) fn is_somewhere(addr: &SocketAddr) -> bool {
     let broadcast = matches!(addr, SocketAddr::V4(addr) if addr.ip().is_broadcast());
     addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast() && !broadcast
+}
+
+/// An address of IPv4 in compact form (BEP 23): four bytes and a port.
+pub(crate) fn v4(bytes: &[u8; 6]) -> SocketAddr {
+    let [a, b, c, d, high, low] = *bytes;
+    SocketAddr::from((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])))
+}
+
+/// An address of IPv6 in compact form (BEP 7): sixteen bytes and a port.
+pub(crate) fn v6(bytes: &[u8; 18]) -> SocketAddr {
+    let mut ip = [0; 16];
+    ip.copy_from_slice(&bytes[..16]);
+    SocketAddr::from((Ipv6Addr::from(ip), u16::from_be_bytes([bytes[16], bytes[17]])))
+}
+
+/// Appends an address in compact form.
+pub(crate) fn put_compact(list: &mut Vec<u8>, addr: &SocketAddr) {
+    match addr.ip() {
+        IpAddr::V4(ip) => list.extend_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => list.extend_from_slice(&ip.octets()),
+    }
+    list.extend_from_slice(&addr.port().to_be_bytes());
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Peers that one might connect to: who was heard of, and what became of trying.
 //!
-//! What the user names has room always and comes first. What peers tell is hearsay: it gets half of the room, and each
-//! host that it names one place, so that nobody fills the table, or has us call one host again and again.
+//! What the user names has room always and comes first. What trackers and peers tell is hearsay: it gets half of the
+//! room, and each host that it names a few places, so that nobody fills the table, or has us call one host again and
+//! again. What trackers tell comes before what peers tell, and takes its place where there is no other.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,6 +21,20 @@ const MAX_FAILURES: u32 = 5;
 /// How long to wait after the first; doubled with each. 5 s.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// Of the addresses that a tracker tells so many may be one host's: behind one address there may be several peers. 4.
+const MAX_OF_HOST: usize = 4;
+
+/// Who has told of an address. The earlier are tried before the later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Origin {
+    /// The user.
+    User,
+    /// A tracker.
+    Tracker,
+    /// A peer: this one itself, or another (BEP 11).
+    Peer,
+}
+
 /// The peers that a torrent knows of, at most 1,000.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
@@ -29,14 +44,15 @@ pub(crate) struct Candidates {
 
 #[derive(Debug)]
 struct Candidate {
-    /// The user has named it.
-    named: bool,
+    origin: Origin,
     /// The order in which they were heard of, and tried.
     turn: u64,
     failures: u32,
     not_before: Time,
     /// There is a connection to it, or one is being made.
     busy: bool,
+    /// It was reached, and did not answer what was encrypted.
+    clear: bool,
 }
 
 impl Candidates {
@@ -45,48 +61,55 @@ impl Candidates {
         self.next
     }
 
-    fn add(&mut self, addr: SocketAddr, named: bool) {
-        let turn = self.turn();
-        self.all.insert(addr, Candidate { named, turn, failures: 0, not_before: Time::ZERO, busy: false });
-    }
-
-    /// The user names an address. If the table is full it takes the place of the least promising hearsay.
-    pub(crate) fn name(&mut self, addr: SocketAddr) {
+    /// Somebody tells of an address. If there is no room it takes that of the least promising that was told by somebody
+    /// whose word counts less.
+    pub(crate) fn hear(&mut self, addr: SocketAddr, origin: Origin) {
         if let Some(candidate) = self.all.get_mut(&addr) {
-            candidate.named = true;
+            candidate.origin = candidate.origin.min(origin);
             return;
         }
         if !is_somewhere(&addr) {
             return;
         }
-        if self.all.len() >= MAX {
-            let hearsay = self.all.iter().filter(|(_, c)| !c.named && !c.busy);
-            let Some(worst) = hearsay.max_by_key(|(_, c)| (c.failures, c.turn)).map(|(addr, _)| *addr) else {
-                return;
-            };
-            self.all.remove(&worst);
-        }
-        self.add(addr, true);
-    }
-
-    /// Somebody tells of an address.
-    pub(crate) fn hear(&mut self, addr: SocketAddr) {
-        if self.all.len() >= MAX || !is_somewhere(&addr) || self.all.contains_key(&addr) {
+        let hearsay = self.all.values().filter(|candidate| candidate.origin != Origin::User).count();
+        let full = match origin {
+            Origin::User => self.all.len() >= MAX,
+            Origin::Tracker | Origin::Peer => self.all.len() >= MAX || hearsay >= MAX_HEARSAY,
+        };
+        let host = addr.ip().to_canonical();
+        let of_host = self.all.keys().filter(|other| other.ip().to_canonical() == host).count();
+        let most = match origin {
+            _ if host.is_loopback() => MAX,
+            Origin::User => MAX,
+            Origin::Tracker => MAX_OF_HOST,
+            Origin::Peer => 1,
+        };
+        if of_host >= most {
             return;
         }
-        let host = addr.ip().to_canonical();
-        let known = |other: &SocketAddr| other.ip().to_canonical() == host && !host.is_loopback();
-        let hearsay = self.all.values().filter(|candidate| !candidate.named).count();
-        if hearsay < MAX_HEARSAY && !self.all.keys().any(known) {
-            self.add(addr, false);
+        if full {
+            let less = self.all.iter().filter(|(_, c)| c.origin > origin && !c.busy);
+            let worst = less.max_by_key(|(_, c)| (c.origin, c.failures, c.turn)).map(|(addr, _)| *addr);
+            let Some(worst) = worst else { return };
+            self.all.remove(&worst);
         }
+        let turn = self.turn();
+        self.all.insert(
+            addr,
+            Candidate { origin, turn, failures: 0, not_before: Time::ZERO, busy: false, clear: false },
+        );
     }
 
-    /// The next to try, which counts as busy then: those that the user named first; of those that failed least the one
+    /// Nobody but trackers may tell (BEP 27): who was told of by others, and is not connected, is forgotten.
+    pub(crate) fn only_from_trackers(&mut self) {
+        self.all.retain(|_, candidate| candidate.origin == Origin::Tracker || candidate.busy);
+    }
+
+    /// The next to try, which counts as busy then: those that the user named first, and those that peers told of last; of those that failed least the one
     /// that was not tried for longest.
     pub(crate) fn take(&mut self, now: Time) -> Option<SocketAddr> {
         let due = self.all.iter().filter(|(_, c)| !c.busy && c.not_before <= now);
-        let addr = *due.min_by_key(|(_, c)| (!c.named, c.failures, c.turn))?.0;
+        let addr = *due.min_by_key(|(_, c)| (c.origin, c.failures, c.turn))?.0;
         let turn = self.turn();
         if let Some(candidate) = self.all.get_mut(&addr) {
             candidate.turn = turn;
@@ -95,9 +118,11 @@ impl Candidates {
         Some(addr)
     }
 
-    /// A connection to it is there: made by this end, or by the other.
-    pub(crate) fn connected(&mut self, addr: SocketAddr) {
-        self.hear(addr);
+    /// A connection to it is there: made by this end, or by the other. It is remembered if it may be dialled again.
+    pub(crate) fn connected(&mut self, addr: SocketAddr, remember: bool) {
+        if remember {
+            self.hear(addr, Origin::Peer);
+        }
         if let Some(candidate) = self.all.get_mut(&addr) {
             candidate.busy = true;
         }
@@ -112,6 +137,27 @@ impl Candidates {
             if candidate.failures >= MAX_FAILURES {
                 self.all.remove(&addr);
             }
+        }
+    }
+
+    /// Whether it is to be spoken to in the clear.
+    pub(crate) fn in_the_clear(&self, addr: &SocketAddr) -> bool {
+        self.all.get(addr).is_some_and(|candidate| candidate.clear)
+    }
+
+    /// It did not answer what was encrypted: it is tried again at once, in the clear. Or that, and the other way round it
+    /// waits its time.
+    pub(crate) fn did_not_answer(&mut self, addr: SocketAddr, now: Time, encrypted: bool) {
+        match self.all.get_mut(&addr) {
+            Some(candidate) if encrypted => {
+                candidate.clear = true;
+                candidate.busy = false;
+            }
+            Some(candidate) => {
+                candidate.clear = false;
+                self.lost(addr, now, false);
+            }
+            None => {}
         }
     }
 
@@ -143,12 +189,12 @@ mod tests {
     #[test]
     fn who_failed_waits_longer_each_time_and_is_forgotten() {
         let mut candidates = Candidates::default();
-        candidates.hear(addr(1));
+        candidates.hear(addr(1), Origin::Peer);
         let mut now = Time::ZERO;
         for failure in 1..MAX_FAILURES {
             assert_eq!(candidates.take(now), Some(addr(1)));
             assert_eq!(candidates.take(now), None, "it is being tried");
-            candidates.connected(addr(1));
+            candidates.connected(addr(1), true);
             candidates.lost(addr(1), now, false);
             let pause = PAUSE * (1 << (failure - 1));
             assert_eq!(candidates.take(now + pause / 2), None, "failure {failure}");
@@ -166,36 +212,60 @@ mod tests {
     #[test]
     fn hearsay_is_bounded() {
         let mut candidates = Candidates::default();
-        (1..5000).for_each(|n| candidates.hear(host(n)));
+        (1..5000).for_each(|n| candidates.hear(host(n), Origin::Peer));
         assert_eq!(candidates.all.len(), MAX_HEARSAY);
-        candidates.hear("0.0.0.0:1".parse().unwrap());
+        candidates.hear("0.0.0.0:1".parse().unwrap(), Origin::Peer);
         assert_eq!(candidates.take(Time::ZERO), Some(host(1)), "who was heard of first");
     }
 
     #[test]
     fn a_host_has_one_place_in_hearsay() {
         let mut candidates = Candidates::default();
-        (1..100).for_each(|n| candidates.hear(addr(n)));
-        candidates.hear("[::ffff:192.0.2.1]:7".parse().unwrap());
+        (1..100).for_each(|n| candidates.hear(addr(n), Origin::Peer));
+        candidates.hear("[::ffff:192.0.2.1]:7".parse().unwrap(), Origin::Peer);
         assert_eq!(candidates.all.len(), 1);
-        (1..100).for_each(|n| candidates.hear(SocketAddr::from(([127, 0, 0, 1], n))));
+        (1..100).for_each(|n| candidates.hear(SocketAddr::from(([127, 0, 0, 1], n)), Origin::Peer));
         assert_eq!(candidates.all.len(), 100, "but this machine has many");
     }
 
     #[test]
     fn what_the_user_names_has_room_and_comes_first() {
         let mut candidates = Candidates::default();
-        (1..1000).for_each(|n| candidates.hear(host(n)));
-        (1..=MAX as u16).for_each(|n| candidates.name(addr(n)));
+        (1..1000).for_each(|n| candidates.hear(host(n), Origin::Peer));
+        (1..=MAX as u16).for_each(|n| candidates.hear(addr(n), Origin::User));
         assert_eq!(candidates.all.len(), MAX);
         assert!((1..=MAX as u16).all(|n| candidates.all.contains_key(&addr(n))));
-        candidates.name(addr(MAX as u16 + 1));
+        candidates.hear(addr(MAX as u16 + 1), Origin::User);
         assert_eq!(candidates.all.len(), MAX, "it ends somewhere");
         let mut candidates = Candidates::default();
-        (1..10).for_each(|n| candidates.hear(host(n)));
-        candidates.name(addr(1));
-        candidates.name(host(9));
+        (1..10).for_each(|n| candidates.hear(host(n), Origin::Peer));
+        candidates.hear(addr(1), Origin::User);
+        candidates.hear(host(9), Origin::User);
         let first = [(); 2].map(|()| candidates.take(Time::ZERO));
         assert_eq!(first, [Some(host(9)), Some(addr(1))], "the one that was heard of first");
+    }
+    #[test]
+    fn what_trackers_tell_comes_before_what_peers_tell_and_takes_its_place() {
+        let mut candidates = Candidates::default();
+        (1..1000).for_each(|n| candidates.hear(host(n), Origin::Peer));
+        (2000..2100).for_each(|n| candidates.hear(host(n), Origin::Tracker));
+        assert_eq!(candidates.all.len(), MAX_HEARSAY);
+        (1..10).for_each(|n| candidates.hear(addr(n), Origin::Tracker));
+        let of_host = candidates.all.keys().filter(|known| known.ip() == addr(1).ip()).count();
+        assert_eq!(of_host, MAX_OF_HOST);
+        assert_eq!(candidates.take(Time::ZERO), Some(host(2000)));
+        (3000..4000).for_each(|n| candidates.hear(host(n), Origin::Peer));
+        (3000..4000).for_each(|n| candidates.hear(host(n), Origin::Tracker));
+        assert_eq!(candidates.all.len(), MAX_HEARSAY, "nor have trackers more room");
+    }
+
+    #[test]
+    fn a_private_torrent_has_no_peers_but_its_trackers() {
+        let mut candidates = Candidates::default();
+        [(1, Origin::User), (2, Origin::Tracker), (3, Origin::Peer)]
+            .into_iter()
+            .for_each(|(n, origin)| candidates.hear(host(n), origin));
+        candidates.only_from_trackers();
+        assert_eq!(candidates.all.into_keys().collect::<Vec<_>>(), [host(2)]);
     }
 }

@@ -10,6 +10,8 @@ use super::address::Addressed;
 use super::magnet::Magnet;
 use super::metainfo::{InfoHashes, Metainfo, MetainfoError};
 use super::session::Session;
+use super::tiers::TrackerStatus;
+use super::tracker::{Announce, AnnounceReply, TrackerError};
 use crate::job::StoreError;
 
 /// One torrent of a session.
@@ -39,7 +41,8 @@ pub struct Add {
     pub torrent: Source,
     /// The folder that its file, or its folder, lies in.
     pub folder: PathBuf,
-    /// Who may have it; more can be [added](AddPeers), and are heard of from peers.
+    /// Who may have it; more can be [added](AddPeers), and are heard of from trackers and peers. Of a private torrent
+    /// only trackers tell (BEP 27): then these are passed over.
     pub peers: Vec<SocketAddr>,
 }
 
@@ -67,6 +70,37 @@ pub struct Remove {
     /// The torrent.
     pub torrent: TorrentId,
 }
+
+/// Speak with trackers for a session: the items are what is to be announced, and what comes of each is said by
+/// [`Announced`]. Whoever asks last does it alone. It ends with the session; a
+/// [`TrackerClient`](super::tracker::TrackerClient) does it all.
+#[derive(Clone, Copy, Debug)]
+pub struct Announcing;
+
+/// What came of an announce.
+#[derive(Clone, Debug)]
+pub struct Announced {
+    /// Its number.
+    pub number: u64,
+    /// The tracker's answer.
+    pub result: Result<AnnounceReply, TrackerError>,
+}
+
+/// What is to be announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToAnnounce {
+    /// Its number.
+    pub number: u64,
+    /// To which tracker.
+    pub url: String,
+    /// What it is told.
+    pub announce: Announce,
+}
+
+/// Have nothing more to do with any torrent, and tell the trackers. It ends when they have heard it, 3 s later at the
+/// latest: then the session can be shut down.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop;
 
 /// Tell how a torrent stands.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +136,8 @@ pub struct TorrentStatus {
     pub up: u64,
     /// Peers that are connected.
     pub peers: Vec<PeerStatus>,
+    /// Its trackers, as they are asked; those of a hybrid for each of its two swarms.
+    pub trackers: Vec<TrackerStatus>,
 }
 
 /// What is being done for a torrent.
@@ -175,6 +211,21 @@ pub enum SessionCommand {
     Remove(Remove),
     /// See [`Status`].
     Status(Status),
+    /// See [`Announcing`].
+    Announcing,
+    /// See [`Announced`].
+    Announced(Announced),
+    /// See [`Stop`].
+    Stop,
+}
+
+/// What a command to a [`Session`] yields on the way.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SessionItem {
+    /// Of [`Wait`]: how the torrent stands.
+    Status(TorrentStatus),
+    /// Of [`Announcing`]: what is to be announced.
+    Announce(ToAnnounce),
 }
 
 /// How a command to a [`Session`] ended.
@@ -184,10 +235,12 @@ pub enum SessionOutcome {
     Added(Result<TorrentId, TorrentError>),
     /// Of [`Wait`].
     Done(Result<(), TorrentError>),
-    /// Of [`AddPeers`] and [`Remove`]: whether there is such a torrent.
+    /// Of [`AddPeers`], [`Remove`] and [`Announced`]: whether there is such a torrent, or such an announce.
     Known(bool),
     /// Of [`Status`].
     Status(Option<TorrentStatus>),
+    /// Of [`Stop`], and of [`Announcing`] when somebody else does it.
+    Stopped,
 }
 
 /// What a [`Session`] says unasked.
@@ -217,7 +270,7 @@ macro_rules! plain {
             fn command(self) -> SessionCommand {
                 SessionCommand::$request(self)
             }
-            fn item(_: TorrentStatus) -> Option<()> {
+            fn item(_: SessionItem) -> Option<()> {
                 None
             }
             fn reply(outcome: SessionOutcome) -> Option<$reply> {
@@ -234,6 +287,7 @@ plain!(Add, Added, Result<TorrentId, TorrentError>);
 plain!(AddPeers, Known, bool);
 plain!(Remove, Known, bool);
 plain!(Status, Status, Option<TorrentStatus>);
+plain!(Announced, Known, bool);
 
 impl<P: Addressed> Request<Session<P>> for Wait {
     type Item = TorrentStatus;
@@ -242,13 +296,49 @@ impl<P: Addressed> Request<Session<P>> for Wait {
     fn command(self) -> SessionCommand {
         SessionCommand::Wait(self)
     }
-    fn item(item: TorrentStatus) -> Option<TorrentStatus> {
-        Some(item)
+    fn item(item: SessionItem) -> Option<TorrentStatus> {
+        match item {
+            SessionItem::Status(status) => Some(status),
+            SessionItem::Announce(_) => None,
+        }
     }
     fn reply(outcome: SessionOutcome) -> Option<Self::Reply> {
         match outcome {
             SessionOutcome::Done(done) => Some(done),
             _ => None,
         }
+    }
+}
+
+impl<P: Addressed> Request<Session<P>> for Announcing {
+    type Item = ToAnnounce;
+    type Reply = ();
+
+    fn command(self) -> SessionCommand {
+        SessionCommand::Announcing
+    }
+    fn item(item: SessionItem) -> Option<ToAnnounce> {
+        match item {
+            SessionItem::Announce(wanted) => Some(wanted),
+            SessionItem::Status(_) => None,
+        }
+    }
+    fn reply(outcome: SessionOutcome) -> Option<()> {
+        (outcome == SessionOutcome::Stopped).then_some(())
+    }
+}
+
+impl<P: Addressed> Request<Session<P>> for Stop {
+    type Item = ();
+    type Reply = ();
+
+    fn command(self) -> SessionCommand {
+        SessionCommand::Stop
+    }
+    fn item(_: SessionItem) -> Option<()> {
+        None
+    }
+    fn reply(outcome: SessionOutcome) -> Option<()> {
+        (outcome == SessionOutcome::Stopped).then_some(())
     }
 }

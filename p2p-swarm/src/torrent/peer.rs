@@ -77,11 +77,17 @@ pub(super) struct Conn {
     /// The address that it was dialled at, or that it says it listens at.
     pub listens: Option<SocketAddr>,
     pub dialled: bool,
+    /// Whether this end has begun to encrypt it.
+    pub encrypted: bool,
+    /// Whether somebody has taken it.
+    pub reached: bool,
     /// Whether both have said who they are.
     pub name: Option<PeerName>,
     pub features: Features,
     pub wants_metadata: bool,
     pub wants_pex: bool,
+    /// Whether it says that it would rather have connections encrypted.
+    pub encrypts: bool,
     pub metadata_size: Option<u32>,
     pub client: Option<String>,
     /// What it has; of no pieces while their number is not known.
@@ -121,6 +127,8 @@ pub(super) struct Conn {
     /// Who it was told of, and when.
     pub pex: BTreeSet<SocketAddr>,
     pub pex_at: Option<Time>,
+    /// When it last told of others.
+    pub pex_heard: Option<Time>,
 }
 
 impl Conn {
@@ -136,10 +144,13 @@ impl Conn {
             swarm,
             listens: dialled,
             dialled: dialled.is_some(),
+            encrypted: false,
+            reached: false,
             name: None,
             features: Features::default(),
             wants_metadata: false,
             wants_pex: false,
+            encrypts: false,
             metadata_size: None,
             client: None,
             have: Bits::new(pieces),
@@ -166,6 +177,7 @@ impl Conn {
             newcomer: true,
             pex: BTreeSet::new(),
             pex_at: None,
+            pex_heard: None,
         }
     }
 

@@ -1,18 +1,20 @@
 //! The machine: a client with any number of torrents, for every connection of its listener.
 //!
+//! - `announcing`: what trackers are told, and what they tell;
 //! - `links`: whom to connect to, handshakes, who else is there (BEP 11), and who goes;
 //! - `exchange`: what is had, wanted and asked for, both ways;
 //! - `gathering`: metadata and hashes for links, and for peers that have only a link;
 //! - `keeping`: what comes back from the worker: what was there, what is right, and who lied;
 //! - `tick`: once a second rates, chokes, and what is late.
 
+mod announcing;
 mod exchange;
 mod gathering;
 mod keeping;
 mod links;
 mod tick;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -22,17 +24,19 @@ use std::time::Duration;
 use p2p_core::{Cx, JobId, Link, OpId, Protocol, Time};
 
 use super::address::Addressed;
-use super::candidates::Candidates;
+use super::candidates::{Candidates, Origin};
 use super::command::{
-    Add, AddPeers, PeerStatus, Remove, SessionCommand, SessionEvent, SessionOutcome, Source, Status,
-    TorrentError, TorrentId, TorrentStage, TorrentStatus, Wait,
+    Add, AddPeers, PeerStatus, Remove, SessionCommand, SessionEvent, SessionItem, SessionOutcome, Source,
+    Status, ToAnnounce, TorrentError, TorrentId, TorrentStage, TorrentStatus, Wait,
 };
 use super::gather::{Hashes, Metadata};
 use super::job::{Tag, TorrentDone, TorrentJob, Work};
 use super::magnet::Magnet;
 use super::metainfo::{Info, InfoHashes, PieceLayers, SwarmId};
+use super::mse::{Encryption, Mse};
 use super::peer::Conn;
 use super::picker::{Picker, Wrong};
+use super::tiers::Tiers;
 use super::wire::{Block, PeerMsg, PeerName};
 use crate::rate::Rate;
 use crate::serve::Serving;
@@ -89,7 +93,7 @@ impl Default for SessionConfig {
 
 /// A BitTorrent client.
 ///
-/// What it keeps in memory: of each torrent its metadata and some twelve bytes for each piece, and for each connection a
+/// What it keeps in memory: of each torrent its metadata, at most 64 trackers, and some twelve bytes for each piece, and for each connection a
 /// bit for each piece; at most `connections` of them. Of what peers say nothing else grows but requests, at most
 /// `requests_per_peer` of each, addresses, 1,000 for each torrent, and blocks that are not yet written.
 ///
@@ -121,6 +125,8 @@ impl Default for SessionConfig {
 pub struct Session<P> {
     config: SessionConfig,
     name: PeerName,
+    /// What encrypts its connections, if anything does.
+    mse: Option<Mse>,
     /// The port that peers are told to reach it at.
     listens: Option<u16>,
     torrents: BTreeMap<u64, Torrent<P>>,
@@ -139,6 +145,17 @@ pub struct Session<P> {
     hash_budget: usize,
     /// Jobs that the worker had no room for, until the next tick: one of a kind for each torrent, and for each piece.
     postponed: Vec<(u64, Tag)>,
+    /// Whoever speaks with trackers for this session.
+    announcer: Option<OpId>,
+    /// What that one was asked to announce; at most 64.
+    announces: BTreeMap<u64, announcing::Open>,
+    /// Ends that trackers are still to be told of, by torrent.
+    goodbyes: VecDeque<(u64, ToAnnounce)>,
+    /// Who waits until they were.
+    stopping: Vec<OpId>,
+    /// What trackers know it by though its address changes.
+    key: u32,
+    next_announce: u64,
     next_torrent: u64,
     next_dial: u64,
     ticks: u64,
@@ -151,6 +168,8 @@ pub enum SessionTimer {
     Tick,
     /// There is something to be sent, and it may be now.
     Upload,
+    /// Trackers that have not heard of the end by now will not.
+    Stop,
 }
 
 /// One torrent.
@@ -170,6 +189,10 @@ struct Torrent<P> {
     /// Connections that have not.
     strangers: usize,
     candidates: Candidates,
+    /// Its trackers, for each of its swarms.
+    tiers: BTreeMap<SwarmId, Tiers>,
+    /// What they are, for a swarm that is not known yet.
+    trackers: Vec<Vec<String>>,
     optimistic: Option<P>,
     waiting: Vec<Waiting>,
     /// Blocks that have come and are not written.
@@ -226,6 +249,27 @@ impl<P: Addressed> Torrent<P> {
         cx.start(TorrentJob { torrent: self.number, tag, work });
     }
 
+    /// Whether peers may be found by its trackers only (BEP 27); not known while there is no metadata.
+    fn private(&self) -> bool {
+        self.info.as_ref().is_some_and(|info| info.private())
+    }
+
+    /// Each of its swarms has the same trackers, and is announced by itself.
+    fn find_trackers(&mut self, cx: &mut Cx<'_, Session<P>>) {
+        if !self.trackers.is_empty() {
+            for swarm in self.hashes.swarms() {
+                self.tiers.entry(swarm).or_insert_with(|| Tiers::new(&self.trackers, cx.rng()));
+            }
+        }
+    }
+
+    /// The user names peers. A private torrent has none but those of its trackers.
+    fn name_peers(&mut self, peers: Vec<SocketAddr>) {
+        if !self.private() {
+            peers.into_iter().for_each(|addr| self.candidates.hear(addr, Origin::User));
+        }
+    }
+
     /// Has the worker look what is there.
     fn open(&mut self, cx: &mut Cx<'_, Session<P>>) {
         let Some(info) = self.info.clone() else { return };
@@ -269,6 +313,7 @@ impl<P: Addressed> Torrent<P> {
             down: self.down.per_second(),
             up: self.up.per_second(),
             peers: self.peers.iter().filter_map(peer).collect(),
+            trackers: self.tiers.values().flat_map(Tiers::status).cloned().collect(),
         }
     }
 }
@@ -280,6 +325,7 @@ impl<P: Addressed> Session<P> {
             serving: Serving::new(config.reads.max(1), config.requests_per_peer.max(1)),
             config,
             name: PeerName([0; 20]),
+            mse: None,
             listens,
             torrents: BTreeMap::new(),
             swarms: BTreeMap::new(),
@@ -291,10 +337,34 @@ impl<P: Addressed> Session<P> {
             suspects: BTreeMap::new(),
             hash_budget: gathering::HASH_BUDGET,
             postponed: Vec::new(),
+            announcer: None,
+            announces: BTreeMap::new(),
+            goodbyes: VecDeque::new(),
+            stopping: Vec::new(),
+            key: 0,
+            next_announce: 0,
             next_torrent: 0,
             next_dial: 0,
             ticks: 0,
         }
+    }
+
+    /// As [`Session::new`], of connections whose [codecs](Mse::codec) encrypt.
+    pub fn encrypted(config: SessionConfig, listens: Option<u16>, mse: Mse) -> Session<P> {
+        Session { mse: Some(mse), ..Session::new(config, listens) }
+    }
+
+    /// Takes note of a torrent's swarms.
+    fn learn_swarms(&mut self, hashes: &InfoHashes, number: u64) {
+        for swarm in hashes.swarms() {
+            self.swarms.insert(swarm, number);
+            self.mse.iter().for_each(|mse| mse.add(swarm));
+        }
+    }
+
+    /// How connections are made.
+    fn encryption(&self) -> Encryption {
+        self.mse.as_ref().map_or(Encryption::Off, Mse::policy)
     }
 
     /// How a torrent stands.
@@ -336,6 +406,8 @@ impl<P: Addressed> Session<P> {
             peers: BTreeSet::new(),
             strangers: 0,
             candidates: Candidates::default(),
+            tiers: BTreeMap::new(),
+            trackers: Vec::new(),
             optimistic: None,
             waiting: Vec::new(),
             writing: 0,
@@ -353,20 +425,24 @@ impl<P: Addressed> Session<P> {
                 new.name = Some(metainfo.info().name().into());
                 new.info = Some(metainfo.info().clone());
                 new.layers = metainfo.layers().clone();
+                new.trackers = metainfo.trackers;
                 new.open(cx);
             }
-            Source::Magnet(Magnet { name, select, .. }) => {
+            Source::Magnet(Magnet { name, select, trackers, .. }) => {
                 new.name = name;
                 new.select = select;
+                new.trackers = trackers.into_iter().map(|url| vec![url]).collect();
             }
         }
-        peers.into_iter().for_each(|addr| new.candidates.name(addr));
-        self.swarms.extend(hashes.swarms().map(|swarm| (swarm, number)));
+        new.find_trackers(cx);
+        new.name_peers(peers);
+        self.learn_swarms(&hashes, number);
         self.torrents.insert(number, new);
         if self.torrents.len() == 1 {
             cx.set_timer(tick::EVERY, SessionTimer::Tick);
         }
         self.dial(cx, number);
+        self.announce(cx, number);
         Ok(TorrentId(number))
     }
 
@@ -391,18 +467,26 @@ impl<P: Addressed> Session<P> {
             cx.finish(waiting.op, SessionOutcome::Done(Err(why.clone())));
         }
         torrent.start(cx, Tag::Close, Work::Close);
+        self.say_goodbye(cx, number);
         self.hang_up(cx, number);
         cx.emit(SessionEvent::Failed(TorrentId(number), why));
     }
 
     fn remove(&mut self, cx: &mut Cx<'_, Self>, number: u64) -> bool {
+        self.say_goodbye(cx, number);
         self.hang_up(cx, number);
         let Some(torrent) = self.torrents.remove(&number) else { return false };
         for waiting in &torrent.waiting {
             cx.finish(waiting.op, SessionOutcome::Done(Err(TorrentError::Unknown)));
         }
         torrent.start(cx, Tag::Close, Work::Close);
-        self.swarms.retain(|_, of| *of != number);
+        let mse = &self.mse;
+        self.swarms.retain(|swarm, of| {
+            if *of == number {
+                mse.iter().for_each(|mse| mse.remove(swarm));
+            }
+            *of != number
+        });
         self.suspects.retain(|(of, _), _| *of != number);
         self.postponed.retain(|(of, tag)| *of != number || *tag == Tag::Close);
         if self.torrents.is_empty() {
@@ -427,7 +511,7 @@ impl<P: Addressed> Protocol for Session<P> {
     type Msg = PeerMsg;
     type Timer = SessionTimer;
     type Command = SessionCommand;
-    type Item = TorrentStatus;
+    type Item = SessionItem;
     type Outcome = SessionOutcome;
     type Event = SessionEvent;
     type Job = TorrentJob;
@@ -458,6 +542,7 @@ impl<P: Addressed> Protocol for Session<P> {
         match timer {
             SessionTimer::Tick => self.tick(cx),
             SessionTimer::Upload => self.serve(cx),
+            SessionTimer::Stop => self.stopped(cx),
         }
     }
 
@@ -466,19 +551,27 @@ impl<P: Addressed> Protocol for Session<P> {
             SessionCommand::Add(add) => SessionOutcome::Added(self.add(cx, add)),
             SessionCommand::AddPeers(AddPeers { torrent, peers }) => {
                 let known = self.torrents.get_mut(&torrent.0);
-                let known =
-                    known.map(|torrent| peers.into_iter().for_each(|addr| torrent.candidates.name(addr)));
+                let known = known.map(|torrent| torrent.name_peers(peers));
                 self.dial(cx, torrent.0);
                 SessionOutcome::Known(known.is_some())
             }
             SessionCommand::Wait(wait) => return self.wait(cx, op, wait),
             SessionCommand::Remove(Remove { torrent }) => SessionOutcome::Known(self.remove(cx, torrent.0)),
+            SessionCommand::Announcing => return self.announcer(cx, op),
+            SessionCommand::Announced(announced) => SessionOutcome::Known(self.announced(cx, announced)),
+            SessionCommand::Stop => return self.stop(cx, op),
             SessionCommand::Status(Status { torrent }) => SessionOutcome::Status(self.status(torrent)),
         };
         cx.finish(op, outcome);
     }
 
-    fn on_cancel(&mut self, _: &mut Cx<'_, Self>, op: OpId) {
+    fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        self.stopping.retain(|stopping| *stopping != op);
+        if self.announcer == Some(op) {
+            self.announcer = None;
+            self.forget_announces();
+            self.stopped(cx);
+        }
         for torrent in self.torrents.values_mut() {
             torrent.waiting.retain(|waiting| waiting.op != op);
         }
@@ -487,7 +580,11 @@ impl<P: Addressed> Protocol for Session<P> {
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
         match link {
             Link::Up if peer.dialled() == Some(false) => self.accepted(cx, peer),
-            Link::Up => {}
+            Link::Up => {
+                if let Some(conn) = self.conns.get_mut(&peer) {
+                    conn.reached = true;
+                }
+            }
             Link::Down(_) => {
                 self.nameless.remove(&peer);
                 self.gone(cx, peer);

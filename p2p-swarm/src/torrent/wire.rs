@@ -10,12 +10,13 @@ mod extended;
 use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use p2p_core::foreign::{After, Codec, Malformed};
+use p2p_core::foreign::{After, Codec, Malformed, TcpPeer};
 use p2p_core::{Lane, Wire, payload};
 use serde::{Deserialize, Serialize};
 
 use super::merkle::{BLOCK, Range};
 use super::metainfo::{MAX_PIECES, SwarmId};
+use super::mse::{Accepting, Chance, Done, Encryption, Initiating, Mse, Rc4};
 
 use extended::Ids;
 pub use extended::{ExtendedHandshake, MAX_PEX, MetadataMsg, PexMsg, PexPeer};
@@ -86,6 +87,9 @@ pub enum PeerMsg {
     Metadata(MetadataMsg),
     /// Who else is in the swarm (BEP 11).
     Pex(PexMsg),
+    /// What follows is encrypted: from a session to the codec of a connection that it makes, before the handshake. It is
+    /// never sent as it is.
+    Encrypt(SwarmId),
     /// Nothing follows: over TCP it has no bytes, the connection is closed.
     Goodbye,
 }
@@ -201,6 +205,75 @@ pub struct PeerCodec {
     greeted: bool,
     /// The other end's numbers of extension messages.
     theirs: Ids,
+    stream: Stream,
+}
+
+/// What becomes of a connection's bytes on their way.
+#[derive(Debug, Default)]
+enum Stream {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// That is not decided: one that this end makes is in the clear unless it is told otherwise before it says anything;
+    /// of others their first bytes tell.
+    Open { mse: Mse, chance: Chance, dialled: bool },
+    /// Whether they are encrypted is being agreed on,
+    Initiating { this: Box<Initiating>, chance: Chance },
+    /// by the end that was dialled.
+    Accepting { this: Box<Accepting>, mse: Mse, chance: Chance },
+    /// They are encrypted; `clear` bytes at the front of what has come are not any more.
+    Rc4 { out: Box<Rc4>, into: Box<Rc4>, clear: usize },
+}
+
+impl Stream {
+    /// Takes part in an encrypted handshake, or decrypts what has come; `false` while it is not known what that is.
+    fn receive(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Result<bool, Malformed> {
+        if let Stream::Open { mse, dialled: false, .. } = self {
+            let known = input.len().min(PROTOCOL.len());
+            let plain = input[..known] == PROTOCOL[..known];
+            match (plain, mse.policy()) {
+                (true, _) if known < PROTOCOL.len() => return Ok(false),
+                (true, Encryption::Required) => return Err(malformed("expected an encrypted handshake")),
+                (true, Encryption::Off | Encryption::Preferred) => *self = Stream::Plain,
+                (false, Encryption::Off) => return Err(malformed("expected a BitTorrent handshake")),
+                (false, Encryption::Preferred | Encryption::Required) => {
+                    if let Stream::Open { mse, chance, .. } = std::mem::take(self) {
+                        *self = Stream::Accepting { this: Box::new(Accepting::new()), mse, chance };
+                    }
+                }
+            }
+        }
+        let done = match self {
+            Stream::Initiating { this, chance } => this.advance(input, output, chance)?,
+            Stream::Accepting { this, mse, chance } => this.advance(mse, input, output, chance)?,
+            Stream::Rc4 { into, clear, .. } => {
+                into.apply(&mut input[*clear..]);
+                *clear = input.len();
+                return Ok(true);
+            }
+            // Nobody answers who was not spoken to.
+            Stream::Plain | Stream::Open { .. } => return Ok(true),
+        };
+        match done {
+            None => Ok(false),
+            Some(Done { ciphers: None, .. }) => {
+                *self = Stream::Plain;
+                Ok(true)
+            }
+            Some(Done { ciphers: Some((out, mut into)), clear }) => {
+                into.apply(&mut input[clear..]);
+                *self = Stream::Rc4 { out: out.into(), into: into.into(), clear: input.len() };
+                Ok(true)
+            }
+        }
+    }
+
+    /// What is left of what has come is in the clear.
+    fn keep(&mut self, left: usize) {
+        if let Stream::Rc4 { clear, .. } = self {
+            *clear = left;
+        }
+    }
 }
 
 mod id {
@@ -278,6 +351,36 @@ fn nothing(msg: PeerMsg, body: &[u8]) -> Result<Option<PeerMsg>, Malformed> {
 }
 
 impl PeerCodec {
+    /// Of a connection that may be encrypted.
+    pub(super) fn with_encryption(mse: Mse, chance: Chance, peer: TcpPeer) -> PeerCodec {
+        let dialled = matches!(peer, TcpPeer::Dialled { .. });
+        PeerCodec { stream: Stream::Open { mse, chance, dialled }, ..PeerCodec::default() }
+    }
+
+    /// The next message of what is in the clear.
+    fn next(&mut self, input: &mut BytesMut) -> Result<Option<PeerMsg>, Malformed> {
+        if !self.greeted {
+            let Some(handshake) = handshake(input)? else { return Ok(None) };
+            self.greeted = true;
+            return Ok(Some(PeerMsg::Handshake(handshake)));
+        }
+        loop {
+            let Some(length) = input.first_chunk::<4>() else { return Ok(None) };
+            let length = u32::from_be_bytes(*length) as usize;
+            if length > MAX_MESSAGE {
+                return Err(malformed(format!("a message of {length} bytes, more than {MAX_MESSAGE}")));
+            }
+            if input.len() < 4 + length {
+                return Ok(None);
+            }
+            input.advance(4);
+            let frame = input.split_to(length).freeze();
+            if let Some(msg) = self.message(frame)? {
+                return Ok(Some(msg));
+            }
+        }
+    }
+
     /// The message in a frame; `None` if it is of a kind that is not known here.
     fn message(&mut self, mut frame: Bytes) -> Result<Option<PeerMsg>, Malformed> {
         if frame.is_empty() {
@@ -335,30 +438,40 @@ impl PeerCodec {
 impl Codec for PeerCodec {
     type Msg = PeerMsg;
 
-    fn decode(&mut self, input: &mut BytesMut, _: &mut BytesMut) -> Result<Option<PeerMsg>, Malformed> {
-        if !self.greeted {
-            let Some(handshake) = handshake(input)? else { return Ok(None) };
-            self.greeted = true;
-            return Ok(Some(PeerMsg::Handshake(handshake)));
+    fn decode(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Result<Option<PeerMsg>, Malformed> {
+        if !self.stream.receive(input, output)? {
+            return Ok(None);
         }
-        loop {
-            let Some(length) = input.first_chunk::<4>() else { return Ok(None) };
-            let length = u32::from_be_bytes(*length) as usize;
-            if length > MAX_MESSAGE {
-                return Err(malformed(format!("a message of {length} bytes, more than {MAX_MESSAGE}")));
-            }
-            if input.len() < 4 + length {
-                return Ok(None);
-            }
-            input.advance(4);
-            let frame = input.split_to(length).freeze();
-            if let Some(msg) = self.message(frame)? {
-                return Ok(Some(msg));
-            }
-        }
+        let next = self.next(input);
+        self.stream.keep(input.len());
+        next
     }
 
     fn encode(&mut self, msg: PeerMsg, output: &mut BytesMut) -> After {
+        if let Stream::Open { dialled: true, .. } = self.stream
+            && let Stream::Open { mse, mut chance, .. } = std::mem::take(&mut self.stream)
+            && let PeerMsg::Encrypt(swarm) = msg
+        {
+            let this = Initiating::new(swarm, mse.policy(), &mut chance, output);
+            self.stream = Stream::Initiating { this: Box::new(this), chance };
+            return After::Open;
+        }
+        let mut clear = BytesMut::new();
+        let begin = output.len();
+        let held = matches!(self.stream, Stream::Initiating { .. });
+        let after = self.put(msg, if held { &mut clear } else { &mut *output });
+        match &mut self.stream {
+            Stream::Initiating { this, .. } => this.held.unsplit(clear),
+            Stream::Rc4 { out, .. } => out.apply(&mut output[begin..]),
+            Stream::Plain | Stream::Open { .. } | Stream::Accepting { .. } => {}
+        }
+        after
+    }
+}
+
+impl PeerCodec {
+    /// Appends a message's bytes, in the clear.
+    fn put(&mut self, msg: PeerMsg, output: &mut BytesMut) -> After {
         let plain = |output: &mut BytesMut, kind: u8, numbers: &[u32]| {
             output.put_u32(1 + 4 * numbers.len() as u32);
             output.put_u8(kind);
@@ -429,6 +542,7 @@ impl Codec for PeerCodec {
                     extended::frame(output, number, &pex.encode(), &[]);
                 }
             }
+            PeerMsg::Encrypt(_) => {}
             PeerMsg::Goodbye => return After::Close,
         }
         After::Open

@@ -64,6 +64,7 @@ impl<P: Addressed> Session<P> {
             PeerMsg::Goodbye => self.gone(cx, peer),
             // What is suggested, and what would be sent to the choked, is not needed; there is no DHT node here.
             PeerMsg::KeepAlive
+            | PeerMsg::Encrypt(_)
             | PeerMsg::Suggest(_)
             | PeerMsg::AllowedFast(_)
             | PeerMsg::Port(_)

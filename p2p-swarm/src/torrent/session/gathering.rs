@@ -140,7 +140,11 @@ impl<P: Addressed> Session<P> {
         torrent.info = Some(info.clone());
         // A link may have named one of two swarms.
         torrent.hashes = info.hashes();
-        self.swarms.extend(info.hashes().swarms().map(|swarm| (swarm, number)));
+        torrent.find_trackers(cx);
+        if torrent.private() {
+            torrent.candidates.only_from_trackers();
+        }
+        self.learn_swarms(&info.hashes(), number);
         if let Some(torrent) = self.torrents.get_mut(&number) {
             torrent.stage = Stage::Hashes(Hashes::new(info, cx.now()));
         }

@@ -113,6 +113,7 @@ impl<P: Addressed> Session<P> {
         }
         self.finish(cx, number);
         self.dial(cx, number);
+        self.announce(cx, number);
     }
 
     /// If all that is wanted is there it is made safe; then it is done.
@@ -128,10 +129,15 @@ impl<P: Addressed> Session<P> {
         let Some(torrent) = self.torrents.get_mut(&number).filter(|torrent| torrent.syncing) else { return };
         torrent.syncing = false;
         torrent.done = true;
+        let now = cx.now();
+        if torrent.picker().is_some_and(|picker| picker.have().is_full()) {
+            torrent.tiers.values_mut().for_each(|tiers| tiers.completed(now));
+        }
         for waiting in torrent.waiting.drain(..) {
             cx.finish(waiting.op, SessionOutcome::Done(Ok(())));
         }
         cx.emit(SessionEvent::Done(TorrentId(number)));
+        self.announce(cx, number);
     }
 
     /// A piece is right.

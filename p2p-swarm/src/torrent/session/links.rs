@@ -8,8 +8,10 @@ use p2p_core::{Cx, Time};
 use super::{MAX_BANNED, Session, Stage, TorrentId};
 use crate::bits::Bits;
 use crate::torrent::address::Addressed;
+use crate::torrent::candidates::Origin;
 use crate::torrent::command::SessionEvent;
 use crate::torrent::metainfo::SwarmId;
+use crate::torrent::mse::Encryption;
 use crate::torrent::peer::Conn;
 use crate::torrent::picker::Picker;
 use crate::torrent::wire::{ExtendedHandshake, Features, Handshake, PeerMsg, PexMsg, PexPeer};
@@ -33,6 +35,12 @@ impl<P: Addressed> Session<P> {
     /// Connects to as many peers as there may be.
     pub(super) fn dial(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let now = cx.now();
+        let encryption = self.encryption();
+        let encrypts = |in_the_clear: bool| match encryption {
+            Encryption::Off => false,
+            Encryption::Preferred => !in_the_clear,
+            Encryption::Required => true,
+        };
         loop {
             let room = self.conns.len() < self.config.connections;
             let Some(torrent) = self.torrents.get_mut(&number) else { return };
@@ -55,7 +63,13 @@ impl<P: Addressed> Session<P> {
                 continue;
             }
             torrent.strangers += 1;
-            self.conns.insert(peer, Conn::new(number, swarm, Some(addr), pieces, now));
+            let mut conn = Conn::new(number, swarm, Some(addr), pieces, now);
+            // In a simulation there is no codec that could encrypt.
+            conn.encrypted = peer.dialled().is_some() && encrypts(torrent.candidates.in_the_clear(&addr));
+            if conn.encrypted {
+                cx.send(peer, PeerMsg::Encrypt(swarm));
+            }
+            self.conns.insert(peer, conn);
             self.greet(cx, peer, swarm);
         }
     }
@@ -145,7 +159,7 @@ impl<P: Addressed> Session<P> {
             conn.listens = Some(peer.addr());
         }
         if let Some(addr) = conn.listens {
-            torrent.candidates.connected(addr);
+            torrent.candidates.connected(addr, !torrent.private());
         }
         self.introduce(cx, peer);
     }
@@ -177,6 +191,7 @@ impl<P: Addressed> Session<P> {
     /// Says what is here.
     fn introduce(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let (port, queue, client) = (self.listens, self.config.requests_per_peer, self.config.client.clone());
+        let encrypts = self.encryption() != Encryption::Off;
         let Some((torrent, conn)) = self.pair(peer) else { return };
         let have = torrent.picker().map(Picker::have);
         match have {
@@ -186,7 +201,7 @@ impl<P: Addressed> Session<P> {
             _ => {}
         }
         if conn.features.extended {
-            let private = torrent.info.as_ref().is_some_and(|info| info.private());
+            let private = torrent.private();
             let extended = ExtendedHandshake {
                 metadata: Some(true),
                 pex: (!private).then_some(true),
@@ -195,6 +210,7 @@ impl<P: Addressed> Session<P> {
                 request_queue: Some(queue as u32),
                 client: Some(client),
                 upload_only: torrent.done,
+                encrypts,
             };
             cx.send(peer, PeerMsg::Extended(extended));
         }
@@ -208,6 +224,7 @@ impl<P: Addressed> Session<P> {
         conn.wants_pex = extended.pex.unwrap_or(conn.wants_pex);
         conn.metadata_size = extended.metadata_size.or(conn.metadata_size);
         conn.client = extended.client.or(conn.client.take());
+        conn.encrypts = extended.encrypts;
         if let Some(requests) = extended.request_queue {
             conn.pipeline.most = requests.max(1);
         }
@@ -216,7 +233,7 @@ impl<P: Addressed> Session<P> {
         {
             let addr = SocketAddr::new(peer.addr().ip(), port);
             conn.listens = Some(addr);
-            torrent.candidates.connected(addr);
+            torrent.candidates.connected(addr, !torrent.private());
         }
         // Who was asked already waits until others were.
         if !matches!(&torrent.stage, Stage::Metadata(metadata) if metadata.was_asked(peer)) {
@@ -226,18 +243,20 @@ impl<P: Addressed> Session<P> {
 
     // ---- who else is there
 
-    /// A peer tells who else it is connected to.
+    /// A peer tells who else it is connected to. What it says more often than it may is passed over.
     pub(super) fn heard_of(&mut self, cx: &mut Cx<'_, Self>, peer: P, pex: PexMsg) {
-        let Some((torrent, _)) = self.pair(peer) else { return };
-        if torrent.info.as_ref().is_some_and(|info| info.private()) {
+        let now = cx.now();
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        if torrent.private() || conn.pex_heard.is_some_and(|at| now - at < PEX_EVERY / 2) {
             return;
         }
+        conn.pex_heard = Some(now);
         let number = torrent.number;
         let loopback = peer.addr().ip().to_canonical().is_loopback();
         for PexPeer { addr, .. } in pex.added {
             // What is told by somebody far away of this machine itself is not true.
             if loopback || !addr.ip().to_canonical().is_loopback() {
-                torrent.candidates.hear(addr);
+                torrent.candidates.hear(addr, Origin::Peer);
             }
         }
         self.dial(cx, number);
@@ -252,21 +271,18 @@ impl<P: Addressed> Session<P> {
         }
         let there = |peer: &P| {
             let conn = self.conns.get(peer)?;
-            Some((conn.listens?, conn.is_seed(), conn.dialled))
+            let (addr, seed) = (conn.listens?, conn.is_seed());
+            Some(PexPeer { addr, seed, reachable: conn.dialled, encrypts: conn.encrypts })
         };
-        let there: Vec<(SocketAddr, bool, bool)> = torrent.peers.iter().filter_map(there).collect();
+        let there: Vec<PexPeer> = torrent.peers.iter().filter_map(there).collect();
         for peer in &torrent.peers {
             let Some(conn) = self.conns.get_mut(peer).filter(|conn| conn.wants_pex) else { continue };
             if conn.pex_at.is_some_and(|at| now - at < PEX_EVERY) {
                 continue;
             }
-            let new =
-                there.iter().filter(|(addr, ..)| Some(*addr) != conn.listens && !conn.pex.contains(addr));
-            let added: Vec<PexPeer> = new
-                .take(PEX_AT_ONCE)
-                .map(|(addr, seed, reachable)| PexPeer { addr: *addr, seed: *seed, reachable: *reachable })
-                .collect();
-            let left = conn.pex.iter().filter(|addr| !there.iter().any(|(other, ..)| other == *addr));
+            let is_new = |peer: &&PexPeer| Some(peer.addr) != conn.listens && !conn.pex.contains(&peer.addr);
+            let added: Vec<PexPeer> = there.iter().filter(is_new).take(PEX_AT_ONCE).copied().collect();
+            let left = conn.pex.iter().filter(|addr| !there.iter().any(|other| other.addr == **addr));
             let dropped: Vec<SocketAddr> = left.take(PEX_AT_ONCE).copied().collect();
             if added.is_empty() && dropped.is_empty() {
                 continue;
@@ -309,6 +325,7 @@ impl<P: Addressed> Session<P> {
     /// A connection is gone: what it owed is asked of others.
     pub(super) fn gone(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let now = cx.now();
+        let encryption = self.encryption();
         let Some(conn) = self.conns.remove(&peer) else { return };
         self.serving.gone(peer);
         let Some(torrent) = self.torrents.get_mut(&conn.torrent) else { return };
@@ -318,10 +335,15 @@ impl<P: Addressed> Session<P> {
         }
         let same = |other: &Conn| other.torrent == conn.torrent && other.listens == conn.listens;
         let twin = self.conns.values().any(same);
+        let preferred = encryption == Encryption::Preferred;
         let idle = conn.is_seed() && torrent.picker().is_some_and(|picker| picker.have().is_full());
         match conn.listens.filter(|_| !twin) {
             // Whoever of two that have everything goes first: neither has a reason to call again soon.
             Some(addr) if idle => torrent.candidates.rest(addr, now + REST),
+            // It does not know what to make of what was encrypted, or of what was not.
+            Some(addr) if conn.dialled && conn.reached && conn.name.is_none() && preferred => {
+                torrent.candidates.did_not_answer(addr, now, conn.encrypted);
+            }
             Some(addr) => torrent.candidates.lost(addr, now, conn.downloaded + conn.uploaded > 0),
             None => {}
         }
@@ -389,3 +411,6 @@ impl<P: Addressed> Session<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use p2p_core::Cx;
 
 use super::gathering::HASH_BUDGET;
-use super::{Session, SessionTimer, Stage};
+use super::{Session, SessionItem, SessionTimer, Stage};
 use crate::torrent::address::Addressed;
 use crate::torrent::choker::{self, Candidate};
 use crate::torrent::wire::PeerMsg;
@@ -30,6 +30,7 @@ impl<P: Addressed> Session<P> {
         self.hash_budget = HASH_BUDGET;
         self.send_nameless_away(cx, false);
         self.look_after(cx);
+        self.overdue(cx);
         let numbers: Vec<u64> = self.torrents.keys().copied().collect();
         for number in numbers {
             self.progress(cx, number);
@@ -43,6 +44,7 @@ impl<P: Addressed> Session<P> {
             self.gather_all(cx, number);
             self.tell_who(cx, number);
             self.dial(cx, number);
+            self.announce(cx, number);
         }
     }
 
@@ -84,7 +86,7 @@ impl<P: Addressed> Session<P> {
         let due: Vec<_> = torrent.waiting.iter_mut().filter(due).map(|w| (w.told = now, w.op).1).collect();
         if !due.is_empty() {
             let status = torrent.status(&self.conns);
-            due.into_iter().for_each(|op| cx.item(op, status.clone()));
+            due.into_iter().for_each(|op| cx.item(op, SessionItem::Status(status.clone())));
         }
     }
 

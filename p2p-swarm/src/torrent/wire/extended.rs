@@ -3,7 +3,7 @@
 //! Each end numbers the messages that it wants to get, so what is sent bears the receiver's number: it is the codec that
 //! knows both.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use p2p_core::foreign::Malformed;
@@ -12,6 +12,7 @@ use p2p_dht::bencode::{self, Flaw, Value};
 use serde::{Deserialize, Serialize};
 
 use super::{PeerMsg, malformed};
+use crate::torrent::address::{put_compact, v4, v6};
 
 /// The number under which this end wants to hear who is there.
 const PEX: u8 = 1;
@@ -45,6 +46,8 @@ pub struct ExtendedHandshake {
     pub client: Option<String>,
     /// Whether it wants nothing (BEP 21).
     pub upload_only: bool,
+    /// Whether it would rather have connections encrypted.
+    pub encrypts: bool,
 }
 
 /// A message about metadata (BEP 9): pieces of 16 KiB of `info`.
@@ -84,6 +87,8 @@ pub struct PexPeer {
     pub seed: bool,
     /// Whether the sender has reached it there.
     pub reachable: bool,
+    /// Whether it would rather have connections encrypted.
+    pub encrypts: bool,
 }
 
 pub(super) fn frame(output: &mut BytesMut, number: u8, head: &[u8], data: &[u8]) {
@@ -140,11 +145,15 @@ impl ExtendedHandshake {
             request_queue: number(value, "reqq"),
             client: client.map(|client| String::from_utf8_lossy(client).chars().take(64).collect()),
             upload_only: number(value, "upload_only") == Some(1),
+            encrypts: number(value, "e") == Some(1),
         }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
         bencode::dict(|d| {
+            if self.encrypts {
+                d.int("e", 1);
+            }
             d.dict("m", |m| {
                 for (key, offered, id) in
                     [("ut_metadata", self.metadata, METADATA), ("ut_pex", self.pex, PEX)]
@@ -207,6 +216,7 @@ impl MetadataMsg {
     }
 }
 
+const ENCRYPTS: u8 = 0x01;
 const SEED: u8 = 0x02;
 const REACHABLE: u8 = 0x10;
 
@@ -220,17 +230,6 @@ fn compact<const N: usize>(
     bytes.as_chunks::<N>().0.iter().take(MAX_PEX).map(address).collect()
 }
 
-fn v4(bytes: &[u8; 6]) -> SocketAddr {
-    let [a, b, c, d, high, low] = *bytes;
-    SocketAddr::from((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])))
-}
-
-fn v6(bytes: &[u8; 18]) -> SocketAddr {
-    let mut ip = [0; 16];
-    ip.copy_from_slice(&bytes[..16]);
-    SocketAddr::from((Ipv6Addr::from(ip), u16::from_be_bytes([bytes[16], bytes[17]])))
-}
-
 impl PexMsg {
     fn of(value: &Value<'_>) -> PexMsg {
         let mut pex = PexMsg::default();
@@ -240,7 +239,8 @@ impl PexMsg {
             let flags = value.get(flags).and_then(|flags| flags.as_bytes()).unwrap_or_default();
             pex.added.extend(peers.into_iter().enumerate().map(|(i, addr)| {
                 let flags = flags.get(i).copied().unwrap_or_default();
-                PexPeer { addr, seed: flags & SEED != 0, reachable: flags & REACHABLE != 0 }
+                let has = |flag: u8| flags & flag != 0;
+                PexPeer { addr, seed: has(SEED), reachable: has(REACHABLE), encrypts: has(ENCRYPTS) }
             }));
         }
         pex.dropped = [compact(value, "dropped", v4), compact(value, "dropped6", v6)].concat();
@@ -248,23 +248,17 @@ impl PexMsg {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let put = |list: &mut Vec<u8>, addr: &SocketAddr| {
-            match addr {
-                SocketAddr::V4(addr) => list.extend_from_slice(&addr.ip().octets()),
-                SocketAddr::V6(addr) => list.extend_from_slice(&addr.ip().octets()),
-            }
-            list.extend_from_slice(&addr.port().to_be_bytes());
-        };
         // Of version 4, and of version 6.
         let (mut added, mut dropped) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2]);
         let mut flags = [const { Vec::new() }; 2];
         for peer in &self.added {
             let which = usize::from(peer.addr.is_ipv6());
-            put(&mut added[which], &peer.addr);
-            flags[which].push(if peer.seed { SEED } else { 0 } | if peer.reachable { REACHABLE } else { 0 });
+            put_compact(&mut added[which], &peer.addr);
+            let said = [(peer.seed, SEED), (peer.reachable, REACHABLE), (peer.encrypts, ENCRYPTS)];
+            flags[which].push(said.iter().filter(|(is, _)| *is).fold(0, |all, (_, flag)| all | flag));
         }
         for addr in &self.dropped {
-            put(&mut dropped[usize::from(addr.is_ipv6())], addr);
+            put_compact(&mut dropped[usize::from(addr.is_ipv6())], addr);
         }
         bencode::dict(|d| {
             for (which, ending) in ["", "6"].into_iter().enumerate() {

@@ -122,6 +122,7 @@ pub(in crate::torrent) fn message() -> BoxedStrategy<PeerMsg> {
                 request_queue,
                 client: Some(client),
                 upload_only: port % 2 == 0,
+                encrypts: port % 3 == 0,
             })
         }),
         any::<u32>().prop_map(|piece| PeerMsg::Metadata(MetadataMsg::Request(piece))),
@@ -129,7 +130,10 @@ pub(in crate::torrent) fn message() -> BoxedStrategy<PeerMsg> {
         (any::<[u32; 2]>(), bytes(300))
             .prop_map(|([piece, total], data)| PeerMsg::Metadata(MetadataMsg::Data { piece, total, data })),
         (addresses(), addresses(), any::<[bool; 2]>()).prop_map(|(added, dropped, [seed, reachable])| {
-            let added = added.into_iter().map(|addr| PexPeer { addr, seed, reachable }).collect();
+            let added = added
+                .into_iter()
+                .map(|addr| PexPeer { addr, seed, reachable, encrypts: seed != reachable })
+                .collect();
             PeerMsg::Pex(PexMsg { added, dropped })
         }),
     ];

@@ -1,0 +1,165 @@
+//! Whom a session tells of whom (BEP 11), and how it makes connections.
+
+use super::*;
+use crate::storage::MemoryFiles;
+use crate::torrent::command::{Add, SessionCommand, Source};
+use crate::torrent::mse::Mse;
+use crate::torrent::worker::MemoryTorrents;
+use crate::torrent::{CreateOptions, Metainfo, PeerName, SessionConfig};
+use p2p_core::foreign::TcpPeer;
+use p2p_core::{Down, Link, Script, Worker};
+use p2p_dht::mainline::Secret;
+
+const PEERS: u16 = 70;
+
+fn addr(n: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, n as u8], 1000 + n))
+}
+
+struct Hub {
+    script: Script<Session<TcpPeer>>,
+    swarm: SwarmId,
+}
+
+impl Hub {
+    /// A session with a torrent that has nothing, and is told of peers to dial.
+    fn new(mse: Option<Encryption>, peers: Vec<SocketAddr>) -> Hub {
+        let mut files = MemoryFiles::default();
+        files.put("t", vec![1; 100_000]);
+        let metainfo = Metainfo::create(&mut files, "t".as_ref(), &CreateOptions::default()).unwrap();
+        let config = SessionConfig { peers: 100, ..SessionConfig::default() };
+        let session = match mse {
+            Some(policy) => Session::encrypted(config, Some(1), Mse::new(policy, &Secret::new([1; 32]))),
+            None => Session::new(config, Some(1)),
+        };
+        let mut script = Script::new(session);
+        let swarm = metainfo.info().hashes().swarms().next().unwrap();
+        let torrent = Source::Metainfo(metainfo);
+        script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers }));
+        let mut worker = MemoryTorrents::new(MemoryFiles::default());
+        for (id, job) in script.jobs() {
+            worker.run(vec![job]).into_iter().for_each(|done| script.done(id, done));
+        }
+        Hub { script, swarm }
+    }
+
+    /// A peer that has connected, says where it listens, and wants to hear of others.
+    fn comes(&mut self, n: u16) -> TcpPeer {
+        let peer = TcpPeer::Accepted { addr: SocketAddr::new(addr(n).ip(), 5), number: n.into() };
+        self.script.link(peer, Link::Up);
+        let features = Features { extended: true, fast: true, ..Features::default() };
+        let name = PeerName([n as u8; 20]);
+        self.script.message(peer, PeerMsg::Handshake(Handshake { swarm: self.swarm, peer: name, features }));
+        if n.is_multiple_of(2) {
+            self.script.message(peer, PeerMsg::HaveAll);
+        }
+        let port = Some(addr(n).port());
+        let encrypts = n.is_multiple_of(3);
+        let extended = ExtendedHandshake { pex: Some(true), port, encrypts, ..ExtendedHandshake::default() };
+        self.script.message(peer, PeerMsg::Extended(extended));
+        peer
+    }
+
+    /// What each is told.
+    fn told(&mut self) -> Vec<(TcpPeer, PexMsg)> {
+        let sent = self.script.sent().into_iter();
+        sent.filter_map(|(peer, msg)| if let PeerMsg::Pex(pex) = msg { Some((peer, pex)) } else { None })
+            .collect()
+    }
+}
+
+#[test]
+fn who_is_there_is_told_fifty_at_a_time_and_once_a_minute() {
+    let mut hub = Hub::new(None, Vec::new());
+    let peers: Vec<TcpPeer> = (1..=PEERS).map(|n| hub.comes(n)).collect();
+    hub.script.advance(Duration::from_secs(1));
+    let first = hub.told();
+    assert_eq!(first.len(), usize::from(PEERS), "each once");
+    for (_, pex) in &first {
+        assert_eq!((pex.added.len(), pex.dropped.len()), (PEX_AT_ONCE, 0));
+        for told in &pex.added {
+            let n = told.addr.port() - 1000;
+            assert_eq!((told.addr, told.reachable), (addr(n), false));
+            assert_eq!((told.seed, told.encrypts), (n.is_multiple_of(2), n.is_multiple_of(3)));
+        }
+    }
+    // Some go meanwhile.
+    for peer in &peers[..30] {
+        hub.script.link(*peer, Link::Down(Down::Closed));
+    }
+    hub.script.advance(Duration::from_secs(58));
+    assert_eq!(hub.told(), []);
+    hub.script.advance(Duration::from_secs(3));
+    let second = hub.told();
+    assert_eq!(second.len(), usize::from(PEERS) - 30);
+    for (peer, pex) in second {
+        let before = &first.iter().find(|(other, _)| *other == peer).unwrap().1;
+        let known = |addr: &SocketAddr| before.added.iter().any(|peer| peer.addr == *addr);
+        assert!(pex.added.iter().all(|peer| !known(&peer.addr)), "nobody twice");
+        assert!(pex.dropped.iter().all(known), "nobody who was not told of");
+        let gone = (1..=30).filter(|n| known(&addr(*n))).count();
+        assert_eq!(pex.dropped.len(), gone, "everybody who is gone");
+    }
+}
+
+#[test]
+fn who_tells_of_others_all_the_time_is_not_listened_to() {
+    let mut hub = Hub::new(None, Vec::new());
+    let peer = hub.comes(1);
+    hub.script.sent();
+    let tell = |hub: &mut Hub, n: u16| {
+        let added = vec![PexPeer { addr: addr(n), seed: false, reachable: true, encrypts: false }];
+        hub.script.message(peer, PeerMsg::Pex(PexMsg { added, dropped: Vec::new() }));
+        let sent = hub.script.sent();
+        sent.iter().any(|(to, msg)| to.addr() == addr(n) && matches!(msg, PeerMsg::Handshake(_)))
+    };
+    assert!(tell(&mut hub, 2));
+    assert!(!tell(&mut hub, 3));
+    hub.script.advance(Duration::from_secs(45));
+    hub.script.sent();
+    assert!(tell(&mut hub, 4), "a minute is not the same everywhere");
+}
+
+/// How the next connection is begun: whether it is encrypted.
+fn dialled(script: &mut Script<Session<TcpPeer>>) -> Option<(TcpPeer, bool)> {
+    let sent = script.sent();
+    let (peer, _) = sent.iter().find(|(_, msg)| matches!(msg, PeerMsg::Handshake(_)))?;
+    let encrypts = matches!(sent.first(), Some((first, PeerMsg::Encrypt(_))) if first == peer);
+    Some((*peer, encrypts))
+}
+
+#[test]
+fn who_does_not_understand_what_is_encrypted_is_spoken_to_in_the_clear() {
+    let fails = |script: &mut Script<Session<TcpPeer>>, peer: TcpPeer, why: Down| {
+        if why == Down::Closed {
+            script.link(peer, Link::Up);
+        }
+        script.link(peer, Link::Down(why));
+        script.sent();
+        script.advance(Duration::from_secs(1));
+    };
+    let mut hub = Hub::new(Some(Encryption::Preferred), vec![addr(1)]);
+    let (first, encrypted) = dialled(&mut hub.script).unwrap();
+    assert!(encrypted);
+    fails(&mut hub.script, first, Down::Closed);
+    let (second, encrypted) = dialled(&mut hub.script).expect("at once");
+    assert!(!encrypted);
+    fails(&mut hub.script, second, Down::Closed);
+    assert_eq!(dialled(&mut hub.script), None, "it waits as others do");
+    hub.script.advance(Duration::from_secs(5));
+    assert!(dialled(&mut hub.script).unwrap().1);
+
+    let mut hub = Hub::new(Some(Encryption::Preferred), vec![addr(1)]);
+    let (first, _) = dialled(&mut hub.script).unwrap();
+    fails(&mut hub.script, first, Down::Unreachable);
+    assert_eq!(dialled(&mut hub.script), None, "nobody was there who could have understood it");
+    for (policy, encrypts) in [(Encryption::Required, true), (Encryption::Off, false)] {
+        let mut hub = Hub::new(Some(policy), vec![addr(1)]);
+        for _ in 0..3 {
+            let (peer, encrypted) = dialled(&mut hub.script).unwrap();
+            assert_eq!(encrypted, encrypts, "{policy:?}");
+            fails(&mut hub.script, peer, Down::Closed);
+            hub.script.advance(Duration::from_secs(60));
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Asking: two machines, one for each wire, and who takes a URL to the right one.
+
+mod http;
+mod udp;
+
+use std::io;
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use p2p_core::{AskError, Handle};
+
+use super::announce::parse_scrape;
+use super::http::{escape, gunzip};
+use super::{Announce, AnnounceReply, Event, Scheme, ScrapeReply, TrackerError, TrackerUrl};
+use crate::torrent::address::Addressed;
+use crate::torrent::command::{Announced, Announcing};
+use crate::torrent::metainfo::SwarmId;
+use crate::torrent::session::Session;
+
+pub use http::{HttpClient, HttpGet, HttpReply};
+pub use udp::{UdpAsk, UdpClient, UdpQuestion, UdpReply};
+
+/// How often an answer may send a client elsewhere. 3.
+const MAX_MOVES: usize = 3;
+
+/// Finds the addresses of a host.
+#[async_trait]
+pub trait Resolve: Send + Sync {
+    /// The addresses that a name stands for, with this port.
+    ///
+    /// # Errors
+    /// The system finds none.
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+}
+
+/// Asks trackers by their URLs, over whichever of the machines each is for.
+///
+/// ```no_run
+/// # async fn example(session: p2p_core::Handle<p2p_swarm::torrent::Session<p2p_core::foreign::TcpPeer>>) -> std::io::Result<()> {
+/// use std::net::SocketAddr;
+///
+/// use p2p_core::net::{tcp, udp};
+/// use p2p_core::{Limits, NoWorker};
+/// use p2p_swarm::torrent::tracker::{HttpClient, HttpCodec, Resolve, TrackerClient, UdpClient, UdpCodec};
+///
+/// struct System;
+///
+/// #[async_trait::async_trait]
+/// impl Resolve for System {
+///     async fn resolve(&self, host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+///         Ok(tokio::net::lookup_host((host, port)).await?.collect())
+///     }
+/// }
+///
+/// let limits = Limits::default();
+/// let http = tcp::spawn(HttpClient::default(), |_| HttpCodec::client(), None, limits.clone(), [NoWorker]).await?;
+/// let udp = udp::spawn(UdpClient::default(), UdpCodec::client(), "0.0.0.0:0".parse().unwrap(), limits, [NoWorker]).await?;
+/// let client = TrackerClient::new(http.handle(), Some(udp.handle()), None, System);
+/// client.serve(session).await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TrackerClient<R> {
+    http: Handle<HttpClient>,
+    /// By IPv4, and by IPv6.
+    udp: [Option<Handle<UdpClient>>; 2],
+    resolve: R,
+}
+
+fn ended(error: AskError) -> TrackerError {
+    match error {
+        AskError::Busy => TrackerError::Busy,
+        _ => TrackerError::Stopped,
+    }
+}
+
+impl<R: Resolve> TrackerClient<R> {
+    /// Asks over these machines: over HTTP, over UDP by IPv4, and by IPv6.
+    pub fn new(
+        http: Handle<HttpClient>,
+        udp4: Option<Handle<UdpClient>>,
+        udp6: Option<Handle<UdpClient>>,
+        resolve: R,
+    ) -> TrackerClient<R> {
+        TrackerClient { http, udp: [udp4, udp6], resolve }
+    }
+
+    /// Announces a peer.
+    ///
+    /// # Errors
+    /// The tracker does not answer, or says no.
+    pub async fn announce(&self, url: &str, announce: &Announce) -> Result<AnnounceReply, TrackerError> {
+        let url: TrackerUrl = url.parse()?;
+        match url.scheme {
+            Scheme::Http => AnnounceReply::parse(&self.get(url.clone(), &query(&url, announce)).await?),
+            Scheme::Udp => {
+                let ask = UdpAsk::Announce(announce.clone(), url.path.clone());
+                match self.ask(&url, ask).await? {
+                    UdpReply::Announced(reply) => Ok(reply),
+                    UdpReply::Scraped(_) => Err(TrackerError::Malformed("it tells of swarms".into())),
+                }
+            }
+        }
+    }
+
+    /// Asks how swarms stand: at most [`MAX_SCRAPE`](super::MAX_SCRAPE) of them, the others are passed over.
+    ///
+    /// # Errors
+    /// The tracker does not answer, or does not tell.
+    pub async fn scrape(&self, url: &str, swarms: &[SwarmId]) -> Result<ScrapeReply, TrackerError> {
+        let url = url.parse::<TrackerUrl>()?.scrape().ok_or(TrackerError::NoScrape)?;
+        let swarms = &swarms[..swarms.len().min(super::MAX_SCRAPE)];
+        match url.scheme {
+            Scheme::Http => {
+                let mut query = String::new();
+                for swarm in swarms {
+                    query.push_str(if query.is_empty() { joint(&url) } else { "&" });
+                    query.push_str("info_hash=");
+                    escape(swarm, &mut query);
+                }
+                parse_scrape(&self.get(url, &query).await?)
+            }
+            Scheme::Udp => match self.ask(&url, UdpAsk::Scrape(swarms.to_vec())).await? {
+                UdpReply::Scraped(stand) => Ok(swarms.iter().copied().zip(stand).collect()),
+                UdpReply::Announced(_) => Err(TrackerError::Malformed("it tells of peers".into())),
+            },
+        }
+    }
+
+    /// Announces whatever a session wants announced, until that ends.
+    pub async fn serve<P: Addressed>(&self, session: Handle<Session<P>>) {
+        let wanted = session.ask(Announcing);
+        let session = &session;
+        let each = wanted.for_each_concurrent(None, |wanted| async move {
+            let result = self.announce(&wanted.url, &wanted.announce).await;
+            // If it has ended nobody needs to know.
+            let _ = session.ask(Announced { number: wanted.number, result }).await;
+        });
+        each.await;
+    }
+
+    async fn addresses(&self, url: &TrackerUrl) -> Result<Vec<SocketAddr>, TrackerError> {
+        let wrong = |why: String| TrackerError::Resolve { host: url.host.clone(), why };
+        let found = self.resolve.resolve(&url.host, url.port).await;
+        let mut found = found.map_err(|error| wrong(error.to_string()))?;
+        // A torrent could have us ask this machine's own services for anything.
+        let path = url.path.split('?').next().unwrap_or_default();
+        if url.scheme == Scheme::Http && !path.ends_with("/announce") && !path.ends_with("/scrape") {
+            found.retain(|addr| !addr.ip().to_canonical().is_loopback());
+        }
+        match found.is_empty() {
+            true => Err(wrong("it has no address that may be asked".into())),
+            false => Ok(found),
+        }
+    }
+
+    async fn ask(&self, url: &TrackerUrl, ask: UdpAsk) -> Result<UdpReply, TrackerError> {
+        let found = self.addresses(url).await?;
+        let by = |addr: &SocketAddr| self.udp[usize::from(addr.is_ipv6())].as_ref();
+        let Some((tracker, udp)) = found.iter().find_map(|addr| Some((*addr, by(addr)?))) else {
+            return Err(TrackerError::Unreachable);
+        };
+        udp.ask(UdpQuestion { tracker, ask }).await.map_err(ended)?
+    }
+
+    /// The body of an answer, wherever it may be.
+    async fn get(&self, mut url: TrackerUrl, query: &str) -> Result<Vec<u8>, TrackerError> {
+        let mut query = query.to_owned();
+        for _ in 0..=MAX_MOVES {
+            let found = self.addresses(&url).await?;
+            let path = if url.path.is_empty() { "/" } else { &url.path };
+            let get = HttpGet { addr: found[0], host: url.authority(), target: format!("{path}{query}") };
+            let HttpReply { status, gzip, location, body } = self.http.ask(get).await.map_err(ended)??;
+            match (status, location) {
+                (200, _) if gzip => {
+                    return gunzip(&body).ok_or_else(|| TrackerError::Malformed("it is not gzip".into()));
+                }
+                (200, _) => return Ok(body),
+                (301 | 302 | 303 | 307 | 308, Some(location)) => {
+                    // It has the whole query in it.
+                    url = location.parse()?;
+                    query.clear();
+                    if url.scheme != Scheme::Http {
+                        return Err(TrackerError::Url(location));
+                    }
+                }
+                // Some say no with a status and why in the body.
+                (status, _) => {
+                    return match AnnounceReply::parse(&body) {
+                        Err(refused @ TrackerError::Refused(_)) => Err(refused),
+                        _ => Err(TrackerError::Status(status)),
+                    };
+                }
+            }
+        }
+        Err(TrackerError::Status(302))
+    }
+}
+
+/// What stands between a URL and what is added to it.
+fn joint(url: &TrackerUrl) -> &'static str {
+    if url.path.contains('?') { "&" } else { "?" }
+}
+
+fn query(url: &TrackerUrl, announce: &Announce) -> String {
+    let Announce { swarm, peer, port, uploaded, downloaded, left, event, key, want, tracker_id } = announce;
+    let mut query = format!("{}info_hash=", joint(url));
+    escape(swarm, &mut query);
+    query.push_str("&peer_id=");
+    escape(&peer.0, &mut query);
+    query.push_str(&format!("&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}"));
+    query.push_str(&format!("&key={key:08x}&compact=1&no_peer_id=1"));
+    match event {
+        Event::Regular => {}
+        Event::Started => query.push_str("&event=started"),
+        Event::Completed => query.push_str("&event=completed"),
+        Event::Stopped => query.push_str("&event=stopped"),
+    }
+    if let Some(want) = want {
+        query.push_str(&format!("&numwant={want}"));
+    }
+    if let Some(id) = tracker_id {
+        query.push_str("&trackerid=");
+        escape(id, &mut query);
+    }
+    query
+}

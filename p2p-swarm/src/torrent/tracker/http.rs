@@ -1,0 +1,392 @@
+//! As much of HTTP/1.1 (RFC 9112) as trackers need: one GET on a connection, and one answer.
+//!
+//! A body has a length, or comes in chunks, or ends with the connection; the codec gives it in parts, as it comes, and
+//! whoever gathers them bounds them.
+
+use bytes::{Buf, Bytes, BytesMut};
+use p2p_core::foreign::{After, Codec, Malformed};
+
+/// The longest body that is taken, in bytes, before and after it is inflated. 1 MiB.
+pub const MAX_BODY: usize = 1 << 20;
+/// The longest head of a request or an answer, in bytes. 16 KiB.
+const MAX_HEAD: usize = 16 << 10;
+/// The longest line that says how long a chunk is, in bytes. 1 KiB.
+const MAX_LINE: usize = 1 << 10;
+
+/// What travels between a client and a tracker over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpMsg {
+    /// A client asks; the answer is an [`HttpMsg::Head`].
+    Get {
+        /// The host, as `Host:` has it.
+        host: String,
+        /// The path, and what follows it.
+        target: String,
+    },
+    /// How an answer begins; [`HttpMsg::Part`]s follow, and an [`HttpMsg::End`], or the connection's.
+    Head {
+        /// The status.
+        status: u16,
+        /// Whether the body is compressed by gzip.
+        gzip: bool,
+        /// Where else to ask.
+        location: Option<String>,
+        /// Whether the connection's end is the body's.
+        until_closed: bool,
+    },
+    /// Bytes of the body.
+    Part(Bytes),
+    /// The body is whole.
+    End,
+    /// A tracker's answer, all of it; the connection is closed.
+    Answer {
+        /// The status: 200, or why not.
+        status: u16,
+        /// The body.
+        body: Vec<u8>,
+    },
+    /// The connection is closed.
+    Close,
+}
+
+/// One connection, at one of its ends.
+#[derive(Debug)]
+pub struct HttpCodec {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// A server's: a request is expected.
+    Request,
+    /// A client's: an answer is expected,
+    Answer,
+    /// so much more of its body,
+    Length(usize),
+    /// the length of a chunk, or what follows the last,
+    Chunk,
+    /// so much more of a chunk,
+    InChunk(usize),
+    /// the end of its line,
+    AfterChunk,
+    /// what follows the last chunk,
+    Trailer,
+    /// all there is.
+    UntilClosed,
+    Over,
+}
+
+fn malformed(what: impl Into<String>) -> Malformed {
+    Malformed(what.into())
+}
+
+/// A head that is there whole.
+fn head(input: &mut BytesMut) -> Result<Option<String>, Malformed> {
+    let seen = &input[..input.len().min(MAX_HEAD)];
+    match seen.windows(4).position(|end| end == b"\r\n\r\n") {
+        Some(at) => {
+            let head = String::from_utf8(input.split_to(at + 4).to_vec());
+            head.map(Some).map_err(|_| malformed("a head that is not text"))
+        }
+        None if input.len() >= MAX_HEAD => Err(malformed(format!("a head longer than {MAX_HEAD} bytes"))),
+        None => Ok(None),
+    }
+}
+
+fn line(input: &mut BytesMut) -> Result<Option<String>, Malformed> {
+    let seen = &input[..input.len().min(MAX_LINE)];
+    match seen.windows(2).position(|end| end == b"\r\n") {
+        Some(at) => Ok(Some(String::from_utf8_lossy(&input.split_to(at + 2)[..at]).into_owned())),
+        None if input.len() >= MAX_LINE => Err(malformed(format!("a line longer than {MAX_LINE} bytes"))),
+        None => Ok(None),
+    }
+}
+
+/// The value of a field, if it is there.
+fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().skip(1).find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+impl HttpCodec {
+    /// The client's end.
+    pub fn client() -> HttpCodec {
+        HttpCodec { state: State::Answer }
+    }
+
+    /// The tracker's end.
+    pub fn server() -> HttpCodec {
+        HttpCodec { state: State::Request }
+    }
+
+    fn request(&mut self, head: &str) -> Result<HttpMsg, Malformed> {
+        let mut words = head.lines().next().unwrap_or_default().split(' ');
+        let (Some("GET"), Some(target), Some("HTTP/1.1" | "HTTP/1.0"), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(malformed("expected GET of HTTP/1.1"));
+        };
+        self.state = State::Over;
+        let host = field(head, "host").unwrap_or_default();
+        Ok(HttpMsg::Get { host: host.into(), target: target.into() })
+    }
+
+    fn answer(&mut self, head: &str) -> Result<HttpMsg, Malformed> {
+        let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
+        let status: u16 = status.ok_or_else(|| malformed("expected an answer of HTTP/1.1"))?;
+        let chunked = field(head, "transfer-encoding").is_some_and(|how| how.eq_ignore_ascii_case("chunked"));
+        let length = field(head, "content-length").map(str::parse::<usize>);
+        self.state = match length {
+            _ if chunked => State::Chunk,
+            Some(Ok(length)) if length <= MAX_BODY => State::Length(length),
+            Some(_) => return Err(malformed(format!("expected a length of at most {MAX_BODY} bytes"))),
+            None => State::UntilClosed,
+        };
+        Ok(HttpMsg::Head {
+            status,
+            gzip: field(head, "content-encoding").is_some_and(|how| how.eq_ignore_ascii_case("gzip")),
+            location: field(head, "location").map(Into::into),
+            until_closed: matches!(self.state, State::UntilClosed),
+        })
+    }
+
+    /// A part of what is left of a body or a chunk.
+    fn part(input: &mut BytesMut, left: usize) -> Option<(HttpMsg, usize)> {
+        let now = input.len().min(left);
+        (now > 0).then(|| (HttpMsg::Part(input.split_to(now).freeze()), left - now))
+    }
+}
+
+impl Codec for HttpCodec {
+    type Msg = HttpMsg;
+
+    fn decode(&mut self, input: &mut BytesMut, _: &mut BytesMut) -> Result<Option<HttpMsg>, Malformed> {
+        loop {
+            match self.state {
+                State::Request => {
+                    let Some(head) = head(input)? else { return Ok(None) };
+                    return self.request(&head).map(Some);
+                }
+                State::Answer => {
+                    let Some(head) = head(input)? else { return Ok(None) };
+                    return self.answer(&head).map(Some);
+                }
+                State::Length(0) => {
+                    self.state = State::Over;
+                    return Ok(Some(HttpMsg::End));
+                }
+                State::Length(left) => {
+                    let Some((part, left)) = HttpCodec::part(input, left) else { return Ok(None) };
+                    self.state = State::Length(left);
+                    return Ok(Some(part));
+                }
+                State::Chunk => {
+                    let Some(line) = line(input)? else { return Ok(None) };
+                    let digits = line.split(';').next().unwrap_or_default().trim();
+                    let length = usize::from_str_radix(digits, 16).ok().filter(|length| *length <= MAX_BODY);
+                    let length = length.ok_or_else(|| malformed("a chunk without a length, or too long"))?;
+                    self.state = if length == 0 { State::Trailer } else { State::InChunk(length) };
+                }
+                State::InChunk(left) => {
+                    let Some((part, left)) = HttpCodec::part(input, left) else { return Ok(None) };
+                    self.state = if left == 0 { State::AfterChunk } else { State::InChunk(left) };
+                    return Ok(Some(part));
+                }
+                State::AfterChunk => {
+                    if input.len() < 2 {
+                        return Ok(None);
+                    }
+                    if !input.starts_with(b"\r\n") {
+                        return Err(malformed("a chunk longer than it says"));
+                    }
+                    input.advance(2);
+                    self.state = State::Chunk;
+                }
+                State::Trailer => {
+                    let Some(line) = line(input)? else { return Ok(None) };
+                    if line.is_empty() {
+                        self.state = State::Over;
+                        return Ok(Some(HttpMsg::End));
+                    }
+                }
+                State::UntilClosed if input.is_empty() => return Ok(None),
+                State::UntilClosed => return Ok(Some(HttpMsg::Part(input.split().freeze()))),
+                // Nothing more is expected.
+                State::Over => {
+                    input.clear();
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn encode(&mut self, msg: HttpMsg, output: &mut BytesMut) -> After {
+        match msg {
+            HttpMsg::Get { host, target } => {
+                let agent = concat!("p2p-swarm/", env!("CARGO_PKG_VERSION"));
+                let head = format!(
+                    "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n"
+                );
+                output.extend_from_slice(head.as_bytes());
+                After::Open
+            }
+            HttpMsg::Answer { status, body } => {
+                let reason = match status {
+                    200 => "OK",
+                    400 => "Bad Request",
+                    404 => "Not Found",
+                    _ => "Unavailable",
+                };
+                let head = format!(
+                    "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    body.len()
+                );
+                output.extend_from_slice(head.as_bytes());
+                output.extend_from_slice(&body);
+                After::Close
+            }
+            // Its parts are not sent by anybody.
+            HttpMsg::Head { .. } | HttpMsg::Part(_) | HttpMsg::End | HttpMsg::Close => After::Close,
+        }
+    }
+}
+
+/// What gzip (RFC 1952) made shorter; `None` if it is none, or longer than a body may be.
+pub(super) fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (head, mut rest) = bytes.split_first_chunk::<10>()?;
+    let [0x1f, 0x8b, 8, flags, ..] = *head else { return None };
+    if flags & 0x04 != 0 {
+        let (length, after) = rest.split_first_chunk::<2>()?;
+        rest = after.get(u16::from_le_bytes(*length).into()..)?;
+    }
+    // A name, and a comment.
+    for flag in [0x08, 0x10] {
+        if flags & flag != 0 {
+            rest = &rest[rest.iter().position(|byte| *byte == 0)? + 1..];
+        }
+    }
+    if flags & 0x02 != 0 {
+        rest = rest.get(2..)?;
+    }
+    // What follows is a check of what TCP has checked.
+    miniz_oxide::inflate::decompress_to_vec_with_limit(rest, MAX_BODY).ok()
+}
+
+/// Bytes as they stand in a query.
+pub(super) fn escape(bytes: &[u8], out: &mut String) {
+    for byte in bytes {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(*byte));
+            }
+            byte => {
+                out.push('%');
+                out.push_str(&data_encoding::HEXUPPER.encode(&[*byte]));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a codec understands of bytes that come in such pieces, and whether it finds fault with them in the end.
+    fn decoded(mut codec: HttpCodec, bytes: &[u8], piece: usize) -> (Vec<HttpMsg>, bool) {
+        let (mut input, mut nothing, mut all) = (BytesMut::new(), BytesMut::new(), Vec::new());
+        for piece in bytes.chunks(piece.max(1)) {
+            input.extend_from_slice(piece);
+            loop {
+                match codec.decode(&mut input, &mut nothing) {
+                    Ok(Some(msg)) => all.push(msg),
+                    Ok(None) => break,
+                    Err(_) => return (all, true),
+                }
+            }
+        }
+        (all, false)
+    }
+
+    fn body(msgs: &[HttpMsg]) -> Vec<u8> {
+        let part = |msg: &HttpMsg| if let HttpMsg::Part(part) = msg { part.to_vec() } else { Vec::new() };
+        msgs.iter().flat_map(part).collect()
+    }
+
+    #[test]
+    fn every_way_to_end_a_body_is_understood() {
+        let length = "HTTP/1.1 200 OK\r\nContent-length:  5\r\n\r\nhello";
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nA: b\r\n\r\n";
+        let closed = "HTTP/1.0 200\r\n\r\nhello";
+        for (text, ends) in [(length, true), (chunked, true), (closed, false)] {
+            for piece in [1, 3, 1000] {
+                let (msgs, wrong) = decoded(HttpCodec::client(), text.as_bytes(), piece);
+                assert_eq!((body(&msgs).as_slice(), wrong), (&b"hello"[..], false), "{text}");
+                assert_eq!(msgs.last() == Some(&HttpMsg::End), ends, "{text}");
+                assert!(
+                    matches!(msgs[0], HttpMsg::Head { status: 200, until_closed, .. } if until_closed != ends)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_or_too_long_is_refused() {
+        for text in [
+            "SMTP\r\n\r\n",
+            "HTTP/1.1 x\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffff\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
+            &"x".repeat(MAX_HEAD),
+        ] {
+            assert!(decoded(HttpCodec::client(), text.as_bytes(), 7).1, "{text}");
+        }
+        for text in ["POST / HTTP/1.1\r\n\r\n", "GET / x HTTP/1.1\r\n\r\n", "GET /\r\n\r\n"] {
+            assert!(decoded(HttpCodec::server(), text.as_bytes(), 7).1, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_and_answered_arrives() {
+        let mut bytes = BytesMut::new();
+        let get = HttpMsg::Get { host: "tracker.example:80".into(), target: "/announce?x".into() };
+        assert_eq!(HttpCodec::client().encode(get.clone(), &mut bytes), After::Open);
+        assert_eq!(decoded(HttpCodec::server(), &bytes, 5).0, [get]);
+        bytes.clear();
+        let answer = HttpMsg::Answer { status: 200, body: b"hello".to_vec() };
+        assert_eq!(HttpCodec::server().encode(answer, &mut bytes), After::Close);
+        assert_eq!(body(&decoded(HttpCodec::client(), &bytes, 5).0), b"hello");
+    }
+
+    #[test]
+    fn gzip_is_undone_and_bombs_are_not() {
+        let zipped = |flags: u8, extra: &[u8], data: &[u8]| {
+            let mut bytes = vec![0x1f, 0x8b, 8, flags, 0, 0, 0, 0, 0, 255];
+            bytes.extend_from_slice(extra);
+            bytes.extend(miniz_oxide::deflate::compress_to_vec(data, 6));
+            bytes.extend_from_slice(&[0; 8]);
+            bytes
+        };
+        assert_eq!(gunzip(&zipped(0, &[], b"hello")).as_deref(), Some(&b"hello"[..]));
+        assert_eq!(
+            gunzip(&zipped(0x1e, b"\x02\0xxname\0comment\0cc", b"hello")).as_deref(),
+            Some(&b"hello"[..])
+        );
+        assert_eq!(gunzip(&zipped(0, &[], &vec![0; MAX_BODY + 1])), None);
+        assert_eq!(gunzip(&zipped(0x08, b"", &[0; 9])[..12]), None);
+        assert_eq!(gunzip(b"\x1f\x8b"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_understood_alike_in_any_pieces(text in "(HTTP/1\\.1 200 OK\r\n(Content-Length: [0-9]{1,2}\r\n|Transfer-Encoding: chunked\r\n)?\r\n)?([0-9a-f\r\n]|.){0,60}", piece in 1usize..9) {
+            let (whole, wrong) = decoded(HttpCodec::client(), text.as_bytes(), 1000);
+            let (pieces, also_wrong) = decoded(HttpCodec::client(), text.as_bytes(), piece);
+            prop_assert_eq!((body(&whole), wrong), (body(&pieces), also_wrong));
+        }
+    }
+}
