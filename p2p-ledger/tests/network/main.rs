@@ -1,0 +1,8 @@
+//! Nodes among each other: a network in the simulator that loses messages, is cut in two and crashes, and single nodes among
+//! adversaries.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod attacks;
+mod convergence;
+mod relay;
+mod support;
