@@ -39,6 +39,8 @@ pub enum Kind {
     Topic,
     /// What the short names of one block's transactions are drawn under.
     ShortIds,
+    /// What is paid to, whose hash checks its text.
+    Address,
 }
 
 impl Kind {
@@ -56,6 +58,7 @@ impl Kind {
             Kind::Commitment => b"p2p-ledger/1 name commitment    ",
             Kind::Topic => b"p2p-ledger/1 topic              ",
             Kind::ShortIds => b"p2p-ledger/1 short ids          ",
+            Kind::Address => b"p2p-ledger/1 address            ",
         }
     }
 
@@ -170,7 +173,7 @@ impl Decode for PublicKey {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 12] = [
+    const KINDS: [Kind; 13] = [
         Kind::Transaction,
         Kind::Witnessed,
         Kind::Header,
@@ -183,6 +186,7 @@ mod tests {
         Kind::Commitment,
         Kind::Topic,
         Kind::ShortIds,
+        Kind::Address,
     ];
 
     #[test]

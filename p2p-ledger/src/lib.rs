@@ -39,6 +39,8 @@
 //! - **signatures**: [`Verifier`], by ZIP 215;
 //! - **what waits**: [`Pool`]; [`template`], [`Solo`] and [`Miner`] make blocks of it;
 //! - **the network**: [`Ledger`], [`LedgerNode`] with its worker, the [`Keeper`], and [`CompactBlock`];
+//! - **a wallet**: [`Wallet`], whose keys follow from one secret, [`Address`], and [`WalletFile`] (feature `wallet`, on by
+//!   default);
 //! - **how safe it is**: [`attacker_success`], [`confirmations`], [`selfish_revenue`].
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
@@ -64,6 +66,8 @@ mod state;
 mod store;
 mod target;
 mod transaction;
+#[cfg(feature = "wallet")]
+mod wallet;
 
 pub use block::{Block, MAX_TRANSACTIONS, transactions_root};
 pub use board::{Act, Board, BoardError, Notice, Post, Topic};
@@ -99,3 +103,5 @@ pub use store::RedbStore;
 pub use store::{Batch, Cached, MemoryStore, Store, StoreError, View};
 pub use target::Compact;
 pub use transaction::{Input, MAX_INPUTS, MAX_MEMO, MAX_OUTPUTS, OutPoint, Output, Transaction, Tx};
+#[cfg(feature = "wallet")]
+pub use wallet::{Address, Balance, Entry, ParseAddressError, PayError, Wallet, WalletFile, WalletFileError};

@@ -133,12 +133,15 @@ pub struct LedgerNode<M: Membership, C: Consensus, S: State> {
     pushers: Vec<M::Peer>,
     /// Transactions are to be announced.
     announcing: bool,
+    /// How long bodies have been lately, at most.
+    longest: usize,
 }
 
 /// How a node of a ledger behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct LedgerConfig {
-    /// How many bodies a neighbour is asked for at once. 16, as in Bitcoin Core; at most 32.
+    /// How many bodies a neighbour is asked for at once at most: 16, as in Bitcoin Core; up to 32. Of large ones fewer, so that
+    /// they have room on a link: of those as long as they may be by default, three.
     pub window: usize,
     /// How long a neighbour has to send a body before another is asked. 10 s.
     pub block_timeout: Duration,
@@ -251,6 +254,8 @@ impl<P: Copy> JobFor<P> {
 const TICK: Duration = Duration::from_millis(500);
 /// How many jobs one neighbour may have open.
 const MOST_JOBS: usize = 64;
+/// How many bytes of bodies a neighbour is asked for at once: less than what a link holds.
+const WINDOW_BYTES: usize = 3 << 20;
 /// How far behind the best header a node has better things to do than transactions.
 const BEHIND: u64 = 10;
 
@@ -276,6 +281,7 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             syncing: None,
             pushers: Vec::new(),
             announcing: false,
+            longest: 1 << 20,
         }
     }
 

@@ -8,7 +8,7 @@ use p2p_overlay::Membership;
 
 use super::job::{BlockDone, Form, LedgerJob, PartOf, Progress, Read, Refusal};
 use super::msg::LedgerMsg;
-use super::{JobFor, LedgerEvent, LedgerNode, now};
+use super::{JobFor, LedgerEvent, LedgerNode, WINDOW_BYTES, now};
 use crate::block::MAX_TRANSACTIONS;
 use crate::consensus::Consensus;
 use crate::headers::Tip;
@@ -23,10 +23,9 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
     pub(super) fn fetch(&mut self, cx: &mut Cx<'_, Self>) {
         let until = cx.now() + self.config.block_timeout;
         let Some(next) = self.standing.as_ref().map(|standing| standing.tip.height + 1) else { return };
+        let window = (WINDOW_BYTES / self.longest.max(1)).clamp(1, self.config.window);
         let peers = &mut self.peers;
-        while let Some(question) =
-            self.bodies.next(until, self.config.window, |peer| peers.contains_key(&peer))
-        {
+        while let Some(question) = self.bodies.next(until, window, |peer| peers.contains_key(&peer)) {
             // Of old blocks nothing waits in the pool.
             let compact = question.height == next && !question.whole;
             if let Some(state) = peers.get_mut(&question.of) {
@@ -81,6 +80,7 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             self.annoy(cx, from, 5);
             return self.fetch(cx);
         }
+        self.longest = block.len().max(self.longest - self.longest / 8);
         let job = LedgerJob::Accept { id, block, now: now(cx) };
         match self.start_for(cx, from, job, JobFor::Accept { from, id }) {
             true => self.bodies.came(&id, from),

@@ -22,6 +22,8 @@ pub(super) struct Bodies<P> {
     idle: BTreeSet<(u64, BlockId)>,
     /// How many each has been asked for.
     flights: BTreeMap<P, usize>,
+    /// Who was late with the last that it was asked for: it is asked for what nobody else has.
+    slow: BTreeSet<P>,
     /// Who has sent those that wait for others.
     givers: BTreeMap<BlockId, P>,
 }
@@ -60,6 +62,7 @@ impl<P: Peer> Bodies<P> {
             wanted: BTreeMap::new(),
             idle: BTreeSet::new(),
             flights: BTreeMap::new(),
+            slow: BTreeSet::new(),
             givers: BTreeMap::new(),
         }
     }
@@ -120,10 +123,13 @@ impl<P: Peer> Bodies<P> {
         let mut found = None;
         for (height, id) in &self.idle {
             let Some(body) = self.wanted.get_mut(id) else { continue };
-            if body.offers.iter().all(|offer| body.tried.contains(offer)) {
+            let is_open = |offer: &P| !body.tried.contains(offer) && !self.slow.contains(offer);
+            if !body.offers.iter().any(is_open) {
                 body.tried.clear();
             }
             let open = body.offers.iter().filter(|offer| !body.tried.contains(offer));
+            let all_slow = body.offers.iter().all(|offer| self.slow.contains(offer));
+            let open = open.filter(|offer| all_slow || !self.slow.contains(offer));
             let open = open.filter(|offer| room(&self.flights, **offer));
             let least = open.min_by_key(|offer| self.flights.get(offer).copied().unwrap_or(0));
             if let Some(of) = least.copied() {
@@ -138,6 +144,7 @@ impl<P: Peer> Bodies<P> {
 
     /// A body has come, and is looked at.
     pub(super) fn came(&mut self, id: &BlockId, from: P) {
+        self.slow.remove(&from);
         if let Some(body) = self.wanted.get_mut(id) {
             body.asked = Some(Asked { of: from, until: None });
             if self.givers.len() >= 4 * MOST {
@@ -192,7 +199,8 @@ impl<P: Peer> Bodies<P> {
             Some((*id, asked.of))
         });
         let late: Vec<(BlockId, P)> = late.collect();
-        for (id, _) in &late {
+        for (id, of) in &late {
+            self.slow.insert(*of);
             self.again(id, false);
             if let Some(body) = self.wanted.get_mut(id) {
                 body.whole = true;
@@ -203,6 +211,7 @@ impl<P: Peer> Bodies<P> {
 
     /// A peer is gone: what nobody else has is not wanted until somebody shows that he has it.
     pub(super) fn forget(&mut self, peer: P) {
+        self.slow.remove(&peer);
         let ids: Vec<BlockId> = self.wanted.keys().copied().collect();
         for id in ids {
             let Some(body) = self.wanted.get_mut(&id) else { continue };

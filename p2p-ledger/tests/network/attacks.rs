@@ -151,7 +151,7 @@ fn a_withheld_body_holds_nobody_up() {
     let mut lone = Lone::at(base);
     lone.announces(1, &better[..8]);
     let asked = lone.sent_to(1);
-    assert!(better.iter().all(|block| gets_block(&asked, block)), "it is asked for all");
+    assert!(better[..3].iter().all(|block| gets_block(&asked, block)), "it is asked for the first");
 
     // Meanwhile there is a block on the other branch, from somebody who gives it.
     lone.announces(2, &chain[10..11]);
@@ -161,10 +161,15 @@ fn a_withheld_body_holds_nobody_up() {
 
     // It is late; and somebody else has them.
     lone.announces(3, &better[..8]);
-    lone.advance(11);
-    let asked = lone.sent_to(3);
-    assert!(better.iter().all(|block| gets_block(&asked, block)), "{asked:?}");
-    better.iter().for_each(|block| lone.says(3, sent_block(block)));
+    for _ in 0..12 {
+        for msg in lone.sent_to(3) {
+            if let LedgerMsg::GetBlock { id, .. } = msg {
+                let block = better.iter().find(|block| block.header.id() == id).unwrap();
+                lone.says(3, sent_block(block));
+            }
+        }
+        lone.advance(1);
+    }
     assert_eq!(lone.tip().height, 18);
     assert_eq!(lone.banned(), [], "silence proves nothing");
 }

@@ -6,3 +6,5 @@ mod attacks;
 mod convergence;
 mod relay;
 mod support;
+#[cfg(feature = "wallet")]
+mod wallets;
