@@ -17,9 +17,9 @@ type World = Sim<Node, Audited>;
 
 const PEOPLE: u8 = 5;
 
-/// How many nodes: thirty, or `P2P_LEDGER_NODES`.
+/// How many nodes: sixty, or `P2P_LEDGER_NODES`.
 fn size() -> u32 {
-    std::env::var("P2P_LEDGER_NODES").ok().and_then(|text| text.parse().ok()).unwrap_or(30)
+    std::env::var("P2P_LEDGER_NODES").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
 }
 
 fn world(seed: u64, nodes: u32, network: Network) -> World {
@@ -126,55 +126,60 @@ fn rough() -> Network {
 
 /// Messages get lost, disks fail, a third of all nodes crash and start again, the network is cut in two halves that go
 /// their own ways: in the end there is one chain, at every step of which all coins add up.
+fn one_chain_in_the_end(seed: u64, nodes: u32) -> (u64, Tip) {
+    let mut sim = world(seed, nodes, rough());
+    a_while(&mut sim, 60, 4);
+
+    let half = nodes / 2;
+    sim.inject(vec![(
+        Duration::ZERO,
+        Fault::Cut(Cut::between((0..half).map(SimPeer), (half..nodes).map(SimPeer))),
+    )]);
+    // Two miners on either side.
+    let either = [0, 1, half, half + 1];
+    let mut apart = 0;
+    for _ in 0..12 {
+        let at = sim.workload_rng().index(4);
+        sim.run_for(Duration::from_secs(5));
+        mine(&mut sim, SimPeer(either[at]), 1 + at as u8);
+        let node = sim.workload_rng().below(nodes.into()) as u32;
+        somebody_pays(&mut sim, SimPeer(node));
+        let (here, there) = (sim.worker(SimPeer(0)), sim.worker(SimPeer(half)));
+        apart += u32::from(
+            here.map(|worker| worker.books.chain().tip()) != there.map(|worker| worker.books.chain().tip()),
+        );
+    }
+    assert!(apart > 0, "the halves went their own ways");
+    sim.inject(vec![(Duration::ZERO, Fault::Heal)]);
+    a_while(&mut sim, 40, 4);
+
+    let third: Vec<SimPeer> = (4..nodes).step_by(3).map(SimPeer).collect();
+    third.iter().for_each(|peer| sim.crash(*peer));
+    a_while(&mut sim, 30, 4);
+    third.iter().for_each(|peer| sim.restart(*peer));
+    a_while(&mut sim, 30, 4);
+
+    let tip = all_agree(&mut sim, SimPeer(0));
+    assert!(tip.height > 15, "{tip:?}");
+    let paid: usize = (1..=tip.height)
+        .filter_map(|height| {
+            let chain = sim.worker(SimPeer(1))?.books.chain();
+            chain.block(&chain.at(height)?).ok()?
+        })
+        .map(|block| block.transactions.len() - 1)
+        .sum();
+    assert!(paid > 10, "{paid} payments are in the chain");
+    (sim.trace(), tip)
+}
+
 #[test]
 fn one_chain_in_the_end_whatever_happens_on_the_way() {
-    run_seeds(2, |seed| {
-        let nodes = size();
-        let mut sim = world(seed, nodes, rough());
-        a_while(&mut sim, 60, 4);
+    run_seeds(2, |seed| one_chain_in_the_end(seed, 30));
+}
 
-        let half = nodes / 2;
-        sim.inject(vec![(
-            Duration::ZERO,
-            Fault::Cut(Cut::between((0..half).map(SimPeer), (half..nodes).map(SimPeer))),
-        )]);
-        // Two miners on either side.
-        let either = [0, 1, half, half + 1];
-        let mut apart = 0;
-        for _ in 0..12 {
-            let at = sim.workload_rng().index(4);
-            sim.run_for(Duration::from_secs(5));
-            mine(&mut sim, SimPeer(either[at]), 1 + at as u8);
-            let node = sim.workload_rng().below(nodes.into()) as u32;
-            somebody_pays(&mut sim, SimPeer(node));
-            let (here, there) = (sim.worker(SimPeer(0)), sim.worker(SimPeer(half)));
-            apart += u32::from(
-                here.map(|worker| worker.books.chain().tip())
-                    != there.map(|worker| worker.books.chain().tip()),
-            );
-        }
-        assert!(apart > 0, "the halves went their own ways");
-        sim.inject(vec![(Duration::ZERO, Fault::Heal)]);
-        a_while(&mut sim, 40, 4);
-
-        let third: Vec<SimPeer> = (4..nodes).step_by(3).map(SimPeer).collect();
-        third.iter().for_each(|peer| sim.crash(*peer));
-        a_while(&mut sim, 30, 4);
-        third.iter().for_each(|peer| sim.restart(*peer));
-        a_while(&mut sim, 30, 4);
-
-        let tip = all_agree(&mut sim, SimPeer(0));
-        assert!(tip.height > 15, "{tip:?}");
-        let paid: usize = (1..=tip.height)
-            .filter_map(|height| {
-                let chain = sim.worker(SimPeer(1))?.books.chain();
-                chain.block(&chain.at(height)?).ok()?
-            })
-            .map(|block| block.transactions.len() - 1)
-            .sum();
-        assert!(paid > 10, "{paid} payments are in the chain");
-        (sim.trace(), tip)
-    });
+#[test]
+fn one_chain_in_the_end_in_a_larger_network() {
+    one_chain_in_the_end(1, size());
 }
 
 /// A node that comes late has the chain of those who were there, fetched from several of them.

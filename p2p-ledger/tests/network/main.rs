@@ -4,6 +4,7 @@
 
 mod attacks;
 mod convergence;
+mod propagation;
 mod relay;
 mod support;
 #[cfg(feature = "wallet")]
