@@ -39,6 +39,7 @@
 //! - **signatures**: [`Verifier`], by ZIP 215;
 //! - **what waits**: [`Pool`]; [`template`], [`Solo`] and [`Miner`] make blocks of it;
 //! - **the network**: [`Ledger`], [`LedgerNode`] with its worker, the [`Keeper`], and [`CompactBlock`];
+//! - **for light clients**: [`Filter`], Bitcoin's compact filters;
 //! - **a wallet**: [`Wallet`], whose keys follow from one secret, [`Address`], and [`WalletFile`] (feature `wallet`, on by
 //!   default);
 //! - **how safe it is**: [`attacker_success`], [`confirmations`], [`selfish_revenue`].
@@ -50,6 +51,7 @@ mod chain;
 mod codec;
 mod coins;
 mod consensus;
+mod filter;
 mod header;
 mod headers;
 mod id;
@@ -77,6 +79,7 @@ pub use coins::{Coin, CoinError, Coins, MAX_SUPPLY};
 pub use consensus::{
     Consensus, Fault, MEDIAN_SPAN, Past, ProofOfAuthority, ProofOfWork, Retarget, asert, window,
 };
+pub use filter::Filter;
 pub use header::{BitcoinHeader, BlockHeader, Endorsement, Header, Work, WorkHeader};
 pub use headers::{HeaderChain, HeaderRules, HeaderSync, Refused, SyncError, SyncStep, Tip};
 pub use id::{BlockId, Kind, PublicKey, TxId, WtxId};
