@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod attacks;
+mod board;
 mod convergence;
 mod propagation;
 mod relay;

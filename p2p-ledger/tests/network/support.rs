@@ -262,18 +262,24 @@ pub(crate) fn sent_block(block: &CoinBlock) -> Msg {
 pub(crate) struct Audited {
     pub(crate) books: Books,
     last: Tip,
+    /// It looks: for long chains that takes longest of all.
+    looks: bool,
 }
 
 impl Audited {
     pub(crate) fn new(books: Books) -> Audited {
         let last = books.chain().tip();
-        Audited { books, last }
+        Audited { books, last, looks: true }
+    }
+
+    pub(crate) fn blind(books: Books) -> Audited {
+        Audited { looks: false, ..Audited::new(books) }
     }
 
     fn audit(&mut self) {
         let (chain, before) = (self.books.chain(), self.last);
         let tip = chain.tip();
-        if tip == before {
+        if tip == before || !self.looks {
             return;
         }
         assert!(tip.work > before.work, "from {before:?} to {tip:?}");
