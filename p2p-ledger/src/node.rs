@@ -20,13 +20,13 @@
 //! Everything that reads or changes the chain is a [`Job`](p2p_core::Job): the [`Keeper`] has the chain and the pool, checks
 //! signatures and waits for the disk, in order. The machine never waits.
 //!
-//! What a node holds is bounded: the chain and the pool by their rules, of each neighbour one block in parts, 10,000 names of
-//! transactions, 64 jobs; 1,024 bodies that are wanted, 5,000 transactions that were asked for, 100 that wait for others,
+//! What a node holds is bounded: the chain and the pool by their rules, of each neighbour one block in parts, 15,000 names of
+//! transactions, 64 jobs with 8 MiB; 1,024 bodies that are wanted, 5,000 transactions that were asked for, 100 that wait for others,
 //! 1,024 who are banned.
 //!
 //! In this order: [`LedgerNode`], its configuration, and how inputs are told apart. Then `msg` (what nodes say), `job` and
 //! `keeper` (what is done elsewhere, with `orphans`), `neighbours` (who comes, goes and is to blame), `headers`, `blocks` over
-//! `bodies` and `compact`, `inventory` (transactions), `request` (what users ask).
+//! `bodies` and `compact`, `inventory` (transactions), `request` and `users` (what users ask).
 
 mod blocks;
 mod bodies;
@@ -40,18 +40,19 @@ mod neighbours;
 mod orphans;
 mod recent;
 mod request;
+mod users;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_core::{Cx, JobError, JobId, Link, NoJob, OpId, Protocol, Time, Up};
+use p2p_core::{Cx, JobId, Link, NoJob, OpId, Protocol, Time, Up};
 use p2p_overlay::{Membership, MembershipCommand, Neighbour};
 
 use crate::consensus::Consensus;
 use crate::headers::Tip;
-use crate::ledger::{Change, LedgerError};
+use crate::ledger::Change;
 use crate::state::State;
 
 use bodies::Bodies;
@@ -122,7 +123,8 @@ pub struct LedgerNode<M: Membership, C: Consensus, S: State> {
     peers: BTreeMap<M::Peer, PeerState<C, S>>,
     /// Who is banned, until when.
     banned: BTreeMap<M::Peer, Time>,
-    jobs: BTreeMap<JobId, JobFor<M::Peer>>,
+    /// What each job is for, and how many bytes of a neighbour's it holds.
+    jobs: BTreeMap<JobId, (JobFor<M::Peer>, usize)>,
     /// The number of the last question.
     questions: u32,
     bodies: Bodies<M::Peer>,
@@ -252,8 +254,9 @@ impl<P: Copy> JobFor<P> {
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
-/// How many jobs one neighbour may have open.
+/// How many jobs one neighbour may have open, and how many bytes of its they may hold: two of the largest blocks.
 const MOST_JOBS: usize = 64;
+const MOST_HELD: usize = 2 * MAX_BLOCK;
 /// How many bytes of bodies a neighbour is asked for at once: less than what a link holds.
 const WINDOW_BYTES: usize = 3 << 20;
 /// How far behind the best header a node has better things to do than transactions.
@@ -339,7 +342,7 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
 
     fn start(&mut self, cx: &mut Cx<'_, Self>, job: LedgerJob<C, S>, what: JobFor<M::Peer>) {
         let id = cx.start(job);
-        self.jobs.insert(id, what);
+        self.jobs.insert(id, (what, 0));
     }
 
     /// Has something done for a neighbour, unless that has too much open: then it is as if it had not asked.
@@ -350,57 +353,19 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         job: LedgerJob<C, S>,
         what: JobFor<M::Peer>,
     ) -> bool {
-        let Some(state) = self.peers.get_mut(&peer).filter(|state| state.jobs < MOST_JOBS) else {
-            return false;
-        };
-        state.jobs += 1;
-        self.start(cx, job, what);
+        let bytes = job.bytes();
+        let has_room =
+            |state: &&mut PeerState<C, S>| state.jobs < MOST_JOBS && state.held + bytes <= MOST_HELD;
+        let Some(state) = self.peers.get_mut(&peer).filter(has_room) else { return false };
+        (state.jobs, state.held) = (state.jobs + 1, state.held + bytes);
+        let id = cx.start(job);
+        self.jobs.insert(id, (what, bytes));
         true
     }
 
     fn stand(&mut self, cx: &mut Cx<'_, Self>) {
         let job = LedgerJob::Stand { now: now(cx) };
         self.start(cx, job, JobFor::Stand);
-    }
-
-    /// A job is done that was for a user.
-    fn answered(&mut self, cx: &mut Cx<'_, Self>, op: OpId, asked: Asked, done: LedgerDone<C, S>) {
-        let failed = |why: JobError| LedgerError::Job(why);
-        let outcome = match (asked, done) {
-            (Asked::Submit, LedgerDone::Submitted(result, admitted)) => {
-                self.announce_transactions(cx, admitted, None);
-                LedgerOutcome::Submitted(result)
-            }
-            (Asked::Submit, LedgerDone::Failed(why)) => LedgerOutcome::Submitted(Err(failed(why))),
-            (Asked::Status, LedgerDone::Standing(standing)) => LedgerOutcome::Status(Ok(standing)),
-            (Asked::Status, LedgerDone::Failed(why)) => LedgerOutcome::Status(Err(failed(why))),
-            (Asked::Block, LedgerDone::ReadAt(result)) => LedgerOutcome::Block(result),
-            (Asked::Block, LedgerDone::Failed(why)) => LedgerOutcome::Block(Err(failed(why))),
-            (Asked::Inspect, LedgerDone::Nothing) => LedgerOutcome::Inspected(Ok(())),
-            (Asked::Inspect, LedgerDone::Failed(why)) => LedgerOutcome::Inspected(Err(failed(why))),
-            (Asked::Template, LedgerDone::Template(result)) => LedgerOutcome::Template(result),
-            (Asked::Template, LedgerDone::Failed(why)) => LedgerOutcome::Template(Err(failed(why))),
-            (Asked::Mined, LedgerDone::Block(done)) => LedgerOutcome::Mined(self.mined(cx, *done)),
-            (Asked::Mined, LedgerDone::Failed(why)) => LedgerOutcome::Mined(Err(failed(why))),
-            // A keeper that answers another question than it was asked.
-            (..) => return,
-        };
-        cx.finish(op, outcome);
-    }
-
-    fn run(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: LedgerCommand<C, S>) {
-        let time = now(cx);
-        let (job, asked) = match command {
-            LedgerCommand::Submit(transaction) => {
-                (LedgerJob::Submit { transaction, now: time }, Asked::Submit)
-            }
-            LedgerCommand::Status => (LedgerJob::Stand { now: time }, Asked::Status),
-            LedgerCommand::BlockAt(height) => (LedgerJob::ReadAt { height }, Asked::Block),
-            LedgerCommand::Inspect(look) => (LedgerJob::Inspect(look), Asked::Inspect),
-            LedgerCommand::Template(to) => (LedgerJob::Template { to, now: time }, Asked::Template),
-            LedgerCommand::Mined(block) => (LedgerJob::Mined { block, now: time }, Asked::Mined),
-        };
-        self.start(cx, job, JobFor::User(op, asked));
     }
 }
 
@@ -471,9 +436,10 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
     }
 
     fn on_job(&mut self, cx: &mut Cx<'_, Self>, id: JobId, done: LedgerDone<C, S>) {
-        let Some(what) = self.jobs.remove(&id) else { return };
+        let Some((what, bytes)) = self.jobs.remove(&id) else { return };
         if let Some(state) = what.peer().and_then(|peer| self.peers.get_mut(&peer)) {
-            state.jobs = state.jobs.saturating_sub(1);
+            // It may have gone and come back meanwhile.
+            (state.jobs, state.held) = (state.jobs.saturating_sub(1), state.held.saturating_sub(bytes));
         }
         match (what, done) {
             (JobFor::User(op, asked), done) => self.answered(cx, op, asked, done),

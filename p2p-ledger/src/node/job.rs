@@ -292,6 +292,33 @@ pub struct AddDone {
     pub unsigned: usize,
 }
 
+impl<C: Consensus, S: State> LedgerJob<C, S> {
+    /// How many bytes of a peer's it holds.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            LedgerJob::Headers { headers: bytes, .. }
+            | LedgerJob::Sync { headers: bytes, .. }
+            | LedgerJob::Accept { block: bytes, .. }
+            | LedgerJob::Compact { compact: bytes, .. }
+            | LedgerJob::Complete { transactions: bytes, .. }
+            | LedgerJob::Add { transactions: bytes, .. } => bytes.len(),
+            LedgerJob::After { locator } => 32 * locator.len(),
+            LedgerJob::Waiting { ids } => 32 * ids.len(),
+            LedgerJob::Read { form: Form::Some(at), .. } => 4 * at.len(),
+            LedgerJob::Stand { .. }
+            | LedgerJob::EndSync
+            | LedgerJob::Wanted { .. }
+            | LedgerJob::Mined { .. }
+            | LedgerJob::Read { .. }
+            | LedgerJob::ReadAt { .. }
+            | LedgerJob::Submit { .. }
+            | LedgerJob::Pool { .. }
+            | LedgerJob::Inspect(_)
+            | LedgerJob::Template { .. } => 0,
+        }
+    }
+}
+
 impl<C: Consensus, S: State> Job for LedgerJob<C, S> {
     type Done = LedgerDone<C, S>;
 

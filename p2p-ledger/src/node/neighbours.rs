@@ -38,6 +38,8 @@ pub(super) struct PeerState<C: Consensus, S: State> {
     pub(super) compacts: usize,
     /// How many jobs it has open.
     pub(super) jobs: usize,
+    /// How many bytes of its those hold.
+    pub(super) held: usize,
     /// Which bodies it has is being found out.
     pub(super) looking: bool,
     /// Its chain had too little work: when it may be followed again.
@@ -61,6 +63,7 @@ impl<C: Consensus, S: State> PeerState<C, S> {
             partial: None,
             compacts: 0,
             jobs: 0,
+            held: 0,
             looking: false,
             poor_until: now,
             knows: Recent::new(10_000),

@@ -267,6 +267,23 @@ fn a_block_that_is_invalid_gets_its_sender_banned_whenever_it_turns_out() {
     assert_eq!(lone.books.chain().state().supply(&lone.books.chain().view()), tip.height * SUBSIDY);
 }
 
+/// Nothing is looked at while the disk is slow: of what a neighbour sends meanwhile so much is held, and no more.
+#[test]
+fn a_neighbour_has_so_much_looked_at_at_once_and_no_more() {
+    let (blocks, _) = funded();
+    let mut lone = Lone::at(&blocks);
+    let large = bytes::Bytes::from(vec![0; 1 << 20]);
+    for _ in 0..100 {
+        lone.script.message(SimPeer(1), LedgerMsg::Headers { answers: None, headers: large.clone() });
+    }
+    assert_eq!(lone.script.jobs().len(), 8, "of one MiB each");
+    for _ in 0..100 {
+        let id = blocks[0].header.id();
+        lone.script.message(SimPeer(2), LedgerMsg::GetBlock { id, compact: false });
+    }
+    assert_eq!(lone.script.jobs().len(), 64);
+}
+
 /// What no honest node sends, whatever it believes.
 #[test]
 fn what_is_no_message_gets_its_sender_banned() {
