@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "programs talk on the terminal")]
 
+pub mod coin;
 mod freenet;
 mod skype;
 pub mod units;

@@ -2,9 +2,9 @@
 
 use p2p_core::{Key, Keypair};
 use p2p_ledger::{
-    BitcoinHeader, Block, BlockHeader, BlockId, Chain, ChainRules, Coins, Decode, Endorsement, Header,
-    HeaderChain, HeaderRules, Lock, MemoryStore, MerkleProof, NameMove, Notice, OutPoint, Output,
-    ProofOfWork, Transaction, Tx, Verifier, Work, transactions_root,
+    BitcoinHeader, Block, BlockHeader, BlockId, Chain, ChainRules, Coins, CompactBlock, Contradiction,
+    Decode, Endorsement, Filter, Header, HeaderChain, HeaderRules, Lock, MemoryStore, MerkleProof, NameMove,
+    Notice, OutPoint, Output, Partial, ProofOfWork, Transaction, Tx, Verifier, Work, transactions_root,
 };
 
 /// A value of these bytes has no other encoding.
@@ -22,11 +22,20 @@ pub fn transaction(bytes: &[u8]) {
     }
 }
 
-/// A block, and headers of every format.
+/// A block, whole or compact, and headers of every format.
 pub fn block(bytes: &[u8]) {
     decoded::<BlockHeader<Work>>(bytes);
     decoded::<BlockHeader<Endorsement>>(bytes);
     decoded::<BitcoinHeader>(bytes);
+    if let Some(compact) = decoded::<CompactBlock<BlockHeader<Work>, Transaction>>(bytes) {
+        let (lacking, all) = (compact.short.len(), compact.short.len() + compact.prefilled.len());
+        let partial = Partial::new(compact, std::iter::empty(), |_| None);
+        assert!(partial.missing().len() == lacking);
+        match partial.complete(Vec::new()) {
+            Ok(block) => assert!(lacking == 0 && block.transactions.len() == all),
+            Err(Contradiction) => assert!(lacking > 0),
+        }
+    }
     if let Some(block) = decoded::<Block<BlockHeader<Work>, Transaction>>(bytes) {
         let whole = block.is_whole();
         assert!(
@@ -35,6 +44,14 @@ pub fn block(bytes: &[u8]) {
                     proof.shows(&block.header.root, &block.transactions[0].leaf()) == whole
                 })
         );
+    }
+}
+
+/// A block's filter: whatever is asked of one that is sound is answered.
+pub fn filter(bytes: &[u8]) {
+    if let Ok(filter) = Filter::from_bytes(bytes.to_vec()) {
+        assert!(filter.as_bytes() == bytes);
+        filter.has_any(&[0; 16], [&b"an item"[..], b"another"]);
     }
 }
 

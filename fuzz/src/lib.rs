@@ -16,6 +16,7 @@ use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
 use p2p_dht::bencode::{self, Kind, Value};
 use p2p_dht::mainline::{KrpcMsg, Secret};
 use p2p_dht::{DhtMsg, Record};
+use p2p_ledger::LedgerMsg;
 use p2p_overlay::{
     CanMsg, CanMulticastMsg, ChordMsg, ContentHash, FreenetMsg, Gnutella06Codec, Gnutella06Msg,
     GnutellaCodec, GnutellaMsg, HttpCodec, HyParViewMsg, KademliaMsg, KazaaMsg, MAX_PART, NapsterCodec,
@@ -29,7 +30,7 @@ use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
 
 pub use files::{host_cache, key_file};
-pub use ledger::{block, inclusion, ledger, name_move, notice, transaction};
+pub use ledger::{block, filter, inclusion, ledger, name_move, notice, transaction};
 pub use node::streams;
 pub use spki::spki;
 
@@ -60,6 +61,7 @@ pub const TARGETS: &[Target] = &[
     ("gossip", gossip),
     ("swim", swim),
     ("dht", dht),
+    ("ledger_msg", ledger_msg),
     ("bencode", bencode),
     ("krpc", krpc),
     ("swarm", swarm),
@@ -81,6 +83,7 @@ pub const TARGETS: &[Target] = &[
     ("streams", streams),
     ("transaction", transaction),
     ("block", block),
+    ("filter", filter),
     ("notice", notice),
     ("name_move", name_move),
     ("inclusion", inclusion),
@@ -427,6 +430,11 @@ pub fn gossip(bytes: &[u8]) {
 /// `Wire` of what the members of a SWIM group say to each other.
 pub fn swim(bytes: &[u8]) {
     decoded::<SwimMsg<Contact>>(bytes);
+}
+
+/// `Wire` of what the nodes of a ledger say to each other.
+pub fn ledger_msg(bytes: &[u8]) {
+    decoded::<LedgerMsg<HyParViewMsg<Contact>>>(bytes);
 }
 
 /// `Wire` of what the nodes of a hash table say to each other; and what is a record may be checked.

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::block::Block;
 use crate::codec::{Decode, Encode, InvalidEncoding, Reader, put_list};
 use crate::consensus::{Consensus, Past};
-use crate::headers::{Entry, GENESIS, HeaderChain, Refused, Tip};
+use crate::headers::{Entry, GENESIS, HeaderChain, HeaderSync, Refused, SyncError, SyncStep, Tip};
 use crate::id::BlockId;
 use crate::signature::{Checks, Verifier};
 use crate::state::{Place, State};
@@ -166,6 +166,24 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         rules: ChainRules,
     ) -> Result<Self, StoreError> {
         let mut chain = Chain::new(headers, state, store, verifier, rules);
+        chain.load()?;
+        Ok(chain)
+    }
+
+    /// As if it had been closed and opened again: what waits is forgotten, and so are headers without bodies.
+    ///
+    /// # Errors
+    /// As [`Chain::open`]; the chain stands at its beginning then.
+    pub fn reopen(&mut self) -> Result<(), StoreError> {
+        self.headers.forget_all();
+        self.headers.stand_at(GENESIS);
+        self.waiting.clear();
+        (self.tip, self.stored) = (GENESIS, BTreeSet::from([GENESIS]));
+        self.load()
+    }
+
+    fn load(&mut self) -> Result<(), StoreError> {
+        let chain = self;
         let mut found = Ok(());
         chain.store.scan(&[0, HEADER], &mut |_, bytes| {
             let restored = C::Header::from_bytes(bytes).ok().and_then(|header| chain.headers.restore(header));
@@ -189,7 +207,7 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             let both = |id: Vec<u8>| [BODY, WAITS].map(|what| ([&[0, what], &id[..]].concat(), None));
             chain.store.commit(waited.into_iter().flat_map(both).collect())?;
         }
-        Ok(chain)
+        Ok(())
     }
 
     /// The headers, which may be ahead of the state.
@@ -220,6 +238,11 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     /// What checks signatures, and remembers those that a pool has checked already.
     pub fn verifier(&mut self) -> &mut Verifier {
         &mut self.verifier
+    }
+
+    /// Something that others cannot know, of the verifier's secret: the same for the same question.
+    pub(crate) fn secret(&self, what: &[u8], of: &[u8]) -> [u8; 32] {
+        self.verifier.secret(&[what, of].concat())
     }
 
     /// What bounds blocks.
@@ -253,6 +276,47 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     /// Why one was refused.
     pub fn accept_headers(&mut self, headers: &[C::Header], now: u64) -> Result<usize, Refused> {
         self.headers.accept(headers, now)
+    }
+
+    /// Takes in what a peer has sent whose headers are followed by themselves; see [`HeaderSync::accept`].
+    ///
+    /// # Errors
+    /// It is not followed any more.
+    pub fn sync_headers(
+        &mut self,
+        sync: &mut HeaderSync<C>,
+        headers: &[C::Header],
+        now: u64,
+    ) -> Result<SyncStep, SyncError> {
+        sync.accept(&mut self.headers, headers, now)
+    }
+
+    /// The block at a height, on the way to where the state stands.
+    pub fn at(&self, height: u64) -> Option<BlockId> {
+        self.headers.index().ancestor(self.tip, height).map(|entry| entry.id)
+    }
+
+    /// Whether the state has come through this block.
+    pub fn is_on_chain(&self, id: &BlockId) -> bool {
+        let index = self.headers.index();
+        index.find(id).is_some_and(|at| index.ancestor_at(self.tip, index.entry(at).height) == Some(at))
+    }
+
+    /// Whether the body of a block is here, done or waiting.
+    pub fn has_body(&self, id: &BlockId) -> bool {
+        let at = self.headers.index().find(id);
+        at.is_some_and(|at| self.stored.contains(&at) || self.waiting.contains_key(&at))
+    }
+
+    /// The headers after the first of these that the state has come through, or after the first of all, up to where it
+    /// stands: whoever is sent these can be sent their bodies.
+    pub fn after(&self, locator: &[BlockId], most: usize) -> Vec<C::Header> {
+        let index = self.headers.index();
+        let from = locator.iter().find(|id| self.is_on_chain(id)).and_then(|id| index.find(id));
+        let from = index.entry(from.unwrap_or(GENESIS)).height;
+        let to = self.tip().height.min(from.saturating_add(most as u64));
+        let way = (from + 1..=to).filter_map(|height| index.ancestor(self.tip, height));
+        way.map(|entry| entry.header.clone()).collect()
     }
 
     /// The blocks whose bodies are wanted: on the best branch of headers, if it has more work than the tip; the lowest

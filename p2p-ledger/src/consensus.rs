@@ -7,6 +7,7 @@ mod authority;
 mod retarget;
 mod work;
 
+use p2p_core::Key;
 use ruint::aliases::U256;
 
 use crate::header::Header;
@@ -20,7 +21,7 @@ pub use work::ProofOfWork;
 pub const MEDIAN_SPAN: u64 = 11;
 
 /// What makes a header count.
-pub trait Consensus {
+pub trait Consensus: Send + 'static {
     /// The headers that it judges.
     type Header: Header;
 
@@ -42,6 +43,9 @@ pub trait Consensus {
 
     /// How much a valid header adds to its chain.
     fn work(&self, header: &Self::Header) -> U256;
+
+    /// The header after `past` that commits to these transactions, complete but for its seal.
+    fn draft(&self, past: &Past<'_, Self::Header>, root: Key, time: u64) -> Self::Header;
 }
 
 /// The headers before a header, back to the first.

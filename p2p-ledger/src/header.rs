@@ -11,7 +11,7 @@ use crate::id::{BlockId, Kind};
 use crate::target::Compact;
 
 /// What a chain needs to know of a header, whatever its format.
-pub trait Header: Encode + Decode + Clone + std::fmt::Debug + PartialEq {
+pub trait Header: Encode + Decode + Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
     /// Its name: the hash of all of it.
     fn id(&self) -> BlockId;
     /// The name of the one before it.
@@ -28,6 +28,8 @@ pub trait Header: Encode + Decode + Clone + std::fmt::Debug + PartialEq {
 
 /// A header that work is put into.
 pub trait WorkHeader: Header {
+    /// A header that waits for its nonce. Formats that have no height leave that out, those with 32 bits of time the rest.
+    fn draft(height: u64, previous: BlockId, root: Key, time: u64, bits: Compact) -> Self;
     /// The target that it claims to have met.
     fn bits(&self) -> Compact;
     /// With another nonce. Formats with a short nonce take its lowest bits.
@@ -67,7 +69,10 @@ pub struct Endorsement {
     pub signature: [u8; 64],
 }
 
-impl<S: Encode + Decode + Clone + std::fmt::Debug + PartialEq> Header for BlockHeader<S> {
+impl<S> Header for BlockHeader<S>
+where
+    S: Encode + Decode + Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static,
+{
     fn id(&self) -> BlockId {
         let mut bytes = Vec::with_capacity(160);
         self.encode(&mut bytes);
@@ -92,6 +97,10 @@ impl<S: Encode + Decode + Clone + std::fmt::Debug + PartialEq> Header for BlockH
 }
 
 impl WorkHeader for BlockHeader<Work> {
+    fn draft(height: u64, previous: BlockId, root: Key, time: u64, bits: Compact) -> Self {
+        BlockHeader { height, previous, root, time, seal: Work { bits, nonce: 0 } }
+    }
+
     fn bits(&self) -> Compact {
         self.seal.bits
     }
@@ -206,6 +215,11 @@ impl Header for BitcoinHeader {
 }
 
 impl WorkHeader for BitcoinHeader {
+    /// With version bits of BIP 9, none of them set.
+    fn draft(_: u64, previous: BlockId, root: Key, time: u64, bits: Compact) -> Self {
+        BitcoinHeader { version: 1 << 29, previous, root, time: time as u32, bits, nonce: 0 }
+    }
+
     fn bits(&self) -> Compact {
         self.bits
     }

@@ -337,6 +337,12 @@ impl<C: Consensus> HeaderChain<C> {
         self.index.find(&id)
     }
 
+    /// Forgets all but the first.
+    pub(crate) fn forget_all(&mut self) {
+        self.index = index::Index::new(self.index.entry(GENESIS).header.clone());
+        self.stands = None;
+    }
+
     /// Makes this the best of those with as much work.
     pub(crate) fn prefer(&mut self, at: u32) {
         if self.index.entry(at).work == self.index.tip().work {

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use p2p_core::Key;
+use serde::{Deserialize, Serialize};
 
 use crate::codec::{Decode, Encode, InvalidEncoding, Reader};
 
@@ -36,6 +37,10 @@ pub enum Kind {
     Commitment,
     /// A topic of a board.
     Topic,
+    /// What the short names of one block's transactions are drawn under.
+    ShortIds,
+    /// What is paid to, whose hash checks its text.
+    Address,
 }
 
 impl Kind {
@@ -52,6 +57,8 @@ impl Kind {
             Kind::Signatures => b"p2p-ledger/1 signatures         ",
             Kind::Commitment => b"p2p-ledger/1 name commitment    ",
             Kind::Topic => b"p2p-ledger/1 topic              ",
+            Kind::ShortIds => b"p2p-ledger/1 short ids          ",
+            Kind::Address => b"p2p-ledger/1 address            ",
         }
     }
 
@@ -67,16 +74,16 @@ impl Kind {
 }
 
 /// Names a transaction by what it does: its witnesses, which others can write differently, do not count.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TxId(pub Key);
 
 /// Names a transaction with its witnesses.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WtxId(pub Key);
 
 /// Names a block by its header's hash, as a number with the most significant byte first: that is what proof of work
 /// compares, and how Bitcoin's hashes are shown.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BlockId(pub Key);
 
 impl BlockId {
@@ -166,7 +173,7 @@ impl Decode for PublicKey {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 11] = [
+    const KINDS: [Kind; 13] = [
         Kind::Transaction,
         Kind::Witnessed,
         Kind::Header,
@@ -178,6 +185,8 @@ mod tests {
         Kind::Signatures,
         Kind::Commitment,
         Kind::Topic,
+        Kind::ShortIds,
+        Kind::Address,
     ];
 
     #[test]

@@ -1,7 +1,8 @@
 //! A shared, append-only, contested-in-public record, as a crate: Nakamoto's design (2008), for an application to embed.
 //!
-//! The core is a library of plain values and functions: no clock, no network, no random numbers. Whoever owns a [`Chain`]
-//! hands it headers, blocks and the time.
+//! [`LedgerNode`] is a node of the network, live and in the simulator; an application that has one takes an
+//! `Arc<dyn Ledger>`. What it is made of is of use alone, too: a library of plain values and functions, with no clock, no
+//! network and no random numbers. Whoever owns a [`Chain`] hands it headers, blocks and the time.
 //!
 //! ```
 //! use p2p_core::{Key, Keypair};
@@ -37,6 +38,10 @@
 //! - **state machines**: [`State`] with [`Coins`], whose [`Transaction`]s open [`Lock`]s, [`Board`] and [`Registry`];
 //! - **signatures**: [`Verifier`], by ZIP 215;
 //! - **what waits**: [`Pool`]; [`template`], [`Solo`] and [`Miner`] make blocks of it;
+//! - **the network**: [`Ledger`], [`LedgerNode`] with its worker, the [`Keeper`], and [`CompactBlock`];
+//! - **for light clients**: [`Filter`], Bitcoin's compact filters;
+//! - **a wallet**: [`Wallet`], whose keys follow from one secret, [`Address`], and [`WalletFile`] (feature `wallet`, on by
+//!   default);
 //! - **how safe it is**: [`attacker_success`], [`confirmations`], [`selfish_revenue`].
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
@@ -46,12 +51,15 @@ mod chain;
 mod codec;
 mod coins;
 mod consensus;
+mod filter;
 mod header;
 mod headers;
 mod id;
+mod ledger;
 mod lock;
 mod merkle;
 mod mining;
+mod node;
 mod pool;
 mod probability;
 mod registry;
@@ -60,6 +68,8 @@ mod state;
 mod store;
 mod target;
 mod transaction;
+#[cfg(feature = "wallet")]
+mod wallet;
 
 pub use block::{Block, MAX_TRANSACTIONS, transactions_root};
 pub use board::{Act, Board, BoardError, Notice, Post, Topic};
@@ -69,15 +79,23 @@ pub use coins::{Coin, CoinError, Coins, MAX_SUPPLY};
 pub use consensus::{
     Consensus, Fault, MEDIAN_SPAN, Past, ProofOfAuthority, ProofOfWork, Retarget, asert, window,
 };
+pub use filter::Filter;
 pub use header::{BitcoinHeader, BlockHeader, Endorsement, Header, Work, WorkHeader};
 pub use headers::{HeaderChain, HeaderRules, HeaderSync, Refused, SyncError, SyncStep, Tip};
 pub use id::{BlockId, Kind, PublicKey, TxId, WtxId};
+pub use ledger::{Change, Ledger, LedgerError};
 pub use lock::{
     Age, Lock, LockError, LockTime, MAX_CONDITIONS, MAX_DEPTH, MAX_KEYS, MAX_PREDICATE, MAX_PREIMAGE,
     NoPredicate, Part, Predicate, Witness,
 };
 pub use merkle::{MerkleProof, merkle_root};
 pub use mining::{Miner, Search, Searched, Solo, template};
+pub use node::{
+    AddDone, BlockAt, BlockDone, CompactBlock, Contradiction, Form, HeadersDone, Inspect, JobRefusal, Keeper,
+    LedgerCommand, LedgerConfig, LedgerDone, LedgerEvent, LedgerJob, LedgerMsg, LedgerNode, LedgerOutcome,
+    LedgerTimer, Look, MAX_ANNOUNCED, MAX_BLOCK, MAX_HEADERS, MAX_INVENTORY, MAX_LOCATOR, Mined, Partial,
+    Progress, Read, ShortId, Standing, Status, Submit, Template, inspect,
+};
 pub use pool::{Pool, PoolError, PoolRules, Rate};
 pub use probability::{attacker_success, attacker_success_exact, confirmations, selfish_revenue};
 pub use registry::{MAX_NAME, Move, Name, NameError, NameMove, Registry};
@@ -88,3 +106,5 @@ pub use store::RedbStore;
 pub use store::{Batch, Cached, MemoryStore, Store, StoreError, View};
 pub use target::Compact;
 pub use transaction::{Input, MAX_INPUTS, MAX_MEMO, MAX_OUTPUTS, OutPoint, Output, Transaction, Tx};
+#[cfg(feature = "wallet")]
+pub use wallet::{Address, Balance, Entry, ParseAddressError, PayError, Wallet, WalletFile, WalletFileError};

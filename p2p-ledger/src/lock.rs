@@ -133,7 +133,7 @@ pub enum Part {
 }
 
 /// Decides what an application's own locks mean. It sees nothing but the transaction, so that its answer never changes.
-pub trait Predicate {
+pub trait Predicate: Send + 'static {
     /// Whether these bytes are a predicate that can be fulfilled at all: an output with another is refused.
     fn is_known(&self, predicate: &[u8]) -> bool;
 

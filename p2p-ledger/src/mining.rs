@@ -7,41 +7,36 @@
 use p2p_core::{Job, JobError, Worker};
 
 use crate::block::{Block, transactions_root};
-use crate::chain::Chain;
+use crate::chain::{BlockOf, Chain};
 use crate::codec::Encode;
-use crate::consensus::ProofOfWork;
-use crate::header::{BlockHeader, Work, WorkHeader};
+use crate::consensus::{Consensus, ProofOfWork};
+use crate::header::WorkHeader;
 use crate::pool::Pool;
 use crate::state::State;
 use crate::store::{Store, StoreError};
 
-type Format = BlockHeader<Work>;
-
-/// The next block, complete but for its nonce: what pays most from the pool, and a first transaction that pays `to`, in
-/// the words of [`State::first`]. `now` is the Unix time in seconds.
+/// The next block, complete but for its header's seal: what pays most from the pool, and a first transaction that pays
+/// `to`, in the words of [`State::first`]. `now` is the Unix time in seconds.
 ///
 /// # Errors
 /// The storage failed.
-pub fn template<S: State, D: Store>(
-    chain: &Chain<ProofOfWork<Format>, S, D>,
+pub fn template<C: Consensus, S: State, D: Store>(
+    chain: &Chain<C, S, D>,
     pool: &Pool<S>,
     to: &[u8],
     now: u64,
-) -> Result<Block<Format, S::Tx>, StoreError> {
+) -> Result<BlockOf<C, S>, StoreError> {
     let place = chain.next_place();
-    let bits = chain.with_past(|past| chain.headers().consensus().next_bits(past));
-    let seal = Work { bits, nonce: 0 };
     let time = now.max(place.median_time + 1);
-    let previous = chain.tip().id;
-    let empty = Format { height: place.height, previous, root: transactions_root::<S::Tx>(&[]), time, seal };
+    let draft = |root| chain.with_past(|past| chain.headers().consensus().draft(past, root, time));
     // A header, a count of up to five bytes, and the first transaction, whose length does not depend on the fees.
     let first = chain.state().first(&place, 0, to);
-    let reserved = empty.to_bytes().len() + 5 + first.map_or(0, |first| first.to_bytes().len());
+    let header = draft(transactions_root::<S::Tx>(&[])).to_bytes().len();
+    let reserved = header + 5 + first.map_or(0, |first| first.to_bytes().len());
     let (chosen, fees) = pool.select(chain, chain.rules().block_bytes.saturating_sub(reserved))?;
     let first = chain.state().first(&place, fees, to);
     let transactions: Vec<S::Tx> = first.into_iter().chain(chosen).collect();
-    let header = Format { root: transactions_root(&transactions), ..empty };
-    Ok(Block { header, transactions })
+    Ok(Block { header: draft(transactions_root(&transactions)), transactions })
 }
 
 /// A range of nonces to try.

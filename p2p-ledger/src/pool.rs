@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use crate::chain::{Chain, Outcome};
 use crate::codec::Encode;
 use crate::consensus::Consensus;
-use crate::id::TxId;
+use crate::id::{TxId, WtxId};
 use crate::signature::Checks;
 use crate::state::State;
 use crate::store::{Store, StoreError, View};
@@ -138,6 +138,16 @@ impl<S: State> Pool<S> {
         self.graph.get(id).map(|entry| &entry.transaction)
     }
 
+    /// One that waits, by its name with its witnesses.
+    pub fn get_witnessed(&self, id: &WtxId) -> Option<&S::Tx> {
+        self.get(self.graph.by_wtxid().get(id)?)
+    }
+
+    /// The names of all that wait, with their witnesses, in no particular order.
+    pub fn witnessed(&self) -> impl Iterator<Item = &WtxId> {
+        self.graph.by_wtxid().keys()
+    }
+
     /// What one pays.
     pub fn fee(&self, id: &TxId) -> Option<u64> {
         self.graph.get(id).map(|entry| entry.own.fee)
@@ -192,7 +202,8 @@ impl<S: State> Pool<S> {
         // What is dear to check comes last.
         chain.verifier().verify(&checks).then_some(()).ok_or(PoolError::Signature)?;
         replaced.iter().chain(&evicted).for_each(|id| drop(self.graph.remove(id)));
-        self.graph.insert(id, Entry::new(transaction, own, now, parents, footprint));
+        let wtxid = transaction.wtxid();
+        self.graph.insert(id, Entry::new(transaction, wtxid, own, now, parents, footprint));
         Ok(replaced.into_iter().collect())
     }
 
@@ -303,6 +314,11 @@ impl<S: State> Pool<S> {
             }
         }
         Ok(())
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.graph = Graph::default();
     }
 
     /// Forgets those that have waited too long, and what depends on them; says which.

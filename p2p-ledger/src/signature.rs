@@ -128,6 +128,12 @@ impl Verifier {
         Verifier { half: most.div_ceil(2), ..self }
     }
 
+    /// Something that others cannot know; it is no part of a batch, whose digests are of other lengths.
+    pub(crate) fn secret(&self, of: &[u8]) -> [u8; 32] {
+        let key = blake3::keyed_hash(&self.secret, b"what others cannot know");
+        *blake3::keyed_hash(key.as_bytes(), of).as_bytes()
+    }
+
     /// Whether all are good. Then they are remembered.
     pub fn verify(&mut self, checks: &Checks) -> bool {
         let known = |digest: &Key| self.good.iter().any(|good| good.contains(digest));

@@ -19,7 +19,7 @@ pub struct Place {
 ///
 /// It has no memory of its own. Its state is what it reads and writes through a [`View`]; what it decides follows from
 /// that and its arguments alone, so that every node decides alike.
-pub trait State {
+pub trait State: Send + 'static {
     /// What its blocks hold.
     type Tx: Tx;
     /// Why a transaction or block is invalid.

@@ -18,7 +18,7 @@ pub const MAX_OUTPUTS: usize = 2_000;
 pub const MAX_MEMO: usize = 128;
 
 /// What a block holds.
-pub trait Tx: Encode + Decode + Clone + std::fmt::Debug + PartialEq {
+pub trait Tx: Encode + Decode + Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
     /// Its name, whatever its witnesses are.
     fn id(&self) -> TxId;
     /// Its name with its witnesses.

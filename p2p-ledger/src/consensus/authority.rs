@@ -3,10 +3,11 @@
 //! Having signed, a signer waits until more than half of all have had their chance, so a minority never makes the
 //! heavier chain.
 
+use p2p_core::Key;
 use ruint::aliases::U256;
 
 use super::{Consensus, Fault, Past, check_height, check_not_ahead};
-use crate::header::{BlockHeader, Endorsement};
+use crate::header::{BlockHeader, Endorsement, Header};
 use crate::id::PublicKey;
 use crate::signature::{Checks, message};
 
@@ -79,5 +80,13 @@ impl Consensus for ProofOfAuthority {
 
     fn work(&self, header: &Self::Header) -> U256 {
         U256::from(1 + u8::from(self.in_turn(header.height) == header.seal.signer))
+    }
+
+    /// To be [signed](ProofOfAuthority::sign).
+    fn draft(&self, past: &Past<'_, Self::Header>, root: Key, time: u64) -> Self::Header {
+        let height = past.height() + 1;
+        let time = time.max(past.parent().time.saturating_add(self.period.max(1)));
+        let seal = Endorsement { signer: self.in_turn(height), signature: [0; 64] };
+        BlockHeader { height, previous: past.parent().id(), root, time, seal }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use p2p_core::Key;
 use ruint::aliases::U256;
 
 use super::{Consensus, Fault, MEDIAN_SPAN, Past, Retarget, check_height, check_not_ahead};
@@ -102,5 +103,9 @@ impl<H: WorkHeader> Consensus for ProofOfWork<H> {
 
     fn work(&self, header: &H) -> U256 {
         header.bits().work()
+    }
+
+    fn draft(&self, past: &Past<'_, H>, root: Key, time: u64) -> H {
+        H::draft(past.height() + 1, past.parent().id(), root, time, self.next_bits(past))
     }
 }

@@ -3,7 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::TxId;
+use crate::id::{TxId, WtxId};
 use crate::state::Footprint;
 
 /// A fee for so many bytes. Compared by the fee for each byte, exactly.
@@ -49,6 +49,7 @@ impl Eq for Rate {}
 #[derive(Clone, Debug)]
 pub(super) struct Entry<T> {
     pub(super) transaction: T,
+    pub(super) wtxid: WtxId,
     pub(super) own: Rate,
     /// With all that depend on it.
     family: Rate,
@@ -63,13 +64,14 @@ pub(super) struct Entry<T> {
 impl<T> Entry<T> {
     pub(super) fn new(
         transaction: T,
+        wtxid: WtxId,
         own: Rate,
         arrived: u64,
         parents: BTreeSet<TxId>,
         footprint: Footprint,
     ) -> Entry<T> {
         let children = BTreeSet::new();
-        Entry { transaction, own, family: own, arrived, order: 0, parents, children, footprint }
+        Entry { transaction, wtxid, own, family: own, arrived, order: 0, parents, children, footprint }
     }
 
     /// What is lost with it, at best: it pays for itself, or those that depend on it pay for it.
@@ -81,6 +83,7 @@ impl<T> Entry<T> {
 #[derive(Clone, Debug)]
 pub(super) struct Graph<T> {
     entries: BTreeMap<TxId, Entry<T>>,
+    by_wtxid: BTreeMap<WtxId, TxId>,
     /// Who uses up what, and who makes it.
     users: BTreeMap<Vec<u8>, TxId>,
     makers: BTreeMap<Vec<u8>, TxId>,
@@ -94,6 +97,7 @@ impl<T> Default for Graph<T> {
     fn default() -> Self {
         Graph {
             entries: BTreeMap::new(),
+            by_wtxid: BTreeMap::new(),
             users: BTreeMap::new(),
             makers: BTreeMap::new(),
             by_worth: BTreeSet::new(),
@@ -106,6 +110,10 @@ impl<T> Default for Graph<T> {
 impl<T> Graph<T> {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    pub(super) fn by_wtxid(&self) -> &BTreeMap<WtxId, TxId> {
+        &self.by_wtxid
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -198,6 +206,7 @@ impl<T> Graph<T> {
             self.change_family(&ancestor, |family| family.and(entry.own));
         }
         self.by_worth.insert((entry.worth(), Reverse(entry.order), id));
+        self.by_wtxid.insert(entry.wtxid, id);
         self.entries.insert(id, entry);
     }
 
@@ -205,6 +214,7 @@ impl<T> Graph<T> {
     pub(super) fn remove(&mut self, id: &TxId) -> Option<Entry<T>> {
         let ancestors = self.with_ancestors([*id]);
         let entry = self.entries.remove(id)?;
+        self.by_wtxid.remove(&entry.wtxid);
         self.bytes -= entry.own.bytes as usize;
         self.by_worth.remove(&(entry.worth(), Reverse(entry.order), *id));
         for slot in &entry.footprint.uses {
@@ -252,6 +262,7 @@ impl<T> Graph<T> {
     pub(super) fn check(&self) {
         let sum: u64 = self.entries.values().map(|entry| entry.own.bytes).sum();
         assert_eq!((self.bytes as u64, self.by_worth.len()), (sum, self.entries.len()));
+        assert_eq!(self.by_wtxid.len(), self.entries.len());
         for (id, entry) in &self.entries {
             let family = self.with_descendants([*id]);
             let sum = family.iter().map(|id| self.entries[id].own).reduce(Rate::and).unwrap();
@@ -291,10 +302,10 @@ mod tests {
                     let uses = (0..count).map(|_| free.swap_remove(rng.index(free.len()))).collect();
                     let makes: Vec<_> = (0..rng.below(3)).map(|i| slot(1_000 * n + i)).collect();
                     free.extend(makes.iter().cloned());
-                    let footprint = Footprint { uses, makes };
+                    let (footprint, wtxid) = (Footprint { uses, makes }, WtxId(Key::of(&n.to_be_bytes())));
                     let own = Rate { fee: rng.below(100), bytes: 1 + rng.below(100) };
                     let parents = graph.makers(&footprint);
-                    graph.insert(TxId(Key::of(&n.to_le_bytes())), Entry::new((), own, n, parents, footprint));
+                    graph.insert(TxId(Key::of(&n.to_le_bytes())), Entry::new((), wtxid, own, n, parents, footprint));
                 } else if let Some(id) = rng.choose(&graph.in_order()).copied() {
                     let going = match rng.chance(0.5) {
                         true => graph.with_descendants([id]),

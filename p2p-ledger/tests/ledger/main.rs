@@ -4,6 +4,7 @@
 mod attacks;
 mod authority;
 mod bitcoin;
+mod filters;
 mod limits;
 mod model;
 mod pool;

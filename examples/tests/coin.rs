@@ -1,0 +1,200 @@
+//! `coin` as users run it: several nodes, some of which mine, wallets that pay each other, and processes that are killed.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+#![allow(clippy::disallowed_types, reason = "what is waited for has a bound")]
+
+mod support;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::{Running, number};
+
+const PASSWORD: &str = "correct horse battery staple";
+
+/// Runs it to its end, with a password on its standard input.
+fn coin(args: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coin"));
+    let piped = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    // It may not want it.
+    let _ = writeln!(child.stdin.take().unwrap(), "{PASSWORD}");
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim_end().to_owned();
+    match output.status.success() {
+        true => Ok(text(output.stdout)),
+        false => Err(text(output.stderr)),
+    }
+}
+
+/// What follows `name: `.
+fn said(text: &str, name: &str) -> String {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
+}
+
+/// Tries until it is so: at most two minutes.
+fn eventually<T>(what: &str, mut is_so: impl FnMut() -> Result<T, String>) -> T {
+    let until = Instant::now() + Duration::from_secs(120);
+    loop {
+        match is_so() {
+            Ok(value) => return value,
+            Err(why) => assert!(Instant::now() < until, "{what}: {why}"),
+        }
+    }
+}
+
+/// A node, how high its chain was when it started, and where it is found.
+struct Node {
+    running: Running,
+    height: u64,
+    contact: String,
+}
+
+fn node(args: &[&str]) -> Node {
+    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_coin")).arg("node").args(args));
+    let height = running.says("height").parse().unwrap();
+    let contact = running.says("contact");
+    Node { running, height, contact }
+}
+
+struct Purse<'a> {
+    file: String,
+    data: &'a Path,
+}
+
+impl<'a> Purse<'a> {
+    fn new(data: &'a Path, name: &str, through: &str) -> (Purse<'a>, String) {
+        let purse = Purse { file: data.join(name).to_str().unwrap().to_owned(), data };
+        let address = said(&purse.does(through, &["new"]).unwrap(), "address");
+        (purse, address)
+    }
+
+    fn does(&self, through: &str, deed: &[&str]) -> Result<String, String> {
+        assert!(self.data.exists());
+        coin(&[&["wallet", "--file", &self.file, "--join", through], deed].concat())
+    }
+
+    /// What can be spent, what waits for maturity, and what comes back from payments.
+    fn has(&self, through: &str) -> [u64; 3] {
+        let text = self.does(through, &["balance"]).unwrap();
+        ["ready", "new", "pending"].map(|name| said(&text, name).parse().unwrap())
+    }
+}
+
+/// Two or more nodes mine, payments flow, a node that mines and one that does not are killed with `kill -9` and start again
+/// from their folders: all agree in the end on one chain, and what all wallets have is what there is.
+#[test]
+fn a_currency_survives_the_death_of_its_nodes() {
+    let processes = number("P2P_PROCESSES", 5).clamp(5, 12);
+    let data = std::env::temp_dir().join(format!("p2p-coin-{}", std::process::id()));
+    std::fs::create_dir_all(&data).unwrap();
+    let folder = |name: &str| data.join(name).to_str().unwrap().to_owned();
+    let first = node(&["--spacing", "1", "--maturity", "4", "--data", &folder("first")]);
+    let join = first.contact.as_str();
+    let (alice, alices) = Purse::new(&data, "alice", join);
+    let (bob, bobs) = Purse::new(&data, "bob", join);
+    let (carol, _) = Purse::new(&data, "carol", join);
+    assert!(alice.does(join, &["new"]).is_err(), "a wallet is not written over");
+
+    let effort = ["--effort", "25"];
+    let mines = |name: &str, address: &str| {
+        node(&[&["--join", join, "--data", &folder(name), "--mine", address][..], &effort].concat())
+    };
+    let mut miners = vec![mines("miner 0", &alices), mines("miner 1", &bobs)];
+    miners.extend((2..processes / 3).map(|i| mines(&format!("miner {i}"), &bobs)));
+    let mut others: Vec<Node> = (0..processes - 1 - miners.len())
+        .map(|i| node(&["--join", join, "--data", &folder(&format!("other {i}"))]))
+        .collect();
+
+    // Both have something to spend.
+    for (purse, through) in [(&alice, &others[0].contact), (&bob, &others[1].contact)] {
+        eventually("coins to spend", || match purse.has(through) {
+            [ready, ..] if ready > 1_000_000_000 => Ok(()),
+            has => Err(format!("{has:?}")),
+        });
+    }
+    let mut paid = 0;
+    let mut pay = |from: &Purse<'_>, through: &str, amount: u64| {
+        let to = said(&carol.does(through, &["address"]).unwrap(), "address");
+        let amount_text = amount.to_string();
+        let sent = from.does(through, &["send", &to, &amount_text]).unwrap();
+        assert_eq!(said(&sent, "transaction").len(), 64);
+        paid += amount;
+    };
+    pay(&alice, &others[0].contact, 123_456);
+    pay(&bob, &others[1].contact, 1_000);
+    // Twice before there is a block.
+    pay(&alice, &others[1].contact, 77_000_000);
+
+    // One that has acknowledged a chain of some height is killed, and one that mines.
+    let status = |contact: &str| coin(&["status", "--join", contact]);
+    let height = |contact: &str| -> u64 {
+        said(&status(contact).unwrap(), "tip").split_once(' ').unwrap().0.parse().unwrap()
+    };
+    let acknowledged = height(&others[0].contact);
+    others[0].running.kill();
+    miners[1].running.kill();
+    pay(&alice, join, 5_000_000);
+    others[0] = node(&["--join", join, "--data", &folder("other 0")]);
+    assert!(others[0].height >= acknowledged, "{} of {acknowledged}", others[0].height);
+    miners[1] = mines("miner 1", &bobs);
+    pay(&bob, &others[0].contact, 2_000);
+
+    let through = others[0].contact.clone();
+    eventually("payments in blocks", || match carol.has(&through) {
+        [ready, 0, 0] if ready == paid => Ok(()),
+        has => Err(format!("{has:?} of {paid}")),
+    });
+    let higher = height(&through) + 3;
+    eventually("it goes on", || match height(&through) {
+        now if now >= higher => Ok(()),
+        now => Err(format!("{now} of {higher}")),
+    });
+
+    // Who mines ends, well; the others agree.
+    for miner in miners {
+        assert!(miner.running.interrupted().0, "it ends well");
+    }
+    others.push(first);
+    let agreed = eventually("one chain", || {
+        let all: Vec<String> = others.iter().map(|one| status(&one.contact)).collect::<Result<_, _>>()?;
+        match all.iter().all(|one| *one == all[0]) {
+            true => Ok(all[0].clone()),
+            false => Err(format!("{all:?}")),
+        }
+    });
+    let supply: u64 = said(&agreed, "supply").parse().unwrap();
+    let purses = [&alice, &bob, &carol];
+    // A last block may have been lost with its miner, and with it a payment: then it waits again.
+    for one in &others {
+        let has: u64 = purses.iter().map(|purse| purse.has(&one.contact).iter().sum::<u64>()).sum();
+        assert_eq!(has, supply, "as {} sees it", one.contact);
+    }
+    let history = carol.does(&others[0].contact, &["history"]).unwrap();
+    assert_eq!(history.lines().count(), 5, "{history}");
+    drop(others);
+    std::fs::remove_dir_all(data).unwrap();
+}
+
+/// Somebody without a chain mines for a node elsewhere.
+#[test]
+fn a_miner_elsewhere_works_for_a_node() {
+    let data = std::env::temp_dir().join(format!("p2p-coin-mine-{}", std::process::id()));
+    std::fs::create_dir_all(&data).unwrap();
+    let one = node(&["--spacing", "1", "--maturity", "1"]);
+    let (purse, address) = Purse::new(&data, "purse", &one.contact);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coin"));
+    let miner = Running::start(command.args(["mine", "--join", &one.contact, "--effort", "50", &address]));
+    while miner.says("mined").parse::<u64>().unwrap() < 3 {}
+    drop(miner);
+    let [ready, new, pending] = purse.has(&one.contact);
+    assert!(ready >= 3 * 5_000_000_000 && pending == 0, "{ready} {new}");
+    let other = node(&[]);
+    let refused = coin(&["mine", "--join", &other.contact, &address]).unwrap_err();
+    assert!(refused.contains("another currency"), "{refused}");
+    drop((one, other));
+    std::fs::remove_dir_all(data).unwrap();
+}

@@ -1,0 +1,148 @@
+//! What users ask of the machine beside [`Ledger`](crate::Ledger).
+
+use std::fmt;
+
+use futures::channel::oneshot;
+use p2p_core::{AskError, Handle, Request};
+use p2p_overlay::Membership;
+
+use super::LedgerNode;
+use super::job::{Look, Standing};
+use crate::chain::BlockOf;
+use crate::consensus::Consensus;
+use crate::headers::Tip;
+use crate::id::TxId;
+use crate::ledger::LedgerError;
+use crate::state::State;
+use crate::store::View;
+
+/// A command to [`LedgerNode`]: see the typed requests.
+pub enum LedgerCommand<C: Consensus, S: State> {
+    /// See [`Submit`].
+    Submit(S::Tx),
+    /// See [`Status`].
+    Status,
+    /// See [`BlockAt`].
+    BlockAt(u64),
+    /// See [`Inspect`].
+    Inspect(Look<S>),
+    /// See [`Template`].
+    Template(Vec<u8>),
+    /// See [`Mined`].
+    Mined(BlockOf<C, S>),
+}
+
+/// How a command ended.
+pub enum LedgerOutcome<C: Consensus, S: State> {
+    /// Of [`Submit`].
+    Submitted(Result<TxId, LedgerError>),
+    /// Of [`Status`].
+    Status(Result<Standing, LedgerError>),
+    /// Of [`BlockAt`].
+    Block(Result<Option<BlockOf<C, S>>, LedgerError>),
+    /// Of [`Inspect`].
+    Inspected(Result<(), LedgerError>),
+    /// Of [`Template`].
+    Template(Result<BlockOf<C, S>, LedgerError>),
+    /// Of [`Mined`].
+    Mined(Result<Tip, LedgerError>),
+}
+
+/// Has a transaction wait for a block; see [`Ledger::submit`](crate::Ledger::submit).
+#[derive(Clone, Debug)]
+pub struct Submit<T>(pub T);
+
+/// Where the chain and its headers stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Status;
+
+/// The block of the chain at a height.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockAt(pub u64);
+
+/// Looks at the state, while nothing changes it: keep it short, for all else waits. [`inspect`] brings back what it sees.
+pub struct Inspect<S>(pub Look<S>);
+
+/// The next block but for its header's seal, with the reward for `to`, in the words of [`State::first`].
+#[derive(Clone, Debug)]
+pub struct Template(pub Vec<u8>);
+
+/// Takes in a block that this node's user has made, and tells others of it. What comes back is where the chain stands then:
+/// at the block, unless another one was first.
+#[derive(Clone, Debug)]
+pub struct Mined<B>(pub B);
+
+/// Asks something of the state of a node, as it is at a tip.
+///
+/// # Errors
+/// See [`LedgerError`].
+pub async fn inspect<M: Membership, C: Consensus, S: State, T: Send + 'static>(
+    handle: &Handle<LedgerNode<M, C, S>>,
+    look: impl FnOnce(&S, &View<'_>, Tip) -> T + Send + 'static,
+) -> Result<T, LedgerError> {
+    let (sender, seen) = oneshot::channel();
+    let look: Look<S> = Box::new(move |state, view, tip| drop(sender.send(look(state, view, tip))));
+    handle.ask(Inspect(look)).await??;
+    seen.await.map_err(|_| LedgerError::Ask(AskError::Stopped))
+}
+
+macro_rules! request {
+    ($request:ty, $reply:ty, $outcome:ident, |$this:ident| $command:expr) => {
+        impl<M: Membership, C: Consensus, S: State> Request<LedgerNode<M, C, S>> for $request {
+            type Item = ();
+            type Reply = $reply;
+
+            fn command($this) -> LedgerCommand<C, S> {
+                $command
+            }
+            fn item((): ()) -> Option<()> {
+                None
+            }
+            fn reply(outcome: LedgerOutcome<C, S>) -> Option<$reply> {
+                match outcome {
+                    LedgerOutcome::$outcome(result) => Some(result),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+request!(Submit<S::Tx>, Result<TxId, LedgerError>, Submitted, |self| LedgerCommand::Submit(self.0));
+request!(Status, Result<Standing, LedgerError>, Status, |self| LedgerCommand::Status);
+request!(BlockAt, Result<Option<BlockOf<C, S>>, LedgerError>, Block, |self| LedgerCommand::BlockAt(self.0));
+request!(Inspect<S>, Result<(), LedgerError>, Inspected, |self| LedgerCommand::Inspect(self.0));
+request!(Template, Result<BlockOf<C, S>, LedgerError>, Template, |self| LedgerCommand::Template(self.0));
+request!(Mined<BlockOf<C, S>>, Result<Tip, LedgerError>, Mined, |self| LedgerCommand::Mined(self.0));
+
+impl<S> fmt::Debug for Inspect<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inspect")
+    }
+}
+
+impl<C: Consensus, S: State> fmt::Debug for LedgerCommand<C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LedgerCommand::Submit(transaction) => write!(f, "Submit({transaction:?})"),
+            LedgerCommand::Status => f.write_str("Status"),
+            LedgerCommand::BlockAt(height) => write!(f, "BlockAt({height})"),
+            LedgerCommand::Inspect(_) => f.write_str("Inspect"),
+            LedgerCommand::Template(to) => write!(f, "Template({to:?})"),
+            LedgerCommand::Mined(block) => write!(f, "Mined({block:?})"),
+        }
+    }
+}
+
+impl<C: Consensus, S: State> fmt::Debug for LedgerOutcome<C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LedgerOutcome::Submitted(result) => write!(f, "Submitted({result:?})"),
+            LedgerOutcome::Status(result) => write!(f, "Status({result:?})"),
+            LedgerOutcome::Block(result) => write!(f, "Block({result:?})"),
+            LedgerOutcome::Inspected(result) => write!(f, "Inspected({result:?})"),
+            LedgerOutcome::Template(result) => write!(f, "Template({result:?})"),
+            LedgerOutcome::Mined(result) => write!(f, "Mined({result:?})"),
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! What adversaries among the neighbours can do, and what comes of it.
+
+use p2p_core::{Key, SimPeer};
+use p2p_ledger::{
+    Block, CompactBlock, Consensus, Encode, Header, HeaderRules, LedgerMsg, MAX_HEADERS, OutPoint,
+    Transaction, Tx, TxId, WtxId,
+};
+use ruint::aliases::U256;
+
+use super::support::{
+    CHAIN, CoinBlock, Light, Lone, MATURITY, Never, Pow, SUBSIDY, block, branch, genesis, headers, list, pay,
+    sent_block, spend,
+};
+
+/// A chain on which person 1 has coins to spend, and the first of them.
+fn funded() -> (Vec<CoinBlock>, OutPoint) {
+    let blocks = branch(&genesis(), 1, MATURITY as usize + 4);
+    let coin = blocks[0].transactions[0].out_point(0);
+    (blocks, coin)
+}
+
+fn gets_block(msgs: &[LedgerMsg<Never>], block: &CoinBlock) -> bool {
+    msgs.iter().any(|msg| matches!(msg, LedgerMsg::GetBlock { id, .. } if *id == block.header.id()))
+}
+
+fn transactions(lone: &mut Lone, from: u32, transactions: &[Transaction]) {
+    lone.says(from, LedgerMsg::Have(transactions.iter().map(Tx::wtxid).collect()));
+    lone.says(from, LedgerMsg::Transactions(list(transactions)));
+}
+
+/// Ten thousand transactions that depend on nothing that exists: a hundred are kept, and what is good still comes in. Then
+/// what it depends on comes, and so does what waited for it.
+#[test]
+fn a_flood_of_orphans_takes_no_room() {
+    let (blocks, coin) = funded();
+    let mut lone = Lone::at(&blocks);
+    let orphan = |n: u32| {
+        let nothing = OutPoint { id: TxId(Key::of(&n.to_le_bytes())), index: 0 };
+        spend(2, nothing, [pay(2, 5)])
+    };
+    for n in 0..100 {
+        let some: Vec<Transaction> = (100 * n..100 * (n + 1)).map(orphan).collect();
+        transactions(&mut lone, 1, &some);
+        assert!(lone.books.orphans() <= 100 && lone.books.pool().is_empty());
+    }
+    let parent = spend(1, coin, [pay(2, SUBSIDY - 10)]);
+    let child = spend(2, parent.out_point(0), [pay(3, SUBSIDY - 20)]);
+    transactions(&mut lone, 2, std::slice::from_ref(&child));
+    assert!(lone.books.pool().is_empty(), "it waits");
+    transactions(&mut lone, 3, std::slice::from_ref(&parent));
+    assert_eq!(lone.books.pool().len(), 2);
+    assert_eq!(lone.banned(), []);
+}
+
+#[test]
+fn transactions_that_nobody_asked_for_make_a_stranger_of_their_sender() {
+    let (blocks, _) = funded();
+    let mut lone = Lone::at(&blocks);
+    let spam = |n: u32| spend(2, OutPoint { id: TxId(Key::of(&n.to_le_bytes())), index: 0 }, [pay(2, 5)]);
+    for n in 0..200 {
+        lone.says(1, LedgerMsg::Transactions(list(&[spam(n)])));
+    }
+    assert_eq!(lone.books.orphans(), 0);
+    lone.sent();
+    lone.says(1, LedgerMsg::Have(vec![WtxId(Key::of(b"one more"))]));
+    assert_eq!(lone.sent(), [], "it is no neighbour any more");
+    assert_eq!(lone.banned(), [], "but not banned: it has proved nothing");
+}
+
+/// Headers that begin far back and end with less work than the chain has: none is kept, however many come.
+#[test]
+fn a_flood_of_low_work_headers_takes_no_room() {
+    let mut lone = Lone::at(&branch(&genesis(), 1, 300));
+    let before = lone.books.chain().headers().len();
+    let low = branch(&genesis(), 2, 100);
+    for _ in 0..20 {
+        lone.advance(10);
+        let polled = lone.sent().into_iter().find_map(|(peer, msg)| match msg {
+            LedgerMsg::GetHeaders { id, .. } => Some((peer.0, id)),
+            _ => None,
+        });
+        let Some((peer, question)) = polled else { continue };
+        lone.says(peer, LedgerMsg::Headers { answers: Some(question), headers: headers(&low) });
+        assert_eq!(lone.books.chain().headers().len(), before);
+    }
+    // Announced they are a nuisance.
+    for some in low.chunks(8) {
+        lone.announces(1, some);
+    }
+    assert_eq!(lone.books.chain().headers().len(), before);
+    assert_eq!(lone.books.chain().tip().height, 300);
+}
+
+/// A new node that knows how much work its chain must have: a peer who sends full messages of easy headers is followed by
+/// itself, keeps nothing here, and is found out when it has no more.
+#[test]
+fn a_new_node_that_is_sent_easy_headers_keeps_none_of_them() {
+    let minimum_work = U256::from(2 * 5_000);
+    let mut lone = Lone::with(HeaderRules { minimum_work, ..HeaderRules::default() });
+    let easy = branch(&genesis(), 2, MAX_HEADERS + 500);
+    let mut question = lone.question(1);
+    lone.says(1, LedgerMsg::Headers { answers: Some(question), headers: headers(&easy[..MAX_HEADERS]) });
+    question = lone.question(1);
+    lone.says(1, LedgerMsg::Headers { answers: Some(question), headers: headers(&easy[MAX_HEADERS..]) });
+    question = lone.question(1);
+    lone.says(1, LedgerMsg::Headers { answers: Some(question), headers: headers(&[]) });
+    assert_eq!(lone.books.chain().headers().len(), 1);
+    assert_eq!(lone.banned(), []);
+}
+
+/// The same node takes a chain with enough work, which it sees twice, and then its bodies.
+#[test]
+fn a_new_node_follows_a_long_chain_with_enough_work() {
+    let minimum_work = U256::from(2 * 2_500);
+    let mut lone = Lone::with(HeaderRules { minimum_work, ..HeaderRules::default() });
+    let chain = branch(&genesis(), 2, MAX_HEADERS + 600);
+    let mut waiting = lone.sent_to(1);
+    while let Some(msg) = waiting.pop() {
+        match msg {
+            LedgerMsg::GetHeaders { id, locator } => {
+                let from = chain.iter().rposition(|block| locator.contains(&block.header.id()));
+                let rest = &chain[from.map_or(0, |at| at + 1)..];
+                let rest = headers(&rest[..rest.len().min(MAX_HEADERS)]);
+                lone.says(1, LedgerMsg::Headers { answers: Some(id), headers: rest });
+            }
+            LedgerMsg::GetBlock { id, .. } => {
+                let block = chain.iter().find(|block| block.header.id() == id).unwrap();
+                lone.says(1, sent_block(block));
+            }
+            _ => {}
+        }
+        waiting.extend(lone.sent_to(1));
+        if waiting.is_empty() {
+            lone.advance(1);
+            waiting.extend(lone.sent_to(1));
+        }
+        if lone.tip().height == chain.len() as u64 {
+            break;
+        }
+    }
+    assert_eq!(lone.tip().height, chain.len() as u64);
+    assert_eq!(lone.banned(), []);
+}
+
+/// A peer shows the headers of a better branch, and keeps the bodies for itself. Another has them; and while nobody has,
+/// the node follows those who give theirs.
+#[test]
+fn a_withheld_body_holds_nobody_up() {
+    let chain = branch(&genesis(), 1, 20);
+    let (base, better) = (&chain[..10], branch(&chain[9].header, 2, 8));
+    let mut lone = Lone::at(base);
+    lone.announces(1, &better[..8]);
+    let asked = lone.sent_to(1);
+    assert!(better[..3].iter().all(|block| gets_block(&asked, block)), "it is asked for the first");
+
+    // Meanwhile there is a block on the other branch, from somebody who gives it.
+    lone.announces(2, &chain[10..11]);
+    assert!(gets_block(&lone.sent_to(2), &chain[10]));
+    lone.says(2, sent_block(&chain[10]));
+    assert_eq!(lone.tip().height, 11);
+
+    // It is late; and somebody else has them.
+    lone.announces(3, &better[..8]);
+    for _ in 0..12 {
+        for msg in lone.sent_to(3) {
+            if let LedgerMsg::GetBlock { id, .. } = msg {
+                let block = better.iter().find(|block| block.header.id() == id).unwrap();
+                lone.says(3, sent_block(block));
+            }
+        }
+        lone.advance(1);
+    }
+    assert_eq!(lone.tip().height, 18);
+    assert_eq!(lone.banned(), [], "silence proves nothing");
+}
+
+/// Asks peer 1 for new blocks unasked, which it does of its first three neighbours anyway, and takes one from it.
+fn sends_compact(lone: &mut Lone, compact: &CompactBlock<Light, Transaction>) {
+    lone.says(1, LedgerMsg::Compact(compact.to_bytes().into()));
+}
+
+/// What waits here has the short name of what is in the block, as if somebody had found two such: the block that is put
+/// together is another one. The whole block is asked for, and nobody is to blame.
+#[test]
+fn transactions_with_one_short_name_cost_a_round_and_nothing_else() {
+    let (blocks, coin) = funded();
+    let mut lone = Lone::at(&blocks);
+    let (waits, mined) = (spend(1, coin, [pay(2, SUBSIDY - 50)]), spend(1, coin, [pay(3, SUBSIDY - 60)]));
+    transactions(&mut lone, 2, std::slice::from_ref(&waits));
+    let tip = &blocks[blocks.len() - 1].header;
+    let new = block(tip, 1, std::slice::from_ref(&mined));
+    // The short name of what waits in the place of the other's.
+    let waiting = [new.transactions[0].clone(), waits];
+    let alike = Block { header: new.header.clone(), transactions: waiting.to_vec() };
+    sends_compact(&mut lone, &CompactBlock { ..CompactBlock::of(&alike, 5) });
+    assert!(gets_block(&lone.sent_to(1), &new), "the whole block");
+    lone.says(1, sent_block(&new));
+    assert_eq!(lone.tip().id, new.header.id());
+    assert_eq!(lone.banned(), []);
+    assert!(lone.books.pool().is_empty(), "what conflicts with it is gone");
+}
+
+/// A peer that sends other transactions than its short names say contradicts itself; the block comes from another.
+#[test]
+fn a_peer_that_lies_in_compact_blocks_is_banned_and_the_block_comes_from_another() {
+    let (blocks, coin) = funded();
+    let mut lone = Lone::at(&blocks);
+    let mined = spend(1, coin, [pay(3, SUBSIDY - 60)]);
+    let new = block(&blocks[blocks.len() - 1].header, 1, &[mined]);
+    let id = new.header.id();
+    sends_compact(&mut lone, &CompactBlock::of(&new, 5));
+    assert_eq!(lone.sent_to(1), [LedgerMsg::GetMissing { id, at: vec![1] }]);
+    let lie = Transaction::coinbase(CHAIN, 1, [pay(4, 1)]);
+    lone.says(1, LedgerMsg::Missing { id, transactions: list(&[lie]) });
+    assert_eq!(lone.banned().len(), 1);
+    assert!(lone.script.machine().banned().eq([SimPeer(1)]));
+    assert!(lone.tip().id != id);
+
+    lone.says(2, LedgerMsg::Compact(CompactBlock::of(&new, 6).to_bytes().into()));
+    assert_eq!(lone.sent_to(2), [LedgerMsg::GetMissing { id, at: vec![1] }]);
+    lone.says(2, LedgerMsg::Missing { id, transactions: list(&new.transactions[1..]) });
+    assert_eq!(lone.tip().id, id);
+    assert_eq!(lone.banned(), []);
+}
+
+/// A compact block of which neither the parts nor the whole are what the header commits to.
+#[test]
+fn a_body_that_is_not_its_headers_gets_its_sender_banned_and_does_not_poison_the_block() {
+    let (blocks, coin) = funded();
+    let mut lone = Lone::at(&blocks);
+    let mined = spend(1, coin, [pay(3, SUBSIDY - 60)]);
+    let new = block(&blocks[blocks.len() - 1].header, 1, &[mined]);
+    let mut other = new.clone();
+    other.transactions[1] = spend(1, coin, [pay(4, SUBSIDY - 60)]);
+    sends_compact(&mut lone, &CompactBlock::of(&other, 5));
+    let id = new.header.id();
+    lone.says(1, LedgerMsg::Missing { id, transactions: list(&other.transactions[1..]) });
+    assert_eq!(lone.banned(), [], "so far it may be a collision");
+    assert!(gets_block(&lone.sent_to(1), &new));
+    lone.says(1, sent_block(&other));
+    assert_eq!(lone.banned(), [(1, "a body that is not its header's".to_owned())]);
+
+    lone.announces(2, std::slice::from_ref(&new));
+    assert!(gets_block(&lone.sent_to(2), &new));
+    lone.says(2, sent_block(&new));
+    assert_eq!(lone.tip().id, id);
+}
+
+#[test]
+fn a_block_that_is_invalid_gets_its_sender_banned_whenever_it_turns_out() {
+    let (blocks, coin) = funded();
+    let tip = &blocks[blocks.len() - 1].header;
+    let thief = spend(2, coin, [pay(2, SUBSIDY)]);
+    let stolen = block(tip, 1, &[thief]);
+    let after = block(&stolen.header, 1, &[]);
+    let mut lone = Lone::at(&blocks);
+    // The second one comes first, and waits.
+    lone.announces(1, &[stolen.clone(), after.clone()]);
+    lone.announces(2, &[stolen.clone(), after.clone()]);
+    lone.says(1, sent_block(&after));
+    lone.sent();
+    lone.says(1, sent_block(&stolen));
+    lone.says(2, sent_block(&stolen));
+    let banned: Vec<u32> = lone.banned().into_iter().map(|(peer, _)| peer).collect();
+    assert_eq!(banned.len(), 1, "who sent it, and not who only has its header");
+    assert_eq!(lone.tip().height, tip.height);
+    assert_eq!(lone.books.chain().state().supply(&lone.books.chain().view()), tip.height * SUBSIDY);
+}
+
+/// Nothing is looked at while the disk is slow: of what a neighbour sends meanwhile so much is held, and no more.
+#[test]
+fn a_neighbour_has_so_much_looked_at_at_once_and_no_more() {
+    let (blocks, _) = funded();
+    let mut lone = Lone::at(&blocks);
+    let large = bytes::Bytes::from(vec![0; 1 << 20]);
+    for _ in 0..100 {
+        lone.script.message(SimPeer(1), LedgerMsg::Headers { answers: None, headers: large.clone() });
+    }
+    assert_eq!(lone.script.jobs().len(), 8, "of one MiB each");
+    for _ in 0..100 {
+        let id = blocks[0].header.id();
+        lone.script.message(SimPeer(2), LedgerMsg::GetBlock { id, compact: false });
+    }
+    assert_eq!(lone.script.jobs().len(), 64);
+}
+
+/// What no honest node sends, whatever it believes.
+#[test]
+fn what_is_no_message_gets_its_sender_banned() {
+    let (blocks, _) = funded();
+    let tip = &blocks[blocks.len() - 1].header;
+    let id = tip.id();
+    let unworked = {
+        let mut block = block(tip, 1, &[]);
+        while Pow::regtest().check_seal(&block.header).is_ok() {
+            block.header.seal.nonce += 1;
+        }
+        block
+    };
+    let garbage = || bytes::Bytes::from_static(b"\xff\xff\xff garbage");
+    let many = branch(tip, 1, 9);
+    type Attack = (&'static str, LedgerMsg<Never>);
+    let attacks: [Attack; 8] = [
+        ("headers that cannot be read", LedgerMsg::Headers { answers: None, headers: garbage() }),
+        ("a header without work", LedgerMsg::Headers { answers: None, headers: headers(&[unworked]) }),
+        ("more headers than are announced", LedgerMsg::Headers { answers: None, headers: headers(&many) }),
+        ("a compact block that cannot be read", LedgerMsg::Compact(garbage())),
+        ("a locator too long", LedgerMsg::GetHeaders { id: 1, locator: vec![id; 102] }),
+        ("transactions that the block has not", LedgerMsg::GetMissing { id, at: vec![1] }),
+        ("one transaction twice", LedgerMsg::GetMissing { id, at: vec![0, 0] }),
+        ("too many names", LedgerMsg::Have(vec![WtxId(Key::ZERO); 1_001])),
+    ];
+    for (what, attack) in attacks {
+        let mut lone = Lone::at(&blocks);
+        lone.says(1, attack);
+        assert!(lone.script.machine().banned().eq([SimPeer(1)]), "{what}");
+        lone.sent();
+        lone.says(1, LedgerMsg::GetBlock { id, compact: false });
+        assert_eq!(lone.sent(), [], "{what}: it is not answered any more");
+    }
+}

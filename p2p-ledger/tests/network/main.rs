@@ -1,0 +1,12 @@
+//! Nodes among each other: a network in the simulator that loses messages, is cut in two and crashes, and single nodes among
+//! adversaries.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod attacks;
+mod board;
+mod convergence;
+mod propagation;
+mod relay;
+mod support;
+#[cfg(feature = "wallet")]
+mod wallets;

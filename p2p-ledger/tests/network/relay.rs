@@ -1,0 +1,101 @@
+//! How blocks and transactions go from one to the next.
+
+use p2p_core::SimPeer;
+use p2p_ledger::{CompactBlock, Encode, Header, LedgerCommand, LedgerMsg, Tx};
+
+use super::support::{Lone, MATURITY, SUBSIDY, block, branch, genesis, headers, list, pay, spend};
+
+/// A node with some blocks, all of whose neighbours have shown that they have them too.
+fn among_equals() -> (Lone, Vec<super::support::CoinBlock>) {
+    let blocks = branch(&genesis(), 1, MATURITY as usize + 4);
+    let mut lone = Lone::at(&blocks);
+    for peer in 1..=4 {
+        lone.announces(peer, &blocks[blocks.len() - 1..]);
+    }
+    lone.sent();
+    (lone, blocks)
+}
+
+#[test]
+fn a_new_block_goes_as_it_is_wanted_to_those_who_have_it_not() {
+    let (mut lone, blocks) = among_equals();
+    let new = block(&blocks[blocks.len() - 1].header, 1, &[]);
+    lone.says(1, LedgerMsg::Push(true));
+    lone.announces(3, std::slice::from_ref(&new));
+    lone.sent();
+    lone.mined(new.clone());
+    let sent = lone.sent();
+    let compact = |msg: &LedgerMsg<_>| matches!(msg, LedgerMsg::Compact(_));
+    assert!(sent.iter().any(|(to, msg)| *to == SimPeer(1) && compact(msg)), "it wants them unasked");
+    let header = LedgerMsg::Headers { answers: None, headers: headers(&[new]) };
+    assert!(sent.contains(&(SimPeer(2), header)), "it does not");
+    assert!(sent.iter().all(|(to, _)| *to != SimPeer(3)), "it has it");
+}
+
+/// Everything that is in the block waits here already: no question is asked.
+#[test]
+fn a_compact_block_of_what_waits_takes_no_question() {
+    let (mut lone, blocks) = among_equals();
+    let coin = blocks[0].transactions[0].out_point(0);
+    let payment = spend(1, coin, [pay(2, SUBSIDY - 10)]);
+    lone.script.command(LedgerCommand::Submit(payment.clone()));
+    lone.advance(1);
+    lone.sent();
+    let new = block(&blocks[blocks.len() - 1].header, 1, &[payment]);
+    lone.says(2, LedgerMsg::Compact(CompactBlock::of(&new, 1).to_bytes().into()));
+    assert_eq!(lone.tip().id, new.header.id());
+    assert!(lone.sent().iter().all(|(to, _)| *to != SimPeer(2)));
+}
+
+#[test]
+fn a_transaction_is_announced_once_it_is_in_the_pool_to_those_who_have_not_announced_it() {
+    let (mut lone, blocks) = among_equals();
+    let payment = spend(1, blocks[0].transactions[0].out_point(0), [pay(2, SUBSIDY - 10)]);
+    let id = payment.wtxid();
+    lone.says(1, LedgerMsg::Have(vec![id]));
+    assert_eq!(lone.sent(), [(SimPeer(1), LedgerMsg::Want(vec![id]))]);
+    lone.says(2, LedgerMsg::Have(vec![id]));
+    assert_eq!(lone.sent(), [], "it is asked of one");
+    lone.says(1, LedgerMsg::Transactions(list(&[payment])));
+    lone.advance(1);
+    let have = LedgerMsg::Have(vec![id]);
+    assert_eq!(lone.sent(), [(SimPeer(3), have.clone()), (SimPeer(4), have)]);
+}
+
+#[test]
+fn a_transaction_that_one_does_not_send_is_asked_of_another() {
+    let (mut lone, blocks) = among_equals();
+    let payment = spend(1, blocks[0].transactions[0].out_point(0), [pay(2, SUBSIDY - 10)]);
+    let id = payment.wtxid();
+    lone.says(1, LedgerMsg::Have(vec![id]));
+    lone.says(2, LedgerMsg::Have(vec![id]));
+    lone.sent();
+    lone.advance(11);
+    assert!(lone.sent().contains(&(SimPeer(2), LedgerMsg::Want(vec![id]))));
+    lone.says(2, LedgerMsg::Transactions(list(&[payment])));
+    assert_eq!(lone.books.pool().len(), 1);
+}
+
+/// A block that follows what is not known: what lies between is asked for.
+#[test]
+fn missing_ancestors_are_fetched() {
+    let (mut lone, blocks) = among_equals();
+    let ahead = branch(&blocks[blocks.len() - 1].header, 2, 5);
+    lone.announces(2, &ahead[4..]);
+    let question = lone.question(2);
+    lone.says(2, LedgerMsg::Headers { answers: Some(question), headers: headers(&ahead) });
+    // What is asked for comes in any order.
+    loop {
+        let asked = lone.sent_to(2).into_iter().filter_map(|msg| match msg {
+            LedgerMsg::GetBlock { id, .. } => ahead.iter().find(|block| block.header.id() == id),
+            _ => None,
+        });
+        let asked: Vec<_> = asked.collect();
+        if asked.is_empty() {
+            break;
+        }
+        asked.iter().rev().for_each(|block| lone.says(2, super::support::sent_block(block)));
+    }
+    assert_eq!(lone.tip().id, ahead[4].header.id());
+    assert_eq!(lone.banned(), []);
+}
