@@ -13,6 +13,7 @@
 //! BitTorrent writes things down.
 
 pub mod bencode;
+pub mod cfs;
 mod dht;
 pub mod mainline;
 mod record;

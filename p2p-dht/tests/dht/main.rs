@@ -7,6 +7,7 @@
 mod world;
 
 mod calls;
+mod cfs;
 mod liars;
 mod records;
 mod removal;
