@@ -16,10 +16,13 @@ pub mod bencode;
 pub mod cfs;
 mod dht;
 pub mod mainline;
+pub mod past;
 mod record;
 mod replicated;
 mod request;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use dht::Dht;
 pub use record::{

@@ -9,6 +9,7 @@ mod world;
 mod calls;
 mod cfs;
 mod liars;
+mod past;
 mod records;
 mod removal;
 mod repair;
