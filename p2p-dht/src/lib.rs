@@ -11,7 +11,11 @@
 //!
 //! Beside it, [`mainline`] is the DHT of BitTorrent, with its real bytes, under the same [`Dht`]. [`bencode`] is how
 //! BitTorrent writes things down.
+//!
+//! Above it are storage systems: [`cfs`], a file system of blocks; [`past`], whole files where there is room; [`archive`],
+//! versions as fragments of which some are enough.
 
+pub mod archive;
 pub mod bencode;
 pub mod cfs;
 mod dht;

@@ -6,6 +6,7 @@
 #[macro_use]
 mod world;
 
+mod archive;
 mod calls;
 mod cfs;
 mod liars;
