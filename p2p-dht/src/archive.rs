@@ -189,6 +189,14 @@ impl Version {
         Key::of(&self.to_bytes())
     }
 
+    /// Whether it can be what it says: a head that was found is.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), ArchiveError> {
+        self.content.check()
+    }
+
     /// What it is made of.
     pub fn content(&self) -> &Content {
         &self.content
@@ -235,7 +243,7 @@ impl<P: Peer> Archive<P> {
         while let Some(head) = heads.next().await {
             let version = head.map_err(ArchiveError::from).and_then(|signed| {
                 let version = Version::from_bytes(signed.value())?;
-                version.content.check()?;
+                version.check()?;
                 let is_it = signed.publisher() == owner && signed.is_genuine();
                 let is_it = is_it && (number == NEWEST || number == version.number);
                 is_it.then_some(version).ok_or(ArchiveError::Head)
