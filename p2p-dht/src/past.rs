@@ -17,6 +17,8 @@
 //! - receipts (§2.1) come straight from each node that keeps a replica, over a connection that proves who that is, and not
 //!   signed by way of the root; one for a diverted replica comes from the node that it was diverted by, which has a pointer;
 //! - salts are 0, 1, 2 and 3 and not random, so that [`Past::find`] finds by name;
+//! - the node that would be next has no pointer to a diverted replica (§3.3.2): when the one that has dies, whoever keeps the
+//!   replica offers it to those who are nearest then;
 //! - what a failed try has left is reclaimed by the owner, whose signature says that he may, and not by the root;
 //! - a file has at most [`MAX_FILE`] bytes, as it goes in one message;
 //! - there are no smartcards, so no quotas, and no cache on the way to a file.
