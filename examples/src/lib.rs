@@ -4,6 +4,8 @@
 
 pub mod coin;
 mod freenet;
+pub mod remote;
+pub mod sealed;
 mod skype;
 pub mod units;
 
@@ -19,11 +21,14 @@ use async_trait::async_trait;
 use clap::ValueEnum;
 use p2p_core::net::Node;
 use p2p_core::{Contact, Handle, Keypair, NoJob, Wire, Worker};
+use p2p_dht::past::{PastConfig, PastMemory, PastNode};
 use p2p_dht::{Dht, DhtConfig, MemoryStore, RedbStore, Replicated, StoreJob};
 use p2p_overlay::{
     Can, CanConfig, Chord, ChordConfig, Find, Kademlia, KademliaConfig, Looked, Lookup, LookupConfig,
     Overlay, Pastry, PastryConfig, Tapestry, TapestryConfig,
 };
+
+use remote::Stores;
 
 pub use freenet::FreenetFiles;
 pub use skype::{SkypeFiles, login_server, name_of, skype_config};
@@ -114,6 +119,44 @@ impl Part {
         }
     }
 
+    /// What a member keeps besides: whole files, and the fragments of an archive, each over an overlay of its own.
+    ///
+    /// # Errors
+    /// The fragments cannot be had.
+    pub fn stores(&self, member: &Member) -> Result<Stores, Failure> {
+        let (node, me) = (&member.node, member.node.contact());
+        let config = PastryConfig { upkeep: UPKEEP, lease: 3 * UPKEEP, ..PastryConfig::default() };
+        let config = PastryConfig { lookup: LookupConfig { timeout: 3 * UPKEEP, ..config.lookup }, ..config };
+        let pastry = Pastry::with(me, self.join.iter().copied(), config);
+        let config = PastConfig { settle: UPKEEP, repair: 60 * UPKEEP, ..PastConfig::default() };
+        let past = PastNode::new(pastry, config);
+        let past = node.spawn_with_workers("past/1", past, [PastMemory::default()])?;
+        let config = KademliaConfig { upkeep: UPKEEP, ..KademliaConfig::default() };
+        let config =
+            KademliaConfig { lookup: LookupConfig { timeout: 3 * UPKEEP, ..config.lookup }, ..config };
+        let kademlia = Kademlia::with(me, self.join.iter().copied(), config);
+        // An archive has its redundancy in the fragments.
+        let config = DhtConfig {
+            replicas: 1,
+            write_quorum: 1,
+            read_quorum: 1,
+            repair: 60 * UPKEEP,
+            settle: UPKEEP,
+            timeout: 2 * UPKEEP,
+            ..DhtConfig::default()
+        };
+        let fragments = Replicated::new(kademlia, config);
+        let fragments = match &self.data {
+            Some(data) => {
+                let store = RedbStore::open(data.join("fragments.redb"))?;
+                node.spawn_with_workers("fragments/1", fragments, [store])?
+            }
+            None => node.spawn_with_workers("fragments/1", fragments, [MemoryStore::default()])?,
+        };
+        let lookup = Arc::new(Below(fragments.clone()));
+        Ok(Stores { blocks: member.dht.clone(), fragments: Arc::new(fragments), lookup, past })
+    }
+
     async fn keeping(
         &self,
         identity: Keypair,
@@ -190,6 +233,11 @@ pub fn exit(program: &str, done: Result<(), impl Display>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says on the error output what did not go well, and does not end the program.
+pub fn warn(what: &str) {
+    eprintln!("{what}");
 }
 
 /// Prints `name: value`, a line that other programs can read, at once.

@@ -13,8 +13,11 @@ use std::collections::BTreeMap;
 // `Keypair` for the file that `spki` takes in, which looks for it here.
 use p2p_core::foreign::{Codec, PacketCodec, TcpPeer};
 use p2p_core::{Contact, Key, Keypair, PeerId, Wire};
+use p2p_dht::archive::Version;
 use p2p_dht::bencode::{self, Kind, Value};
+use p2p_dht::cfs::Directory;
 use p2p_dht::mainline::{KrpcMsg, Secret};
+use p2p_dht::past::PastMsg;
 use p2p_dht::{DhtMsg, Record};
 use p2p_ledger::LedgerMsg;
 use p2p_overlay::{
@@ -62,6 +65,9 @@ pub const TARGETS: &[Target] = &[
     ("swim", swim),
     ("dht", dht),
     ("ledger_msg", ledger_msg),
+    ("cfs", cfs),
+    ("past", past),
+    ("archive", archive),
     ("bencode", bencode),
     ("krpc", krpc),
     ("swarm", swarm),
@@ -442,6 +448,30 @@ pub fn dht(bytes: &[u8]) {
     decoded::<DhtMsg<Contact, RoutedMsg<Contact, ChordMsg<Contact>>>>(bytes);
     if let Ok(DhtMsg::<Contact, ()>::Store { record, .. }) = DhtMsg::from_bytes(bytes) {
         let _: (Result<(), _>, _, _) = (Record::check(&record), record.slot(), record.version());
+    }
+}
+
+/// A directory of CFS: what is accepted is written to the same directory.
+pub fn cfs(bytes: &[u8]) {
+    if let Ok(directory) = Directory::decode(bytes) {
+        let again = directory.encode().expect("it is no longer than it was");
+        assert_eq!(Directory::decode(&again).expect("what was encoded is a directory"), directory);
+    }
+}
+
+/// `Wire` of what the nodes of PAST say to each other.
+pub fn past(bytes: &[u8]) {
+    decoded::<PastMsg<Contact, RoutedMsg<Contact, PastryMsg<Contact>>>>(bytes);
+    if let Ok(PastMsg::<Contact, ()>::Store { certificate, content, .. }) = PastMsg::from_bytes(bytes) {
+        let _ = (certificate.is_genuine(&content), certificate.file());
+    }
+}
+
+/// A head of an archive.
+pub fn archive(bytes: &[u8]) {
+    decoded::<Version>(bytes);
+    if let Ok(version) = Version::from_bytes(bytes) {
+        let _ = (version.check().is_ok(), version.name());
     }
 }
 

@@ -11,14 +11,22 @@
 //!
 //! Beside it, [`mainline`] is the DHT of BitTorrent, with its real bytes, under the same [`Dht`]. [`bencode`] is how
 //! BitTorrent writes things down.
+//!
+//! Above it are storage systems: [`cfs`], a file system of blocks; [`past`], whole files where there is room; [`archive`],
+//! versions as fragments of which some are enough.
 
+pub mod archive;
 pub mod bencode;
+pub mod cfs;
 mod dht;
 pub mod mainline;
+pub mod past;
 mod record;
 mod replicated;
 mod request;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use dht::Dht;
 pub use record::{

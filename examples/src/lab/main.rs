@@ -9,6 +9,7 @@
 //! cargo run --release --bin lab -- flood --spread directed --nodes 1000 --seed 1
 //! cargo run --release --bin lab -- search --topology random --nodes 10000 --searches 100 --seed 1
 //! cargo run --release --bin lab -- gossip --nodes 10000 --fail 0.2,0.4,0.6,0.8 --plot reach.svg
+//! cargo run --release --bin lab -- storage --nodes 2250 --seed 1
 //! cargo run --release --bin lab -- freenet --nodes 1000 --steps 5000 --seed 1
 //! ```
 
@@ -22,6 +23,7 @@ mod multicast;
 mod overlay;
 mod plot;
 mod search;
+mod storage;
 mod upheaval;
 
 use std::process::ExitCode;
@@ -58,6 +60,8 @@ enum Command {
     Freenet(freenet::Args),
     /// Floods, rings and walkers in a network without structure: what they cost, and what they find.
     Search(search::Args),
+    /// PAST filled to the brim: how many files it rejects, and how much room is left then.
+    Storage(storage::Args),
     /// Gossip: whom broadcasts reach, also when most nodes fail at once, and how soon a failure is noticed.
     Gossip(gossip::Args),
 }
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
         Command::Flood(args) => flood::run(&args),
         Command::Freenet(args) => freenet::run(&args),
         Command::Search(args) => search::run(&args),
+        Command::Storage(args) => storage::run(&args),
         Command::Gossip(args) => gossip::run(&args),
     };
     p2p_examples::exit("lab", done)

@@ -6,8 +6,11 @@
 #[macro_use]
 mod world;
 
+mod archive;
 mod calls;
+mod cfs;
 mod liars;
+mod past;
 mod records;
 mod removal;
 mod repair;
