@@ -13,8 +13,9 @@
 //! - whoever has to go is told of others to go on with;
 //! - a network that was cut in two finds together again: nodes remember whom they have lost, and one of these that
 //!   answers again becomes a neighbour. So does a node that was alone;
-//! - rarely a node changes a neighbour for one of the passive view. Groups whose nodes have no room but for each other,
-//!   which small networks fall into by chance, would stay apart for ever.
+//! - who has few neighbours, and is refused by others, insists; and rarely a node changes a neighbour for one of the
+//!   passive view. Groups whose nodes have no room but for each other, which small networks fall into by chance, would
+//!   stay apart for ever.
 //!
 //! In this order: [`HyParView`] and its configuration, what nodes say to each other, how inputs are told apart. Then
 //! `views` (the two lists), `join` (into the network, and back into it), `neighbours` (agreeing, parting, replacing)

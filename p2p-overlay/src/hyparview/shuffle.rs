@@ -22,10 +22,11 @@ impl<P: Peer> HyParView<P> {
         let period = self.config.shuffle;
         let next = cx.rng().duration(period / 2, period * 3 / 2);
         cx.set_timer(next, HyParViewTimer::Shuffle);
-        self.refused.clear();
+        let was_refused = !std::mem::take(&mut self.refused).is_empty();
+        let few = self.views.active().len() * 2 <= self.config.active;
         let chance = cx.rng().below(RARELY);
-        // Rarely, another neighbour, whoever has to go for it.
-        if chance == 1
+        // Another neighbour, whoever has to go for it: if this node has few, and nobody has room; and rarely in any case.
+        if (few && was_refused || chance == 1)
             && let Some(other) = self.views.any_passive(cx.rng(), |_| true)
         {
             self.ask(cx, other, HyParViewMsg::Neighbour { urgent: true });

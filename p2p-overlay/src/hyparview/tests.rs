@@ -146,6 +146,28 @@ fn who_is_alone_tries_all_it_knows_then_those_it_has_lost() {
     assert!(script.machine().is_joined());
 }
 
+#[test]
+fn who_has_few_neighbours_and_is_refused_insists() {
+    let mut script = node([1, 2]);
+    script.message(SimPeer(1), Msg::Shuffle { origin: SimPeer(1), ticket: 1, steps: 0, peers: peers([6]) });
+    let mut asked = Vec::new();
+    for _ in 0..60 {
+        script.advance(SECOND);
+        for (to, msg) in script.sent() {
+            match msg {
+                Msg::Neighbour { urgent } if to == SimPeer(6) => {
+                    asked.push(urgent);
+                    script.message(to, if urgent { Msg::Accepted } else { Msg::Refused });
+                }
+                Msg::Ping => script.message(to, Msg::Pong),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(asked, [false, true]);
+    assert_eq!(active(&script), peers([1, 2, 6]));
+}
+
 /// Eight nodes of three neighbours each, all of whose places are taken within their half.
 #[test]
 fn groups_that_are_full_become_one() {

@@ -223,7 +223,6 @@ async fn gossip_over_quic_goes_on_when_nodes_die() {
         upkeep: PERIOD,
         shuffle: 5 * PERIOD,
         timeout: Duration::from_secs(1),
-        active: 3,
         ..HyParViewConfig::default()
     };
     let mut network: Vec<(Node, Arc<dyn PubSub<Contact>>)> = Vec::new();
