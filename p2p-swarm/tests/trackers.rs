@@ -200,9 +200,34 @@ async fn trackers_that_misbehave_are_named_and_harmless() {
     // Elsewhere on this machine nothing is asked that is no tracker's.
     let elsewhere = says(vec![b"HTTP/1.1 200 OK\r\n\r\nd8:intervali60ee".to_vec()]).await;
     let moved = |to: String| format!("HTTP/1.1 301 Moved\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
-    let said = ask(&[&moved(format!("http://{elsewhere}/shutdown?now"))]).await;
-    assert!(matches!(said, Err(TrackerError::Resolve { .. })), "{said:?}");
-    assert!(ask(&[&moved(format!("http://{elsewhere}/x/announce?now"))]).await.is_ok());
+    for path in ["/shutdown?now", "/shutdown/announce"] {
+        let said = ask(&[&moved(format!("http://{elsewhere}{path}"))]).await;
+        assert!(matches!(said, Err(TrackerError::Resolve { .. })), "{path}: {said:?}");
+    }
+    assert!(ask(&[&moved(format!("http://{elsewhere}/announce?now"))]).await.is_ok());
+}
+
+/// Finds nobody first, and then who is asked for.
+struct Twice(SocketAddr);
+
+#[async_trait]
+impl Resolve for Twice {
+    async fn resolve(&self, _: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        Ok(vec![self.0, SocketAddr::new(here().ip(), port)])
+    }
+}
+
+#[tokio::test]
+async fn where_one_address_cannot_be_reached_the_next_is_tried() {
+    let (_http, _udp, addr) = tracker().await;
+    let dead = TcpListener::bind(here()).await.unwrap().local_addr().unwrap();
+    let codec = |_| HttpCodec::client();
+    let http = tcp::spawn(HttpClient::default(), codec, None, Limits::default(), [NoWorker]).await.unwrap();
+    let client = TrackerClient::new(http.handle(), None, None, Twice(dead));
+    let url = format!("http://tracker.example:{}/announce", addr.port());
+    let started = announce(1, 0, Event::Started);
+    let reply = timeout(SOON, client.announce(&url, &started)).await.unwrap().unwrap();
+    assert_eq!(reply.seeders, Some(1));
 }
 
 #[tokio::test]
@@ -233,6 +258,16 @@ async fn a_tracker_answers_strangers_with_no_more_than_they_send() {
         timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         assert!(status != "200" || answer.contains("failure reason"), "{answer}");
+    }
+    // BEP 23: in the short form, unless it is said otherwise.
+    for (compact, peers) in [("", "5:peers0:"), ("&compact=1", "5:peers0:"), ("&compact=0", "5:peersle")] {
+        let (swarm, name) = ("x".repeat(20), "y".repeat(20));
+        let asked = format!("/announce?info_hash={swarm}&peer_id={name}&port=1&left=1{compact}");
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(format!("GET {asked} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.contains(peers), "{compact}: {answer}");
     }
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(b"POST / HTTP/1.1\r\n\r\n").await.unwrap();

@@ -12,7 +12,7 @@
 
 #![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -193,12 +193,19 @@ fn source(what: &str) -> Result<Source, Failure> {
 }
 
 /// Finds hosts as the system does.
-struct System;
+struct System {
+    /// Whether addresses of IPv6 come first, or those of IPv4: a tracker tells others of the address that it is asked
+    /// from, and somebody should listen there. `None`: either will do.
+    six: Option<bool>,
+}
 
 #[async_trait]
 impl Resolve for System {
     async fn resolve(&self, host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
-        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+        let mut found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+        // Otherwise they stay as the system has sorted them.
+        found.sort_by_key(|addr| self.six.is_some_and(|six| addr.is_ipv6() != six));
+        Ok(found)
     }
 }
 
@@ -220,10 +227,14 @@ impl Online {
         let limits = Limits::default();
         let codec = |_| HttpCodec::client();
         let http = tcp::spawn(HttpClient::default(), codec, None, limits.clone(), [NoWorker]).await?;
-        // Where it listens at every address it asks from every address, of both versions.
+        // Over UDP it asks from where it listens; where that is every address, from those of the other version, too.
+        // Over HTTP it asks from wherever the system likes.
         let here = net.listen.ip();
-        let also =
-            Some(IpAddr::from(Ipv6Addr::UNSPECIFIED)).filter(|_| here.is_unspecified() && here.is_ipv4());
+        let other: IpAddr = match here {
+            IpAddr::V4(_) => Ipv6Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        let also = Some(other).filter(|_| here.is_unspecified());
         let mut udp = Vec::new();
         for ip in [Some(here), also].into_iter().flatten() {
             let bound = SocketAddr::new(ip, 0);
@@ -231,7 +242,7 @@ impl Online {
                 .await
             {
                 Ok(client) => udp.push(client),
-                // Without IPv6 there are no trackers by it.
+                // Without that version there are no trackers by it.
                 Err(_) if ip != here => {}
                 Err(error) => return Err(error.into()),
             }
@@ -241,7 +252,10 @@ impl Online {
                 udp.iter().find(|client| client.local_addr().is_some_and(|addr| addr.is_ipv6() == six));
             client.map(|client| client.handle())
         };
-        let client = TrackerClient::new(http.handle(), by(false), by(true), System);
+        // At every address of IPv6 it listens at those of IPv4, too.
+        let both = here.is_unspecified() && here.is_ipv6();
+        let system = System { six: (!both).then(|| here.is_ipv6()) };
+        let client = TrackerClient::new(http.handle(), by(false), by(true), system);
         let handle = session.handle();
         tokio::spawn(async move { client.serve(handle).await });
         Ok(Online { session, http, udp })
@@ -325,7 +339,7 @@ fn info(what: &str, json: bool) -> Result<(), Failure> {
                 false => {
                     say("info-hash", magnet.hashes);
                     magnet.name.iter().for_each(|name| say("name", name));
-                    magnet.trackers.iter().for_each(|tracker| say("tracker", tracker));
+                    magnet.trackers.iter().for_each(|tracker| say("tracker", tracker.escape_debug()));
                     magnet.peers.iter().for_each(|peer| say("peer", peer));
                 }
             }
@@ -350,7 +364,7 @@ fn info(what: &str, json: bool) -> Result<(), Failure> {
     say("name", info.name());
     say("size", info.size());
     say("pieces", format!("{} of {} bytes", info.piece_count(), info.piece_length()));
-    metainfo.trackers.iter().flatten().for_each(|tracker| say("tracker", tracker));
+    metainfo.trackers.iter().flatten().for_each(|tracker| say("tracker", tracker.escape_debug()));
     metainfo.comment.iter().for_each(|comment| say("comment", comment));
     files().for_each(|file| println!("  {} {}", file.length, file.path));
     Ok(())
@@ -428,8 +442,25 @@ async fn get(what: &str, folder: PathBuf, net: &Net, seed: bool) -> Result<(), F
         );
     }
     let online = Online::start(net).await?;
-    let session = &online.session;
-    let id = session.handle().ask(Add { torrent, folder, peers }).await??;
+    // However it ends the trackers hear of it.
+    let done = tokio::select! {
+        biased;
+        interrupted = tokio::signal::ctrl_c() => Err(match interrupted {
+            Ok(()) => "it was interrupted: what has come stays, and is not fetched again".into(),
+            Err(error) => error.into(),
+        }),
+        done = download(&online.session, Add { torrent, folder, peers }) => done,
+    };
+    let done = match done {
+        Ok(()) if seed => tokio::signal::ctrl_c().await.map_err(Failure::from),
+        done => done,
+    };
+    online.stop().await;
+    done
+}
+
+async fn download(session: &Running<Session<TcpPeer>>, add: Add) -> Result<(), Failure> {
+    let id = session.handle().ask(add).await??;
     let mut waiting = session.handle().ask(Wait { torrent: id, progress: Some(Duration::from_millis(500)) });
     let bar = bar();
     while let Some(status) = waiting.next().await {
@@ -443,10 +474,6 @@ async fn get(what: &str, folder: PathBuf, net: &Net, seed: bool) -> Result<(), F
     if let Some(status) = session.handle().ask(Status { torrent: id }).await? {
         report(&status);
     }
-    if seed {
-        tokio::signal::ctrl_c().await?;
-    }
-    online.stop().await;
     Ok(())
 }
 
@@ -503,12 +530,13 @@ fn report(status: &TorrentStatus) {
         println!("  {} ({client}): {} down, {} up", peer.addr, peer.downloaded, peer.uploaded);
     }
     for tracker in &status.trackers {
+        let url = tracker.url.escape_debug();
         match &tracker.said {
             Some(Ok(reply)) => {
                 let warning = reply.warning.iter().map(|warning| format!("; it warns: {warning}"));
-                println!("  {}: {} peers{}", tracker.url, tracker.peers, warning.collect::<String>());
+                println!("  {url}: {} peers{}", tracker.peers, warning.collect::<String>());
             }
-            Some(Err(why)) => println!("  {}: {why}", tracker.url),
+            Some(Err(why)) => println!("  {url}: {why}"),
             None => {}
         }
     }

@@ -49,6 +49,17 @@ pub(crate) fn is_somewhere(addr: &SocketAddr) -> bool {
     addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast() && !broadcast
 }
 
+/// Whose room an address takes: a /64 is one host's as easily as one address of IPv4 is.
+pub(crate) fn account(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) if !ip.is_loopback() => {
+            let [a, b, c, d, ..] = ip.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        whole => whole,
+    }
+}
+
 /// An address of IPv4 in compact form (BEP 23): four bytes and a port.
 pub(crate) fn v4(bytes: &[u8; 6]) -> SocketAddr {
     let [a, b, c, d, high, low] = *bytes;
@@ -80,6 +91,18 @@ mod tests {
         for peer in [SimPeer(0), SimPeer(255), SimPeer(100_000)] {
             assert!(is_somewhere(&peer.addr()));
             assert_eq!(SimPeer::dial(peer.addr(), 7), peer);
+        }
+    }
+
+    #[test]
+    fn a_host_is_an_address_of_ipv4_or_a_64_of_ipv6() {
+        for (ip, host) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("::1", "::1"),
+        ] {
+            assert_eq!(account(ip.parse().unwrap()), host.parse::<IpAddr>().unwrap(), "{ip}");
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use p2p_core::Time;
 
-use super::address::is_somewhere;
+use super::address::{account, is_somewhere};
 
 /// Addresses that one torrent remembers. 1,000.
 const MAX: usize = 1000;
@@ -45,6 +45,8 @@ pub(crate) struct Candidates {
 #[derive(Debug)]
 struct Candidate {
     origin: Origin,
+    /// A tracker has told of it, whoever else has.
+    tracked: bool,
     /// The order in which they were heard of, and tried.
     turn: u64,
     failures: u32,
@@ -66,6 +68,7 @@ impl Candidates {
     pub(crate) fn hear(&mut self, addr: SocketAddr, origin: Origin) {
         if let Some(candidate) = self.all.get_mut(&addr) {
             candidate.origin = candidate.origin.min(origin);
+            candidate.tracked |= origin == Origin::Tracker;
             return;
         }
         if !is_somewhere(&addr) {
@@ -76,8 +79,8 @@ impl Candidates {
             Origin::User => self.all.len() >= MAX,
             Origin::Tracker | Origin::Peer => self.all.len() >= MAX || hearsay >= MAX_HEARSAY,
         };
-        let host = addr.ip().to_canonical();
-        let of_host = self.all.keys().filter(|other| other.ip().to_canonical() == host).count();
+        let host = account(addr.ip());
+        let of_host = self.all.keys().filter(|other| account(other.ip()) == host).count();
         let most = match origin {
             _ if host.is_loopback() => MAX,
             Origin::User => MAX,
@@ -94,15 +97,22 @@ impl Candidates {
             self.all.remove(&worst);
         }
         let turn = self.turn();
-        self.all.insert(
-            addr,
-            Candidate { origin, turn, failures: 0, not_before: Time::ZERO, busy: false, clear: false },
-        );
+        let candidate = Candidate {
+            origin,
+            tracked: origin == Origin::Tracker,
+            turn,
+            failures: 0,
+            not_before: Time::ZERO,
+            busy: false,
+            clear: false,
+        };
+        self.all.insert(addr, candidate);
     }
 
-    /// Nobody but trackers may tell (BEP 27): who was told of by others, and is not connected, is forgotten.
+    /// Nobody but trackers may tell (BEP 27): who was told of by others alone is forgotten, and not dialled again if it
+    /// is connected now.
     pub(crate) fn only_from_trackers(&mut self) {
-        self.all.retain(|_, candidate| candidate.origin == Origin::Tracker || candidate.busy);
+        self.all.retain(|_, candidate| candidate.tracked);
     }
 
     /// The next to try, which counts as busy then: those that the user named first, and those that peers told of last; of those that failed least the one
@@ -224,6 +234,10 @@ mod tests {
         (1..100).for_each(|n| candidates.hear(addr(n), Origin::Peer));
         candidates.hear("[::ffff:192.0.2.1]:7".parse().unwrap(), Origin::Peer);
         assert_eq!(candidates.all.len(), 1);
+        (1..100).for_each(|n| candidates.forget(addr(n)));
+        let six = |n: u16| SocketAddr::from(([0x2001, 0xdb8, 0, 0, n, n, n, n], n));
+        (1..100).for_each(|n| candidates.hear(six(n), Origin::Peer));
+        assert_eq!(candidates.all.len(), 1, "a /64 is one host");
         (1..100).for_each(|n| candidates.hear(SocketAddr::from(([127, 0, 0, 1], n)), Origin::Peer));
         assert_eq!(candidates.all.len(), 100, "but this machine has many");
     }
@@ -265,7 +279,12 @@ mod tests {
         [(1, Origin::User), (2, Origin::Tracker), (3, Origin::Peer)]
             .into_iter()
             .for_each(|(n, origin)| candidates.hear(host(n), origin));
+        // One that two have told of, and two that are connected.
+        candidates.hear(host(4), Origin::User);
+        candidates.hear(host(4), Origin::Tracker);
+        [1, 3].into_iter().for_each(|n| candidates.connected(host(n), false));
         candidates.only_from_trackers();
-        assert_eq!(candidates.all.into_keys().collect::<Vec<_>>(), [host(2)]);
+        [1, 3].into_iter().for_each(|n| candidates.lost(host(n), Time::ZERO, true));
+        assert_eq!(candidates.all.into_keys().collect::<Vec<_>>(), [host(2), host(4)]);
     }
 }

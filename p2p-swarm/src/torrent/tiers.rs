@@ -58,6 +58,8 @@ pub(super) struct Tiers {
     next: Time,
     /// Who is asked now, by tier and URL, and what it is told.
     asking: Option<(usize, Due, bool)>,
+    /// What it is told is out of date: it is told again when it has answered.
+    again: bool,
 }
 
 impl Tiers {
@@ -83,7 +85,7 @@ impl Tiers {
                 tiers.push(trackers);
             }
         }
-        Tiers { tiers, next: Time::ZERO, asking: None }
+        Tiers { tiers, next: Time::ZERO, asking: None, again: false }
     }
 
     pub(super) fn status(&self) -> impl Iterator<Item = &TrackerStatus> {
@@ -108,6 +110,7 @@ impl Tiers {
             (true, _) => Event::Regular,
         };
         let due = Due { url: tracker.status.url.clone(), event, tracker_id: tracker.id.clone() };
+        self.again = false;
         self.asking = Some((tier, due.clone(), done));
         Some(due)
     }
@@ -133,7 +136,7 @@ impl Tiers {
                 tracker.status.peers = reply.peers.len();
                 tracker.status.said = Some(Ok(AnnounceReply { peers: Vec::new(), ..reply.clone() }));
                 let interval = reply.interval.max(reply.min_interval.unwrap_or_default()).max(SHORTEST);
-                self.next = now + interval;
+                self.next = if std::mem::take(&mut self.again) { now } else { now + interval };
                 tier[..=at].rotate_right(1);
             }
             Err(why) => {
@@ -156,6 +159,13 @@ impl Tiers {
         if self.tiers.iter().flatten().any(|tracker| tracker.started && !tracker.completed) {
             self.next = now;
         }
+        self.again = matches!(self.asking, Some((_, _, false)));
+    }
+
+    /// All was there before, though that was not known: trackers hear that nothing is missing, and of no completion.
+    pub(super) fn had_all(&mut self, now: Time) {
+        self.completed(now);
+        self.tiers.iter_mut().flatten().for_each(|tracker| tracker.completed = true);
     }
 
     /// What is said when this client goes, to each that knows of it, or may.
@@ -260,6 +270,39 @@ mod tests {
             tiers.stop().into_iter().map(|due| (due.url, due.event)).collect();
         assert_eq!(stopped, [("a".into(), Event::Stopped), ("b".into(), Event::Stopped)]);
         assert_eq!(tiers.stop(), []);
+    }
+
+    #[test]
+    fn what_is_complete_while_a_tracker_is_asked_is_told_when_it_has_answered() {
+        let mut tiers = tiers(&[&["a"]]);
+        assert_eq!(asks(&mut tiers, 0, false), Some(("a".into(), Event::Started)));
+        tiers.completed(at(1));
+        assert_eq!(asks(&mut tiers, 1, true), None, "one at a time");
+        answers(&mut tiers, 2, 1800);
+        assert_eq!(asks(&mut tiers, 2, true), Some(("a".into(), Event::Completed)));
+        tiers.completed(at(3));
+        answers(&mut tiers, 3, 1800);
+        assert_eq!(asks(&mut tiers, 1802, true), None, "it has heard it");
+        assert_eq!(asks(&mut tiers, 1803, true), Some(("a".into(), Event::Regular)));
+    }
+
+    #[test]
+    fn what_was_there_before_it_was_known_completes_nothing() {
+        for answered in [true, false] {
+            let mut tiers = tiers(&[&["a"]]);
+            asks(&mut tiers, 0, false);
+            if answered {
+                answers(&mut tiers, 0, 1800);
+            }
+            tiers.had_all(at(1));
+            if !answered {
+                answers(&mut tiers, 1, 1800);
+            }
+            assert_eq!(asks(&mut tiers, 1, true), Some(("a".into(), Event::Regular)));
+            answers(&mut tiers, 1, 1800);
+            tiers.completed(at(2));
+            assert_eq!(asks(&mut tiers, 2, true), None);
+        }
     }
 
     #[test]

@@ -95,6 +95,10 @@ impl<P: Addressed> Session<P> {
             if self.announces.len() >= AT_ONCE {
                 return;
             }
+            // It was removed and is back: a tracker that heard of the end last would forget it.
+            if self.is_leaving(&swarm) {
+                continue;
+            }
             let torrent = self.torrents.get_mut(&number);
             let due = torrent.and_then(|torrent| torrent.tiers.get_mut(&swarm)?.due(now, done));
             if let Some(due) = due {
@@ -102,6 +106,13 @@ impl<P: Addressed> Session<P> {
                 self.hand_out(cx, number, announce);
             }
         }
+    }
+
+    /// Whether a tracker is still to hear, or just hears, that this session has left a swarm.
+    fn is_leaving(&self, swarm: &SwarmId) -> bool {
+        let ends = |open: &Open| open.swarm == *swarm && (open.goodbye || open.then.is_some());
+        self.announces.values().any(ends)
+            || self.goodbyes.iter().any(|(_, wanted)| wanted.announce.swarm == *swarm)
     }
 
     fn wording(&self, number: u64, swarm: SwarmId, due: &Due) -> ToAnnounce {

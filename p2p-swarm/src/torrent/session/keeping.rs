@@ -104,6 +104,9 @@ impl<P: Addressed> Session<P> {
         }
         let picker = Picker::new(&info, have.clone(), &wanted, cx.rng());
         torrent.stage = Stage::Running(picker);
+        if have.is_full() {
+            torrent.tiers.values_mut().for_each(|tiers| tiers.had_all(cx.now()));
+        }
         cx.emit(SessionEvent::Checked(TorrentId(number), have.count() as u32));
         // Who was asked for metadata is here already.
         let peers: Vec<P> = torrent.peers.iter().copied().collect();

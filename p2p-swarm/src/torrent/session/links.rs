@@ -7,7 +7,7 @@ use p2p_core::{Cx, Time};
 
 use super::{MAX_BANNED, Session, Stage, TorrentId};
 use crate::bits::Bits;
-use crate::torrent::address::Addressed;
+use crate::torrent::address::{Addressed, account};
 use crate::torrent::candidates::Origin;
 use crate::torrent::command::SessionEvent;
 use crate::torrent::metainfo::SwarmId;
@@ -121,9 +121,9 @@ impl<P: Addressed> Session<P> {
                 let banned = self.banned.contains(&Self::account(&peer, None));
                 let torrent = number.and_then(|number| self.torrents.get_mut(&number));
                 let full = self.conns.len() >= self.config.connections;
-                let host = peer.addr().ip().to_canonical();
+                let host = account(peer.addr().ip());
                 let of_host = |(other, conn): &(&P, &Conn)| {
-                    Some(conn.torrent) == number && other.addr().ip().to_canonical() == host
+                    Some(conn.torrent) == number && account(other.addr().ip()) == host
                 };
                 let many = !host.is_loopback() && self.conns.iter().filter(of_host).count() >= MAX_OF_HOST;
                 let Some(torrent) = torrent.filter(|_| !full) else { return cx.send(peer, PeerMsg::Goodbye) };
@@ -231,7 +231,8 @@ impl<P: Addressed> Session<P> {
         if let Some(port) = extended.port
             && conn.listens.is_none()
         {
-            let addr = SocketAddr::new(peer.addr().ip(), port);
+            // Who listens by both versions sees an address of IPv4 as one of IPv6.
+            let addr = SocketAddr::new(peer.addr().ip().to_canonical(), port);
             conn.listens = Some(addr);
             torrent.candidates.connected(addr, !torrent.private());
         }

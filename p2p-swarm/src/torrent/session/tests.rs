@@ -491,10 +491,11 @@ fn who_connects_and_says_nothing_is_sent_away() {
 
 #[test]
 fn one_host_has_a_few_connections_to_a_torrent() {
-    for (host, let_in) in [("192.0.2.1", 4), ("127.0.0.1", 6)] {
+    // A host with IPv6 has as many addresses as it likes.
+    for (host, let_in) in [("192.0.2.1", 4), ("127.0.0.1", 6), ("2001:db8::#", 4), ("2001:db8:0:#::1", 6)] {
         let (mut script, swarm) = listening();
         for number in 1..=6 {
-            let peer = accepted(host, number);
+            let peer = accepted(&host.replace('#', &number.to_string()), number);
             script.link(peer, Link::Up);
             let hello =
                 Handshake { swarm, peer: PeerName([number as u8; 20]), features: Features::default() };

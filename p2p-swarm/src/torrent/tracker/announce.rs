@@ -16,7 +16,7 @@ const MAX_TEXT: usize = 300;
 /// The longest name that a tracker may give this client, in bytes.
 const MAX_ID: usize = 256;
 /// Longest time between two announces that a tracker may ask for. A day.
-const MAX_INTERVAL: i64 = 24 * 3600;
+pub(super) const MAX_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 /// What a peer tells a tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,7 +157,7 @@ fn read(body: &[u8]) -> Result<Value<'_>, TrackerError> {
 
 fn seconds(value: &Value<'_>, key: &str) -> Option<Duration> {
     let seconds = value.get(key)?.as_int()?;
-    Some(Duration::from_secs(seconds.clamp(0, MAX_INTERVAL) as u64))
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()).min(MAX_INTERVAL))
 }
 
 fn count(value: &Value<'_>, key: &str) -> Option<u32> {

@@ -23,6 +23,8 @@ pub use udp::{UdpAsk, UdpClient, UdpQuestion, UdpReply};
 
 /// How often an answer may send a client elsewhere. 3.
 const MAX_MOVES: usize = 3;
+/// How many more addresses are tried, of all hosts together, where one cannot be reached. 2.
+const MAX_OTHERS: usize = 2;
 
 /// Finds the addresses of a host.
 #[async_trait]
@@ -94,12 +96,15 @@ impl<R: Resolve> TrackerClient<R> {
     pub async fn announce(&self, url: &str, announce: &Announce) -> Result<AnnounceReply, TrackerError> {
         let url: TrackerUrl = url.parse()?;
         match url.scheme {
-            Scheme::Http => AnnounceReply::parse(&self.get(url.clone(), &query(&url, announce)).await?),
+            Scheme::Http => {
+                let (tracker, body) = self.get(url.clone(), &query(&url, announce)).await?;
+                Ok(credible(tracker, AnnounceReply::parse(&body)?))
+            }
             Scheme::Udp => {
                 let ask = UdpAsk::Announce(announce.clone(), url.path.clone());
                 match self.ask(&url, ask).await? {
-                    UdpReply::Announced(reply) => Ok(reply),
-                    UdpReply::Scraped(_) => Err(TrackerError::Malformed("it tells of swarms".into())),
+                    (tracker, UdpReply::Announced(reply)) => Ok(credible(tracker, reply)),
+                    (_, UdpReply::Scraped(_)) => Err(TrackerError::Malformed("it tells of swarms".into())),
                 }
             }
         }
@@ -120,9 +125,9 @@ impl<R: Resolve> TrackerClient<R> {
                     query.push_str("info_hash=");
                     escape(swarm, &mut query);
                 }
-                parse_scrape(&self.get(url, &query).await?)
+                parse_scrape(&self.get(url, &query).await?.1)
             }
-            Scheme::Udp => match self.ask(&url, UdpAsk::Scrape(swarms.to_vec())).await? {
+            Scheme::Udp => match self.ask(&url, UdpAsk::Scrape(swarms.to_vec())).await?.1 {
                 UdpReply::Scraped(stand) => Ok(swarms.iter().copied().zip(stand).collect()),
                 UdpReply::Announced(_) => Err(TrackerError::Malformed("it tells of peers".into())),
             },
@@ -145,39 +150,52 @@ impl<R: Resolve> TrackerClient<R> {
         let wrong = |why: String| TrackerError::Resolve { host: url.host.clone(), why };
         let found = self.resolve.resolve(&url.host, url.port).await;
         let mut found = found.map_err(|error| wrong(error.to_string()))?;
-        // A torrent could have us ask this machine's own services for anything.
-        let path = url.path.split('?').next().unwrap_or_default();
-        if url.scheme == Scheme::Http && !path.ends_with("/announce") && !path.ends_with("/scrape") {
-            found.retain(|addr| !addr.ip().to_canonical().is_loopback());
-        }
+        found.retain(|addr| may_be_asked(url, addr));
         match found.is_empty() {
-            true => Err(wrong("it has no address that may be asked".into())),
+            true => Err(wrong(
+                "it has no address that may be asked: expected one that is somewhere, and of this machine over HTTP \
+                 nothing but /announce… and /scrape…"
+                    .into(),
+            )),
             false => Ok(found),
         }
     }
 
-    async fn ask(&self, url: &TrackerUrl, ask: UdpAsk) -> Result<UdpReply, TrackerError> {
+    /// The answer, and where it is from.
+    async fn ask(&self, url: &TrackerUrl, ask: UdpAsk) -> Result<(SocketAddr, UdpReply), TrackerError> {
         let found = self.addresses(url).await?;
         let by = |addr: &SocketAddr| self.udp[usize::from(addr.is_ipv6())].as_ref();
         let Some((tracker, udp)) = found.iter().find_map(|addr| Some((*addr, by(addr)?))) else {
             return Err(TrackerError::Unreachable);
         };
-        udp.ask(UdpQuestion { tracker, ask }).await.map_err(ended)?
+        Ok((tracker, udp.ask(UdpQuestion { tracker, ask }).await.map_err(ended)??))
     }
 
-    /// The body of an answer, wherever it may be.
-    async fn get(&self, mut url: TrackerUrl, query: &str) -> Result<Vec<u8>, TrackerError> {
+    /// The body of an answer, wherever it may be, and where it is from.
+    async fn get(&self, mut url: TrackerUrl, query: &str) -> Result<(SocketAddr, Vec<u8>), TrackerError> {
         let mut query = query.to_owned();
+        let mut others = MAX_OTHERS;
         for _ in 0..=MAX_MOVES {
             let found = self.addresses(&url).await?;
             let path = if url.path.is_empty() { "/" } else { &url.path };
-            let get = HttpGet { addr: found[0], host: url.authority(), target: format!("{path}{query}") };
-            let HttpReply { status, gzip, location, body } = self.http.ask(get).await.map_err(ended)??;
+            let (host, target) = (url.authority(), format!("{path}{query}"));
+            let mut at = 0;
+            let (addr, reply) = loop {
+                let get = HttpGet { addr: found[at], host: host.clone(), target: target.clone() };
+                match self.http.ask(get).await.map_err(ended)? {
+                    Err(TrackerError::Unreachable) if others > 0 && at + 1 < found.len() => {
+                        (others, at) = (others - 1, at + 1);
+                    }
+                    reply => break (found[at], reply?),
+                }
+            };
+            let HttpReply { status, gzip, location, body } = reply;
             match (status, location) {
                 (200, _) if gzip => {
-                    return gunzip(&body).ok_or_else(|| TrackerError::Malformed("it is not gzip".into()));
+                    let body = gunzip(&body);
+                    return Ok((addr, body.ok_or_else(|| TrackerError::Malformed("it is not gzip".into()))?));
                 }
-                (200, _) => return Ok(body),
+                (200, _) => return Ok((addr, body)),
                 (301 | 302 | 303 | 307 | 308, Some(location)) => {
                     // It has the whole query in it.
                     url = location.parse()?;
@@ -197,6 +215,26 @@ impl<R: Resolve> TrackerClient<R> {
         }
         Err(TrackerError::Status(302))
     }
+}
+
+/// Whether a tracker may be asked there. A torrent, or an answer, could have us ask this machine's own services for
+/// anything; who asks nowhere asks this machine, too.
+fn may_be_asked(url: &TrackerUrl, addr: &SocketAddr) -> bool {
+    let ip = addr.ip().to_canonical();
+    let path = url.path.split('?').next().unwrap_or_default();
+    let tracker = (path.starts_with("/announce") || path.starts_with("/scrape"))
+        // No way out of there.
+        && !path.contains("..")
+        && !path.contains('%');
+    !ip.is_unspecified() && (url.scheme == Scheme::Udp || tracker || !ip.is_loopback())
+}
+
+/// An answer without what cannot be true: of this machine itself nobody far away knows.
+fn credible(tracker: SocketAddr, mut reply: AnnounceReply) -> AnnounceReply {
+    if !tracker.ip().to_canonical().is_loopback() {
+        reply.peers.retain(|peer| !peer.ip().to_canonical().is_loopback());
+    }
+    reply
 }
 
 /// What stands between a URL and what is added to it.
@@ -226,4 +264,44 @@ fn query(url: &TrackerUrl, announce: &Announce) -> String {
         escape(id, &mut query);
     }
     query
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_this_machine_trackers_alone_are_asked() {
+        for (url, addr, may) in [
+            ("http://a/announce?x=/..", "127.0.0.1:1", true),
+            ("http://a/announce.php", "[::1]:1", true),
+            ("http://a/scrape", "127.0.0.2:1", true),
+            ("http://a/shutdown", "192.0.2.1:1", true),
+            ("http://a/key/announce", "192.0.2.1:1", true),
+            ("udp://a:1/x", "127.0.0.1:1", true),
+            ("http://a/shutdown", "127.0.0.1:1", false),
+            ("http://a/shutdown/announce", "127.0.0.1:1", false),
+            ("http://a/announce/../shutdown", "127.0.0.1:1", false),
+            ("http://a/announce/%2e%2e/shutdown", "127.0.0.1:1", false),
+            ("http://a/?/announce", "[::1]:1", false),
+            ("http://a/shutdown", "[::ffff:127.0.0.1]:1", false),
+            ("http://a/announce", "0.0.0.0:1", false),
+            ("http://a/announce", "[::]:1", false),
+            ("http://a/announce", "[::ffff:0.0.0.0]:1", false),
+            ("udp://a:1", "0.0.0.0:1", false),
+        ] {
+            assert_eq!(may_be_asked(&url.parse().unwrap(), &addr.parse().unwrap()), may, "{url} at {addr}");
+        }
+    }
+
+    #[test]
+    fn a_tracker_far_away_names_nobody_on_this_machine() {
+        let far: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let here: Vec<SocketAddr> =
+            ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"].map(|addr| addr.parse().unwrap()).into();
+        let peers: Vec<SocketAddr> = here.iter().copied().chain([far]).collect();
+        let reply = AnnounceReply { peers: peers.clone(), ..AnnounceReply::default() };
+        assert_eq!(credible(far, reply.clone()).peers, [far]);
+        here.iter().for_each(|tracker| assert_eq!(credible(*tracker, reply.clone()).peers, peers));
+    }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use p2p_core::{Rng, Time};
 
 use super::{Announce, AnnounceReply, Event, Scraped};
+use crate::torrent::address::account;
 use crate::torrent::metainfo::SwarmId;
 
 /// How a tracker behaves.
@@ -84,17 +85,6 @@ impl Swarm {
 
     fn of_host(&self, host: IpAddr) -> usize {
         self.members.iter().filter(|member| account(member.addr.ip()) == host).count()
-    }
-}
-
-/// Whose room an address takes: a /64 is one host's as easily as one address of IPv4 is.
-fn account(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-        four @ IpAddr::V4(_) => four,
     }
 }
 
@@ -218,6 +208,10 @@ impl Swarms {
                 }
             }
         }
+        // At once: who starts and stops in one swarm after the other fills no table.
+        if swarm.members.is_empty() {
+            self.swarms.remove(id);
+        }
     }
 
     /// How a swarm stands.
@@ -230,14 +224,13 @@ impl Swarms {
         })
     }
 
-    /// Forgets who was not heard of for too long, and swarms of nobody.
+    /// Forgets who was not heard of for too long.
     pub(super) fn sweep(&mut self, now: Time) {
         let gone = self.swarms.iter().flat_map(|(id, swarm)| {
             swarm.members.iter().filter(|member| member.until <= now).map(move |member| (*id, member.addr))
         });
         let gone: Vec<(SwarmId, SocketAddr)> = gone.collect();
         gone.iter().for_each(|(id, addr)| self.forget(id, addr));
-        self.swarms.retain(|_, swarm| !swarm.members.is_empty());
     }
 }
 
@@ -363,5 +356,16 @@ mod tests {
         assert_eq!(tell(&mut swarms, 0, host(2), &announce(1, 1, 1, Event::Started)).unwrap().peers.len(), 1);
         swarms.sweep(at(4000));
         assert!(tell(&mut swarms, 4000, host(2), &announce(3, 1, 1, Event::Started)).is_ok());
+    }
+
+    #[test]
+    fn who_comes_and_goes_leaves_no_swarm_behind() {
+        let mut swarms = Swarms::new(TrackerConfig { swarms: 2, ..TrackerConfig::default() });
+        for swarm in 0..10 {
+            for event in [Event::Started, Event::Stopped] {
+                assert!(tell(&mut swarms, 0, host(1), &announce(swarm, 1, 1, event)).is_ok(), "{swarm}");
+            }
+        }
+        assert_eq!((swarms.counts(), swarms.hosts.len()), (TrackerCounts::default(), 0));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use p2p_core::foreign::{Malformed, PacketCodec};
 
-use super::announce::text;
+use super::announce::{MAX_INTERVAL, text};
 use super::{Announce, Event, MAX_PEERS, Scraped};
 use crate::torrent::address::{put_compact, v4, v6};
 use crate::torrent::metainfo::SwarmId;
@@ -205,7 +205,7 @@ impl UdpCodec {
         match action {
             action::CONNECT => Ok(UdpMsg::Connected { transaction, connection: reader.u64()? }),
             action::ANNOUNCE => {
-                let interval = Duration::from_secs(reader.u32()?.into());
+                let interval = Duration::from_secs(reader.u32()?.into()).min(MAX_INTERVAL);
                 let (leechers, seeders) = (reader.u32()?, reader.u32()?);
                 let mut peers: Vec<SocketAddr> = match from.ip().to_canonical().is_ipv4() {
                     true => reader.0.as_chunks().0.iter().map(v4).collect(),
@@ -339,6 +339,17 @@ mod tests {
         assert_eq!(packet[80..98], [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 6, 255, 255, 255, 255, 0x1a, 0xe1]);
         let connect = sent(UdpCodec::client(), there, UdpMsg::Connect { transaction: 1 });
         assert_eq!(connect, [0, 0, 4, 0x17, 0x27, 0x10, 0x19, 0x80, 0, 0, 0, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn no_tracker_has_itself_left_alone_for_more_than_a_day() {
+        let there = "192.0.2.1:1".parse().unwrap();
+        let packet = [[0, 0, 0, 1], [0, 0, 0, 9], [255; 4], [0; 4], [0; 4]].concat();
+        let msg = UdpCodec::client().decode(there, &packet);
+        assert!(
+            matches!(msg, Ok(UdpMsg::Announced { interval, .. }) if interval.as_secs() == 86_400),
+            "{msg:?}"
+        );
     }
 
     #[test]

@@ -3,8 +3,8 @@ use crate::storage::MemoryFiles;
 use crate::torrent::command::{Add, AddPeers, Remove, SessionCommand, Source, TorrentId};
 use crate::torrent::worker::MemoryTorrents;
 use crate::torrent::{
-    CreateOptions, ExtendedHandshake, Features, Format, Handshake, Magnet, Metainfo, PeerMsg, PeerName,
-    PexMsg, PexPeer, SessionConfig,
+    CreateOptions, ExtendedHandshake, Features, Format, Handshake, Magnet, MetadataMsg, Metainfo, PeerMsg,
+    PeerName, PexMsg, PexPeer, SessionConfig,
 };
 use p2p_core::{Script, SimPeer, Worker};
 
@@ -82,6 +82,17 @@ impl Tracked {
     fn fail(&mut self, wanted: &ToAnnounce) {
         let result = Err(TrackerError::TimedOut);
         self.script.command(SessionCommand::Announced(Announced { number: wanted.number, result }));
+    }
+
+    /// Its torrent goes, and its tracker has heard it.
+    fn leave(&mut self) {
+        let started = self.one();
+        self.answer(&started, &[]);
+        self.script.command(SessionCommand::Remove(Remove { torrent: TorrentId::first() }));
+        self.work();
+        let stopped = self.one();
+        assert_eq!(stopped.announce.event, Event::Stopped);
+        self.answer(&stopped, &[]);
     }
 
     fn dialled(&mut self) -> Vec<SimPeer> {
@@ -238,13 +249,63 @@ fn a_private_torrent_has_the_peers_that_its_trackers_name_and_no_others() {
 #[test]
 fn a_link_is_announced_before_its_length_is_known() {
     let mut tracked = Tracked::new(&["udp://a:1"], 0, Format::V1, false);
-    tracked.script.command(SessionCommand::Remove(Remove { torrent: TorrentId::first() }));
-    tracked.work();
-    tracked.wanted();
+    tracked.leave();
     let torrent = Source::Magnet(Magnet::from(&tracked.metainfo));
     tracked.script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
     let announce = tracked.one().announce;
     assert_eq!((announce.event, announce.left), (Event::Started, UNKNOWN));
+}
+
+#[test]
+fn a_link_whose_content_is_there_completes_nothing() {
+    let mut tracked = Tracked::new(&["udp://a:1"], PIECES, Format::V1, false);
+    tracked.leave();
+    let torrent = Source::Magnet(Magnet::from(&tracked.metainfo));
+    tracked.script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+    let started = tracked.one();
+    tracked.answer(&started, &[SimPeer(1)]);
+    let swarm = tracked.metainfo.info().hashes().swarms().next().unwrap();
+    let features = Features { extended: true, ..Features::default() };
+    let data = tracked.metainfo.info().raw().clone();
+    let total = data.len() as u32;
+    let extended = ExtendedHandshake {
+        metadata: Some(true),
+        metadata_size: Some(total),
+        ..ExtendedHandshake::default()
+    };
+    for msg in [
+        PeerMsg::Handshake(Handshake { swarm, peer: PeerName([9; 20]), features }),
+        PeerMsg::Extended(extended),
+        PeerMsg::Metadata(MetadataMsg::Data { piece: 0, total, data }),
+    ] {
+        tracked.script.message(SimPeer(1), msg);
+    }
+    tracked.work();
+    let regular = tracked.one();
+    assert_eq!((regular.announce.event, regular.announce.left), (Event::Regular, 0));
+    tracked.answer(&regular, &[]);
+    tracked.script.advance(Duration::from_secs(60));
+    assert_eq!(tracked.wanted(), []);
+}
+
+#[test]
+fn who_leaves_and_comes_back_is_announced_when_the_tracker_has_heard_of_the_end() {
+    let mut tracked = Tracked::new(&["udp://a:1"], 1, Format::V1, false);
+    let started = tracked.one();
+    tracked.script.command(SessionCommand::Remove(Remove { torrent: TorrentId::first() }));
+    let torrent = Source::Metainfo(tracked.metainfo.clone());
+    tracked.script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+    tracked.work();
+    tracked.script.advance(Duration::from_secs(5));
+    assert_eq!(tracked.wanted(), [], "the end is still to be told");
+    tracked.answer(&started, &[]);
+    let stopped = tracked.one();
+    assert_eq!(stopped.announce.event, Event::Stopped);
+    tracked.script.advance(Duration::from_secs(5));
+    assert_eq!(tracked.wanted(), [], "it is on its way");
+    tracked.answer(&stopped, &[]);
+    tracked.script.advance(Duration::from_secs(1));
+    assert_eq!(tracked.one().announce.event, Event::Started);
 }
 
 #[test]

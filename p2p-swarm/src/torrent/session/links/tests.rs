@@ -6,6 +6,8 @@ use crate::torrent::command::{Add, SessionCommand, Source};
 use crate::torrent::mse::Mse;
 use crate::torrent::worker::MemoryTorrents;
 use crate::torrent::{CreateOptions, Metainfo, PeerName, SessionConfig};
+use std::net::IpAddr;
+
 use p2p_core::foreign::TcpPeer;
 use p2p_core::{Down, Link, Script, Worker};
 use p2p_dht::mainline::Secret;
@@ -45,7 +47,12 @@ impl Hub {
 
     /// A peer that has connected, says where it listens, and wants to hear of others.
     fn comes(&mut self, n: u16) -> TcpPeer {
-        let peer = TcpPeer::Accepted { addr: SocketAddr::new(addr(n).ip(), 5), number: n.into() };
+        // Who listens by both versions sees an address of IPv4 as one of IPv6.
+        let ip = match addr(n).ip() {
+            IpAddr::V4(four) if n.is_multiple_of(5) => four.to_ipv6_mapped().into(),
+            ip => ip,
+        };
+        let peer = TcpPeer::Accepted { addr: SocketAddr::new(ip, 5), number: n.into() };
         self.script.link(peer, Link::Up);
         let features = Features { extended: true, fast: true, ..Features::default() };
         let name = PeerName([n as u8; 20]);

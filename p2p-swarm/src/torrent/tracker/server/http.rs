@@ -106,7 +106,8 @@ impl HttpTracker {
         match path {
             "/announce" => {
                 let now = self.swarms.now(cx);
-                let compact = query.number("compact") == Some(1);
+                // Who does not say otherwise gets the short form (BEP 23).
+                let compact = query.number("compact") != Some(0);
                 let announce = query.announce();
                 let reply = announce.and_then(|announce| {
                     let mut swarms = self.swarms.lock();
