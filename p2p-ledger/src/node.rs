@@ -15,7 +15,7 @@
 //! - **What gets lost** is noticed: now and then one neighbour is asked what it has.
 //! - **Blame.** Who provably breaks the rules is banned for a day: a header without work, a body that is not its header's, a
 //!   block that is invalid, bytes that cannot be read, more than may be asked for at once. Who is merely of no use, slow,
-//!   behind, or full of transactions that are not valid, is a neighbour no more after a while, and not banned.
+//!   silent, or sends what nobody asked for, is a neighbour no more after a while, and not banned.
 //!
 //! Everything that reads or changes the chain is a [`Job`](p2p_core::Job): the [`Keeper`] has the chain and the pool, checks
 //! signatures and waits for the disk, in order. The machine never waits.

@@ -106,7 +106,9 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         let height = self.standing.as_ref().map_or(0, |standing| standing.tip.height + 1);
         let Some(state) = self.peers.get_mut(&from) else { return };
         self.bodies.want(height, id, from);
-        if !self.bodies.is_free_for(&id, from) {
+        // The answer that is on its way is to what lacks there.
+        let is_open = state.partial.as_ref().is_some_and(|(open, _)| open.id() == id);
+        if is_open || !self.bodies.is_free_for(&id, from) {
             return;
         }
         let at = partial.missing();

@@ -117,7 +117,12 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
             // It may have gone over to another branch in between.
             SyncError::LowWork { .. } | SyncError::Changed => Refusal::LowWork,
         })?;
-        if matches!(step, SyncStep::After(_)) {
+        if let SyncStep::After(id) = step {
+            // Who has more sends more at once: else one header at a time would keep others waiting for as long as one likes.
+            let is_all = headers.len() < MAX_HEADERS && headers.last().is_some_and(|last| last.id() == id);
+            if is_all {
+                return Err(Refusal::LowWork);
+            }
             self.sync = Some(sync);
         }
         Ok(step)

@@ -17,6 +17,8 @@ use crate::state::State;
 
 /// Who has so many points is a neighbour no more. One goes with every tick.
 const MOST_POINTS: u32 = 100;
+/// Who has left so many questions for headers in a row unanswered is a neighbour no more either.
+const MOST_SILENT: u32 = 3;
 /// How many are banned at once.
 const MOST_BANNED: usize = 1_024;
 
@@ -48,6 +50,8 @@ pub(super) struct PeerState<C: Consensus, S: State> {
     pub(super) knows: Recent<WtxId>,
     /// Transactions that it is to be told of.
     pub(super) announce: Vec<WtxId>,
+    /// How many questions for headers it has left unanswered, one after the other.
+    pub(super) silent: u32,
     /// How much of a nuisance it is.
     points: u32,
 }
@@ -68,6 +72,7 @@ impl<C: Consensus, S: State> PeerState<C, S> {
             poor_until: now,
             knows: Recent::new(10_000),
             announce: Vec::new(),
+            silent: 0,
             points: 0,
         }
     }
@@ -167,6 +172,11 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
                 self.end_sync(cx);
             }
             self.annoy(cx, peer, 20);
+            let Some(state) = self.peers.get_mut(&peer) else { continue };
+            state.silent += 1;
+            if state.silent >= MOST_SILENT {
+                self.tell_membership(cx, MembershipCommand::Expel(peer));
+            }
         }
         for (_, peer) in self.bodies.late(at) {
             self.annoy(cx, peer, 20);
