@@ -332,13 +332,14 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
     }
 
     fn waiting(&self, ids: &[WtxId]) -> Bytes {
-        let (mut chosen, mut left) = (Vec::new(), MAX_BLOCK);
+        // Several such answers have room on a link.
+        let (mut chosen, mut left) = (Vec::new(), MAX_BLOCK / 4);
         for transaction in ids.iter().take(MAX_INVENTORY).filter_map(|id| self.pool.get_witnessed(id)) {
             let bytes = transaction.to_bytes().len();
-            if bytes + 8 > left {
+            if bytes + 8 > left && !chosen.is_empty() {
                 break;
             }
-            left -= bytes;
+            left = left.saturating_sub(bytes + 8);
             chosen.push(transaction.clone());
         }
         encoded(&chosen)

@@ -1,12 +1,13 @@
 //! Who comes and goes, who is late, and who is to blame.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
 use p2p_core::{Cx, Time};
 use p2p_overlay::{Membership, MembershipCommand};
 
-use super::job::{LedgerJob, PartOf, Standing};
+use super::job::{Form, LedgerJob, PartOf, Standing};
 use super::msg::{LedgerMsg, MAX_INVENTORY};
 use super::recent::Recent;
 use super::{JobFor, LedgerEvent, LedgerNode, LedgerTimer, TICK};
@@ -42,6 +43,9 @@ pub(super) struct PeerState<C: Consensus, S: State> {
     pub(super) jobs: usize,
     /// How many bytes of its those hold.
     pub(super) held: usize,
+    /// A block is being read for it, and which it has asked for after that one.
+    pub(super) reading: bool,
+    pub(super) reads: VecDeque<(BlockId, Form)>,
     /// Which bodies it has is being found out.
     pub(super) looking: bool,
     /// Its chain had too little work: when it may be followed again.
@@ -68,6 +72,8 @@ impl<C: Consensus, S: State> PeerState<C, S> {
             compacts: 0,
             jobs: 0,
             held: 0,
+            reading: false,
+            reads: VecDeque::new(),
             looking: false,
             poor_until: now,
             knows: Recent::new(10_000),

@@ -1,6 +1,6 @@
 //! What adversaries among the neighbours can do, and what comes of it.
 
-use p2p_core::{Key, SimPeer};
+use p2p_core::{Key, SimPeer, Worker};
 use p2p_ledger::{
     Block, CompactBlock, Consensus, Encode, Header, HeaderRules, LedgerMsg, MAX_HEADERS, OutPoint,
     Transaction, Tx, TxId, WtxId,
@@ -212,6 +212,20 @@ fn a_withheld_body_holds_nobody_up() {
     assert_eq!(lone.banned(), [], "silence proves nothing");
 }
 
+/// On a slow link it comes after another was asked, who keeps it for himself.
+#[test]
+fn a_body_that_comes_late_is_taken() {
+    let blocks = branch(&genesis(), 1, 11);
+    let mut lone = Lone::at(&blocks[..10]);
+    lone.announces(1, &blocks[10..]);
+    assert!(gets_block(&lone.sent_to(1), &blocks[10]));
+    lone.announces(2, &blocks[10..]);
+    lone.advance(12);
+    assert!(gets_block(&lone.sent_to(2), &blocks[10]));
+    lone.says(1, sent_block(&blocks[10]));
+    assert_eq!(lone.tip().height, 11);
+}
+
 /// Asks peer 1 for new blocks unasked, which it does of its first three neighbours anyway, and takes one from it.
 fn sends_compact(lone: &mut Lone, compact: &CompactBlock<Light, Transaction>) {
     lone.says(1, LedgerMsg::Compact(compact.to_bytes().into()));
@@ -342,7 +356,14 @@ fn a_neighbour_has_so_much_looked_at_at_once_and_no_more() {
         let id = blocks[0].header.id();
         lone.script.message(SimPeer(2), LedgerMsg::GetBlock { id, compact: false });
     }
-    assert_eq!(lone.script.jobs().len(), 64);
+    let mut jobs = lone.script.jobs();
+    assert_eq!(jobs.len(), 1, "blocks are read one after the other");
+    let (id, job) = jobs.remove(0);
+    let done = lone.books.run(vec![job]).remove(0);
+    lone.script.done(id, done);
+    lone.says(3, LedgerMsg::Push(true));
+    let read = lone.sent_to(2).into_iter().filter(|msg| matches!(msg, LedgerMsg::Block { .. }));
+    assert_eq!(read.count(), 64);
 }
 
 /// What no honest node sends, whatever it believes.
