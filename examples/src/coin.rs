@@ -130,6 +130,8 @@ enum Reply {
     /// A block; nothing, if there is none.
     Block(Bytes),
     Submitted(TxId),
+    /// The node has not taken the transaction in.
+    Refused(String),
     Failed(String),
 }
 
@@ -181,7 +183,11 @@ async fn answer(founding: &Founding, ledger: &Handle<CoinNode>, ask: Ask) -> Res
         Ask::Block(height) => block(ledger.block(height).await?),
         Ask::Submit(bytes) => {
             let transaction: Transaction = Decode::from_bytes(&bytes)?;
-            Reply::Submitted(Ledger::<Pow, Coins>::submit(ledger, transaction).await?)
+            match Ledger::<Pow, Coins>::submit(ledger, transaction).await {
+                Ok(id) => Reply::Submitted(id),
+                Err(LedgerError::Refused(why) | LedgerError::Invalid(why)) => Reply::Refused(why),
+                Err(error) => return Err(error.into()),
+            }
         }
         Ask::Template(to) => block(Some(ledger.ask(Template(to.to_vec())).await??)),
         Ask::Mined(bytes) => {
@@ -279,6 +285,7 @@ impl Ledger<Pow, Coins> for Remote {
     async fn submit(&self, transaction: Transaction) -> Result<TxId, LedgerError> {
         match self.ask(&Ask::Submit(Encode::to_bytes(&transaction).into())).await? {
             Reply::Submitted(id) => Ok(id),
+            Reply::Refused(why) => Err(LedgerError::Refused(why)),
             _ => Err(self.unexpected()),
         }
     }

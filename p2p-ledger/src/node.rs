@@ -15,7 +15,7 @@
 //! - **What gets lost** is noticed: now and then one neighbour is asked what it has.
 //! - **Blame.** Who provably breaks the rules is banned for a day: a header without work, a body that is not its header's, a
 //!   block that is invalid, bytes that cannot be read, more than may be asked for at once. Who is merely of no use, slow,
-//!   behind, or full of transactions that are not valid, is a neighbour no more after a while, and not banned.
+//!   silent, or sends what nobody asked for, is a neighbour no more after a while, and not banned.
 //!
 //! Everything that reads or changes the chain is a [`Job`](p2p_core::Job): the [`Keeper`] has the chain and the pool, checks
 //! signatures and waits for the disk, in order. The machine never waits.
@@ -135,17 +135,18 @@ pub struct LedgerNode<M: Membership, C: Consensus, S: State> {
     pushers: Vec<M::Peer>,
     /// Transactions are to be announced.
     announcing: bool,
-    /// How long bodies have been lately, at most.
+    /// How long bodies are taken to be: as the longest was that was good.
     longest: usize,
 }
 
 /// How a node of a ledger behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct LedgerConfig {
-    /// How many bodies a neighbour is asked for at once at most: 16, as in Bitcoin Core; up to 32. Of large ones fewer, so that
-    /// they have room on a link: of those as long as they may be by default, three.
+    /// How many bodies a neighbour is asked for at once at most, up to 32: 16. But no more than have room on a link, were all as
+    /// long as the longest so far, or 1 MiB: three, then.
     pub window: usize,
-    /// How long a neighbour has to send a body before another is asked. 10 s.
+    /// How long a neighbour has to send a body before another is asked: 10 s. For one that is late it is doubled, up to two
+    /// minutes, until it is in time again; what comes late is taken nevertheless, if nobody else was faster.
     pub block_timeout: Duration,
     /// How long a neighbour has to send headers. 10 s.
     pub headers_timeout: Duration,
@@ -459,6 +460,9 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
             (JobFor::Wanted { from }, LedgerDone::Wanted(wanted)) => self.wanted_found(cx, from, wanted),
             (JobFor::Wanted { from }, _) => self.wanted_found(cx, from, Vec::new()),
             (JobFor::Accept { from, id }, LedgerDone::Block(done)) => {
+                if done.refused.is_none() {
+                    self.longest = self.longest.max(bytes);
+                }
                 self.block_done(cx, from, Some(id), *done, false);
             }
             (JobFor::Accept { id, .. } | JobFor::Complete { id, .. }, LedgerDone::Failed(_)) => {
@@ -471,7 +475,12 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
             (JobFor::Complete { from, id }, LedgerDone::Block(done)) => {
                 self.block_done(cx, from, Some(id), *done, true);
             }
-            (JobFor::Read { from, id }, LedgerDone::Read(read)) => self.send_read(cx, from, id, read),
+            (JobFor::Read { from, id }, done) => {
+                if let LedgerDone::Read(read) = done {
+                    self.send_read(cx, from, id, read);
+                }
+                self.read_next(cx, from);
+            }
             (JobFor::Add { from }, LedgerDone::Added(done)) => self.added(cx, from, done),
             (JobFor::Waiting { from }, LedgerDone::Waiting(transactions)) => {
                 cx.send(from, LedgerMsg::Transactions(transactions));

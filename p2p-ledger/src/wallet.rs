@@ -66,7 +66,8 @@ pub struct Wallet {
     coins: BTreeMap<OutPoint, Owned>,
     /// Own payments that are in no block, each after what it depends on.
     pending: Vec<Transaction>,
-    /// The same from before the wallet knew of any block: what they spend is not found yet.
+    /// Own payments that spend what is not found: the wallet is behind, or a block was undone. They are kept until they are
+    /// possible again, or a block has them or something else that spends the same.
     earlier: Vec<Transaction>,
     history: Vec<Entry>,
     /// The last blocks.
@@ -262,6 +263,9 @@ impl Wallet {
                 }
             }
             self.pending.retain(|one| one.id() != id);
+            self.earlier.retain(|one| {
+                one.id() != id && !transaction.inputs.iter().any(|input| spends(one, &input.previous))
+            });
             for (index, output) in (0..).zip(&transaction.outputs) {
                 let Some(key) = self.key_of(&output.lock) else { continue };
                 self.look_ahead(key + 1);
@@ -302,15 +306,22 @@ impl Wallet {
         }
         self.coins.extend(block.spent);
         self.history.truncate(self.history.len() - block.entries);
-        block.own.into_iter().chain(later).for_each(|one| self.note(one));
+        for one in block.own.into_iter().chain(later) {
+            if !self.note(&one) {
+                self.earlier.push(one);
+            }
+        }
         Some(())
     }
 
-    /// An own payment waits for a block.
-    fn note(&mut self, transaction: Transaction) {
-        let there = transaction.inputs.iter().all(|input| self.coins.contains_key(&input.previous));
-        if !there || self.pending.contains(&transaction) {
-            return;
+    /// An own payment waits for a block; says whether it does. It does not, if what it spends is not there.
+    fn note(&mut self, transaction: &Transaction) -> bool {
+        if self.pending.contains(transaction) {
+            return true;
+        }
+        let is_there = |at: &OutPoint| self.coins.get(at).is_some_and(|coin| !coin.spent);
+        if !transaction.inputs.iter().all(|input| is_there(&input.previous)) {
+            return false;
         }
         for input in &transaction.inputs {
             if let Some(coin) = self.coins.get_mut(&input.previous) {
@@ -324,7 +335,21 @@ impl Wallet {
                 self.coins.entry(OutPoint { id, index }).or_insert(coin);
             }
         }
-        self.pending.push(transaction);
+        self.pending.push(transaction.clone());
+        true
+    }
+
+    /// Payments that were not possible before may be by now, and then those that depend on them.
+    fn note_earlier(&mut self) {
+        loop {
+            let mut earlier = std::mem::take(&mut self.earlier);
+            let before = earlier.len();
+            earlier.retain(|one| !self.note(one));
+            self.earlier = earlier;
+            if self.earlier.len() == before {
+                return;
+            }
+        }
     }
 
     /// The payments that spend this will never be in a block: something else has spent it.
@@ -337,6 +362,8 @@ impl Wallet {
     /// Gives up a payment that is in no block, and those that depend on it: what it spends can be spent by another. Who has
     /// heard of it may still bring it into a block.
     pub fn abandon(&mut self, id: TxId) {
+        let depends = |one: &Transaction| one.inputs.iter().any(|input| input.previous.id == id);
+        self.earlier.retain(|one| one.id() != id && !depends(one));
         let Some(at) = self.pending.iter().position(|one| one.id() == id) else { return };
         let transaction = self.pending.remove(at);
         for index in 0..transaction.outputs.len() as u32 {
@@ -386,9 +413,7 @@ impl Wallet {
                 self.connect(&block);
             }
             if self.last.back().map_or(BlockId::NONE, |last| last.id) == tip.id || tip.height == 0 {
-                // Those that are in a block, or never will be, spend what is gone.
-                let earlier = std::mem::take(&mut self.earlier);
-                earlier.into_iter().for_each(|one| self.note(one));
+                self.note_earlier();
                 return Ok(tip);
             }
         }

@@ -28,8 +28,8 @@ use p2p_core::{Contact, Handle, Keypair, Wire};
 use p2p_examples::coin::{CoinNode, Effort, Founding, Remote, mine, serve};
 use p2p_examples::{Failure, exit, identity, patiently, say};
 use p2p_ledger::{
-    Address, Encode, Keeper, Ledger, LedgerConfig, LedgerNode, MemoryStore, Pool, PoolRules, RedbStore,
-    Store, Wallet, WalletFile,
+    Address, Encode, Keeper, Ledger, LedgerConfig, LedgerError, LedgerNode, MemoryStore, Pool, PoolRules,
+    RedbStore, Store, Wallet, WalletFile,
 };
 use p2p_overlay::{HyParView, HyParViewConfig};
 
@@ -282,6 +282,13 @@ async fn wallet(file: &Path, join: Contact, deed: Deed) -> Result<(), Failure> {
     if !matches!(deed, Deed::New) {
         let ledger: &dyn Ledger<_, _> = &remote;
         wallet.catch_up(ledger).await?;
+        // They may have been forgotten, or never heard of.
+        for payment in wallet.pending() {
+            match remote.submit(payment.clone()).await {
+                Ok(_) | Err(LedgerError::Refused(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
     match deed {
         Deed::New => {}
@@ -303,10 +310,15 @@ async fn wallet(file: &Path, join: Contact, deed: Deed) -> Result<(), Failure> {
             file.save(&wallet)?;
             match remote.submit(payment.clone()).await {
                 Ok(id) => say("transaction", id),
-                Err(error) => {
+                Err(error @ LedgerError::Refused(_)) => {
                     wallet.abandon(p2p_ledger::Tx::id(&payment));
                     file.save(&wallet)?;
                     return Err(error.into());
+                }
+                Err(error) => {
+                    let id = p2p_ledger::Tx::id(&payment);
+                    let kept = "it is not known whether the payment was heard of: it is kept, and told again next time";
+                    return Err(format!("{error}; {kept} (transaction {id})").into());
                 }
             }
         }

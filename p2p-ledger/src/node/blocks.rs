@@ -8,7 +8,7 @@ use p2p_overlay::Membership;
 
 use super::job::{BlockDone, Form, LedgerJob, PartOf, Progress, Read, Refusal};
 use super::msg::LedgerMsg;
-use super::{JobFor, LedgerEvent, LedgerNode, WINDOW_BYTES, now};
+use super::{JobFor, LedgerEvent, LedgerNode, MOST_HELD, MOST_JOBS, WINDOW_BYTES, now};
 use crate::block::MAX_TRANSACTIONS;
 use crate::consensus::Consensus;
 use crate::headers::Tip;
@@ -21,11 +21,11 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
 
     /// Asks for bodies, as far as windows allow.
     pub(super) fn fetch(&mut self, cx: &mut Cx<'_, Self>) {
-        let until = cx.now() + self.config.block_timeout;
+        let (at, timeout) = (cx.now(), self.config.block_timeout);
         let Some(next) = self.standing.as_ref().map(|standing| standing.tip.height + 1) else { return };
         let window = (WINDOW_BYTES / self.longest.max(1)).clamp(1, self.config.window);
         let peers = &mut self.peers;
-        while let Some(question) = self.bodies.next(until, window, |peer| peers.contains_key(&peer)) {
+        while let Some(question) = self.bodies.next(at, timeout, window, |peer| peers.contains_key(&peer)) {
             // Of old blocks nothing waits in the pool.
             let compact = question.height == next && !question.whole;
             if let Some(state) = peers.get_mut(&question.of) {
@@ -68,23 +68,26 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
     // ---- what comes
 
     pub(super) fn on_block(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, id: BlockId, block: Bytes) {
-        if !self.bodies.is_asked(&id, from) {
-            // It may be too late.
+        if !self.bodies.may_come(&id, from) {
+            // Another was faster.
             return self.annoy(cx, from, 2);
         }
         if let Some(state) = self.peers.get_mut(&from) {
             state.partial = state.partial.take().filter(|(partial, _)| partial.id() != id);
         }
+        let is_asked = self.bodies.is_asked(&id, from);
         if block.is_empty() {
-            self.bodies.again(&id, false);
+            if is_asked {
+                self.bodies.again(&id, false);
+            }
             self.annoy(cx, from, 5);
             return self.fetch(cx);
         }
-        self.longest = block.len().max(self.longest - self.longest / 8);
         let job = LedgerJob::Accept { id, block, now: now(cx) };
         match self.start_for(cx, from, job, JobFor::Accept { from, id }) {
             true => self.bodies.came(&id, from),
-            false => self.bodies.again(&id, true),
+            false if is_asked => self.bodies.again(&id, true),
+            false => {}
         }
     }
 
@@ -102,11 +105,14 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
 
     /// A compact block lacks transactions.
     pub(super) fn lacks(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, partial: Box<PartOf<C, S>>) {
-        let (id, until) = (partial.id(), cx.now() + self.config.block_timeout);
+        let id = partial.id();
+        let until = self.bodies.until(from, cx.now(), self.config.block_timeout);
         let height = self.standing.as_ref().map_or(0, |standing| standing.tip.height + 1);
         let Some(state) = self.peers.get_mut(&from) else { return };
         self.bodies.want(height, id, from);
-        if !self.bodies.is_free_for(&id, from) {
+        // The answer that is on its way is to what lacks there.
+        let is_open = state.partial.as_ref().is_some_and(|(open, _)| open.id() == id);
+        if is_open || !self.bodies.is_free_for(&id, from) {
             return;
         }
         let at = partial.missing();
@@ -135,7 +141,8 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         let job = LedgerJob::Complete { partial, transactions, now: now(cx) };
         match self.start_for(cx, from, job, JobFor::Complete { from, id }) {
             true => self.bodies.came(&id, from),
-            false => self.bodies.again(&id, true),
+            false if self.bodies.is_asked(&id, from) => self.bodies.again(&id, true),
+            false => {}
         }
     }
 
@@ -170,8 +177,11 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
                 let height = self.standing.as_ref().map_or(0, |standing| standing.tip.height + 1);
                 if let Some(id) = id {
                     self.bodies.want(height, id, from);
-                    self.bodies.ask(&id, from, cx.now());
-                    self.bodies.again(&id, true);
+                    // Another may have been asked meanwhile.
+                    if self.bodies.is_free_for(&id, from) {
+                        self.bodies.ask(&id, from, cx.now());
+                        self.bodies.again(&id, true);
+                    }
                 }
                 self.annoy(cx, from, 10);
             }
@@ -282,15 +292,43 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
 
     pub(super) fn on_get_block(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, id: BlockId, compact: bool) {
         let form = if compact { Form::Compact } else { Form::Whole };
-        self.start_for(cx, from, LedgerJob::Read { id, form }, JobFor::Read { from, id });
+        self.read_for(cx, from, id, form);
     }
 
     pub(super) fn on_get_missing(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, id: BlockId, at: Vec<u32>) {
         if at.len() > MAX_TRANSACTIONS || !at.windows(2).all(|two| two[0] < two[1]) {
             return self.ban(cx, from, "it asks for transactions out of order, or for one twice");
         }
-        let form = Form::Some(at);
-        self.start_for(cx, from, LedgerJob::Read { id, form }, JobFor::Read { from, id });
+        self.read_for(cx, from, id, Form::Some(at));
+    }
+
+    /// Reads for a neighbour, one block after the other: of more at once there is not room on its link.
+    fn read_for(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, id: BlockId, form: Form) {
+        let Some(state) = self.peers.get_mut(&from) else { return };
+        if state.reading {
+            let bytes = form.bytes();
+            if state.jobs + state.reads.len() < MOST_JOBS && state.held + bytes <= MOST_HELD {
+                state.held += bytes;
+                state.reads.push_back((id, form));
+            }
+            return;
+        }
+        let started = self.start_for(cx, from, LedgerJob::Read { id, form }, JobFor::Read { from, id });
+        if let Some(state) = self.peers.get_mut(&from) {
+            state.reading = started;
+        }
+    }
+
+    /// What it has asked for next.
+    pub(super) fn read_next(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer) {
+        let Some(state) = self.peers.get_mut(&from) else { return };
+        state.reading = false;
+        while let Some(state) = self.peers.get_mut(&from).filter(|state| !state.reading)
+            && let Some((id, form)) = state.reads.pop_front()
+        {
+            state.held = state.held.saturating_sub(form.bytes());
+            self.read_for(cx, from, id, form);
+        }
     }
 
     pub(super) fn send_read(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, id: BlockId, read: Read) {

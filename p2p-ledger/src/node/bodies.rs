@@ -5,6 +5,7 @@
 //! each; who is silent loses his turn to another.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use p2p_core::{Peer, Time};
 
@@ -13,6 +14,9 @@ use crate::id::BlockId;
 /// How many bodies are wanted at once, and how many neighbours are remembered to have one.
 const MOST: usize = 1_024;
 const MOST_OFFERS: usize = 8;
+/// How often the time that a neighbour has is doubled at most, and how long it is then at most.
+const MOST_DOUBLED: u32 = 4;
+const MOST_TIME: Duration = Duration::from_secs(120);
 
 /// The bodies that are wanted.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub(super) struct Bodies<P> {
     flights: BTreeMap<P, usize>,
     /// Who was late with the last that it was asked for: it is asked for what nobody else has.
     slow: BTreeSet<P>,
+    /// How often the time that each has is doubled: once for each body that was late, until others are in time.
+    doubled: BTreeMap<P, u32>,
     /// Who has sent those that wait for others.
     givers: BTreeMap<BlockId, P>,
 }
@@ -37,6 +43,8 @@ struct Body<P> {
     asked: Option<Asked<P>>,
     /// It is not to come in parts.
     whole: bool,
+    /// Somebody was late with it.
+    late: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +71,7 @@ impl<P: Peer> Bodies<P> {
             idle: BTreeSet::new(),
             flights: BTreeMap::new(),
             slow: BTreeSet::new(),
+            doubled: BTreeMap::new(),
             givers: BTreeMap::new(),
         }
     }
@@ -84,7 +93,7 @@ impl<P: Peer> Bodies<P> {
             }
         } else if self.wanted.len() < MOST {
             let (offers, tried) = (vec![offer], Vec::new());
-            self.wanted.insert(id, Body { height, offers, tried, asked: None, whole: false });
+            self.wanted.insert(id, Body { height, offers, tried, asked: None, whole: false, late: false });
             self.idle.insert((height, id));
         }
     }
@@ -100,6 +109,19 @@ impl<P: Peer> Bodies<P> {
         asked.is_some_and(|asked| asked.of == of && asked.until.is_some())
     }
 
+    /// Whether this peer may send it: it was asked, if perhaps too long ago, or could have been, and it has not come.
+    pub(super) fn may_come(&self, id: &BlockId, from: P) -> bool {
+        let is_open = |body: &Body<P>| body.asked.is_none_or(|asked| asked.until.is_some());
+        let offered = self.wanted.get(id).is_some_and(|body| body.offers.contains(&from) && is_open(body));
+        offered || self.is_asked(id, from)
+    }
+
+    /// Until when a peer has time that is asked now.
+    pub(super) fn until(&self, of: P, now: Time, timeout: Duration) -> Time {
+        let doubled = self.doubled.get(&of).copied().unwrap_or(0);
+        now + timeout.saturating_mul(1 << doubled).min(MOST_TIME.max(timeout))
+    }
+
     /// Notes that a peer has been asked.
     pub(super) fn ask(&mut self, id: &BlockId, of: P, until: Time) {
         self.release(id);
@@ -113,7 +135,8 @@ impl<P: Peer> Bodies<P> {
     /// The next question, to whoever of those that `may` be asked has least to do; it is noted as asked.
     pub(super) fn next(
         &mut self,
-        until: Time,
+        now: Time,
+        timeout: Duration,
         window: usize,
         may: impl Fn(P) -> bool,
     ) -> Option<Question<P>> {
@@ -138,14 +161,27 @@ impl<P: Peer> Bodies<P> {
             }
         }
         let question = found?;
+        let until = self.until(question.of, now, timeout);
         self.ask(&question.id, question.of, until);
         Some(question)
     }
 
-    /// A body has come, and is looked at.
+    /// A body has come, and is looked at. Whoever was asked for it need not send it any more.
     pub(super) fn came(&mut self, id: &BlockId, from: P) {
         self.slow.remove(&from);
+        let asked = self.release(id);
         if let Some(body) = self.wanted.get_mut(id) {
+            self.idle.remove(&(body.height, *id));
+            *self.flights.entry(from).or_default() += 1;
+            if asked == Some(from)
+                && !body.late
+                && let Some(doubled) = self.doubled.get_mut(&from)
+            {
+                *doubled -= 1;
+                if *doubled == 0 {
+                    self.doubled.remove(&from);
+                }
+            }
             body.asked = Some(Asked { of: from, until: None });
             if self.givers.len() >= 4 * MOST {
                 self.givers.pop_first();
@@ -201,9 +237,11 @@ impl<P: Peer> Bodies<P> {
         let late: Vec<(BlockId, P)> = late.collect();
         for (id, of) in &late {
             self.slow.insert(*of);
+            let doubled = self.doubled.entry(*of).or_default();
+            *doubled = (*doubled + 1).min(MOST_DOUBLED);
             self.again(id, false);
             if let Some(body) = self.wanted.get_mut(id) {
-                body.whole = true;
+                (body.whole, body.late) = (true, true);
             }
         }
         late
@@ -212,6 +250,7 @@ impl<P: Peer> Bodies<P> {
     /// A peer is gone: what nobody else has is not wanted until somebody shows that he has it.
     pub(super) fn forget(&mut self, peer: P) {
         self.slow.remove(&peer);
+        self.doubled.remove(&peer);
         let ids: Vec<BlockId> = self.wanted.keys().copied().collect();
         for id in ids {
             let Some(body) = self.wanted.get_mut(&id) else { continue };
@@ -224,6 +263,8 @@ impl<P: Peer> Bodies<P> {
                 self.again(&id, true);
             }
         }
+        // If it comes back, it has been asked for nothing.
+        self.flights.remove(&peer);
     }
 
     /// What is wanted is to be found out anew: a block has been found invalid.
@@ -231,5 +272,77 @@ impl<P: Peer> Bodies<P> {
         for (_, id) in std::mem::take(&mut self.idle) {
             self.wanted.remove(&id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use p2p_core::{Key, SimPeer};
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    const ONE: SimPeer = SimPeer(1);
+    const OTHER: SimPeer = SimPeer(2);
+
+    fn id(height: u64) -> BlockId {
+        BlockId(Key::of(&height.to_le_bytes()))
+    }
+
+    /// Whom each is asked of for the time being is what is counted.
+    fn check(bodies: &Bodies<SimPeer>) {
+        let mut flights: BTreeMap<SimPeer, usize> = BTreeMap::new();
+        for asked in bodies.wanted.values().filter_map(|body| body.asked) {
+            *flights.entry(asked.of).or_default() += 1;
+        }
+        assert_eq!(bodies.flights, flights);
+    }
+
+    #[test]
+    fn what_comes_late_is_taken_from_whoever_sends_it_first() {
+        let mut bodies = Bodies::new();
+        let mut now = Time::ZERO;
+        bodies.want(1, id(1), ONE);
+        let next =
+            |bodies: &mut Bodies<SimPeer>, now| bodies.next(now, TIMEOUT, 3, |_| true).map(|one| one.of);
+        assert_eq!(next(&mut bodies, now), Some(ONE));
+        bodies.want(1, id(1), OTHER);
+        assert!(bodies.may_come(&id(1), OTHER));
+        assert!(!bodies.may_come(&id(1), SimPeer(3)), "it never said that it has it");
+        now += TIMEOUT;
+        assert_eq!(bodies.late(now), [(id(1), ONE)]);
+        assert_eq!(next(&mut bodies, now), Some(OTHER));
+        check(&bodies);
+        assert!(bodies.may_come(&id(1), ONE));
+        bodies.came(&id(1), ONE);
+        check(&bodies);
+        assert!(!bodies.may_come(&id(1), OTHER) && !bodies.may_come(&id(1), ONE), "it is here");
+        bodies.done(&id(1));
+        check(&bodies);
+        assert!(bodies.flights.is_empty());
+    }
+
+    #[test]
+    fn who_is_slow_has_more_time_until_it_is_in_time_again() {
+        let mut bodies = Bodies::new();
+        let mut now = Time::ZERO;
+        for seconds in [10, 20, 40, 80, 120, 120] {
+            bodies.want(1, id(1), ONE);
+            bodies.next(now, TIMEOUT, 3, |_| true).unwrap();
+            assert_eq!(bodies.late(now + Duration::from_millis(1_000 * seconds - 1)), []);
+            now += Duration::from_secs(seconds);
+            assert_eq!(bodies.late(now).len(), 1);
+            check(&bodies);
+        }
+        bodies.done(&id(1));
+        for (height, seconds) in [(2, 80), (3, 40), (4, 20), (5, 10), (6, 10)] {
+            bodies.want(height, id(height), ONE);
+            bodies.next(now, TIMEOUT, 3, |_| true).unwrap();
+            bodies.came(&id(height), ONE);
+            check(&bodies);
+            assert_eq!(bodies.until(ONE, now, TIMEOUT), now + Duration::from_secs(seconds));
+            bodies.done(&id(height));
+        }
+        bodies.forget(ONE);
+        assert!(bodies.flights.is_empty());
     }
 }

@@ -22,7 +22,8 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         let until = cx.now() + self.config.headers_timeout;
         let Some(standing) = &self.standing else { return };
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        if state.asked.is_some() {
+        // While a peer's headers are followed by themselves, only what is asked for that is answered.
+        if state.asked.is_some() || (after.is_none() && self.syncing == Some(peer)) {
             state.again = true;
             return;
         }
@@ -56,7 +57,7 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         let answered = answers.is_some();
         if answered {
             match state.asked {
-                Some((question, _)) if answers == Some(question) => state.asked = None,
+                Some((question, _)) if answers == Some(question) => (state.asked, state.silent) = (None, 0),
                 // Too late.
                 _ => return,
             }
@@ -122,6 +123,10 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         let job = LedgerJob::Sync { begin: true, headers, now: now(cx) };
         if self.start_for(cx, from, job, JobFor::Sync { from }) {
             self.syncing = Some(from);
+            if let Some(state) = self.peers.get_mut(&from) {
+                // The answer to another question would be taken for its next headers.
+                state.asked = None;
+            }
         }
     }
 

@@ -51,8 +51,9 @@ impl<P: Peer> Inventory<P> {
         }
     }
 
-    /// The chain has gone on: what was refused may be taken now.
+    /// The chain has gone on: what was refused may be taken now, and what had come into the pool may be gone.
     pub(super) fn chain_has_changed(&mut self) {
+        self.seen.clear();
         self.refused.clear();
     }
 
@@ -155,8 +156,8 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             self.inventory.refused.insert(*id);
         }
         self.announce_transactions(cx, done.admitted, Some(from));
-        // An honest peer is at another block for a moment; what it takes in is not for us then.
-        self.annoy(cx, from, (unasked + done.unsigned + done.refused.len() / 10) as u32);
+        // An honest peer may be at another block, or have another pool: what it takes in is not for us then.
+        self.annoy(cx, from, (unasked + done.unsigned) as u32);
     }
 
     /// Tells the neighbours of what has come into the pool, a little later.

@@ -151,6 +151,16 @@ pub enum Form {
     Some(Vec<u32>),
 }
 
+impl Form {
+    /// How many bytes of a peer's it holds.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Form::Some(at) => 4 * at.len(),
+            Form::Whole | Form::Compact => 0,
+        }
+    }
+}
+
 /// What came of a [`LedgerJob`].
 pub enum LedgerDone<C: Consensus, S: State> {
     /// Where the chain stands.
@@ -304,12 +314,11 @@ impl<C: Consensus, S: State> LedgerJob<C, S> {
             | LedgerJob::Add { transactions: bytes, .. } => bytes.len(),
             LedgerJob::After { locator } => 32 * locator.len(),
             LedgerJob::Waiting { ids } => 32 * ids.len(),
-            LedgerJob::Read { form: Form::Some(at), .. } => 4 * at.len(),
+            LedgerJob::Read { form, .. } => form.bytes(),
             LedgerJob::Stand { .. }
             | LedgerJob::EndSync
             | LedgerJob::Wanted { .. }
             | LedgerJob::Mined { .. }
-            | LedgerJob::Read { .. }
             | LedgerJob::ReadAt { .. }
             | LedgerJob::Submit { .. }
             | LedgerJob::Pool { .. }

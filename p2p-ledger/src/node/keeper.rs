@@ -117,7 +117,12 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
             // It may have gone over to another branch in between.
             SyncError::LowWork { .. } | SyncError::Changed => Refusal::LowWork,
         })?;
-        if matches!(step, SyncStep::After(_)) {
+        if let SyncStep::After(id) = step {
+            // Who has more sends more at once: else one header at a time would keep others waiting for as long as one likes.
+            let is_all = headers.len() < MAX_HEADERS && headers.last().is_some_and(|last| last.id() == id);
+            if is_all {
+                return Err(Refusal::LowWork);
+            }
             self.sync = Some(sync);
         }
         Ok(step)
@@ -327,13 +332,14 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
     }
 
     fn waiting(&self, ids: &[WtxId]) -> Bytes {
-        let (mut chosen, mut left) = (Vec::new(), MAX_BLOCK);
+        // Several such answers have room on a link.
+        let (mut chosen, mut left) = (Vec::new(), MAX_BLOCK / 4);
         for transaction in ids.iter().take(MAX_INVENTORY).filter_map(|id| self.pool.get_witnessed(id)) {
             let bytes = transaction.to_bytes().len();
-            if bytes + 8 > left {
+            if bytes + 8 > left && !chosen.is_empty() {
                 break;
             }
-            left -= bytes;
+            left = left.saturating_sub(bytes + 8);
             chosen.push(transaction.clone());
         }
         encoded(&chosen)

@@ -1,12 +1,13 @@
 //! Who comes and goes, who is late, and who is to blame.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
 use p2p_core::{Cx, Time};
 use p2p_overlay::{Membership, MembershipCommand};
 
-use super::job::{LedgerJob, PartOf, Standing};
+use super::job::{Form, LedgerJob, PartOf, Standing};
 use super::msg::{LedgerMsg, MAX_INVENTORY};
 use super::recent::Recent;
 use super::{JobFor, LedgerEvent, LedgerNode, LedgerTimer, TICK};
@@ -17,6 +18,8 @@ use crate::state::State;
 
 /// Who has so many points is a neighbour no more. One goes with every tick.
 const MOST_POINTS: u32 = 100;
+/// Who has left so many questions for headers in a row unanswered is a neighbour no more either.
+const MOST_SILENT: u32 = 3;
 /// How many are banned at once.
 const MOST_BANNED: usize = 1_024;
 
@@ -40,6 +43,9 @@ pub(super) struct PeerState<C: Consensus, S: State> {
     pub(super) jobs: usize,
     /// How many bytes of its those hold.
     pub(super) held: usize,
+    /// A block is being read for it, and which it has asked for after that one.
+    pub(super) reading: bool,
+    pub(super) reads: VecDeque<(BlockId, Form)>,
     /// Which bodies it has is being found out.
     pub(super) looking: bool,
     /// Its chain had too little work: when it may be followed again.
@@ -48,6 +54,8 @@ pub(super) struct PeerState<C: Consensus, S: State> {
     pub(super) knows: Recent<WtxId>,
     /// Transactions that it is to be told of.
     pub(super) announce: Vec<WtxId>,
+    /// How many questions for headers it has left unanswered, one after the other.
+    pub(super) silent: u32,
     /// How much of a nuisance it is.
     points: u32,
 }
@@ -64,10 +72,13 @@ impl<C: Consensus, S: State> PeerState<C, S> {
             compacts: 0,
             jobs: 0,
             held: 0,
+            reading: false,
+            reads: VecDeque::new(),
             looking: false,
             poor_until: now,
             knows: Recent::new(10_000),
             announce: Vec::new(),
+            silent: 0,
             points: 0,
         }
     }
@@ -167,6 +178,11 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
                 self.end_sync(cx);
             }
             self.annoy(cx, peer, 20);
+            let Some(state) = self.peers.get_mut(&peer) else { continue };
+            state.silent += 1;
+            if state.silent >= MOST_SILENT {
+                self.tell_membership(cx, MembershipCommand::Expel(peer));
+            }
         }
         for (_, peer) in self.bodies.late(at) {
             self.annoy(cx, peer, 20);

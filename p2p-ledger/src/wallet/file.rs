@@ -39,6 +39,9 @@ pub enum WalletFileError {
         /// Why.
         source: io::Error,
     },
+    /// Another has it open.
+    #[error("{} is in use: let the other program that has it open end first", .0.display())]
+    InUse(PathBuf),
     /// It is no wallet.
     #[error("{} is not a wallet's file", .0.display())]
     NotAWallet(PathBuf),
@@ -57,27 +60,32 @@ pub enum WalletFileError {
     },
 }
 
-/// A wallet's file, unlocked.
+/// A wallet's file, unlocked, and nobody else's as long as this is there: beside it is an empty file, PATH.lock, which is locked.
 ///
 /// ```
 /// use p2p_ledger::{Wallet, WalletFile};
 ///
 /// let path = std::env::temp_dir().join(format!("p2p-ledger-doc-{}.wallet", std::process::id()));
 /// let mut wallet = Wallet::generate(1, 100);
-/// let mut file = WalletFile::create(&path, "a password", &wallet).unwrap();
+/// let file = WalletFile::create(&path, "a password", &wallet).unwrap();
 /// let address = wallet.receive();
 /// file.save(&wallet).unwrap();
+/// assert!(WalletFile::open(&path, "a password", 1, 100).is_err(), "it is in use");
+/// drop(file);
 ///
 /// let (_, again) = WalletFile::open(&path, "a password", 1, 100).unwrap();
 /// assert_eq!(again.given(), 1);
 /// assert!(WalletFile::open(&path, "another password", 1, 100).is_err());
-/// # std::fs::remove_file(path).unwrap();
+/// # std::fs::remove_file(&path).unwrap();
+/// # std::fs::remove_file(path.with_extension("wallet.lock")).unwrap();
 /// ```
 pub struct WalletFile {
     path: PathBuf,
     salt: [u8; SALT],
     cost: [u32; 3],
     key: Zeroizing<[u8; 32]>,
+    /// Held while this is there.
+    _lock: fs::File,
 }
 
 impl WalletFile {
@@ -100,14 +108,17 @@ impl WalletFile {
         wallet: &Wallet,
         cost: [u32; 3],
     ) -> Result<WalletFile, WalletFileError> {
-        if path.exists() {
-            return Err(WalletFileError::Io { path, source: io::ErrorKind::AlreadyExists.into() });
-        }
-        let salt = random();
-        let key = stretched(password, &salt, cost).ok_or_else(|| out_of_memory(&path))?;
-        let file = WalletFile { path, salt, cost, key };
-        file.save(wallet)?;
-        Ok(file)
+        // Nobody else makes one there meanwhile.
+        private().create_new(true).open(&path).map_err(|source| failed(&path, source))?;
+        let made = || {
+            let lock = locked(&path)?;
+            let salt = random();
+            let key = stretched(password, &salt, cost).ok_or_else(|| out_of_memory(&path))?;
+            let file = WalletFile { path: path.clone(), salt, cost, key, _lock: lock };
+            file.save(wallet)?;
+            Ok(file)
+        };
+        made().inspect_err(|_| drop(fs::remove_file(&path)))
     }
 
     /// Opens a wallet's file; the wallet knows of no block.
@@ -121,7 +132,10 @@ impl WalletFile {
         maturity: u64,
     ) -> Result<(WalletFile, Wallet), WalletFileError> {
         let path = path.as_ref().to_owned();
-        let bytes = fs::read(&path).map_err(|source| WalletFileError::Io { path: path.clone(), source })?;
+        // Or a lock would be left where there is no wallet.
+        fs::metadata(&path).map_err(|source| failed(&path, source))?;
+        let lock = locked(&path)?;
+        let bytes = fs::read(&path).map_err(|source| failed(&path, source))?;
         let Some((cost, salt, nonce)) = head(&bytes) else { return Err(WalletFileError::NotAWallet(path)) };
         let key = stretched(password, &salt, cost).ok_or_else(|| out_of_memory(&path))?;
         let sealed = Payload { msg: &bytes[HEAD..], aad: &bytes[..HEAD] };
@@ -142,7 +156,7 @@ impl WalletFile {
         }
         let mut wallet = Wallet::with_given(secret, chain, maturity, given);
         wallet.earlier = earlier;
-        Ok((WalletFile { path, salt, cost, key }, wallet))
+        Ok((WalletFile { path, salt, cost, key, _lock: lock }, wallet))
     }
 
     /// Writes down how many keys the wallet has given out and which payments are in no block: do so before anybody is given
@@ -169,7 +183,7 @@ impl WalletFile {
         let cipher = XChaCha20Poly1305::new((&*self.key).into());
         let sealed = cipher.encrypt(&XNonce::from(nonce), sealed).expect("a few kilobytes can be sealed");
         bytes.extend_from_slice(&sealed);
-        write(&self.path, &bytes).map_err(|source| WalletFileError::Io { path: self.path.clone(), source })
+        write(&self.path, &bytes).map_err(|source| failed(&self.path, source))
     }
 }
 
@@ -191,7 +205,38 @@ fn stretched(password: &str, salt: &[u8], [memory, passes, lanes]: [u32; 3]) -> 
 }
 
 fn out_of_memory(path: &Path) -> WalletFileError {
-    WalletFileError::Io { path: path.to_owned(), source: io::ErrorKind::OutOfMemory.into() }
+    failed(path, io::ErrorKind::OutOfMemory.into())
+}
+
+fn failed(path: &Path, source: io::Error) -> WalletFileError {
+    WalletFileError::Io { path: path.to_owned(), source }
+}
+
+/// How a file that is its owner's alone is written.
+fn private() -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// A file's name with more at its end.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Takes the lock of a wallet's file.
+fn locked(path: &Path) -> Result<fs::File, WalletFileError> {
+    let lock = beside(path, ".lock");
+    let file = private().create(true).truncate(false).open(&lock).map_err(|source| failed(&lock, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(WalletFileError::InUse(path.to_owned())),
+        Err(fs::TryLockError::Error(source)) => Err(failed(&lock, source)),
+    }
 }
 
 fn random<const N: usize>() -> [u8; N] {
@@ -200,24 +245,27 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// All of it or nothing, for its owner alone.
+/// All of it or nothing, for its owner alone. Who writes has the lock.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".new-{}", std::process::id()));
-    let new = Path::new(&name);
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(new).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(new, path)
-    });
-    if written.is_err() {
-        let _ = fs::remove_file(new);
+    let new = beside(path, ".new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // One that was left when somebody was interrupted.
+        Ok(()) | Err(_) => {}
     }
-    written
+    let mut file = private().create_new(true).open(&new)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+        return written;
+    }
+    // The name is to stay too.
+    #[cfg(unix)]
+    {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        fs::OpenOptions::new().read(true).open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for WalletFile {

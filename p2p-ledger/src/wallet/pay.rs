@@ -79,7 +79,7 @@ impl Wallet {
         for (input, (_, coin)) in chosen.iter().enumerate() {
             transaction.sign(input, &self.keypair(coin.key));
         }
-        self.note(transaction.clone());
+        self.note(&transaction);
         Ok(transaction)
     }
 

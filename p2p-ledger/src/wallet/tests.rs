@@ -115,6 +115,43 @@ fn a_payment_goes_through_a_reorganisation_and_gives_up_when_it_was_overtaken() 
     assert_eq!(wallet.history().map(|entry| entry.spent).sum::<u64>(), 1_000);
 }
 
+/// What it spends is not there for a while, as at a node that is behind; then a block has the same coin again.
+#[test]
+fn a_payment_of_a_coin_that_is_gone_for_a_while_is_not_forgotten() {
+    let mut wallet = wallet(1);
+    let from = OutPoint { id: TxId(p2p_core::Key::of(b"somebody's")), index: 0 };
+    let paid = Transaction::new(CHAIN, [from], [Output { value: 1_000, lock: wallet.receive().lock() }]);
+    wallet.connect(&block(1, 1, vec![paid.clone()]));
+    let payment = wallet.pay(elsewhere(), 400, 0).unwrap();
+    let after = wallet.pay(elsewhere(), 100, 0).unwrap();
+    wallet.disconnect().unwrap();
+    assert_eq!((wallet.balance(), wallet.pending().count()), (Balance::default(), 0));
+    wallet.note_earlier();
+    // It is in its file as well.
+    let path = std::env::temp_dir().join(format!("p2p-ledger-earlier-{}", std::process::id()));
+    drop(WalletFile::make(path.clone(), "a password", &wallet, [64, 1, 1]).unwrap());
+    let (file, mut again) = WalletFile::open(&path, "a password", CHAIN, MATURITY).unwrap();
+    drop(file);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(path.with_extension("lock")).unwrap();
+    for wallet in [&mut wallet, &mut again] {
+        wallet.connect(&block(1, 2, vec![paid.clone()]));
+        wallet.note_earlier();
+        assert!(wallet.pending().eq([&payment, &after]));
+        assert_eq!(wallet.balance(), Balance { ready: 0, new: 0, pending: 500 });
+    }
+    // Something else that spends the same is in a block: it never will be.
+    wallet.disconnect().unwrap();
+    assert_eq!(wallet.earlier.len(), 2);
+    let mut other =
+        Transaction::new(CHAIN, [paid.out_point(0)], [Output { value: 1_000, lock: elsewhere().lock() }]);
+    other.sign(0, &wallet.keypair(0));
+    wallet.connect(&block(1, 3, vec![paid, other]));
+    wallet.note_earlier();
+    assert_eq!(wallet.pending().count(), 0);
+    assert!(wallet.earlier.iter().all(|one| *one == after), "what depends on it cannot be told apart");
+}
+
 #[test]
 fn a_payment_that_is_given_up_gives_its_coins_back() {
     let mut wallet = wallet(1);
@@ -200,8 +237,12 @@ fn a_file_that_was_changed_anywhere_is_refused() {
     file.save(&before).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     assert!(!bytes.windows(32).any(|some| some == [1; 32]), "the secret is not in it");
-    let (_, mut after) = WalletFile::open(&path, "a password", CHAIN, MATURITY).unwrap();
+    let twice = WalletFile::open(&path, "a password", CHAIN, MATURITY);
+    assert!(matches!(twice, Err(WalletFileError::InUse(_))), "one at a time");
+    drop(file);
+    let (file, mut after) = WalletFile::open(&path, "a password", CHAIN, MATURITY).unwrap();
     assert_ne!(after.receive(), last);
+    drop(file);
     assert!(matches!(
         WalletFile::open(&path, "a password", 8, MATURITY),
         Err(WalletFileError::Chain { expected: 8, found: CHAIN, .. })
@@ -216,4 +257,5 @@ fn a_file_that_was_changed_anywhere_is_refused() {
     std::fs::write(&path, &bytes[..70]).unwrap();
     assert!(WalletFile::open(&path, "a password", CHAIN, MATURITY).is_err());
     std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(path.with_extension("lock")).unwrap();
 }

@@ -1,6 +1,6 @@
 //! What adversaries among the neighbours can do, and what comes of it.
 
-use p2p_core::{Key, SimPeer};
+use p2p_core::{Key, SimPeer, Worker};
 use p2p_ledger::{
     Block, CompactBlock, Consensus, Encode, Header, HeaderRules, LedgerMsg, MAX_HEADERS, OutPoint,
     Transaction, Tx, TxId, WtxId,
@@ -43,6 +43,10 @@ fn a_flood_of_orphans_takes_no_room() {
         transactions(&mut lone, 1, &some);
         assert!(lone.books.orphans() <= 100 && lone.books.pool().is_empty());
     }
+    lone.sent();
+    let next = WtxId(Key::of(b"one more"));
+    lone.says(1, LedgerMsg::Have(vec![next]));
+    assert_eq!(lone.sent_to(1), [LedgerMsg::Want(vec![next])], "an honest one may be at another block");
     let parent = spend(1, coin, [pay(2, SUBSIDY - 10)]);
     let child = spend(2, parent.out_point(0), [pay(3, SUBSIDY - 20)]);
     transactions(&mut lone, 2, std::slice::from_ref(&child));
@@ -102,10 +106,44 @@ fn a_new_node_that_is_sent_easy_headers_keeps_none_of_them() {
     lone.says(1, LedgerMsg::Headers { answers: Some(question), headers: headers(&easy[..MAX_HEADERS]) });
     question = lone.question(1);
     lone.says(1, LedgerMsg::Headers { answers: Some(question), headers: headers(&easy[MAX_HEADERS..]) });
-    question = lone.question(1);
-    lone.says(1, LedgerMsg::Headers { answers: Some(question), headers: headers(&[]) });
+    assert_eq!(lone.sent_to(1), [], "it has shown all that it has");
     assert_eq!(lone.books.chain().headers().len(), 1);
     assert_eq!(lone.banned(), []);
+}
+
+/// Who is followed by itself announces a block of another branch just then: what is asked next is what follows its headers,
+/// for the answer to anything else would be taken for those.
+#[test]
+fn an_announcement_does_not_get_in_between_headers_that_are_followed_by_themselves() {
+    let minimum_work = U256::from(2 * 9_000);
+    let mut lone = Lone::with(HeaderRules { minimum_work, ..HeaderRules::default() });
+    let chain = branch(&genesis(), 2, 2 * MAX_HEADERS);
+    let unknown = &branch(&chain[10].header, 3, 2)[1..];
+    let (first, second) = chain.split_at(MAX_HEADERS);
+    let question = lone.question(1);
+    lone.says(1, LedgerMsg::Headers { answers: Some(question), headers: headers(first) });
+    let question = lone.question(1);
+    let announced = LedgerMsg::Headers { answers: None, headers: headers(unknown) };
+    lone.script.message(SimPeer(1), announced);
+    lone.says(1, LedgerMsg::Headers { answers: Some(question), headers: headers(second) });
+    let asked: Vec<_> = lone.sent_to(1);
+    let locator = vec![second[MAX_HEADERS - 1].header.id()];
+    assert!(
+        matches!(&asked[..], [LedgerMsg::GetHeaders { locator: asked, .. }] if *asked == locator),
+        "{asked:?}"
+    );
+}
+
+#[test]
+fn who_never_answers_is_no_neighbour_for_long() {
+    let mut lone = Lone::new();
+    lone.advance(600);
+    lone.sent();
+    for peer in 1..=4 {
+        lone.says(peer, LedgerMsg::GetBlock { id: genesis().id(), compact: false });
+    }
+    assert_eq!(lone.sent(), []);
+    assert_eq!(lone.banned(), [], "silence proves nothing");
 }
 
 /// The same node takes a chain with enough work, which it sees twice, and then its bodies.
@@ -174,6 +212,20 @@ fn a_withheld_body_holds_nobody_up() {
     assert_eq!(lone.banned(), [], "silence proves nothing");
 }
 
+/// On a slow link it comes after another was asked, who keeps it for himself.
+#[test]
+fn a_body_that_comes_late_is_taken() {
+    let blocks = branch(&genesis(), 1, 11);
+    let mut lone = Lone::at(&blocks[..10]);
+    lone.announces(1, &blocks[10..]);
+    assert!(gets_block(&lone.sent_to(1), &blocks[10]));
+    lone.announces(2, &blocks[10..]);
+    lone.advance(12);
+    assert!(gets_block(&lone.sent_to(2), &blocks[10]));
+    lone.says(1, sent_block(&blocks[10]));
+    assert_eq!(lone.tip().height, 11);
+}
+
 /// Asks peer 1 for new blocks unasked, which it does of its first three neighbours anyway, and takes one from it.
 fn sends_compact(lone: &mut Lone, compact: &CompactBlock<Light, Transaction>) {
     lone.says(1, LedgerMsg::Compact(compact.to_bytes().into()));
@@ -198,6 +250,29 @@ fn transactions_with_one_short_name_cost_a_round_and_nothing_else() {
     assert_eq!(lone.tip().id, new.header.id());
     assert_eq!(lone.banned(), []);
     assert!(lone.books.pool().is_empty(), "what conflicts with it is gone");
+}
+
+/// It comes twice, asked for and unasked, and in between one of its transactions. What lacks was asked for after the first.
+#[test]
+fn a_compact_block_that_comes_twice_is_put_together_once() {
+    let mut lone = Lone::new();
+    let blocks = branch(&genesis(), 1, MATURITY as usize + 6);
+    blocks.iter().for_each(|block| lone.mined(block.clone()));
+    let coins = [0, 1].map(|at: usize| blocks[at].transactions[0].out_point(0));
+    let mined = coins.map(|coin| spend(1, coin, [pay(3, SUBSIDY - 60)]));
+    let new = block(&blocks[blocks.len() - 1].header, 1, &mined);
+    let id = new.header.id();
+    lone.sent();
+    sends_compact(&mut lone, &CompactBlock::of(&new, 5));
+    assert_eq!(lone.sent_to(1), [LedgerMsg::GetMissing { id, at: vec![1, 2] }]);
+    transactions(&mut lone, 2, &mined[..1]);
+    assert_eq!(lone.books.pool().len(), 1);
+    lone.sent();
+    sends_compact(&mut lone, &CompactBlock::of(&new, 6));
+    assert_eq!(lone.sent_to(1), []);
+    lone.says(1, LedgerMsg::Missing { id, transactions: list(&new.transactions[1..]) });
+    assert_eq!(lone.tip().id, id);
+    assert_eq!(lone.banned(), []);
 }
 
 /// A peer that sends other transactions than its short names say contradicts itself; the block comes from another.
@@ -281,7 +356,14 @@ fn a_neighbour_has_so_much_looked_at_at_once_and_no_more() {
         let id = blocks[0].header.id();
         lone.script.message(SimPeer(2), LedgerMsg::GetBlock { id, compact: false });
     }
-    assert_eq!(lone.script.jobs().len(), 64);
+    let mut jobs = lone.script.jobs();
+    assert_eq!(jobs.len(), 1, "blocks are read one after the other");
+    let (id, job) = jobs.remove(0);
+    let done = lone.books.run(vec![job]).remove(0);
+    lone.script.done(id, done);
+    lone.says(3, LedgerMsg::Push(true));
+    let read = lone.sent_to(2).into_iter().filter(|msg| matches!(msg, LedgerMsg::Block { .. }));
+    assert_eq!(read.count(), 64);
 }
 
 /// What no honest node sends, whatever it believes.
