@@ -229,7 +229,7 @@ pub fn exit(program: &str, done: Result<(), impl Display>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{program}: {error}");
+            eprintln!("{program}: {}", printable(&error.to_string()));
             ExitCode::FAILURE
         }
     }
@@ -237,7 +237,20 @@ pub fn exit(program: &str, done: Result<(), impl Display>) -> ExitCode {
 
 /// Says on the error output what did not go well, and does not end the program.
 pub fn warn(what: &str) {
-    eprintln!("{what}");
+    eprintln!("{}", printable(what));
+}
+
+/// As it may go to a terminal, whoever has written it: control characters, and those that turn the direction of writing, are
+/// escaped.
+pub fn printable(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
+        match c.is_control() || turns(c) {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+        line
+    })
 }
 
 /// Prints `name: value`, a line that other programs can read, at once.
@@ -259,5 +272,14 @@ where
             Err(_) if tokio::time::Instant::now() < end => tokio::time::sleep(UPKEEP / 5).await,
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_others_have_named_does_not_command_the_terminal() {
+        let named = "a\u{1b}[2J\r\nb\u{9b}\u{202e}é ö 字";
+        assert_eq!(super::printable(named), r"a\u{1b}[2J\r\nb\u{9b}\u{202e}é ö 字");
     }
 }

@@ -1,6 +1,7 @@
 //! A hash table and a store of files at another node: whoever only stores and reads need not keep anything for others.
 //!
-//! What is signed is signed here, and what is read is verified here: the other node can refuse, and no more.
+//! What is signed is signed here, and what is read is verified here: the other node can refuse, or answer with
+//! what was newest at some time and has not ended. It can do no more.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -219,6 +220,13 @@ impl Remote {
     }
 }
 
+/// In seconds since the Unix epoch.
+#[expect(clippy::disallowed_types, reason = "a program has a clock")]
+fn now() -> u64 {
+    use std::time::SystemTime;
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 fn unexpected(reply: Reply) -> String {
     match reply {
         Reply::Failed(why) => why,
@@ -245,7 +253,7 @@ impl Dht<Contact> for Remote {
 
     async fn get(&self, key: Key) -> Result<Bytes, GetError> {
         match self.ask(Ask::Get(self.table, key)).await {
-            Reply::Value(value) => Ok(value),
+            Reply::Value(value) if Key::of(&value) == key => Ok(value),
             Reply::NotFound => Err(GetError::NotFound { answered: 0, silent: 0 }),
             other => Err(complain(other).into()),
         }
@@ -261,7 +269,16 @@ impl Dht<Contact> for Remote {
 
     async fn latest(&self, publisher: PeerId, salt: &[u8]) -> Result<Signed, GetError> {
         match self.ask(Ask::Latest(self.table, publisher, Bytes::copy_from_slice(salt))).await {
-            Reply::Signed(signed) => Ok(signed),
+            Reply::Signed(signed) => {
+                let is_it = signed.publisher() == publisher && signed.salt() == salt && signed.is_genuine();
+                match is_it && signed.expires() > now() {
+                    true => Ok(signed),
+                    false => Err(complain(Reply::Failed(
+                        "the node's answer is not what the owner has signed for this, or has ended".into(),
+                    ))
+                    .into()),
+                }
+            }
             Reply::NotFound => Err(GetError::NotFound { answered: 0, silent: 0 }),
             other => Err(complain(other).into()),
         }

@@ -7,13 +7,17 @@
 //!
 //! A fragment lies in a [`Dht`] under its own hash, so whoever has one knows whether it is whole. The names of an object's fragments
 //! are an object in turn, coded as well, and so on until they fit into the *head*, a small record that the owner signs: so
-//! the names on the way from the head are the Merkle path of a fragment, and the hash of the head is the name of a version.
+//! the names on the way from the head are the Merkle path of a fragment, with the hash of its segment, and the hash of the head is the name of a version.
 //! Each version has a head of its own, at several places; a version stays readable when there is a newer one.
 //!
 //! The redundancy is here: the hash table below should keep one copy of a record, not eight
 //! ([`DhtConfig::replicas`](crate::DhtConfig::replicas), [`write_quorum`](crate::DhtConfig::write_quorum)). So that a node's death
 //! costs a segment one fragment, each fragment is put where the others are not: it has a number that changes its hash, and a
 //! [`Lookup`] says whose that is. In a network of fewer than n nodes some have several.
+//!
+//! What is in the table ends there: fragments with its [`lifetime`](crate::DhtConfig::lifetime), unless the node that has put them
+//! says them again. Whoever wants to keep an object has somebody [repair](Archive::repair) it within each lifetime, which puts
+//! all of its fragments again, and its owner [renew](Archive::renew) its heads.
 //!
 //! In this order: [`Archive`], which stores, reads and [repairs](Archive::repair), and [`Version`], a head; in `code` a
 //! segment's fragments, in `store`, `read` and `repair` how they go and come.
@@ -23,6 +27,7 @@ mod read;
 mod repair;
 mod store;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -139,7 +144,7 @@ pub struct Version {
 pub struct Content {
     code: Code,
     size: u64,
-    /// Of the fragments at the top level, those of one segment after those of the other: at most [`HEAD`] bytes.
+    /// Of the segments and their fragments at the top level, those of one after those of the other: at most [`HEAD`] bytes.
     names: Bytes,
 }
 
@@ -219,7 +224,8 @@ impl<P: Peer> Archive<P> {
         Archive { dht, lookup, config: ArchiveConfig { heads, ..config } }
     }
 
-    /// The newest version of an owner's object: of the heads that are found the newest.
+    /// The newest version of an owner's object: of the heads that are found those with the highest number, and if an owner has
+    /// signed two so, the one with more heads.
     ///
     /// # Errors
     /// None is found.
@@ -237,26 +243,30 @@ impl<P: Peer> Archive<P> {
 
     async fn head(&self, owner: PeerId, object: &str, number: u64) -> Result<Version, ArchiveError> {
         let mut heads = stream::iter(0..self.config.heads)
-            .map(|place| async move { self.dht.latest(owner, &salt(object, number, place)).await })
+            .map(|place| async move {
+                let salt = salt(object, number, place);
+                (self.dht.latest(owner, &salt).await, salt)
+            })
             .buffer_unordered(self.config.heads.into());
-        let (mut newest, mut last): (Option<Version>, _) = (None, ArchiveError::Head);
-        while let Some(head) = heads.next().await {
+        let mut found: BTreeMap<(u64, Key), (usize, Version)> = BTreeMap::new();
+        let mut last = ArchiveError::Head;
+        while let Some((head, salt)) = heads.next().await {
             let version = head.map_err(ArchiveError::from).and_then(|signed| {
                 let version = Version::from_bytes(signed.value())?;
                 version.check()?;
-                let is_it = signed.publisher() == owner && signed.is_genuine();
+                let is_it = signed.publisher() == owner && signed.salt() == salt && signed.is_genuine();
                 let is_it = is_it && (number == NEWEST || number == version.number);
                 is_it.then_some(version).ok_or(ArchiveError::Head)
             });
             match version {
-                Ok(version) if newest.as_ref().is_none_or(|newest| newest.number < version.number) => {
-                    newest = Some(version);
+                Ok(version) => {
+                    found.entry((version.number, version.name())).or_insert((0, version)).0 += 1;
                 }
-                Ok(_) => {}
                 Err(error) => last = error,
             }
         }
-        newest.ok_or(last)
+        let newest = found.into_iter().max_by_key(|((number, _), (heads, _))| (*number, *heads));
+        newest.map(|(_, (_, version))| version).ok_or(last)
     }
 
     /// Puts the heads of a version that are gone in their places again, which only its owner can. Anybody can
@@ -289,8 +299,8 @@ impl<P: Peer> Archive<P> {
         let number = before.map_or(0, |before| before.number) + 1;
         let expires = expires.max(before.map_or(0, |before| before.expires));
         let version = Version { number, expires, content };
-        // Its own heads first: what is newest can be read.
-        for at in [number, NEWEST] {
+        // Its own heads last: if this is interrupted, the next commit finds which number is taken.
+        for at in [NEWEST, number] {
             self.sign(owner, object, at, &version).await?;
         }
         Ok(version)
@@ -349,6 +359,9 @@ pub enum ArchiveError {
         /// How many it takes.
         needed: usize,
     },
+    /// The fragments of a segment are what names them, but do not give the segment: whoever has stored it is to blame.
+    #[error("the fragments of a segment do not give what its hash says: it was stored so")]
+    Segment,
     /// What was to be stored could not be read.
     #[error("what was to be stored could not be read: {0}")]
     Source(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -240,42 +240,56 @@ impl<P: Peer> Cfs<P> {
     }
 
     /// Writes the directories that differ from those below `root` by these changes; gives the new one at the top. Each
-    /// path gets an entry, and the directories that lead to it, or loses the one that it has.
+    /// path gets an entry, and the directories that lead to it, or loses the one that it has, if it has one. Nothing is put in
+    /// the place of what has to be removed first.
     ///
     /// # Errors
-    /// A name cannot be one, or a directory is too long; or a block could not be had or put.
+    /// [`CfsError::FileInTheWay`], [`CfsError::NotEmpty`]; a name cannot be one, or a directory is too long; or a block could not be had or put.
     pub async fn change<'a>(
         &self,
         root: &Blocks,
         changes: impl IntoIterator<Item = (&'a str, Option<Entry>)>,
     ) -> Result<Blocks, CfsError> {
-        let mut changes: Vec<_> = changes.into_iter().collect();
-        for (path, _) in &mut changes {
-            *path = path.trim_matches('/');
+        let change = |(path, entry): (&'a str, _)| {
+            let path = path.trim_matches('/');
             path.split('/').try_for_each(directory::check)?;
-        }
-        self.changed(*root, changes).await
+            Ok(Change { path, rest: path, entry })
+        };
+        self.changed(*root, changes.into_iter().map(change).collect::<Result<_, CfsError>>()?).await
     }
 
     fn changed<'a>(
         &'a self,
         directory: Blocks,
-        changes: Vec<(&'a str, Option<Entry>)>,
+        changes: Vec<Change<'a>>,
     ) -> BoxFuture<'a, Result<Blocks, CfsError>> {
         Box::pin(async move {
             let mut entries = self.list(directory).await?;
-            let mut below: BTreeMap<&str, Vec<(&str, Option<Entry>)>> = BTreeMap::new();
-            for (path, entry) in changes {
-                match (path.split_once('/'), entry) {
-                    (Some((name, rest)), entry) => below.entry(name).or_default().push((rest, entry)),
-                    (None, Some(entry)) => entries.insert(path, entry)?,
-                    (None, None) => entries.remove(path),
+            let mut below: BTreeMap<&str, Vec<Change<'_>>> = BTreeMap::new();
+            for Change { path, rest, entry } in changes {
+                match (rest.split_once('/'), entry) {
+                    (Some((name, rest)), entry) => {
+                        below.entry(name).or_default().push(Change { path, rest, entry });
+                    }
+                    (None, Some(entry)) => match (entries.get(rest), entry) {
+                        (Some(Entry::Directory(there)), Entry::File(_)) if there.size > 0 => {
+                            return Err(CfsError::NotEmpty { path: path.into() });
+                        }
+                        _ => entries.insert(rest, entry)?,
+                    },
+                    (None, None) => entries.remove(rest),
                 }
             }
             for (name, changes) in below {
-                let before = match entries.get(name) {
-                    Some(Entry::Directory(directory)) => directory,
-                    Some(Entry::File(_)) | None => Blocks::EMPTY,
+                let put = changes.iter().find(|change| change.entry.is_some());
+                let before = match (entries.get(name), put) {
+                    (Some(Entry::Directory(directory)), _) => directory,
+                    (Some(Entry::File(_)), Some(Change { path, .. })) => {
+                        return Err(CfsError::FileInTheWay { path: (*path).into() });
+                    }
+                    (None, Some(_)) => Blocks::EMPTY,
+                    // What is to be removed is not there.
+                    (Some(Entry::File(_)) | None, None) => continue,
                 };
                 entries.insert(name, Entry::Directory(self.changed(before, changes).await?))?;
             }
@@ -295,6 +309,15 @@ impl<P: Peer> Cfs<P> {
             false => Err(CfsError::Forged { key }),
         }
     }
+}
+
+/// A change of what a path leads to.
+#[derive(Clone, Copy)]
+struct Change<'a> {
+    path: &'a str,
+    /// Its end, as seen from a directory on the way.
+    rest: &'a str,
+    entry: Option<Entry>,
 }
 
 /// The blocks of a file in their order, as they come.
@@ -326,6 +349,18 @@ pub enum CfsError {
     #[error("{path:?} leads nowhere, or not to a file")]
     NoSuchPath {
         /// What was looked for.
+        path: String,
+    },
+    /// A path would lead through a file.
+    #[error("{path:?} leads through a file: remove that first, or choose another path")]
+    FileInTheWay {
+        /// What was to be put.
+        path: String,
+    },
+    /// A file would take the place of a directory, and of all that is in it.
+    #[error("{path:?} is a directory that is not empty: remove it first, or choose another path")]
+    NotEmpty {
+        /// What was to be put.
         path: String,
     },
     /// The root cannot be signed: the name of the volume is too long.

@@ -112,7 +112,8 @@ impl Default for PastConfig {
 /// let there = Past::new(sim.handle(SimPeer(7)), config);
 /// let file = sim.block_on(async move {
 ///     let ada = Keypair::from_seed(&[7; 32]);
-///     let inserted = here.insert(&ada, "song.txt", "la la").await.unwrap();
+///     let now = 1_700_000_000_000;
+///     let inserted = here.insert(&ada, "song.txt", "la la", now).await.unwrap();
 ///     assert_eq!((inserted.salt, inserted.receipts.copies), (0, 5));
 ///     there.find(ada.id(), "song.txt").await.unwrap()
 /// });
@@ -174,6 +175,9 @@ impl<P: Keyed> Past<P> {
     /// Keeps a file: done when each of the k nodes nearest to it has, or has had another keep it. A file stays as it is;
     /// inserted again with the same content it is mended, with another it is [`InsertError::Exists`].
     ///
+    /// `now` is signed, in milliseconds since the Unix epoch: so a [reclaim](Past::reclaim) from before does not free it, and
+    /// where this one fails, what an earlier one has left stays.
+    ///
     /// # Errors
     /// [`InsertError::Full`] when there is no room under any of four salts. See [`InsertError`].
     pub async fn insert(
@@ -181,17 +185,18 @@ impl<P: Keyed> Past<P> {
         owner: &Keypair,
         name: &str,
         content: impl Into<Bytes>,
+        now: u64,
     ) -> Result<Inserted, InsertError> {
         let content = content.into();
         let mut full = InsertError::Full;
         for salt in 0..self.tries {
-            let certificate = Certificate::new(owner, name, salt, self.config.replicas, &content)?;
+            let certificate = Certificate::new(owner, name, salt, self.config.replicas, now, &content)?;
             let file = certificate.file();
             match self.node.ask(Insert { certificate, content: content.clone() }).await? {
                 Ok(receipts) => return Ok(Inserted { file, salt, receipts }),
-                // What was kept of it goes: this is the next salt's, or nobody's.
+                // What was kept by this try goes: this is the next salt's, or nobody's.
                 Err(error @ (InsertError::Full | InsertError::Receipts { .. })) => {
-                    self.node.ask(ReclaimFile(Reclaim::new(owner, file))).await?.ok();
+                    self.node.ask(ReclaimFile(Reclaim::new(owner, file, now..=now))).await?.ok();
                     full = error;
                 }
                 Err(other) => return Err(other),
@@ -224,12 +229,13 @@ impl<P: Keyed> Past<P> {
     }
 
     /// Gives the room of a file back (§2.1): from then on nobody need keep it, and whoever is away at the time may. Says how
-    /// many nodes had it.
+    /// many nodes had it. `now`, in milliseconds since the Unix epoch: what is inserted later is not freed, by whoever says this
+    /// again.
     ///
     /// # Errors
     /// See [`FetchError`].
-    pub async fn reclaim(&self, owner: &Keypair, file: Key) -> Result<usize, FetchError> {
-        self.node.ask(ReclaimFile(Reclaim::new(owner, file))).await?
+    pub async fn reclaim(&self, owner: &Keypair, file: Key, now: u64) -> Result<usize, FetchError> {
+        self.node.ask(ReclaimFile(Reclaim::new(owner, file, 0..=now))).await?
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) struct Inside {
     pub(crate) open: usize,
     pub(crate) most: usize,
     pub(crate) gets: usize,
+    pub(crate) puts: usize,
 }
 
 impl Table {
@@ -52,7 +53,9 @@ impl Dht<SimPeer> for Table {
     async fn put(&self, value: Bytes) -> Result<Key, PutError> {
         self.turn().await;
         let key = Key::of(&value);
-        self.0.lock().unwrap().values.insert(key, value);
+        let mut inside = self.0.lock().unwrap();
+        inside.puts += 1;
+        inside.values.insert(key, value);
         Ok(key)
     }
 

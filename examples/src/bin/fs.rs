@@ -9,6 +9,10 @@
 //! cargo run --bin fs -- put --system past --join p2p://… --data me letter.txt      # or archive
 //! cargo run --bin fs -- put --join p2p://… --data me --encrypt diary.txt           # for nobody else
 //! ```
+//!
+//! The node that blocks and fragments were put through says them again while it lives, for a week; after it they last for a day
+//! more, and an archive that is to outlive it is to be repaired by somebody within each day
+//! ([`Archive::repair`](p2p_dht::archive::Archive::repair)), which no command here does.
 
 #![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
 #![expect(clippy::disallowed_types, reason = "a program has a clock")]
@@ -28,7 +32,7 @@ use p2p_dht::archive::{Archive, ArchiveConfig, ArchiveError};
 use p2p_dht::cfs::{Cfs, CfsConfig, CfsError, Entry, Volume};
 use p2p_dht::past::{Certificate, MAX_FILE, PastConfig, RETRIES, Reclaim};
 use p2p_examples::remote::{Remote, Table};
-use p2p_examples::{Failure, Part, exit, patiently, say, sealed};
+use p2p_examples::{Failure, Part, exit, patiently, printable, say, sealed};
 use p2p_overlay::Find;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -138,7 +142,7 @@ async fn run(command: Command) -> Result<(), Failure> {
             let (owner, path) = name.split_once('/').unwrap_or((&name, ""));
             let client = Client::new(&how.part).await?;
             for line in client.list(how.system, owner.parse()?, path).await? {
-                println!("{line}");
+                println!("{}", printable(&line));
             }
             client.node.shutdown().await;
             Ok(())
@@ -182,6 +186,8 @@ async fn write(path: &Path, mut content: File) -> Result<(), Failure> {
         while let Some(piece) = content.try_next().await? {
             file.write_all(&piece).await?;
         }
+        // What the last write came to is said by this alone.
+        file.flush().await?;
         file.sync_all().await?;
         Ok::<(), Failure>(())
     };
@@ -244,14 +250,16 @@ impl Client {
             System::Past => {
                 let content = whole(content).await?;
                 let past = self.remote(Table::Blocks);
+                let made = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as u64;
+                let replicas = PastConfig::default().replicas;
                 for salt in 0..=RETRIES {
-                    let certificate =
-                        Certificate::new(owner, name, salt, PastConfig::default().replicas, &content)?;
+                    let certificate = Certificate::new(owner, name, salt, replicas, made, &content)?;
                     let file = certificate.file();
                     if past.insert(certificate, content.clone()).await? {
                         return Ok(());
                     }
-                    past.reclaim(Reclaim::new(owner, file)).await?;
+                    // What was there before this try stays.
+                    past.reclaim(Reclaim::new(owner, file, made..=made)).await?;
                 }
                 return Err("no room for it under any of four salts".into());
             }

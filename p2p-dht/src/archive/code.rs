@@ -32,7 +32,7 @@ impl Default for Code {
 /// A code that is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?}: it takes 1 ≤ enough < fragments ≤ 128, an even length of 64 to 32768, and segments longer than the names of their fragments"
+    "{0:?}: it takes 1 ≤ enough < fragments ≤ 128, an even length of 64 to 32768, and segments twice as long as the names of their fragments"
 )]
 pub struct InvalidCode(pub Code);
 
@@ -57,9 +57,9 @@ impl Code {
         u64::from(self.enough) * u64::from(self.length)
     }
 
-    /// The bytes of the names of a segment's fragments.
+    /// The bytes of a segment's hash and of the names of its fragments.
     pub(super) fn names_each(&self) -> u64 {
-        32 * u64::from(self.fragments)
+        32 * (1 + u64::from(self.fragments))
     }
 
     /// The bytes of the names of all fragments of something so long.

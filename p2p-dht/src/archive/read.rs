@@ -13,7 +13,7 @@ const SEGMENTS_AHEAD: usize = 2;
 /// An object in its order, as it comes.
 pub type Restoring = BoxStream<'static, Result<Bytes, ArchiveError>>;
 
-/// A segment, by the names of its fragments.
+/// A segment, by its hash and the names of its fragments.
 #[derive(Clone, Debug)]
 pub(super) struct Segment {
     pub(super) code: Code,
@@ -23,13 +23,22 @@ pub(super) struct Segment {
 
 impl Segment {
     pub(super) fn name(&self, index: u8) -> Key {
-        let at = 32 * usize::from(index);
-        Key::new(self.names[at..at + 32].try_into().expect("32 bytes"))
+        self.at(1 + usize::from(index))
+    }
+
+    fn at(&self, i: usize) -> Key {
+        Key::new(self.names[32 * i..][..32].try_into().expect("32 bytes"))
+    }
+
+    /// What these fragments give, if it is the segment: fragments that are what names them may be of no code.
+    pub(super) fn join(&self, found: &[(u8, Bytes)]) -> Result<Bytes, ArchiveError> {
+        let joined = self.code.join(self.size, found)?;
+        (Key::of(&joined) == self.at(0)).then_some(joined).ok_or(ArchiveError::Segment)
     }
 }
 
 impl<P: Peer> Archive<P> {
-    /// The object as it was stored, each fragment of it verified. It ends with the first error.
+    /// The object as it was stored, each fragment and each segment of it verified. It ends with the first error.
     pub fn read(&self, content: &Content) -> Restoring {
         match content.check() {
             Ok(()) => self.level(content, 0),
@@ -81,7 +90,7 @@ impl<P: Peer> Archive<P> {
                 None => {}
             }
         }
-        segment.code.join(segment.size, &found)
+        segment.join(&found)
     }
 
     /// A fragment, if it is there.

@@ -17,15 +17,16 @@ pub struct Repaired {
     pub missing: usize,
     /// How many of those are there now.
     pub restored: usize,
-    /// How many segments of the object have too few to be read.
+    /// How many segments of the object have too few to be read, or were stored so that nobody can.
     pub lost: usize,
 }
 
 impl<P: Peer> Archive<P> {
-    /// Asks for every fragment of an object, and puts those again that are not there. Whoever knows the head may do so.
+    /// Asks for every fragment of an object, makes those again that are not there, and puts all of them, so that none ends before
+    /// the table's [lifetime](crate::DhtConfig::lifetime) has passed once more. Whoever knows the head may do so.
     ///
     /// # Errors
-    /// A segment of names has too few fragments, so nobody knows what there is below it.
+    /// A segment of names has too few fragments, or is not what they give, so nobody knows what there is below it.
     pub async fn repair(&self, content: &Content) -> Result<Repaired, ArchiveError> {
         content.check()?;
         let mut repaired = Repaired::default();
@@ -34,7 +35,9 @@ impl<P: Peer> Archive<P> {
             while let Some(segment) = segments.next().await {
                 repaired.segments += 1;
                 match self.mend(&segment?, &mut repaired).await {
-                    Err(ArchiveError::Lost { .. }) if level == 0 => repaired.lost += 1,
+                    Err(ArchiveError::Lost { .. } | ArchiveError::Segment) if level == 0 => {
+                        repaired.lost += 1;
+                    }
                     done => done?,
                 }
             }
@@ -49,19 +52,18 @@ impl<P: Peer> Archive<P> {
         let is_missing = |index: &u8| found.iter().all(|(there, _)| there != index);
         let missing: Vec<u8> = (0..segment.code.fragments).filter(is_missing).collect();
         repaired.missing += missing.len();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let shards = segment.code.cut(&segment.code.join(segment.size, &found)?)?;
-        let puts = missing.into_iter().filter_map(|index| {
+        let shards = segment.code.cut(&segment.join(&found)?)?;
+        let puts = (0..segment.code.fragments).filter_map(|index| {
             // By its name it is known which number it had.
             let numbered = |number| Code::fragment(index, number, &shards[usize::from(index)]);
             let fragment =
                 (0..NUMBERS).map(numbered).find(|fragment| Key::of(fragment) == segment.name(index))?;
-            Some(async move { self.dht.put(fragment).await.is_ok() })
+            let was_missing = missing.contains(&index);
+            Some(async move { self.dht.put(fragment).await.is_ok() && was_missing })
         });
-        let put: Vec<bool> = stream::iter(puts).buffer_unordered(self.config.parallel.max(1)).collect().await;
-        repaired.restored += put.into_iter().filter(|put| *put).count();
+        let restored: Vec<bool> =
+            stream::iter(puts).buffer_unordered(self.config.parallel.max(1)).collect().await;
+        repaired.restored += restored.into_iter().filter(|restored| *restored).count();
         Ok(())
     }
 }

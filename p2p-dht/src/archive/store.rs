@@ -87,11 +87,12 @@ impl<P: Peer> Archive<P> {
         Ok(())
     }
 
-    /// Puts the fragments of a segment; gives their names.
+    /// Puts the fragments of a segment; gives its hash and their names.
     async fn put_segment(&self, segment: &[u8]) -> Result<Bytes, ArchiveError> {
         let code = self.config.code;
         let fragments = self.place(&code.cut(segment)?).await;
-        let names: Vec<u8> = fragments.iter().flat_map(|fragment| *Key::of(fragment).as_bytes()).collect();
+        let hashed = std::iter::once(segment).chain(fragments.iter().map(|fragment| &fragment[..]));
+        let names: Vec<u8> = hashed.flat_map(|bytes| *Key::of(bytes).as_bytes()).collect();
         let all = fragments.len();
         let mut puts = stream::iter(fragments)
             .map(|fragment| async move { self.dht.put(fragment).await })

@@ -137,6 +137,38 @@ fn a_change_leaves_what_was_opened_before_as_it_was() {
 }
 
 #[test]
+fn a_change_takes_nothing_that_it_does_not_name() {
+    let (_, cfs) = cfs();
+    let entry = Entry::File(Blocks { top: Key::of(b"x"), size: 1 });
+    let file = Some(entry);
+    run(async {
+        let root = cfs.change(&Blocks::EMPTY, [("a", file), ("d/e/f", file)]).await?;
+        for path in ["a/b", "n/b", "d/n/b", "d/e/f/g", "n"] {
+            assert_eq!(cfs.change(&root, [(path, None)]).await?, root, "{path} is not there");
+        }
+        for path in ["a/b", "d/e/f/g/h"] {
+            let refused = cfs.change(&root, [("d/e/x", None), (path, file)]).await;
+            assert!(
+                matches!(&refused, Err(CfsError::FileInTheWay { path: of }) if of == path),
+                "{refused:?}"
+            );
+        }
+        for path in ["d", "d/e"] {
+            let refused = cfs.change(&root, [(path, file)]).await;
+            assert!(matches!(&refused, Err(CfsError::NotEmpty { path: of }) if of == path), "{refused:?}");
+        }
+        // What is removed first, or is empty, is not in the way.
+        let changed = cfs.change(&root, [("a", None), ("a/b", file), ("d", None), ("d", file)]).await?;
+        assert_eq!(cfs.find(&changed, "a/b").await?, entry);
+        assert_eq!(cfs.find(&changed, "d").await?, entry);
+        let emptied = cfs.change(&root, [("d/e/f", None)]).await?;
+        cfs.change(&emptied, [("d/e", file)]).await?;
+        Ok::<(), CfsError>(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn names_that_would_lead_elsewhere_are_refused() {
     let (_, cfs) = cfs();
     for path in ["", "a//b", "..", "a/../b", "a/.", "nul\0", &"x".repeat(MAX_NAME + 1)] {

@@ -157,6 +157,8 @@ impl<P: Keyed> PastNode<P> {
             None => {}
             Some(Wanting::Insert(inserting)) => {
                 let root = found[0];
+                // Those of earlier rounds may be of others.
+                inserting.receipts.clear();
                 inserting.nearest = found;
                 let (ticket, Insert { certificate, content }) = (inserting.ticket, inserting.insert.clone());
                 self.ask(cx, root, Question::Insert(op), |id| PastMsg::Insert {
@@ -213,10 +215,21 @@ impl<P: Keyed> PastNode<P> {
 
     // ---- inserts
 
-    /// Who should keep a file says that it does: nobody else's word counts.
-    pub(super) fn on_receipt(&mut self, cx: &mut Cx<'_, Self>, from: P, ticket: u32, diverted: bool) {
+    /// Who should keep a file says that it does: nobody else's word counts, nor one of another file or content.
+    pub(super) fn on_receipt(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        from: P,
+        ticket: u32,
+        of: (Key, Key),
+        diverted: bool,
+    ) {
         let Some(op) = self.tickets.get(&ticket).copied() else { return };
         let Some(Wanting::Insert(inserting)) = self.wanting.get_mut(&op) else { return };
+        let certificate = &inserting.insert.certificate;
+        if of != (certificate.file(), certificate.content()) {
+            return;
+        }
         let known = inserting.receipts.iter().any(|(peer, _)| *peer == from);
         if known || !inserting.nearest.contains(&from) {
             return;

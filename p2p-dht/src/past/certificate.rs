@@ -1,6 +1,7 @@
 //! What owners sign: that a file is theirs, and that they want its room back.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use p2p_core::{Key, Keypair, PeerId};
 use serde::{Deserialize, Serialize};
@@ -16,9 +17,10 @@ pub const MAX_COPIES: u8 = 16;
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
     owner: PeerId,
-    name: String,
+    name: Box<str>,
     salt: u32,
     replicas: u8,
+    made: u64,
     size: u64,
     content: Key,
     /// Serde knows arrays of up to 32 bytes.
@@ -43,7 +45,8 @@ pub enum InvalidFile {
 }
 
 impl Certificate {
-    /// Signs for a file: its name and salt, of which its id is made, its content, and how many are to keep it.
+    /// Signs for a file: its name and salt, of which its id is made, its content, and how many are to keep it; and when this
+    /// was `made`, in milliseconds since the Unix epoch, by which a [`Reclaim`] tells this insert from a later one.
     ///
     /// # Errors
     /// The file or its name is too long.
@@ -52,6 +55,7 @@ impl Certificate {
         name: &str,
         salt: u32,
         replicas: u8,
+        made: u64,
         content: &[u8],
     ) -> Result<Certificate, InvalidFile> {
         if content.len() > MAX_FILE {
@@ -61,8 +65,9 @@ impl Certificate {
             return Err(InvalidFile::Name { len: name.len() });
         }
         let (size, replicas) = (content.len() as u64, replicas.clamp(1, MAX_COPIES));
-        let (name, content, signature) = (name.to_owned(), Key::of(content), [[0; 32]; 2]);
-        let unsigned = Certificate { owner: owner.id(), name, salt, replicas, size, content, signature };
+        let (name, content, signature) = (name.into(), Key::of(content), [[0; 32]; 2]);
+        let unsigned =
+            Certificate { owner: owner.id(), name, salt, replicas, made, size, content, signature };
         let signature = halves(owner.sign(&unsigned.message()));
         Ok(Certificate { signature, ..unsigned })
     }
@@ -98,6 +103,11 @@ impl Certificate {
         self.replicas
     }
 
+    /// When it was signed, in milliseconds since the Unix epoch, as the owner says.
+    pub fn made(&self) -> u64 {
+        self.made
+    }
+
     /// How many bytes the content has.
     pub fn size(&self) -> u64 {
         self.size
@@ -128,6 +138,7 @@ impl Certificate {
         let mut message = b"p2p-dht past certificate\0".to_vec();
         message.extend_from_slice(&self.salt.to_be_bytes());
         message.push(self.replicas);
+        message.extend_from_slice(&self.made.to_be_bytes());
         message.extend_from_slice(&self.size.to_be_bytes());
         message.extend_from_slice(self.content.as_bytes());
         message.extend_from_slice(self.name.as_bytes());
@@ -142,18 +153,23 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// A reclaim certificate (§2.1): the owner does not need a file any more.
+/// A reclaim certificate (§2.1): the owner does not need a file any more. It says when that was inserted: whoever says it again
+/// later frees nothing that was inserted since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reclaim {
     owner: PeerId,
     file: Key,
+    from: u64,
+    until: u64,
     signature: [[u8; 32]; 2],
 }
 
 impl Reclaim {
-    /// Signs for it.
-    pub fn new(owner: &Keypair, file: Key) -> Reclaim {
-        Reclaim { owner: owner.id(), file, signature: halves(owner.sign(&Reclaim::message(&file))) }
+    /// Signs for it: for what was [made](Certificate::made) then.
+    pub fn new(owner: &Keypair, file: Key, made: RangeInclusive<u64>) -> Reclaim {
+        let (from, until) = made.into_inner();
+        let unsigned = Reclaim { owner: owner.id(), file, from, until, signature: [[0; 32]; 2] };
+        Reclaim { signature: halves(owner.sign(&unsigned.message())), ..unsigned }
     }
 
     /// Which file.
@@ -161,15 +177,17 @@ impl Reclaim {
         self.file
     }
 
-    /// Whether the owner of a file has signed this.
+    /// Whether the owner of a file has signed this, and for this insert of it.
     pub fn frees(&self, certificate: &Certificate) -> bool {
         certificate.owner == self.owner
+            && (self.from..=self.until).contains(&certificate.made)
             && certificate.file() == self.file
-            && self.owner.verify(&Reclaim::message(&self.file), &whole(&self.signature))
+            && self.owner.verify(&self.message(), &whole(&self.signature))
     }
 
-    fn message(file: &Key) -> Vec<u8> {
-        [b"p2p-dht past reclaim\0".as_slice(), file.as_bytes()].concat()
+    fn message(&self) -> Vec<u8> {
+        let (from, until) = (self.from.to_be_bytes(), self.until.to_be_bytes());
+        [b"p2p-dht past reclaim\0".as_slice(), self.file.as_bytes(), &from, &until].concat()
     }
 }
 
@@ -189,7 +207,7 @@ mod tests {
     #[test]
     fn a_change_of_any_field_breaks_the_certificate() {
         let [ada, bob] = [1, 2].map(|seed| Keypair::from_seed(&[seed; 32]));
-        let good = Certificate::new(&ada, "song", 1, 5, b"la la").expect("it fits");
+        let good = Certificate::new(&ada, "song", 1, 5, 1000, b"la la").expect("it fits");
         assert!(good.is_genuine(b"la la"));
         assert!(!good.is_genuine(b"la lo") && !good.is_genuine(b"la la la"));
         let forged = [
@@ -197,22 +215,27 @@ mod tests {
             Certificate { name: "gong".into(), ..good.clone() },
             Certificate { salt: 2, ..good.clone() },
             Certificate { replicas: 4, ..good.clone() },
+            Certificate { made: 1001, ..good.clone() },
         ];
         assert!(forged.iter().all(|forged| !forged.is_genuine(b"la la")));
-        assert!(Reclaim::new(&ada, good.file()).frees(&good));
-        assert!(!Reclaim::new(&bob, good.file()).frees(&good));
-        assert!(!Reclaim { owner: ada.id(), ..Reclaim::new(&bob, good.file()) }.frees(&good));
-        let other = Certificate::new(&ada, "song", 2, 5, b"la la").expect("it fits");
-        assert!(!Reclaim::new(&ada, other.file()).frees(&good));
+        let reclaim = |owner: &Keypair, made| Reclaim::new(owner, good.file(), made);
+        assert!(reclaim(&ada, 0..=1000).frees(&good) && reclaim(&ada, 1000..=1000).frees(&good));
+        assert!(!reclaim(&ada, 0..=999).frees(&good) && !reclaim(&ada, 1001..=2000).frees(&good));
+        assert!(!Reclaim { until: 1000, ..reclaim(&ada, 0..=999) }.frees(&good));
+        assert!(!Reclaim { from: 1000, ..reclaim(&ada, 1001..=2000) }.frees(&good));
+        assert!(!reclaim(&bob, 0..=1000).frees(&good));
+        assert!(!Reclaim { owner: ada.id(), ..reclaim(&bob, 0..=1000) }.frees(&good));
+        let other = Certificate::new(&ada, "song", 2, 5, 1000, b"la la").expect("it fits");
+        assert!(!Reclaim::new(&ada, other.file(), 0..=1000).frees(&good));
     }
 
     #[test]
     fn what_is_too_long_is_not_signed() {
         let ada = Keypair::from_seed(&[1; 32]);
         let long = vec![0; MAX_FILE + 1];
-        let error = Certificate::new(&ada, "song", 0, 5, &long).unwrap_err();
+        let error = Certificate::new(&ada, "song", 0, 5, 0, &long).unwrap_err();
         assert_eq!(error, InvalidFile::TooLong { len: MAX_FILE + 1 });
-        let error = Certificate::new(&ada, &"x".repeat(256), 0, 5, b"").unwrap_err();
+        let error = Certificate::new(&ada, &"x".repeat(256), 0, 5, 0, b"").unwrap_err();
         assert_eq!(error, InvalidFile::Name { len: 256 });
     }
 }

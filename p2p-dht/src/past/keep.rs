@@ -5,7 +5,7 @@ use bytes::Bytes;
 use p2p_core::{Cx, Key, Keyed};
 
 use super::certificate::{Certificate, Reclaim};
-use super::msg::{Fetched, PastMsg, PastRefusal};
+use super::msg::{Fetched, PastMsg, PastRefusal, Verdict};
 use super::node::{Held, JobFor, PastNode, Place, Question};
 use super::store::{KeepError, Kept, PastJob};
 
@@ -25,6 +25,8 @@ pub(super) struct Keeping<P> {
 pub(super) struct Answer<P> {
     to: P,
     id: u32,
+    /// The file, and the hash of its content.
+    of: (Key, Key),
     /// Who waits for a receipt.
     client: Option<(P, u32)>,
 }
@@ -50,7 +52,7 @@ impl<P: Keyed> PastNode<P> {
         content: Bytes,
         client: Option<(P, u32)>,
     ) {
-        let answer = Answer { to: from, id, client };
+        let answer = Answer { to: from, id, of: (certificate.file(), certificate.content()), client };
         let kept = Kept::of(&certificate);
         if self.files.get(&kept.file).is_some_and(|held| held.place == Place::At(from)) {
             // Whom the pointer leads to keeps it for another.
@@ -140,10 +142,10 @@ impl<P: Keyed> PastNode<P> {
         result: Result<(), PastRefusal>,
         diverted: bool,
     ) {
-        let Answer { to, id, client } = answer;
+        let Answer { to, id, of: (file, content), client } = answer;
         self.tell(cx, to, PastMsg::Stored { id, result });
         if let (Ok(()), Some((client, ticket))) = (result, client) {
-            self.tell(cx, client, PastMsg::Receipt { ticket, diverted });
+            self.tell(cx, client, PastMsg::Receipt { ticket, file, content, diverted });
         }
     }
 
@@ -206,7 +208,7 @@ impl<P: Keyed> PastNode<P> {
         certificate: Certificate,
         content: Bytes,
     ) {
-        let answer = Answer { to: from, id, client: None };
+        let answer = Answer { to: from, id, of: (certificate.file(), certificate.content()), client: None };
         let kept = Kept::of(&certificate);
         let result = match self.look_at(&kept, &certificate, &content) {
             // Of one file a node keeps one replica (§3.3.1).
@@ -279,10 +281,34 @@ impl<P: Keyed> PastNode<P> {
         self.tell(cx, from, PastMsg::Reclaimed { id, freed: false });
     }
 
-    pub(super) fn reclaimed_at(&mut self, cx: &mut Cx<'_, Self>, to: P, id: u32, file: Key, freed: bool) {
-        if freed {
-            self.forget(&file);
+    /// Whom a pointer leads to has answered a reclaim. If it had nothing to let go, it may have let it go before.
+    pub(super) fn reclaimed_at(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        at: P,
+        (to, id): (P, u32),
+        file: Key,
+        freed: bool,
+    ) {
+        if let Some(Held { replicas, place: Place::At(peer), .. }) = self.files.get(&file).copied()
+            && peer == at
+        {
+            match freed {
+                true => self.forget(&file),
+                false => {
+                    let files = vec![(file, replicas)];
+                    self.ask(cx, at, Question::Whether(file), |id| PastMsg::Offer { id, files });
+                }
+            }
         }
         self.tell(cx, to, PastMsg::Reclaimed { id, freed });
+    }
+
+    /// And has said whether it is there.
+    pub(super) fn is_whether(&mut self, at: P, file: &Key, verdict: Option<Verdict>) {
+        let led_there = self.files.get(file).is_some_and(|held| held.place == Place::At(at));
+        if led_there && verdict.is_some_and(|verdict| verdict != Verdict::Has) {
+            self.forget(file);
+        }
     }
 }

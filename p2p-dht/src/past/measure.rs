@@ -178,7 +178,7 @@ impl Filling {
             async move {
                 let bytes = content.len();
                 let inserted = match user {
-                    Some(user) => user.insert(&owner, &i.to_string(), content).await,
+                    Some(user) => user.insert(&owner, &i.to_string(), content, 0).await,
                     None => Err(InsertError::Busy),
                 };
                 (bytes, inserted)

@@ -59,6 +59,10 @@ pub enum PastMsg<P, M> {
     Receipt {
         /// From the insert.
         ticket: u32,
+        /// The file that is kept.
+        file: Key,
+        /// The hash of its content.
+        content: Key,
         /// Whether it is a pointer.
         diverted: bool,
     },

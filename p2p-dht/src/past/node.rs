@@ -107,6 +107,8 @@ pub(super) enum Question<P> {
     ReclaimAt(P, u32, Key),
     /// Whether it has these files.
     Offer(Vec<Key>),
+    /// Whether it still has one that this node has a pointer for.
+    Whether(Key),
     /// To keep a copy.
     Copy(Key),
 }
@@ -291,7 +293,9 @@ impl<P: Keyed> PastNode<P> {
                 Some(other) => self.on_silence(cx, from, other),
                 None => {}
             },
-            PastMsg::Receipt { ticket, diverted } => self.on_receipt(cx, from, ticket, diverted),
+            PastMsg::Receipt { ticket, file, content, diverted } => {
+                self.on_receipt(cx, from, ticket, (file, content), diverted);
+            }
             PastMsg::Divert { id, certificate, content } => {
                 self.on_divert(cx, from, id, certificate, content);
             }
@@ -309,13 +313,14 @@ impl<P: Keyed> PastNode<P> {
             PastMsg::Reclaim { id, reclaim } => self.on_reclaim(cx, from, id, reclaim),
             PastMsg::Reclaimed { id, freed } => match self.asked.answer(id, from) {
                 Some(Question::Reclaim(op)) => self.reclaimed(cx, op, freed),
-                Some(Question::ReclaimAt(to, id, file)) => self.reclaimed_at(cx, to, id, file, freed),
+                Some(Question::ReclaimAt(to, id, file)) => self.reclaimed_at(cx, from, (to, id), file, freed),
                 Some(other) => self.on_silence(cx, from, other),
                 None => {}
             },
             PastMsg::Offer { id, files } => self.on_offer(cx, from, id, &files),
             PastMsg::Wanted { id, verdicts } => match self.asked.answer(id, from) {
                 Some(Question::Offer(files)) => self.wanted(cx, from, &files, &verdicts),
+                Some(Question::Whether(file)) => self.is_whether(from, &file, verdicts.first().copied()),
                 Some(other) => self.on_silence(cx, from, other),
                 None => {}
             },
@@ -330,7 +335,8 @@ impl<P: Keyed> PastNode<P> {
             Question::Divert(diverting) => self.diverted(cx, peer, *diverting, silent),
             Question::Fetch(op) => self.fetch_silent(cx, op),
             Question::Reclaim(op) => self.reclaimed(cx, op, false),
-            Question::ReclaimAt(to, id, file) => self.reclaimed_at(cx, to, id, file, false),
+            Question::ReclaimAt(to, id, _) => self.tell(cx, to, PastMsg::Reclaimed { id, freed: false }),
+            Question::Whether(_) => {}
             Question::Offer(_) => self.wanted(cx, peer, &[], &[]),
             Question::Copy(file) => self.copied(cx, peer, file, silent),
         }

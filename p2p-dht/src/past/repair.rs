@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use p2p_core::{Cx, Key, Keyed, OpId, Protocol};
-use p2p_overlay::{Find, Looked};
+use p2p_overlay::{Find, Looked, Overlay};
 
 use super::certificate::Certificate;
 use super::msg::{OFFERED_FILES, PastMsg, PastRefusal, Verdict};
@@ -29,12 +29,16 @@ pub(super) struct Repair<P> {
     spare: BTreeMap<Key, usize>,
     /// Leaves have changed meanwhile.
     again: bool,
+    /// [`PastNode::repair_on`] runs, and was called by what it has begun.
+    running: bool,
+    more: bool,
 }
 
 impl<P> Default for Repair<P> {
     fn default() -> Self {
-        let (offers, copies, far, looking, offering, copying, spare, again) = Default::default();
-        Repair { offers, copies, far, looking, offering, copying, spare, again }
+        let (offers, copies, far, looking, offering, copying, spare) = Default::default();
+        let (again, running, more) = Default::default();
+        Repair { offers, copies, far, looking, offering, copying, spare, again, running, more }
     }
 }
 
@@ -59,6 +63,9 @@ impl<P: Keyed> PastNode<P> {
                 self.start(cx, PastJob::Scan, JobFor::Scan);
             }
             return self.settle_later(cx);
+        }
+        if !self.pastry.is_joined() {
+            return self.settle_later(cx); // It cannot tell who should have what.
         }
         let repair = &self.repair;
         if repair.offering + repair.copying + repair.looking.len() > 0 {
@@ -127,7 +134,20 @@ impl<P: Keyed> PastNode<P> {
         self.repair_on(cx);
     }
 
+    /// Begins as much as may be under way. What ends at once, as a lookup that cannot be made, calls this again: it is not nested
+    /// then, but done once more.
     fn repair_on(&mut self, cx: &mut Cx<'_, Self>) {
+        self.repair.more = true;
+        if std::mem::replace(&mut self.repair.running, true) {
+            return;
+        }
+        while std::mem::take(&mut self.repair.more) {
+            self.repair_step(cx);
+        }
+        self.repair.running = false;
+    }
+
+    fn repair_step(&mut self, cx: &mut Cx<'_, Self>) {
         while self.repair.copying < AT_ONCE
             && !self.is_busy()
             && let Some((to, file)) = self.repair.copies.pop_front()

@@ -108,7 +108,7 @@ impl Job for PastJob {
 /// use p2p_dht::past::{Certificate, PastDone, PastJob, PastMemory};
 ///
 /// let ada = Keypair::generate();
-/// let certificate = Certificate::new(&ada, "song", 0, 5, b"la la").unwrap();
+/// let certificate = Certificate::new(&ada, "song", 0, 5, 0, b"la la").unwrap();
 /// let (file, content) = (certificate.file(), "la la".into());
 /// let mut store = PastMemory::default();
 /// let done = store.run(vec![PastJob::Keep { certificate, content }, PastJob::Read(file)]);

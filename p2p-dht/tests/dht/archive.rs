@@ -19,7 +19,7 @@ type World = Sim<Node, MemoryStore<SimPeer>>;
 
 const NODES: u32 = 200;
 /// A quarter is enough.
-const CODE: Code = Code { enough: 4, fragments: 16, length: 256 };
+const CODE: Code = Code { enough: 4, fragments: 16, length: 272 };
 
 /// The overlay under a hash table.
 struct Below(Handle<Node>);

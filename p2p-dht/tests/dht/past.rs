@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use p2p_core::sim::{DiskModel, Latency, Loss, Network, Sim};
 use p2p_core::{Key, Keyed, Keypair, Rng, SimPeer};
-use p2p_dht::past::{FetchError, InsertError, Past, PastConfig, PastMemory, PastNode};
+use p2p_dht::past::{FetchError, InsertError, Past, PastConfig, PastMemory, PastNode, Reclaim};
 use p2p_overlay::Pastry;
 
 use crate::world::{Quick, SECOND};
@@ -34,6 +34,9 @@ fn world(seed: u64, nodes: u32, network: Network, room: fn(SimPeer) -> u64) -> W
 fn past(sim: &mut World, peer: SimPeer) -> Past<SimPeer> {
     Past::new(sim.handle(peer), config())
 }
+
+/// When owners insert, in milliseconds.
+const NOW: u64 = 1_700_000_000_000;
 
 fn ada() -> Keypair {
     Keypair::from_seed(&[7; 32])
@@ -91,7 +94,8 @@ fn a_file_lies_on_the_five_nodes_nearest_to_it() {
     let [here, there] = [SimPeer(3), SimPeer(33)].map(|peer| past(&mut sim, peer));
     for i in 0..20 {
         let (name, content) = (format!("song {i}"), vec![i; 10_000]);
-        let inserted = sim.block_on(async { here.insert(&ada(), &name, content.clone()).await }).unwrap();
+        let inserted =
+            sim.block_on(async { here.insert(&ada(), &name, content.clone(), NOW).await }).unwrap();
         assert_eq!((inserted.salt, inserted.receipts.copies, inserted.receipts.diverted), (0, 5, 0));
         let found = whereabouts(&sim, inserted.file);
         assert!(found.kept.iter().eq(nearest(&sim, &inserted.file, 5).iter().collect::<BTreeSet<_>>()));
@@ -99,8 +103,8 @@ fn a_file_lies_on_the_five_nodes_nearest_to_it() {
         assert_eq!(file.content, content);
     }
     let (again, other) = sim.block_on(async {
-        let again = here.insert(&ada(), "song 0", vec![0; 10_000]).await;
-        (again, here.insert(&ada(), "song 0", vec![1; 10_000]).await)
+        let again = here.insert(&ada(), "song 0", vec![0; 10_000], NOW).await;
+        (again, here.insert(&ada(), "song 0", vec![1; 10_000], NOW).await)
     });
     assert_eq!(again.unwrap().receipts.copies, 5, "the same once more");
     assert_eq!(other, Err(InsertError::Exists));
@@ -114,7 +118,8 @@ fn a_node_without_room_has_another_leaf_keep_its_replica() {
     let mut all_diverted = 0;
     for i in 0..20 {
         let (name, content) = (format!("song {i}"), vec![i; 5000]);
-        let inserted = sim.block_on(async { here.insert(&ada(), &name, content.clone()).await }).unwrap();
+        let inserted =
+            sim.block_on(async { here.insert(&ada(), &name, content.clone(), NOW).await }).unwrap();
         is_in_its_place(&sim, inserted.file).unwrap();
         let small = nearest(&sim, &inserted.file, 5).iter().filter(|peer| peer.index() % 3 == 0).count();
         assert_eq!(inserted.receipts.diverted, small);
@@ -123,8 +128,10 @@ fn a_node_without_room_has_another_leaf_keep_its_replica() {
         let file = inserted.file;
         assert_eq!(sim.block_on(async { there.get(file).await }).unwrap().content, content);
         if i % 2 == 0 {
-            assert_eq!(sim.block_on(async { there.reclaim(&ada(), file).await }), Ok(5));
-            assert!(whereabouts(&sim, file).kept.is_empty());
+            assert_eq!(sim.block_on(async { there.reclaim(&ada(), file, NOW).await }), Ok(5));
+            sim.run_for(SECOND);
+            let left = whereabouts(&sim, file);
+            assert!(left.kept.is_empty() && left.pointers.is_empty(), "{left:?}");
             let gone = sim.block_on(async { here.get(file).await });
             assert!(matches!(gone, Err(FetchError::NotFound { .. })), "{gone:?}");
         }
@@ -143,7 +150,7 @@ fn a_file_goes_elsewhere_if_its_nodes_and_their_leaves_are_full() {
     let mut diverted = 0;
     for i in 0..40 {
         let name = format!("song {i}");
-        let inserted = sim.block_on(async { here.insert(&ada(), &name, vec![i; 5000]).await });
+        let inserted = sim.block_on(async { here.insert(&ada(), &name, vec![i; 5000], NOW).await });
         // All five, and all their leaves, are in the half without room.
         let surely_full = |key: &Key| nearest(&sim, key, 21).iter().all(|peer| is_small(&peer.key()));
         let ids: Vec<Key> =
@@ -173,11 +180,33 @@ fn a_file_goes_elsewhere_if_its_nodes_and_their_leaves_are_full() {
 fn what_does_not_fit_leaves_nothing() {
     let mut sim = world(4, 20, Network::default(), |_| 10_000);
     let here = past(&mut sim, SimPeer(3));
-    let inserted = sim.block_on(async { here.insert(&ada(), "song", vec![0; 2000]).await });
+    let inserted = sim.block_on(async { here.insert(&ada(), "song", vec![0; 2000], NOW).await });
     assert_eq!(inserted, Err(InsertError::Full));
-    let inserted = sim.block_on(async { here.insert(&ada(), "song", vec![0; 900]).await });
+    let inserted = sim.block_on(async { here.insert(&ada(), "song", vec![0; 900], NOW).await });
     assert_eq!(inserted.unwrap().receipts.copies, 5);
     assert_eq!(sim.view().iter().map(|(_, node)| node.used()).sum::<u64>(), 5 * 900);
+}
+
+/// A reclaim frees what was inserted until then: not what is inserted later, whoever says it again, and not what an earlier
+/// insert has left where a later one of the same file fails.
+#[test]
+fn a_reclaim_frees_nothing_of_another_insert() {
+    let mut sim = world(5, 20, Network::default(), |_| 1 << 20);
+    let here = past(&mut sim, SimPeer(3));
+    sim.block_on(async {
+        let first = here.insert(&ada(), "song", vec![1; 100], NOW).await.unwrap();
+        let again = here.insert(&ada(), "song", vec![1; 100], NOW + 5).await.unwrap();
+        assert_eq!((again.file, again.receipts.copies), (first.file, 5), "the same once more");
+        // Which a later try says if it fails.
+        let failed = Reclaim::new(&ada(), first.file, NOW + 5..=NOW + 5);
+        let early = here.reclaim(&ada(), first.file, NOW - 1).await;
+        assert_eq!(early, Ok(0), "it was not inserted yet");
+        assert!(!failed.frees(&here.get(first.file).await.unwrap().certificate));
+        assert_eq!(here.reclaim(&ada(), first.file, NOW).await, Ok(5));
+        here.insert(&ada(), "song", vec![2; 100], NOW + 10).await.unwrap();
+        assert_eq!(here.reclaim(&ada(), first.file, NOW).await, Ok(0), "said again");
+        assert_eq!(here.get(first.file).await.unwrap().content, vec![2; 100]);
+    });
 }
 
 /// Nodes die, up to four at once, and others join, and a fifth of them have no room: no file is lost, and each is on the right
@@ -200,7 +229,7 @@ fn files_survive_while_fewer_nodes_fail_than_keep_them() {
                 let content = vec![16 * round + i; 3000];
                 let name = format!("song {i} of round {round}");
                 if let Ok(inserted) =
-                    sim.block_on(async { past.insert(&ada(), &name, content.clone()).await })
+                    sim.block_on(async { past.insert(&ada(), &name, content.clone(), NOW).await })
                 {
                     files.insert(inserted.file, content);
                 }
