@@ -2,13 +2,15 @@
 //! it go.
 
 use bytes::Bytes;
-use p2p_core::{Cx, Key, Keyed};
+use p2p_core::{Cx, JobError, Key, Keyed};
 
 use super::certificate::{Certificate, Reclaim};
 use super::msg::{Fetched, PastMsg, PastRefusal, Verdict};
 use super::node::{Held, JobFor, PastNode, Place, Question};
 use super::store::{KeepError, Kept, PastJob};
 
+/// How many bytes of files wait at most for other leaves to keep them.
+const MAX_DIVERTING: usize = 64 << 20;
 /// How many leaves are asked to keep a file that have it already, in the place of another.
 const TRIED: usize = 8;
 
@@ -74,7 +76,16 @@ impl<P: Keyed> PastNode<P> {
         }
         match self.has_room(kept.size, self.config.primary) {
             true => self.keep(cx, Keeping { kept, place: Place::Here, answer }, certificate, content),
-            false => self.divert(cx, Diverting { certificate, content, tried: Vec::new(), answer }),
+            // Nor is it passed on to others by nobody's word.
+            false if self.diverting() >= MAX_DIVERTING => {
+                self.answer(cx, answer, Err(PastRefusal::Busy), false);
+            }
+            false => {
+                self.writing.insert(kept.file);
+                let job = PastJob::Check { certificate: certificate.clone(), content: content.clone() };
+                let diverting = Diverting { certificate, content, tried: Vec::new(), answer };
+                self.start(cx, job, JobFor::Divert(Box::new(diverting)));
+            }
         }
     }
 
@@ -150,6 +161,34 @@ impl<P: Keyed> PastNode<P> {
     }
 
     // ---- replica diversion
+
+    /// How many bytes wait for others to keep them.
+    fn diverting(&self) -> usize {
+        let asked = self.asked.iter().filter_map(|(_, question)| match question {
+            Question::Divert(diverting) => Some(diverting),
+            _ => None,
+        });
+        let checked = self.jobs.values().filter_map(|job| match job {
+            JobFor::Divert(diverting) => Some(diverting),
+            _ => None,
+        });
+        asked.chain(checked).map(|diverting| diverting.content.len()).sum()
+    }
+
+    /// A file for which there is no room here is checked.
+    pub(super) fn divert_if(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        diverting: Diverting<P>,
+        genuine: Result<bool, JobError>,
+    ) {
+        self.writing.remove(&diverting.certificate.file());
+        match genuine {
+            Ok(true) => self.divert(cx, diverting),
+            Ok(false) => self.answer(cx, diverting.answer, Err(PastRefusal::Invalid), false),
+            Err(_) => self.answer(cx, diverting.answer, Err(PastRefusal::Failed), false),
+        }
+    }
 
     /// Asks the leaf that has most free, of those that are not to keep the file themselves; there is no use in asking one that
     /// has too little, as far as is known.

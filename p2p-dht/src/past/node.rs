@@ -12,7 +12,7 @@ use super::certificate::MAX_COPIES;
 use super::keep::{Diverting, Keeping};
 use super::msg::{PastMsg, PastRefusal};
 use super::repair::Repair;
-use super::root::Spreading;
+use super::root::{Inserted, Spreading};
 use super::store::{Kept, PastDone, PastJob};
 
 pub(super) type Msg<P> = PastMsg<P, <Pastry<P> as Protocol>::Msg>;
@@ -118,10 +118,23 @@ pub(super) enum Question<P> {
 pub(super) enum JobFor<P> {
     Scan,
     Keep(Keeping<P>),
-    Fetch { from: P, id: u32 },
-    Reclaim { from: P, id: u32, file: Key },
+    /// To have others keep it, as its root, or in this node's place.
+    Spread(Box<Inserted<P>>),
+    Divert(Box<Diverting<P>>),
+    Fetch {
+        from: P,
+        id: u32,
+    },
+    Reclaim {
+        from: P,
+        id: u32,
+        file: Key,
+    },
     Drop(Key),
-    Copy { to: P, file: Key },
+    Copy {
+        to: P,
+        file: Key,
+    },
 }
 
 impl<P: Keyed> PastNode<P> {
@@ -354,6 +367,10 @@ impl<P: Keyed> PastNode<P> {
                 }
             }
             (JobFor::Keep(keeping), PastDone::Kept(result)) => self.written(cx, keeping, result),
+            (JobFor::Spread(inserted), PastDone::Checked(genuine)) => self.spread_out(cx, *inserted, genuine),
+            (JobFor::Divert(diverting), PastDone::Checked(genuine)) => {
+                self.divert_if(cx, *diverting, genuine);
+            }
             (JobFor::Fetch { from, id }, PastDone::Read(read)) => {
                 self.read(cx, from, id, read.ok().flatten());
             }

@@ -17,6 +17,13 @@ pub enum PastJob {
         /// The content.
         content: Bytes,
     },
+    /// Check a file that others are to keep.
+    Check {
+        /// What the owner has signed.
+        certificate: Certificate,
+        /// The content.
+        content: Bytes,
+    },
     /// Read a file.
     Read(Key),
     /// Let a file go that others keep.
@@ -32,6 +39,8 @@ pub enum PastJob {
 pub enum PastDone {
     /// Of [`PastJob::Keep`].
     Kept(Result<(), KeepError>),
+    /// Of [`PastJob::Check`]: whether its owner has signed it.
+    Checked(Result<bool, JobError>),
     /// Of a read: the file, if it is there.
     Read(Result<Option<(Certificate, Bytes)>, JobError>),
     /// Of [`PastJob::Drop`].
@@ -83,6 +92,7 @@ impl Job for PastJob {
     fn lane(&self) -> Option<u64> {
         let file = match self {
             PastJob::Keep { certificate, .. } => certificate.file(),
+            PastJob::Check { .. } => return None,
             PastJob::Read(file) | PastJob::Drop(file) => *file,
             PastJob::Reclaim(reclaim) => reclaim.file(),
             PastJob::Scan => return Some(0),
@@ -93,6 +103,7 @@ impl Job for PastJob {
     fn failed(&self, why: JobError) -> PastDone {
         match self {
             PastJob::Keep { .. } => PastDone::Kept(Err(KeepError::Failed(why))),
+            PastJob::Check { .. } => PastDone::Checked(Err(why)),
             PastJob::Read(_) => PastDone::Read(Err(why)),
             PastJob::Drop(_) => PastDone::Dropped(Err(why)),
             PastJob::Reclaim(_) => PastDone::Reclaimed(Err(why)),
@@ -132,6 +143,9 @@ impl Worker<PastJob> for PastMemory {
                     }
                     false => Err(KeepError::Forged),
                 })
+            }
+            PastJob::Check { certificate, content } => {
+                PastDone::Checked(Ok(certificate.is_genuine(&content)))
             }
             PastJob::Read(file) => PastDone::Read(Ok(self.files.get(&file).cloned())),
             PastJob::Drop(file) => {

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use p2p_core::sim::{DiskModel, Latency, Loss, Network, Sim};
 use p2p_core::{Key, Keyed, Keypair, Rng, SimPeer};
-use p2p_dht::past::{FetchError, InsertError, Past, PastConfig, PastMemory, PastNode, Reclaim};
+use p2p_dht::past::{
+    Certificate, FetchError, Insert, InsertError, Past, PastConfig, PastMemory, PastNode, PastRefusal,
+    Reclaim,
+};
 use p2p_overlay::Pastry;
 
 use crate::world::{Quick, SECOND};
@@ -108,6 +111,27 @@ fn a_file_lies_on_the_five_nodes_nearest_to_it() {
     });
     assert_eq!(again.unwrap().receipts.copies, 5, "the same once more");
     assert_eq!(other, Err(InsertError::Exists));
+}
+
+/// The root would send it to sixteen, and those without room to leaves of theirs.
+#[test]
+fn what_its_owner_has_not_signed_is_not_passed_on() {
+    let mut sim = world(3, 40, Network::default(), |peer| if peer.index() % 3 == 0 { 1000 } else { 1 << 20 });
+    let here = sim.handle(SimPeer(3));
+    let certificate = Certificate::new(&ada(), "song", 0, 16, NOW, &[1; 100_000]).unwrap();
+    let file = certificate.file();
+    let insert = Insert { certificate, content: vec![2; 100_000].into() };
+    let before = sim.stats().bytes;
+    let refused = sim.block_on(async { here.ask(insert).await }).unwrap();
+    let why = Some(PastRefusal::Invalid);
+    assert!(
+        matches!(refused, Err(InsertError::Receipts { got: 0, refusal, .. }) if refusal == why),
+        "{refused:?}"
+    );
+    let left = whereabouts(&sim, file);
+    assert!(left.kept.is_empty() && left.pointers.is_empty(), "{left:?}");
+    let sent = sim.stats().bytes - before;
+    assert!(sent < 5 * 100_000, "four rounds to the root, {sent} bytes");
 }
 
 /// §3.3: a third of the nodes have no room for it.
