@@ -355,13 +355,27 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         what: JobFor<M::Peer>,
     ) -> bool {
         let bytes = job.bytes();
-        let has_room =
-            |state: &&mut PeerState<C, S>| state.jobs < MOST_JOBS && state.held + bytes <= MOST_HELD;
-        let Some(state) = self.peers.get_mut(&peer).filter(has_room) else { return false };
-        (state.jobs, state.held) = (state.jobs + 1, state.held + bytes);
+        let (jobs, held) = self.burden(peer);
+        if !self.peers.contains_key(&peer) || jobs >= MOST_JOBS || held + bytes > MOST_HELD {
+            return false;
+        }
         let id = cx.start(job);
         self.jobs.insert(id, (what, bytes));
         true
+    }
+
+    /// How many jobs a peer has open, and how many bytes of its those hold, and what it has asked for after them. It may have
+    /// gone and come back meanwhile.
+    fn burden(&self, peer: M::Peer) -> (usize, usize) {
+        let of = self.jobs.values().filter(|(what, _)| what.peer() == Some(peer));
+        let (jobs, held) = of.fold((0, 0), |(jobs, held), (_, bytes)| (jobs + 1, held + bytes));
+        let reads = self.peers.get(&peer).into_iter().flat_map(|state| &state.reads);
+        (jobs, held + reads.map(|(_, form)| form.bytes()).sum::<usize>())
+    }
+
+    /// Whether a block is being read for it.
+    fn is_read_for(&self, peer: M::Peer) -> bool {
+        self.jobs.values().any(|(what, _)| matches!(what, JobFor::Read { from, .. } if *from == peer))
     }
 
     fn stand(&mut self, cx: &mut Cx<'_, Self>) {
@@ -438,10 +452,6 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
 
     fn on_job(&mut self, cx: &mut Cx<'_, Self>, id: JobId, done: LedgerDone<C, S>) {
         let Some((what, bytes)) = self.jobs.remove(&id) else { return };
-        if let Some(state) = what.peer().and_then(|peer| self.peers.get_mut(&peer)) {
-            // It may have gone and come back meanwhile.
-            (state.jobs, state.held) = (state.jobs.saturating_sub(1), state.held.saturating_sub(bytes));
-        }
         match (what, done) {
             (JobFor::User(op, asked), done) => self.answered(cx, op, asked, done),
             (JobFor::Stand, LedgerDone::Standing(standing)) => self.stands_at(cx, standing),

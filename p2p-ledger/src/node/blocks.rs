@@ -6,6 +6,7 @@ use bytes::Bytes;
 use p2p_core::Cx;
 use p2p_overlay::Membership;
 
+use super::bodies::MOST_OF_ONE;
 use super::job::{BlockDone, Form, LedgerJob, PartOf, Progress, Read, Refusal};
 use super::msg::LedgerMsg;
 use super::{JobFor, LedgerEvent, LedgerNode, MOST_HELD, MOST_JOBS, WINDOW_BYTES, now};
@@ -38,18 +39,15 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
     /// Looks for bodies that are wanted, if there may be more of them.
     pub(super) fn look_for_more(&mut self, cx: &mut Cx<'_, Self>) {
         let Some(tip) = self.standing.as_ref().map(|standing| standing.tip) else { return };
-        if !self.bodies.is_low() {
-            return;
-        }
         let better = |best: Tip| best.work > tip.work;
         let ends: Vec<(M::Peer, BlockId)> = self
             .peers
             .iter()
-            .filter(|(_, state)| !state.looking)
+            .filter(|(peer, state)| !state.looking && self.bodies.is_low(**peer))
             .filter_map(|(peer, state)| Some((*peer, state.best.filter(|best| better(*best))?.id)))
             .collect();
         for (from, end) in ends {
-            let job = LedgerJob::Wanted { end, most: usize::MAX };
+            let job = LedgerJob::Wanted { end, most: MOST_OF_ONE };
             if self.start_for(cx, from, job, JobFor::Wanted { from })
                 && let Some(state) = self.peers.get_mut(&from)
             {
@@ -112,7 +110,8 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         self.bodies.want(height, id, from);
         // The answer that is on its way is to what lacks there.
         let is_open = state.partial.as_ref().is_some_and(|(open, _)| open.id() == id);
-        if is_open || !self.bodies.is_free_for(&id, from) {
+        // Whoever else was asked may keep it for himself.
+        if is_open || !self.bodies.may_come(&id, from) {
             return;
         }
         let at = partial.missing();
@@ -162,18 +161,19 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         }
         let refused = done.refused.clone();
         self.take_in(cx, Some(from), done);
+        // Short names that collide are nobody's fault. The whole block shows what the truth is.
+        let collided = in_parts && matches!(refused, Some(Refusal::Mutated));
+        if !collided {
+            id.iter().for_each(|id| self.bodies.done(id));
+        }
         match refused {
-            None => {
-                id.iter().for_each(|id| self.bodies.done(id));
-            }
+            None | Some(Refusal::Later) => {}
             Some(Refusal::Misbehaved(why)) => {
                 // Somebody else may have it, if it is wanted still.
-                id.iter().for_each(|id| self.bodies.done(id));
                 self.ban(cx, from, &why);
                 self.look_for_more(cx);
             }
-            Some(Refusal::Mutated) if in_parts => {
-                // Short names that collide are nobody's fault. The whole block shows what the truth is.
+            Some(Refusal::Mutated) if collided => {
                 let height = self.standing.as_ref().map_or(0, |standing| standing.tip.height + 1);
                 if let Some(id) = id {
                     self.bodies.want(height, id, from);
@@ -186,19 +186,11 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
                 self.annoy(cx, from, 10);
             }
             Some(Refusal::Mutated) => {
-                id.iter().for_each(|id| self.bodies.done(id));
                 self.ban(cx, from, "a body that is not its header's");
                 self.look_for_more(cx);
             }
-            Some(Refusal::Unconnected) => {
-                id.iter().for_each(|id| self.bodies.done(id));
-                self.ask_headers(cx, from, None);
-            }
-            Some(Refusal::LowWork) => {
-                id.iter().for_each(|id| self.bodies.done(id));
-                self.annoy(cx, from, 10);
-            }
-            Some(Refusal::Later) => id.iter().for_each(|id| self.bodies.done(id)),
+            Some(Refusal::Unconnected) => self.ask_headers(cx, from, None),
+            Some(Refusal::LowWork) => self.annoy(cx, from, 10),
         }
         self.fetch(cx);
     }
@@ -304,29 +296,24 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
 
     /// Reads for a neighbour, one block after the other: of more at once there is not room on its link.
     fn read_for(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, id: BlockId, form: Form) {
-        let Some(state) = self.peers.get_mut(&from) else { return };
-        if state.reading {
-            let bytes = form.bytes();
-            if state.jobs + state.reads.len() < MOST_JOBS && state.held + bytes <= MOST_HELD {
-                state.held += bytes;
-                state.reads.push_back((id, form));
-            }
+        if !self.is_read_for(from) {
+            self.start_for(cx, from, LedgerJob::Read { id, form }, JobFor::Read { from, id });
             return;
         }
-        let started = self.start_for(cx, from, LedgerJob::Read { id, form }, JobFor::Read { from, id });
-        if let Some(state) = self.peers.get_mut(&from) {
-            state.reading = started;
+        let (jobs, held) = self.burden(from);
+        if let Some(state) = self.peers.get_mut(&from)
+            && jobs + state.reads.len() < MOST_JOBS
+            && held + form.bytes() <= MOST_HELD
+        {
+            state.reads.push_back((id, form));
         }
     }
 
     /// What it has asked for next.
     pub(super) fn read_next(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer) {
-        let Some(state) = self.peers.get_mut(&from) else { return };
-        state.reading = false;
-        while let Some(state) = self.peers.get_mut(&from).filter(|state| !state.reading)
-            && let Some((id, form)) = state.reads.pop_front()
+        while !self.is_read_for(from)
+            && let Some((id, form)) = self.peers.get_mut(&from).and_then(|state| state.reads.pop_front())
         {
-            state.held = state.held.saturating_sub(form.bytes());
             self.read_for(cx, from, id, form);
         }
     }

@@ -14,6 +14,8 @@ use crate::id::BlockId;
 /// How many bodies are wanted at once, and how many neighbours are remembered to have one.
 const MOST: usize = 1_024;
 const MOST_OFFERS: usize = 8;
+/// How many of them one neighbour brings in.
+pub(super) const MOST_OF_ONE: usize = 128;
 /// How often the time that a neighbour has is doubled at most, and how long it is then at most.
 const MOST_DOUBLED: u32 = 4;
 const MOST_TIME: Duration = Duration::from_secs(120);
@@ -80,9 +82,16 @@ impl<P: Peer> Bodies<P> {
         self.wanted.len()
     }
 
-    /// Whether there are few enough to want more.
-    pub(super) fn is_low(&self) -> bool {
-        self.idle.is_empty() && self.wanted.len() < MOST / 4
+    /// Whether there are few enough of this peer's to want more.
+    pub(super) fn is_low(&self, peer: P) -> bool {
+        let of_it = |body: &Body<P>| body.offers.contains(&peer);
+        self.has_room(peer) && !self.idle.iter().any(|(_, id)| self.wanted.get(id).is_some_and(of_it))
+    }
+
+    /// Nobody fills the list.
+    fn has_room(&self, peer: P) -> bool {
+        let of_it = self.wanted.values().filter(|body| body.offers.contains(&peer));
+        self.wanted.len() < MOST && of_it.count() < MOST_OF_ONE
     }
 
     /// A body is wanted that this peer has.
@@ -91,7 +100,7 @@ impl<P: Peer> Bodies<P> {
             if !body.offers.contains(&offer) && body.offers.len() < MOST_OFFERS {
                 body.offers.push(offer);
             }
-        } else if self.wanted.len() < MOST {
+        } else if self.has_room(offer) {
             let (offers, tried) = (vec![offer], Vec::new());
             self.wanted.insert(id, Body { height, offers, tried, asked: None, whole: false, late: false });
             self.idle.insert((height, id));
@@ -319,6 +328,17 @@ mod tests {
         bodies.done(&id(1));
         check(&bodies);
         assert!(bodies.flights.is_empty());
+    }
+
+    #[test]
+    fn whoever_keeps_his_bodies_leaves_room_for_others() {
+        let mut bodies = Bodies::new();
+        (0..2_000).for_each(|height| bodies.want(height, id(height), ONE));
+        assert_eq!(bodies.len(), MOST_OF_ONE);
+        assert!(!bodies.is_low(ONE) && bodies.is_low(OTHER));
+        bodies.want(1, id(9_999), OTHER);
+        assert!(bodies.may_come(&id(9_999), OTHER));
+        assert!(!bodies.is_low(OTHER), "it is to be asked for first");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use p2p_core::{Rng, Worker};
 
+use super::bodies::MOST_OF_ONE;
 use super::compact::{CompactBlock, Partial};
 use super::job::{
     AddDone, BlockDone, Form, HeadersDone, LedgerDone, LedgerJob, Progress, Read, Refusal, Standing,
@@ -28,8 +29,6 @@ use crate::transaction::Tx;
 
 /// How far below its end a chain's blocks are sent in parts.
 const LATE: u64 = 10;
-/// How many bodies are named as wanted at once.
-const WANTED: usize = 256;
 
 /// Keeps a chain and a pool, and does the jobs of a [`LedgerNode`](crate::LedgerNode). One keeper does all of a node's jobs,
 /// one after the other; how many threads check the signatures of one block its [`Verifier`](crate::Verifier) says.
@@ -97,7 +96,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
                 (refused.map(|refused| refusal(&refused)), headers.len(), known)
             }
         };
-        let wanted = shown.map_or_else(Vec::new, |shown| self.wanted(&shown.id, WANTED));
+        let wanted = shown.map_or_else(Vec::new, |shown| self.wanted(&shown.id, MOST_OF_ONE));
         HeadersDone { refused, count, shown, wanted, standing: self.standing() }
     }
 
@@ -130,7 +129,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
 
     fn wanted(&self, end: &BlockId, most: usize) -> Vec<(u64, BlockId)> {
         let headers = self.chain.headers();
-        let wanted = self.chain.wanted_to(end, most.min(WANTED)).into_iter();
+        let wanted = self.chain.wanted_to(end, most.min(MOST_OF_ONE)).into_iter();
         wanted.filter_map(|id| Some((headers.place(&id)?.height, id))).collect()
     }
 

@@ -39,12 +39,7 @@ pub(super) struct PeerState<C: Consensus, S: State> {
     pub(super) partial: Option<(Box<PartOf<C, S>>, Time)>,
     /// How many compact blocks may come because they were asked for.
     pub(super) compacts: usize,
-    /// How many jobs it has open.
-    pub(super) jobs: usize,
-    /// How many bytes of its those hold.
-    pub(super) held: usize,
-    /// A block is being read for it, and which it has asked for after that one.
-    pub(super) reading: bool,
+    /// Which blocks are to be read for it after the one that is.
     pub(super) reads: VecDeque<(BlockId, Form)>,
     /// Which bodies it has is being found out.
     pub(super) looking: bool,
@@ -70,9 +65,6 @@ impl<C: Consensus, S: State> PeerState<C, S> {
             wants_push: false,
             partial: None,
             compacts: 0,
-            jobs: 0,
-            held: 0,
-            reading: false,
             reads: VecDeque::new(),
             looking: false,
             poor_until: now,

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use p2p_core::{Key, Keypair};
+use p2p_core::Key;
 use p2p_ledger::{
     Block, BlockError, BlockHeader, BlockId, Chain, ChainRules, Coin, CoinError, Coins, Header, HeaderChain,
-    HeaderRules, InvalidBlock, Lock, MemoryStore, OutPoint, Outcome, Output, ProofOfWork, Transaction,
-    Verifier, Work, transactions_root,
+    HeaderRules, InvalidBlock, Lock, MemoryStore, OutPoint, Outcome, ProofOfWork, Transaction, Verifier,
+    Work, transactions_root,
 };
+
+#[path = "../support/people.rs"]
+mod people;
+
+pub(crate) use people::{CHAIN, MATURITY, SUBSIDY, keypair, pay, spend};
 
 pub(crate) type Light = BlockHeader<Work>;
 pub(crate) type CoinBlock = Block<Light, Transaction>;
@@ -15,12 +20,6 @@ pub(crate) type Pow = ProofOfWork<Light>;
 
 /// Later than every header of a test.
 pub(crate) const NOW: u64 = u64::MAX - 10_000;
-/// The number of every test chain.
-pub(crate) const CHAIN: u32 = 7;
-/// What a block makes.
-pub(crate) const SUBSIDY: u64 = 1_000;
-/// How many blocks new coins wait.
-pub(crate) const MATURITY: u64 = 3;
 
 /// The first header of every test chain.
 pub(crate) fn genesis() -> Light {
@@ -44,23 +43,6 @@ pub(crate) fn follow(rules: &Pow, parent: &Light, root: Key) -> Light {
 /// A chain of headers alone, with one hash of two good enough.
 pub(crate) fn light() -> HeaderChain<Pow> {
     HeaderChain::new(Pow::regtest(), genesis(), HeaderRules::default())
-}
-
-/// Somebody with a key.
-pub(crate) fn keypair(seed: u8) -> Keypair {
-    Keypair::from_seed(&[seed; 32])
-}
-
-/// An output for somebody.
-pub(crate) fn pay(seed: u8, value: u64) -> Output {
-    Output { value, lock: Lock::Key(keypair(seed).id().into()) }
-}
-
-/// A signed transaction that spends one coin of somebody's.
-pub(crate) fn spend(owner: u8, coin: OutPoint, outputs: impl IntoIterator<Item = Output>) -> Transaction {
-    let mut transaction = Transaction::new(CHAIN, [coin], outputs);
-    transaction.sign(0, &keypair(owner));
-    transaction
 }
 
 /// A node with the whole chain.

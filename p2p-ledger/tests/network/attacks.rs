@@ -275,6 +275,25 @@ fn a_compact_block_that_comes_twice_is_put_together_once() {
     assert_eq!(lone.banned(), []);
 }
 
+/// Who is first with a compact block keeps what it lacks for himself. The next who has it is asked at once.
+#[test]
+fn who_is_first_with_a_compact_block_and_keeps_the_rest_holds_nobody_up() {
+    let (blocks, coin) = funded();
+    let mut lone = Lone::at(&blocks);
+    let mined = spend(1, coin, [pay(3, SUBSIDY - 60)]);
+    let new = block(&blocks[blocks.len() - 1].header, 1, &[mined]);
+    let id = new.header.id();
+    sends_compact(&mut lone, &CompactBlock::of(&new, 5));
+    assert_eq!(lone.sent_to(1), [LedgerMsg::GetMissing { id, at: vec![1] }]);
+    lone.says(2, LedgerMsg::Compact(CompactBlock::of(&new, 6).to_bytes().into()));
+    assert_eq!(lone.sent_to(2), [LedgerMsg::GetMissing { id, at: vec![1] }]);
+    lone.says(2, LedgerMsg::Missing { id, transactions: list(&new.transactions[1..]) });
+    assert_eq!(lone.tip().id, id);
+    // And who is late with it is not to blame.
+    lone.says(1, LedgerMsg::Missing { id, transactions: list(&new.transactions[1..]) });
+    assert_eq!((lone.tip().id, lone.banned()), (id, Vec::new()));
+}
+
 /// A peer that sends other transactions than its short names say contradicts itself; the block comes from another.
 #[test]
 fn a_peer_that_lies_in_compact_blocks_is_banned_and_the_block_comes_from_another() {

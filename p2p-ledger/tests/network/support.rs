@@ -1,23 +1,23 @@
 //! Nodes of a currency with next to no work.
 
-use p2p_core::{Cx, Key, Keypair, NoJob, OpId, Protocol, Rng, Script, SimPeer, Wire, Worker};
+use p2p_core::{Cx, Key, NoJob, OpId, Protocol, Rng, Script, SimPeer, Wire, Worker};
 use p2p_ledger::{
     Block, BlockHeader, BlockId, Chain, ChainRules, Coins, Encode, Header, HeaderChain, HeaderRules, Keeper,
-    LedgerConfig, LedgerDone, LedgerEvent, LedgerJob, LedgerMsg, LedgerNode, Lock, MemoryStore, OutPoint,
-    Output, Pool, PoolRules, ProofOfWork, Tip, Transaction, Verifier, Work, put_list, transactions_root,
+    LedgerConfig, LedgerDone, LedgerEvent, LedgerJob, LedgerMsg, LedgerNode, MemoryStore, Pool, PoolRules,
+    ProofOfWork, Tip, Transaction, Verifier, Work, put_list, transactions_root,
 };
 use p2p_overlay::{Membership, MembershipCommand, Neighbour, Parting};
 use serde::{Deserialize, Serialize};
+
+#[path = "../support/people.rs"]
+mod people;
+
+pub(crate) use people::{CHAIN, MATURITY, SUBSIDY, keypair, pay, spend};
 
 pub(crate) type Light = BlockHeader<Work>;
 pub(crate) type CoinBlock = Block<Light, Transaction>;
 pub(crate) type Pow = ProofOfWork<Light>;
 pub(crate) type Books = Keeper<Pow, Coins, MemoryStore>;
-
-/// The number of every test chain, what a block makes, and how many blocks new coins wait.
-pub(crate) const CHAIN: u32 = 7;
-pub(crate) const SUBSIDY: u64 = 1_000;
-pub(crate) const MATURITY: u64 = 3;
 
 /// Made when the clocks of [`Script`] begin.
 pub(crate) fn genesis() -> Light {
@@ -32,20 +32,6 @@ pub(crate) fn books(headers: HeaderRules, pool: PoolRules) -> Books {
     let store = MemoryStore::default();
     let chain = Chain::new(headers, coins, store, Verifier::new([9; 32]), ChainRules::default());
     Keeper::new(chain, Pool::new(pool))
-}
-
-pub(crate) fn keypair(seed: u8) -> Keypair {
-    Keypair::from_seed(&[seed; 32])
-}
-
-pub(crate) fn pay(seed: u8, value: u64) -> Output {
-    Output { value, lock: Lock::Key(keypair(seed).id().into()) }
-}
-
-pub(crate) fn spend(owner: u8, coin: OutPoint, outputs: impl IntoIterator<Item = Output>) -> Transaction {
-    let mut transaction = Transaction::new(CHAIN, [coin], outputs);
-    transaction.sign(0, &keypair(owner));
-    transaction
 }
 
 /// A block after this header, of just these transactions.
