@@ -15,18 +15,26 @@
 //!   the chain could not go over to the best branch of headers never go: what there is no room for waits in the store, or a
 //!   branch that is longer than the room would never be taken.
 
+mod outcome;
+mod rows;
+mod waiting;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::block::Block;
-use crate::codec::{Decode, Encode, InvalidEncoding, Reader, put_list};
+use crate::codec::{Decode, Encode};
 use crate::consensus::{Consensus, Past};
 use crate::headers::{Entry, GENESIS, HeaderChain, HeaderSync, Refused, SyncError, SyncStep, Tip};
 use crate::id::BlockId;
 use crate::signature::{Checks, Verifier};
 use crate::state::{Place, State};
 use crate::store::{Batch, Store, StoreError, Undo, View};
-use crate::transaction::Tx;
+
+pub use outcome::{BlockError, InvalidBlock, Outcome};
+
+use rows::{BODY, Body, HEADER, TIP, UNDO, WAITS, header_key, key};
+use waiting::Waiting;
 
 /// How much a chain takes and keeps.
 #[derive(Clone, Copy, Debug)]
@@ -41,76 +49,6 @@ impl Default for ChainRules {
     fn default() -> Self {
         ChainRules { block_bytes: 1 << 20, waiting_bytes: 64 << 20 }
     }
-}
-
-/// What has become of the chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome<E> {
-    /// The blocks that were undone, the last one first.
-    pub disconnected: Vec<BlockId>,
-    /// The blocks that were done, the first one first.
-    pub connected: Vec<BlockId>,
-    /// Blocks that have been found invalid, and why. All that follow them are given up.
-    pub invalid: Vec<(BlockId, InvalidBlock<E>)>,
-}
-
-impl<E> Default for Outcome<E> {
-    fn default() -> Self {
-        Outcome { disconnected: Vec::new(), connected: Vec::new(), invalid: Vec::new() }
-    }
-}
-
-/// Why a block is invalid, for ever.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidBlock<E> {
-    /// What its transactions do is not allowed.
-    #[error(transparent)]
-    State(E),
-    /// A signature is not good.
-    #[error("a signature in it is not good")]
-    Signature,
-    /// It is too large.
-    #[error("it has {found} bytes; at most {most} are allowed")]
-    TooLarge {
-        /// How many it has.
-        found: usize,
-        /// How many it may have.
-        most: usize,
-    },
-    /// It cannot be read back: there are more transactions than [`MAX_TRANSACTIONS`](crate::MAX_TRANSACTIONS), or one of them
-    /// is none. Nobody is sent such a block; who makes it himself hears of it here.
-    #[error("nobody else could read it: {0}")]
-    Encoding(InvalidEncoding),
-}
-
-/// Why a block was not taken in.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BlockError {
-    /// Its header was refused.
-    #[error(transparent)]
-    Header(#[from] Refused),
-    /// The header does not commit to this body: somebody has altered it on the way. Ask somebody else.
-    #[error("the block {0} has another body")]
-    Mutated(BlockId),
-    /// Neither has it as much work as the tip, nor is it part of a branch that has more.
-    #[error("the block {0} is not worth its room")]
-    Unworthy(BlockId),
-    /// Too much is waiting, and all of it more useful.
-    #[error("too many blocks are waiting for others")]
-    Full,
-    /// The storage failed; nothing has changed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// A body that waits: for others before it, or for its branch to be the better one.
-#[derive(Clone, Debug)]
-struct Waiting {
-    /// Its transactions as they are stored: decoded they would take many times as much. `None`: they are in the store.
-    body: Option<Vec<u8>>,
-    /// When it and all before it were here; `None` as long as they are not.
-    complete: Option<u64>,
 }
 
 /// The blocks and the state that they lead to.
@@ -391,90 +329,6 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         self.advance()
     }
 
-    /// Sees which of those that wait are complete now.
-    fn settle(&mut self) {
-        let index = self.headers.index();
-        let lacking: Vec<u32> =
-            self.waiting.iter().filter(|(_, one)| one.complete.is_none()).map(|(at, _)| *at).collect();
-        // Parents come before their children.
-        for at in lacking {
-            if self.is_complete(index.entry(at).parent)
-                && let Some(one) = self.waiting.get_mut(&at)
-            {
-                one.complete = Some(self.arrivals);
-                self.arrivals += 1;
-            }
-        }
-    }
-
-    /// Whether the body of this header and all before it are here.
-    fn is_complete(&self, at: u32) -> bool {
-        self.stored.contains(&at) || self.waiting.get(&at).is_some_and(|one| one.complete.is_some())
-    }
-
-    /// Whether the chain could not go over to the best branch of headers without this body: it does so as a whole, up to the
-    /// first block with more work than the tip.
-    fn is_needed(&self, at: u32) -> bool {
-        let index = self.headers.index();
-        index.fork(at) == at && index.entry(index.entry(at).parent).work <= self.tip().work
-    }
-
-    /// Where the body of the header `at` is to wait: in memory, for which it is handed back, if there is room or it need not
-    /// wait at all; in the store if it is needed. To make room those go first that are not on the best branch of headers,
-    /// then those farthest from the tip.
-    fn room_for(&mut self, at: u32, body: Vec<u8>) -> Result<Option<Vec<u8>>, BlockError> {
-        let in_memory = |one: &Waiting| one.body.as_ref().map_or(0, Vec::len);
-        let mut held: usize = self.waiting.values().map(in_memory).sum();
-        let Entry { parent, work, .. } = *self.headers.index().entry(at);
-        if work > self.tip().work && self.is_complete(parent) {
-            return Ok(Some(body));
-        }
-        while held + body.len() > self.rules.waiting_bytes {
-            let index = self.headers.index();
-            let use_of = |at: u32| (index.fork(at) == at, Reverse(index.entry(at).height));
-            let there = self.waiting.iter().filter(|(_, one)| one.body.is_some()).map(|(at, _)| *at);
-            let least = there.min_by_key(|at| use_of(*at));
-            let least = least.filter(|least| use_of(*least) < use_of(at) && !self.is_needed(*least));
-            let Some(least) = least else {
-                if !self.is_needed(at) {
-                    return Err(BlockError::Full);
-                }
-                self.keep_waiting(at, body)?;
-                return Ok(None);
-            };
-            held -= self.waiting.get(&least).map_or(0, in_memory);
-            self.forget_waiting(&[least]);
-        }
-        Ok(Some(body))
-    }
-
-    /// Puts a body that waits into the store. Those there that are not on the best branch of headers any more go.
-    fn keep_waiting(&mut self, at: u32, body: Vec<u8>) -> Result<(), StoreError> {
-        let index = self.headers.index();
-        let id = index.entry(at).id;
-        let there = self.waiting.iter().filter(|(_, one)| one.body.is_none()).map(|(at, _)| *at);
-        let going: Vec<u32> = there.filter(|at| index.fork(*at) != *at).collect();
-        let mut batch: Batch = going
-            .iter()
-            .flat_map(|at| [BODY, WAITS].map(|what| (key(what, index.entry(*at).id), None)))
-            .collect();
-        batch.insert(key(BODY, id), Some(body));
-        batch.insert(key(WAITS, id), Some(Vec::new()));
-        self.store.commit(batch)?;
-        self.forget_waiting(&going);
-        Ok(())
-    }
-
-    /// Forgets bodies that wait, and that what follows them was complete.
-    fn forget_waiting(&mut self, going: &[u32]) {
-        if going.is_empty() {
-            return;
-        }
-        going.iter().for_each(|at| drop(self.waiting.remove(at)));
-        self.waiting.values_mut().for_each(|one| one.complete = None);
-        self.settle();
-    }
-
     /// Goes over to the best complete branch, as long as there is a better one than where the state stands.
     fn advance(&mut self) -> Result<Found<S>, BlockError> {
         let mut found = Outcome::default();
@@ -621,50 +475,5 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     /// How many bodies wait for others, or for their branch to be the better one.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
-    }
-}
-
-/// Keys of the chain's own begin with a zero byte; those of a state machine never do.
-const BODY: u8 = b'b';
-const UNDO: u8 = b'u';
-/// Marks a body that is there before its block is.
-const WAITS: u8 = b'w';
-const TIP: u8 = b't';
-const HEADER: u8 = b'h';
-
-/// In order of their heights, so that parents come first.
-fn header_key(height: u64, id: BlockId) -> Vec<u8> {
-    let mut key = vec![0, HEADER];
-    key.extend_from_slice(&height.to_be_bytes());
-    id.0.encode(&mut key);
-    key
-}
-
-fn key(what: u8, id: BlockId) -> Vec<u8> {
-    let mut key = vec![0, what];
-    id.0.encode(&mut key);
-    key
-}
-
-/// The transactions of a block, as they are stored.
-struct Body<T>(Vec<T>);
-
-impl<T: Tx> Body<T> {
-    fn encoded(transactions: &[T]) -> Vec<u8> {
-        let mut out = Vec::new();
-        put_list(&mut out, transactions);
-        out
-    }
-}
-
-impl<T: Tx> Encode for Body<T> {
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_list(out, &self.0);
-    }
-}
-
-impl<T: Tx> Decode for Body<T> {
-    fn decode(input: &mut Reader<'_>) -> Result<Body<T>, InvalidEncoding> {
-        input.list(crate::block::MAX_TRANSACTIONS).map(Body)
     }
 }
