@@ -5,7 +5,8 @@
 //! - `exchange`: what is had, wanted and asked for, both ways;
 //! - `gathering`: metadata and hashes for links, and for peers that have only a link;
 //! - `keeping`: what comes back from the worker: what was there, what is right, and who lied;
-//! - `tick`: once a second rates, chokes, and what is late.
+//! - `tick`: once a second rates, chokes, and what is late;
+//! - `torrent`: what is known of one.
 
 mod announcing;
 mod exchange;
@@ -13,33 +14,33 @@ mod gathering;
 mod keeping;
 mod links;
 mod tick;
+mod torrent;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_core::{Cx, JobId, Link, OpId, Protocol, Time};
 
 use super::address::Addressed;
-use super::candidates::{Candidates, Origin};
+use super::candidates::Candidates;
 use super::command::{
-    Add, AddPeers, PeerStatus, Remove, SessionCommand, SessionEvent, SessionItem, SessionOutcome, Source,
-    Status, ToAnnounce, TorrentError, TorrentId, TorrentStage, TorrentStatus, Wait,
+    Add, AddPeers, Remove, SessionCommand, SessionEvent, SessionItem, SessionOutcome, Source, Status,
+    ToAnnounce, TorrentError, TorrentId, TorrentStatus, Wait,
 };
-use super::gather::{Hashes, Metadata};
+use super::gather::Metadata;
 use super::job::{Tag, TorrentDone, TorrentJob, Work};
 use super::magnet::Magnet;
-use super::metainfo::{Info, InfoHashes, PieceLayers, SwarmId};
+use super::metainfo::{InfoHashes, SwarmId};
 use super::mse::{Encryption, Mse};
 use super::peer::Conn;
-use super::picker::{Picker, Wrong};
-use super::tiers::Tiers;
+use super::picker::Wrong;
 use super::wire::{Block, PeerMsg, PeerName};
 use crate::rate::Rate;
 use crate::serve::Serving;
+
+use torrent::{Stage, Torrent, Waiting};
 
 /// Torrents of one session. 10,000.
 const MAX_TORRENTS: usize = 10_000;
@@ -170,152 +171,6 @@ pub enum SessionTimer {
     Upload,
     /// Trackers that have not heard of the end by now will not.
     Stop,
-}
-
-/// One torrent.
-#[derive(Debug)]
-struct Torrent<P> {
-    number: u64,
-    hashes: InfoHashes,
-    name: Option<String>,
-    folder: PathBuf,
-    /// Which files are wanted; all, if none are named.
-    select: Vec<RangeInclusive<u32>>,
-    info: Option<Arc<Info>>,
-    layers: Arc<PieceLayers>,
-    stage: Stage<P>,
-    /// The connections that have said who they are.
-    peers: BTreeSet<P>,
-    /// Connections that have not.
-    strangers: usize,
-    candidates: Candidates,
-    /// Its trackers, for each of its swarms.
-    tiers: BTreeMap<SwarmId, Tiers>,
-    /// What they are, for a swarm that is not known yet.
-    trackers: Vec<Vec<String>>,
-    optimistic: Option<P>,
-    waiting: Vec<Waiting>,
-    /// Blocks that have come and are not written.
-    writing: usize,
-    /// The worker had no room for some; they are asked for again.
-    starved: bool,
-    syncing: bool,
-    done: bool,
-    down: Rate,
-    up: Rate,
-    downloaded: u64,
-    uploaded: u64,
-    wasted: u64,
-}
-
-/// Somebody who waits for a torrent.
-#[derive(Debug)]
-struct Waiting {
-    op: OpId,
-    progress: Option<Duration>,
-    told: Time,
-}
-
-/// What is being done for a torrent.
-#[derive(Debug)]
-enum Stage<P> {
-    Metadata(Metadata<P>),
-    Hashes(Hashes<P>),
-    Opening,
-    Running(Picker<P>),
-    Failed(TorrentError),
-}
-
-impl<P: Addressed> Torrent<P> {
-    fn running(&mut self) -> Option<&mut Picker<P>> {
-        match &mut self.stage {
-            Stage::Running(picker) => Some(picker),
-            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening | Stage::Failed(_) => None,
-        }
-    }
-
-    fn picker(&self) -> Option<&Picker<P>> {
-        match &self.stage {
-            Stage::Running(picker) => Some(picker),
-            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening | Stage::Failed(_) => None,
-        }
-    }
-
-    fn pieces(&self) -> u64 {
-        self.info.as_ref().map_or(0, |info| info.piece_count().into())
-    }
-
-    fn start(&self, cx: &mut Cx<'_, Session<P>>, tag: Tag, work: Work) {
-        cx.start(TorrentJob { torrent: self.number, tag, work });
-    }
-
-    /// Whether peers may be found by its trackers only (BEP 27); not known while there is no metadata.
-    fn private(&self) -> bool {
-        self.info.as_ref().is_some_and(|info| info.private())
-    }
-
-    /// Each of its swarms has the same trackers, and is announced by itself.
-    fn find_trackers(&mut self, cx: &mut Cx<'_, Session<P>>) {
-        if !self.trackers.is_empty() {
-            for swarm in self.hashes.swarms() {
-                self.tiers.entry(swarm).or_insert_with(|| Tiers::new(&self.trackers, cx.rng()));
-            }
-        }
-    }
-
-    /// The user names peers. A private torrent has none but those of its trackers.
-    fn name_peers(&mut self, peers: Vec<SocketAddr>) {
-        if !self.private() {
-            peers.into_iter().for_each(|addr| self.candidates.hear(addr, Origin::User));
-        }
-    }
-
-    /// Has the worker look what is there.
-    fn open(&mut self, cx: &mut Cx<'_, Session<P>>) {
-        let Some(info) = self.info.clone() else { return };
-        self.stage = Stage::Opening;
-        let work = Work::Open { info, layers: self.layers.clone(), folder: self.folder.clone() };
-        self.start(cx, Tag::Open, work);
-    }
-
-    fn status(&self, conns: &BTreeMap<P, Conn>) -> TorrentStatus {
-        let picker = self.picker();
-        let peer = |peer: &P| {
-            let conn = conns.get(peer)?;
-            Some(PeerStatus {
-                addr: conn.listens.unwrap_or_else(|| peer.addr()),
-                client: conn.client.clone(),
-                downloaded: conn.downloaded,
-                uploaded: conn.uploaded,
-                pieces: conn.have.count() as u32,
-                interesting: conn.interesting,
-                chokes: conn.chokes,
-                choked: conn.unchoked.is_none(),
-            })
-        };
-        TorrentStatus {
-            hashes: self.hashes,
-            name: self.name.clone(),
-            stage: match &self.stage {
-                Stage::Metadata(_) => TorrentStage::Metadata,
-                Stage::Hashes(_) => TorrentStage::Hashes,
-                Stage::Opening => TorrentStage::Checking,
-                Stage::Running(picker) if picker.is_done() => TorrentStage::Seeding,
-                Stage::Running(_) => TorrentStage::Downloading,
-                Stage::Failed(_) => TorrentStage::Failed,
-            },
-            pieces: picker.map_or(0, |picker| picker.have().count() as u32),
-            wanted: picker.map_or(0, Picker::wanted),
-            size: self.info.as_ref().map(|info| info.size()),
-            downloaded: self.downloaded,
-            uploaded: self.uploaded,
-            wasted: self.wasted,
-            down: self.down.per_second(),
-            up: self.up.per_second(),
-            peers: self.peers.iter().filter_map(peer).collect(),
-            trackers: self.tiers.values().flat_map(Tiers::status).cloned().collect(),
-        }
-    }
 }
 
 impl<P: Addressed> Session<P> {

@@ -1,5 +1,6 @@
 //! One session by hand: what strangers say does no harm, and who lies is named.
 
+use super::super::command::TorrentStage;
 use super::*;
 use crate::storage::MemoryFiles;
 use crate::torrent::wire::{Block, Features, Handshake, HashRange, MetadataMsg, any_message};

@@ -1,0 +1,168 @@
+//! One torrent of a session: how far it is, and what is known of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p_core::{Cx, OpId, Time};
+
+use super::super::address::Addressed;
+use super::super::candidates::{Candidates, Origin};
+use super::super::command::{PeerStatus, TorrentError, TorrentStage, TorrentStatus};
+use super::super::gather::{Hashes, Metadata};
+use super::super::job::{Tag, TorrentJob, Work};
+use super::super::metainfo::{Info, InfoHashes, PieceLayers, SwarmId};
+use super::super::peer::Conn;
+use super::super::picker::Picker;
+use super::super::tiers::Tiers;
+use super::Session;
+use crate::rate::Rate;
+
+/// One torrent.
+#[derive(Debug)]
+pub(super) struct Torrent<P> {
+    pub(super) number: u64,
+    pub(super) hashes: InfoHashes,
+    pub(super) name: Option<String>,
+    pub(super) folder: PathBuf,
+    /// Which files are wanted; all, if none are named.
+    pub(super) select: Vec<RangeInclusive<u32>>,
+    pub(super) info: Option<Arc<Info>>,
+    pub(super) layers: Arc<PieceLayers>,
+    pub(super) stage: Stage<P>,
+    /// The connections that have said who they are.
+    pub(super) peers: BTreeSet<P>,
+    /// Connections that have not.
+    pub(super) strangers: usize,
+    pub(super) candidates: Candidates,
+    /// Its trackers, for each of its swarms.
+    pub(super) tiers: BTreeMap<SwarmId, Tiers>,
+    /// What they are, for a swarm that is not known yet.
+    pub(super) trackers: Vec<Vec<String>>,
+    pub(super) optimistic: Option<P>,
+    pub(super) waiting: Vec<Waiting>,
+    /// Blocks that have come and are not written.
+    pub(super) writing: usize,
+    /// The worker had no room for some; they are asked for again.
+    pub(super) starved: bool,
+    pub(super) syncing: bool,
+    pub(super) done: bool,
+    pub(super) down: Rate,
+    pub(super) up: Rate,
+    pub(super) downloaded: u64,
+    pub(super) uploaded: u64,
+    pub(super) wasted: u64,
+}
+
+/// Somebody who waits for a torrent.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) op: OpId,
+    pub(super) progress: Option<Duration>,
+    pub(super) told: Time,
+}
+
+/// What is being done for a torrent.
+#[derive(Debug)]
+pub(super) enum Stage<P> {
+    Metadata(Metadata<P>),
+    Hashes(Hashes<P>),
+    Opening,
+    Running(Picker<P>),
+    Failed(TorrentError),
+}
+
+impl<P: Addressed> Torrent<P> {
+    pub(super) fn running(&mut self) -> Option<&mut Picker<P>> {
+        match &mut self.stage {
+            Stage::Running(picker) => Some(picker),
+            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening | Stage::Failed(_) => None,
+        }
+    }
+
+    pub(super) fn picker(&self) -> Option<&Picker<P>> {
+        match &self.stage {
+            Stage::Running(picker) => Some(picker),
+            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening | Stage::Failed(_) => None,
+        }
+    }
+
+    pub(super) fn pieces(&self) -> u64 {
+        self.info.as_ref().map_or(0, |info| info.piece_count().into())
+    }
+
+    pub(super) fn start(&self, cx: &mut Cx<'_, Session<P>>, tag: Tag, work: Work) {
+        cx.start(TorrentJob { torrent: self.number, tag, work });
+    }
+
+    /// Whether peers may be found by its trackers only (BEP 27); not known while there is no metadata.
+    pub(super) fn private(&self) -> bool {
+        self.info.as_ref().is_some_and(|info| info.private())
+    }
+
+    /// Each of its swarms has the same trackers, and is announced by itself.
+    pub(super) fn find_trackers(&mut self, cx: &mut Cx<'_, Session<P>>) {
+        if !self.trackers.is_empty() {
+            for swarm in self.hashes.swarms() {
+                self.tiers.entry(swarm).or_insert_with(|| Tiers::new(&self.trackers, cx.rng()));
+            }
+        }
+    }
+
+    /// The user names peers. A private torrent has none but those of its trackers.
+    pub(super) fn name_peers(&mut self, peers: Vec<SocketAddr>) {
+        if !self.private() {
+            peers.into_iter().for_each(|addr| self.candidates.hear(addr, Origin::User));
+        }
+    }
+
+    /// Has the worker look what is there.
+    pub(super) fn open(&mut self, cx: &mut Cx<'_, Session<P>>) {
+        let Some(info) = self.info.clone() else { return };
+        self.stage = Stage::Opening;
+        let work = Work::Open { info, layers: self.layers.clone(), folder: self.folder.clone() };
+        self.start(cx, Tag::Open, work);
+    }
+
+    pub(super) fn status(&self, conns: &BTreeMap<P, Conn>) -> TorrentStatus {
+        let picker = self.picker();
+        let peer = |peer: &P| {
+            let conn = conns.get(peer)?;
+            Some(PeerStatus {
+                addr: conn.listens.unwrap_or_else(|| peer.addr()),
+                client: conn.client.clone(),
+                downloaded: conn.downloaded,
+                uploaded: conn.uploaded,
+                pieces: conn.have.count() as u32,
+                interesting: conn.interesting,
+                chokes: conn.chokes,
+                choked: conn.unchoked.is_none(),
+            })
+        };
+        TorrentStatus {
+            hashes: self.hashes,
+            name: self.name.clone(),
+            stage: match &self.stage {
+                Stage::Metadata(_) => TorrentStage::Metadata,
+                Stage::Hashes(_) => TorrentStage::Hashes,
+                Stage::Opening => TorrentStage::Checking,
+                Stage::Running(picker) if picker.is_done() => TorrentStage::Seeding,
+                Stage::Running(_) => TorrentStage::Downloading,
+                Stage::Failed(_) => TorrentStage::Failed,
+            },
+            pieces: picker.map_or(0, |picker| picker.have().count() as u32),
+            wanted: picker.map_or(0, Picker::wanted),
+            size: self.info.as_ref().map(|info| info.size()),
+            downloaded: self.downloaded,
+            uploaded: self.uploaded,
+            wasted: self.wasted,
+            down: self.down.per_second(),
+            up: self.up.per_second(),
+            peers: self.peers.iter().filter_map(peer).collect(),
+            trackers: self.tiers.values().flat_map(Tiers::status).cloned().collect(),
+        }
+    }
+}
