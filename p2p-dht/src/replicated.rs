@@ -10,6 +10,7 @@
 //! `index` of what this node has.
 
 mod call;
+mod config;
 mod get;
 mod index;
 mod keep;
@@ -23,7 +24,6 @@ mod sweep;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::time::Duration;
 
 use p2p_core::{Cx, JobId, Key, Link, NoJob, OpId, Pending, Protocol, Time, Up};
 use p2p_overlay::{Find, Looked, Overlay, Replicas};
@@ -40,6 +40,7 @@ use repair::Repair;
 use serve::SKEW;
 use sweep::Sweep;
 
+pub use config::DhtConfig;
 pub use msg::{DhtMsg, OFFERED, Offered, Refusal, Verdict, Wanted};
 pub use summary::{PARTS, Part, Sum};
 
@@ -106,72 +107,6 @@ pub struct Replicated<O: Overlay> {
 const PAGE: usize = 1024;
 
 type Msg<O> = DhtMsg<<O as Protocol>::Peer, <O as Protocol>::Msg>;
-
-/// How a node of the hash table behaves.
-#[derive(Clone, Copy, Debug)]
-pub struct DhtConfig {
-    /// How many nodes keep each record, r. 8; 1 to 16. Where copies lie at salted keys these are the first r different
-    /// roots of 2r such keys: all roots, where there are fewer.
-    pub replicas: u8,
-    /// How many of them must have it before it counts as stored; all, where the network has fewer nodes, or this node
-    /// finds no more because it is cut off: [`Stored::copies`](crate::Stored::copies) says how many. 5; at least 1.
-    pub write_quorum: u8,
-    /// How many of them must answer before the newest signed value counts as the newest. Together with the write
-    /// quorum it should be more than all, so that one of them has what was stored last. 4; at least 1.
-    pub read_quorum: u8,
-    /// How many are asked for an immutable value at a time. 2.
-    pub parallel: u8,
-    /// How long a peer has to store or give a record. 4 s.
-    pub timeout: Duration,
-    /// All records are compared with the other replicas this often on average. 10 min.
-    pub repair: Duration,
-    /// How long after a change among the neighbours the records that it concerns are copied, on average; where change
-    /// follows change, after the last, but at most nine times as long. 5 s.
-    pub settle: Duration,
-    /// How many bytes a node sends in a second when it copies records to others, one second's in a burst. 8 MiB.
-    pub repair_rate: u64,
-    /// A node stores what it has published again this often on average. 1 h.
-    pub republish: Duration,
-    /// How long records last that do not say. 24 h.
-    pub lifetime: Duration,
-    /// Records that last longer than this are refused. 30 days.
-    pub max_lifetime: Duration,
-    /// How many records a node keeps. 65,536.
-    pub max_records: usize,
-    /// How many bytes of records a node keeps. 1 GiB.
-    pub max_bytes: u64,
-    /// A publisher may take up so many times the room that is left free of [`max_records`](Self::max_records) and
-    /// [`max_bytes`](Self::max_bytes): alone four fifths of all, two four ninths each, and there is always room for one
-    /// more. All of one [subnet](p2p_core::Keyed::subnet) are one publisher. 4; at least 1.
-    pub share: u32,
-    /// How many providers of one key a node keeps, and gives, and how many values that can be removed. 64; at most 64.
-    pub max_providers: usize,
-    /// How many puts and gets are under way at once, and how many jobs. One more is refused. 1024.
-    pub capacity: usize,
-}
-
-impl Default for DhtConfig {
-    fn default() -> DhtConfig {
-        DhtConfig {
-            replicas: 8,
-            write_quorum: 5,
-            read_quorum: 4,
-            parallel: 2,
-            timeout: Duration::from_secs(4),
-            repair: Duration::from_secs(600),
-            settle: Duration::from_secs(5),
-            repair_rate: 8 << 20,
-            republish: Duration::from_secs(3600),
-            lifetime: Duration::from_secs(24 * 3600),
-            max_lifetime: Duration::from_secs(30 * 24 * 3600),
-            max_records: 65_536,
-            max_bytes: 1 << 30,
-            share: 4,
-            max_providers: 64,
-            capacity: 1024,
-        }
-    }
-}
 
 /// The timers of a node of the hash table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
