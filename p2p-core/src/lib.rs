@@ -21,6 +21,7 @@ mod liveness;
 pub mod net;
 mod peers;
 mod pending;
+mod prefetch;
 mod protocol;
 mod rng;
 mod script;
@@ -37,6 +38,7 @@ pub use limits::Limits;
 pub use liveness::{Health, Rtt, Suspicion};
 pub use peers::{Address, GIVEN_UP, HostCache, Learnt, MAX_ADDRESSES, Subnet};
 pub use pending::Pending;
+pub use prefetch::prefetch;
 pub use protocol::{
     Down, Effect, Job, JobError, JobId, Keyed, Link, NoJob, NoWorker, OpId, Peer, Protocol, Worker,
 };

@@ -84,6 +84,11 @@ impl<P: Copy + Eq, T> Pending<P, T> {
         Some(self.asked.swap_remove(at).what)
     }
 
+    /// [Prefetches](crate::prefetch) the list.
+    pub fn warm(&self) {
+        crate::prefetch(&self.asked[..]);
+    }
+
     /// How many questions wait.
     pub fn len(&self) -> usize {
         self.asked.len()

@@ -80,13 +80,11 @@ pub trait Protocol: Sized + Send + 'static {
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
         let _ = cx;
     }
-    /// Reads a little of each part of its memory that the next input is likely to need, and returns anything made of
-    /// it. A simulation too large for the processor's caches asks several machines in a row, shortly before their
-    /// inputs, and so waits for memory once and not for each of them. Never needed; by default nothing.
+    /// [Prefetches](crate::prefetch) what the machine points to and its next input is likely to need; the machine itself
+    /// is in the caches. A simulation too large for them calls this shortly before the input, and so waits for less
+    /// memory. Never needed; by default nothing.
     #[inline]
-    fn warm(&self) -> u64 {
-        0
-    }
+    fn warm(&self) {}
     /// A message came from a peer that has proved its name.
     fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: Self::Peer, msg: Self::Msg);
     /// A timer that was set has run out.

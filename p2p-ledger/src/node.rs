@@ -394,8 +394,8 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
     type Event = LedgerEvent<M::Peer>;
     type Job = LedgerJob<C, S>;
 
-    fn warm(&self) -> u64 {
-        self.membership.warm() ^ self.jobs.len() as u64
+    fn warm(&self) {
+        self.membership.warm();
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {

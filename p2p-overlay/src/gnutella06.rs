@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, Protocol, Time};
+use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, Protocol, Time, prefetch};
 
 use crate::bucket::Rate;
 use crate::few::Few;
@@ -370,10 +370,8 @@ impl<P: Place> Protocol for Gnutella06<P> {
     type Event = Gnutella06Event<P>;
     type Job = NoJob;
 
-    fn warm(&self) -> u64 {
-        let records = self.neighbours.values();
-        let middle = records.get(records.len() / 2).map_or(0, |one| u64::from(one.degree));
-        self.neighbours.keys().len() as u64 ^ self.neighbours.keys().first().map_or(0, |_| 1) ^ middle
+    fn warm(&self) {
+        prefetch(self.neighbours.keys());
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {

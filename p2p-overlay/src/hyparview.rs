@@ -263,8 +263,8 @@ impl<P: Peer> Protocol for HyParView<P> {
     type Event = Neighbour<P>;
     type Job = NoJob;
 
-    fn warm(&self) -> u64 {
-        self.views.warm()
+    fn warm(&self) {
+        self.views.warm();
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {

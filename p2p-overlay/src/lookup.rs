@@ -19,7 +19,7 @@ mod mislead;
 mod msg;
 mod shortlist;
 
-use p2p_core::{Cx, Key, Keyed, OpId, Pending, Time};
+use p2p_core::{Cx, Key, Keyed, OpId, Pending, Time, prefetch};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,13 +148,10 @@ impl<P: Keyed> Lookups<P> {
         Lookups { config, begun, asked, relays, held, ended, armed: None }
     }
 
-    pub(crate) fn warm(&self) -> u64 {
-        let lists = self.begun.len() ^ self.relays.len() ^ self.ended.len();
-        let asked = self.asked.iter().next().map_or(0, |(peer, question)| match question {
-            Question::Hop(task) => task.ticket ^ u64::from(peer == task.origin),
-            Question::Ask(ticket) => *ticket,
-        });
-        lists as u64 ^ asked ^ self.armed.map_or(0, Time::as_nanos)
+    pub(crate) fn warm(&self) {
+        self.asked.warm();
+        prefetch(&self.begun[..]);
+        prefetch(&self.relays[..]);
     }
 
     /// An answer to be handed over.

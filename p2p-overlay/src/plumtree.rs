@@ -59,7 +59,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_core::{Cx, Link, NoJob, OpId, Peer, Protocol, Time, Up};
+use p2p_core::{Cx, Link, NoJob, OpId, Peer, Protocol, Time, Up, prefetch};
 
 use crate::hyparview::{HyParView, HyParViewConfig};
 use crate::membership::{Membership, MembershipCommand, Neighbour};
@@ -387,10 +387,10 @@ impl<M: Membership> Protocol for Plumtree<M> {
     type Event = Neighbour<M::Peer>;
     type Job = NoJob;
 
-    fn warm(&self) -> u64 {
-        let branch = |at: usize| self.branches.get(at).map_or(0, |branch| u64::from(branch.eager));
-        let branches = (0..4).fold(0, |sum, at| sum ^ branch(at));
-        self.membership.warm() ^ branches ^ self.streams.warm()
+    fn warm(&self) {
+        self.membership.warm();
+        prefetch(&self.branches[..]);
+        self.streams.warm();
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {

@@ -96,8 +96,9 @@ impl<M: Maintenance> Protocol for Routed<M> {
     type Event = NeighboursChanged;
     type Job = M::Job;
 
-    fn warm(&self) -> u64 {
-        self.table.warm() ^ self.lookups.warm()
+    fn warm(&self) {
+        self.table.warm();
+        self.lookups.warm();
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {

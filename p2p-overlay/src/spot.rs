@@ -110,10 +110,6 @@ impl<P: Keyed, M: Metric> Spot<P, M> {
             _ => self.distance(keeper).digit(i, b),
         }
     }
-
-    pub(crate) fn warm(&self) -> u64 {
-        u64::from_ne_bytes(self.head)
-    }
 }
 
 impl<P: Keyed> Spot<P, Clockwise> {

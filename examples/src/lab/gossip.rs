@@ -109,8 +109,9 @@ fn broadcasts(args: &Args, fail: f64) -> Run {
         links: if args.no_links { None } else { Broadcasts::default().links },
         ..Broadcasts::default()
     };
+    let mut sim = broadcasts.build();
     let began = std::time::Instant::now();
-    let report = broadcasts.run();
+    let report = broadcasts.measure(&mut sim);
     let wall_s = began.elapsed().as_secs_f64();
     let BroadcastReport { before, after, active, stats, trace } = &report;
     let seconds = |reach: &Reach| reach.at.as_secs_f64();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::SimPeer;
-use super::arrivals::{Arrivals, Outbound};
+use super::arrivals::Outbound;
 use super::fault::Cut;
 use crate::rng::mix;
 use crate::time::nanos;
@@ -134,7 +134,6 @@ pub(super) struct Net {
     /// When each sender's uplink is free.
     uplinks: BTreeMap<u32, u64>,
     downlinks: BTreeMap<u32, u64>,
-    arrivals: Arrivals,
 }
 
 impl Net {
@@ -149,7 +148,6 @@ impl Net {
             bad_lines: BTreeSet::new(),
             uplinks: BTreeMap::new(),
             downlinks: BTreeMap::new(),
-            arrivals: Arrivals::default(),
         }
     }
 
@@ -206,7 +204,7 @@ impl Net {
             return Fate::Arrives(at, again.map(|more| at + more));
         }
         if lane == Lane::Ordered && self.may_overtake() {
-            at = self.arrivals.next(now, from, outbound, to, at);
+            at = outbound.next(now, to, at);
         }
         Fate::Arrives(at, None)
     }
@@ -308,7 +306,6 @@ mod tests {
         let mean = Duration::from_millis(50);
         let mut out = Outbound::default();
         let mut net = net(Network { latency: Latency::Exponential(mean), ..Network::default() });
-        // To more peers at once than a node has places for.
         let mut arrivals = [0; 5];
         for i in 0..5000 {
             let to = (i % 5) as usize;

@@ -6,8 +6,8 @@ use super::arrivals::Outbound;
 use super::disk::Disk;
 use super::world::World;
 use super::{Protocol, SimPeer};
-use crate::CxState;
 use crate::time::nanos;
+use crate::{CxState, prefetch};
 
 pub(super) struct Node<P: Protocol, W> {
     pub machine: Option<P>,
@@ -16,18 +16,14 @@ pub(super) struct Node<P: Protocol, W> {
 }
 
 impl<P: Protocol, W> Node<P, W> {
-    /// Reads the node's record.
+    /// Prefetches what the record points to.
     #[inline]
-    pub(super) fn warm(&self) -> u64 {
-        self.body.paused_until ^ u64::from(self.machine.is_some())
-    }
-
-    /// Reads what the record leads to.
-    #[inline]
-    pub(super) fn warm_more(&self) -> u64 {
-        let timers = self.body.timers.first().into_iter().chain(self.body.timers.last());
-        let machine = self.machine.as_ref().map_or(0, P::warm);
-        timers.fold(machine, |sum, armed| sum ^ u64::from(armed.slot))
+    pub(super) fn warm(&self) {
+        prefetch(&self.body.timers[..]);
+        self.body.outbound.warm();
+        if let Some(machine) = &self.machine {
+            machine.warm();
+        }
     }
 }
 

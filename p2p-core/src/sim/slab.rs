@@ -1,5 +1,7 @@
 //! Values that stay where they were put until they are taken out.
 
+use crate::prefetch;
+
 #[derive(Debug)]
 enum Slot<T> {
     Free { next: u32 },
@@ -44,6 +46,12 @@ impl<T> Slab<T> {
         match self.slots.get(index as usize)? {
             Slot::Used(value) => Some(value),
             Slot::Free { .. } => None,
+        }
+    }
+
+    pub(super) fn prefetch(&self, index: u32) {
+        if let Some(slot) = self.slots.get(index as usize) {
+            prefetch(slot);
         }
     }
 

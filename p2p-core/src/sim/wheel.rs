@@ -1,6 +1,6 @@
 //! The event queue: a hierarchical timing wheel (Varghese & Lauck 1987) of 16-byte entries.
 //!
-//! Time is cut into ticks of 2^18 ns, and their numbers into digits of 12 bits. An entry waits in the level of the
+//! Time is cut into ticks of 2^20 ns, and their numbers into digits of 12 bits. An entry waits in the level of the
 //! highest digit in which its tick differs from the current one, so each digit of progress moves it down one level at
 //! most, and what it stands for never moves. The entries of the current tick are sorted, so events happen in order of
 //! their nanosecond, and within one in the order they were scheduled.
@@ -26,8 +26,8 @@ impl Entry {
     }
 }
 
-const TICK_BITS: u32 = 18;
-/// A level has 2^12 slots: the lowest spans a second, so what waits for less, as messages and their deadlines do, is
+const TICK_BITS: u32 = 20;
+/// A level has 2^12 slots: the lowest spans four seconds, so what waits for less, as messages and their deadlines do, is
 /// placed but once.
 const SLOT_BITS: u32 = 12;
 const SLOTS: usize = 1 << SLOT_BITS;
@@ -85,8 +85,6 @@ pub(super) struct Wheel {
     tick: u64,
     /// Sorted, the earliest last.
     current: Vec<Entry>,
-    /// How many of these [`Wheel::coming`] has not shown yet: the first ones.
-    unseen: usize,
     /// Scheduled for the current tick, or before it, since it began.
     fresh: BinaryHeap<Reverse<Entry>>,
     levels: Vec<Level>,
@@ -98,7 +96,6 @@ impl Wheel {
         Wheel {
             tick: 0,
             current: Vec::new(),
-            unseen: 0,
             fresh: BinaryHeap::new(),
             levels: (0..LEVELS).map(|_| Level::new()).collect(),
             next_seq: 0,
@@ -121,17 +118,18 @@ impl Wheel {
         self.levels[level as usize].push((tick >> (SLOT_BITS * level)) as usize % SLOTS, entry);
     }
 
-    /// Up to `most` of the entries of a tick that come next, each once, whether or not they are due: those that were
-    /// scheduled before the tick began. Nothing while there are some that this gave before.
-    pub(super) fn coming(&mut self, limit: u64, most: usize) -> &[Entry] {
-        if self.current.is_empty() && self.fresh.is_empty() {
-            self.advance(limit >> TICK_BITS);
-        }
-        if self.current.len() > self.unseen {
-            return &[];
-        }
-        self.unseen = self.current.len().saturating_sub(most);
-        &self.current[self.unseen..]
+    /// Begins the next tick that has entries and begins by `limit`, if this one has none left; says whether it did.
+    #[inline]
+    pub(super) fn begin_tick(&mut self, limit: u64) -> bool {
+        self.current.is_empty() && self.fresh.is_empty() && self.advance(limit >> TICK_BITS)
+    }
+
+    /// Where the event is kept that comes when `n` others have happened, of those that were scheduled before this tick
+    /// began.
+    #[inline]
+    pub(super) fn ahead(&self, n: usize) -> Option<u32> {
+        let at = self.current.len().checked_sub(n + 1)?;
+        Some(self.current[at].slot())
     }
 
     /// The next entry, if it is due by `limit` (in nanoseconds).
@@ -179,7 +177,6 @@ impl Wheel {
                 let over = std::mem::replace(&mut self.current, entries);
                 self.levels[0].give_back(over);
                 self.current.sort_unstable_by(|a, b| b.cmp(a));
-                self.unseen = self.current.len();
                 return true;
             }
             let mut falling = self.levels[level].take(slot);

@@ -167,16 +167,33 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
         }
     }
 
-    /// The nodes to which the next events happen, as [`Wheel::coming`] shows them.
-    pub(super) fn coming(&mut self, limit: u64, most: usize) -> impl Iterator<Item = SimPeer> {
-        let (messages, others) = (&self.messages, &self.others);
-        self.wheel.coming(limit, most).iter().filter_map(|entry| match entry.slot() & OTHER {
-            0 => messages.get(entry.slot()).map(|parcel| parcel.to),
-            _ => match others.get(entry.slot() & !OTHER)? {
-                Other::Timer { node, .. } => Some(*node),
-                Other::Cleared | Other::Rare(_) => None,
-            },
-        })
+    /// Begins the next tick, if this one is over; says whether it did.
+    #[inline]
+    pub(super) fn begin_tick(&mut self, limit: u64) -> bool {
+        self.wheel.begin_tick(limit)
+    }
+
+    /// Prefetches the event that comes when `n` others of this tick have happened.
+    #[inline]
+    pub(super) fn warm(&self, n: usize) {
+        match self.wheel.ahead(n) {
+            Some(slot) if slot & OTHER == 0 => self.messages.prefetch(slot),
+            Some(slot) => self.others.prefetch(slot & !OTHER),
+            None => {}
+        }
+    }
+
+    /// The node to which that event happens.
+    #[inline]
+    pub(super) fn ahead(&self, n: usize) -> Option<SimPeer> {
+        let slot = self.wheel.ahead(n)?;
+        if slot & OTHER == 0 {
+            return self.messages.get(slot).map(|parcel| parcel.to);
+        }
+        match self.others.get(slot & !OTHER)? {
+            Other::Timer { node, .. } => Some(*node),
+            Other::Cleared | Other::Rare(_) => None,
+        }
     }
 
     pub(super) fn after(&mut self, nanos: u64, rare: Rare<P>) {

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_core::{Peer, Suspicion, Time};
+use p2p_core::{Peer, Suspicion, Time, prefetch};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::zones::{Claim, Claims};
@@ -114,11 +114,9 @@ impl<P: Peer> Neighbours<P> {
         self.all.shrink_to_fit();
     }
 
-    /// Reads the names, and all zones.
-    pub(super) fn warm(&self) -> u64 {
-        let zones = self.all.iter().filter_map(|other| other.claims.first());
-        let peers = u64::from(self.peers.first() == self.peers.last());
-        zones.fold(peers, |sum, claim| sum ^ u64::from(claim.zone.halvings()))
+    pub(super) fn warm(&self) {
+        prefetch(&self.peers[..]);
+        prefetch(&self.all[..]);
     }
 }
 

@@ -148,8 +148,8 @@ impl<P: Keyed> Protocol for Realities<P> {
     type Event = Want<P>;
     type Job = NoJob;
 
-    fn warm(&self) -> u64 {
-        self.tables.iter().fold(0, |sum, table| sum ^ table.warm())
+    fn warm(&self) {
+        self.tables.iter().for_each(CanTable::warm);
     }
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
         self.each(cx, |table, cx| table.on_start(cx));

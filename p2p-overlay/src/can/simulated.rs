@@ -51,11 +51,30 @@ impl Simulated for Can<SimPeer> {
 /// Zones, where those of several nodes overlap what is left of the weaker claims, by their paths.
 fn places<'a>(tables: impl Iterator<Item = &'a CanTable<SimPeer>>) -> Vec<(Key, SimPeer)> {
     let mut shared = false;
-    let of = |table: &CanTable<SimPeer>| {
+    let mut claims: Vec<(Key, Claim, SimPeer)> = Vec::new();
+    for table in tables {
         shared |= table.shares_zones();
-        table.claims.iter().map(|claim| (*claim, table.me)).collect::<Vec<_>>()
-    };
-    let mut claims: Vec<(Claim, SimPeer)> = tables.flat_map(of).collect();
+        claims.extend(table.claims.iter().map(|claim| (claim.zone.path(), *claim, table.me)));
+    }
+    // Whoever covers others stands before them.
+    claims.sort_unstable_by_key(|(path, claim, _)| (*path, claim.zone.halvings()));
+    let mut places = Vec::with_capacity(claims.len());
+    let mut rest = &claims[..];
+    while let [(path, first, peer), ..] = rest {
+        let outside = rest.iter().position(|(_, claim, _)| !first.zone.covers(&claim.zone));
+        let (together, others) = rest.split_at(outside.unwrap_or(rest.len()));
+        match together {
+            [_] => places.push((*path, *peer)),
+            _ => places.extend(divided(together, shared)),
+        }
+        rest = others;
+    }
+    places
+}
+
+/// Who has what of zones that overlap: the higher version, of two that are as high the lower key.
+fn divided(claims: &[(Key, Claim, SimPeer)], shared: bool) -> Vec<(Key, SimPeer)> {
+    let mut claims: Vec<(Claim, SimPeer)> = claims.iter().map(|(_, claim, peer)| (*claim, *peer)).collect();
     claims.sort_by_cached_key(|(claim, peer)| (std::cmp::Reverse(claim.version), peer.key()));
     // Those who share a zone (§3.4) are one.
     let mut groups: Vec<(Claim, Vec<SimPeer>)> = Vec::with_capacity(claims.len());

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire};
+use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire, prefetch};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -67,9 +67,10 @@ impl<P: Keyed> Protocol for CanTable<P> {
     type Event = Want<P>;
     type Job = NoJob;
 
-    fn warm(&self) -> u64 {
-        let own = self.claims.first().map_or(0, |claim| u64::from(claim.zone.halvings()));
-        own ^ self.neighbours.warm() ^ self.asked.len() as u64
+    fn warm(&self) {
+        prefetch(&self.claims[..]);
+        self.neighbours.warm();
+        self.asked.warm();
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire};
+use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire, prefetch};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -287,12 +287,10 @@ impl<P: Keyed> Protocol for ChordTable<P> {
     type Event = Want<P>;
     type Job = NoJob;
 
-    fn warm(&self) -> u64 {
-        // Four fingers fill a line of a cache.
-        let spots = self.predecessor.iter().chain(self.successors.first()).chain(self.successors.last());
-        let spots = spots.chain(self.fingers.iter().step_by(4).flatten());
-        let flags = self.joined ^ self.changed ^ (self.key == Key::ZERO);
-        spots.fold(u64::from(flags) ^ self.asked.len() as u64, |sum, spot| sum ^ spot.warm())
+    fn warm(&self) {
+        prefetch(&self.successors[..]);
+        prefetch(&self.fingers[..]);
+        self.asked.warm();
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {

@@ -1,6 +1,6 @@
 //! The two lists: neighbours, and those to replace them by.
 
-use p2p_core::{Health, Peer, Rng, Suspicion};
+use p2p_core::{Health, Peer, Rng, Suspicion, prefetch};
 
 /// The active view, sorted, and the passive view, in no order. Nobody is in both.
 #[derive(Clone, Debug)]
@@ -38,9 +38,9 @@ impl<P: Peer> Views<P> {
         self.active.binary_search(&peer).is_ok()
     }
 
-    pub(super) fn warm(&self) -> u64 {
-        (self.active.first().map_or(0, |_| 1) ^ self.signs.first().map_or(0, |signs| u32::from(signs.heard)))
-            .into()
+    pub(super) fn warm(&self) {
+        prefetch(&self.active[..]);
+        prefetch(&self.signs[..]);
     }
 
     /// Adds a neighbour. Says whether it was none.

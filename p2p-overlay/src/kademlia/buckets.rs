@@ -66,8 +66,8 @@ impl<P: Keyed> Buckets<P> {
         (0..self.contacts.all().len()).map(|at| self.contacts.get(at))
     }
 
-    pub(super) fn warm(&self) -> u64 {
-        self.contacts.warm() ^ self.looked_up.len() as u64
+    pub(super) fn warm(&self) {
+        self.contacts.warm();
     }
 
     pub(super) fn take_changed(&mut self) -> bool {

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use p2p_core::{Key, Keyed, Time};
+use p2p_core::{Key, Keyed, Time, prefetch};
 
 use super::buckets::Spot;
 
@@ -161,10 +161,12 @@ impl<P: Keyed> Seats<P> {
         self.ends.shrink_to_fit();
     }
 
-    /// Reads ahead where searches begin: among the nearest, and among the furthest, which are half of all keys.
-    pub(super) fn warm(&self) -> u64 {
-        let ends = self.seats.iter().step_by(4).take(4).chain(self.seats.iter().rev().step_by(4).take(5));
-        ends.fold(self.ends.first().map_or(0, |end| u64::from(*end)), |sum, seat| sum ^ seat.spot.warm())
+    /// Where searches begin: among the nearest, and among the furthest, which are half of all keys.
+    pub(super) fn warm(&self) {
+        prefetch(&self.ends[..]);
+        let (first, last) = (self.seats.len().min(16), self.seats.len().saturating_sub(20));
+        prefetch(&self.seats[..first]);
+        prefetch(&self.seats[last..]);
     }
 }
 

@@ -105,8 +105,9 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
     type Event = Want<P>;
     type Job = NoJob;
 
-    fn warm(&self) -> u64 {
-        self.buckets.warm() ^ self.asked.len() as u64
+    fn warm(&self) {
+        self.buckets.warm();
+        self.asked.warm();
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {

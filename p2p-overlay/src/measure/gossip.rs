@@ -118,8 +118,13 @@ impl BroadcastReport {
 const CHOICES: u64 = 1 << 22;
 
 impl Broadcasts {
-    /// Builds the network, publishes, lets nodes fail, publishes again.
+    /// Builds the network and measures it.
     pub fn run(&self) -> BroadcastReport {
+        self.measure(&mut self.build())
+    }
+
+    /// The network, at rest.
+    pub fn build(&self) -> Sim<Gossip<SimPeer>> {
         let latency = Latency::Uniform(Duration::from_millis(20), Duration::from_millis(80));
         let network = Network { latency, links: self.links, ..Network::default() };
         let mut sim = Sim::<Gossip<SimPeer>>::new(self.seed, network);
@@ -128,18 +133,23 @@ impl Broadcasts {
         for membership in HyParView::converged(&peers, self.membership, self.seed) {
             sim.spawn(|_| Plumtree::shared(membership, config.clone()));
         }
+        sim
+    }
+
+    /// Publishes, lets nodes fail, publishes again.
+    pub fn measure(&self, sim: &mut Sim<Gossip<SimPeer>>) -> BroadcastReport {
         let mut rng = Rng::stream(self.seed, CHOICES);
-        let mut order = peers;
+        let mut order = sim.alive().to_vec();
         rng.shuffle(&mut order);
         let dead = (f64::from(self.nodes) * self.fail) as usize;
         let (victims, mut survivors) = (order.split_off(order.len() - dead), order);
         let began = sim.now();
-        let before = (0..self.warm).map(|_| self.publish(&mut sim, &mut survivors, began)).collect();
+        let before = (0..self.warm).map(|_| self.publish(sim, &mut survivors, began)).collect();
         for victim in victims {
             sim.crash(victim);
         }
         let failed = sim.now();
-        let after = (0..self.after).map(|_| self.publish(&mut sim, &mut survivors, failed)).collect();
+        let after = (0..self.after).map(|_| self.publish(sim, &mut survivors, failed)).collect();
         let active = sim.view().iter().map(|(_, node)| node.membership().active().len() as u64).collect();
         BroadcastReport { before, after, active, stats: sim.stats(), trace: sim.trace() }
     }

@@ -102,8 +102,8 @@ impl<N: Carrier> Protocol for Recorder<N> {
     type Event = ();
     type Job = NoJob;
 
-    fn warm(&self) -> u64 {
-        self.machine.warm()
+    fn warm(&self) {
+        self.machine.warm();
     }
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
         self.run(cx, |machine, cx| machine.on_start(cx));

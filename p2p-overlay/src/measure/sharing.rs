@@ -242,8 +242,8 @@ impl<S: Servent> Protocol for Weighed<S> {
     type Event = S::Event;
     type Job = NoJob;
 
-    fn warm(&self) -> u64 {
-        self.servent.warm()
+    fn warm(&self) {
+        self.servent.warm();
     }
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
         self.run(cx, |servent, cx| servent.on_start(cx));

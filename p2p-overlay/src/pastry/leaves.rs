@@ -1,6 +1,6 @@
 //! The leaf set: the nodes next to this one, on either side (§2.1).
 
-use p2p_core::{Key, Keyed};
+use p2p_core::{Key, Keyed, prefetch};
 use serde::{Deserialize, Serialize};
 
 use crate::spot::{self, Clockwise};
@@ -207,7 +207,8 @@ impl<P: Keyed> Leaves<P> {
         near.into_iter().map(|spot| spot.peer).collect()
     }
 
-    pub(super) fn warm(&self) -> u64 {
-        self.ahead.last().into_iter().chain(self.behind.last()).fold(0, |sum, spot| sum ^ spot.warm())
+    pub(super) fn warm(&self) {
+        prefetch(&self.ahead[..]);
+        prefetch(&self.behind[..]);
     }
 }

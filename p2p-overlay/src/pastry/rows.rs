@@ -5,7 +5,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use p2p_core::{Key, Keyed};
+use p2p_core::{Key, Keyed, prefetch};
 
 use crate::subnets::SubnetLimits;
 
@@ -134,9 +134,8 @@ impl<P: Keyed> Rows<P> {
         Some(row)
     }
 
-    pub(super) fn warm(&self) -> u64 {
-        // Eight entries fill a line of a cache.
-        self.places.iter().step_by(8).fold(0, |sum, near| sum ^ u64::from(near.is_some()))
+    pub(super) fn warm(&self) {
+        prefetch(&self.places[..]);
     }
 }
 

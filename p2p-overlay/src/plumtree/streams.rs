@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use p2p_core::{Peer, Time};
+use p2p_core::{Peer, Time, prefetch};
 use serde::{Deserialize, Serialize};
 
 use crate::few::Few;
@@ -244,8 +244,8 @@ impl<P: Peer> Streams<P> {
     }
 
     /// See [`Protocol::warm`](p2p_core::Protocol::warm).
-    pub(super) fn warm(&self) -> u64 {
-        self.all.keys().get(self.all.len() / 2).map_or(0, |source| source.life)
+    pub(super) fn warm(&self) {
+        prefetch(self.all.keys());
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&Source<P>, &mut Stream<P>)> {

@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use p2p_core::{Key, Keyed, Suspicion};
+use p2p_core::{Key, Keyed, Suspicion, prefetch};
 
 use crate::subnets::SubnetLimits;
 
@@ -105,7 +105,14 @@ impl<P: Keyed> Levels<P> {
     }
 
     pub(super) fn find(&self, peer: P) -> Option<&Neighbour<P>> {
-        self.slots.iter().find(|other| other.peer == peer)
+        self.position(peer).map(|at| &self.slots[at])
+    }
+
+    fn position(&self, peer: P) -> Option<usize> {
+        let place = self.place(&peer.key())?;
+        let from = self.slots.partition_point(|other| other.place() < place);
+        let slot = self.slots[from..].iter().take_while(|other| other.place() == place);
+        slot.zip(from..).find(|(other, _)| other.peer == peer).map(|(_, at)| at)
     }
 
     /// Where a peer with this key belongs; nowhere, if that is this node's own key.
@@ -134,7 +141,7 @@ impl<P: Keyed> Levels<P> {
     /// A peer takes part, and this is how far it is, if that was measured. Says whether it is in the table now.
     pub(super) fn hear(&mut self, peer: P, rtt: Option<Duration>) -> bool {
         let micros = rtt.map(|rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
-        let Some(at) = self.slots.iter().position(|other| other.peer == peer) else {
+        let Some(at) = self.position(peer) else {
             let rtt = micros.unwrap_or(u32::MAX);
             return self.place(&peer.key()).is_some_and(|(level, digit)| {
                 self.insert(Neighbour { peer, rtt, level, digit, silent: 0, joined: true })
@@ -213,7 +220,7 @@ impl<P: Keyed> Levels<P> {
 
     /// A peer did not answer. As often in a row as it takes, it is dead.
     pub(super) fn silent(&mut self, peer: P) -> Silence {
-        let Some(at) = self.slots.iter().position(|other| other.peer == peer) else {
+        let Some(at) = self.position(peer) else {
             return Silence::Stranger;
         };
         let known = &mut self.slots[at];
@@ -289,8 +296,8 @@ impl<P: Keyed> Levels<P> {
         joined.into_iter().take(n).map(|other| other.peer).collect()
     }
 
-    pub(super) fn warm(&self) -> u64 {
-        self.slots.iter().step_by(5).fold(0, |sum, other| sum ^ u64::from(other.rtt))
+    pub(super) fn warm(&self) {
+        prefetch(&self.slots[..]);
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire};
+use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire, prefetch};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -283,8 +283,10 @@ impl<P: Keyed> Protocol for TapestryTable<P> {
     type Event = Want<P>;
     type Job = NoJob;
 
-    fn warm(&self) -> u64 {
-        self.levels.warm() ^ self.asked.len() as u64
+    fn warm(&self) {
+        self.levels.warm();
+        prefetch(&self.back[..]);
+        self.asked.warm();
     }
 
     fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
