@@ -94,8 +94,9 @@ impl Address {
         self.failures >= GIVEN_UP
     }
 
-    /// What is worth keeping most comes last: who may be there, then proof, then few failures, then the newest.
-    fn worth(&self) -> (bool, Learnt, std::cmp::Reverse<u32>, Duration) {
+    /// What is worth keeping, and dialling, most comes last: who may be there, then proof, then few failures, then the
+    /// newest.
+    pub fn worth(&self) -> impl Ord + use<> {
         (!self.is_given_up(), self.learnt, std::cmp::Reverse(self.failures), self.seen)
     }
 
@@ -167,13 +168,16 @@ impl HostCache {
 
     /// Every peer with its most promising address, the most promising first: whom to dial after a start.
     pub fn best(&self) -> Vec<Contact> {
-        let best = self.peers.iter().filter_map(|(id, addresses)| {
-            let best = addresses.iter().max_by_key(|address| address.worth())?;
-            Some((best.worth(), Contact::new(*id, best.addr)))
-        });
-        let mut best: Vec<_> = best.collect();
-        best.sort_by_key(|(worth, _)| std::cmp::Reverse(*worth));
-        best.into_iter().map(|(_, contact)| contact).collect()
+        let mut best: Vec<_> = self.iter().collect();
+        best.sort_by_key(|(_, address)| std::cmp::Reverse(address.worth()));
+        best.into_iter().map(|(id, address)| Contact::new(id, address.addr)).collect()
+    }
+
+    /// Every peer with its most promising address, in order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (PeerId, &Address)> {
+        self.peers
+            .iter()
+            .filter_map(|(id, addresses)| Some((*id, addresses.iter().max_by_key(|it| it.worth())?)))
     }
 
     /// How many peers it knows.

@@ -233,13 +233,15 @@ where
         let upto = |n: usize| if begins { 0..=n } else { n..=n };
         upto(3 * STRIDE).for_each(|n| self.world.warm(n));
         for n in upto(2 * STRIDE) {
-            if let Some(node) = self.world.ahead(n).and_then(|peer| self.nodes.get(peer.index())) {
-                prefetch(node);
+            if let Some(peer) = self.world.ahead(n) {
+                self.nodes.get(peer.index()).into_iter().for_each(prefetch);
+                self.world.links_of(peer).into_iter().for_each(prefetch);
             }
         }
         for n in upto(STRIDE) {
-            if let Some(node) = self.world.ahead(n).and_then(|peer| self.nodes.get(peer.index())) {
-                node.warm();
+            if let Some(peer) = self.world.ahead(n) {
+                self.nodes.get(peer.index()).into_iter().for_each(Node::warm);
+                self.world.links_of(peer).into_iter().for_each(|links| prefetch(&links[..]));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Everything in a simulation but the nodes: the event queue, the network, clocks, and where effects go.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use futures::channel::{mpsc, oneshot};
@@ -41,8 +41,8 @@ pub(super) struct World<P: Protocol> {
     others: Slab<Other<P>>,
     /// Nodes whose clocks drift.
     drifts: BTreeMap<u32, Drift>,
-    /// Who is connected to whom, where nodes hear of that.
-    links: BTreeMap<u32, BTreeSet<u32>>,
+    /// To whom each is connected, sorted, where nodes hear of that.
+    links: Vec<Vec<SimPeer>>,
 }
 
 /// A message on its way.
@@ -111,7 +111,7 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
             messages: Slab::new(),
             others: Slab::new(),
             drifts: BTreeMap::new(),
-            links: BTreeMap::new(),
+            links: Vec::new(),
         }
     }
 
@@ -323,8 +323,8 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
 
     /// Notes that two peers are connected, and tells both if they were not.
     fn connect(&mut self, a: SimPeer, b: SimPeer) {
-        if a != b && self.links.entry(a.0).or_default().insert(b.0) {
-            self.links.entry(b.0).or_default().insert(a.0);
+        if a != b && self.set_link(a, b, true) {
+            self.set_link(b, a, true);
             self.after(0, Rare::Link(a, b, Link::Up));
             self.after(0, Rare::Link(b, a, Link::Up));
         }
@@ -333,18 +333,37 @@ impl<P: Protocol<Peer = SimPeer>> World<P> {
     /// Tells both ends that they are no longer connected, after the time that takes to notice.
     fn disconnect(&mut self, a: SimPeer, b: SimPeer, why: Down) {
         let Some(noticed) = self.net.config.links else { return };
-        if self.links.get_mut(&a.0).is_some_and(|peers| peers.remove(&b.0)) {
-            self.links.entry(b.0).or_default().remove(&a.0);
+        if self.set_link(a, b, false) {
+            self.set_link(b, a, false);
             let noticed = crate::time::nanos(noticed);
             self.after(noticed, Rare::Link(a, b, Link::Down(why)));
             self.after(noticed, Rare::Link(b, a, Link::Down(why)));
         }
     }
 
+    /// To whom a peer is connected; `None` where nobody hears of that.
+    pub(super) fn links_of(&self, peer: SimPeer) -> Option<&Vec<SimPeer>> {
+        self.links.get(peer.index())
+    }
+
     pub(super) fn links_of_dead(&mut self, peer: SimPeer) {
-        for other in self.links.get(&peer.0).cloned().unwrap_or_default() {
-            self.disconnect(SimPeer(other), peer, Down::TimedOut);
+        for other in self.links_of(peer).cloned().unwrap_or_default() {
+            self.disconnect(other, peer, Down::TimedOut);
         }
+    }
+
+    /// Notes that a peer is connected to another, or is not. Says whether that is new.
+    fn set_link(&mut self, peer: SimPeer, other: SimPeer, is_up: bool) -> bool {
+        if self.links.len() <= peer.index() {
+            self.links.resize_with(peer.index() + 1, Vec::new);
+        }
+        let links = &mut self.links[peer.index()];
+        match links.binary_search(&other) {
+            Err(at) if is_up => links.insert(at, other),
+            Ok(at) if !is_up => drop(links.remove(at)),
+            _ => return false,
+        }
+        true
     }
 
     pub(super) fn undeliverable(&mut self, from: SimPeer, to: SimPeer) {

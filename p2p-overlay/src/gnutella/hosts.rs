@@ -1,5 +1,6 @@
 //! Who might become a neighbour: the host cache, and what hearsay is worth.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use p2p_core::{Contact, GIVEN_UP, HostCache, Learnt, PeerId, Time};
@@ -50,29 +51,27 @@ impl<P: Place> Hosts<P> {
         hearsay: Rate,
         mut skip: impl FnMut(&Contact, Option<&P>) -> bool,
     ) -> Option<(Contact, bool)> {
-        let mut named: Option<(Contact, Option<Time>)> = None;
-        for contact in self.cache.best() {
-            let addresses = self.cache.addresses(&contact.id);
-            let Some(best) = addresses.first() else { continue };
-            let by_hearsay = best.learnt == Learnt::Hearsay;
+        let mut next = None;
+        for (id, address) in self.cache.iter() {
+            let by_hearsay = address.learnt == Learnt::Hearsay;
             // Hearsay has one dial.
-            if best.failures >= if by_hearsay { 1 } else { GIVEN_UP } {
+            if address.failures >= if by_hearsay { 1 } else { GIVEN_UP } {
                 continue;
             }
-            let dialled = self.dialled.get(&contact.id).copied();
+            let dialled = self.dialled.get(&id).copied();
             let rests = dialled.is_some_and(|at| now.since(at) < REST);
-            if rests || skip(&contact, self.named_by.get(&contact.id)) {
-                continue;
-            }
-            if !by_hearsay {
-                return Some((self.dial(contact, now), false));
-            }
-            if named.is_none_or(|(_, before)| dialled < before) {
-                named = Some((contact, dialled));
+            let rank = (by_hearsay, dialled.filter(|_| by_hearsay), Reverse(address.worth()));
+            let contact = Contact::new(id, address.addr);
+            let is_later = next.as_ref().is_some_and(|(before, _)| *before <= rank);
+            if !rests && !is_later && !skip(&contact, self.named_by.get(&id)) {
+                next = Some((rank, contact));
             }
         }
-        let (contact, _) = named.filter(|_| self.hearsay.take(now, hearsay))?;
-        Some((self.dial(contact, now), true))
+        let ((by_hearsay, ..), contact) = next?;
+        if by_hearsay && !self.hearsay.take(now, hearsay) {
+            return None;
+        }
+        Some((self.dial(contact, now), by_hearsay))
     }
 
     fn dial(&mut self, contact: Contact, now: Time) -> Contact {

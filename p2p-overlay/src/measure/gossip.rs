@@ -120,7 +120,7 @@ const CHOICES: u64 = 1 << 22;
 impl Broadcasts {
     /// Builds the network and measures it.
     pub fn run(&self) -> BroadcastReport {
-        self.measure(&mut self.build())
+        self.measure(&mut self.build(), Sim::run_for)
     }
 
     /// The network, at rest.
@@ -136,26 +136,37 @@ impl Broadcasts {
         sim
     }
 
-    /// Publishes, lets nodes fail, publishes again.
-    pub fn measure(&self, sim: &mut Sim<Gossip<SimPeer>>) -> BroadcastReport {
+    /// Publishes, lets nodes fail, publishes again. Between looks at all nodes `run` lets the time pass, with
+    /// [`Sim::run_for`]: a caller that wants to know how fast the simulator is holds a clock around that.
+    pub fn measure(
+        &self,
+        sim: &mut Sim<Gossip<SimPeer>>,
+        mut run: impl FnMut(&mut Sim<Gossip<SimPeer>>, Duration),
+    ) -> BroadcastReport {
         let mut rng = Rng::stream(self.seed, CHOICES);
         let mut order = sim.alive().to_vec();
         rng.shuffle(&mut order);
         let dead = (f64::from(self.nodes) * self.fail) as usize;
         let (victims, mut survivors) = (order.split_off(order.len() - dead), order);
         let began = sim.now();
-        let before = (0..self.warm).map(|_| self.publish(sim, &mut survivors, began)).collect();
+        let before = (0..self.warm).map(|_| self.publish(sim, &mut survivors, began, &mut run)).collect();
         for victim in victims {
             sim.crash(victim);
         }
         let failed = sim.now();
-        let after = (0..self.after).map(|_| self.publish(sim, &mut survivors, failed)).collect();
+        let after = (0..self.after).map(|_| self.publish(sim, &mut survivors, failed, &mut run)).collect();
         let active = sim.view().iter().map(|(_, node)| node.membership().active().len() as u64).collect();
         BroadcastReport { before, after, active, stats: sim.stats(), trace: sim.trace() }
     }
 
     /// One message, by the survivor that has not published for the longest time.
-    fn publish(&self, sim: &mut Sim<Gossip<SimPeer>>, survivors: &mut [SimPeer], since: Time) -> Reach {
+    fn publish(
+        &self,
+        sim: &mut Sim<Gossip<SimPeer>>,
+        survivors: &mut [SimPeer],
+        since: Time,
+        run: &mut impl FnMut(&mut Sim<Gossip<SimPeer>>, Duration),
+    ) -> Reach {
         survivors.rotate_left(1);
         let publisher = survivors[0];
         // One look at all nodes: copies, how many have how many of the publisher's messages, steps.
@@ -168,7 +179,7 @@ impl Broadcasts {
         let (at, (copies_before, had_before, _)) = (sim.now() - since, look(sim));
         let publish = PlumtreeCommand::Publish { topic: Topic::named("measured"), bytes: "measured".into() };
         sim.command(publisher, publish);
-        sim.run_for(self.every);
+        run(sim, self.every);
         sim.take_outcomes();
         let (copies, had, hops) = look(sim);
         let (received, duplicates): (u64, u64) = (had - had_before, copies - copies_before);
