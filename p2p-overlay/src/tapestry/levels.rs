@@ -108,11 +108,9 @@ impl<P: Keyed> Levels<P> {
         self.position(peer).map(|at| &self.slots[at])
     }
 
+    /// Goes through the list: searches would wait for one line of memory after the other.
     fn position(&self, peer: P) -> Option<usize> {
-        let place = self.place(&peer.key())?;
-        let from = self.slots.partition_point(|other| other.place() < place);
-        let slot = self.slots[from..].iter().take_while(|other| other.place() == place);
-        slot.zip(from..).find(|(other, _)| other.peer == peer).map(|(_, at)| at)
+        self.slots.iter().position(|other| other.peer == peer)
     }
 
     /// Where a peer with this key belongs; nowhere, if that is this node's own key.
