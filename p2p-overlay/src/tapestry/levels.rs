@@ -17,11 +17,18 @@ pub(super) const LEVELS: usize = Key::<32>::BITS / 4;
 /// How many neighbours a slot keeps: the primary and two backups (JSAC §III-B).
 pub(super) const KEPT: usize = 3;
 
+/// Further than anybody whose distance is known.
+const UNMEASURED: u32 = u32::MAX;
+
+fn micros(rtt: Option<Duration>) -> u32 {
+    rtt.map_or(UNMEASURED, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(UNMEASURED))
+}
+
 /// A peer in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Neighbour<P> {
     pub(super) peer: P,
-    /// The round trip in microseconds, smoothed; the largest number until it has been measured.
+    /// The round trip in microseconds, smoothed; [`UNMEASURED`] until it has been measured.
     rtt: u32,
     level: u8,
     digit: u8,
@@ -44,7 +51,7 @@ impl<P> Neighbour<P> {
 
     /// The round trip, as far as it is known.
     pub(super) fn rtt(&self) -> Option<Duration> {
-        (self.rtt < u32::MAX).then(|| Duration::from_micros(self.rtt.into()))
+        (self.rtt < UNMEASURED).then(|| Duration::from_micros(self.rtt.into()))
     }
 
     /// It was asked in vain, and nothing has been heard from it since.
@@ -138,25 +145,28 @@ impl<P: Keyed> Levels<P> {
 
     /// A peer takes part, and this is how far it is, if that was measured. Says whether it is in the table now.
     pub(super) fn hear(&mut self, peer: P, rtt: Option<Duration>) -> bool {
-        let micros = rtt.map(|rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
-        let Some(at) = self.position(peer) else {
-            let rtt = micros.unwrap_or(u32::MAX);
-            return self.place(&peer.key()).is_some_and(|(level, digit)| {
+        let is_known = self.hear_again(peer, rtt);
+        let rtt = micros(rtt);
+        is_known
+            || self.place(&peer.key()).is_some_and(|(level, digit)| {
                 self.insert(Neighbour { peer, rtt, level, digit, silent: 0, joined: true })
-            });
-        };
+            })
+    }
+
+    /// The same of somebody who is in the table. Says whether it is.
+    pub(super) fn hear_again(&mut self, peer: P, rtt: Option<Duration>) -> bool {
+        let Some(at) = self.position(peer) else { return false };
         let known = &mut self.slots[at];
         let was_joined = std::mem::replace(&mut known.joined, true);
         known.silent = 0;
-        known.rtt = match micros {
-            None => known.rtt,
-            Some(first) if known.rtt == u32::MAX => first,
+        known.rtt = match micros(rtt) {
+            UNMEASURED => known.rtt,
+            first if known.rtt == UNMEASURED => first,
             // As TCP smooths it (RFC 6298 §2.3).
-            Some(next) => known.rtt - known.rtt / 8 + next / 8,
+            next => known.rtt - known.rtt / 8 + next / 8,
         };
-        let place = known.place();
         self.changed |= !was_joined;
-        self.sort(place);
+        self.sort(at);
         true
     }
 
@@ -166,7 +176,7 @@ impl<P: Keyed> Levels<P> {
             return true;
         }
         self.place(&peer.key()).is_some_and(|(level, digit)| {
-            self.insert(Neighbour { peer, rtt: u32::MAX, level, digit, silent: 0, joined: false })
+            self.insert(Neighbour { peer, rtt: UNMEASURED, level, digit, silent: 0, joined: false })
         })
     }
 
@@ -207,9 +217,12 @@ impl<P: Keyed> Levels<P> {
         true
     }
 
-    fn sort(&mut self, place: (u8, u8)) {
-        let from = self.slots.partition_point(|other| other.place() < place);
-        let to = from + self.slots[from..].partition_point(|other| other.place() == place);
+    /// Sorts the slot in which somebody stands.
+    fn sort(&mut self, at: usize) {
+        let place = self.slots[at].place();
+        let is_of_slot = |other: &&Neighbour<P>| other.place() == place;
+        let from = at - self.slots[..at].iter().rev().take_while(is_of_slot).count();
+        let to = at + self.slots[at..].iter().take_while(is_of_slot).count();
         let slot = &mut self.slots[from..to];
         let primary = slot[0].peer;
         slot.sort_by_key(Neighbour::rank);
@@ -225,7 +238,7 @@ impl<P: Keyed> Levels<P> {
         known.silent += 1;
         let (level, digit) = known.place();
         if known.joined && u32::from(known.silent) < Suspicion::DEAD_AFTER {
-            self.sort((level, digit));
+            self.sort(at);
             return Silence::Doubtful;
         }
         self.slots.remove(at);
@@ -237,7 +250,7 @@ impl<P: Keyed> Levels<P> {
     pub(super) fn fill(&mut self, peers: impl IntoIterator<Item = (Key, P)>) {
         let all = peers.into_iter().filter_map(|(key, peer)| {
             let (level, digit) = self.place(&key)?;
-            Some(Neighbour { peer, rtt: u32::MAX, level, digit, silent: 0, joined: true })
+            Some(Neighbour { peer, rtt: UNMEASURED, level, digit, silent: 0, joined: true })
         });
         let all: Vec<Neighbour<P>> = all.collect();
         match self.subnets {

@@ -216,9 +216,7 @@ impl<P: Keyed> TapestryTable<P> {
         let seen = now.as_secs_f64() as u32;
         if let Some(back) = self.back.iter_mut().find(|back| back.peer == peer) {
             back.seen = seen;
-            if self.levels.find(peer).is_some() {
-                self.levels.hear(peer, None);
-            }
+            self.levels.hear_again(peer, None);
             return;
         }
         if self.back.len() >= MAX_BACKPOINTERS {
