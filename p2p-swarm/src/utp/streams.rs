@@ -201,7 +201,9 @@ where
         let Some(Entry { connection, alarm, .. }) = self.mux.get(&peer) else { return };
         let mut overflow = false;
         if let Some(line) = self.lines.get_mut(&peer) {
-            overflow = !connection.write(line.output.split().freeze());
+            if !line.output.is_empty() {
+                overflow = !connection.write(line.output.split().freeze());
+            }
             match (overflow, line.closing) {
                 (true, _) => connection.reset(),
                 (false, true) => connection.close(),
