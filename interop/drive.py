@@ -10,7 +10,7 @@ import time
 import libtorrent as lt
 
 
-def session(encryption="off", level="rc4"):
+def session(encryption="off", level="rc4", utp="off"):
     policy = {"off": lt.enc_policy.disabled, "preferred": lt.enc_policy.enabled, "required": lt.enc_policy.forced}[encryption]
     return lt.session({
         "listen_interfaces": "127.0.0.1:0",
@@ -19,8 +19,10 @@ def session(encryption="off", level="rc4"):
         "enable_upnp": False,
         "enable_natpmp": False,
         "allow_multiple_connections_per_ip": True,
-        "enable_outgoing_utp": False,
-        "enable_incoming_utp": False,
+        "enable_outgoing_utp": utp != "off",
+        "enable_incoming_utp": utp != "off",
+        "enable_outgoing_tcp": utp != "only",
+        "enable_incoming_tcp": utp != "only",
         "in_enc_policy": int(policy),
         "out_enc_policy": int(policy),
         # What follows the handshake; the handshake is encrypted in any case.

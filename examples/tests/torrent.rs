@@ -78,7 +78,7 @@ fn a_folder_crosses_by_its_link_and_who_was_killed_goes_on() {
 
 #[test]
 fn a_tracker_alone_brings_them_together_over_http_and_udp() {
-    for (name, scheme, path) in [("http", "http", "/announce"), ("udp", "udp", "")] {
+    for (name, scheme, path, utp) in [("http", "http", "/announce", "off"), ("udp", "udp", "", "only")] {
         let folder = Folder::new(name);
         let song: Vec<u8> = (0..300_000_u32).map(|at| (at / 7) as u8).collect();
         std::fs::write(folder.at("seed/album/01.ogg"), &song).unwrap();
@@ -90,7 +90,7 @@ fn a_tracker_alone_brings_them_together_over_http_and_udp() {
         // A private torrent has no other peers than its tracker names.
         let made = create.arg("--private").arg("--tracker").arg(&url).status().unwrap();
         assert!(made.success());
-        let listen = ["--listen", "127.0.0.1:0"];
+        let listen = ["--listen", "127.0.0.1:0", "--utp", utp];
         let seed = Running::start(torrent().arg("seed").arg(&file).arg(folder.at("seed")).args(listen));
         seed.says("magnet");
         let get = Running::start(torrent().arg("get").arg(&file).arg(folder.at("copy")).args(listen));

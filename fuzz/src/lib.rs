@@ -7,6 +7,7 @@ mod files;
 mod ledger;
 mod node;
 mod spki;
+mod utp;
 
 use std::collections::BTreeMap;
 
@@ -36,6 +37,7 @@ pub use files::{host_cache, key_file};
 pub use ledger::{block, filter, inclusion, ledger, name_move, notice, transaction};
 pub use node::streams;
 pub use spki::spki;
+pub use utp::utp;
 
 /// A target and its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -79,6 +81,7 @@ pub const TARGETS: &[Target] = &[
     ("mse", mse),
     ("tracker_http", tracker_http),
     ("tracker_udp", tracker_udp),
+    ("utp", utp),
     ("ticket", ticket),
     ("proof", proof),
     ("contact", contact),

@@ -154,21 +154,16 @@ impl<'a, P: Protocol> Cx<'a, P> {
         ups
     }
 
-    /// Runs a machine of the same vocabulary inside this one, with every message it sends put before `each_send`.
-    pub(crate) fn wrap<C>(
+    /// Runs a machine that this one is a shell of: it answers commands under the same numbers, in the same words. Its
+    /// timers are wrapped, and every message that it sends is put before `each_send`, which sends it, or does
+    /// otherwise.
+    pub fn wrap<C>(
         &mut self,
         run: impl FnOnce(&mut Cx<'_, C>),
-        mut each_send: impl FnMut(&mut Cx<'_, P>, P::Peer, P::Msg),
+        timer: impl Fn(C::Timer) -> P::Timer,
+        mut each_send: impl FnMut(&mut Cx<'_, P>, C::Peer, C::Msg),
     ) where
-        C: Protocol<
-                Peer = P::Peer,
-                Msg = P::Msg,
-                Timer = P::Timer,
-                Item = P::Item,
-                Outcome = P::Outcome,
-                Event = P::Event,
-                Job = P::Job,
-            >,
+        C: Protocol<Item = P::Item, Outcome = P::Outcome, Event = P::Event, Job = P::Job>,
     {
         let mut effects = Vec::new();
         let mut child = |effect: Effect<C>| effects.push(effect);
@@ -176,8 +171,8 @@ impl<'a, P: Protocol> Cx<'a, P> {
         for effect in effects {
             match effect {
                 Effect::Send(to, msg) => each_send(self, to, msg),
-                Effect::SetTimer(after, timer) => self.set_timer(after, timer),
-                Effect::ClearTimer(timer) => self.clear_timer(timer),
+                Effect::SetTimer(after, set) => self.set_timer(after, timer(set)),
+                Effect::ClearTimer(set) => self.clear_timer(timer(set)),
                 Effect::Item(op, item) => self.item(op, item),
                 Effect::Finish(op, outcome) => self.finish(op, outcome),
                 Effect::Emit(event) => self.emit(event),

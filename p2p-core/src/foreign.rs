@@ -35,6 +35,24 @@ impl TcpPeer {
     }
 }
 
+/// A peer of a machine that has TCP and UDP at one port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BothPeer {
+    /// A TCP connection.
+    Tcp(TcpPeer),
+    /// Where packets come from, and go to.
+    Udp(SocketAddr),
+}
+
+/// What it says and hears: of each kind of peer one kind alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BothMsg<S, D> {
+    /// Over a TCP connection.
+    Stream(S),
+    /// As a packet.
+    Packet(D),
+}
+
 /// What follows a message that was encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
@@ -70,7 +88,7 @@ pub trait Codec: Send + 'static {
 /// How a protocol's messages become packets of UDP.
 pub trait PacketCodec: Send + 'static {
     /// What travels.
-    type Msg;
+    type Msg: Send + 'static;
 
     /// The message in a packet. A packet that is none is dropped.
     ///

@@ -14,9 +14,10 @@
 //! Spans: `dial`, `handshake`, `connection` and `protocol` at debug, `outbox` at trace. What is routine is told at
 //! debug at the most; a machine that panics is an error, a host cache that cannot be saved a warning.
 //! QUIC travels inside other protocols too, as a relayed connection does: [`QuicTransport::carried`].
-//! Foreign networks have drivers of their own: [`udp`] and [`tcp`].
+//! Foreign networks have drivers of their own: [`udp`] and [`tcp`], and [`both`] for those that have one port for both.
 #![allow(clippy::disallowed_types, reason = "the live world has clocks and threads of its own")]
 
+pub mod both;
 mod carried;
 mod clock;
 mod deadlines;

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::StreamExt;
+use p2p_core::foreign::{BothMsg, BothPeer};
+use p2p_core::net::both::{self, Listen};
 use p2p_core::net::tcp::{self, After, Codec, Malformed, TcpPeer};
 use p2p_core::net::udp::{self, PacketCodec};
 use p2p_core::{AskError, Cx, Down, Limits, Link, NoJob, NoWorker, OpId, Protocol, Request};
@@ -85,6 +87,88 @@ async fn machines_talk_over_udp() {
     patient(a.handle().ask(Do(to))).await.unwrap();
     assert_eq!(patient(heard.next()).await.unwrap(), (to, "pong".into()));
     patient(a.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_socket_of_ipv6_takes_ipv4_too() {
+    let six = udp::spawn(Pinger, Text, "[::]:0".parse().unwrap(), Limits::default(), [NoWorker; 0]).await;
+    let four = udp::spawn(Pinger, Text, loopback(), Limits::default(), [NoWorker; 0]).await.unwrap();
+    let (six, to) = (six.unwrap(), four.local_addr().unwrap());
+    let mut heard = six.handle().events();
+    patient(six.handle().ask(Do(to))).await.unwrap();
+    assert_eq!(patient(heard.next()).await.unwrap(), (to, "pong".into()), "and calls it what it is");
+}
+
+// ---- both at one port
+
+/// Says pong over whatever it is pinged by.
+struct Either;
+impl Protocol for Either {
+    type Peer = BothPeer;
+    type Msg = BothMsg<String, String>;
+    type Timer = ();
+    type Command = (BothPeer, BothMsg<String, String>);
+    type Item = ();
+    type Outcome = ();
+    type Event = (BothPeer, BothMsg<String, String>);
+    type Job = NoJob;
+    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: BothPeer, msg: Self::Msg) {
+        match &msg {
+            BothMsg::Stream(text) if text == "ping" => cx.send(from, BothMsg::Stream("pong".into())),
+            BothMsg::Packet(text) if text == "ping" => cx.send(from, BothMsg::Packet("pong".into())),
+            BothMsg::Stream(_) | BothMsg::Packet(_) => {}
+        }
+        cx.emit((from, msg));
+    }
+    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, (to, msg): Self::Command) {
+        cx.send(to, msg);
+        cx.finish(op, ());
+    }
+}
+
+/// Words of four letters.
+struct Words;
+impl Codec for Words {
+    type Msg = String;
+    fn decode(&mut self, input: &mut BytesMut, _: &mut BytesMut) -> Result<Option<String>, Malformed> {
+        let word = (input.len() >= 4).then(|| input.split_to(4));
+        Ok(word.map(|word| String::from_utf8_lossy(&word).into_owned()))
+    }
+    fn encode(&mut self, msg: String, output: &mut BytesMut) -> After {
+        output.put_slice(msg.as_bytes());
+        After::Open
+    }
+}
+
+#[tokio::test]
+async fn a_machine_has_tcp_and_udp_at_one_port() {
+    let at = |tcp, udp| Listen { tcp, udp };
+    let start =
+        |listen| both::spawn_at(|_| Either, |_| Words, Text, listen, Limits::default(), [NoWorker; 0]);
+    let here = Some(loopback());
+    let (a, b) = (start(at(here, here)).await.unwrap(), start(at(here, here)).await.unwrap());
+    let to = b.local_addr().unwrap();
+    let mut heard = a.handle().events();
+    let packet = (BothPeer::Udp(to), BothMsg::Packet("ping".into()));
+    patient(a.handle().ask(Do(packet))).await.unwrap();
+    let pong = (BothPeer::Udp(to), BothMsg::Packet("pong".into()));
+    assert_eq!(patient(heard.next()).await.unwrap(), pong);
+    let peer = BothPeer::Tcp(TcpPeer::Dialled { addr: to, number: 1 });
+    patient(a.handle().ask(Do((peer, BothMsg::Stream("ping".into()))))).await.unwrap();
+    assert_eq!(patient(heard.next()).await.unwrap(), (peer, BothMsg::Stream("pong".into())));
+    // One that has no packets sends none, and one that listens nowhere has connections all the same.
+    let c = start(at(None, None)).await.unwrap();
+    assert_eq!(c.local_addr(), None);
+    let mut heard = c.handle().events();
+    let packet = (BothPeer::Udp(to), BothMsg::Packet("ping".into()));
+    patient(c.handle().ask(Do(packet))).await.unwrap();
+    patient(c.handle().ask(Do((peer, BothMsg::Stream("ping".into()))))).await.unwrap();
+    assert_eq!(patient(heard.next()).await.unwrap(), (peer, BothMsg::Stream("pong".into())));
+    // Where one of the two is taken the other is not had either.
+    assert!(start(at(None, Some(to))).await.is_err());
+    for running in [a, b, c] {
+        patient(running.shutdown()).await;
+    }
 }
 
 // ---- TCP: BitTorrent

@@ -29,6 +29,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod bits;
+mod bucket;
 mod command;
 mod download;
 mod job;
@@ -44,6 +45,7 @@ mod swarm;
 mod ticket;
 pub mod torrent;
 mod tree;
+pub mod utp;
 mod worker;
 
 pub use command::{

@@ -3,7 +3,8 @@
 //! - [`Metainfo`] is a `.torrent` file, of the first version (BEP 3), the second (BEP 52), or both; [`Magnet`] a link.
 //! - [`PeerMsg`] is what peers say to each other, and [`PeerCodec`] its bytes over TCP.
 //! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Status`] and [`Remove`] as typed requests, and
-//!   [`TorrentWorker`]s do its jobs on a [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`.
+//!   [`TorrentWorker`]s do its jobs on a [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`; a [`Client`],
+//!   which has it run over uTP, too, on `p2p_core::net::both`.
 //! - [`Mse`] encrypts its connections.
 //! - [`tracker`] has what speaks with trackers for it.
 //!
@@ -14,11 +15,12 @@
 //! - **Who sends what is not true is named and asked for nothing more**; who had an honest part in a wrong piece is not.
 //! - **What a peer can make grow is bounded**: see [`Session`] and [`SessionConfig`].
 //!
-//! After a crash what is there is hashed again. The DHT and uTP are not here.
+//! After a crash what is there is hashed again. The DHT is not here.
 
 mod address;
 mod candidates;
 mod choker;
+mod client;
 mod command;
 mod gather;
 mod job;
@@ -35,11 +37,12 @@ pub mod tracker;
 mod wire;
 mod worker;
 
-pub use address::Addressed;
+pub use address::{Addressed, Carrier};
+pub use client::{Client, client};
 pub use command::{
     Add, AddPeers, Announced, Announcing, PeerStatus, Remove, SessionCommand, SessionEvent, SessionItem,
-    SessionOutcome, Source, Status, Stop, ToAnnounce, TorrentError, TorrentId, TorrentStage, TorrentStatus,
-    Wait,
+    SessionOutcome, Source, Status, Stop, TakesCommands, ToAnnounce, TorrentError, TorrentId, TorrentStage,
+    TorrentStatus, Wait,
 };
 pub use job::{TorrentDone, TorrentJob};
 pub use magnet::{MAX_MAGNET, Magnet, ParseMagnetError};
@@ -49,7 +52,7 @@ pub use metainfo::{
     MAX_PIECES, Metainfo, MetainfoError, SwarmId, TorrentFile,
 };
 pub use mse::{Encryption, Mse};
-pub use session::{Session, SessionConfig, SessionTimer};
+pub use session::{Carriers, Session, SessionConfig, SessionTimer};
 pub use tiers::TrackerStatus;
 pub use wire::{
     Block, ExtendedHandshake, Features, Handshake, HashRange, MAX_MESSAGE, MAX_PEX, MetadataMsg, PeerCodec,

@@ -21,8 +21,8 @@ use async_trait::async_trait;
 use clap::{Parser, Subcommand, ValueEnum};
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
-use p2p_core::net::tcp::{self, Running, TcpPeer};
-use p2p_core::net::udp;
+use p2p_core::net::both::{self, Listen, Running};
+use p2p_core::net::{tcp, udp};
 use p2p_core::{Limits, NoWorker};
 use p2p_dht::mainline::Secret;
 use p2p_examples::{Failure, exit, say};
@@ -32,9 +32,10 @@ use p2p_swarm::torrent::tracker::{
     UdpClient, UdpCodec, UdpTracker,
 };
 use p2p_swarm::torrent::{
-    Add, CreateOptions, Encryption, FileTorrents, Format, Kind, Magnet, Metainfo, Mse, Session,
-    SessionConfig, SessionEvent, Source, Status, Stop, TorrentStatus, Wait,
+    Add, Carrier, Carriers, Client, CreateOptions, Encryption, FileTorrents, Format, Kind, Magnet, Metainfo,
+    Mse, SessionConfig, SessionEvent, Source, Status, Stop, TorrentStatus, Wait, client,
 };
+use p2p_swarm::utp::{StreamPeer, UtpCodec, UtpConfig};
 
 /// Makes torrents, seeds them, and gets what they stand for.
 #[derive(Parser)]
@@ -133,6 +134,16 @@ enum Encrypts {
     Required,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum UsesUtp {
+    /// Connections are TCP's.
+    Off,
+    /// Connections of both kinds are accepted; uTP is tried first, and then TCP.
+    Too,
+    /// Connections are uTP's.
+    Only,
+}
+
 #[derive(clap::Args)]
 struct Net {
     /// Where to listen.
@@ -147,6 +158,9 @@ struct Net {
     /// Whether connections are encrypted (MSE).
     #[arg(long, value_enum, default_value_t = Encrypts::Preferred)]
     encryption: Encrypts,
+    /// Whether connections are made and accepted over uTP (at the same port, of UDP), which gives way to all else.
+    #[arg(long, value_enum, default_value_t = UsesUtp::Too)]
+    utp: UsesUtp,
     /// Bytes per second to send at most.
     #[arg(long)]
     upload_rate: Option<u64>,
@@ -211,7 +225,7 @@ impl Resolve for System {
 
 /// A session that trackers hear of.
 struct Online {
-    session: Running<Session<TcpPeer>>,
+    session: Running<Client>,
     http: Running<HttpClient>,
     udp: Vec<Running<UdpClient>>,
 }
@@ -223,7 +237,7 @@ impl Online {
             Encrypts::Preferred => Encryption::Preferred,
             Encrypts::Required => Encryption::Required,
         };
-        let session = session(Some(net.listen), encryption, net.upload_rate).await?;
+        let session = session(Some(net.listen), encryption, net.upload_rate, net.utp).await?;
         let limits = Limits::default();
         let codec = |_| HttpCodec::client();
         let http = tcp::spawn(HttpClient::default(), codec, None, limits.clone(), [NoWorker]).await?;
@@ -297,13 +311,21 @@ async fn session(
     listen: Option<SocketAddr>,
     encryption: Encryption,
     upload_rate: Option<u64>,
-) -> Result<Running<Session<TcpPeer>>, Failure> {
-    let config = SessionConfig { upload_rate, ..SessionConfig::default() };
+    utp: UsesUtp,
+) -> Result<Running<Client>, Failure> {
+    let (carriers, listen) = match utp {
+        UsesUtp::Off => (Carriers::Tcp, Listen { tcp: listen, udp: None }),
+        UsesUtp::Too => (Carriers::Both, Listen { tcp: listen, udp: listen }),
+        UsesUtp::Only => (Carriers::Utp, Listen { tcp: None, udp: listen }),
+    };
+    let config = SessionConfig { carriers, upload_rate, ..SessionConfig::default() };
     let mse = Mse::new(encryption, &Secret::generate());
     let codecs = mse.clone();
-    let machine = |local: Option<SocketAddr>| Session::encrypted(config, local.map(|addr| addr.port()), mse);
+    let machine =
+        |local: Option<SocketAddr>| client(config, UtpConfig::default(), local.map(|addr| addr.port()), mse);
+    let codec = move |peer| codecs.codec(StreamPeer::Tcp(peer));
     let workers = [FileTorrents::new(Files), FileTorrents::new(Files)];
-    Ok(tcp::spawn_at(machine, move |peer| codecs.codec(peer), listen, Limits::default(), workers).await?)
+    Ok(both::spawn_at(machine, codec, UtpCodec, listen, Limits::default(), workers).await?)
 }
 
 async fn resolve(peers: &[String]) -> Result<Vec<SocketAddr>, Failure> {
@@ -372,7 +394,7 @@ fn info(what: &str, json: bool) -> Result<(), Failure> {
 
 async fn check(torrent: PathBuf, folder: PathBuf) -> Result<(), Failure> {
     let metainfo = read(&torrent)?;
-    let session = session(None, Encryption::Off, None).await?;
+    let session = session(None, Encryption::Off, None, UsesUtp::Off).await?;
     let mut events = session.handle().events();
     let pieces = metainfo.info().piece_count();
     session.handle().ask(Add { torrent: Source::Metainfo(metainfo), folder, peers: Vec::new() }).await??;
@@ -459,7 +481,7 @@ async fn get(what: &str, folder: PathBuf, net: &Net, seed: bool) -> Result<(), F
     done
 }
 
-async fn download(session: &Running<Session<TcpPeer>>, add: Add) -> Result<(), Failure> {
+async fn download(session: &Running<Client>, add: Add) -> Result<(), Failure> {
     let id = session.handle().ask(add).await??;
     let mut waiting = session.handle().ask(Wait { torrent: id, progress: Some(Duration::from_millis(500)) });
     let bar = bar();
@@ -527,7 +549,11 @@ fn report(status: &TorrentStatus) {
     );
     for peer in &status.peers {
         let client = peer.client.as_deref().unwrap_or("?");
-        println!("  {} ({client}): {} down, {} up", peer.addr, peer.downloaded, peer.uploaded);
+        let carrier = match peer.carrier {
+            Carrier::Tcp => "TCP",
+            Carrier::Utp => "uTP",
+        };
+        println!("  {} ({client}, {carrier}): {} down, {} up", peer.addr, peer.downloaded, peer.uploaded);
     }
     for tracker in &status.trackers {
         let url = tracker.url.escape_debug();

@@ -9,14 +9,16 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use p2p_core::net::both::{self, Listen};
 use p2p_core::net::tcp::{self, Running, TcpPeer};
 use p2p_core::{Limits, Rng};
 use p2p_dht::mainline::Secret;
 use p2p_swarm::Files;
 use p2p_swarm::torrent::{
-    Add, CreateOptions, Encryption, FileTorrents, Format, Kind, Metainfo, Mse, Session, SessionConfig,
-    Source, Status, TorrentId, Wait,
+    Add, Carriers, Client, CreateOptions, Encryption, FileTorrents, Format, Kind, Metainfo, Mse, Session,
+    SessionConfig, Source, Status, TakesCommands, TorrentId, Wait, client,
 };
+use p2p_swarm::utp::{StreamPeer, UtpCodec, UtpConfig};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -164,8 +166,22 @@ pub async fn session_with(encryption: Encryption) -> Running<Session<TcpPeer>> {
     tcp::spawn_at(machine, move |peer| codecs.codec(peer), listen, Limits::default(), worker).await.unwrap()
 }
 
-pub async fn add(
-    session: &Running<Session<TcpPeer>>,
+/// A client over uTP alone, or over TCP as well.
+pub async fn client_with(carriers: Carriers, encryption: Encryption) -> Running<Client> {
+    let here: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let mse = Mse::new(encryption, &Secret::generate());
+    let codecs = mse.clone();
+    let config = SessionConfig { carriers, ..SessionConfig::default() };
+    let machine =
+        |local: Option<SocketAddr>| client(config, UtpConfig::default(), local.map(|addr| addr.port()), mse);
+    let codec = move |peer| codecs.codec(StreamPeer::Tcp(peer));
+    let listen = Listen { tcp: (carriers != Carriers::Utp).then_some(here), udp: Some(here) };
+    let worker = [FileTorrents::new(Files)];
+    both::spawn_at(machine, codec, UtpCodec, listen, Limits::default(), worker).await.unwrap()
+}
+
+pub async fn add<M: TakesCommands>(
+    session: &Running<M>,
     torrent: Source,
     folder: PathBuf,
     peers: Vec<SocketAddr>,
@@ -173,7 +189,7 @@ pub async fn add(
     session.handle().ask(Add { torrent, folder, peers }).await.unwrap().unwrap()
 }
 
-pub async fn wait(session: &Running<Session<TcpPeer>>, torrent: TorrentId) {
+pub async fn wait<M: TakesCommands>(session: &Running<M>, torrent: TorrentId) {
     let handle = session.handle();
     let done = timeout(Duration::from_secs(30), handle.ask(Wait { torrent, progress: None })).await;
     let Ok(done) = done else { panic!("{:#?}", handle.ask(Status { torrent }).await) };

@@ -9,23 +9,19 @@
 mod line;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::clock::Clock;
 use super::gate::{Gate, Verdict};
-use super::plain::Alarm;
 pub use super::plain::Running;
+use super::plain::{self, Came, Network};
 use super::room::Room;
-use super::runner::{Input, Runner};
-use super::worker::Crew;
 pub use crate::foreign::{After, Codec, Malformed, TcpPeer};
 use crate::protocol::{Down, Link};
 use crate::{Limits, Protocol, Worker};
@@ -73,33 +69,19 @@ where
         None => None,
     };
     let local = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-    let crew = Crew::start("tcp", workers, limits.jobs, limits.jobs_per_batch)?;
-    let (runner, handle) = Runner::new(machine(local), Clock::start(), crew);
-    let (stop, stopped) = watch::channel(false);
-    let (sender, notes) = mpsc::channel(limits.inbox_messages.max(1));
-    let driver = Driver {
-        runner,
-        codec,
-        gate: Gate::new(limits.clone()),
-        limits: limits.clone(),
-        port: Port { notes: sender, room: Arc::new(Room::new(limits.inbox_bytes)) },
-        notes,
-        lines: BTreeMap::new(),
-        carriers: JoinSet::new(),
-        accepted: 0,
-        links: VecDeque::new(),
-    };
-    let task = tokio::spawn(driver.run(listener, stopped));
-    Ok(Running { handle, local, stop, task, limits })
+    let connections = Connections::new(codec, listener, &limits);
+    plain::spawn("tcp", machine(local), connections, local, limits, workers)
 }
 
-struct Driver<P: Protocol, C: Codec, F> {
-    runner: Runner<P>,
+/// A listener, if there is one, and every connection.
+pub(super) struct Connections<C: Codec, F> {
     codec: F,
+    listener: Option<TcpListener>,
     gate: Arc<Gate>,
+    clock: Clock,
     limits: Limits,
-    port: Port<P::Msg>,
-    notes: mpsc::Receiver<Note<P::Msg>>,
+    port: Port<C::Msg>,
+    notes: mpsc::Receiver<Note<C::Msg>>,
     /// Every connection; at most [`Limits::connections`].
     lines: BTreeMap<TcpPeer, (Arc<Line<C>>, AbortHandle)>,
     /// Their tasks. They end with the machine, even if it panics.
@@ -108,85 +90,22 @@ struct Driver<P: Protocol, C: Codec, F> {
     links: VecDeque<(TcpPeer, Link)>,
 }
 
-enum Next<P: Protocol> {
-    Input(Input<P>),
-    Note(Note<P::Msg>),
-    Accepted(TcpStream, SocketAddr),
-}
-
-impl<P, C, F> Driver<P, C, F>
-where
-    P: Protocol<Peer = TcpPeer>,
-    C: Codec<Msg = P::Msg>,
-    F: Fn(TcpPeer) -> C + Send + 'static,
-{
-    async fn run(mut self, listener: Option<TcpListener>, mut stopped: watch::Receiver<bool>) {
-        let _alarm = Alarm("tcp");
-        let mut stopped = pin!(async move {
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        });
-        let clock = Clock::start();
-        let mut out = Vec::new();
-        self.runner.feed(Input::Start, &mut out);
-        let mut network_first = false;
-        loop {
-            for (to, msg) in out.drain(..) {
-                self.send(to, msg);
-            }
-            if let Some((peer, link)) = self.links.pop_front() {
-                self.runner.feed(Input::Link(peer, link), &mut out);
-                continue;
-            }
-            network_first = !network_first;
-            let next = poll_fn(|cx| {
-                if stopped.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(None);
-                }
-                for network in [network_first, !network_first] {
-                    if network {
-                        if let Poll::Ready(Some(note)) = self.notes.poll_recv(cx) {
-                            return Poll::Ready(Some(Next::Note(note)));
-                        }
-                        if let Some(Poll::Ready(Ok((stream, from)))) =
-                            listener.as_ref().map(|listener| listener.poll_accept(cx))
-                        {
-                            return Poll::Ready(Some(Next::Accepted(stream, from)));
-                        }
-                    } else if let Poll::Ready(input) = self.runner.poll(cx) {
-                        return Poll::Ready(Some(Next::Input(input)));
-                    }
-                }
-                Poll::Pending
-            });
-            let input = match next.await {
-                None => break,
-                Some(Next::Input(input)) => input,
-                // What comes from a line that was taken down is nobody's any more.
-                Some(Next::Note(Note::Message(peer, msg, _held))) => match self.lines.contains_key(&peer) {
-                    true => Input::Message(peer, msg),
-                    false => continue,
-                },
-                Some(Next::Note(Note::Up(peer))) => match self.lines.contains_key(&peer) {
-                    true => Input::Link(peer, Link::Up),
-                    false => continue,
-                },
-                Some(Next::Note(Note::Down(peer, why))) => match self.lines.remove(&peer) {
-                    Some(_) => Input::Link(peer, Link::Down(why)),
-                    None => continue,
-                },
-                Some(Next::Accepted(stream, addr)) => {
-                    // TCP's own handshake has shown that the address is not forged.
-                    if self.gate.judge(clock.now(), addr.ip(), true) == Verdict::Accept {
-                        self.accepted += 1;
-                        let peer = TcpPeer::Accepted { addr, number: self.accepted };
-                        self.open(peer, Some(stream));
-                    }
-                    continue;
-                }
-            };
-            self.runner.feed(input, &mut out);
+impl<C: Codec, F: Fn(TcpPeer) -> C> Connections<C, F> {
+    pub(super) fn new(codec: F, listener: Option<TcpListener>, limits: &Limits) -> Connections<C, F> {
+        let (sender, notes) = mpsc::channel(limits.inbox_messages.max(1));
+        Connections {
+            codec,
+            listener,
+            gate: Gate::new(limits.clone()),
+            clock: Clock::start(),
+            limits: limits.clone(),
+            port: Port { notes: sender, room: Arc::new(Room::new(limits.inbox_bytes)) },
+            notes,
+            lines: BTreeMap::new(),
+            carriers: JoinSet::new(),
+            accepted: 0,
+            links: VecDeque::new(),
         }
-        self.finish().await;
     }
 
     fn open(&mut self, peer: TcpPeer, stream: Option<TcpStream>) -> Option<Arc<Line<C>>> {
@@ -201,8 +120,13 @@ where
         self.lines.insert(peer, (line.clone(), self.carriers.spawn(carried)));
         Some(line)
     }
+}
 
-    fn send(&mut self, to: TcpPeer, msg: P::Msg) {
+impl<C: Codec, F: Fn(TcpPeer) -> C + Send + 'static> Network for Connections<C, F> {
+    type Peer = TcpPeer;
+    type Msg = C::Msg;
+
+    fn send(&mut self, to: TcpPeer, msg: C::Msg) {
         let line = match (self.lines.get(&to), to) {
             (Some((line, _)), _) => line.clone(),
             (None, TcpPeer::Dialled { .. }) => match self.open(to, None) {
@@ -220,6 +144,35 @@ where
         }
     }
 
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Came<TcpPeer, C::Msg>> {
+        loop {
+            if let Some((peer, link)) = self.links.pop_front() {
+                return Poll::Ready(Came::Link(peer, link));
+            }
+            match self.notes.poll_recv(cx) {
+                Poll::Ready(Some(Note::Message(peer, msg, _held))) if self.lines.contains_key(&peer) => {
+                    return Poll::Ready(Came::Message(peer, msg));
+                }
+                Poll::Ready(Some(Note::Up(peer))) if self.lines.contains_key(&peer) => {
+                    return Poll::Ready(Came::Link(peer, Link::Up));
+                }
+                Poll::Ready(Some(Note::Down(peer, why))) if self.lines.remove(&peer).is_some() => {
+                    return Poll::Ready(Came::Link(peer, Link::Down(why)));
+                }
+                // What comes from a line that was taken down is nobody's any more.
+                Poll::Ready(Some(_)) => continue,
+                Poll::Ready(None) | Poll::Pending => {}
+            }
+            let Some(listener) = &self.listener else { return Poll::Pending };
+            let Poll::Ready(Ok((stream, addr))) = listener.poll_accept(cx) else { return Poll::Pending };
+            // TCP's own handshake has shown that the address is not forged.
+            if self.gate.judge(self.clock.now(), addr.ip(), true) == Verdict::Accept {
+                self.accepted += 1;
+                self.open(TcpPeer::Accepted { addr, number: self.accepted }, Some(stream));
+            }
+        }
+    }
+
     async fn finish(mut self) {
         self.notes.close();
         self.port.room.close();
@@ -227,6 +180,5 @@ where
             line.close();
         }
         while self.carriers.join_next().await.is_some() {}
-        self.runner.finish().await;
     }
 }

@@ -1,28 +1,26 @@
 //! Runs a [`Protocol`] over plain UDP: the peers are addresses, and every packet a message.
 //!
 //! Nothing is proved: an address can be forged, and a protocol that needs proof (KRPC's tokens) brings its own.
+//! Packets come and go many at a call, where the system can do that (by `quinn-udp`); it fragments none. An address of
+//! IPv4 is one, though the socket be one of IPv6 that takes both.
 
-use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
-use std::pin::pin;
-use std::task::Poll;
+mod batch;
 
-use tokio::io::ReadBuf;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Poll, ready};
+
+use quinn::udp::{Transmit, UdpSocketState};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::watch;
 
-use super::clock::Clock;
-use super::plain::Alarm;
+use super::plain::{self, Came, Network};
 pub use super::plain::{Malformed, Running};
-use super::runner::{Input, Runner};
-use super::worker::Crew;
+use super::quic::bind_udp;
 pub use crate::foreign::PacketCodec;
 use crate::{Limits, Protocol, Worker};
-
-/// The largest packet there can be, in bytes.
-const MAX_PACKET: usize = 65_535;
-/// Messages of one input that wait while the socket is full; more are lost, as packets may be.
-const WAITING: usize = 1024;
+use batch::{Arrivals, Departures, Run};
 
 /// Binds a socket and runs a machine on it, with workers for its jobs if it has any. Must be called in a tokio
 /// runtime.
@@ -35,87 +33,107 @@ pub async fn spawn<P, C, W>(
     bind: SocketAddr,
     limits: Limits,
     workers: impl IntoIterator<Item = W>,
-) -> std::io::Result<Running<P>>
+) -> io::Result<Running<P>>
 where
-    P: Protocol<Peer = SocketAddr>,
-    C: PacketCodec<Msg = P::Msg>,
+    P: Protocol<Peer = SocketAddr, Msg = C::Msg>,
+    C: PacketCodec,
     W: Worker<P::Job> + 'static,
 {
-    let socket = UdpSocket::bind(bind).await?;
-    let local = Some(socket.local_addr()?);
-    let crew = Crew::start("udp", workers, limits.jobs, limits.jobs_per_batch)?;
-    let (runner, handle) = Runner::new(machine, Clock::start(), crew);
-    let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(run(runner, codec, socket, stopped));
-    Ok(Running { handle, local, stop, task, limits })
+    let packets = Packets::new(codec, bind_udp(bind)?)?;
+    let local = Some(packets.local_addr()?);
+    plain::spawn("udp", machine, packets, local, limits, workers)
 }
 
-enum Next<P: Protocol> {
-    Input(Input<P>),
-    Packet(usize, SocketAddr),
-    Writable,
+/// A socket, what has come and what waits to go.
+pub(super) struct Packets<C> {
+    socket: UdpSocket,
+    system: UdpSocketState,
+    codec: C,
+    /// Whether it is a socket of IPv6.
+    six: bool,
+    arrivals: Arrivals,
+    departures: Departures,
 }
 
-async fn run<P, C>(mut runner: Runner<P>, mut codec: C, socket: UdpSocket, mut stopped: watch::Receiver<bool>)
-where
-    P: Protocol<Peer = SocketAddr>,
-    C: PacketCodec<Msg = P::Msg>,
-{
-    let _alarm = Alarm("udp");
-    let mut stopped = pin!(async move {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    });
-    let mut buffer = vec![0; MAX_PACKET];
-    let mut packet = Vec::new();
-    let mut out = Vec::new();
-    let mut waiting: std::collections::VecDeque<(SocketAddr, P::Msg)> = std::collections::VecDeque::new();
-    let mut network_first = false;
-    runner.feed(Input::Start, &mut out);
-    loop {
-        waiting.extend(out.drain(..).take(WAITING.saturating_sub(waiting.len())));
-        network_first = !network_first;
-        let something_waits = !waiting.is_empty();
-        let next = poll_fn(|cx| {
-            if stopped.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            if something_waits && socket.poll_send_ready(cx).is_ready() {
-                return Poll::Ready(Some(Next::Writable));
-            }
-            for network in [network_first, !network_first] {
-                if network {
-                    let mut filled = ReadBuf::new(&mut buffer);
-                    // An error is a peer's port that is closed, told by ICMP: nothing to do.
-                    if let Poll::Ready(Ok(from)) = socket.poll_recv_from(cx, &mut filled) {
-                        return Poll::Ready(Some(Next::Packet(filled.filled().len(), from)));
-                    }
-                } else if let Poll::Ready(input) = runner.poll(cx) {
-                    return Poll::Ready(Some(Next::Input(input)));
-                }
-            }
-            Poll::Pending
-        });
-        let input = match next.await {
-            None => break,
-            Some(Next::Input(input)) => input,
-            Some(Next::Packet(len, from)) => match codec.decode(from, &buffer[..len]) {
-                Ok(msg) => Input::Message(from, msg),
-                Err(error) => {
-                    tracing::debug!(%from, %error, "dropped a packet");
-                    continue;
-                }
-            },
-            Some(Next::Writable) => {
-                if let Some((to, msg)) = waiting.pop_front() {
-                    packet.clear();
-                    codec.encode(to, msg, &mut packet);
-                    // What cannot be sent is lost.
-                    let _ = socket.try_send_to(&packet, to);
-                }
-                continue;
-            }
-        };
-        runner.feed(input, &mut out);
+impl<C: PacketCodec> Packets<C> {
+    pub(super) fn new(codec: C, socket: std::net::UdpSocket) -> io::Result<Packets<C>> {
+        let system = UdpSocketState::new((&socket).into())?;
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from_std(socket)?;
+        let six = socket.local_addr()?.is_ipv6();
+        let (arrivals, departures) = (Arrivals::default(), Departures::default());
+        Ok(Packets { socket, system, codec, six, arrivals, departures })
     }
-    runner.finish().await;
+
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Sends what waits, until the socket is full.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let most = self.system.max_gso_segments();
+        while let Some(Run { to, length, packets, bytes }) = self.departures.run(most) {
+            let transmit = Transmit {
+                destination: to,
+                ecn: None,
+                contents: bytes,
+                segment_size: (packets > 1).then_some(length),
+                src_ip: None,
+            };
+            let send = || self.system.send((&self.socket).into(), &transmit);
+            match self.socket.try_io(Interest::WRITABLE, send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match ready!(self.socket.poll_send_ready(cx)) {
+                        Ok(()) => {}
+                        // The runtime ends.
+                        Err(_) => return Poll::Pending,
+                    }
+                }
+                // What cannot be sent is lost.
+                Ok(()) | Err(_) => self.departures.sent(packets),
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<C: PacketCodec> Network for Packets<C> {
+    type Peer = SocketAddr;
+    type Msg = C::Msg;
+
+    fn send(&mut self, to: SocketAddr, msg: C::Msg) {
+        let codec = &mut self.codec;
+        let as_taken = match to.ip() {
+            IpAddr::V4(ip) if self.six => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+            _ => to,
+        };
+        self.departures.push(as_taken, |bytes| codec.encode(to, msg, bytes));
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Came<SocketAddr, C::Msg>> {
+        // What does not go now goes when the socket has room.
+        let _ = self.poll_flush(cx);
+        loop {
+            while let Some((from, packet)) = self.arrivals.next() {
+                let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                match self.codec.decode(from, packet) {
+                    Ok(msg) => return Poll::Ready(Came::Message(from, msg)),
+                    Err(error) => tracing::debug!(%from, %error, "dropped a packet"),
+                }
+            }
+            if ready!(self.socket.poll_recv_ready(cx)).is_err() {
+                return Poll::Pending;
+            }
+            let (socket, system) = (&self.socket, &self.system);
+            let received = self.arrivals.fill(|places, filled| {
+                socket.try_io(Interest::READABLE, || system.recv(socket.into(), places, filled))
+            });
+            // An error is a peer's port that is closed, told by ICMP: nothing to do.
+            drop(received);
+        }
+    }
+
+    async fn finish(mut self) {
+        poll_fn(|cx| self.poll_flush(cx)).await;
+    }
 }

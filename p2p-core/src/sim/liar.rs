@@ -50,9 +50,10 @@ impl<P: Protocol> Liar<P> {
     fn run(&mut self, cx: &mut Cx<'_, Self>, input: impl FnOnce(&mut P, &mut Cx<'_, P>)) {
         let machine = &mut self.machine;
         match &mut self.rewrite {
-            None => cx.wrap(|cx| input(machine, cx), |cx, to, msg| cx.send(to, msg)),
+            None => cx.wrap(|cx| input(machine, cx), |timer| timer, |cx, to, msg| cx.send(to, msg)),
             Some(rewrite) => cx.wrap(
                 |cx| input(machine, cx),
+                |timer| timer,
                 |cx, to, msg| {
                     let instead = rewrite(cx.rng(), to, msg);
                     instead.into_iter().for_each(|(to, msg)| cx.send(to, msg));

@@ -5,10 +5,26 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use p2p_core::foreign::TcpPeer;
 use p2p_core::{Peer, SimPeer};
 
-/// A peer that is told to others, and dialled, by an address: a TCP connection, or in the simulator a node.
+use crate::utp::StreamPeer;
+
+/// What carries a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// TCP.
+    Tcp,
+    /// uTP (BEP 29).
+    Utp,
+}
+
+/// A peer that is told to others, and dialled, by an address: a connection, or in the simulator a node.
 pub trait Addressed: Peer {
     /// Whom to send to, to reach who listens there. `number` tells connections to one address apart; it is new each time.
-    fn dial(addr: SocketAddr, number: u64) -> Self;
+    /// Where there is no choice of what carries it `carrier` says nothing.
+    fn dial(carrier: Carrier, addr: SocketAddr, number: u64) -> Self;
+    /// What carries it.
+    fn carrier(&self) -> Carrier {
+        Carrier::Tcp
+    }
     /// The other end's address; its port need not be where it listens.
     fn addr(&self) -> SocketAddr;
     /// Whether this end has made the connection; `None` where there are no two ends to it.
@@ -16,7 +32,7 @@ pub trait Addressed: Peer {
 }
 
 impl Addressed for TcpPeer {
-    fn dial(addr: SocketAddr, number: u64) -> TcpPeer {
+    fn dial(_: Carrier, addr: SocketAddr, number: u64) -> TcpPeer {
         TcpPeer::Dialled { addr, number }
     }
     fn addr(&self) -> SocketAddr {
@@ -27,9 +43,33 @@ impl Addressed for TcpPeer {
     }
 }
 
+impl Addressed for StreamPeer {
+    fn dial(carrier: Carrier, addr: SocketAddr, number: u64) -> StreamPeer {
+        let dialled = TcpPeer::Dialled { addr, number };
+        match carrier {
+            Carrier::Tcp => StreamPeer::Tcp(dialled),
+            Carrier::Utp => StreamPeer::Utp(dialled),
+        }
+    }
+    fn carrier(&self) -> Carrier {
+        match self {
+            StreamPeer::Tcp(_) => Carrier::Tcp,
+            StreamPeer::Utp(_) => Carrier::Utp,
+        }
+    }
+    fn addr(&self) -> SocketAddr {
+        let (StreamPeer::Tcp(peer) | StreamPeer::Utp(peer)) = self;
+        peer.addr()
+    }
+    fn dialled(&self) -> Option<bool> {
+        let (StreamPeer::Tcp(peer) | StreamPeer::Utp(peer)) = self;
+        peer.dialled()
+    }
+}
+
 /// Number n listens at the n-th address of 10.0.0.0/8.
 impl Addressed for SimPeer {
-    fn dial(addr: SocketAddr, _: u64) -> SimPeer {
+    fn dial(_: Carrier, addr: SocketAddr, _: u64) -> SimPeer {
         match addr {
             SocketAddr::V4(addr) => SimPeer(addr.ip().to_bits().wrapping_sub(10 << 24)),
             SocketAddr::V6(_) => SimPeer(u32::MAX),
@@ -90,7 +130,7 @@ mod tests {
     fn a_simulated_peer_is_found_where_it_is() {
         for peer in [SimPeer(0), SimPeer(255), SimPeer(100_000)] {
             assert!(is_somewhere(&peer.addr()));
-            assert_eq!(SimPeer::dial(peer.addr(), 7), peer);
+            assert_eq!(SimPeer::dial(Carrier::Tcp, peer.addr(), 7), peer);
         }
     }
 

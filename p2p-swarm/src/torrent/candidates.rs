@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use p2p_core::Time;
 
-use super::address::{account, is_somewhere};
+use super::address::{Carrier, account, is_somewhere};
 
 /// Addresses that one torrent remembers. 1,000.
 const MAX: usize = 1000;
@@ -55,6 +55,8 @@ struct Candidate {
     busy: bool,
     /// It was reached, and did not answer what was encrypted.
     clear: bool,
+    /// Whether it speaks uTP, if that is known.
+    utp: Option<bool>,
 }
 
 impl Candidates {
@@ -105,6 +107,7 @@ impl Candidates {
             not_before: Time::ZERO,
             busy: false,
             clear: false,
+            utp: None,
         };
         self.all.insert(addr, candidate);
     }
@@ -171,6 +174,34 @@ impl Candidates {
         }
     }
 
+    /// It is known to speak uTP.
+    pub(crate) fn speaks_utp(&mut self, addr: &SocketAddr) {
+        if let Some(candidate) = self.all.get_mut(addr) {
+            candidate.utp = Some(true);
+        }
+    }
+
+    /// Whether it speaks uTP, if that is known.
+    pub(crate) fn utp(&self, addr: &SocketAddr) -> Option<bool> {
+        self.all.get(addr)?.utp
+    }
+
+    /// It could not be reached: over uTP, then it is tried again at once, over TCP; or over TCP, then it waits its time, and
+    /// begins with uTP again.
+    pub(crate) fn was_not_reached(&mut self, addr: SocketAddr, now: Time, by: Carrier) {
+        let Some(candidate) = self.all.get_mut(&addr) else { return };
+        match by {
+            Carrier::Utp => {
+                candidate.utp = Some(false);
+                candidate.busy = false;
+            }
+            Carrier::Tcp => {
+                candidate.utp = None;
+                self.lost(addr, now, false);
+            }
+        }
+    }
+
     /// It is not to be tried again before then.
     pub(crate) fn rest(&mut self, addr: SocketAddr, until: Time) {
         if let Some(candidate) = self.all.get_mut(&addr) {
@@ -217,6 +248,19 @@ mod tests {
             candidates.lost(addr(1), now, false);
         }
         assert!(candidates.all.is_empty());
+    }
+
+    #[test]
+    fn who_does_not_answer_over_utp_is_tried_over_tcp_at_once() {
+        let mut candidates = Candidates::default();
+        candidates.hear(addr(1), Origin::Peer);
+        assert_eq!((candidates.take(Time::ZERO), candidates.utp(&addr(1))), (Some(addr(1)), None));
+        candidates.was_not_reached(addr(1), Time::ZERO, Carrier::Utp);
+        assert_eq!((candidates.take(Time::ZERO), candidates.utp(&addr(1))), (Some(addr(1)), Some(false)));
+        candidates.was_not_reached(addr(1), Time::ZERO, Carrier::Tcp);
+        assert_eq!((candidates.take(Time::ZERO), candidates.utp(&addr(1))), (None, None), "then it waits");
+        candidates.speaks_utp(&addr(1));
+        assert_eq!(candidates.utp(&addr(1)), Some(true));
     }
 
     #[test]

@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use p2p_core::Request;
+use p2p_core::{Protocol, Request};
 
-use super::address::Addressed;
+use super::address::Carrier;
 use super::magnet::Magnet;
 use super::metainfo::{InfoHashes, Metainfo, MetainfoError};
-use super::session::Session;
 use super::tiers::TrackerStatus;
 use super::tracker::{Announce, AnnounceReply, TrackerError};
 use crate::job::StoreError;
@@ -162,6 +161,8 @@ pub enum TorrentStage {
 pub struct PeerStatus {
     /// Its address.
     pub addr: SocketAddr,
+    /// What carries the connection.
+    pub carrier: Carrier,
     /// What program it says it is.
     pub client: Option<String>,
     /// Bytes of blocks that came from it.
@@ -198,7 +199,7 @@ pub enum TorrentError {
     Unknown,
 }
 
-/// A command to a [`Session`].
+/// A command to a [`Session`](super::Session).
 #[derive(Clone, Debug)]
 pub enum SessionCommand {
     /// See [`Add`].
@@ -219,7 +220,7 @@ pub enum SessionCommand {
     Stop,
 }
 
-/// What a command to a [`Session`] yields on the way.
+/// What a command to a [`Session`](super::Session) yields on the way.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SessionItem {
     /// Of [`Wait`]: how the torrent stands.
@@ -228,7 +229,7 @@ pub enum SessionItem {
     Announce(ToAnnounce),
 }
 
-/// How a command to a [`Session`] ended.
+/// How a command to a [`Session`](super::Session) ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SessionOutcome {
     /// Of [`Add`].
@@ -243,7 +244,7 @@ pub enum SessionOutcome {
     Stopped,
 }
 
-/// What a [`Session`] says unasked.
+/// What a [`Session`](super::Session) says unasked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
     /// A link's metadata is there: it can be saved as a file. If nobody sends the hashes that a hybrid's file must have it
@@ -260,10 +261,21 @@ pub enum SessionEvent {
     Failed(TorrentId, TorrentError),
 }
 
+/// A machine that takes a session's commands: a [`Session`](super::Session), or one around it.
+pub trait TakesCommands:
+    Protocol<Command = SessionCommand, Item = SessionItem, Outcome = SessionOutcome>
+{
+}
+
+impl<M> TakesCommands for M where
+    M: Protocol<Command = SessionCommand, Item = SessionItem, Outcome = SessionOutcome>
+{
+}
+
 /// Requests that end in one way and say nothing before.
 macro_rules! plain {
     ($request:ident, $outcome:ident, $reply:ty) => {
-        impl<P: Addressed> Request<Session<P>> for $request {
+        impl<M: TakesCommands> Request<M> for $request {
             type Item = ();
             type Reply = $reply;
 
@@ -289,7 +301,7 @@ plain!(Remove, Known, bool);
 plain!(Status, Status, Option<TorrentStatus>);
 plain!(Announced, Known, bool);
 
-impl<P: Addressed> Request<Session<P>> for Wait {
+impl<M: TakesCommands> Request<M> for Wait {
     type Item = TorrentStatus;
     type Reply = Result<(), TorrentError>;
 
@@ -310,7 +322,7 @@ impl<P: Addressed> Request<Session<P>> for Wait {
     }
 }
 
-impl<P: Addressed> Request<Session<P>> for Announcing {
+impl<M: TakesCommands> Request<M> for Announcing {
     type Item = ToAnnounce;
     type Reply = ();
 
@@ -328,7 +340,7 @@ impl<P: Addressed> Request<Session<P>> for Announcing {
     }
 }
 
-impl<P: Addressed> Request<Session<P>> for Stop {
+impl<M: TakesCommands> Request<M> for Stop {
     type Item = ();
     type Reply = ();
 

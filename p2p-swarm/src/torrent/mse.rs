@@ -15,11 +15,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use p2p_core::foreign::TcpPeer;
 use p2p_dht::mainline::Secret;
 use ruint::Uint;
 use sha1::{Digest, Sha1};
 
+use super::address::Addressed;
 use super::metainfo::SwarmId;
 use super::wire::PeerCodec;
 
@@ -118,11 +118,11 @@ impl Mse {
     }
 
     /// The codec of one connection.
-    pub fn codec(&self, peer: TcpPeer) -> PeerCodec {
+    pub fn codec<P: Addressed>(&self, peer: P) -> PeerCodec {
         let mut hash = blake3::Hasher::new_keyed(&self.key);
         // A connection's name is never used again.
         hash.update(format!("{peer:?}").as_bytes());
-        PeerCodec::with_encryption(self.clone(), Chance(hash.finalize_xof()), peer)
+        PeerCodec::with_encryption(self.clone(), Chance(hash.finalize_xof()), peer.dialled() == Some(true))
     }
 
     /// The session has a swarm now.

@@ -47,9 +47,23 @@ const MAX_TORRENTS: usize = 10_000;
 /// Addresses whose connections are refused, since somebody there lied. 1,000.
 const MAX_BANNED: usize = 1000;
 
+/// Over what a session makes connections; it takes those that come over any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Carriers {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// uTP, and where nobody answers TCP. The machine is in [`Streams`](crate::utp::Streams).
+    Both,
+    /// uTP alone. The machine is in [`Streams`](crate::utp::Streams).
+    Utp,
+}
+
 /// How a session behaves.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
+    /// Over what connections are made. TCP.
+    pub carriers: Carriers,
     /// Peers of one torrent that are connected, at most. 50.
     pub peers: usize,
     /// Peers of all torrents, at most; above it nobody is let in. 200.
@@ -78,6 +92,7 @@ pub struct SessionConfig {
 impl Default for SessionConfig {
     fn default() -> SessionConfig {
         SessionConfig {
+            carriers: Carriers::Tcp,
             peers: 50,
             connections: 200,
             slots: 8,

@@ -11,7 +11,7 @@ mod stream;
 use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use p2p_core::foreign::{After, Codec, Malformed, TcpPeer};
+use p2p_core::foreign::{After, Codec, Malformed};
 use p2p_core::{Lane, Wire, payload};
 use serde::{Deserialize, Serialize};
 
@@ -286,8 +286,7 @@ fn nothing(msg: PeerMsg, body: &[u8]) -> Result<Option<PeerMsg>, Malformed> {
 
 impl PeerCodec {
     /// Of a connection that may be encrypted.
-    pub(super) fn with_encryption(mse: Mse, chance: Chance, peer: TcpPeer) -> PeerCodec {
-        let dialled = matches!(peer, TcpPeer::Dialled { .. });
+    pub(super) fn with_encryption(mse: Mse, chance: Chance, dialled: bool) -> PeerCodec {
         PeerCodec { stream: Stream::Open { mse, chance, dialled }, ..PeerCodec::default() }
     }
 

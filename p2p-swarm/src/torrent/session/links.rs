@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use p2p_core::{Cx, Time};
 
-use super::{MAX_BANNED, Session, Stage, TorrentId};
+use super::{Carriers, MAX_BANNED, Session, Stage, TorrentId};
 use crate::bits::Bits;
-use crate::torrent::address::{Addressed, account};
+use crate::torrent::address::{Addressed, Carrier, account};
 use crate::torrent::candidates::Origin;
 use crate::torrent::command::SessionEvent;
 use crate::torrent::metainfo::SwarmId;
@@ -53,7 +53,11 @@ impl<P: Addressed> Session<P> {
             let Some(swarm) = torrent.hashes.swarms().next() else { return };
             let pieces = torrent.pieces();
             self.next_dial += 1;
-            let peer = P::dial(addr, self.next_dial);
+            let carrier = match (self.config.carriers, torrent.candidates.utp(&addr)) {
+                (Carriers::Tcp, _) | (Carriers::Both, Some(false)) => Carrier::Tcp,
+                (Carriers::Utp, _) | (Carriers::Both, None | Some(true)) => Carrier::Utp,
+            };
+            let peer = P::dial(carrier, addr, self.next_dial);
             let banned = self.banned.contains(&Self::account(&peer, Some(addr)));
             if banned {
                 torrent.candidates.forget(addr);
@@ -159,7 +163,7 @@ impl<P: Addressed> Session<P> {
             conn.listens = Some(peer.addr());
         }
         if let Some(addr) = conn.listens {
-            torrent.candidates.connected(addr, !torrent.private());
+            torrent.meet(addr, peer.carrier());
         }
         self.introduce(cx, peer);
     }
@@ -234,7 +238,7 @@ impl<P: Addressed> Session<P> {
             // Who listens by both versions sees an address of IPv4 as one of IPv6.
             let addr = SocketAddr::new(peer.addr().ip().to_canonical(), port);
             conn.listens = Some(addr);
-            torrent.candidates.connected(addr, !torrent.private());
+            torrent.meet(addr, peer.carrier());
         }
         // Who was asked already waits until others were.
         if !matches!(&torrent.stage, Stage::Metadata(metadata) if metadata.was_asked(peer)) {
@@ -254,10 +258,13 @@ impl<P: Addressed> Session<P> {
         conn.pex_heard = Some(now);
         let number = torrent.number;
         let loopback = peer.addr().ip().to_canonical().is_loopback();
-        for PexPeer { addr, .. } in pex.added {
+        for PexPeer { addr, utp, .. } in pex.added {
             // What is told by somebody far away of this machine itself is not true.
             if loopback || !addr.ip().to_canonical().is_loopback() {
                 torrent.candidates.hear(addr, Origin::Peer);
+                if utp {
+                    torrent.candidates.speaks_utp(&addr);
+                }
             }
         }
         self.dial(cx, number);
@@ -273,7 +280,8 @@ impl<P: Addressed> Session<P> {
         let there = |peer: &P| {
             let conn = self.conns.get(peer)?;
             let (addr, seed) = (conn.listens?, conn.is_seed());
-            Some(PexPeer { addr, seed, reachable: conn.dialled, encrypts: conn.encrypts })
+            let utp = torrent.candidates.utp(&addr) == Some(true);
+            Some(PexPeer { addr, seed, reachable: conn.dialled, encrypts: conn.encrypts, utp })
         };
         let there: Vec<PexPeer> = torrent.peers.iter().filter_map(there).collect();
         for peer in &torrent.peers {
@@ -337,10 +345,14 @@ impl<P: Addressed> Session<P> {
         let same = |other: &Conn| other.torrent == conn.torrent && other.listens == conn.listens;
         let twin = self.conns.values().any(same);
         let preferred = encryption == Encryption::Preferred;
+        let both = self.config.carriers == Carriers::Both;
         let idle = conn.is_seed() && torrent.picker().is_some_and(|picker| picker.have().is_full());
         match conn.listens.filter(|_| !twin) {
             // Whoever of two that have everything goes first: neither has a reason to call again soon.
             Some(addr) if idle => torrent.candidates.rest(addr, now + REST),
+            Some(addr) if conn.dialled && !conn.reached && both => {
+                torrent.candidates.was_not_reached(addr, now, peer.carrier());
+            }
             // It does not know what to make of what was encrypted, or of what was not.
             Some(addr) if conn.dialled && conn.reached && conn.name.is_none() && preferred => {
                 torrent.candidates.did_not_answer(addr, now, conn.encrypted);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use p2p_core::{Cx, OpId, Time};
 
-use super::super::address::Addressed;
+use super::super::address::{Addressed, Carrier};
 use super::super::candidates::{Candidates, Origin};
 use super::super::command::{PeerStatus, TorrentError, TorrentStage, TorrentStatus};
 use super::super::gather::{Hashes, Metadata};
@@ -119,6 +119,14 @@ impl<P: Addressed> Torrent<P> {
         }
     }
 
+    /// It is connected to somebody who listens there, and is remembered if it may be dialled again.
+    pub(super) fn meet(&mut self, addr: SocketAddr, carrier: Carrier) {
+        self.candidates.connected(addr, !self.private());
+        if carrier == Carrier::Utp {
+            self.candidates.speaks_utp(&addr);
+        }
+    }
+
     /// Has the worker look what is there.
     pub(super) fn open(&mut self, cx: &mut Cx<'_, Session<P>>) {
         let Some(info) = self.info.clone() else { return };
@@ -133,6 +141,7 @@ impl<P: Addressed> Torrent<P> {
             let conn = conns.get(peer)?;
             Some(PeerStatus {
                 addr: conn.listens.unwrap_or_else(|| peer.addr()),
+                carrier: peer.carrier(),
                 client: conn.client.clone(),
                 downloaded: conn.downloaded,
                 uploaded: conn.uploaded,

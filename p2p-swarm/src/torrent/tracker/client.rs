@@ -13,10 +13,8 @@ use p2p_core::{AskError, Handle};
 use super::announce::parse_scrape;
 use super::http::{escape, gunzip};
 use super::{Announce, AnnounceReply, Event, Scheme, ScrapeReply, TrackerError, TrackerUrl};
-use crate::torrent::address::Addressed;
-use crate::torrent::command::{Announced, Announcing};
+use crate::torrent::command::{Announced, Announcing, TakesCommands};
 use crate::torrent::metainfo::SwarmId;
-use crate::torrent::session::Session;
 
 pub use http::{HttpClient, HttpGet, HttpReply};
 pub use udp::{UdpAsk, UdpClient, UdpQuestion, UdpReply};
@@ -135,7 +133,7 @@ impl<R: Resolve> TrackerClient<R> {
     }
 
     /// Announces whatever a session wants announced, until that ends.
-    pub async fn serve<P: Addressed>(&self, session: Handle<Session<P>>) {
+    pub async fn serve<M: TakesCommands>(&self, session: Handle<M>) {
         let wanted = session.ask(Announcing);
         let session = &session;
         let each = wanted.for_each_concurrent(None, |wanted| async move {

@@ -89,6 +89,8 @@ pub struct PexPeer {
     pub reachable: bool,
     /// Whether it would rather have connections encrypted.
     pub encrypts: bool,
+    /// Whether it is known to speak uTP.
+    pub utp: bool,
 }
 
 pub(super) fn frame(output: &mut BytesMut, number: u8, head: &[u8], data: &[u8]) {
@@ -218,6 +220,7 @@ impl MetadataMsg {
 
 const ENCRYPTS: u8 = 0x01;
 const SEED: u8 = 0x02;
+const UTP: u8 = 0x04;
 const REACHABLE: u8 = 0x10;
 
 /// Addresses in compact form: four bytes and a port, or sixteen and a port.
@@ -240,7 +243,8 @@ impl PexMsg {
             pex.added.extend(peers.into_iter().enumerate().map(|(i, addr)| {
                 let flags = flags.get(i).copied().unwrap_or_default();
                 let has = |flag: u8| flags & flag != 0;
-                PexPeer { addr, seed: has(SEED), reachable: has(REACHABLE), encrypts: has(ENCRYPTS) }
+                let (seed, reachable) = (has(SEED), has(REACHABLE));
+                PexPeer { addr, seed, reachable, encrypts: has(ENCRYPTS), utp: has(UTP) }
             }));
         }
         pex.dropped = [compact(value, "dropped", v4), compact(value, "dropped6", v6)].concat();
@@ -254,7 +258,8 @@ impl PexMsg {
         for peer in &self.added {
             let which = usize::from(peer.addr.is_ipv6());
             put_compact(&mut added[which], &peer.addr);
-            let said = [(peer.seed, SEED), (peer.reachable, REACHABLE), (peer.encrypts, ENCRYPTS)];
+            let said =
+                [(peer.seed, SEED), (peer.reachable, REACHABLE), (peer.encrypts, ENCRYPTS), (peer.utp, UTP)];
             flags[which].push(said.iter().filter(|(is, _)| *is).fold(0, |all, (_, flag)| all | flag));
         }
         for addr in &self.dropped {

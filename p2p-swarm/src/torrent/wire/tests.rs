@@ -132,7 +132,7 @@ pub(in crate::torrent) fn message() -> BoxedStrategy<PeerMsg> {
         (addresses(), addresses(), any::<[bool; 2]>()).prop_map(|(added, dropped, [seed, reachable])| {
             let added = added
                 .into_iter()
-                .map(|addr| PexPeer { addr, seed, reachable, encrypts: seed != reachable })
+                .map(|addr| PexPeer { addr, seed, reachable, encrypts: seed != reachable, utp: seed })
                 .collect();
             PeerMsg::Pex(PexMsg { added, dropped })
         }),
@@ -222,6 +222,12 @@ fn the_bytes_are_those_of_the_specifications() {
         b"\x14\x03d8:msg_typei0e5:piecei0ee",
         "BEP 9's example, under the receiver's number"
     );
+    // BEP 11: one that has everything and speaks uTP.
+    let pex = b"d5:added6:\xc0\0\x02\x01\x1a\xe17:added.f1:\x06e";
+    let came = decode(&mut codec, &[&[0, 0, 0, 2 + pex.len() as u8, 20, 1], &pex[..]].concat()).unwrap();
+    let Some(PeerMsg::Pex(msg)) = came else { panic!("{came:?}") };
+    assert_eq!((msg.added[0].seed, msg.added[0].utp, msg.added[0].encrypts), (true, true, false));
+    assert_eq!(msg.encode(), pex);
     let features = Features { extended: true, dht: true, fast: true, v2: true };
     assert_eq!(features.bits(), [0, 0, 0, 0, 0, 0x10, 0, 0x15]);
 }

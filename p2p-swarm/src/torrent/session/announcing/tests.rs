@@ -236,7 +236,8 @@ fn a_private_torrent_has_the_peers_that_its_trackers_name_and_no_others() {
     assert_eq!(offered, Some(None), "it does not want to hear of others");
     let extended = ExtendedHandshake { pex: Some(true), ..ExtendedHandshake::default() };
     tracked.script.message(SimPeer(1), PeerMsg::Extended(extended));
-    let added = vec![PexPeer { addr: SimPeer(2).addr(), seed: true, reachable: true, encrypts: false }];
+    let added =
+        vec![PexPeer { addr: SimPeer(2).addr(), seed: true, reachable: true, encrypts: false, utp: false }];
     tracked.script.message(SimPeer(1), PeerMsg::Pex(PexMsg { added, dropped: Vec::new() }));
     tracked.script.advance(Duration::from_secs(120));
     let sent = tracked.script.sent();

@@ -8,6 +8,8 @@ use crate::torrent::worker::MemoryTorrents;
 use crate::torrent::{CreateOptions, Metainfo, PeerName, SessionConfig};
 use std::net::IpAddr;
 
+use crate::utp::StreamPeer;
+
 use p2p_core::foreign::TcpPeer;
 use p2p_core::{Down, Link, Script, Worker};
 use p2p_dht::mainline::Secret;
@@ -18,30 +20,35 @@ fn addr(n: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, n as u8], 1000 + n))
 }
 
+/// A session with a torrent of which it has nothing, and is told of peers to dial.
+fn begun<P: Addressed>(session: Session<P>, peers: Vec<SocketAddr>) -> (Script<Session<P>>, SwarmId) {
+    let mut files = MemoryFiles::default();
+    files.put("t", vec![1; 100_000]);
+    let metainfo = Metainfo::create(&mut files, "t".as_ref(), &CreateOptions::default()).unwrap();
+    let mut script = Script::new(session);
+    let swarm = metainfo.info().hashes().swarms().next().unwrap();
+    let torrent = Source::Metainfo(metainfo);
+    script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers }));
+    let mut worker = MemoryTorrents::new(MemoryFiles::default());
+    for (id, job) in script.jobs() {
+        worker.run(vec![job]).into_iter().for_each(|done| script.done(id, done));
+    }
+    (script, swarm)
+}
+
 struct Hub {
     script: Script<Session<TcpPeer>>,
     swarm: SwarmId,
 }
 
 impl Hub {
-    /// A session with a torrent that has nothing, and is told of peers to dial.
     fn new(mse: Option<Encryption>, peers: Vec<SocketAddr>) -> Hub {
-        let mut files = MemoryFiles::default();
-        files.put("t", vec![1; 100_000]);
-        let metainfo = Metainfo::create(&mut files, "t".as_ref(), &CreateOptions::default()).unwrap();
         let config = SessionConfig { peers: 100, ..SessionConfig::default() };
         let session = match mse {
             Some(policy) => Session::encrypted(config, Some(1), Mse::new(policy, &Secret::new([1; 32]))),
             None => Session::new(config, Some(1)),
         };
-        let mut script = Script::new(session);
-        let swarm = metainfo.info().hashes().swarms().next().unwrap();
-        let torrent = Source::Metainfo(metainfo);
-        script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers }));
-        let mut worker = MemoryTorrents::new(MemoryFiles::default());
-        for (id, job) in script.jobs() {
-            worker.run(vec![job]).into_iter().for_each(|done| script.done(id, done));
-        }
+        let (script, swarm) = begun(session, peers);
         Hub { script, swarm }
     }
 
@@ -115,7 +122,8 @@ fn who_tells_of_others_all_the_time_is_not_listened_to() {
     let peer = hub.comes(1);
     hub.script.sent();
     let tell = |hub: &mut Hub, n: u16| {
-        let added = vec![PexPeer { addr: addr(n), seed: false, reachable: true, encrypts: false }];
+        let added =
+            vec![PexPeer { addr: addr(n), seed: false, reachable: true, encrypts: false, utp: false }];
         hub.script.message(peer, PeerMsg::Pex(PexMsg { added, dropped: Vec::new() }));
         let sent = hub.script.sent();
         sent.iter().any(|(to, msg)| to.addr() == addr(n) && matches!(msg, PeerMsg::Handshake(_)))
@@ -169,4 +177,75 @@ fn who_does_not_understand_what_is_encrypted_is_spoken_to_in_the_clear() {
             hub.script.advance(Duration::from_secs(60));
         }
     }
+}
+
+fn both() -> SessionConfig {
+    SessionConfig { carriers: Carriers::Both, ..SessionConfig::default() }
+}
+
+fn accepted(n: u16) -> TcpPeer {
+    TcpPeer::Accepted { addr: addr(n), number: n.into() }
+}
+
+/// A peer that has connected over TCP or uTP says who it is.
+fn meets(script: &mut Script<Session<StreamPeer>>, swarm: SwarmId, peer: StreamPeer, n: u16) {
+    script.link(peer, Link::Up);
+    let features = Features { extended: true, fast: true, ..Features::default() };
+    script.message(peer, PeerMsg::Handshake(Handshake { swarm, peer: PeerName([n as u8; 20]), features }));
+    let port = Some(addr(n).port());
+    script
+        .message(peer, PeerMsg::Extended(ExtendedHandshake { pex: Some(true), port, ..Default::default() }));
+}
+
+/// To whom connections are begun.
+fn begins(script: &mut Script<Session<StreamPeer>>) -> Vec<(Carrier, SocketAddr)> {
+    let sent = script.sent().into_iter();
+    let handshakes = sent.filter(|(_, msg)| matches!(msg, PeerMsg::Handshake(_)));
+    handshakes
+        .filter(|(peer, _)| peer.dialled() == Some(true))
+        .map(|(peer, _)| (peer.carrier(), peer.addr()))
+        .collect()
+}
+
+#[test]
+fn utp_is_tried_first_and_tcp_at_once_where_nobody_answers() {
+    let (mut script, _) = begun(Session::new(both(), Some(1)), vec![addr(1)]);
+    for (number, carrier) in [Carrier::Utp, Carrier::Tcp, Carrier::Utp].into_iter().enumerate() {
+        assert_eq!(begins(&mut script), [(carrier, addr(1))]);
+        script.link(StreamPeer::dial(carrier, addr(1), number as u64 + 1), Link::Down(Down::Unreachable));
+        // After both have failed it waits as others do.
+        script.advance(Duration::from_secs(if carrier == Carrier::Utp { 1 } else { 5 }));
+    }
+    let only = |carriers| SessionConfig { carriers, ..SessionConfig::default() };
+    for (config, carrier) in [(only(Carriers::Tcp), Carrier::Tcp), (only(Carriers::Utp), Carrier::Utp)] {
+        let (mut script, _) = begun(Session::new(config, Some(1)), vec![addr(1)]);
+        assert_eq!(begins(&mut script), [(carrier, addr(1))]);
+        script.link(StreamPeer::dial(carrier, addr(1), 1), Link::Down(Down::Unreachable));
+        script.advance(Duration::from_secs(7));
+        assert_eq!(begins(&mut script), [(carrier, addr(1))]);
+    }
+}
+
+#[test]
+fn who_speaks_utp_is_told_and_believed() {
+    let (mut script, swarm) = begun(Session::new(both(), Some(1)), vec![addr(3)]);
+    let (first, second) = (StreamPeer::Utp(accepted(1)), StreamPeer::Tcp(accepted(2)));
+    meets(&mut script, swarm, first, 1);
+    meets(&mut script, swarm, second, 2);
+    assert_eq!(begins(&mut script), [(Carrier::Utp, addr(3))]);
+    script.advance(Duration::from_secs(1));
+    let told: Vec<_> = script
+        .sent()
+        .into_iter()
+        .filter_map(|(peer, msg)| match msg {
+            PeerMsg::Pex(pex) => Some((peer, pex.added.iter().map(|peer| (peer.addr, peer.utp)).collect())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [(second, vec![(addr(1), true)]), (first, vec![(addr(2), false)])]);
+    // It did not answer over uTP, but somebody has it from somebody that it speaks that.
+    script.link(StreamPeer::dial(Carrier::Utp, addr(3), 1), Link::Down(Down::Unreachable));
+    let named = PexPeer { addr: addr(3), seed: false, reachable: true, encrypts: false, utp: true };
+    script.message(first, PeerMsg::Pex(PexMsg { added: vec![named], dropped: Vec::new() }));
+    assert_eq!(begins(&mut script), [(Carrier::Utp, addr(3))]);
 }

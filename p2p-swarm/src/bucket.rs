@@ -1,0 +1,61 @@
+//! How much of something may be done in a time.
+
+use p2p_core::Time;
+
+/// A token bucket: it fills at a rate, up to a bound, and whatever is done takes from it. What takes more than there is
+/// may be done while there is anything, and then there is less than nothing: so on the average the rate is kept exactly.
+#[derive(Clone, Debug)]
+pub(crate) struct Bucket {
+    /// Tokens in a second.
+    rate: f64,
+    most: f64,
+    left: f64,
+    at: Time,
+}
+
+impl Bucket {
+    /// A full one.
+    pub(crate) fn new(rate: f64, most: f64, now: Time) -> Bucket {
+        Bucket { rate, most, left: most, at: now }
+    }
+
+    fn fill(&mut self, now: Time) {
+        self.left = (self.left + (now - self.at).as_secs_f64() * self.rate).min(self.most);
+        self.at = self.at.max(now);
+    }
+
+    /// Takes so many, if there is anything.
+    pub(crate) fn take(&mut self, tokens: f64, now: Time) -> bool {
+        self.fill(now);
+        let any = self.left > 0.0;
+        if any {
+            self.left -= tokens;
+        }
+        any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn on_the_average_the_rate_is_kept() {
+        let mut bucket = Bucket::new(10.0, 5.0, Time::ZERO);
+        let mut taken = 0;
+        for ms in 0..100_000 {
+            if bucket.take(7.0, Time::ZERO + Duration::from_millis(ms)) {
+                taken += 7;
+            }
+        }
+        assert!((1000..=1012).contains(&taken), "{taken} in 100 s");
+    }
+
+    #[test]
+    fn no_more_is_saved_than_the_bound() {
+        let mut bucket = Bucket::new(10.0, 5.0, Time::ZERO);
+        let later = Time::ZERO + Duration::from_secs(1000);
+        assert_eq!((0..100).filter(|_| bucket.take(1.0, later)).count(), 5);
+    }
+}

@@ -1,0 +1,209 @@
+//! Many connections over one socket, and what strangers can make of that.
+//!
+//! A connection is the other end's address and the number that its packets bear. A packet of none is answered by a
+//! [`Kind::Reset`], which is no longer than any packet, at a limited rate. Who asks for a connection gets one answer of a
+//! header's length, and a place among those that have not shown that they heard it; if there is none left, that of
+//! whoever has waited for longest. So nobody is drowned whose answer takes less time than such a flood needs to fill
+//! all places.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use bytes::Bytes;
+use p2p_core::foreign::TcpPeer;
+use p2p_core::{Rng, Time};
+
+use super::connection::{Connection, ConnectionConfig, Status};
+use super::packet::{Kind, Packet};
+use crate::bucket::Bucket;
+
+/// Bursts of so many seconds' worth of resets pass. 2.
+const BURST: f64 = 2.0;
+
+/// The bounds of one socket's connections.
+#[derive(Clone, Debug)]
+pub struct UtpConfig {
+    /// The bounds of each.
+    pub connection: ConnectionConfig,
+    /// Connections, both ways, those that end among them. 1,024.
+    pub connections: usize,
+    /// Connections of one host: an address of IPv4, or a /64 of IPv6; this machine has as many as there are. 64.
+    pub of_host: usize,
+    /// Those that others have asked for, and not shown that they heard the answer. 128.
+    pub unconfirmed: usize,
+    /// Packets of no connection that are answered in a second. 64.
+    pub resets: u32,
+}
+
+impl Default for UtpConfig {
+    fn default() -> UtpConfig {
+        UtpConfig {
+            connection: ConnectionConfig::default(),
+            connections: 1024,
+            of_host: 64,
+            unconfirmed: 128,
+            resets: 64,
+        }
+    }
+}
+
+/// Where a connection's packets come from, and what they call it.
+type Key = (SocketAddr, u16);
+
+/// What is to be done about a packet.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// A connection has got it.
+    Of(TcpPeer),
+    /// It is answered by this.
+    Answer(Packet),
+    /// Nothing.
+    Nothing,
+}
+
+/// A connection, and what is known of it here.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub name: TcpPeer,
+    pub connection: Connection,
+    /// Whether it was told that it is open.
+    pub told: bool,
+    /// When its timer fires, if it is set.
+    pub alarm: Option<Time>,
+}
+
+/// The connections, by what they are called here and by what they are called in packets.
+#[derive(Debug)]
+pub(super) struct Mux {
+    config: UtpConfig,
+    connections: BTreeMap<Key, Entry>,
+    keys: BTreeMap<TcpPeer, Key>,
+    /// Those that others have asked for, in order; some have been confirmed since, or are gone.
+    unconfirmed: VecDeque<TcpPeer>,
+    accepted: u64,
+    resets: Bucket,
+}
+
+impl Mux {
+    pub(super) fn new(config: UtpConfig) -> Mux {
+        let rate = f64::from(config.resets);
+        Mux {
+            connections: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            unconfirmed: VecDeque::new(),
+            accepted: 0,
+            resets: Bucket::new(rate, rate * BURST, Time::ZERO),
+            config,
+        }
+    }
+
+    pub(super) fn get(&mut self, name: &TcpPeer) -> Option<&mut Entry> {
+        self.connections.get_mut(self.keys.get(name)?)
+    }
+
+    pub(super) fn remove(&mut self, name: &TcpPeer) {
+        if let Some(key) = self.keys.remove(name) {
+            self.connections.remove(&key);
+        }
+    }
+
+    fn insert(&mut self, key: Key, name: TcpPeer, connection: Connection) {
+        self.keys.insert(name, key);
+        self.connections.insert(key, Entry { name, connection, told: false, alarm: None });
+    }
+
+    /// Asks for a connection; `false` if there are too many.
+    pub(super) fn dial(&mut self, name: TcpPeer, now: Time, rng: &mut Rng) -> bool {
+        let to = name.addr();
+        if self.connections.len() >= self.config.connections {
+            return false;
+        }
+        // There are fewer connections than numbers.
+        let mut id = rng.next_u64() as u16;
+        while self.connections.contains_key(&(to, id)) {
+            id = id.wrapping_add(1);
+        }
+        let connection = Connection::dial(self.config.connection.clone(), id, rng.next_u64() as u16, now);
+        self.insert((to, id), name, connection);
+        true
+    }
+
+    /// A packet has come.
+    pub(super) fn receive(&mut self, from: SocketAddr, packet: Packet, now: Time, rng: &mut Rng) -> Verdict {
+        let id = match packet.kind {
+            // It bears the number of the other direction.
+            Kind::Syn => packet.connection.wrapping_add(1),
+            Kind::Reset => self.reset(from, packet.connection),
+            Kind::Data | Kind::Fin | Kind::State => packet.connection,
+        };
+        match self.connections.get_mut(&(from, id)) {
+            Some(entry) => {
+                entry.connection.receive(packet, now);
+                Verdict::Of(entry.name)
+            }
+            None if packet.kind == Kind::Syn => self.accept(from, &packet, now, rng),
+            None if packet.kind == Kind::Reset || !self.resets.take(1.0, now) => Verdict::Nothing,
+            None => Verdict::Answer(Packet {
+                kind: Kind::Reset,
+                connection: packet.connection,
+                timestamp: 0,
+                difference: 0,
+                window: 0,
+                seq: rng.next_u64() as u16,
+                ack: packet.seq,
+                selective: Vec::new(),
+                payload: Bytes::new(),
+            }),
+        }
+    }
+
+    /// What a connection is called that is reset: that bears its number, or, from somebody who does not know it, that of
+    /// the packets that went there.
+    fn reset(&self, from: SocketAddr, id: u16) -> u16 {
+        let goes = |other: &u16| {
+            self.connections.get(&(from, *other)).is_some_and(|entry| entry.connection.ids().1 == id)
+        };
+        match self.connections.contains_key(&(from, id)) {
+            true => id,
+            false => [id.wrapping_sub(1), id.wrapping_add(1)].into_iter().find(goes).unwrap_or(id),
+        }
+    }
+
+    /// Somebody asks for a connection.
+    fn accept(&mut self, from: SocketAddr, syn: &Packet, now: Time, rng: &mut Rng) -> Verdict {
+        let loopback = from.ip().to_canonical().is_loopback();
+        let full = self.connections.len() >= self.config.connections;
+        if full || (!loopback && self.of_host(from.ip()) >= self.config.of_host) {
+            return Verdict::Nothing;
+        }
+        if self.unconfirmed.len() >= self.config.unconfirmed.max(1)
+            && let Some(oldest) = self.unconfirmed.pop_front()
+            && self.get(&oldest).is_some_and(|entry| entry.connection.status() == Status::Opening)
+        {
+            self.remove(&oldest);
+        }
+        self.accepted += 1;
+        let name = TcpPeer::Accepted { addr: from, number: self.accepted };
+        let connection = Connection::accept(self.config.connection.clone(), syn, rng.next_u64() as u16, now);
+        self.insert((from, connection.ids().0), name, connection);
+        self.unconfirmed.push_back(name);
+        Verdict::Of(name)
+    }
+
+    /// How many connections a host has.
+    fn of_host(&self, ip: IpAddr) -> usize {
+        let (first, last) = match ip {
+            IpAddr::V4(_) => (ip, ip),
+            IpAddr::V6(six) => {
+                let network = six.to_bits() >> 64 << 64;
+                let of = |bits| IpAddr::V6(Ipv6Addr::from_bits(bits));
+                (of(network), of(network | u128::from(u64::MAX)))
+            }
+        };
+        let (first, last) = (SocketAddr::new(first, 0), SocketAddr::new(last, u16::MAX));
+        self.connections.range((first, 0)..=(last, u16::MAX)).count()
+    }
+}
+
+#[cfg(test)]
+mod tests;
