@@ -28,7 +28,7 @@ use p2p_overlay::{
     Wanted,
 };
 use p2p_swarm::torrent::tracker::{AnnounceReply, HttpCodec as TrackerCodec, TrackerUrl, UdpCodec};
-use p2p_swarm::torrent::{Encryption, Info, Magnet, Metainfo, Mse, PeerCodec, PeerMsg};
+use p2p_swarm::torrent::{Encryption, Info, LsdCodec, Magnet, Metainfo, Mse, PeerCodec, PeerMsg};
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,7 @@ pub const TARGETS: &[Target] = &[
     ("mse", mse),
     ("tracker_http", tracker_http),
     ("tracker_udp", tracker_udp),
+    ("lsd", lsd),
     ("ticket", ticket),
     ("proof", proof),
     ("contact", contact),
@@ -325,6 +326,17 @@ pub fn tracker_udp(bytes: &[u8]) {
                 assert_eq!(codec.decode(from, &packet), Ok(msg));
             }
         }
+    }
+}
+
+/// What is said in the local network.
+pub fn lsd(bytes: &[u8]) {
+    let from = std::net::SocketAddr::from(([192, 0, 2, 1], 6771));
+    if let Ok(msg) = LsdCodec.decode(from, bytes) {
+        let mut packet = Vec::new();
+        LsdCodec.encode(from, msg.clone(), &mut packet);
+        let again = LsdCodec.decode(from, &packet).expect("what was written is understood");
+        assert_eq!((again.port, again.swarms), (msg.port, msg.swarms));
     }
 }
 

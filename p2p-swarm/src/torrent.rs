@@ -5,7 +5,8 @@
 //! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Status`] and [`Remove`] as typed requests, and
 //!   [`TorrentWorker`]s do its jobs on a [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`.
 //! - [`Mse`] encrypts its connections.
-//! - [`tracker`] has what speaks with trackers for it.
+//! - A [`PeerSource`] finds peers for it: [`tracker`] has what speaks with trackers, [`DhtSource`] asks the Mainline DHT,
+//!   [`LsdSource`] the local network.
 //!
 //! What holds:
 //!
@@ -14,14 +15,16 @@
 //! - **Who sends what is not true is named and asked for nothing more**; who had an honest part in a wrong piece is not.
 //! - **What a peer can make grow is bounded**: see [`Session`] and [`SessionConfig`].
 //!
-//! After a crash what is there is hashed again. The DHT and uTP are not here.
+//! After a crash what is there is hashed again. uTP is not here.
 
 mod address;
 mod candidates;
 mod choker;
 mod command;
+mod dht;
 mod gather;
 mod job;
+mod lsd;
 mod magnet;
 mod merkle;
 mod metainfo;
@@ -30,6 +33,7 @@ mod peer;
 mod picker;
 mod rarity;
 mod session;
+mod source;
 mod tiers;
 pub mod tracker;
 mod wire;
@@ -37,11 +41,13 @@ mod worker;
 
 pub use address::Addressed;
 pub use command::{
-    Add, AddPeers, Announced, Announcing, PeerStatus, Remove, SessionCommand, SessionEvent, SessionItem,
-    SessionOutcome, Source, Status, Stop, ToAnnounce, TorrentError, TorrentId, TorrentStage, TorrentStatus,
-    Wait,
+    Add, AddPeers, Announced, Announcing, Heard, PeerStatus, Remove, SessionCommand, SessionEvent,
+    SessionItem, SessionOutcome, Source, Status, Stop, ToAnnounce, TorrentError, TorrentId, TorrentStage,
+    TorrentStatus, Wait,
 };
+pub use dht::DhtSource;
 pub use job::{TorrentDone, TorrentJob};
+pub use lsd::{LSD_GROUP, Lsd, LsdAnnounce, LsdCodec, LsdHeard, LsdMsg, LsdSource, MAX_LSD_SWARMS};
 pub use magnet::{MAX_MAGNET, Magnet, ParseMagnetError};
 pub use merkle::BLOCK;
 pub use metainfo::{
@@ -50,6 +56,7 @@ pub use metainfo::{
 };
 pub use mse::{Encryption, Mse};
 pub use session::{Session, SessionConfig, SessionTimer};
+pub use source::{Found, PeerSource, SourceKind, find_peers};
 pub use tiers::TrackerStatus;
 pub use wire::{
     Block, ExtendedHandshake, Features, Handshake, HashRange, MAX_MESSAGE, MAX_PEX, MetadataMsg, PeerCodec,

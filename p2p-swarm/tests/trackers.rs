@@ -16,7 +16,7 @@ use p2p_swarm::torrent::tracker::{
 };
 use p2p_swarm::torrent::{
     Add, CreateOptions, Magnet, MemoryTorrents, Metainfo, PeerCodec, PeerName, Session, SessionConfig,
-    Source, Status, Stop, Wait,
+    Source, Status, Stop, Wait, find_peers,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -125,7 +125,7 @@ async fn a_link_and_a_tracker_are_enough() {
             let (client, handle) = (client().await, session.handle());
             tokio::spawn(async move {
                 let client = client;
-                client.ask.serve(handle).await;
+                find_peers(&handle, &client.ask).await;
             });
             let add = Add { torrent, folder: "".into(), peers: Vec::new() };
             let torrent = session.handle().ask(add).await.unwrap().unwrap();

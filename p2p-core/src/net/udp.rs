@@ -1,12 +1,15 @@
 //! Runs a [`Protocol`] over plain UDP: the peers are addresses, and every packet a message.
 //!
 //! Nothing is proved: an address can be forged, and a protocol that needs proof (KRPC's tokens) brings its own.
+//!
+//! A machine may take part in a [`Group`] of multicast: what is sent to its address reaches everybody in it.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::pin::pin;
 use std::task::Poll;
 
+use socket2::{Domain, Socket, Type};
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
@@ -41,7 +44,63 @@ where
     C: PacketCodec<Msg = P::Msg>,
     W: Worker<P::Job> + 'static,
 {
-    let socket = UdpSocket::bind(bind).await?;
+    start(machine, codec, UdpSocket::bind(bind).await?, limits, workers)
+}
+
+/// A group of multicast, by IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its address and port. Several programs of one host may be in it.
+    pub addr: SocketAddrV4,
+    /// The address of the interface by which it is reached; unspecified: whichever the system takes.
+    pub interface: Ipv4Addr,
+}
+
+/// As [`spawn`], of a machine that hears what is sent to a group, from this host too, and sends to it by way of its
+/// interface, no further than that network.
+///
+/// # Errors
+/// The system has no multicast there, or there is no thread for a worker.
+pub async fn spawn_in<P, C, W>(
+    group: Group,
+    machine: P,
+    codec: C,
+    limits: Limits,
+    workers: impl IntoIterator<Item = W>,
+) -> std::io::Result<Running<P>>
+where
+    P: Protocol<Peer = SocketAddr>,
+    C: PacketCodec<Msg = P::Msg>,
+    W: Worker<P::Job> + 'static,
+{
+    start(machine, codec, join(group)?, limits, workers)
+}
+
+fn join(Group { addr, interface }: Group) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    // On Unix a socket at the group's own address gets nothing that was sent to anybody else; elsewhere there is none.
+    let bound = if cfg!(unix) { *addr.ip() } else { Ipv4Addr::UNSPECIFIED };
+    socket.bind(&SocketAddrV4::new(bound, addr.port()).into())?;
+    socket.join_multicast_v4(addr.ip(), &interface)?;
+    socket.set_multicast_if_v4(&interface)?;
+    socket.set_multicast_loop_v4(true)?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn start<P, C, W>(
+    machine: P,
+    codec: C,
+    socket: UdpSocket,
+    limits: Limits,
+    workers: impl IntoIterator<Item = W>,
+) -> std::io::Result<Running<P>>
+where
+    P: Protocol<Peer = SocketAddr>,
+    C: PacketCodec<Msg = P::Msg>,
+    W: Worker<P::Job> + 'static,
+{
     let local = Some(socket.local_addr()?);
     let crew = Crew::start("udp", workers, limits.jobs, limits.jobs_per_batch)?;
     let (runner, handle) = Runner::new(machine, Clock::start(), crew);

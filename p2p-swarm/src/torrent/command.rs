@@ -8,8 +8,9 @@ use p2p_core::Request;
 
 use super::address::Addressed;
 use super::magnet::Magnet;
-use super::metainfo::{InfoHashes, Metainfo, MetainfoError};
+use super::metainfo::{InfoHashes, Metainfo, MetainfoError, SwarmId};
 use super::session::Session;
+use super::source::SourceKind;
 use super::tiers::TrackerStatus;
 use super::tracker::{Announce, AnnounceReply, TrackerError};
 use crate::job::StoreError;
@@ -41,8 +42,8 @@ pub struct Add {
     pub torrent: Source,
     /// The folder that its file, or its folder, lies in.
     pub folder: PathBuf,
-    /// Who may have it; more can be [added](AddPeers), and are heard of from trackers and peers. Of a private torrent
-    /// only trackers tell (BEP 27): then these are passed over.
+    /// Who may have it; more can be [added](AddPeers), and are heard of from trackers, other
+    /// [sources](super::PeerSource) and peers. Of a private torrent only trackers tell (BEP 27): then these are passed over.
     pub peers: Vec<SocketAddr>,
 }
 
@@ -71,19 +72,30 @@ pub struct Remove {
     pub torrent: TorrentId,
 }
 
-/// Speak with trackers for a session: the items are what is to be announced, and what comes of each is said by
-/// [`Announced`]. Whoever asks last does it alone. It ends with the session; a
-/// [`TrackerClient`](super::tracker::TrackerClient) does it all.
+/// Speak with a source of peers for a session: the items are what is to be announced there, and what comes of each is said
+/// by [`Announced`]. Of each kind whoever asks last does it alone. It ends with the session, or at once if there are eight
+/// kinds already; [`find_peers`](super::find_peers) does it all.
 #[derive(Clone, Copy, Debug)]
-pub struct Announcing;
+pub struct Announcing(pub SourceKind);
 
 /// What came of an announce.
 #[derive(Clone, Debug)]
 pub struct Announced {
     /// Its number.
     pub number: u64,
-    /// The tracker's answer.
+    /// The tracker's answer, or what another source has found.
     pub result: Result<AnnounceReply, TrackerError>,
+}
+
+/// A source names peers that nobody waits for: unasked, or before its answer is whole.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// Which source.
+    pub source: SourceKind,
+    /// The swarm that they are in.
+    pub swarm: SwarmId,
+    /// Where they listen.
+    pub peers: Vec<SocketAddr>,
 }
 
 /// What is to be announced.
@@ -91,9 +103,12 @@ pub struct Announced {
 pub struct ToAnnounce {
     /// Its number.
     pub number: u64,
-    /// To which tracker.
+    /// To what kind of source.
+    pub source: SourceKind,
+    /// To which tracker; the name of another source.
     pub url: String,
-    /// What it is told.
+    /// What it is told. At another source than a tracker the port is 0 while it is not known whether the torrent is private:
+    /// then others are sought, and nobody is told of this one.
     pub announce: Announce,
 }
 
@@ -136,7 +151,7 @@ pub struct TorrentStatus {
     pub up: u64,
     /// Peers that are connected.
     pub peers: Vec<PeerStatus>,
-    /// Its trackers, as they are asked; those of a hybrid for each of its two swarms.
+    /// Its trackers, as they are asked, and other sources of peers; those of a hybrid for each of its two swarms.
     pub trackers: Vec<TrackerStatus>,
 }
 
@@ -212,9 +227,11 @@ pub enum SessionCommand {
     /// See [`Status`].
     Status(Status),
     /// See [`Announcing`].
-    Announcing,
+    Announcing(Announcing),
     /// See [`Announced`].
     Announced(Announced),
+    /// See [`Heard`].
+    Heard(Heard),
     /// See [`Stop`].
     Stop,
 }
@@ -235,11 +252,11 @@ pub enum SessionOutcome {
     Added(Result<TorrentId, TorrentError>),
     /// Of [`Wait`].
     Done(Result<(), TorrentError>),
-    /// Of [`AddPeers`], [`Remove`] and [`Announced`]: whether there is such a torrent, or such an announce.
+    /// Of [`AddPeers`], [`Remove`], [`Announced`] and [`Heard`]: whether there is such a torrent, or such an announce.
     Known(bool),
     /// Of [`Status`].
     Status(Option<TorrentStatus>),
-    /// Of [`Stop`], and of [`Announcing`] when somebody else does it.
+    /// Of [`Stop`], and of [`Announcing`] when somebody else does it, or nobody may.
     Stopped,
 }
 
@@ -256,6 +273,8 @@ pub enum SessionEvent {
     Done(TorrentId),
     /// This peer sent what is not true. It is asked for nothing more.
     Lied(TorrentId, SocketAddr),
+    /// A peer says that its node of the Mainline DHT is there (BEP 5).
+    DhtNode(SocketAddr),
     /// A torrent is worked on no more.
     Failed(TorrentId, TorrentError),
 }
@@ -288,6 +307,7 @@ plain!(AddPeers, Known, bool);
 plain!(Remove, Known, bool);
 plain!(Status, Status, Option<TorrentStatus>);
 plain!(Announced, Known, bool);
+plain!(Heard, Known, bool);
 
 impl<P: Addressed> Request<Session<P>> for Wait {
     type Item = TorrentStatus;
@@ -315,7 +335,7 @@ impl<P: Addressed> Request<Session<P>> for Announcing {
     type Reply = ();
 
     fn command(self) -> SessionCommand {
-        SessionCommand::Announcing
+        SessionCommand::Announcing(self)
     }
     fn item(item: SessionItem) -> Option<ToAnnounce> {
         match item {

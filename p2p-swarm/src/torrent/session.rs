@@ -1,6 +1,6 @@
 //! The machine: a client with any number of torrents, for every connection of its listener.
 //!
-//! - `announcing`: what trackers are told, and what they tell;
+//! - `announcing`: what trackers and other sources are told, and what they tell;
 //! - `links`: whom to connect to, handshakes, who else is there (BEP 11), and who goes;
 //! - `exchange`: what is had, wanted and asked for, both ways;
 //! - `gathering`: metadata and hashes for links, and for peers that have only a link;
@@ -26,8 +26,8 @@ use p2p_core::{Cx, JobId, Link, OpId, Protocol, Time};
 use super::address::Addressed;
 use super::candidates::Candidates;
 use super::command::{
-    Add, AddPeers, Remove, SessionCommand, SessionEvent, SessionItem, SessionOutcome, Source, Status,
-    ToAnnounce, TorrentError, TorrentId, TorrentStatus, Wait,
+    Add, AddPeers, Announcing, Remove, SessionCommand, SessionEvent, SessionItem, SessionOutcome, Source,
+    Status, ToAnnounce, TorrentError, TorrentId, TorrentStatus, Wait,
 };
 use super::gather::Metadata;
 use super::job::{Tag, TorrentDone, TorrentJob, Work};
@@ -36,6 +36,7 @@ use super::metainfo::{InfoHashes, SwarmId};
 use super::mse::{Encryption, Mse};
 use super::peer::Conn;
 use super::picker::Wrong;
+use super::source::SourceKind;
 use super::wire::{Block, PeerMsg, PeerName};
 use crate::rate::Rate;
 use crate::serve::Serving;
@@ -71,6 +72,8 @@ pub struct SessionConfig {
     pub request_timeout: Duration,
     /// How long a peer may send nothing that was asked of it before it is unchoked by chance alone. 60 s (Cohen 2003).
     pub snubbed: Duration,
+    /// The port of UDP at which this host's node of the Mainline DHT listens: peers are told it (BEP 5). None.
+    pub dht_port: Option<u16>,
     /// What peers are told this program is.
     pub client: String,
 }
@@ -87,6 +90,7 @@ impl Default for SessionConfig {
             requests_per_peer: 200,
             request_timeout: Duration::from_secs(20),
             snubbed: Duration::from_secs(60),
+            dht_port: None,
             client: concat!("p2p-swarm ", env!("CARGO_PKG_VERSION")).into(),
         }
     }
@@ -146,9 +150,9 @@ pub struct Session<P> {
     hash_budget: usize,
     /// Jobs that the worker had no room for, until the next tick: one of a kind for each torrent, and for each piece.
     postponed: Vec<(u64, Tag)>,
-    /// Whoever speaks with trackers for this session.
-    announcer: Option<OpId>,
-    /// What that one was asked to announce; at most 64.
+    /// Whoever speaks with each kind of source for this session; at most eight.
+    announcers: BTreeMap<SourceKind, OpId>,
+    /// What they were asked to announce; at most 64 of each.
     announces: BTreeMap<u64, announcing::Open>,
     /// Ends that trackers are still to be told of, by torrent.
     goodbyes: VecDeque<(u64, ToAnnounce)>,
@@ -192,7 +196,7 @@ impl<P: Addressed> Session<P> {
             suspects: BTreeMap::new(),
             hash_budget: gathering::HASH_BUDGET,
             postponed: Vec::new(),
-            announcer: None,
+            announcers: BTreeMap::new(),
             announces: BTreeMap::new(),
             goodbyes: VecDeque::new(),
             stopping: Vec::new(),
@@ -289,7 +293,7 @@ impl<P: Addressed> Session<P> {
                 new.trackers = trackers.into_iter().map(|url| vec![url]).collect();
             }
         }
-        new.find_trackers(cx);
+        new.find_sources(&self.announcers, cx.rng());
         new.name_peers(peers);
         self.learn_swarms(&hashes, number);
         self.torrents.insert(number, new);
@@ -412,8 +416,9 @@ impl<P: Addressed> Protocol for Session<P> {
             }
             SessionCommand::Wait(wait) => return self.wait(cx, op, wait),
             SessionCommand::Remove(Remove { torrent }) => SessionOutcome::Known(self.remove(cx, torrent.0)),
-            SessionCommand::Announcing => return self.announcer(cx, op),
+            SessionCommand::Announcing(Announcing(kind)) => return self.announcer(cx, op, kind),
             SessionCommand::Announced(announced) => SessionOutcome::Known(self.announced(cx, announced)),
+            SessionCommand::Heard(heard) => SessionOutcome::Known(self.heard_from(cx, heard)),
             SessionCommand::Stop => return self.stop(cx, op),
             SessionCommand::Status(Status { torrent }) => SessionOutcome::Status(self.status(torrent)),
         };
@@ -422,11 +427,7 @@ impl<P: Addressed> Protocol for Session<P> {
 
     fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         self.stopping.retain(|stopping| *stopping != op);
-        if self.announcer == Some(op) {
-            self.announcer = None;
-            self.forget_announces();
-            self.stopped(cx);
-        }
+        self.announcer_gone(cx, op);
         for torrent in self.torrents.values_mut() {
             torrent.waiting.retain(|waiting| waiting.op != op);
         }

@@ -2,9 +2,9 @@
 //!
 //! - `announce` is what is asked and answered, and its bencoded form (BEP 3, 7, 23, 24, 48); [`TrackerUrl`] where.
 //! - `http` and `udp` (BEP 15, 41) are the two wires: codecs, for `p2p_core::net::tcp` and `p2p_core::net::udp`.
-//! - [`HttpClient`] and [`UdpClient`] are machines that ask; a [`TrackerClient`] takes a URL to the one that it is for, and
-//!   does what a [`Session`](super::Session) wants announced. When that is due, and to which of several trackers, the
-//!   session decides (BEP 12).
+//! - [`HttpClient`] and [`UdpClient`] are machines that ask; a [`TrackerClient`] takes a URL to the one that it is for. It is
+//!   the [`PeerSource`](super::PeerSource) of what a [`Session`](super::Session) wants announced; when that is due, and to
+//!   which of several trackers, the session decides (BEP 12).
 //!
 //! - A [`Tracker`] answers, over both wires: `swarms` is what it knows.
 //!

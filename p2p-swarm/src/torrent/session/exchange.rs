@@ -61,13 +61,13 @@ impl<P: Addressed> Session<P> {
             PeerMsg::HashRequest(range) => self.asked_for_hashes(cx, peer, range),
             PeerMsg::Hashes(range, hashes) => self.hashes(cx, peer, range, &hashes),
             PeerMsg::HashReject(range) => self.hashes_rejected(cx, peer, range),
+            PeerMsg::Port(port) => self.told_of_node(cx, peer, port),
             PeerMsg::Goodbye => self.gone(cx, peer),
-            // What is suggested, and what would be sent to the choked, is not needed; there is no DHT node here.
+            // What is suggested, and what would be sent to the choked, is not needed.
             PeerMsg::KeepAlive
             | PeerMsg::Encrypt(_)
             | PeerMsg::Suggest(_)
             | PeerMsg::AllowedFast(_)
-            | PeerMsg::Port(_)
             | PeerMsg::Handshake(_) => {}
         }
     }

@@ -127,6 +127,9 @@ pub enum TrackerError {
     /// The machine that asks has stopped.
     #[error("the machine that asks trackers has stopped: keep it as long as its client")]
     Stopped,
+    /// Another source of peers than a tracker finds nobody, and says why.
+    #[error("{0}")]
+    Source(String),
     /// More is asked at once than may be.
     #[error("too much is asked of trackers already: ask again later")]
     Busy,

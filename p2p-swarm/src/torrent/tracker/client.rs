@@ -7,16 +7,14 @@ use std::io;
 use std::net::SocketAddr;
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use p2p_core::{AskError, Handle};
 
 use super::announce::parse_scrape;
 use super::http::{escape, gunzip};
 use super::{Announce, AnnounceReply, Event, Scheme, ScrapeReply, TrackerError, TrackerUrl};
-use crate::torrent::address::Addressed;
-use crate::torrent::command::{Announced, Announcing};
+use crate::torrent::command::ToAnnounce;
 use crate::torrent::metainfo::SwarmId;
-use crate::torrent::session::Session;
+use crate::torrent::source::{Found, PeerSource, SourceKind};
 
 pub use http::{HttpClient, HttpGet, HttpReply};
 pub use udp::{UdpAsk, UdpClient, UdpQuestion, UdpReply};
@@ -44,6 +42,7 @@ pub trait Resolve: Send + Sync {
 ///
 /// use p2p_core::net::{tcp, udp};
 /// use p2p_core::{Limits, NoWorker};
+/// use p2p_swarm::torrent::find_peers;
 /// use p2p_swarm::torrent::tracker::{HttpClient, HttpCodec, Resolve, TrackerClient, UdpClient, UdpCodec};
 ///
 /// struct System;
@@ -59,7 +58,7 @@ pub trait Resolve: Send + Sync {
 /// let http = tcp::spawn(HttpClient::default(), |_| HttpCodec::client(), None, limits.clone(), [NoWorker]).await?;
 /// let udp = udp::spawn(UdpClient::default(), UdpCodec::client(), "0.0.0.0:0".parse().unwrap(), limits, [NoWorker]).await?;
 /// let client = TrackerClient::new(http.handle(), Some(udp.handle()), None, System);
-/// client.serve(session).await;
+/// find_peers(&session, &client).await;
 /// # Ok(())
 /// # }
 /// ```
@@ -134,18 +133,6 @@ impl<R: Resolve> TrackerClient<R> {
         }
     }
 
-    /// Announces whatever a session wants announced, until that ends.
-    pub async fn serve<P: Addressed>(&self, session: Handle<Session<P>>) {
-        let wanted = session.ask(Announcing);
-        let session = &session;
-        let each = wanted.for_each_concurrent(None, |wanted| async move {
-            let result = self.announce(&wanted.url, &wanted.announce).await;
-            // If it has ended nobody needs to know.
-            let _ = session.ask(Announced { number: wanted.number, result }).await;
-        });
-        each.await;
-    }
-
     async fn addresses(&self, url: &TrackerUrl) -> Result<Vec<SocketAddr>, TrackerError> {
         let wrong = |why: String| TrackerError::Resolve { host: url.host.clone(), why };
         let found = self.resolve.resolve(&url.host, url.port).await;
@@ -214,6 +201,17 @@ impl<R: Resolve> TrackerClient<R> {
             }
         }
         Err(TrackerError::Status(302))
+    }
+}
+
+#[async_trait]
+impl<R: Resolve> PeerSource for TrackerClient<R> {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Trackers
+    }
+
+    async fn announce(&self, wanted: &ToAnnounce, _: &Found<'_>) -> Result<AnnounceReply, TrackerError> {
+        self.announce(&wanted.url, &wanted.announce).await
     }
 }
 

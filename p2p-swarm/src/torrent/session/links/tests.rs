@@ -26,14 +26,19 @@ struct Hub {
 impl Hub {
     /// A session with a torrent that has nothing, and is told of peers to dial.
     fn new(mse: Option<Encryption>, peers: Vec<SocketAddr>) -> Hub {
-        let mut files = MemoryFiles::default();
-        files.put("t", vec![1; 100_000]);
-        let metainfo = Metainfo::create(&mut files, "t".as_ref(), &CreateOptions::default()).unwrap();
         let config = SessionConfig { peers: 100, ..SessionConfig::default() };
         let session = match mse {
             Some(policy) => Session::encrypted(config, Some(1), Mse::new(policy, &Secret::new([1; 32]))),
             None => Session::new(config, Some(1)),
         };
+        Hub::with(session, &CreateOptions::default(), peers)
+    }
+
+    /// As [`Hub::new`], of such a session with such a torrent.
+    fn with(session: Session<TcpPeer>, options: &CreateOptions, peers: Vec<SocketAddr>) -> Hub {
+        let mut files = MemoryFiles::default();
+        files.put("t", vec![1; 100_000]);
+        let metainfo = Metainfo::create(&mut files, "t".as_ref(), options).unwrap();
         let mut script = Script::new(session);
         let swarm = metainfo.info().hashes().swarms().next().unwrap();
         let torrent = Source::Metainfo(metainfo);
@@ -169,4 +174,41 @@ fn who_does_not_understand_what_is_encrypted_is_spoken_to_in_the_clear() {
             hub.script.advance(Duration::from_secs(60));
         }
     }
+}
+
+/// BEP 5: nodes of the DHT are told to those who have one, and heard of from each peer once.
+#[test]
+fn peers_tell_each_other_of_their_nodes_of_the_dht() {
+    for (has_one, private) in [(true, false), (false, false), (true, true)] {
+        let config = SessionConfig { dht_port: Some(4444), ..SessionConfig::default() };
+        let options = CreateOptions { private, ..CreateOptions::default() };
+        let mut hub = Hub::with(Session::new(config, Some(1)), &options, Vec::new());
+        let peer = TcpPeer::Accepted { addr: addr(1), number: 1 };
+        let features = Features { dht: has_one, ..Features::default() };
+        let hello = Handshake { swarm: hub.swarm, peer: PeerName([9; 20]), features };
+        hub.script.message(peer, PeerMsg::Handshake(hello));
+        let told = has_one && !private;
+        let sent = hub.script.sent();
+        assert_eq!(sent.contains(&(peer, PeerMsg::Port(4444))), told, "{sent:?}");
+        let offers =
+            |msg: &PeerMsg| matches!(msg, PeerMsg::Handshake(Handshake { features, .. }) if features.dht);
+        assert_eq!(sent.iter().any(|(_, msg)| offers(msg)), !private);
+        hub.script.events();
+        [0, 5555, 6666].into_iter().for_each(|port| hub.script.message(peer, PeerMsg::Port(port)));
+        let node = SessionEvent::DhtNode(SocketAddr::new(addr(1).ip(), 5555));
+        assert_eq!(hub.script.events(), if told { vec![node] } else { Vec::new() });
+    }
+}
+
+#[test]
+fn what_is_said_against_a_host_is_said_of_its_64_by_ipv6() {
+    let account = |addr: &str| {
+        let peer = TcpPeer::Accepted { addr: addr.parse().unwrap(), number: 1 };
+        Session::account(&peer, None)
+    };
+    assert_eq!(account("[2001:db8:1:2::1]:5"), account("[2001:db8:1:2:3:4:5:6]:7"));
+    assert_ne!(account("[2001:db8:1:2::1]:5"), account("[2001:db8:1:3::1]:5"));
+    assert_eq!(account("192.0.2.1:5"), account("[::ffff:192.0.2.1]:6"));
+    assert_ne!(account("192.0.2.1:5"), account("192.0.2.2:5"));
+    assert_ne!(account("127.0.0.1:5"), account("127.0.0.1:6"), "of this machine each port is somebody");
 }
