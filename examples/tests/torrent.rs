@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -228,6 +230,42 @@ fn neighbours_find_each_other() {
     seed.says("magnet");
     let (well, said) = get(&folder, &file, "copy", &["--lsd"]).ends();
     assert!(well && has_come(&folder, "copy", &song), "{said:?}");
+}
+
+/// Serves stretches of one file by HTTP, as long as the test lasts; its URL.
+fn web_server(file: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/01.ogg", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let head =
+                BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+            let range =
+                head.filter_map(|line| Some(line.strip_prefix("Range: bytes=")?.to_owned())).last().unwrap();
+            let (first, last) = range.split_once('-').unwrap();
+            let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+            let length = last + 1 - first;
+            let head = format!("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {range}/{}", file.len());
+            let _ = stream.write_all(format!("{head}\r\nContent-Length: {length}\r\n\r\n").as_bytes());
+            let _ = stream.write_all(&file[first..=last]);
+        }
+    });
+    url
+}
+
+#[test]
+fn a_web_server_alone_is_enough() {
+    let folder = Folder::new("web");
+    let (song, _) = album(&folder, 3_000_000, &[]);
+    let url = web_server(song.clone());
+    let (file, torrent_file) = (folder.at("seed/album/01.ogg"), folder.at("one.torrent"));
+    let mut create = torrent();
+    create.arg("create").arg(&file).arg("-o").arg(&torrent_file).args(["--web-seed", &url]);
+    assert!(create.output().unwrap().status.success());
+    let (well, said) = get(&folder, &torrent_file.display().to_string(), "copy", &[]).ends();
+    assert!(well && std::fs::read(folder.at("copy/01.ogg")).unwrap() == song, "{said:?}");
+    assert!(said.iter().any(|line| line.contains(&format!("{url}: 3000000 down"))), "{said:?}");
 }
 
 #[test]

@@ -27,8 +27,9 @@ use p2p_overlay::{
     RoutedMsg, ScribeMsg, SeekerMsg, SharingMsg, SkypeMsg, SwimMsg, TableReader, TapestryMsg, Transfer,
     Wanted,
 };
-use p2p_swarm::torrent::tracker::{AnnounceReply, HttpCodec as TrackerCodec, TrackerUrl, UdpCodec};
-use p2p_swarm::torrent::{Encryption, Info, LsdCodec, Magnet, Metainfo, Mse, PeerCodec, PeerMsg};
+use p2p_swarm::torrent::http::HttpCodec as TrackerCodec;
+use p2p_swarm::torrent::tracker::{AnnounceReply, UdpCodec};
+use p2p_swarm::torrent::{Encryption, Info, LsdCodec, Magnet, Metainfo, Mse, PeerCodec, PeerMsg, Url};
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
 
@@ -307,7 +308,7 @@ pub fn tracker_http(bytes: &[u8]) {
         }
     }
     if let Ok(text) = std::str::from_utf8(bytes)
-        && let Ok(url) = text.parse::<TrackerUrl>()
+        && let Ok(url) = text.parse::<Url>()
     {
         assert_eq!(url.to_string().parse(), Ok(url));
     }

@@ -13,9 +13,9 @@ use p2p_core::net::tcp::{self, Running};
 use p2p_core::net::udp;
 use p2p_core::{Limits, NoWorker};
 use p2p_dht::mainline::Secret;
+use p2p_swarm::torrent::http::{HttpClient, HttpCodec, Resolve};
 use p2p_swarm::torrent::tracker::{
-    CountPeers, HttpClient, HttpCodec, HttpTracker, Resolve, Tracker, TrackerClient, TrackerConfig,
-    UdpClient, UdpCodec, UdpTracker,
+    CountPeers, HttpTracker, Tracker, TrackerClient, TrackerConfig, UdpClient, UdpCodec, UdpTracker,
 };
 use p2p_swarm::torrent::{Format, Magnet, Metainfo, Source, Stop, find_peers};
 use serde_json::json;

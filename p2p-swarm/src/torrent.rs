@@ -6,7 +6,7 @@
 //!   [`TorrentWorker`]s do its jobs on a [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`.
 //! - [`Mse`] encrypts its connections.
 //! - A [`PeerSource`] finds peers for it: [`tracker`] has what speaks with trackers, [`DhtSource`] asks the Mainline DHT,
-//!   [`LsdSource`] the local network.
+//!   [`LsdSource`] the local network. [`WebSeeds`] fetch from servers, over [`http`].
 //!
 //! What holds:
 //!
@@ -23,6 +23,7 @@ mod choker;
 mod command;
 mod dht;
 mod gather;
+pub mod http;
 mod job;
 mod lsd;
 mod magnet;
@@ -36,14 +37,16 @@ mod session;
 mod source;
 mod tiers;
 pub mod tracker;
+mod url;
+mod web;
 mod wire;
 mod worker;
 
 pub use address::Addressed;
 pub use command::{
-    Add, AddPeers, Announced, Announcing, Heard, PeerStatus, Remove, SessionCommand, SessionEvent,
-    SessionItem, SessionOutcome, Source, Status, Stop, ToAnnounce, TorrentError, TorrentId, TorrentStage,
-    TorrentStatus, Wait,
+    Add, AddPeers, Announced, Announcing, Fetched, Fetching, Heard, PeerStatus, Remove, SessionCommand,
+    SessionEvent, SessionItem, SessionOutcome, Source, Status, Stop, ToAnnounce, ToFetch, TorrentError,
+    TorrentId, TorrentStage, TorrentStatus, Wait,
 };
 pub use dht::DhtSource;
 pub use job::{TorrentDone, TorrentJob};
@@ -58,6 +61,8 @@ pub use mse::{Encryption, Mse};
 pub use session::{Session, SessionConfig, SessionTimer};
 pub use source::{Found, PeerSource, SourceKind, find_peers};
 pub use tiers::TrackerStatus;
+pub use url::{ParseUrlError, Scheme, Url};
+pub use web::{WebError, WebRange, WebSeedStatus, WebSeeds};
 pub use wire::{
     Block, ExtendedHandshake, Features, Handshake, HashRange, MAX_MESSAGE, MAX_PEX, MetadataMsg, PeerCodec,
     PeerMsg, PeerName, PexMsg, PexPeer,

@@ -10,9 +10,10 @@ use p2p_core::net::udp;
 use p2p_core::{Limits, NoWorker};
 use p2p_dht::mainline::Secret;
 use p2p_swarm::MemoryFiles;
+use p2p_swarm::torrent::http::{HttpClient, HttpCodec, Resolve};
 use p2p_swarm::torrent::tracker::{
-    Announce, CountPeers, Event, HttpClient, HttpCodec, HttpTracker, Resolve, Scraped, Tracker,
-    TrackerClient, TrackerConfig, TrackerCounts, TrackerError, UdpClient, UdpCodec, UdpTracker,
+    Announce, CountPeers, Event, HttpTracker, Scraped, Tracker, TrackerClient, TrackerConfig, TrackerCounts,
+    TrackerError, UdpClient, UdpCodec, UdpTracker,
 };
 use p2p_swarm::torrent::{
     Add, CreateOptions, Magnet, MemoryTorrents, Metainfo, PeerCodec, PeerName, Session, SessionConfig,

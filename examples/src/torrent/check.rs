@@ -37,6 +37,7 @@ impl Check {
                 SessionEvent::Metadata(..)
                 | SessionEvent::Done(_)
                 | SessionEvent::Lied(..)
+                | SessionEvent::WebSeedDropped(..)
                 | SessionEvent::DhtNode(_) => {}
             }
         }

@@ -23,6 +23,9 @@ pub(crate) struct Create {
     /// A tracker; several are tiers.
     #[arg(long)]
     tracker: Vec<String>,
+    /// Where the content lies on the web: the file's URL, or that of the folder that it, or its folder, lies in.
+    #[arg(long, value_name = "URL")]
+    web_seed: Vec<String>,
     /// Peers may be found by its trackers only.
     #[arg(long)]
     private: bool,
@@ -40,7 +43,7 @@ enum Version {
 
 impl Create {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let Create { path, output, version, piece_length, tracker, private, comment } = self;
+        let Create { path, output, version, piece_length, tracker, web_seed, private, comment } = self;
         let options = CreateOptions {
             format: match version {
                 Version::V1 => Format::V1,
@@ -50,6 +53,7 @@ impl Create {
             piece_length,
             private,
             trackers: tracker.into_iter().map(|url| vec![url]).collect(),
+            web_seeds: web_seed,
             comment,
             creation_date: None,
         };

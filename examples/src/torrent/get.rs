@@ -27,7 +27,7 @@ pub(crate) struct Get {
 impl Get {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let Get { what, folder, net, seed } = self;
-        let torrent = net.with_trackers(crate::source(&what)?);
+        let torrent = net.with_places(crate::source(&what)?);
         let private = matches!(&torrent, Source::Metainfo(metainfo) if metainfo.info().private());
         if private && !net.peer.is_empty() {
             return Err("the torrent is private, so its trackers alone name peers: leave --peer out".into());
@@ -37,7 +37,7 @@ impl Get {
             peers.extend(resolve(&magnet.peers).await?);
         }
         let others = !private && net.finds_others();
-        if peers.is_empty() && trackers_of(&torrent) == 0 && !others {
+        if peers.is_empty() && places_of(&torrent) == 0 && !others {
             return Err("there is nobody to get it from: name a peer, --peer HOST:PORT, a tracker, --tracker URL, or a node \
                  of the DHT, --dht --bootstrap HOST:PORT, or look in the local network, --lsd"
                 .into());
@@ -61,9 +61,10 @@ impl Get {
     }
 }
 
-fn trackers_of(torrent: &Source) -> usize {
+/// How many trackers and web seeds it names; for a link web seeds are no beginning.
+fn places_of(torrent: &Source) -> usize {
     match torrent {
-        Source::Metainfo(metainfo) => metainfo.trackers.iter().flatten().count(),
+        Source::Metainfo(metainfo) => metainfo.trackers.iter().flatten().count() + metainfo.web_seeds.len(),
         Source::Magnet(magnet) => magnet.trackers.len(),
     }
 }

@@ -28,7 +28,7 @@ impl Info {
 fn described(magnet: &Magnet) -> serde_json::Value {
     json!({
         "info_hash": magnet.hashes.to_string(), "name": magnet.name, "trackers": magnet.trackers,
-        "peers": magnet.peers,
+        "web_seeds": magnet.web_seeds, "peers": magnet.peers,
     })
 }
 
@@ -36,6 +36,7 @@ fn say_link(magnet: &Magnet) {
     say("info-hash", magnet.hashes);
     magnet.name.iter().for_each(|name| say("name", printable(name)));
     magnet.trackers.iter().for_each(|tracker| say("tracker", printable(tracker)));
+    magnet.web_seeds.iter().for_each(|url| say("web-seed", printable(url)));
     magnet.peers.iter().for_each(|peer| say("peer", printable(peer)));
 }
 
@@ -46,7 +47,7 @@ fn described_whole(metainfo: &Metainfo) -> serde_json::Value {
     json!({
         "info_hash": info.hashes().to_string(), "name": info.name(), "size": info.size(),
         "piece_length": info.piece_length(), "pieces": info.piece_count(), "private": info.private(),
-        "trackers": metainfo.trackers, "files": files,
+        "trackers": metainfo.trackers, "web_seeds": metainfo.web_seeds, "files": files,
     })
 }
 
@@ -57,6 +58,7 @@ fn say_whole(metainfo: &Metainfo) {
     say("size", info.size());
     say("pieces", format!("{} of {} bytes", info.piece_count(), info.piece_length()));
     metainfo.trackers.iter().flatten().for_each(|tracker| say("tracker", printable(tracker)));
+    metainfo.web_seeds.iter().for_each(|url| say("web-seed", printable(url)));
     metainfo.comment.iter().for_each(|comment| say("comment", printable(comment)));
     for file in info.files().iter().filter(|file| file.kind == Kind::File) {
         println!("  {} {}", file.length, printable(&file.path));

@@ -10,10 +10,11 @@ use p2p_core::{Limits, NoWorker};
 use p2p_dht::mainline::{KrpcCodec, Mainline, MainlineConfig, Secret};
 use p2p_examples::{Failure, say};
 use p2p_swarm::Files;
-use p2p_swarm::torrent::tracker::{HttpClient, HttpCodec, Resolve, TrackerClient, UdpClient, UdpCodec};
+use p2p_swarm::torrent::http::{HttpClient, HttpCodec, Resolve};
+use p2p_swarm::torrent::tracker::{TrackerClient, UdpClient, UdpCodec};
 use p2p_swarm::torrent::{
     DhtSource, Encryption, FileTorrents, LSD_GROUP, Lsd, LsdCodec, LsdSource, Mse, Session, SessionConfig,
-    Source, Stop, find_peers,
+    Source, Stop, WebSeeds, find_peers,
 };
 
 /// How a program is on the network.
@@ -28,6 +29,9 @@ pub(crate) struct Net {
     /// A tracker, as http://HOST:PORT/announce or udp://HOST:PORT, beside those that the torrent or the link names.
     #[arg(long)]
     pub(crate) tracker: Vec<String>,
+    /// Where the content lies on the web, beside what the torrent or the link names.
+    #[arg(long, value_name = "URL")]
+    web_seed: Vec<String>,
     /// Peers are found in the Mainline DHT, too, and find this one; those of private torrents never.
     #[arg(long)]
     dht: bool,
@@ -61,15 +65,17 @@ impl Net {
         self.lsd || !self.bootstrap.is_empty()
     }
 
-    /// Adds trackers to those that a torrent has, each a tier of its own.
-    pub(crate) fn with_trackers(&self, torrent: Source) -> Source {
+    /// Adds trackers to those that a torrent has, each a tier of its own, and web seeds.
+    pub(crate) fn with_places(&self, torrent: Source) -> Source {
         match torrent {
             Source::Metainfo(mut metainfo) => {
                 metainfo.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
+                metainfo.web_seeds.extend(self.web_seed.iter().cloned());
                 Source::Metainfo(metainfo)
             }
             Source::Magnet(mut magnet) => {
                 magnet.trackers.extend(self.tracker.iter().cloned());
+                magnet.web_seeds.extend(self.web_seed.iter().cloned());
                 Source::Magnet(magnet)
             }
         }
@@ -173,7 +179,7 @@ pub(crate) struct Online {
     lsd: Option<Running<Lsd>>,
 }
 
-/// What asks trackers.
+/// What asks trackers and web seeds.
 struct Trackers {
     http: Running<HttpClient>,
     udp: Vec<Running<UdpClient>>,
@@ -187,6 +193,8 @@ impl Online {
         let trackers = Trackers::start(net).await?;
         let (client, handle) = (trackers.client(net), session.handle());
         tokio::spawn(async move { find_peers(&handle, &client).await });
+        let (web_seeds, handle) = (trackers.web_seeds(), session.handle());
+        tokio::spawn(async move { web_seeds.serve(&handle).await });
         if let Some(node) = &node {
             let (dht, handle) = (DhtSource::new(node.handle()), session.handle());
             tokio::spawn(async move { dht.serve(&handle).await });
@@ -237,6 +245,11 @@ impl Trackers {
             }
         }
         Ok(Trackers { http, udp })
+    }
+
+    /// Files on the web are asked for in the same way.
+    fn web_seeds(&self) -> WebSeeds<System> {
+        WebSeeds::new(self.http.handle(), System { six: None })
     }
 
     fn client(&self, net: &Net) -> TrackerClient<System> {

@@ -33,4 +33,8 @@ pub(crate) fn report(status: &TorrentStatus) {
             None => {}
         }
     }
+    for seed in &status.web_seeds {
+        let failed = seed.failed.iter().map(|why| format!("; {}", printable(&why.to_string())));
+        println!("  {}: {} down{}", printable(&seed.url), seed.downloaded, failed.collect::<String>());
+    }
 }

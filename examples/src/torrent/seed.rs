@@ -24,7 +24,7 @@ impl Seed {
         let metainfo = crate::read(&self.torrent)?;
         let peers = resolve(&self.net.peer).await?;
         let online = Online::start(&self.net).await?;
-        let torrent = self.net.with_trackers(Source::Metainfo(metainfo.clone()));
+        let torrent = self.net.with_places(Source::Metainfo(metainfo.clone()));
         // However it ends the trackers hear of it.
         let done = serve(&online, &self.net, &metainfo, Add { torrent, folder: self.folder, peers }).await;
         online.stop().await;
@@ -47,6 +47,7 @@ async fn serve(online: &Online, net: &Net, metainfo: &Metainfo, add: Add) -> Res
             SessionEvent::Checked(..)
             | SessionEvent::Metadata(..)
             | SessionEvent::Lied(..)
+            | SessionEvent::WebSeedDropped(..)
             | SessionEvent::DhtNode(_) => {}
         }
     }

@@ -8,9 +8,8 @@ use p2p_core::net::udp;
 use p2p_core::{Limits, NoWorker};
 use p2p_dht::mainline::Secret;
 use p2p_examples::{Failure, say};
-use p2p_swarm::torrent::tracker::{
-    CountPeers, HttpCodec, HttpTracker, Tracker, TrackerConfig, UdpCodec, UdpTracker,
-};
+use p2p_swarm::torrent::http::HttpCodec;
+use p2p_swarm::torrent::tracker::{CountPeers, HttpTracker, Tracker, TrackerConfig, UdpCodec, UdpTracker};
 
 #[derive(clap::Args)]
 pub(crate) struct Track {

@@ -7,6 +7,7 @@
 //! many torrents: the first message says which.
 
 mod line;
+mod secured;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
@@ -26,10 +27,11 @@ pub use super::plain::Running;
 use super::room::Room;
 use super::runner::{Input, Runner};
 use super::worker::Crew;
-pub use crate::foreign::{After, Codec, Malformed, TcpPeer};
+pub use crate::foreign::{After, Codec, Malformed, Securing, TcpPeer};
 use crate::protocol::{Down, Link};
 use crate::{Limits, Protocol, Worker};
 use line::{Line, Note, Port, carry};
+pub use secured::Secured;
 
 /// Runs a machine over TCP, with workers for its jobs if it has any. It accepts connections if `listen` says where;
 /// `codec` makes each its codec. Must be called in a tokio runtime.

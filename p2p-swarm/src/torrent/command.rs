@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use p2p_core::Request;
 
 use super::address::Addressed;
@@ -13,6 +14,7 @@ use super::session::Session;
 use super::source::SourceKind;
 use super::tiers::TrackerStatus;
 use super::tracker::{Announce, AnnounceReply, TrackerError};
+use super::web::{WebError, WebRange, WebSeedStatus};
 use crate::job::StoreError;
 
 /// One torrent of a session.
@@ -112,6 +114,29 @@ pub struct ToAnnounce {
     pub announce: Announce,
 }
 
+/// Ask web seeds for a session: the items are what is to be fetched, and what comes of each is said by [`Fetched`]. Whoever
+/// asks last does it alone. It ends with the session; [`WebSeeds`](super::WebSeeds) do it all.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetching;
+
+/// What is to be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToFetch {
+    /// Its number.
+    pub number: u64,
+    /// Stretches of files, one after the other; some 4 MiB in all at the most.
+    pub ranges: Vec<WebRange>,
+}
+
+/// What came of a fetch.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// Its number.
+    pub number: u64,
+    /// The bytes of each range.
+    pub result: Result<Vec<Bytes>, WebError>,
+}
+
 /// Have nothing more to do with any torrent, and tell the trackers. It ends when they have heard it, 3 s later at the
 /// latest: then the session can be shut down.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +178,8 @@ pub struct TorrentStatus {
     pub peers: Vec<PeerStatus>,
     /// Its trackers, as they are asked, and other sources of peers; those of a hybrid for each of its two swarms.
     pub trackers: Vec<TrackerStatus>,
+    /// Its web seeds.
+    pub web_seeds: Vec<WebSeedStatus>,
 }
 
 /// What is being done for a torrent.
@@ -232,6 +259,10 @@ pub enum SessionCommand {
     Announced(Announced),
     /// See [`Heard`].
     Heard(Heard),
+    /// See [`Fetching`].
+    Fetching,
+    /// See [`Fetched`].
+    Fetched(Fetched),
     /// See [`Stop`].
     Stop,
 }
@@ -243,6 +274,8 @@ pub enum SessionItem {
     Status(TorrentStatus),
     /// Of [`Announcing`]: what is to be announced.
     Announce(ToAnnounce),
+    /// Of [`Fetching`]: what is to be fetched.
+    Fetch(ToFetch),
 }
 
 /// How a command to a [`Session`] ended.
@@ -252,11 +285,12 @@ pub enum SessionOutcome {
     Added(Result<TorrentId, TorrentError>),
     /// Of [`Wait`].
     Done(Result<(), TorrentError>),
-    /// Of [`AddPeers`], [`Remove`], [`Announced`] and [`Heard`]: whether there is such a torrent, or such an announce.
+    /// Of [`AddPeers`], [`Remove`], [`Announced`], [`Heard`] and [`Fetched`]: whether there is such a torrent, announce or
+    /// fetch.
     Known(bool),
     /// Of [`Status`].
     Status(Option<TorrentStatus>),
-    /// Of [`Stop`], and of [`Announcing`] when somebody else does it, or nobody may.
+    /// Of [`Stop`], and of [`Announcing`] and [`Fetching`] when somebody else does it, or nobody may.
     Stopped,
 }
 
@@ -273,6 +307,8 @@ pub enum SessionEvent {
     Done(TorrentId),
     /// This peer sent what is not true. It is asked for nothing more.
     Lied(TorrentId, SocketAddr),
+    /// A web seed is asked for nothing more, since it has not got what it should, or has sent what is not true.
+    WebSeedDropped(TorrentId, WebSeedStatus),
     /// A peer says that its node of the Mainline DHT is there (BEP 5).
     DhtNode(SocketAddr),
     /// A torrent is worked on no more.
@@ -308,6 +344,7 @@ plain!(Remove, Known, bool);
 plain!(Status, Status, Option<TorrentStatus>);
 plain!(Announced, Known, bool);
 plain!(Heard, Known, bool);
+plain!(Fetched, Known, bool);
 
 impl<P: Addressed> Request<Session<P>> for Wait {
     type Item = TorrentStatus;
@@ -319,7 +356,7 @@ impl<P: Addressed> Request<Session<P>> for Wait {
     fn item(item: SessionItem) -> Option<TorrentStatus> {
         match item {
             SessionItem::Status(status) => Some(status),
-            SessionItem::Announce(_) => None,
+            SessionItem::Announce(_) | SessionItem::Fetch(_) => None,
         }
     }
     fn reply(outcome: SessionOutcome) -> Option<Self::Reply> {
@@ -340,7 +377,25 @@ impl<P: Addressed> Request<Session<P>> for Announcing {
     fn item(item: SessionItem) -> Option<ToAnnounce> {
         match item {
             SessionItem::Announce(wanted) => Some(wanted),
-            SessionItem::Status(_) => None,
+            SessionItem::Status(_) | SessionItem::Fetch(_) => None,
+        }
+    }
+    fn reply(outcome: SessionOutcome) -> Option<()> {
+        (outcome == SessionOutcome::Stopped).then_some(())
+    }
+}
+
+impl<P: Addressed> Request<Session<P>> for Fetching {
+    type Item = ToFetch;
+    type Reply = ();
+
+    fn command(self) -> SessionCommand {
+        SessionCommand::Fetching
+    }
+    fn item(item: SessionItem) -> Option<ToFetch> {
+        match item {
+            SessionItem::Fetch(wanted) => Some(wanted),
+            SessionItem::Status(_) | SessionItem::Announce(_) => None,
         }
     }
     fn reply(outcome: SessionOutcome) -> Option<()> {

@@ -6,7 +6,8 @@
 //! - `gathering`: metadata and hashes for links, and for peers that have only a link;
 //! - `keeping`: what comes back from the worker: what was there, what is right, and who lied;
 //! - `tick`: once a second rates, chokes, and what is late;
-//! - `torrent`: what is known of one.
+//! - `torrent`: what is known of one;
+//! - `web`: what comes from web seeds.
 
 mod announcing;
 mod exchange;
@@ -15,6 +16,7 @@ mod keeping;
 mod links;
 mod tick;
 mod torrent;
+mod web;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -154,6 +156,11 @@ pub struct Session<P> {
     announcers: BTreeMap<SourceKind, OpId>,
     /// What they were asked to announce; at most 64 of each.
     announces: BTreeMap<u64, announcing::Open>,
+    /// Whoever asks web seeds for this session.
+    fetcher: Option<OpId>,
+    /// What that one was asked for; one for each web seed, of which a torrent has sixteen at most.
+    fetches: BTreeMap<u64, web::Fetch>,
+    next_fetch: u64,
     /// Ends that trackers are still to be told of, by torrent.
     goodbyes: VecDeque<(u64, ToAnnounce)>,
     /// Who waits until they were.
@@ -198,6 +205,9 @@ impl<P: Addressed> Session<P> {
             postponed: Vec::new(),
             announcers: BTreeMap::new(),
             announces: BTreeMap::new(),
+            fetcher: None,
+            fetches: BTreeMap::new(),
+            next_fetch: 0,
             goodbyes: VecDeque::new(),
             stopping: Vec::new(),
             key: 0,
@@ -267,6 +277,7 @@ impl<P: Addressed> Session<P> {
             candidates: Candidates::default(),
             tiers: BTreeMap::new(),
             trackers: Vec::new(),
+            web: Vec::new(),
             optimistic: None,
             waiting: Vec::new(),
             writing: 0,
@@ -285,11 +296,13 @@ impl<P: Addressed> Session<P> {
                 new.info = Some(metainfo.info().clone());
                 new.layers = metainfo.layers().clone();
                 new.trackers = metainfo.trackers;
+                new.web = self.web_seeds(metainfo.web_seeds);
                 new.open(cx);
             }
-            Source::Magnet(Magnet { name, select, trackers, .. }) => {
+            Source::Magnet(Magnet { name, select, trackers, web_seeds, .. }) => {
                 new.name = name;
                 new.select = select;
+                new.web = self.web_seeds(web_seeds);
                 new.trackers = trackers.into_iter().map(|url| vec![url]).collect();
             }
         }
@@ -326,12 +339,14 @@ impl<P: Addressed> Session<P> {
             cx.finish(waiting.op, SessionOutcome::Done(Err(why.clone())));
         }
         torrent.start(cx, Tag::Close, Work::Close);
+        self.forget_fetches(|of| of == number);
         self.say_goodbye(cx, number);
         self.hang_up(cx, number);
         cx.emit(SessionEvent::Failed(TorrentId(number), why));
     }
 
     fn remove(&mut self, cx: &mut Cx<'_, Self>, number: u64) -> bool {
+        self.forget_fetches(|of| of == number);
         self.say_goodbye(cx, number);
         self.hang_up(cx, number);
         let Some(torrent) = self.torrents.remove(&number) else { return false };
@@ -418,6 +433,8 @@ impl<P: Addressed> Protocol for Session<P> {
             SessionCommand::Remove(Remove { torrent }) => SessionOutcome::Known(self.remove(cx, torrent.0)),
             SessionCommand::Announcing(Announcing(kind)) => return self.announcer(cx, op, kind),
             SessionCommand::Announced(announced) => SessionOutcome::Known(self.announced(cx, announced)),
+            SessionCommand::Fetching => return self.fetcher(cx, op),
+            SessionCommand::Fetched(fetched) => SessionOutcome::Known(self.fetched(cx, fetched)),
             SessionCommand::Heard(heard) => SessionOutcome::Known(self.heard_from(cx, heard)),
             SessionCommand::Stop => return self.stop(cx, op),
             SessionCommand::Status(Status { torrent }) => SessionOutcome::Status(self.status(torrent)),
@@ -428,6 +445,7 @@ impl<P: Addressed> Protocol for Session<P> {
     fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         self.stopping.retain(|stopping| *stopping != op);
         self.announcer_gone(cx, op);
+        self.fetcher_gone(op);
         for torrent in self.torrents.values_mut() {
             torrent.waiting.retain(|waiting| waiting.op != op);
         }

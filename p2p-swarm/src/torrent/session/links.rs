@@ -393,8 +393,11 @@ impl<P: Addressed> Session<P> {
         }
     }
 
-    /// A peer has sent what is not true: nothing comes from there any more.
+    /// A peer has sent what is not true, or a web seed: nothing comes from there any more.
     pub(super) fn ban(&mut self, cx: &mut Cx<'_, Self>, number: u64, peer: P) {
+        if self.drop_web_seed(cx, number, peer) {
+            return;
+        }
         let conn = self.conns.get(&peer);
         let account = Self::account(&peer, conn.and_then(|conn| conn.listens));
         if self.banned.len() >= MAX_BANNED {

@@ -20,6 +20,7 @@ use super::super::picker::Picker;
 use super::super::source::SourceKind;
 use super::super::tiers::Tiers;
 use super::Session;
+use super::web::WebSeed;
 use crate::rate::Rate;
 
 /// One torrent.
@@ -43,6 +44,8 @@ pub(super) struct Torrent<P> {
     pub(super) tiers: BTreeMap<(SwarmId, SourceKind), Tiers>,
     /// Its trackers, for a swarm that is not known yet.
     pub(super) trackers: Vec<Vec<String>>,
+    /// Servers that have its files (BEP 19).
+    pub(super) web: Vec<WebSeed<P>>,
     pub(super) optimistic: Option<P>,
     pub(super) waiting: Vec<Waiting>,
     /// Blocks that have come and are not written.
@@ -179,6 +182,7 @@ impl<P: Addressed> Torrent<P> {
             up: self.up.per_second(),
             peers: self.peers.iter().filter_map(peer).collect(),
             trackers: self.tiers.values().flat_map(Tiers::status).cloned().collect(),
+            web_seeds: self.web.iter().map(|seed| seed.status().clone()).collect(),
         }
     }
 }
