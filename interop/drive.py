@@ -1,6 +1,6 @@
 """libtorrent, driven by lines of JSON: one command a line comes in, one answer a line goes out.
 
-Everything is on 127.0.0.1; its DHT, local discovery and port mapping are off.
+Everything is on 127.0.0.1; its local discovery and port mapping are off, and its DHT where it is given no node.
 """
 
 import json
@@ -10,11 +10,16 @@ import time
 import libtorrent as lt
 
 
-def session(encryption="off", level="rc4", utp="off"):
+def session(encryption="off", level="rc4", utp="off", dht=None):
     policy = {"off": lt.enc_policy.disabled, "preferred": lt.enc_policy.enabled, "required": lt.enc_policy.forced}[encryption]
     return lt.session({
         "listen_interfaces": "127.0.0.1:0",
-        "enable_dht": False,
+        "enable_dht": dht is not None,
+        "dht_bootstrap_nodes": dht or "",
+        "dht_restrict_routing_ips": False,
+        "dht_restrict_search_ips": False,
+        "dht_prefer_verified_node_ids": False,
+        "dht_ignore_dark_internet": False,
         "enable_lsd": False,
         "enable_upnp": False,
         "enable_natpmp": False,
@@ -62,6 +67,7 @@ def created(path, folder, version, piece_length):
 class Peer:
     def __init__(self, **how):
         self.session = session(**how)
+        self.dht = how.get("dht")
         self.handle = None
         self.log = []
 
@@ -96,12 +102,19 @@ class Peer:
         self.handle.connect_peer(("127.0.0.1", port))
         return {}
 
+    def announce(self):
+        """To the DHT, which it may not have known when the torrent was added."""
+        self.handle.force_dht_announce()
+        return {}
+
     def wait(self, seconds):
         """Until all is there and written."""
         end = time.monotonic() + seconds
         asked = False
         while time.monotonic() < end:
             self.session.wait_for_alert(200)
+            if self.dht:
+                self.announce()
             for alert in self.alerts():
                 if isinstance(alert, lt.cache_flushed_alert):
                     return {"done": True}

@@ -1,9 +1,12 @@
-//! `torrent` as a user runs it: a folder crosses between processes by a link alone, and a killed one goes on.
+//! `torrent` as a user runs it: a folder crosses between processes by a link alone, a killed one goes on, and peers are found
+//! on a tracker, in the DHT, or in both, of which one may die.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 #![allow(clippy::disallowed_methods, reason = "it has files")]
 
 mod support;
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -34,6 +37,78 @@ fn torrent() -> Command {
     Command::new(env!("CARGO_BIN_EXE_torrent"))
 }
 
+const HERE: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+/// A folder with a song, and a torrent of it; the song, and the torrent's link, in which nobody is named.
+fn album(folder: &Folder, bytes: usize, options: &[&str]) -> (Vec<u8>, String) {
+    let mut song = vec![0; bytes];
+    Rng::new(bytes as u64).fill(&mut song);
+    std::fs::write(folder.at("seed/album/01.ogg"), &song).unwrap();
+    let mut create = torrent();
+    create.arg("create").arg(folder.at("seed/album")).arg("-o").arg(folder.at("album.torrent")).args(options);
+    let made = create.output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let said = String::from_utf8(made.stdout).unwrap();
+    let link = said.lines().find_map(|line| line.strip_prefix("magnet: ")).unwrap();
+    (song, link.to_owned())
+}
+
+fn seed(folder: &Folder, options: &[&str]) -> Running {
+    let mut seed = torrent();
+    seed.arg("seed").arg(folder.at("album.torrent")).arg(folder.at("seed")).args(HERE).args(options);
+    Running::start(&mut seed)
+}
+
+fn get(folder: &Folder, what: &str, to: &str, options: &[&str]) -> Running {
+    Running::start(torrent().arg("get").arg(what).arg(folder.at(to)).args(HERE).args(options))
+}
+
+fn has_come(folder: &Folder, to: &str, song: &[u8]) -> bool {
+    std::fs::read(folder.at(to).join("album/01.ogg")).is_ok_and(|copy| copy == song)
+}
+
+/// Waits until something of a download is there.
+fn begins(folder: &Folder, to: &str, get: &Running) {
+    let begun = folder.at(to).join("album/01.ogg");
+    for _ in 0..180 {
+        if begun.exists() {
+            break;
+        }
+        get.hears_soon();
+    }
+    assert!(begun.exists());
+}
+
+/// Nodes of the DHT: the first, and others that know it.
+fn nodes(count: usize) -> Vec<(Running, String)> {
+    let mut nodes: Vec<(Running, String)> = Vec::new();
+    for _ in 0..count {
+        let mut node = Command::new(env!("CARGO_BIN_EXE_mainline"));
+        node.arg("node").args(HERE);
+        if let Some((_, first)) = nodes.first() {
+            node.args(["--bootstrap", first]);
+        }
+        let node = Running::start(&mut node);
+        let address = node.says("address");
+        nodes.push((node, address));
+    }
+    nodes.iter().skip(1).for_each(|(node, _)| _ = node.says("joined"));
+    nodes
+}
+
+/// Waits until a peer of the link's first swarm is known to the DHT.
+fn is_announced(link: &str, node: &str) {
+    let hash = link.split("urn:btih:").nth(1).unwrap().get(..40).unwrap();
+    for _ in 0..100 {
+        let mut peers = Command::new(env!("CARGO_BIN_EXE_mainline"));
+        let found = peers.args(["peers", "--bootstrap", node, hash]).output().unwrap();
+        if found.status.success() {
+            return;
+        }
+    }
+    panic!("nobody has announced {hash}");
+}
+
 #[test]
 fn a_folder_crosses_by_its_link_and_who_was_killed_goes_on() {
     let folder = Folder::new("folder");
@@ -49,26 +124,14 @@ fn a_folder_crosses_by_its_link_and_who_was_killed_goes_on() {
     assert!(check("seed"));
 
     // Slowly, so that it can be killed in the middle.
-    let slowly = ["--listen", "127.0.0.1:0", "--upload-rate", "8000000"];
-    let seed = Running::start(torrent().arg("seed").arg(&file).arg(folder.at("seed")).args(slowly));
+    let seed = seed(&folder, &["--upload-rate", "8000000"]);
     let link = seed.says("magnet");
-    let get = || {
-        let mut get = torrent();
-        get.arg("get").arg(&link).arg(folder.at("copy")).args(["--listen", "127.0.0.1:0"]);
-        Running::start(&mut get)
-    };
-    let mut first = get();
+    let mut first = get(&folder, &link, "copy", &[]);
     // It has begun when its file is there, and is killed then.
-    let begun = folder.at("copy/album/01.ogg");
-    for _ in 0..900 {
-        if begun.exists() || first.hears_soon().is_some() {
-            break;
-        }
-    }
-    assert!(begun.exists());
+    begins(&folder, "copy", &first);
     first.kill();
     assert!(!check("copy"), "it is not whole");
-    let (well, said) = get().ends();
+    let (well, said) = get(&folder, &link, "copy", &[]).ends();
     assert!(well, "{said:?}");
     for (name, song) in &songs {
         assert!(std::fs::read(folder.at("copy/album").join(name)).unwrap() == *song, "{name}");
@@ -80,28 +143,141 @@ fn a_folder_crosses_by_its_link_and_who_was_killed_goes_on() {
 fn a_tracker_alone_brings_them_together_over_http_and_udp() {
     for (name, scheme, path, utp) in [("http", "http", "/announce", "off"), ("udp", "udp", "", "only")] {
         let folder = Folder::new(name);
-        let song: Vec<u8> = (0..300_000_u32).map(|at| (at / 7) as u8).collect();
-        std::fs::write(folder.at("seed/album/01.ogg"), &song).unwrap();
-        let file = folder.at("album.torrent");
-        let tracker = Running::start(torrent().args(["tracker", "--listen", "127.0.0.1:0"]));
+        let tracker = Running::start(torrent().arg("tracker").args(HERE));
         let url = format!("{scheme}://{}{path}", tracker.says("listening"));
-        let mut create = torrent();
-        create.arg("create").arg(folder.at("seed/album")).arg("-o").arg(&file);
         // A private torrent has no other peers than its tracker names.
-        let made = create.arg("--private").arg("--tracker").arg(&url).status().unwrap();
-        assert!(made.success());
-        let listen = ["--listen", "127.0.0.1:0", "--utp", utp];
-        let seed = Running::start(torrent().arg("seed").arg(&file).arg(folder.at("seed")).args(listen));
+        let (song, _) = album(&folder, 300_000, &["--private", "--tracker", &url]);
+        let seed = seed(&folder, &["--utp", utp]);
         seed.says("magnet");
-        let get = Running::start(torrent().arg("get").arg(&file).arg(folder.at("copy")).args(listen));
-        let (well, said) = get.ends();
+        let (well, said) =
+            get(&folder, &folder.at("album.torrent").display().to_string(), "copy", &["--utp", utp]).ends();
         assert!(well, "{said:?}");
         assert!(said.iter().any(|line| line.contains(&url)), "{said:?}");
-        assert!(std::fs::read(folder.at("copy/album/01.ogg")).unwrap() == song);
+        assert!(has_come(&folder, "copy", &song));
         let (well, said) = seed.interrupted();
         assert!(well, "{said:?}");
         // Both have said that they go.
         let (_, said) = tracker.interrupted();
         assert!(said.iter().any(|line| line.starts_with("0 peers")), "{said:?}");
+    }
+}
+
+#[test]
+fn an_interrupted_download_has_said_that_it_goes() {
+    let folder = Folder::new("interrupted");
+    let tracker = Running::start(torrent().arg("tracker").args(HERE));
+    let url = format!("udp://{}", tracker.says("listening"));
+    let (song, link) = album(&folder, 4 << 20, &["--version", "v1", "--tracker", &url]);
+    let seed = seed(&folder, &["--upload-rate", "500000"]);
+    seed.says("magnet");
+    // Only the tracker knows where it is.
+    let get = get(&folder, &link, "copy", &[]);
+    begins(&folder, "copy", &get);
+    let (well, _) = get.interrupted();
+    assert!(!well && !has_come(&folder, "copy", &song));
+    let (_, said) = tracker.interrupted();
+    assert!(said.iter().any(|line| line.starts_with("1 peers of 1 torrents")), "the seed's alone: {said:?}");
+}
+
+#[test]
+fn the_dht_alone_brings_them_together() {
+    let folder = Folder::new("dht");
+    let nodes = nodes(3);
+    let through = |i: usize| ["--dht", "--bootstrap", nodes[i].1.as_str()];
+    let (song, link) = album(&folder, 300_000, &[]);
+    assert!(!link.contains("tr=") && !link.contains("x.pe="), "{link}");
+    let _seed = seed(&folder, &through(0));
+    is_announced(&link, &nodes[1].1);
+    let first = get(&folder, &link, "first", &through(1));
+    let second = get(&folder, &link, "second", &through(2));
+    for (get, to) in [(first, "first"), (second, "second")] {
+        let (well, said) = get.ends();
+        assert!(well, "{said:?}");
+        assert!(said.iter().any(|line| line.trim_start().starts_with("dht: ")), "{said:?}");
+        assert!(has_come(&folder, to, &song));
+    }
+}
+
+#[test]
+fn peers_are_found_though_the_tracker_dies() {
+    let folder = Folder::new("dead");
+    let nodes = nodes(3);
+    let through = |i: usize| ["--dht", "--bootstrap", nodes[i].1.as_str()];
+    let mut tracker = Running::start(torrent().arg("tracker").args(HERE));
+    let url = format!("http://{}/announce", tracker.says("listening"));
+    let (song, link) = album(&folder, 4 << 20, &["--version", "v1", "--tracker", &url]);
+    let slowly = ["--upload-rate", "1000000"];
+    let mut seed = seed(&folder, &[&slowly[..], &through(0)].concat());
+    is_announced(&link, &nodes[1].1);
+    let first = get(&folder, &link, "first", &[&slowly[..], &through(1), &["--seed"]].concat());
+    begins(&folder, "first", &first);
+    tracker.kill();
+    // Those who come now hear of the others in the DHT alone, and the last of them when the seed is gone, too.
+    let (well, said) = get(&folder, &link, "second", &through(2)).ends();
+    assert!(well && has_come(&folder, "second", &song), "{said:?}");
+    while !first.hears().contains(" pieces; ") {}
+    seed.kill();
+    let (well, said) = get(&folder, &link, "third", &through(0)).ends();
+    assert!(well && has_come(&folder, "third", &song), "{said:?}");
+}
+
+#[test]
+fn neighbours_find_each_other() {
+    let folder = Folder::new("lsd");
+    let (song, _) = album(&folder, 300_000, &[]);
+    let file = folder.at("album.torrent").display().to_string();
+    let seed = seed(&folder, &["--lsd"]);
+    seed.says("magnet");
+    let (well, said) = get(&folder, &file, "copy", &["--lsd"]).ends();
+    assert!(well && has_come(&folder, "copy", &song), "{said:?}");
+}
+
+/// Serves stretches of one file by HTTP, as long as the test lasts; its URL.
+fn web_server(file: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/01.ogg", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let head =
+                BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+            let range =
+                head.filter_map(|line| Some(line.strip_prefix("Range: bytes=")?.to_owned())).last().unwrap();
+            let (first, last) = range.split_once('-').unwrap();
+            let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+            let length = last + 1 - first;
+            let head = format!("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {range}/{}", file.len());
+            let _ = stream.write_all(format!("{head}\r\nContent-Length: {length}\r\n\r\n").as_bytes());
+            let _ = stream.write_all(&file[first..=last]);
+        }
+    });
+    url
+}
+
+#[test]
+fn a_web_server_alone_is_enough() {
+    let folder = Folder::new("web");
+    let (song, _) = album(&folder, 3_000_000, &[]);
+    let url = web_server(song.clone());
+    let (file, torrent_file) = (folder.at("seed/album/01.ogg"), folder.at("one.torrent"));
+    let mut create = torrent();
+    create.arg("create").arg(&file).arg("-o").arg(&torrent_file).args(["--web-seed", &url]);
+    assert!(create.output().unwrap().status.success());
+    let (well, said) = get(&folder, &torrent_file.display().to_string(), "copy", &[]).ends();
+    assert!(well && std::fs::read(folder.at("copy/01.ogg")).unwrap() == song, "{said:?}");
+    assert!(said.iter().any(|line| line.contains(&format!("{url}: 3000000 down"))), "{said:?}");
+}
+
+#[test]
+fn what_a_torrent_says_does_not_command_the_terminal() {
+    let folder = Folder::new("escape");
+    album(&folder, 1000, &["--comment", "\u{1b}[31mred"]);
+    for what in [
+        folder.at("album.torrent").display().to_string(),
+        format!("magnet:?xt=urn:btih:{}&dn=%1b%5b31mred&x.pe=%1b%5b31mred", "a".repeat(40)),
+    ] {
+        let said = torrent().args(["info", &what]).output().unwrap().stdout;
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains("[31mred") && !said.contains('\u{1b}'), "{said:?}");
     }
 }

@@ -28,8 +28,9 @@ use p2p_overlay::{
     RoutedMsg, ScribeMsg, SeekerMsg, SharingMsg, SkypeMsg, SwimMsg, TableReader, TapestryMsg, Transfer,
     Wanted,
 };
-use p2p_swarm::torrent::tracker::{AnnounceReply, HttpCodec as TrackerCodec, TrackerUrl, UdpCodec};
-use p2p_swarm::torrent::{Encryption, Info, Magnet, Metainfo, Mse, PeerCodec, PeerMsg};
+use p2p_swarm::torrent::http::HttpCodec as TrackerCodec;
+use p2p_swarm::torrent::tracker::{AnnounceReply, UdpCodec};
+use p2p_swarm::torrent::{Encryption, Info, LsdCodec, Magnet, Metainfo, Mse, PeerCodec, PeerMsg, Url};
 use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,7 @@ pub const TARGETS: &[Target] = &[
     ("tracker_http", tracker_http),
     ("tracker_udp", tracker_udp),
     ("utp", utp),
+    ("lsd", lsd),
     ("ticket", ticket),
     ("proof", proof),
     ("contact", contact),
@@ -309,7 +311,7 @@ pub fn tracker_http(bytes: &[u8]) {
         }
     }
     if let Ok(text) = std::str::from_utf8(bytes)
-        && let Ok(url) = text.parse::<TrackerUrl>()
+        && let Ok(url) = text.parse::<Url>()
     {
         assert_eq!(url.to_string().parse(), Ok(url));
     }
@@ -328,6 +330,17 @@ pub fn tracker_udp(bytes: &[u8]) {
                 assert_eq!(codec.decode(from, &packet), Ok(msg));
             }
         }
+    }
+}
+
+/// What is said in the local network.
+pub fn lsd(bytes: &[u8]) {
+    let from = std::net::SocketAddr::from(([192, 0, 2, 1], 6771));
+    if let Ok(msg) = LsdCodec.decode(from, bytes) {
+        let mut packet = Vec::new();
+        LsdCodec.encode(from, msg.clone(), &mut packet);
+        let again = LsdCodec.decode(from, &packet).expect("what was written is understood");
+        assert_eq!((again.port, again.swarms), (msg.port, msg.swarms));
     }
 }
 

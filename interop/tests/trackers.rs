@@ -13,11 +13,11 @@ use p2p_core::net::tcp::{self, Running};
 use p2p_core::net::udp;
 use p2p_core::{Limits, NoWorker};
 use p2p_dht::mainline::Secret;
+use p2p_swarm::torrent::http::{HttpClient, HttpCodec, Resolve};
 use p2p_swarm::torrent::tracker::{
-    CountPeers, HttpClient, HttpCodec, HttpTracker, Resolve, Tracker, TrackerClient, TrackerConfig,
-    UdpClient, UdpCodec, UdpTracker,
+    CountPeers, HttpTracker, Tracker, TrackerClient, TrackerConfig, UdpClient, UdpCodec, UdpTracker,
 };
-use p2p_swarm::torrent::{Format, Magnet, Metainfo, Source, Stop};
+use p2p_swarm::torrent::{Format, Magnet, Metainfo, Source, Stop, find_peers};
 use serde_json::json;
 use support::{
     FORMATS, Folder, Kill, Libtorrent, MANY, add, aria2, ends_well, free_port, listens, same, session,
@@ -88,7 +88,7 @@ async fn get(folder: &Folder, metainfo: &Metainfo, torrent: Source) {
     let handle = session.handle();
     tokio::spawn(async move {
         let client = client;
-        client.ask.serve(handle).await;
+        find_peers(&handle, &client.ask).await;
     });
     let id = add(&session, torrent, folder.at("get"), vec![]).await;
     wait(&session, id).await;
@@ -132,7 +132,7 @@ async fn aria2_finds_libtorrent_and_us_on_our_tracker() {
                     let handle = session.handle();
                     tokio::spawn(async move {
                         let client = client;
-                        client.ask.serve(handle).await;
+                        find_peers(&handle, &client.ask).await;
                     });
                 }
                 false => {
@@ -200,7 +200,7 @@ async fn we_find_each_other_on_opentracker() {
         let handle = seed.handle();
         let serving = tokio::spawn(async move {
             let client = client;
-            client.ask.serve(handle).await;
+            find_peers(&handle, &client.ask).await;
         });
         add(&seed, Source::Metainfo(metainfo.clone()), folder.at("seed"), vec![]).await;
         get(&folder, &metainfo, Source::Magnet(Magnet::from(&metainfo))).await;

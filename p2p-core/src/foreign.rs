@@ -85,6 +85,12 @@ pub trait Codec: Send + 'static {
     fn encode(&mut self, msg: Self::Msg, output: &mut BytesMut) -> After;
 }
 
+/// A message that may begin a connection over TLS.
+pub trait Securing {
+    /// The name that the other end has to prove; `None`: the connection is in the clear.
+    fn server_name(&self) -> Option<&str>;
+}
+
 /// How a protocol's messages become packets of UDP.
 pub trait PacketCodec: Send + 'static {
     /// What travels.

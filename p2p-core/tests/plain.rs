@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -11,7 +11,7 @@ use futures::StreamExt;
 use p2p_core::foreign::{BothMsg, BothPeer};
 use p2p_core::net::both::{self, Listen};
 use p2p_core::net::tcp::{self, After, Codec, Malformed, TcpPeer};
-use p2p_core::net::udp::{self, PacketCodec};
+use p2p_core::net::udp::{self, Group, PacketCodec};
 use p2p_core::{AskError, Cx, Down, Limits, Link, NoJob, NoWorker, OpId, Protocol, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -169,6 +169,21 @@ async fn a_machine_has_tcp_and_udp_at_one_port() {
     for running in [a, b, c] {
         patient(running.shutdown()).await;
     }
+}
+
+#[tokio::test]
+async fn what_is_sent_to_a_group_reaches_everybody_in_it() {
+    // A port that nobody else has.
+    let port = tokio::net::UdpSocket::bind(loopback()).await.unwrap().local_addr().unwrap().port();
+    let addr = SocketAddrV4::new(Ipv4Addr::new(239, 255, 77, 77), port);
+    let group = Group { addr, interface: Ipv4Addr::LOCALHOST };
+    let start = || udp::spawn_in(group, Pinger, Text, Limits::default(), [NoWorker; 0]);
+    let (a, b) = (start().await.unwrap(), start().await.unwrap());
+    let (mut at_a, mut at_b) = (a.handle().events(), b.handle().events());
+    patient(a.handle().ask(Do(addr.into()))).await.unwrap();
+    let from = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    assert_eq!(patient(at_b.next()).await.unwrap(), (from, "ping".into()));
+    assert_eq!(patient(at_a.next()).await.unwrap(), (from, "ping".into()), "whoever sends it hears it, too");
 }
 
 // ---- TCP: BitTorrent

@@ -6,7 +6,8 @@
 //!   [`TorrentWorker`]s do its jobs on a [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`; a [`Client`],
 //!   which has it run over uTP, too, on `p2p_core::net::both`.
 //! - [`Mse`] encrypts its connections.
-//! - [`tracker`] has what speaks with trackers for it.
+//! - A [`PeerSource`] finds peers for it: [`tracker`] has what speaks with trackers, [`DhtSource`] asks the Mainline DHT,
+//!   [`LsdSource`] the local network. [`WebSeeds`] fetch from servers, over [`http`].
 //!
 //! What holds:
 //!
@@ -15,15 +16,18 @@
 //! - **Who sends what is not true is named and asked for nothing more**; who had an honest part in a wrong piece is not.
 //! - **What a peer can make grow is bounded**: see [`Session`] and [`SessionConfig`].
 //!
-//! After a crash what is there is hashed again. The DHT is not here.
+//! After a crash what is there is hashed again.
 
 mod address;
 mod candidates;
 mod choker;
 mod client;
 mod command;
+mod dht;
 mod gather;
+pub mod http;
 mod job;
+mod lsd;
 mod magnet;
 mod merkle;
 mod metainfo;
@@ -32,19 +36,24 @@ mod peer;
 mod picker;
 mod rarity;
 mod session;
+mod source;
 mod tiers;
 pub mod tracker;
+mod url;
+mod web;
 mod wire;
 mod worker;
 
 pub use address::{Addressed, Carrier};
 pub use client::{Client, client};
 pub use command::{
-    Add, AddPeers, Announced, Announcing, PeerStatus, Remove, SessionCommand, SessionEvent, SessionItem,
-    SessionOutcome, Source, Status, Stop, TakesCommands, ToAnnounce, TorrentError, TorrentId, TorrentStage,
-    TorrentStatus, Wait,
+    Add, AddPeers, Announced, Announcing, Fetched, Fetching, Heard, PeerStatus, Remove, SessionCommand,
+    SessionEvent, SessionItem, SessionOutcome, Source, Status, Stop, TakesCommands, ToAnnounce, ToFetch,
+    TorrentError, TorrentId, TorrentStage, TorrentStatus, Wait,
 };
+pub use dht::DhtSource;
 pub use job::{TorrentDone, TorrentJob};
+pub use lsd::{LSD_GROUP, Lsd, LsdAnnounce, LsdCodec, LsdHeard, LsdMsg, LsdSource, MAX_LSD_SWARMS};
 pub use magnet::{MAX_MAGNET, Magnet, ParseMagnetError};
 pub use merkle::BLOCK;
 pub use metainfo::{
@@ -53,7 +62,10 @@ pub use metainfo::{
 };
 pub use mse::{Encryption, Mse};
 pub use session::{Carriers, Session, SessionConfig, SessionTimer};
+pub use source::{Found, PeerSource, SourceKind, find_peers};
 pub use tiers::TrackerStatus;
+pub use url::{ParseUrlError, Scheme, Url};
+pub use web::{WebError, WebRange, WebSeedStatus, WebSeeds};
 pub use wire::{
     Block, ExtendedHandshake, Features, Handshake, HashRange, MAX_MESSAGE, MAX_PEX, MetadataMsg, PeerCodec,
     PeerMsg, PeerName, PexMsg, PexPeer,

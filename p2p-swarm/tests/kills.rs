@@ -20,6 +20,7 @@ use p2p_swarm::torrent::{
     Add, CreateOptions, FileTorrents, Metainfo, PeerCodec, Session, SessionConfig, Source, Status, TorrentId,
     Wait,
 };
+use tokio::time::timeout;
 
 const FOLDER: &str = "P2P_SWARM_TEST_FOLDER";
 const FROM: &str = "P2P_SWARM_TEST_FROM";
@@ -97,19 +98,31 @@ async fn a_download_that_is_killed_goes_on_where_it_was() {
         command.env(FOLDER, &folder.0).env(FROM, seed.local_addr().unwrap().to_string());
         Getting(command.stdin(Stdio::null()).spawn().unwrap())
     };
+    // Five times as long as all of it takes at the seed's rate, and a minute to begin.
+    let patience = Duration::from_secs(60 + 5 * content.len() as u64 / RATE);
     // Where in the download each is killed.
     let mut moments: Vec<u64> = (0..kills).map(|_| rng.below(content.len() as u64 * 95 / 100)).collect();
     moments.sort_unstable();
     for moment in moments {
         let mut getting = start();
-        while uploaded(&seed, torrent).await <= moment {
-            assert!(getting.0.try_wait().unwrap().is_none(), "it has ended before its time");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        drop(getting);
+        let come = async {
+            while uploaded(&seed, torrent).await <= moment {
+                assert!(getting.0.try_wait().unwrap().is_none(), "it has ended before its time");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(patience, come).await.expect("it is stuck before the moment has come");
     }
     let mut getting = start();
-    let status = tokio::task::spawn_blocking(move || getting.0.wait().unwrap()).await.unwrap();
+    let end = async {
+        loop {
+            match getting.0.try_wait().unwrap() {
+                Some(status) => return status,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let status = timeout(patience, end).await.expect("it does not end");
     assert!(status.success(), "{status}");
     assert!(std::fs::read(folder.0.join("get/t")).unwrap() == content, "it is byte for byte the same");
     let sent = uploaded(&seed, torrent).await;

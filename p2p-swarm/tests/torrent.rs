@@ -241,28 +241,41 @@ fn led(seed: u64, leechers: usize, fast: u64, up: u64, pieces: usize, rider: Opt
     swarm
 }
 
-/// FIGURES, Swarm: tit-for-tat. Who gives nothing gets less of the other leechers than any that gives; the seed aside,
-/// which gives to all alike.
-#[test]
-fn a_free_rider_gets_least_of_those_who_trade() {
+/// Who has got how much from other leechers in 200 s, twenty rounds of chokes: the contributors, and one that gives nothing.
+fn trade(seed: u64) -> (Vec<u64>, u64) {
     let count = 16;
     let rider = SimPeer(count);
-    let mut swarm = led(5, count as usize, 300_000, 50_000, 600, Some(rider));
+    let mut swarm = led(seed, count as usize, 300_000, 50_000, 600, Some(rider));
     swarm.begin(16);
-    // Twenty rounds: who is lucky in the first is not in all.
     swarm.sim.run_for(Duration::from_secs(200));
     let traded = |peer: SimPeer| -> u64 {
         let status = swarm.sim.node(peer).unwrap().machine().status(TorrentId::first()).unwrap();
         assert!(status.pieces < 600, "all are leechers still");
         status.peers.iter().filter(|other| other.addr != SEED.addr()).map(|other| other.downloaded).sum()
     };
-    let contributors: Vec<u64> = (1..count).map(|peer| traded(SimPeer(peer))).collect();
-    let (least, most) = (contributors.iter().min().unwrap(), contributors.iter().max().unwrap());
-    println!(
-        "from other leechers in 200 s: contributors {least} to {most} bytes, the free rider {}",
-        traded(rider)
-    );
-    assert!(traded(rider) < *least);
+    ((1..count).map(|peer| traded(SimPeer(peer))).collect(), traded(rider))
+}
+
+/// FIGURES, Swarm: tit-for-tat. Who gives nothing gets less of the other leechers than any that gives; the seed aside,
+/// which gives to all alike. To whom optimistic unchokes go is chance, so this holds of three swarms together, and in each
+/// of them it gets less than nine tenths of what the contributor in the middle does.
+#[test]
+fn a_free_rider_gets_least_of_those_who_trade() {
+    let (mut all, mut rider) = (vec![0; 15], 0);
+    for seed in 1..=3 {
+        let (mut contributors, given) = trade(seed);
+        all.iter_mut().zip(&contributors).for_each(|(all, traded)| *all += traded);
+        rider += given;
+        contributors.sort_unstable();
+        let (least, middle, most) = (contributors[0], contributors[7], contributors[14]);
+        println!(
+            "seed {seed}: contributors {least} to {most} bytes, {middle} in the middle, the free rider {given}"
+        );
+        assert!(given * 10 < middle * 9, "seed {seed}");
+    }
+    let least = all.into_iter().min().unwrap();
+    println!("together: contributors {least} bytes at the least, the free rider {rider}");
+    assert!(rider < least);
 }
 
 /// Poisons what a peer sends: one bit of each block.

@@ -10,13 +10,14 @@ use p2p_core::net::udp;
 use p2p_core::{Limits, NoWorker};
 use p2p_dht::mainline::Secret;
 use p2p_swarm::MemoryFiles;
+use p2p_swarm::torrent::http::{HttpClient, HttpCodec, Resolve};
 use p2p_swarm::torrent::tracker::{
-    Announce, CountPeers, Event, HttpClient, HttpCodec, HttpTracker, Resolve, Scraped, Tracker,
-    TrackerClient, TrackerConfig, TrackerCounts, TrackerError, UdpClient, UdpCodec, UdpTracker,
+    Announce, CountPeers, Event, HttpTracker, Scraped, Tracker, TrackerClient, TrackerConfig, TrackerCounts,
+    TrackerError, UdpClient, UdpCodec, UdpTracker,
 };
 use p2p_swarm::torrent::{
     Add, CreateOptions, Magnet, MemoryTorrents, Metainfo, PeerCodec, PeerName, Session, SessionConfig,
-    Source, Status, Stop, Wait,
+    Source, Status, Stop, Wait, find_peers,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -125,7 +126,7 @@ async fn a_link_and_a_tracker_are_enough() {
             let (client, handle) = (client().await, session.handle());
             tokio::spawn(async move {
                 let client = client;
-                client.ask.serve(handle).await;
+                find_peers(&handle, &client.ask).await;
             });
             let add = Add { torrent, folder: "".into(), peers: Vec::new() };
             let torrent = session.handle().ask(add).await.unwrap().unwrap();

@@ -7,6 +7,7 @@
 //! many torrents: the first message says which.
 
 mod line;
+mod secured;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -22,10 +23,11 @@ use super::gate::{Gate, Verdict};
 pub use super::plain::Running;
 use super::plain::{self, Came, Network};
 use super::room::Room;
-pub use crate::foreign::{After, Codec, Malformed, TcpPeer};
+pub use crate::foreign::{After, Codec, Malformed, Securing, TcpPeer};
 use crate::protocol::{Down, Link};
 use crate::{Limits, Protocol, Worker};
 use line::{Line, Note, Port, carry};
+pub use secured::Secured;
 
 /// Runs a machine over TCP, with workers for its jobs if it has any. It accepts connections if `listen` says where;
 /// `codec` makes each its codec. Must be called in a tokio runtime.

@@ -2,16 +2,18 @@
 //!
 //! Nothing is proved: an address can be forged, and a protocol that needs proof (KRPC's tokens) brings its own.
 //! Packets come and go many at a call, where the system can do that (by `quinn-udp`); it fragments none. An address of
-//! IPv4 is one, though the socket be one of IPv6 that takes both.
+//! IPv4 is one, though the socket be one of IPv6 that takes both. A machine may take part in a [`Group`] of multicast:
+//! what is sent to its address reaches everybody in it.
 
 mod batch;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::task::{Context, Poll, ready};
 
 use quinn::udp::{Transmit, UdpSocketState};
+use socket2::{Domain, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -39,7 +41,63 @@ where
     C: PacketCodec,
     W: Worker<P::Job> + 'static,
 {
-    let packets = Packets::new(codec, bind_udp(bind)?)?;
+    start(machine, codec, bind_udp(bind)?, limits, workers)
+}
+
+/// A group of multicast, by IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its address and port. Several programs of one host may be in it.
+    pub addr: SocketAddrV4,
+    /// The address of the interface by which it is reached; unspecified: whichever the system takes.
+    pub interface: Ipv4Addr,
+}
+
+/// As [`spawn`], of a machine that hears what is sent to a group, from this host too, and sends to it by way of its
+/// interface, no further than that network.
+///
+/// # Errors
+/// The system has no multicast there, or there is no thread for a worker.
+pub async fn spawn_in<P, C, W>(
+    group: Group,
+    machine: P,
+    codec: C,
+    limits: Limits,
+    workers: impl IntoIterator<Item = W>,
+) -> io::Result<Running<P>>
+where
+    P: Protocol<Peer = SocketAddr, Msg = C::Msg>,
+    C: PacketCodec,
+    W: Worker<P::Job> + 'static,
+{
+    start(machine, codec, join(group)?, limits, workers)
+}
+
+fn join(Group { addr, interface }: Group) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    // On Unix a socket at the group's own address gets nothing that was sent to anybody else; elsewhere there is none.
+    let bound = if cfg!(unix) { *addr.ip() } else { Ipv4Addr::UNSPECIFIED };
+    socket.bind(&SocketAddrV4::new(bound, addr.port()).into())?;
+    socket.join_multicast_v4(addr.ip(), &interface)?;
+    socket.set_multicast_if_v4(&interface)?;
+    socket.set_multicast_loop_v4(true)?;
+    Ok(socket.into())
+}
+
+fn start<P, C, W>(
+    machine: P,
+    codec: C,
+    socket: std::net::UdpSocket,
+    limits: Limits,
+    workers: impl IntoIterator<Item = W>,
+) -> io::Result<Running<P>>
+where
+    P: Protocol<Peer = SocketAddr, Msg = C::Msg>,
+    C: PacketCodec,
+    W: Worker<P::Job> + 'static,
+{
+    let packets = Packets::new(codec, socket)?;
     let local = Some(packets.local_addr()?);
     plain::spawn("udp", machine, packets, local, limits, workers)
 }

@@ -194,7 +194,8 @@ pub struct FindNode(pub Key<20>);
 #[derive(Clone, Copy, Debug)]
 pub struct GetPeers(pub Key<20>);
 
-/// Says that this host has a torrent, and goes on saying so until [`Unpublish`].
+/// Says that this host has a torrent, and goes on saying so until [`Unpublish`]. Its peers come as they are found on the
+/// way.
 #[derive(Clone, Copy, Debug)]
 pub struct Announce {
     /// The torrent's infohash; of a v2 torrent its first 20 bytes.
@@ -291,8 +292,12 @@ request!(GetPeers, SocketAddr, Reply<Vec<SocketAddr>>, |this| MainlineCommand::G
         MainlineItem::Version(_) => None,
     },
     MainlineOutcome::Peers(result) => result);
-request!(Announce, (), Reply<StoredAt>,
-    |this| MainlineCommand::Announce { info_hash: this.info_hash, port: this.port }, |_item| None,
+request!(Announce, SocketAddr, Reply<StoredAt>,
+    |this| MainlineCommand::Announce { info_hash: this.info_hash, port: this.port },
+    |item| match item {
+        MainlineItem::Peer(peer) => Some(peer),
+        MainlineItem::Version(_) => None,
+    },
     MainlineOutcome::Stored(result) => result);
 request!(PutImmutable, (), Reply<StoredAt>, |this| MainlineCommand::Put { item: PutItem::Immutable(this.0) },
     |_item| None,

@@ -132,7 +132,7 @@ impl<P: Endpoint> Mainline<P> {
         }
         self.meet_other_network(cx, response, v6);
         if let Some(task) = task
-            && self.read(cx, task, response)
+            && self.read(cx, task, from, response)
         {
             return self.end(cx, task);
         }
@@ -140,16 +140,18 @@ impl<P: Endpoint> Mainline<P> {
     }
 
     /// Takes what an answer says into a task; whether that is all that it wanted to know.
-    fn read(&mut self, cx: &mut Cx<'_, Self>, task: u64, response: &Response) -> bool {
+    fn read(&mut self, cx: &mut Cx<'_, Self>, task: u64, from: P, response: &Response) -> bool {
         let Some(task) = self.tasks.get_mut(&task) else { return false };
         task.answered += 1;
         let op = task.op;
         match &mut task.what {
-            What::Find(_) | What::Announce { .. } => false,
-            What::Peers(found) => {
+            What::Find(_) => false,
+            What::Peers(found) | What::Announce { found, .. } => {
+                // Nobody far away knows who is in this node's own network.
+                let may_know = |ip| !is_local(ip) || is_local(from.addr().ip());
                 for peer in &response.values {
-                    if found.len() < MAX_PEERS && is_somewhere(peer.ip(), peer.port()) && found.insert(*peer)
-                    {
+                    let is_there = is_somewhere(peer.ip(), peer.port()) && may_know(peer.ip());
+                    if found.len() < MAX_PEERS && is_there && found.insert(*peer) {
                         op.into_iter().for_each(|op| cx.item(op, MainlineItem::Peer(*peer)));
                     }
                 }
@@ -208,7 +210,7 @@ impl<P: Endpoint> Mainline<P> {
             nodes.extend(lookup.found().filter_map(|known| known.node()));
         }
         let writes: Vec<(P, Query)> = match &task.what {
-            What::Announce { info_hash, port } => {
+            What::Announce { info_hash, port, .. } => {
                 let (info_hash, port) = (*info_hash, *port);
                 let announce = |token| Query::AnnouncePeer {
                     info_hash,

@@ -35,7 +35,7 @@ pub(super) struct Task {
 pub(super) enum What {
     Find(Vec<Node>),
     Peers(BTreeSet<SocketAddr>),
-    Announce { info_hash: Key<20>, port: Option<u16> },
+    Announce { info_hash: Key<20>, port: Option<u16>, found: BTreeSet<SocketAddr> },
     GetImmutable { target: Key<20>, found: Option<Bytes> },
     GetMutable { publisher: PeerId, salt: Bytes, found: Option<MutableItem> },
     Put { item: PutItem, newest: Option<i64> },
@@ -94,7 +94,7 @@ impl<P: Endpoint> Mainline<P> {
                     return;
                 }
                 self.published.insert(info_hash, Published::announced(cx.now(), &self.config, port));
-                What::Announce { info_hash, port }
+                What::Announce { info_hash, port, found: BTreeSet::new() }
             }
             MainlineCommand::Put { item } => {
                 let checked = match &item {
@@ -180,7 +180,9 @@ impl<P: Endpoint> Mainline<P> {
     /// Publishes something again, for nobody in particular.
     pub(super) fn publish_again(&mut self, cx: &mut Cx<'_, Self>, target: Key<20>, published: &Published) {
         let what = match published {
-            Published::Peer { port, .. } => What::Announce { info_hash: target, port: *port },
+            Published::Peer { port, .. } => {
+                What::Announce { info_hash: target, port: *port, found: BTreeSet::new() }
+            }
             Published::Item { item, .. } => What::Put { item: item.clone(), newest: None },
         };
         self.begin(cx, None, target, what);

@@ -1,8 +1,8 @@
 //! Peers that one might connect to: who was heard of, and what became of trying.
 //!
-//! What the user names has room always and comes first. What trackers and peers tell is hearsay: it gets half of the
-//! room, and each host that it names a few places, so that nobody fills the table, or has us call one host again and
-//! again. What trackers tell comes before what peers tell, and takes its place where there is no other.
+//! What the user names has room always and comes first. What others tell is hearsay: it gets half of the room, and each
+//! host that it names a few places, so that nobody fills the table, or has us call one host again and again. What trackers
+//! tell comes before what other sources do, that before what peers tell, and takes its place where there is no other.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ const MAX_FAILURES: u32 = 5;
 /// How long to wait after the first; doubled with each. 5 s.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Of the addresses that a tracker tells so many may be one host's: behind one address there may be several peers. 4.
+/// Of the addresses that a source tells so many may be one host's: behind one address there may be several peers. 4.
 const MAX_OF_HOST: usize = 4;
 
 /// Who has told of an address. The earlier are tried before the later.
@@ -31,6 +31,8 @@ pub(crate) enum Origin {
     User,
     /// A tracker.
     Tracker,
+    /// A source at which anybody announces: the DHT, the local network.
+    Open,
     /// A peer: this one itself, or another (BEP 11).
     Peer,
 }
@@ -79,14 +81,14 @@ impl Candidates {
         let hearsay = self.all.values().filter(|candidate| candidate.origin != Origin::User).count();
         let full = match origin {
             Origin::User => self.all.len() >= MAX,
-            Origin::Tracker | Origin::Peer => self.all.len() >= MAX || hearsay >= MAX_HEARSAY,
+            Origin::Tracker | Origin::Open | Origin::Peer => self.all.len() >= MAX || hearsay >= MAX_HEARSAY,
         };
         let host = account(addr.ip());
         let of_host = self.all.keys().filter(|other| account(other.ip()) == host).count();
         let most = match origin {
             _ if host.is_loopback() => MAX,
             Origin::User => MAX,
-            Origin::Tracker => MAX_OF_HOST,
+            Origin::Tracker | Origin::Open => MAX_OF_HOST,
             Origin::Peer => 1,
         };
         if of_host >= most {

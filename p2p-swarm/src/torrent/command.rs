@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use p2p_core::{Protocol, Request};
 
 use super::address::Carrier;
 use super::magnet::Magnet;
-use super::metainfo::{InfoHashes, Metainfo, MetainfoError};
+use super::metainfo::{InfoHashes, Metainfo, MetainfoError, SwarmId};
+use super::source::SourceKind;
 use super::tiers::TrackerStatus;
 use super::tracker::{Announce, AnnounceReply, TrackerError};
+use super::web::{WebError, WebRange, WebSeedStatus};
 use crate::job::StoreError;
 
 /// One torrent of a session.
@@ -40,8 +43,8 @@ pub struct Add {
     pub torrent: Source,
     /// The folder that its file, or its folder, lies in.
     pub folder: PathBuf,
-    /// Who may have it; more can be [added](AddPeers), and are heard of from trackers and peers. Of a private torrent
-    /// only trackers tell (BEP 27): then these are passed over.
+    /// Who may have it; more can be [added](AddPeers), and are heard of from trackers, other
+    /// [sources](super::PeerSource) and peers. Of a private torrent only trackers tell (BEP 27): then these are passed over.
     pub peers: Vec<SocketAddr>,
 }
 
@@ -70,19 +73,30 @@ pub struct Remove {
     pub torrent: TorrentId,
 }
 
-/// Speak with trackers for a session: the items are what is to be announced, and what comes of each is said by
-/// [`Announced`]. Whoever asks last does it alone. It ends with the session; a
-/// [`TrackerClient`](super::tracker::TrackerClient) does it all.
+/// Speak with a source of peers for a session: the items are what is to be announced there, and what comes of each is said
+/// by [`Announced`]. Of each kind whoever asks last does it alone. It ends with the session, or at once if there are eight
+/// kinds already; [`find_peers`](super::find_peers) does it all.
 #[derive(Clone, Copy, Debug)]
-pub struct Announcing;
+pub struct Announcing(pub SourceKind);
 
 /// What came of an announce.
 #[derive(Clone, Debug)]
 pub struct Announced {
     /// Its number.
     pub number: u64,
-    /// The tracker's answer.
+    /// The tracker's answer, or what another source has found.
     pub result: Result<AnnounceReply, TrackerError>,
+}
+
+/// A source names peers that nobody waits for: unasked, or before its answer is whole.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// Which source.
+    pub source: SourceKind,
+    /// The swarm that they are in.
+    pub swarm: SwarmId,
+    /// Where they listen.
+    pub peers: Vec<SocketAddr>,
 }
 
 /// What is to be announced.
@@ -90,10 +104,36 @@ pub struct Announced {
 pub struct ToAnnounce {
     /// Its number.
     pub number: u64,
-    /// To which tracker.
+    /// To what kind of source.
+    pub source: SourceKind,
+    /// To which tracker; the name of another source.
     pub url: String,
-    /// What it is told.
+    /// What it is told. At another source than a tracker the port is 0 while it is not known whether the torrent is private:
+    /// then others are sought, and nobody is told of this one.
     pub announce: Announce,
+}
+
+/// Ask web seeds for a session: the items are what is to be fetched, and what comes of each is said by [`Fetched`]. Whoever
+/// asks last does it alone. It ends with the session; [`WebSeeds`](super::WebSeeds) do it all.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetching;
+
+/// What is to be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToFetch {
+    /// Its number.
+    pub number: u64,
+    /// Stretches of files, one after the other; some 4 MiB in all at the most.
+    pub ranges: Vec<WebRange>,
+}
+
+/// What came of a fetch.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// Its number.
+    pub number: u64,
+    /// The bytes of each range.
+    pub result: Result<Vec<Bytes>, WebError>,
 }
 
 /// Have nothing more to do with any torrent, and tell the trackers. It ends when they have heard it, 3 s later at the
@@ -135,8 +175,10 @@ pub struct TorrentStatus {
     pub up: u64,
     /// Peers that are connected.
     pub peers: Vec<PeerStatus>,
-    /// Its trackers, as they are asked; those of a hybrid for each of its two swarms.
+    /// Its trackers, as they are asked, and other sources of peers; those of a hybrid for each of its two swarms.
     pub trackers: Vec<TrackerStatus>,
+    /// Its web seeds.
+    pub web_seeds: Vec<WebSeedStatus>,
 }
 
 /// What is being done for a torrent.
@@ -213,9 +255,15 @@ pub enum SessionCommand {
     /// See [`Status`].
     Status(Status),
     /// See [`Announcing`].
-    Announcing,
+    Announcing(Announcing),
     /// See [`Announced`].
     Announced(Announced),
+    /// See [`Heard`].
+    Heard(Heard),
+    /// See [`Fetching`].
+    Fetching,
+    /// See [`Fetched`].
+    Fetched(Fetched),
     /// See [`Stop`].
     Stop,
 }
@@ -227,6 +275,8 @@ pub enum SessionItem {
     Status(TorrentStatus),
     /// Of [`Announcing`]: what is to be announced.
     Announce(ToAnnounce),
+    /// Of [`Fetching`]: what is to be fetched.
+    Fetch(ToFetch),
 }
 
 /// How a command to a [`Session`](super::Session) ended.
@@ -236,11 +286,12 @@ pub enum SessionOutcome {
     Added(Result<TorrentId, TorrentError>),
     /// Of [`Wait`].
     Done(Result<(), TorrentError>),
-    /// Of [`AddPeers`], [`Remove`] and [`Announced`]: whether there is such a torrent, or such an announce.
+    /// Of [`AddPeers`], [`Remove`], [`Announced`], [`Heard`] and [`Fetched`]: whether there is such a torrent, announce or
+    /// fetch.
     Known(bool),
     /// Of [`Status`].
     Status(Option<TorrentStatus>),
-    /// Of [`Stop`], and of [`Announcing`] when somebody else does it.
+    /// Of [`Stop`], and of [`Announcing`] and [`Fetching`] when somebody else does it, or nobody may.
     Stopped,
 }
 
@@ -257,18 +308,22 @@ pub enum SessionEvent {
     Done(TorrentId),
     /// This peer sent what is not true. It is asked for nothing more.
     Lied(TorrentId, SocketAddr),
+    /// A web seed is asked for nothing more, since it has not got what it should, or has sent what is not true.
+    WebSeedDropped(TorrentId, WebSeedStatus),
+    /// A peer says that its node of the Mainline DHT is there (BEP 5).
+    DhtNode(SocketAddr),
     /// A torrent is worked on no more.
     Failed(TorrentId, TorrentError),
 }
 
 /// A machine that takes a session's commands: a [`Session`](super::Session), or one around it.
 pub trait TakesCommands:
-    Protocol<Command = SessionCommand, Item = SessionItem, Outcome = SessionOutcome>
+    Protocol<Command = SessionCommand, Item = SessionItem, Outcome = SessionOutcome, Event = SessionEvent>
 {
 }
 
 impl<M> TakesCommands for M where
-    M: Protocol<Command = SessionCommand, Item = SessionItem, Outcome = SessionOutcome>
+    M: Protocol<Command = SessionCommand, Item = SessionItem, Outcome = SessionOutcome, Event = SessionEvent>
 {
 }
 
@@ -300,6 +355,8 @@ plain!(AddPeers, Known, bool);
 plain!(Remove, Known, bool);
 plain!(Status, Status, Option<TorrentStatus>);
 plain!(Announced, Known, bool);
+plain!(Heard, Known, bool);
+plain!(Fetched, Known, bool);
 
 impl<M: TakesCommands> Request<M> for Wait {
     type Item = TorrentStatus;
@@ -311,7 +368,7 @@ impl<M: TakesCommands> Request<M> for Wait {
     fn item(item: SessionItem) -> Option<TorrentStatus> {
         match item {
             SessionItem::Status(status) => Some(status),
-            SessionItem::Announce(_) => None,
+            SessionItem::Announce(_) | SessionItem::Fetch(_) => None,
         }
     }
     fn reply(outcome: SessionOutcome) -> Option<Self::Reply> {
@@ -327,12 +384,30 @@ impl<M: TakesCommands> Request<M> for Announcing {
     type Reply = ();
 
     fn command(self) -> SessionCommand {
-        SessionCommand::Announcing
+        SessionCommand::Announcing(self)
     }
     fn item(item: SessionItem) -> Option<ToAnnounce> {
         match item {
             SessionItem::Announce(wanted) => Some(wanted),
-            SessionItem::Status(_) => None,
+            SessionItem::Status(_) | SessionItem::Fetch(_) => None,
+        }
+    }
+    fn reply(outcome: SessionOutcome) -> Option<()> {
+        (outcome == SessionOutcome::Stopped).then_some(())
+    }
+}
+
+impl<M: TakesCommands> Request<M> for Fetching {
+    type Item = ToFetch;
+    type Reply = ();
+
+    fn command(self) -> SessionCommand {
+        SessionCommand::Fetching
+    }
+    fn item(item: SessionItem) -> Option<ToFetch> {
+        match item {
+            SessionItem::Fetch(wanted) => Some(wanted),
+            SessionItem::Status(_) | SessionItem::Announce(_) => None,
         }
     }
     fn reply(outcome: SessionOutcome) -> Option<()> {

@@ -10,7 +10,7 @@ use super::metainfo::{InfoHashes, Metainfo};
 
 /// The longest link, in bytes. 64 KiB.
 pub const MAX_MAGNET: usize = 64 << 10;
-/// Of trackers, peers and ranges of files each so many are taken; the rest are passed over. 256.
+/// Of trackers, web seeds, peers and ranges of files each so many are taken; the rest are passed over. 256.
 const MAX_EACH: usize = 256;
 
 /// A magnet link.
@@ -32,6 +32,8 @@ pub struct Magnet {
     pub name: Option<String>,
     /// Trackers.
     pub trackers: Vec<String>,
+    /// Where its content lies on the web (`ws`, as the clients that know web seeds have it).
+    pub web_seeds: Vec<String>,
     /// Peers (`x.pe`): host and port.
     pub peers: Vec<String>,
     /// Which files are wanted (`so`, BEP 53); all, if none are named.
@@ -73,6 +75,7 @@ impl From<&Metainfo> for Magnet {
             hashes: metainfo.info().hashes(),
             name: Some(metainfo.info().name().into()),
             trackers: metainfo.trackers.iter().flatten().cloned().collect(),
+            web_seeds: metainfo.web_seeds.clone(),
             peers: Vec::new(),
             select: Vec::new(),
         }
@@ -143,6 +146,7 @@ impl FromStr for Magnet {
             hashes: InfoHashes { v1: None, v2: None },
             name: None,
             trackers: Vec::new(),
+            web_seeds: Vec::new(),
             peers: Vec::new(),
             select: Vec::new(),
         };
@@ -169,6 +173,7 @@ impl FromStr for Magnet {
                 }
                 "dn" => magnet.name = Some(value),
                 "tr" if magnet.trackers.len() < MAX_EACH => magnet.trackers.push(value),
+                "ws" if magnet.web_seeds.len() < MAX_EACH => magnet.web_seeds.push(value),
                 "x.pe" if magnet.peers.len() < MAX_EACH => magnet.peers.push(value),
                 "so" => magnet.select = ranges(&value).ok_or(ParseMagnetError::Select)?,
                 _ => {}
@@ -192,7 +197,9 @@ impl fmt::Display for Magnet {
         }
         let named = self.name.iter().map(|name| ("dn", name));
         let trackers = self.trackers.iter().map(|tracker| ("tr", tracker));
-        for (key, value) in named.chain(trackers).chain(self.peers.iter().map(|peer| ("x.pe", peer))) {
+        let web_seeds = self.web_seeds.iter().map(|url| ("ws", url));
+        let peers = self.peers.iter().map(|peer| ("x.pe", peer));
+        for (key, value) in named.chain(trackers).chain(web_seeds).chain(peers) {
             out.push_str(key);
             out.push('=');
             escape(value, &mut out);
@@ -258,7 +265,8 @@ mod tests {
             trackers in prop::collection::vec(any::<String>(), 0..3), from in 0u32..9, more in 0u32..9,
         ) {
             let hashes = InfoHashes { v1: Some(v1), v2 };
-            let magnet = Magnet { hashes, name, trackers, peers: vec!["[2001:db8::1]:6881".into()], select: vec![from..=from + more] };
+            let (web_seeds, peers) = (trackers.clone(), vec!["[2001:db8::1]:6881".into()]);
+            let magnet = Magnet { hashes, name, trackers, web_seeds, peers, select: vec![from..=from + more] };
             prop_assert_eq!(parse(&magnet.to_string()), Ok(magnet));
         }
     }

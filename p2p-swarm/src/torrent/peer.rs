@@ -124,6 +124,8 @@ pub(super) struct Conn {
     pub told: Time,
     /// Whether no optimistic unchoke was drawn since it came.
     pub newcomer: bool,
+    /// Whether it has said where its node of the DHT is.
+    pub dht_told: bool,
     /// Who it was told of, and when.
     pub pex: BTreeSet<SocketAddr>,
     pub pex_at: Option<Time>,
@@ -175,6 +177,7 @@ impl Conn {
             heard: now,
             told: now,
             newcomer: true,
+            dht_told: false,
             pex: BTreeSet::new(),
             pex_at: None,
             pex_heard: None,

@@ -8,6 +8,8 @@
 //! A piece that turns out wrong, with blocks of several peers, is asked for again of one alone: if it is wrong again that
 //! one has lied, and if it is right the blocks that differ say who had.
 
+mod stretch;
+
 use std::collections::BTreeMap;
 
 use p2p_core::{Peer, Rng};
@@ -77,6 +79,16 @@ impl Lens {
         let begin = block * BLOCK;
         let length = self.0.piece_len(piece).saturating_sub(begin).min(BLOCK);
         Block { piece, begin, length }
+    }
+
+    /// Whether a block comes right after another, but for what nobody asks for.
+    fn follows(&self, one: &Block, next: &Block) -> bool {
+        let end = one.begin + one.length;
+        match next.piece.checked_sub(one.piece) {
+            Some(0) => next.begin == end,
+            Some(1) => next.begin == 0 && end == self.0.piece_len(one.piece),
+            _ => false,
+        }
     }
 }
 
@@ -217,11 +229,15 @@ impl<P: Peer> Picker<P> {
             }
             false => self.rarity.rarest().find(fresh),
         }?;
+        self.begin_piece(piece);
+        Some(piece)
+    }
+
+    fn begin_piece(&mut self, piece: u32) {
         let blocks = vec![State::Missing; self.lens.0.block_count(piece) as usize];
         let missing = blocks.len() as u32;
         self.open += u64::from(missing);
         self.begun.insert(piece, Begun { blocks, missing, alone: None });
-        Some(piece)
     }
 
     /// Whether all that is wanted was asked for.

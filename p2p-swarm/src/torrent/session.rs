@@ -1,12 +1,13 @@
 //! The machine: a client with any number of torrents, for every connection of its listener.
 //!
-//! - `announcing`: what trackers are told, and what they tell;
+//! - `announcing`: what trackers and other sources are told, and what they tell;
 //! - `links`: whom to connect to, handshakes, who else is there (BEP 11), and who goes;
 //! - `exchange`: what is had, wanted and asked for, both ways;
 //! - `gathering`: metadata and hashes for links, and for peers that have only a link;
 //! - `keeping`: what comes back from the worker: what was there, what is right, and who lied;
 //! - `tick`: once a second rates, chokes, and what is late;
-//! - `torrent`: what is known of one.
+//! - `torrent`: what is known of one;
+//! - `web`: what comes from web seeds.
 
 mod announcing;
 mod exchange;
@@ -15,6 +16,7 @@ mod keeping;
 mod links;
 mod tick;
 mod torrent;
+mod web;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -26,8 +28,8 @@ use p2p_core::{Cx, JobId, Link, OpId, Protocol, Time};
 use super::address::Addressed;
 use super::candidates::Candidates;
 use super::command::{
-    Add, AddPeers, Remove, SessionCommand, SessionEvent, SessionItem, SessionOutcome, Source, Status,
-    ToAnnounce, TorrentError, TorrentId, TorrentStatus, Wait,
+    Add, AddPeers, Announcing, Remove, SessionCommand, SessionEvent, SessionItem, SessionOutcome, Source,
+    Status, ToAnnounce, TorrentError, TorrentId, TorrentStatus, Wait,
 };
 use super::gather::Metadata;
 use super::job::{Tag, TorrentDone, TorrentJob, Work};
@@ -36,6 +38,7 @@ use super::metainfo::{InfoHashes, SwarmId};
 use super::mse::{Encryption, Mse};
 use super::peer::Conn;
 use super::picker::Wrong;
+use super::source::SourceKind;
 use super::wire::{Block, PeerMsg, PeerName};
 use crate::rate::Rate;
 use crate::serve::Serving;
@@ -85,6 +88,8 @@ pub struct SessionConfig {
     pub request_timeout: Duration,
     /// How long a peer may send nothing that was asked of it before it is unchoked by chance alone. 60 s (Cohen 2003).
     pub snubbed: Duration,
+    /// The port of UDP at which this host's node of the Mainline DHT listens: peers are told it (BEP 5). None.
+    pub dht_port: Option<u16>,
     /// What peers are told this program is.
     pub client: String,
 }
@@ -102,6 +107,7 @@ impl Default for SessionConfig {
             requests_per_peer: 200,
             request_timeout: Duration::from_secs(20),
             snubbed: Duration::from_secs(60),
+            dht_port: None,
             client: concat!("p2p-swarm ", env!("CARGO_PKG_VERSION")).into(),
         }
     }
@@ -161,10 +167,15 @@ pub struct Session<P> {
     hash_budget: usize,
     /// Jobs that the worker had no room for, until the next tick: one of a kind for each torrent, and for each piece.
     postponed: Vec<(u64, Tag)>,
-    /// Whoever speaks with trackers for this session.
-    announcer: Option<OpId>,
-    /// What that one was asked to announce; at most 64.
+    /// Whoever speaks with each kind of source for this session; at most eight.
+    announcers: BTreeMap<SourceKind, OpId>,
+    /// What they were asked to announce; at most 64 of each.
     announces: BTreeMap<u64, announcing::Open>,
+    /// Whoever asks web seeds for this session.
+    fetcher: Option<OpId>,
+    /// What that one was asked for; one for each web seed, of which a torrent has sixteen at most.
+    fetches: BTreeMap<u64, web::Fetch>,
+    next_fetch: u64,
     /// Ends that trackers are still to be told of, by torrent.
     goodbyes: VecDeque<(u64, ToAnnounce)>,
     /// Who waits until they were.
@@ -207,8 +218,11 @@ impl<P: Addressed> Session<P> {
             suspects: BTreeMap::new(),
             hash_budget: gathering::HASH_BUDGET,
             postponed: Vec::new(),
-            announcer: None,
+            announcers: BTreeMap::new(),
             announces: BTreeMap::new(),
+            fetcher: None,
+            fetches: BTreeMap::new(),
+            next_fetch: 0,
             goodbyes: VecDeque::new(),
             stopping: Vec::new(),
             key: 0,
@@ -278,6 +292,7 @@ impl<P: Addressed> Session<P> {
             candidates: Candidates::default(),
             tiers: BTreeMap::new(),
             trackers: Vec::new(),
+            web: Vec::new(),
             optimistic: None,
             waiting: Vec::new(),
             writing: 0,
@@ -296,15 +311,17 @@ impl<P: Addressed> Session<P> {
                 new.info = Some(metainfo.info().clone());
                 new.layers = metainfo.layers().clone();
                 new.trackers = metainfo.trackers;
+                new.web = self.web_seeds(metainfo.web_seeds);
                 new.open(cx);
             }
-            Source::Magnet(Magnet { name, select, trackers, .. }) => {
+            Source::Magnet(Magnet { name, select, trackers, web_seeds, .. }) => {
                 new.name = name;
                 new.select = select;
+                new.web = self.web_seeds(web_seeds);
                 new.trackers = trackers.into_iter().map(|url| vec![url]).collect();
             }
         }
-        new.find_trackers(cx);
+        new.find_sources(&self.announcers, cx.rng());
         new.name_peers(peers);
         self.learn_swarms(&hashes, number);
         self.torrents.insert(number, new);
@@ -337,12 +354,14 @@ impl<P: Addressed> Session<P> {
             cx.finish(waiting.op, SessionOutcome::Done(Err(why.clone())));
         }
         torrent.start(cx, Tag::Close, Work::Close);
+        self.forget_fetches(|of| of == number);
         self.say_goodbye(cx, number);
         self.hang_up(cx, number);
         cx.emit(SessionEvent::Failed(TorrentId(number), why));
     }
 
     fn remove(&mut self, cx: &mut Cx<'_, Self>, number: u64) -> bool {
+        self.forget_fetches(|of| of == number);
         self.say_goodbye(cx, number);
         self.hang_up(cx, number);
         let Some(torrent) = self.torrents.remove(&number) else { return false };
@@ -427,8 +446,11 @@ impl<P: Addressed> Protocol for Session<P> {
             }
             SessionCommand::Wait(wait) => return self.wait(cx, op, wait),
             SessionCommand::Remove(Remove { torrent }) => SessionOutcome::Known(self.remove(cx, torrent.0)),
-            SessionCommand::Announcing => return self.announcer(cx, op),
+            SessionCommand::Announcing(Announcing(kind)) => return self.announcer(cx, op, kind),
             SessionCommand::Announced(announced) => SessionOutcome::Known(self.announced(cx, announced)),
+            SessionCommand::Fetching => return self.fetcher(cx, op),
+            SessionCommand::Fetched(fetched) => SessionOutcome::Known(self.fetched(cx, fetched)),
+            SessionCommand::Heard(heard) => SessionOutcome::Known(self.heard_from(cx, heard)),
             SessionCommand::Stop => return self.stop(cx, op),
             SessionCommand::Status(Status { torrent }) => SessionOutcome::Status(self.status(torrent)),
         };
@@ -437,11 +459,8 @@ impl<P: Addressed> Protocol for Session<P> {
 
     fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         self.stopping.retain(|stopping| *stopping != op);
-        if self.announcer == Some(op) {
-            self.announcer = None;
-            self.forget_announces();
-            self.stopped(cx);
-        }
+        self.announcer_gone(cx, op);
+        self.fetcher_gone(op);
         for torrent in self.torrents.values_mut() {
             torrent.waiting.retain(|waiting| waiting.op != op);
         }

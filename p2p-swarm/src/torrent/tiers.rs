@@ -1,4 +1,4 @@
-//! When to announce a swarm, and to which of its trackers (BEP 12).
+//! When to announce a swarm, and to which of its trackers (BEP 12); another source of peers is a tracker by itself.
 //!
 //! Tiers come in order, trackers within one as they were shuffled at first. An announce goes to the first that is not
 //! resting; one that answers goes to the front of its tier, and is announced to again when it says; one that does not
@@ -17,13 +17,15 @@ const MAX_TRACKERS: usize = 64;
 const REST: Duration = Duration::from_secs(30);
 /// How long it rests at most. An hour.
 const LONGEST_REST: Duration = Duration::from_secs(3600);
+/// How long another source than a tracker does, which is no one's server to be spared. 5 minutes.
+const OPEN_REST: Duration = Duration::from_secs(300);
 /// Shortest time between two announces, whatever a tracker says. A minute.
 const SHORTEST: Duration = Duration::from_secs(60);
 
-/// How a tracker stands.
+/// How a tracker stands, or another source of peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackerStatus {
-    /// Its URL.
+    /// Its URL; another source's name.
     pub url: String,
     /// What it said last, but for the peers; `None` if it was not asked yet.
     pub said: Option<Result<AnnounceReply, TrackerError>>,
@@ -60,9 +62,15 @@ pub(super) struct Tiers {
     asking: Option<(usize, Due, bool)>,
     /// What it is told is out of date: it is told again when it has answered.
     again: bool,
+    longest_rest: Duration,
 }
 
 impl Tiers {
+    /// Of a source that is no tracker.
+    pub(super) fn of_source(name: &str, rng: &mut Rng) -> Tiers {
+        Tiers { longest_rest: OPEN_REST, ..Tiers::new(&[vec![name.into()]], rng) }
+    }
+
     pub(super) fn new(urls: &[Vec<String>], rng: &mut Rng) -> Tiers {
         let (mut tiers, mut seen) = (Vec::new(), Vec::new());
         for tier in urls {
@@ -85,16 +93,21 @@ impl Tiers {
                 tiers.push(trackers);
             }
         }
-        Tiers { tiers, next: Time::ZERO, asking: None, again: false }
+        Tiers { tiers, next: Time::ZERO, asking: None, again: false, longest_rest: LONGEST_REST }
     }
 
     pub(super) fn status(&self) -> impl Iterator<Item = &TrackerStatus> {
         self.tiers.iter().flatten().map(|tracker| &tracker.status)
     }
 
+    /// Whether something may be to be announced.
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        self.asking.is_none() && now >= self.next
+    }
+
     /// What is to be announced now, if anything is; it counts as being asked then.
     pub(super) fn due(&mut self, now: Time, done: bool) -> Option<Due> {
-        if self.asking.is_some() || now < self.next {
+        if !self.is_due(now) {
             return None;
         }
         let awake = |tracker: &&Tracker| tracker.rests_until <= now;
@@ -140,7 +153,7 @@ impl Tiers {
                 tier[..=at].rotate_right(1);
             }
             Err(why) => {
-                let rest = REST.saturating_mul(1 << tracker.failures.min(16)).min(LONGEST_REST);
+                let rest = REST.saturating_mul(1 << tracker.failures.min(16)).min(self.longest_rest);
                 tracker.failures += 1;
                 // Those whose tracker went down at once do not come back at once.
                 tracker.rests_until = now + rng.duration(rest.mul_f64(0.75), rest.mul_f64(1.25));

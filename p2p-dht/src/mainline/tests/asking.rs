@@ -48,6 +48,21 @@ fn a_put_goes_to_the_nodes_nearest_to_its_target_that_answer() {
 }
 
 #[test]
+fn who_announces_hears_who_else_is_there_but_not_of_hosts_that_strangers_cannot_know() {
+    let mut node = node();
+    let nodes = crowd(&mut node);
+    answer_all(&mut node, |to, _| Some(named(&nodes, to)));
+    let peers = ["198.51.100.7:6881", "127.0.0.1:80", "192.168.0.1:80", "0.0.0.0:80", "198.51.100.7:0"];
+    let values: Vec<SocketAddr> = peers.iter().map(|addr| addr.parse().unwrap()).collect();
+    let op = node.command(MainlineCommand::Announce { info_hash: key(5), port: Some(51_413) });
+    let questions =
+        answer_all(&mut node, |to, _| Some(Response { values: values.clone(), ..named(&nodes, to) }));
+    assert!(questions.iter().any(|(_, query)| matches!(query, Query::AnnouncePeer { .. })));
+    assert_eq!(node.items(), [(op, MainlineItem::Peer(values[0]))], "once, though all name it");
+    assert!(matches!(node.outcomes().pop(), Some((ended, MainlineOutcome::Stored(Ok(_)))) if ended == op));
+}
+
+#[test]
 fn a_comparison_is_asked_of_those_who_have_something_to_compare() {
     let mut node = node();
     let nodes = crowd(&mut node);

@@ -37,6 +37,8 @@ pub struct CreateOptions {
     pub private: bool,
     /// Trackers, in tiers (BEP 12). None.
     pub trackers: Vec<Vec<String>>,
+    /// Where the content lies on the web (BEP 19). Nowhere.
+    pub web_seeds: Vec<String>,
     /// What is to be said about it. Nothing.
     pub comment: Option<String>,
     /// When, in seconds since the Unix epoch. Not said: then the same content gives the same file.
@@ -107,6 +109,7 @@ impl Metainfo {
         let info = Info::parse(Bytes::from(raw))?;
         Ok(Metainfo {
             trackers: options.trackers.clone(),
+            web_seeds: options.web_seeds.clone(),
             comment: options.comment.clone(),
             created_by: Some(concat!("p2p-swarm/", env!("CARGO_PKG_VERSION")).into()),
             creation_date: options.creation_date,

@@ -2,6 +2,7 @@
 
 use super::{Info, Kind, PieceLayers, TorrentFile};
 use crate::torrent::merkle::{BLOCK, Node};
+use crate::torrent::wire::Block;
 
 /// A stretch of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,11 @@ impl Info {
     /// Where a piece begins.
     pub(crate) fn start_of(&self, piece: u32) -> u64 {
         u64::from(piece) * u64::from(self.piece_length)
+    }
+
+    /// Where a block begins.
+    pub(crate) fn place_of(&self, block: &Block) -> u64 {
+        self.start_of(block.piece) + u64::from(block.begin)
     }
 
     /// The files that have bytes in this stretch.

@@ -1,8 +1,9 @@
-//! What trackers are told, and what they tell.
+//! What trackers and other sources of peers are told, and what they tell.
 //!
 //! The session decides what is to be announced, and when; whoever has asked it by [`Announcing`] does it and
-//! says what came of it, by [`Announced`].
+//! says what came of it, by [`Announced`]. What is heard besides is [`Heard`].
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use p2p_core::{Cx, OpId, Time};
@@ -10,12 +11,15 @@ use p2p_core::{Cx, OpId, Time};
 use super::{Session, SessionItem, SessionOutcome, SessionTimer, Stage, Torrent};
 use crate::torrent::address::Addressed;
 use crate::torrent::candidates::Origin;
-use crate::torrent::command::{Announced, ToAnnounce};
+use crate::torrent::command::{Announced, Heard, ToAnnounce};
 use crate::torrent::metainfo::SwarmId;
+use crate::torrent::source::SourceKind;
 use crate::torrent::tiers::Due;
-use crate::torrent::tracker::{Announce, AnnounceReply, Event, TrackerError};
+use crate::torrent::tracker::{Announce, AnnounceReply, Event, MAX_PEERS, TrackerError};
 
-/// Announces that wait for an answer at a time. 64.
+/// Kinds of sources. 8.
+const MAX_SOURCES: usize = 8;
+/// Announces to one kind that wait for an answer at a time. 64.
 const AT_ONCE: usize = 64;
 /// How long one may take. 3 minutes: who asks gives up before.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -33,6 +37,7 @@ const GOODBYE: Duration = Duration::from_secs(3);
 pub(super) struct Open {
     torrent: u64,
     swarm: SwarmId,
+    source: SourceKind,
     url: String,
     goodbye: bool,
     /// What is told to the same tracker next: were both on their way at once the first could come last.
@@ -56,33 +61,50 @@ impl<P: Addressed> Torrent<P> {
 }
 
 impl<P: Addressed> Session<P> {
-    /// Somebody announces for this session from now on; who did before does so no more.
-    pub(super) fn announcer(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
-        if let Some(before) = self.announcer.replace(op) {
+    /// Somebody announces for this session from now on; who did before, at sources of this kind, does so no more.
+    pub(super) fn announcer(&mut self, cx: &mut Cx<'_, Self>, op: OpId, kind: SourceKind) {
+        if self.announcers.len() >= MAX_SOURCES && !self.announcers.contains_key(&kind) {
+            return cx.finish(op, SessionOutcome::Stopped);
+        }
+        if let Some(before) = self.announcers.insert(kind, op) {
             cx.finish(before, SessionOutcome::Stopped);
         }
-        self.forget_announces();
+        self.forget_announces(kind);
         if self.key == 0 {
             self.key = cx.rng().next_u64() as u32;
         }
+        self.torrents.values_mut().for_each(|torrent| torrent.find_sources(&self.announcers, cx.rng()));
         let numbers: Vec<u64> = self.torrents.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.announce(cx, number));
     }
 
-    /// Nobody announces any more.
-    pub(super) fn forget_announces(&mut self) {
-        for open in std::mem::take(&mut self.announces).into_values().filter(|open| !open.goodbye) {
+    /// An asker is gone: if it announced nobody does any more.
+    pub(super) fn announcer_gone(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        let kind = self.announcers.iter().find(|(_, announcer)| **announcer == op).map(|(kind, _)| *kind);
+        if let Some(kind) = kind {
+            self.announcers.remove(&kind);
+            self.forget_announces(kind);
+            self.try_to_stop(cx);
+        }
+    }
+
+    /// What one kind was asked to announce is to be announced again.
+    fn forget_announces(&mut self, kind: SourceKind) {
+        let all = std::mem::take(&mut self.announces).into_iter();
+        let (forgotten, others): (Vec<_>, Vec<_>) = all.partition(|(_, open)| open.source == kind);
+        self.announces.extend(others);
+        for (_, open) in forgotten.into_iter().filter(|(_, open)| !open.goodbye) {
             let torrent = self.torrents.get_mut(&open.torrent);
-            let tiers = torrent.and_then(|torrent| torrent.tiers.get_mut(&open.swarm));
+            let tiers = torrent.and_then(|torrent| torrent.tiers.get_mut(&(open.swarm, kind)));
             tiers.into_iter().for_each(|tiers| tiers.forget());
         }
-        self.goodbyes.clear();
+        self.goodbyes.retain(|(_, wanted)| wanted.source != kind);
     }
 
     /// Has a torrent's swarms announced, as far as that is due.
     pub(super) fn announce(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let now = cx.now();
-        let Some(torrent) = self.torrents.get_mut(&number).filter(|_| self.announcer.is_some()) else {
+        let Some(torrent) = self.torrents.get(&number).filter(|_| !self.announcers.is_empty()) else {
             return;
         };
         // What is there is not known yet, or nothing more will be.
@@ -90,37 +112,51 @@ impl<P: Addressed> Session<P> {
             return;
         }
         let done = torrent.picker().is_some_and(|picker| picker.have().is_full());
-        let swarms: Vec<SwarmId> = torrent.tiers.keys().copied().collect();
-        for swarm in swarms {
-            if self.announces.len() >= AT_ONCE {
-                return;
-            }
+        let due = torrent.tiers.iter().filter(|(_, tiers)| tiers.is_due(now)).map(|(place, _)| *place);
+        let due: Vec<(SwarmId, SourceKind)> = due.collect();
+        for (swarm, kind) in due {
             // It was removed and is back: a tracker that heard of the end last would forget it.
-            if self.is_leaving(&swarm) {
+            if !self.announcers.contains_key(&kind)
+                || self.under_way(kind) >= AT_ONCE
+                || self.is_leaving(&swarm, kind)
+            {
                 continue;
             }
             let torrent = self.torrents.get_mut(&number);
-            let due = torrent.and_then(|torrent| torrent.tiers.get_mut(&swarm)?.due(now, done));
+            let due = torrent.and_then(|torrent| torrent.tiers.get_mut(&(swarm, kind))?.due(now, done));
             if let Some(due) = due {
-                let announce = self.wording(number, swarm, &due);
+                let announce = self.wording(number, swarm, kind, &due);
                 self.hand_out(cx, number, announce);
             }
         }
     }
 
-    /// Whether a tracker is still to hear, or just hears, that this session has left a swarm.
-    fn is_leaving(&self, swarm: &SwarmId) -> bool {
-        let ends = |open: &Open| open.swarm == *swarm && (open.goodbye || open.then.is_some());
-        self.announces.values().any(ends)
-            || self.goodbyes.iter().any(|(_, wanted)| wanted.announce.swarm == *swarm)
+    /// How many announces to one kind wait for an answer.
+    fn under_way(&self, kind: SourceKind) -> usize {
+        self.announces.values().filter(|open| open.source == kind).count()
     }
 
-    fn wording(&self, number: u64, swarm: SwarmId, due: &Due) -> ToAnnounce {
+    /// Whether a source is still to hear, or just hears, that this session has left a swarm.
+    fn is_leaving(&self, swarm: &SwarmId, kind: SourceKind) -> bool {
+        let ends = |open: &Open| {
+            (open.swarm, open.source) == (*swarm, kind) && (open.goodbye || open.then.is_some())
+        };
+        self.announces.values().any(ends)
+            || self
+                .goodbyes
+                .iter()
+                .any(|(_, wanted)| (wanted.announce.swarm, wanted.source) == (*swarm, kind))
+    }
+
+    fn wording(&self, number: u64, swarm: SwarmId, source: SourceKind, due: &Due) -> ToAnnounce {
         let torrent = self.torrents.get(&number);
+        // What may turn out to be private is sought in the open, but nobody is told who seeks.
+        let may_tell =
+            source == SourceKind::Trackers || torrent.is_some_and(|torrent| torrent.info.is_some());
         let announce = Announce {
             swarm,
             peer: self.name,
-            port: self.listens.unwrap_or_default(),
+            port: self.listens.filter(|_| may_tell).unwrap_or_default(),
             uploaded: torrent.map_or(0, |torrent| torrent.uploaded),
             downloaded: torrent.map_or(0, |torrent| torrent.downloaded),
             left: torrent.map_or(UNKNOWN, Torrent::left),
@@ -129,15 +165,16 @@ impl<P: Addressed> Session<P> {
             want: Some(if due.event == Event::Stopped { 0 } else { WANT }),
             tracker_id: due.tracker_id.clone(),
         };
-        ToAnnounce { number: 0, url: due.url.clone(), announce }
+        ToAnnounce { number: 0, source, url: due.url.clone(), announce }
     }
 
     fn hand_out(&mut self, cx: &mut Cx<'_, Self>, torrent: u64, mut wanted: ToAnnounce) {
-        let Some(announcer) = self.announcer else { return };
+        let Some(announcer) = self.announcers.get(&wanted.source).copied() else { return };
         self.next_announce += 1;
         wanted.number = self.next_announce;
-        let (swarm, goodbye) = (wanted.announce.swarm, wanted.announce.event == Event::Stopped);
-        let open = Open { torrent, swarm, url: wanted.url.clone(), goodbye, then: None, since: cx.now() };
+        let ToAnnounce { source, ref url, ref announce, .. } = wanted;
+        let (swarm, goodbye) = (announce.swarm, announce.event == Event::Stopped);
+        let open = Open { torrent, swarm, source, url: url.clone(), goodbye, then: None, since: cx.now() };
         self.announces.insert(wanted.number, open);
         cx.item(announcer, SessionItem::Announce(wanted));
     }
@@ -150,20 +187,19 @@ impl<P: Addressed> Session<P> {
     ) -> bool {
         let now = cx.now();
         let Some(open) = self.announces.remove(&number) else { return false };
-        if let Some((torrent, wanted)) =
-            open.then.map(|then| (open.torrent, then)).or_else(|| self.goodbyes.pop_front())
-        {
+        let same = |(_, wanted): &(u64, ToAnnounce)| wanted.source == open.source;
+        let next = || self.goodbyes.iter().position(same).and_then(|at| self.goodbyes.remove(at));
+        if let Some((torrent, wanted)) = open.then.map(|then| (open.torrent, then)).or_else(next) {
             self.hand_out(cx, torrent, wanted);
         }
         if !open.goodbye
             && let Some(torrent) = self.torrents.get_mut(&open.torrent)
-            && let Some(tiers) = torrent.tiers.get_mut(&open.swarm)
+            && let Some(tiers) = torrent.tiers.get_mut(&(open.swarm, open.source))
         {
             match &result {
                 Ok(reply) => {
                     tiers.answered(now, Ok(reply), cx.rng());
-                    reply.peers.iter().for_each(|addr| torrent.candidates.hear(*addr, Origin::Tracker));
-                    self.dial(cx, open.torrent);
+                    self.hear(cx, open.torrent, open.source, &reply.peers);
                 }
                 Err(why) => tiers.answered(now, Err(why.clone()), cx.rng()),
             }
@@ -172,6 +208,25 @@ impl<P: Addressed> Session<P> {
         }
         self.try_to_stop(cx);
         true
+    }
+
+    /// A source names peers of a swarm unasked, or before its answer.
+    pub(super) fn heard_from(&mut self, cx: &mut Cx<'_, Self>, heard: Heard) -> bool {
+        let Some(number) = self.swarms.get(&heard.swarm).copied() else { return false };
+        self.hear(cx, number, heard.source, &heard.peers);
+        true
+    }
+
+    /// A source has named peers. Of a private torrent only trackers may (BEP 27).
+    fn hear(&mut self, cx: &mut Cx<'_, Self>, number: u64, source: SourceKind, peers: &[SocketAddr]) {
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        let origin = match source {
+            SourceKind::Trackers => Origin::Tracker,
+            SourceKind::Open(_) if torrent.private() => return,
+            SourceKind::Open(_) => Origin::Open,
+        };
+        peers.iter().take(MAX_PEERS).for_each(|addr| torrent.candidates.hear(*addr, origin));
+        self.dial(cx, number);
     }
 
     /// Gives up announces that take too long.
@@ -185,22 +240,35 @@ impl<P: Addressed> Session<P> {
         }
     }
 
-    /// A torrent goes: its trackers are told.
+    /// A torrent goes: those are told that know of it.
     pub(super) fn say_goodbye(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
-        let due = torrent.tiers.iter_mut().map(|(swarm, tiers)| (*swarm, tiers.stop()));
-        let due: Vec<(SwarmId, Vec<Due>)> = due.collect();
-        if self.announcer.is_none() {
-            return;
-        }
-        for (swarm, due) in due.iter().flat_map(|(swarm, due)| due.iter().map(move |due| (*swarm, due))) {
-            let wanted = self.wording(number, swarm, due);
-            let same = |open: &&mut Open| {
-                (open.torrent, open.swarm, &open.url) == (number, swarm, &due.url) && !open.goodbye
+        let due = torrent
+            .tiers
+            .iter_mut()
+            .flat_map(|(place, tiers)| tiers.stop().into_iter().map(|due| (*place, due)));
+        let due: Vec<((SwarmId, SourceKind), Due)> = due.collect();
+        for ((swarm, kind), due) in &due {
+            if !self.announcers.contains_key(kind) {
+                continue;
+            }
+            let wanted = self.wording(number, *swarm, *kind, due);
+            let same = |open: &Open| {
+                (open.torrent, open.swarm, open.source) == (number, *swarm, *kind)
+                    && open.url == due.url
+                    && !open.goodbye
             };
-            if let Some(open) = self.announces.values_mut().find(same) {
-                open.then = Some(wanted);
-            } else if self.announces.len() < AT_ONCE {
+            match kind {
+                // It may take long to find anybody, and nobody there mistakes the order.
+                SourceKind::Open(_) => self.announces.retain(|_, open| !same(open)),
+                SourceKind::Trackers => {
+                    if let Some(open) = self.announces.values_mut().find(|open| same(open)) {
+                        open.then = Some(wanted);
+                        continue;
+                    }
+                }
+            }
+            if self.under_way(*kind) < AT_ONCE {
                 self.hand_out(cx, number, wanted);
             } else if self.goodbyes.len() < MAX_GOODBYES {
                 self.goodbyes.push_back((number, wanted));

@@ -61,13 +61,13 @@ impl<P: Addressed> Session<P> {
             PeerMsg::HashRequest(range) => self.asked_for_hashes(cx, peer, range),
             PeerMsg::Hashes(range, hashes) => self.hashes(cx, peer, range, &hashes),
             PeerMsg::HashReject(range) => self.hashes_rejected(cx, peer, range),
+            PeerMsg::Port(port) => self.told_of_node(cx, peer, port),
             PeerMsg::Goodbye => self.gone(cx, peer),
-            // What is suggested, and what would be sent to the choked, is not needed; there is no DHT node here.
+            // What is suggested, and what would be sent to the choked, is not needed.
             PeerMsg::KeepAlive
             | PeerMsg::Encrypt(_)
             | PeerMsg::Suggest(_)
             | PeerMsg::AllowedFast(_)
-            | PeerMsg::Port(_)
             | PeerMsg::Handshake(_) => {}
         }
     }
@@ -244,28 +244,48 @@ impl<P: Addressed> Session<P> {
         conn.rejects = 0;
         conn.down.add(bytes);
         conn.downloaded += bytes;
-        torrent.down.add(bytes);
-        torrent.downloaded += bytes;
-        let Stage::Running(picker) = &mut torrent.stage else { return };
-        let others = match picker.came(peer, block) {
-            Came::New { others } => others,
-            Came::Again => {
-                conn.wasted += bytes;
-                torrent.wasted += bytes;
-                return self.fill(cx, peer);
-            }
-        };
-        torrent.writing += 1;
-        torrent.start(cx, Tag::Block(block), Work::Write { piece, begin, data });
-        if others > 0 {
-            self.cancel(cx, peer, block);
+        let number = torrent.number;
+        if !self.take_in(cx, number, peer, block, data)
+            && let Some(conn) = self.conns.get_mut(&peer)
+        {
+            conn.wasted += bytes;
         }
         self.fill(cx, peer);
     }
 
+    /// A block is there that somebody was asked for; whether it is needed.
+    pub(super) fn take_in(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        number: u64,
+        from: P,
+        block: Block,
+        data: Bytes,
+    ) -> bool {
+        let Some(torrent) = self.torrents.get_mut(&number) else { return false };
+        let bytes = data.len() as u64;
+        torrent.down.add(bytes);
+        torrent.downloaded += bytes;
+        match torrent.running().map(|picker| picker.came(from, block)) {
+            Some(Came::New { others }) => {
+                let Block { piece, begin, .. } = block;
+                torrent.writing += 1;
+                torrent.start(cx, Tag::Block(block), Work::Write { piece, begin, data });
+                if others > 0 {
+                    self.cancel(cx, number, from, block);
+                }
+                true
+            }
+            Some(Came::Again) | None => {
+                torrent.wasted += bytes;
+                false
+            }
+        }
+    }
+
     /// A block that several were asked for is there.
-    fn cancel(&mut self, cx: &mut Cx<'_, Self>, from: P, block: Block) {
-        let Some((torrent, _)) = self.pair(from) else { return };
+    fn cancel(&mut self, cx: &mut Cx<'_, Self>, number: u64, from: P, block: Block) {
+        let Some(torrent) = self.torrents.get(&number) else { return };
         let others: Vec<P> = torrent.peers.iter().copied().filter(|peer| *peer != from).collect();
         for peer in others {
             let Some(conn) = self.conns.get_mut(&peer) else { continue };

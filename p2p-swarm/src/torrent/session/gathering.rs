@@ -140,12 +140,13 @@ impl<P: Addressed> Session<P> {
         torrent.info = Some(info.clone());
         // A link may have named one of two swarms.
         torrent.hashes = info.hashes();
-        torrent.find_trackers(cx);
         if torrent.private() {
             torrent.candidates.only_from_trackers();
         }
         self.learn_swarms(&info.hashes(), number);
         if let Some(torrent) = self.torrents.get_mut(&number) {
+            torrent.forget_open_sources();
+            torrent.find_sources(&self.announcers, cx.rng());
             torrent.stage = Stage::Hashes(Hashes::new(info, cx.now()));
         }
         self.gather_all(cx, number);

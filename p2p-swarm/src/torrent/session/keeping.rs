@@ -116,6 +116,7 @@ impl<P: Addressed> Session<P> {
         }
         self.finish(cx, number);
         self.dial(cx, number);
+        self.fetch(cx, number);
         self.announce(cx, number);
     }
 

@@ -81,7 +81,8 @@ impl<P: Addressed> Session<P> {
     fn greet(&self, cx: &mut Cx<'_, Self>, peer: P, swarm: SwarmId) {
         let torrent = self.swarms.get(&swarm).and_then(|number| self.torrents.get(number));
         let hybrid = torrent.is_some_and(|torrent| torrent.hashes.swarms().count() == 2);
-        let features = Features { extended: true, dht: false, fast: true, v2: hybrid };
+        let dht = self.config.dht_port.is_some() && torrent.is_some_and(|torrent| !torrent.private());
+        let features = Features { extended: true, dht, fast: true, v2: hybrid };
         cx.send(peer, PeerMsg::Handshake(Handshake { swarm, peer: self.name, features }));
     }
 
@@ -195,6 +196,7 @@ impl<P: Addressed> Session<P> {
     /// Says what is here.
     fn introduce(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let (port, queue, client) = (self.listens, self.config.requests_per_peer, self.config.client.clone());
+        let dht_port = self.config.dht_port;
         let encrypts = self.encryption() != Encryption::Off;
         let Some((torrent, conn)) = self.pair(peer) else { return };
         let have = torrent.picker().map(Picker::have);
@@ -218,7 +220,19 @@ impl<P: Addressed> Session<P> {
             };
             cx.send(peer, PeerMsg::Extended(extended));
         }
+        if let Some(port) = dht_port.filter(|_| conn.features.dht && !torrent.private()) {
+            cx.send(peer, PeerMsg::Port(port));
+        }
         conn.told = cx.now();
+    }
+
+    /// A peer says at which port its node of the DHT listens (BEP 5). It has one, and says so once.
+    pub(super) fn told_of_node(&mut self, cx: &mut Cx<'_, Self>, peer: P, port: u16) {
+        let Some((torrent, conn)) = self.pair(peer) else { return };
+        let news = port != 0 && conn.features.dht && !torrent.private();
+        if news && !std::mem::replace(&mut conn.dht_told, true) && self.config.dht_port.is_some() {
+            cx.emit(SessionEvent::DhtNode(SocketAddr::new(peer.addr().ip().to_canonical(), port)));
+        }
     }
 
     /// What a peer can do beyond the handshake.
@@ -382,17 +396,20 @@ impl<P: Addressed> Session<P> {
 
     // ---- liars
 
-    /// Where what is said against somebody is remembered: a host, but of this machine only one port.
+    /// Where what is said against somebody is remembered: a host, which by IPv6 is a /64, but of this machine only one port.
     fn account(peer: &P, listens: Option<SocketAddr>) -> SocketAddr {
         let ip = peer.addr().ip().to_canonical();
         match ip.is_loopback() {
             true => listens.unwrap_or_else(|| peer.addr()),
-            false => SocketAddr::new(ip, 0),
+            false => SocketAddr::new(account(ip), 0),
         }
     }
 
-    /// A peer has sent what is not true: nothing comes from there any more.
+    /// A peer has sent what is not true, or a web seed: nothing comes from there any more.
     pub(super) fn ban(&mut self, cx: &mut Cx<'_, Self>, number: u64, peer: P) {
+        if self.drop_web_seed(cx, number, peer) {
+            return;
+        }
         let conn = self.conns.get(&peer);
         let account = Self::account(&peer, conn.and_then(|conn| conn.listens));
         if self.banned.len() >= MAX_BANNED {

@@ -44,6 +44,7 @@ impl<P: Addressed> Session<P> {
             self.gather_all(cx, number);
             self.tell_who(cx, number);
             self.dial(cx, number);
+            self.fetch(cx, number);
             self.announce(cx, number);
         }
     }

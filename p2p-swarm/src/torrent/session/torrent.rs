@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_core::{Cx, OpId, Time};
+use p2p_core::{Cx, OpId, Rng, Time};
 
 use super::super::address::{Addressed, Carrier};
 use super::super::candidates::{Candidates, Origin};
@@ -17,8 +17,10 @@ use super::super::job::{Tag, TorrentJob, Work};
 use super::super::metainfo::{Info, InfoHashes, PieceLayers, SwarmId};
 use super::super::peer::Conn;
 use super::super::picker::Picker;
+use super::super::source::SourceKind;
 use super::super::tiers::Tiers;
 use super::Session;
+use super::web::WebSeed;
 use crate::rate::Rate;
 
 /// One torrent.
@@ -38,10 +40,12 @@ pub(super) struct Torrent<P> {
     /// Connections that have not.
     pub(super) strangers: usize,
     pub(super) candidates: Candidates,
-    /// Its trackers, for each of its swarms.
-    pub(super) tiers: BTreeMap<SwarmId, Tiers>,
-    /// What they are, for a swarm that is not known yet.
+    /// Where it is announced, for each of its swarms.
+    pub(super) tiers: BTreeMap<(SwarmId, SourceKind), Tiers>,
+    /// Its trackers, for a swarm that is not known yet.
     pub(super) trackers: Vec<Vec<String>>,
+    /// Servers that have its files (BEP 19).
+    pub(super) web: Vec<WebSeed<P>>,
     pub(super) optimistic: Option<P>,
     pub(super) waiting: Vec<Waiting>,
     /// Blocks that have come and are not written.
@@ -103,13 +107,28 @@ impl<P: Addressed> Torrent<P> {
         self.info.as_ref().is_some_and(|info| info.private())
     }
 
-    /// Each of its swarms has the same trackers, and is announced by itself.
-    pub(super) fn find_trackers(&mut self, cx: &mut Cx<'_, Session<P>>) {
-        if !self.trackers.is_empty() {
-            for swarm in self.hashes.swarms() {
-                self.tiers.entry(swarm).or_insert_with(|| Tiers::new(&self.trackers, cx.rng()));
+    /// Each of its swarms has the same sources, and is announced by itself: at trackers if it names some, elsewhere if it
+    /// is not private, and somebody speaks with such a source.
+    pub(super) fn find_sources(&mut self, announcers: &BTreeMap<SourceKind, OpId>, rng: &mut Rng) {
+        for swarm in self.hashes.swarms() {
+            if !self.trackers.is_empty() {
+                let trackers = self.tiers.entry((swarm, SourceKind::Trackers));
+                trackers.or_insert_with(|| Tiers::new(&self.trackers, rng));
+            }
+            for kind in announcers.keys() {
+                if let SourceKind::Open(name) = kind
+                    && !self.private()
+                {
+                    self.tiers.entry((swarm, *kind)).or_insert_with(|| Tiers::of_source(name, rng));
+                }
             }
         }
+    }
+
+    /// What it is has become known. Open sources begin anew: of a private torrent none is asked any more, and of another
+    /// they have not been told who is here.
+    pub(super) fn forget_open_sources(&mut self) {
+        self.tiers.retain(|(_, kind), _| *kind == SourceKind::Trackers);
     }
 
     /// The user names peers. A private torrent has none but those of its trackers.
@@ -172,6 +191,7 @@ impl<P: Addressed> Torrent<P> {
             up: self.up.per_second(),
             peers: self.peers.iter().filter_map(peer).collect(),
             trackers: self.tiers.values().flat_map(Tiers::status).cloned().collect(),
+            web_seeds: self.web.iter().map(|seed| seed.status().clone()).collect(),
         }
     }
 }

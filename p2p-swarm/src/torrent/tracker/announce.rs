@@ -6,7 +6,9 @@ use std::time::Duration;
 use p2p_dht::bencode::{self, Kind, Value};
 
 use crate::torrent::address::{put_compact, v4, v6};
+use crate::torrent::http::HttpError;
 use crate::torrent::metainfo::SwarmId;
+use crate::torrent::url::ParseUrlError;
 use crate::torrent::wire::PeerName;
 
 /// Of the peers in one answer so many are taken. 1,000: as many as a torrent remembers.
@@ -96,7 +98,7 @@ pub type ScrapeReply = Vec<(SwarmId, Scraped)>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrackerError {
     /// The URL is none of a tracker.
-    #[error("expected http://HOST/announce or udp://HOST:PORT, not {0:?}")]
+    #[error("expected http://HOST/announce, https://HOST/announce or udp://HOST:PORT, not {0:?}")]
     Url(String),
     /// The host's name stands for no address that can be asked.
     #[error("{host} was not found: {why}")]
@@ -112,6 +114,9 @@ pub enum TrackerError {
     /// It does not answer.
     #[error("the tracker does not answer")]
     TimedOut,
+    /// It is asked over TLS, and the machine that asks has none.
+    #[error("the tracker is asked over TLS: expected a machine made by HttpClient::secured")]
+    NoTls,
     /// It says no, and why.
     #[error("the tracker refuses: {0}")]
     Refused(String),
@@ -127,9 +132,34 @@ pub enum TrackerError {
     /// The machine that asks has stopped.
     #[error("the machine that asks trackers has stopped: keep it as long as its client")]
     Stopped,
+    /// Another source of peers than a tracker finds nobody, and says why.
+    #[error("{0}")]
+    Source(String),
     /// More is asked at once than may be.
     #[error("too much is asked of trackers already: ask again later")]
     Busy,
+}
+
+impl From<HttpError> for TrackerError {
+    fn from(error: HttpError) -> TrackerError {
+        match error {
+            HttpError::Url(error) => error.into(),
+            HttpError::Resolve { host, why } => TrackerError::Resolve { host, why },
+            HttpError::Unreachable => TrackerError::Unreachable,
+            HttpError::TimedOut => TrackerError::TimedOut,
+            HttpError::NoTls => TrackerError::NoTls,
+            HttpError::Malformed(why) => TrackerError::Malformed(why),
+            HttpError::Moved => TrackerError::Status(302),
+            HttpError::Stopped => TrackerError::Stopped,
+            HttpError::Busy => TrackerError::Busy,
+        }
+    }
+}
+
+impl From<ParseUrlError> for TrackerError {
+    fn from(ParseUrlError(url): ParseUrlError) -> TrackerError {
+        TrackerError::Url(url)
+    }
 }
 
 fn malformed(what: impl Into<String>) -> TrackerError {

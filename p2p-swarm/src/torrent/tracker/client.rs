@@ -1,38 +1,21 @@
 //! Asking: two machines, one for each wire, and who takes a URL to the right one.
 
-mod http;
 mod udp;
 
-use std::io;
 use std::net::SocketAddr;
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use p2p_core::{AskError, Handle};
 
 use super::announce::parse_scrape;
-use super::http::{escape, gunzip};
-use super::{Announce, AnnounceReply, Event, Scheme, ScrapeReply, TrackerError, TrackerUrl};
-use crate::torrent::command::{Announced, Announcing, TakesCommands};
+use super::{Announce, AnnounceReply, Event, ScrapeReply, TrackerError};
+use crate::torrent::command::ToAnnounce;
+use crate::torrent::http::{Fetch, HttpClient, Resolve, escape, gunzip};
 use crate::torrent::metainfo::SwarmId;
+use crate::torrent::source::{Found, PeerSource, SourceKind};
+use crate::torrent::url::{Scheme, Url};
 
-pub use http::{HttpClient, HttpGet, HttpReply};
 pub use udp::{UdpAsk, UdpClient, UdpQuestion, UdpReply};
-
-/// How often an answer may send a client elsewhere. 3.
-const MAX_MOVES: usize = 3;
-/// How many more addresses are tried, of all hosts together, where one cannot be reached. 2.
-const MAX_OTHERS: usize = 2;
-
-/// Finds the addresses of a host.
-#[async_trait]
-pub trait Resolve: Send + Sync {
-    /// The addresses that a name stands for, with this port.
-    ///
-    /// # Errors
-    /// The system finds none.
-    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
-}
 
 /// Asks trackers by their URLs, over whichever of the machines each is for.
 ///
@@ -42,7 +25,9 @@ pub trait Resolve: Send + Sync {
 ///
 /// use p2p_core::net::{tcp, udp};
 /// use p2p_core::{Limits, NoWorker};
-/// use p2p_swarm::torrent::tracker::{HttpClient, HttpCodec, Resolve, TrackerClient, UdpClient, UdpCodec};
+/// use p2p_swarm::torrent::find_peers;
+/// use p2p_swarm::torrent::http::{HttpClient, HttpCodec, Resolve};
+/// use p2p_swarm::torrent::tracker::{TrackerClient, UdpClient, UdpCodec};
 ///
 /// struct System;
 ///
@@ -57,16 +42,15 @@ pub trait Resolve: Send + Sync {
 /// let http = tcp::spawn(HttpClient::default(), |_| HttpCodec::client(), None, limits.clone(), [NoWorker]).await?;
 /// let udp = udp::spawn(UdpClient::default(), UdpCodec::client(), "0.0.0.0:0".parse().unwrap(), limits, [NoWorker]).await?;
 /// let client = TrackerClient::new(http.handle(), Some(udp.handle()), None, System);
-/// client.serve(session).await;
+/// find_peers(&session, &client).await;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct TrackerClient<R> {
-    http: Handle<HttpClient>,
+    web: Fetch<R>,
     /// By IPv4, and by IPv6.
     udp: [Option<Handle<UdpClient>>; 2],
-    resolve: R,
 }
 
 fn ended(error: AskError) -> TrackerError {
@@ -84,7 +68,7 @@ impl<R: Resolve> TrackerClient<R> {
         udp6: Option<Handle<UdpClient>>,
         resolve: R,
     ) -> TrackerClient<R> {
-        TrackerClient { http, udp: [udp4, udp6], resolve }
+        TrackerClient { web: Fetch::new(http, resolve), udp: [udp4, udp6] }
     }
 
     /// Announces a peer.
@@ -92,9 +76,9 @@ impl<R: Resolve> TrackerClient<R> {
     /// # Errors
     /// The tracker does not answer, or says no.
     pub async fn announce(&self, url: &str, announce: &Announce) -> Result<AnnounceReply, TrackerError> {
-        let url: TrackerUrl = url.parse()?;
+        let url: Url = url.parse()?;
         match url.scheme {
-            Scheme::Http => {
+            Scheme::Http | Scheme::Https => {
                 let (tracker, body) = self.get(url.clone(), &query(&url, announce)).await?;
                 Ok(credible(tracker, AnnounceReply::parse(&body)?))
             }
@@ -113,10 +97,10 @@ impl<R: Resolve> TrackerClient<R> {
     /// # Errors
     /// The tracker does not answer, or does not tell.
     pub async fn scrape(&self, url: &str, swarms: &[SwarmId]) -> Result<ScrapeReply, TrackerError> {
-        let url = url.parse::<TrackerUrl>()?.scrape().ok_or(TrackerError::NoScrape)?;
+        let url = url.parse::<Url>()?.scrape().ok_or(TrackerError::NoScrape)?;
         let swarms = &swarms[..swarms.len().min(super::MAX_SCRAPE)];
         match url.scheme {
-            Scheme::Http => {
+            Scheme::Http | Scheme::Https => {
                 let mut query = String::new();
                 for swarm in swarms {
                     query.push_str(if query.is_empty() { joint(&url) } else { "&" });
@@ -132,36 +116,9 @@ impl<R: Resolve> TrackerClient<R> {
         }
     }
 
-    /// Announces whatever a session wants announced, until that ends.
-    pub async fn serve<M: TakesCommands>(&self, session: Handle<M>) {
-        let wanted = session.ask(Announcing);
-        let session = &session;
-        let each = wanted.for_each_concurrent(None, |wanted| async move {
-            let result = self.announce(&wanted.url, &wanted.announce).await;
-            // If it has ended nobody needs to know.
-            let _ = session.ask(Announced { number: wanted.number, result }).await;
-        });
-        each.await;
-    }
-
-    async fn addresses(&self, url: &TrackerUrl) -> Result<Vec<SocketAddr>, TrackerError> {
-        let wrong = |why: String| TrackerError::Resolve { host: url.host.clone(), why };
-        let found = self.resolve.resolve(&url.host, url.port).await;
-        let mut found = found.map_err(|error| wrong(error.to_string()))?;
-        found.retain(|addr| may_be_asked(url, addr));
-        match found.is_empty() {
-            true => Err(wrong(
-                "it has no address that may be asked: expected one that is somewhere, and of this machine over HTTP \
-                 nothing but /announce… and /scrape…"
-                    .into(),
-            )),
-            false => Ok(found),
-        }
-    }
-
     /// The answer, and where it is from.
-    async fn ask(&self, url: &TrackerUrl, ask: UdpAsk) -> Result<(SocketAddr, UdpReply), TrackerError> {
-        let found = self.addresses(url).await?;
+    async fn ask(&self, url: &Url, ask: UdpAsk) -> Result<(SocketAddr, UdpReply), TrackerError> {
+        let found = self.web.addresses(url, &may_be_asked).await?;
         let by = |addr: &SocketAddr| self.udp[usize::from(addr.is_ipv6())].as_ref();
         let Some((tracker, udp)) = found.iter().find_map(|addr| Some((*addr, by(addr)?))) else {
             return Err(TrackerError::Unreachable);
@@ -169,55 +126,42 @@ impl<R: Resolve> TrackerClient<R> {
         Ok((tracker, udp.ask(UdpQuestion { tracker, ask }).await.map_err(ended)??))
     }
 
-    /// The body of an answer, wherever it may be, and where it is from.
-    async fn get(&self, mut url: TrackerUrl, query: &str) -> Result<(SocketAddr, Vec<u8>), TrackerError> {
-        let mut query = query.to_owned();
-        let mut others = MAX_OTHERS;
-        for _ in 0..=MAX_MOVES {
-            let found = self.addresses(&url).await?;
-            let path = if url.path.is_empty() { "/" } else { &url.path };
-            let (host, target) = (url.authority(), format!("{path}{query}"));
-            let mut at = 0;
-            let (addr, reply) = loop {
-                let get = HttpGet { addr: found[at], host: host.clone(), target: target.clone() };
-                match self.http.ask(get).await.map_err(ended)? {
-                    Err(TrackerError::Unreachable) if others > 0 && at + 1 < found.len() => {
-                        (others, at) = (others - 1, at + 1);
-                    }
-                    reply => break (found[at], reply?),
-                }
-            };
-            let HttpReply { status, gzip, location, body } = reply;
-            match (status, location) {
-                (200, _) if gzip => {
-                    let body = gunzip(&body);
-                    return Ok((addr, body.ok_or_else(|| TrackerError::Malformed("it is not gzip".into()))?));
-                }
-                (200, _) => return Ok((addr, body)),
-                (301 | 302 | 303 | 307 | 308, Some(location)) => {
-                    // It has the whole query in it.
-                    url = location.parse()?;
-                    query.clear();
-                    if url.scheme != Scheme::Http {
-                        return Err(TrackerError::Url(location));
-                    }
-                }
-                // Some say no with a status and why in the body.
-                (status, _) => {
-                    return match AnnounceReply::parse(&body) {
-                        Err(refused @ TrackerError::Refused(_)) => Err(refused),
-                        _ => Err(TrackerError::Status(status)),
-                    };
-                }
-            }
+    /// The body of an answer, and where it is from.
+    async fn get(&self, mut url: Url, query: &str) -> Result<(SocketAddr, Vec<u8>), TrackerError> {
+        if url.path.is_empty() {
+            url.path.push('/');
         }
-        Err(TrackerError::Status(302))
+        url.path.push_str(query);
+        let (addr, reply) = self.web.get(url, None, &may_be_asked).await?;
+        match reply.status {
+            200 if reply.gzip => {
+                let body = gunzip(&reply.body);
+                Ok((addr, body.ok_or_else(|| TrackerError::Malformed("it is not gzip".into()))?))
+            }
+            200 => Ok((addr, reply.body)),
+            // Some say no with a status and why in the body.
+            status => match AnnounceReply::parse(&reply.body) {
+                Err(refused @ TrackerError::Refused(_)) => Err(refused),
+                _ => Err(TrackerError::Status(status)),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl<R: Resolve> PeerSource for TrackerClient<R> {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Trackers
+    }
+
+    async fn announce(&self, wanted: &ToAnnounce, _: &Found<'_>) -> Result<AnnounceReply, TrackerError> {
+        self.announce(&wanted.url, &wanted.announce).await
     }
 }
 
 /// Whether a tracker may be asked there. A torrent, or an answer, could have us ask this machine's own services for
 /// anything; who asks nowhere asks this machine, too.
-fn may_be_asked(url: &TrackerUrl, addr: &SocketAddr) -> bool {
+fn may_be_asked(url: &Url, addr: &SocketAddr) -> bool {
     let ip = addr.ip().to_canonical();
     let path = url.path.split('?').next().unwrap_or_default();
     let tracker = (path.starts_with("/announce") || path.starts_with("/scrape"))
@@ -236,11 +180,11 @@ fn credible(tracker: SocketAddr, mut reply: AnnounceReply) -> AnnounceReply {
 }
 
 /// What stands between a URL and what is added to it.
-fn joint(url: &TrackerUrl) -> &'static str {
+fn joint(url: &Url) -> &'static str {
     if url.path.contains('?') { "&" } else { "?" }
 }
 
-fn query(url: &TrackerUrl, announce: &Announce) -> String {
+fn query(url: &Url, announce: &Announce) -> String {
     let Announce { swarm, peer, port, uploaded, downloaded, left, event, key, want, tracker_id } = announce;
     let mut query = format!("{}info_hash=", joint(url));
     escape(swarm, &mut query);

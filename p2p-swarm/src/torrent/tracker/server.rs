@@ -27,7 +27,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// use p2p_core::net::{tcp, udp};
 /// use p2p_core::{Limits, NoWorker};
 /// use p2p_dht::mainline::Secret;
-/// use p2p_swarm::torrent::tracker::{HttpCodec, Tracker, TrackerConfig, UdpCodec};
+/// use p2p_swarm::torrent::http::HttpCodec;
+/// use p2p_swarm::torrent::tracker::{Tracker, TrackerConfig, UdpCodec};
 ///
 /// let Tracker { http, udp } = Tracker::new(TrackerConfig::default(), Secret::generate());
 /// let (addr, limits) = ("0.0.0.0:6969".parse().unwrap(), Limits::default());
@@ -38,7 +39,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// ```
 #[derive(Debug)]
 pub struct Tracker {
-    /// For `p2p_core::net::tcp`, with [`HttpCodec::server`](super::HttpCodec::server).
+    /// For `p2p_core::net::tcp`, with [`HttpCodec::server`](crate::torrent::http::HttpCodec::server).
     pub http: HttpTracker,
     /// For `p2p_core::net::udp`, with [`UdpCodec::server`](super::UdpCodec::server).
     pub udp: UdpTracker,

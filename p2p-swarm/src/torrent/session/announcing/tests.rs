@@ -1,12 +1,14 @@
 use super::*;
 use crate::storage::MemoryFiles;
-use crate::torrent::command::{Add, AddPeers, Remove, SessionCommand, Source, TorrentId};
+use crate::torrent::command::{Add, AddPeers, Announcing, Remove, SessionCommand, Source, TorrentId};
 use crate::torrent::worker::MemoryTorrents;
 use crate::torrent::{
     CreateOptions, ExtendedHandshake, Features, Format, Handshake, Magnet, MetadataMsg, Metainfo, PeerMsg,
     PeerName, PexMsg, PexPeer, SessionConfig,
 };
 use p2p_core::{Script, SimPeer, Worker};
+
+mod open;
 
 const PIECE: usize = 16384;
 const PIECES: usize = 3;
@@ -20,6 +22,8 @@ struct Tracked {
     worker: MemoryTorrents,
     metainfo: Metainfo,
     announcer: OpId,
+    /// Who announces in the open, if anybody does.
+    dht: Option<OpId>,
 }
 
 impl Tracked {
@@ -33,9 +37,9 @@ impl Tracked {
         let metainfo = Metainfo::create(&mut files, "t".as_ref(), &options).unwrap();
         files.put("t", content()[..have * PIECE].to_vec());
         let mut script = Script::new(Session::new(SessionConfig::default(), Some(7000)));
-        let announcer = script.command(SessionCommand::Announcing);
+        let announcer = script.command(SessionCommand::Announcing(Announcing(SourceKind::Trackers)));
         let worker = MemoryTorrents::new(files);
-        let mut tracked = Tracked { script, worker, metainfo, announcer };
+        let mut tracked = Tracked { script, worker, metainfo, announcer, dht: None };
         let torrent = Source::Metainfo(tracked.metainfo.clone());
         let peers = vec![SimPeer(50).addr()];
         tracked.script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers }));
@@ -60,7 +64,7 @@ impl Tracked {
     fn wanted(&mut self) -> Vec<ToAnnounce> {
         let items = self.script.items().into_iter();
         let wanted = items.map(|(op, item)| match item {
-            SessionItem::Announce(wanted) if op == self.announcer => wanted,
+            SessionItem::Announce(wanted) if op == self.announcer || Some(op) == self.dht => wanted,
             other => panic!("{other:?}"),
         });
         wanted.collect()
@@ -82,6 +86,32 @@ impl Tracked {
     fn fail(&mut self, wanted: &ToAnnounce) {
         let result = Err(TrackerError::TimedOut);
         self.script.command(SessionCommand::Announced(Announced { number: wanted.number, result }));
+    }
+
+    /// Its torrent is known by a link from now on, whose metadata this peer sends.
+    fn by_link(&mut self) {
+        let torrent = Source::Magnet(Magnet::from(&self.metainfo));
+        self.script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+    }
+
+    fn sends_metadata(&mut self, peer: SimPeer) {
+        let swarm = self.metainfo.info().hashes().swarms().next().unwrap();
+        let features = Features { extended: true, ..Features::default() };
+        let data = self.metainfo.info().raw().clone();
+        let total = data.len() as u32;
+        let extended = ExtendedHandshake {
+            metadata: Some(true),
+            metadata_size: Some(total),
+            ..ExtendedHandshake::default()
+        };
+        for msg in [
+            PeerMsg::Handshake(Handshake { swarm, peer: PeerName([9; 20]), features }),
+            PeerMsg::Extended(extended),
+            PeerMsg::Metadata(MetadataMsg::Data { piece: 0, total, data }),
+        ] {
+            self.script.message(peer, msg);
+        }
+        self.work();
     }
 
     /// Its torrent goes, and its tracker has heard it.
@@ -207,10 +237,10 @@ fn the_announcer_may_go_and_another_goes_on() {
     tracked.answer(&started, &[SimPeer(1)]);
     tracked.script.advance(Duration::from_secs(600));
     assert_eq!(tracked.wanted(), []);
-    tracked.announcer = tracked.script.command(SessionCommand::Announcing);
+    tracked.announcer = tracked.script.command(SessionCommand::Announcing(Announcing(SourceKind::Trackers)));
     assert_eq!(tracked.one().announce.event, Event::Started);
     let before = tracked.announcer;
-    tracked.announcer = tracked.script.command(SessionCommand::Announcing);
+    tracked.announcer = tracked.script.command(SessionCommand::Announcing(Announcing(SourceKind::Trackers)));
     assert!(tracked.script.outcomes().contains(&(before, SessionOutcome::Stopped)), "one does it");
     assert_eq!(tracked.one().announce.event, Event::Started);
 }
@@ -251,8 +281,7 @@ fn a_private_torrent_has_the_peers_that_its_trackers_name_and_no_others() {
 fn a_link_is_announced_before_its_length_is_known() {
     let mut tracked = Tracked::new(&["udp://a:1"], 0, Format::V1, false);
     tracked.leave();
-    let torrent = Source::Magnet(Magnet::from(&tracked.metainfo));
-    tracked.script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+    tracked.by_link();
     let announce = tracked.one().announce;
     assert_eq!((announce.event, announce.left), (Event::Started, UNKNOWN));
 }
@@ -261,27 +290,10 @@ fn a_link_is_announced_before_its_length_is_known() {
 fn a_link_whose_content_is_there_completes_nothing() {
     let mut tracked = Tracked::new(&["udp://a:1"], PIECES, Format::V1, false);
     tracked.leave();
-    let torrent = Source::Magnet(Magnet::from(&tracked.metainfo));
-    tracked.script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+    tracked.by_link();
     let started = tracked.one();
     tracked.answer(&started, &[SimPeer(1)]);
-    let swarm = tracked.metainfo.info().hashes().swarms().next().unwrap();
-    let features = Features { extended: true, ..Features::default() };
-    let data = tracked.metainfo.info().raw().clone();
-    let total = data.len() as u32;
-    let extended = ExtendedHandshake {
-        metadata: Some(true),
-        metadata_size: Some(total),
-        ..ExtendedHandshake::default()
-    };
-    for msg in [
-        PeerMsg::Handshake(Handshake { swarm, peer: PeerName([9; 20]), features }),
-        PeerMsg::Extended(extended),
-        PeerMsg::Metadata(MetadataMsg::Data { piece: 0, total, data }),
-    ] {
-        tracked.script.message(SimPeer(1), msg);
-    }
-    tracked.work();
+    tracked.sends_metadata(SimPeer(1));
     let regular = tracked.one();
     assert_eq!((regular.announce.event, regular.announce.left), (Event::Regular, 0));
     tracked.answer(&regular, &[]);

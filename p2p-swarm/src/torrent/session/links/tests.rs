@@ -21,10 +21,14 @@ fn addr(n: u16) -> SocketAddr {
 }
 
 /// A session with a torrent of which it has nothing, and is told of peers to dial.
-fn begun<P: Addressed>(session: Session<P>, peers: Vec<SocketAddr>) -> (Script<Session<P>>, SwarmId) {
+fn begun<P: Addressed>(
+    session: Session<P>,
+    options: &CreateOptions,
+    peers: Vec<SocketAddr>,
+) -> (Script<Session<P>>, SwarmId) {
     let mut files = MemoryFiles::default();
     files.put("t", vec![1; 100_000]);
-    let metainfo = Metainfo::create(&mut files, "t".as_ref(), &CreateOptions::default()).unwrap();
+    let metainfo = Metainfo::create(&mut files, "t".as_ref(), options).unwrap();
     let mut script = Script::new(session);
     let swarm = metainfo.info().hashes().swarms().next().unwrap();
     let torrent = Source::Metainfo(metainfo);
@@ -48,7 +52,13 @@ impl Hub {
             Some(policy) => Session::encrypted(config, Some(1), Mse::new(policy, &Secret::new([1; 32]))),
             None => Session::new(config, Some(1)),
         };
-        let (script, swarm) = begun(session, peers);
+        let (script, swarm) = begun(session, &CreateOptions::default(), peers);
+        Hub { script, swarm }
+    }
+
+    /// As [`Hub::new`], of such a session with such a torrent.
+    fn with(session: Session<TcpPeer>, options: &CreateOptions, peers: Vec<SocketAddr>) -> Hub {
+        let (script, swarm) = begun(session, options, peers);
         Hub { script, swarm }
     }
 
@@ -209,7 +219,7 @@ fn begins(script: &mut Script<Session<StreamPeer>>) -> Vec<(Carrier, SocketAddr)
 
 #[test]
 fn utp_is_tried_first_and_tcp_at_once_where_nobody_answers() {
-    let (mut script, _) = begun(Session::new(both(), Some(1)), vec![addr(1)]);
+    let (mut script, _) = begun(Session::new(both(), Some(1)), &CreateOptions::default(), vec![addr(1)]);
     for (number, carrier) in [Carrier::Utp, Carrier::Tcp, Carrier::Utp].into_iter().enumerate() {
         assert_eq!(begins(&mut script), [(carrier, addr(1))]);
         script.link(StreamPeer::dial(carrier, addr(1), number as u64 + 1), Link::Down(Down::Unreachable));
@@ -218,7 +228,7 @@ fn utp_is_tried_first_and_tcp_at_once_where_nobody_answers() {
     }
     let only = |carriers| SessionConfig { carriers, ..SessionConfig::default() };
     for (config, carrier) in [(only(Carriers::Tcp), Carrier::Tcp), (only(Carriers::Utp), Carrier::Utp)] {
-        let (mut script, _) = begun(Session::new(config, Some(1)), vec![addr(1)]);
+        let (mut script, _) = begun(Session::new(config, Some(1)), &CreateOptions::default(), vec![addr(1)]);
         assert_eq!(begins(&mut script), [(carrier, addr(1))]);
         script.link(StreamPeer::dial(carrier, addr(1), 1), Link::Down(Down::Unreachable));
         script.advance(Duration::from_secs(7));
@@ -226,9 +236,33 @@ fn utp_is_tried_first_and_tcp_at_once_where_nobody_answers() {
     }
 }
 
+/// BEP 5: nodes of the DHT are told to those who have one, and heard of from each peer once.
+#[test]
+fn peers_tell_each_other_of_their_nodes_of_the_dht() {
+    for (has_one, private) in [(true, false), (false, false), (true, true)] {
+        let config = SessionConfig { dht_port: Some(4444), ..SessionConfig::default() };
+        let options = CreateOptions { private, ..CreateOptions::default() };
+        let mut hub = Hub::with(Session::new(config, Some(1)), &options, Vec::new());
+        let peer = TcpPeer::Accepted { addr: addr(1), number: 1 };
+        let features = Features { dht: has_one, ..Features::default() };
+        let hello = Handshake { swarm: hub.swarm, peer: PeerName([9; 20]), features };
+        hub.script.message(peer, PeerMsg::Handshake(hello));
+        let told = has_one && !private;
+        let sent = hub.script.sent();
+        assert_eq!(sent.contains(&(peer, PeerMsg::Port(4444))), told, "{sent:?}");
+        let offers =
+            |msg: &PeerMsg| matches!(msg, PeerMsg::Handshake(Handshake { features, .. }) if features.dht);
+        assert_eq!(sent.iter().any(|(_, msg)| offers(msg)), !private);
+        hub.script.events();
+        [0, 5555, 6666].into_iter().for_each(|port| hub.script.message(peer, PeerMsg::Port(port)));
+        let node = SessionEvent::DhtNode(SocketAddr::new(addr(1).ip(), 5555));
+        assert_eq!(hub.script.events(), if told { vec![node] } else { Vec::new() });
+    }
+}
+
 #[test]
 fn who_speaks_utp_is_told_and_believed() {
-    let (mut script, swarm) = begun(Session::new(both(), Some(1)), vec![addr(3)]);
+    let (mut script, swarm) = begun(Session::new(both(), Some(1)), &CreateOptions::default(), vec![addr(3)]);
     let (first, second) = (StreamPeer::Utp(accepted(1)), StreamPeer::Tcp(accepted(2)));
     meets(&mut script, swarm, first, 1);
     meets(&mut script, swarm, second, 2);
@@ -248,4 +282,17 @@ fn who_speaks_utp_is_told_and_believed() {
     let named = PexPeer { addr: addr(3), seed: false, reachable: true, encrypts: false, utp: true };
     script.message(first, PeerMsg::Pex(PexMsg { added: vec![named], dropped: Vec::new() }));
     assert_eq!(begins(&mut script), [(Carrier::Utp, addr(3))]);
+}
+
+#[test]
+fn what_is_said_against_a_host_is_said_of_its_64_by_ipv6() {
+    let account = |addr: &str| {
+        let peer = TcpPeer::Accepted { addr: addr.parse().unwrap(), number: 1 };
+        Session::account(&peer, None)
+    };
+    assert_eq!(account("[2001:db8:1:2::1]:5"), account("[2001:db8:1:2:3:4:5:6]:7"));
+    assert_ne!(account("[2001:db8:1:2::1]:5"), account("[2001:db8:1:3::1]:5"));
+    assert_eq!(account("192.0.2.1:5"), account("[::ffff:192.0.2.1]:6"));
+    assert_ne!(account("192.0.2.1:5"), account("192.0.2.2:5"));
+    assert_ne!(account("127.0.0.1:5"), account("127.0.0.1:6"), "of this machine each port is somebody");
 }

@@ -8,8 +8,9 @@ use p2p_core::{Cx, Link, NoJob, OpId, Protocol, Time};
 use p2p_dht::bencode;
 
 use super::{CountPeers, SWEEP, Shared};
+use crate::torrent::http::HttpMsg;
 use crate::torrent::metainfo::SwarmId;
-use crate::torrent::tracker::{Announce, Event, HttpMsg, MAX_SCRAPE, TrackerCounts};
+use crate::torrent::tracker::{Announce, Event, MAX_SCRAPE, TrackerCounts};
 use crate::torrent::wire::PeerName;
 
 /// How long a connection may last on which nothing is asked. 10 s.

@@ -1,33 +1,38 @@
-//! Where a tracker is.
+//! Where a tracker is, or a web seed.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::TrackerError;
-
 /// The longest URL that is taken, in bytes. 2 KiB.
 const MAX_URL: usize = 2 << 10;
 
-/// How a tracker is spoken to.
+/// A text that is no URL which can be asked: it begins so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected http://HOST/…, https://HOST/… or, of a tracker, udp://HOST:PORT, not {0:?}")]
+pub struct ParseUrlError(pub String);
+
+/// How a server is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scheme {
     /// HTTP (BEP 3).
     Http,
-    /// UDP (BEP 15).
+    /// HTTP over TLS.
+    Https,
+    /// UDP (BEP 15): trackers alone are.
     Udp,
 }
 
-/// A tracker's address, as torrents and links have it.
+/// The address of a tracker or a web seed, as torrents and links have it.
 ///
 /// ```
-/// use p2p_swarm::torrent::tracker::TrackerUrl;
+/// use p2p_swarm::torrent::Url;
 ///
-/// let url: TrackerUrl = "http://tracker.example/x/announce?key=1".parse().unwrap();
+/// let url: Url = "http://tracker.example/x/announce?key=1".parse().unwrap();
 /// assert_eq!((url.host.as_str(), url.port), ("tracker.example", 80));
 /// assert_eq!(url.scrape().unwrap().to_string(), "http://tracker.example:80/x/scrape?key=1");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrackerUrl {
+pub struct Url {
     /// How it is spoken to.
     pub scheme: Scheme,
     /// The host: a name, or an address, of IPv6 without brackets.
@@ -38,19 +43,35 @@ pub struct TrackerUrl {
     pub path: String,
 }
 
-impl TrackerUrl {
-    /// Where it tells about swarms: BEP 48 has it where the last part of the path begins with `announce`.
-    pub fn scrape(&self) -> Option<TrackerUrl> {
+impl Url {
+    /// Where a tracker tells about swarms: BEP 48 has it where the last part of the path begins with `announce`.
+    pub fn scrape(&self) -> Option<Url> {
         let path = match self.scheme {
             Scheme::Udp => self.path.clone(),
-            Scheme::Http => {
+            Scheme::Http | Scheme::Https => {
                 let end = self.path.find('?').unwrap_or(self.path.len());
                 let last = self.path[..end].rfind('/')? + 1;
                 let rest = self.path[last..].strip_prefix("announce")?;
                 format!("{}scrape{rest}", &self.path[..last])
             }
         };
-        Some(TrackerUrl { path, ..self.clone() })
+        Some(Url { path, ..self.clone() })
+    }
+
+    /// What is asked for, as a request of HTTP has it.
+    pub(super) fn target(&self) -> String {
+        match self.path.is_empty() {
+            true => "/".into(),
+            false => self.path.clone(),
+        }
+    }
+
+    /// Where this one sends a client, which may be said in full, or by the path alone.
+    pub(super) fn join(&self, location: &str) -> Result<Url, ParseUrlError> {
+        match location.starts_with('/') && !location.starts_with("//") {
+            true => format!("{}{location}", Url { path: String::new(), ..self.clone() }).parse(),
+            false => location.parse(),
+        }
     }
 
     /// The host and port, as they stand in a URL.
@@ -62,11 +83,11 @@ impl TrackerUrl {
     }
 }
 
-impl FromStr for TrackerUrl {
-    type Err = TrackerError;
+impl FromStr for Url {
+    type Err = ParseUrlError;
 
-    fn from_str(text: &str) -> Result<TrackerUrl, TrackerError> {
-        let wrong = || TrackerError::Url(text.chars().take(100).collect());
+    fn from_str(text: &str) -> Result<Url, ParseUrlError> {
+        let wrong = || ParseUrlError(text.chars().take(100).collect());
         // What is not printed could end a line of HTTP, and begin another.
         if text.len() > MAX_URL || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(wrong());
@@ -74,6 +95,7 @@ impl FromStr for TrackerUrl {
         let (name, rest) = text.split_once("://").ok_or_else(wrong)?;
         let (scheme, default) = match name.to_ascii_lowercase().as_str() {
             "http" => (Scheme::Http, Some(80)),
+            "https" => (Scheme::Https, Some(443)),
             "udp" => (Scheme::Udp, None),
             _ => return Err(wrong()),
         };
@@ -92,7 +114,7 @@ impl FromStr for TrackerUrl {
             true => format!("/{path}"),
             false => path.into(),
         };
-        Ok(TrackerUrl {
+        Ok(Url {
             scheme,
             host: Some(host).filter(|_| named).ok_or_else(wrong)?.into(),
             port: port.ok_or_else(wrong)?,
@@ -101,10 +123,11 @@ impl FromStr for TrackerUrl {
     }
 }
 
-impl fmt::Display for TrackerUrl {
+impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self.scheme {
             Scheme::Http => "http",
+            Scheme::Https => "https",
             Scheme::Udp => "udp",
         };
         write!(f, "{name}://{}{}", self.authority(), self.path)
@@ -122,8 +145,9 @@ mod tests {
             ("UDP://192.0.2.1:1/announce", "192.0.2.1", 1, "/announce"),
             ("http://[2001:db8::1]:8080/a?b=c#d", "2001:db8::1", 8080, "/a?b=c"),
             ("http://tracker.example?x", "tracker.example", 80, "/?x"),
+            ("https://tracker.example/x", "tracker.example", 443, "/x"),
         ] {
-            let url: TrackerUrl = text.parse().unwrap();
+            let url: Url = text.parse().unwrap();
             assert_eq!((url.host.as_str(), url.port, url.path.as_str()), (host, port, path), "{text}");
             assert_eq!(url.to_string().parse(), Ok(url), "{text}");
         }
@@ -132,7 +156,6 @@ mod tests {
     #[test]
     fn what_is_no_tracker_is_refused() {
         for text in [
-            "https://tracker.example/announce",
             "udp://tracker.example/announce",
             "http://:80/announce",
             "http://user@tracker.example/",
@@ -143,14 +166,25 @@ mod tests {
             "http://a/ HTTP/1.1\r\nx: y",
             "tracker.example:80",
         ] {
-            assert!(text.parse::<TrackerUrl>().is_err(), "{text}");
+            assert!(text.parse::<Url>().is_err(), "{text}");
         }
-        assert!(format!("http://a/{}", "x".repeat(MAX_URL)).parse::<TrackerUrl>().is_err());
+        assert!(format!("http://a/{}", "x".repeat(MAX_URL)).parse::<Url>().is_err());
+    }
+
+    #[test]
+    fn a_client_may_be_sent_to_another_path_or_another_host() {
+        let here: Url = "http://a:81/b?c".parse().unwrap();
+        for (location, there) in [("/x?y", "http://a:81/x?y"), ("http://b/", "http://b:80/")] {
+            assert_eq!(here.join(location).unwrap().to_string(), there);
+        }
+        for location in ["//b/x", "x", "", "ftp://b/"] {
+            assert!(here.join(location).is_err(), "{location}");
+        }
     }
 
     #[test]
     fn a_scrape_is_where_an_announce_is_or_nowhere() {
-        let scrape = |text: &str| Some(text.parse::<TrackerUrl>().unwrap().scrape()?.path);
+        let scrape = |text: &str| Some(text.parse::<Url>().unwrap().scrape()?.path);
         assert_eq!(scrape("http://a/announce.php?x=/y").as_deref(), Some("/scrape.php?x=/y"));
         assert_eq!(scrape("http://a/announce/x"), None);
         assert_eq!(scrape("http://a"), None);

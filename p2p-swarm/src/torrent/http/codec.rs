@@ -1,19 +1,21 @@
-//! As much of HTTP/1.1 (RFC 9112) as trackers need: one GET on a connection, and one answer.
+//! The bytes of a connection: one GET, and one answer.
 //!
 //! A body has a length, or comes in chunks, or ends with the connection; the codec gives it in parts, as it comes, and
 //! whoever gathers them bounds them.
 
-use bytes::{Buf, Bytes, BytesMut};
-use p2p_core::foreign::{After, Codec, Malformed};
+use std::ops::Range;
 
-/// The longest body that is taken, in bytes, before and after it is inflated. 1 MiB.
+use bytes::{Buf, Bytes, BytesMut};
+use p2p_core::foreign::{After, Codec, Malformed, Securing};
+
+/// The longest body that is taken where no range was asked for, in bytes, before and after it is inflated. 1 MiB.
 pub const MAX_BODY: usize = 1 << 20;
 /// The longest head of a request or an answer, in bytes. 16 KiB.
 const MAX_HEAD: usize = 16 << 10;
 /// The longest line that says how long a chunk is, in bytes. 1 KiB.
 const MAX_LINE: usize = 1 << 10;
 
-/// What travels between a client and a tracker over HTTP.
+/// What travels between a client and a server over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpMsg {
     /// A client asks; the answer is an [`HttpMsg::Head`].
@@ -22,6 +24,10 @@ pub enum HttpMsg {
         host: String,
         /// The path, and what follows it.
         target: String,
+        /// The bytes that are asked for; `None`: all of them.
+        range: Option<Range<u64>>,
+        /// The name that the server has to prove, over TLS; `None`: it is asked in the clear. The request does not say it.
+        proves: Option<String>,
     },
     /// How an answer begins; [`HttpMsg::Part`]s follow, and an [`HttpMsg::End`], or the connection's.
     Head {
@@ -31,6 +37,10 @@ pub enum HttpMsg {
         gzip: bool,
         /// Where else to ask.
         location: Option<String>,
+        /// Which bytes these are, if they are not all.
+        range: Option<Range<u64>>,
+        /// How many follow, if that is said.
+        length: Option<u64>,
         /// Whether the connection's end is the body's.
         until_closed: bool,
     },
@@ -38,7 +48,7 @@ pub enum HttpMsg {
     Part(Bytes),
     /// The body is whole.
     End,
-    /// A tracker's answer, all of it; the connection is closed.
+    /// A server's answer, all of it; the connection is closed.
     Answer {
         /// The status: 200, or why not.
         status: u16,
@@ -47,6 +57,19 @@ pub enum HttpMsg {
     },
     /// The connection is closed.
     Close,
+}
+
+impl Securing for HttpMsg {
+    fn server_name(&self) -> Option<&str> {
+        match self {
+            HttpMsg::Get { proves, .. } => proves.as_deref(),
+            HttpMsg::Head { .. }
+            | HttpMsg::Part(_)
+            | HttpMsg::End
+            | HttpMsg::Answer { .. }
+            | HttpMsg::Close => None,
+        }
+    }
 }
 
 /// One connection, at one of its ends.
@@ -62,11 +85,11 @@ enum State {
     /// A client's: an answer is expected,
     Answer,
     /// so much more of its body,
-    Length(usize),
+    Length(u64),
     /// the length of a chunk, or what follows the last,
     Chunk,
     /// so much more of a chunk,
-    InChunk(usize),
+    InChunk(u64),
     /// the end of its line,
     AfterChunk,
     /// what follows the last chunk,
@@ -110,13 +133,20 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
+/// From the first to the last of some bytes (RFC 9110, section 14).
+fn bytes_of(text: &str) -> Option<Range<u64>> {
+    let (first, last) = text.trim().split_once('-')?;
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    Some(first..last.checked_add(1)?).filter(|range| !range.is_empty())
+}
+
 impl HttpCodec {
     /// The client's end.
     pub fn client() -> HttpCodec {
         HttpCodec { state: State::Answer }
     }
 
-    /// The tracker's end.
+    /// The server's end.
     pub fn server() -> HttpCodec {
         HttpCodec { state: State::Request }
     }
@@ -130,32 +160,37 @@ impl HttpCodec {
         };
         self.state = State::Over;
         let host = field(head, "host").unwrap_or_default();
-        Ok(HttpMsg::Get { host: host.into(), target: target.into() })
+        let range = field(head, "range").and_then(|range| range.strip_prefix("bytes="));
+        let range = range.and_then(bytes_of);
+        Ok(HttpMsg::Get { host: host.into(), target: target.into(), range, proves: None })
     }
 
     fn answer(&mut self, head: &str) -> Result<HttpMsg, Malformed> {
         let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
         let status: u16 = status.ok_or_else(|| malformed("expected an answer of HTTP/1.1"))?;
         let chunked = field(head, "transfer-encoding").is_some_and(|how| how.eq_ignore_ascii_case("chunked"));
-        let length = field(head, "content-length").map(str::parse::<usize>);
+        let length = field(head, "content-length").map(str::parse::<u64>).transpose();
+        let length = length.map_err(|_| malformed("expected a number of bytes in Content-Length"))?;
         self.state = match length {
             _ if chunked => State::Chunk,
-            Some(Ok(length)) if length <= MAX_BODY => State::Length(length),
-            Some(_) => return Err(malformed(format!("expected a length of at most {MAX_BODY} bytes"))),
+            Some(length) => State::Length(length),
             None => State::UntilClosed,
         };
+        let range = field(head, "content-range").and_then(|range| range.strip_prefix("bytes "));
         Ok(HttpMsg::Head {
             status,
             gzip: field(head, "content-encoding").is_some_and(|how| how.eq_ignore_ascii_case("gzip")),
             location: field(head, "location").map(Into::into),
+            range: range.and_then(|range| bytes_of(range.split('/').next()?)),
+            length: length.filter(|_| !chunked),
             until_closed: matches!(self.state, State::UntilClosed),
         })
     }
 
     /// A part of what is left of a body or a chunk.
-    fn part(input: &mut BytesMut, left: usize) -> Option<(HttpMsg, usize)> {
-        let now = input.len().min(left);
-        (now > 0).then(|| (HttpMsg::Part(input.split_to(now).freeze()), left - now))
+    fn part(input: &mut BytesMut, left: u64) -> Option<(HttpMsg, u64)> {
+        let now = (input.len() as u64).min(left);
+        (now > 0).then(|| (HttpMsg::Part(input.split_to(now as usize).freeze()), left - now))
     }
 }
 
@@ -185,8 +220,8 @@ impl Codec for HttpCodec {
                 State::Chunk => {
                     let Some(line) = line(input)? else { return Ok(None) };
                     let digits = line.split(';').next().unwrap_or_default().trim();
-                    let length = usize::from_str_radix(digits, 16).ok().filter(|length| *length <= MAX_BODY);
-                    let length = length.ok_or_else(|| malformed("a chunk without a length, or too long"))?;
+                    let length = u64::from_str_radix(digits, 16).ok();
+                    let length = length.ok_or_else(|| malformed("a chunk without a length"))?;
                     self.state = if length == 0 { State::Trailer } else { State::InChunk(length) };
                 }
                 State::InChunk(left) => {
@@ -224,10 +259,17 @@ impl Codec for HttpCodec {
 
     fn encode(&mut self, msg: HttpMsg, output: &mut BytesMut) -> After {
         match msg {
-            HttpMsg::Get { host, target } => {
+            HttpMsg::Get { host, target, range, .. } => {
                 let agent = concat!("p2p-swarm/", env!("CARGO_PKG_VERSION"));
+                let wanted = match range {
+                    // Of what is compressed there is another range.
+                    Some(Range { start, end }) => {
+                        format!("Range: bytes={start}-{}\r\nAccept-Encoding: identity", end.saturating_sub(1))
+                    }
+                    None => "Accept-Encoding: gzip".into(),
+                };
                 let head = format!(
-                    "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n"
+                    "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\n{wanted}\r\nConnection: close\r\n\r\n"
                 );
                 output.extend_from_slice(head.as_bytes());
                 After::Open
@@ -254,7 +296,7 @@ impl Codec for HttpCodec {
 }
 
 /// What gzip (RFC 1952) made shorter; `None` if it is none, or longer than a body may be.
-pub(super) fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::torrent) fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
     let (head, mut rest) = bytes.split_first_chunk::<10>()?;
     let [0x1f, 0x8b, 8, flags, ..] = *head else { return None };
     if flags & 0x04 != 0 {
@@ -275,7 +317,7 @@ pub(super) fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Bytes as they stand in a query.
-pub(super) fn escape(bytes: &[u8], out: &mut String) {
+pub(in crate::torrent) fn escape(bytes: &[u8], out: &mut String) {
     for byte in bytes {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
@@ -337,9 +379,8 @@ mod tests {
         for text in [
             "SMTP\r\n\r\n",
             "HTTP/1.1 x\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffff\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1ffffffffffffffff\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
             &"x".repeat(MAX_HEAD),
         ] {
@@ -353,13 +394,35 @@ mod tests {
     #[test]
     fn what_is_asked_and_answered_arrives() {
         let mut bytes = BytesMut::new();
-        let get = HttpMsg::Get { host: "tracker.example:80".into(), target: "/announce?x".into() };
-        assert_eq!(HttpCodec::client().encode(get.clone(), &mut bytes), After::Open);
-        assert_eq!(decoded(HttpCodec::server(), &bytes, 5).0, [get]);
-        bytes.clear();
+        for range in [None, Some(0..1), Some(5..1 << 40)] {
+            let (host, target) = ("tracker.example:80".into(), "/announce?x".into());
+            let get = HttpMsg::Get { host, target, range, proves: None };
+            assert_eq!(HttpCodec::client().encode(get.clone(), &mut bytes), After::Open);
+            assert_eq!(decoded(HttpCodec::server(), &bytes, 5).0, [get]);
+            bytes.clear();
+        }
         let answer = HttpMsg::Answer { status: 200, body: b"hello".to_vec() };
         assert_eq!(HttpCodec::server().encode(answer, &mut bytes), After::Close);
         assert_eq!(body(&decoded(HttpCodec::client(), &bytes, 5).0), b"hello");
+    }
+
+    #[test]
+    fn an_answer_says_which_bytes_it_has() {
+        for (said, range) in [
+            ("bytes 5-9/100", Some(5..10)),
+            ("bytes 5-9/*", Some(5..10)),
+            ("bytes */100", None),
+            ("bytes 9-5/100", None),
+            ("bytes 0-18446744073709551615/*", None),
+            ("lines 1-2/3", None),
+        ] {
+            let text = format!("HTTP/1.1 206 Partial\r\nContent-Range: {said}\r\nContent-Length: 5\r\n\r\n");
+            let (msgs, wrong) = decoded(HttpCodec::client(), text.as_bytes(), 1000);
+            let HttpMsg::Head { status: 206, range: found, length: Some(5), .. } = &msgs[0] else {
+                panic!("{msgs:?}")
+            };
+            assert_eq!((found, wrong), (&range, false), "{said}");
+        }
     }
 
     #[test]

@@ -1,0 +1,46 @@
+//! `torrent check`: what is there of a torrent's content.
+
+use std::path::PathBuf;
+
+use futures::StreamExt;
+use p2p_core::Limits;
+use p2p_core::net::tcp;
+use p2p_examples::Failure;
+use p2p_swarm::Files;
+use p2p_swarm::torrent::{Add, FileTorrents, PeerCodec, Session, SessionConfig, SessionEvent, Source};
+
+#[derive(clap::Args)]
+pub(crate) struct Check {
+    /// The `.torrent` file.
+    torrent: PathBuf,
+    /// The folder that its file, or its folder, lies in.
+    folder: PathBuf,
+}
+
+impl Check {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let metainfo = crate::read(&self.torrent)?;
+        let (machine, worker) = (Session::new(SessionConfig::default(), None), [FileTorrents::new(Files)]);
+        let session = tcp::spawn(machine, |_| PeerCodec::default(), None, Limits::default(), worker).await?;
+        let mut events = session.handle().events();
+        let pieces = metainfo.info().piece_count();
+        let torrent = Source::Metainfo(metainfo);
+        session.handle().ask(Add { torrent, folder: self.folder, peers: Vec::new() }).await??;
+        while let Some(event) = events.next().await {
+            match event {
+                SessionEvent::Checked(_, good) => {
+                    println!("{good} of {pieces} pieces are there and right");
+                    session.shutdown().await;
+                    return if good == pieces { Ok(()) } else { Err("the content is not whole".into()) };
+                }
+                SessionEvent::Failed(_, why) => return Err(why.into()),
+                SessionEvent::Metadata(..)
+                | SessionEvent::Done(_)
+                | SessionEvent::Lied(..)
+                | SessionEvent::WebSeedDropped(..)
+                | SessionEvent::DhtNode(_) => {}
+            }
+        }
+        Err("the session has ended".into())
+    }
+}

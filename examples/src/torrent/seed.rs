@@ -1,0 +1,67 @@
+//! `torrent seed`: serves what is there.
+
+use std::path::PathBuf;
+
+use futures::StreamExt;
+use p2p_examples::{Failure, say};
+use p2p_swarm::torrent::{Add, Magnet, Metainfo, SessionEvent, Source, Status};
+
+use crate::online::{Net, Online, resolve};
+use crate::report::report;
+
+#[derive(clap::Args)]
+pub(crate) struct Seed {
+    /// The `.torrent` file.
+    torrent: PathBuf,
+    /// The folder that its file, or its folder, lies in.
+    folder: PathBuf,
+    #[command(flatten)]
+    net: Net,
+}
+
+impl Seed {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let metainfo = crate::read(&self.torrent)?;
+        let peers = resolve(&self.net.peer).await?;
+        let online = Online::start(&self.net).await?;
+        let torrent = self.net.with_places(Source::Metainfo(metainfo.clone()));
+        // However it ends the trackers hear of it.
+        let done = serve(&online, &self.net, &metainfo, Add { torrent, folder: self.folder, peers }).await;
+        online.stop().await;
+        done
+    }
+}
+
+async fn serve(online: &Online, net: &Net, metainfo: &Metainfo, add: Add) -> Result<(), Failure> {
+    let session = &online.session;
+    let mut events = session.handle().events();
+    let id = session.handle().ask(add).await??;
+    while let Some(event) = events.next().await {
+        match event {
+            SessionEvent::Checked(_, good) if good < metainfo.info().piece_count() => {
+                say("pieces", format!("{good} of {} are there", metainfo.info().piece_count()));
+                break;
+            }
+            SessionEvent::Done(_) => break,
+            SessionEvent::Failed(_, why) => return Err(why.into()),
+            SessionEvent::Checked(..)
+            | SessionEvent::Metadata(..)
+            | SessionEvent::Lied(..)
+            | SessionEvent::WebSeedDropped(..)
+            | SessionEvent::DhtNode(_) => {}
+        }
+    }
+    let local = session.local_addr();
+    local.iter().for_each(|addr| say("listening", addr));
+    let reachable = local.filter(|addr| !addr.ip().is_unspecified());
+    let mut link = Magnet::from(metainfo);
+    // Of a private torrent trackers alone tell who has it.
+    link.peers.extend(reachable.filter(|_| !metainfo.info().private()).map(|addr| addr.to_string()));
+    link.trackers.extend(net.tracker.iter().cloned());
+    say("magnet", link);
+    tokio::signal::ctrl_c().await?;
+    if let Some(status) = session.handle().ask(Status { torrent: id }).await? {
+        report(&status);
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! What to ask of somebody who sends much at a time: a stretch of blocks one after the other (BEP 19).
+//!
+//! A piece that was begun is finished first. Otherwise it goes on where the last stretch has ended, and where it cannot it
+//! begins at the start of the widest gap: so peers, who take single pieces anywhere, are met late.
+
+use p2p_core::Peer;
+
+use super::{Begun, Picker};
+use crate::torrent::wire::Block;
+
+impl<P: Peer> Picker<P> {
+    /// Blocks that nobody was asked for, one after the other, of at most so many bytes, but for the first; whoever has sent
+    /// the stretch before that ended with the piece `last`. None where all is there or was asked of somebody.
+    pub(crate) fn stretch(&mut self, peer: P, last: Option<u32>, most: u64) -> Vec<Block> {
+        let mut stretch: Vec<Block> = Vec::new();
+        let mut bytes = 0;
+        let mut next = self.unfinished(peer).or_else(|| self.after(last)).or_else(|| self.widest_gap());
+        while let Some(piece) = next {
+            let begins = !self.begun.contains_key(&piece);
+            if begins {
+                self.begin_piece(piece);
+            }
+            while bytes < most {
+                let Some(block) = self.next_of(peer, piece) else { break };
+                // What follows something that is there, or was asked of another, is another stretch.
+                if stretch.last().is_some_and(|last| !self.lens.follows(last, &block)) {
+                    self.unasked(block);
+                    return stretch;
+                }
+                bytes += u64::from(block.length);
+                stretch.push(block);
+            }
+            next = self.after(Some(piece)).filter(|_| bytes < most);
+        }
+        stretch
+    }
+
+    /// The first piece that was begun and has blocks for this peer.
+    fn unfinished(&self, peer: P) -> Option<u32> {
+        let mine = |begun: &Begun<P>| begun.missing > 0 && begun.alone.is_none_or(|alone| alone == peer);
+        self.begun.iter().find(|(_, begun)| mine(begun)).map(|(piece, _)| *piece)
+    }
+
+    /// The piece after this one, if it is wanted and nobody has begun it.
+    fn after(&self, piece: Option<u32>) -> Option<u32> {
+        let next = piece?.checked_add(1)?;
+        (self.missing.contains(next.into()) && !self.begun.contains_key(&next)).then_some(next)
+    }
+
+    /// Where the most pieces stand together that are wanted and that nobody has begun.
+    fn widest_gap(&self) -> Option<u32> {
+        let mut widest: Option<(u32, u32)> = None;
+        let mut gap: Option<(u32, u32)> = None;
+        let fresh =
+            self.missing.iter().map(|piece| piece as u32).filter(|piece| !self.begun.contains_key(piece));
+        for piece in fresh {
+            gap = match gap {
+                Some((start, length)) if start + length == piece => Some((start, length + 1)),
+                _ => Some((piece, 1)),
+            };
+            if gap.map(|(_, length)| length) > widest.map(|(_, length)| length) {
+                widest = gap;
+            }
+        }
+        widest.map(|(start, _)| start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bits::Bits;
+    use crate::storage::MemoryFiles;
+    use crate::torrent::merkle::BLOCK;
+    use crate::torrent::{CreateOptions, Format, Metainfo};
+    use p2p_core::{Rng, SimPeer};
+
+    const WEB: SimPeer = SimPeer(1);
+    const PEER: SimPeer = SimPeer(2);
+
+    /// Of a file of ten pieces of two blocks each, of which some are there.
+    fn picker(have: &[u64]) -> Picker<SimPeer> {
+        let mut disk = MemoryFiles::default();
+        disk.put("t", vec![7; 10 * 32768 - 5]);
+        let options =
+            CreateOptions { format: Format::V1, piece_length: Some(32768), ..CreateOptions::default() };
+        let info = Metainfo::create(&mut disk, "t".as_ref(), &options).unwrap().info().clone();
+        let mut there = Bits::new(10);
+        have.iter().for_each(|piece| _ = there.insert(*piece));
+        Picker::new(&info, there, &Bits::full(10), &mut Rng::new(1))
+    }
+
+    /// The place of the first block, and the number of blocks.
+    fn stretch(picker: &mut Picker<SimPeer>, last: Option<u32>, most: u64) -> Option<(u32, u32, usize)> {
+        let blocks = picker.stretch(WEB, last, most);
+        blocks.windows(2).for_each(|two| assert!(picker.lens.follows(&two[0], &two[1]), "{two:?}"));
+        blocks.first().map(|first| (first.piece, first.begin, blocks.len()))
+    }
+
+    #[test]
+    fn a_stretch_begins_at_the_widest_gap_and_goes_on_until_its_end() {
+        let mut picker = picker(&[0, 3, 4]);
+        assert_eq!(stretch(&mut picker, None, 3 * 32768), Some((5, 0, 6)));
+        assert_eq!(stretch(&mut picker, Some(7), 1 << 30), Some((8, 0, 4)), "to the end");
+        assert_eq!(stretch(&mut picker, Some(9), 1 << 30), Some((1, 0, 4)), "the other gap");
+        assert_eq!(stretch(&mut picker, Some(2), 1 << 30), None, "all was asked for");
+    }
+
+    #[test]
+    fn what_was_begun_is_finished_first_and_what_others_were_asked_for_ends_a_stretch() {
+        let mut picker = picker(&[]);
+        // A peer is asked for the first blocks of two pieces, and of one is not to be any more.
+        picker.begin_piece(4);
+        let first = picker.next_of(PEER, 4).unwrap();
+        picker.begin_piece(6);
+        picker.next_of(PEER, 6).unwrap();
+        assert_eq!(stretch(&mut picker, None, 1 << 30), Some((4, BLOCK, 3)), "and the piece behind it");
+        picker.unasked(first);
+        assert_eq!(stretch(&mut picker, Some(5), 1 << 30), Some((4, 0, 1)));
+        assert_eq!(stretch(&mut picker, Some(4), 1 << 30), Some((6, BLOCK, 7)));
+        assert_eq!(stretch(&mut picker, Some(9), 1), Some((0, 0, 1)), "one at the least");
+    }
+}

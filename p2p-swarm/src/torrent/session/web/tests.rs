@@ -1,0 +1,176 @@
+use super::*;
+use crate::storage::MemoryFiles;
+use crate::torrent::command::{Add, Remove, SessionCommand, Source, TorrentStage, TorrentStatus};
+use crate::torrent::http::HttpError;
+use crate::torrent::worker::MemoryTorrents;
+use crate::torrent::{CreateOptions, Format, Metainfo, SessionConfig};
+use p2p_core::foreign::TcpPeer;
+use p2p_core::{Script, Worker};
+
+const PIECE: usize = 64 << 10;
+const FILES: [(&str, usize); 4] = [("a b", 3 * PIECE + 7), ("c", 0), ("d/e", 100), ("f", 5 * PIECE)];
+
+fn content(name: &str, length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at / 3) as u8 ^ name.as_bytes()[0]).collect()
+}
+
+struct Fetching {
+    script: Script<Session<TcpPeer>>,
+    worker: MemoryTorrents,
+    files: MemoryFiles,
+    fetcher: OpId,
+}
+
+impl Fetching {
+    /// A session with a torrent of which nothing is there, and somebody who fetches for it.
+    fn new(format: Format, web_seeds: &[&str]) -> Fetching {
+        let mut seed = MemoryFiles::default();
+        FILES.iter().for_each(|(name, length)| seed.put(format!("t/{name}"), content(name, *length)));
+        let web_seeds = web_seeds.iter().map(|url| (*url).into()).collect();
+        let piece_length = Some(PIECE as u32);
+        let options = CreateOptions { format, piece_length, web_seeds, ..CreateOptions::default() };
+        let metainfo = Metainfo::create(&mut seed, "t".as_ref(), &options).unwrap();
+        let files = MemoryFiles::default();
+        let mut script = Script::new(Session::new(SessionConfig::default(), None));
+        let fetcher = script.command(SessionCommand::Fetching);
+        let torrent = Source::Metainfo(metainfo);
+        script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+        let worker = MemoryTorrents::new(files.clone());
+        let mut fetching = Fetching { script, worker, files, fetcher };
+        fetching.work();
+        fetching
+    }
+
+    fn work(&mut self) {
+        loop {
+            let (ids, jobs): (Vec<_>, Vec<_>) = self.script.jobs().into_iter().unzip();
+            if ids.is_empty() {
+                return;
+            }
+            for (id, done) in ids.into_iter().zip(self.worker.run(jobs)) {
+                self.script.done(id, done);
+            }
+        }
+    }
+
+    /// What is to be fetched.
+    fn wanted(&mut self) -> Vec<ToFetch> {
+        let items = self.script.items().into_iter();
+        let wanted = items.map(|(op, item)| match item {
+            SessionItem::Fetch(wanted) if op == self.fetcher => wanted,
+            other => panic!("{other:?}"),
+        });
+        wanted.collect()
+    }
+
+    fn answer(&mut self, number: u64, result: Result<Vec<Bytes>, WebError>) {
+        self.script.command(SessionCommand::Fetched(Fetched { number, result }));
+        self.work();
+    }
+
+    fn status(&self) -> TorrentStatus {
+        self.script.machine().status(TorrentId::first()).unwrap()
+    }
+
+    /// Servers send all that is wanted of them until nothing more is; these requests were needed.
+    fn serve(&mut self, spoil: impl Fn(&str) -> bool) -> Vec<WebRange> {
+        let mut ranges = Vec::new();
+        loop {
+            let wanted = self.wanted();
+            if wanted.is_empty() {
+                return ranges;
+            }
+            for ToFetch { number, ranges: wanted } in wanted {
+                let parts = wanted.iter().map(|range| {
+                    let (name, length) = FILES
+                        .iter()
+                        .find(|(name, _)| range.url.ends_with(&name.replace(' ', "%20")))
+                        .unwrap();
+                    let mut part =
+                        content(name, *length)[range.from as usize..][..range.length as usize].to_vec();
+                    part[0] ^= u8::from(spoil(&range.url));
+                    Bytes::from(part)
+                });
+                let parts = parts.collect();
+                ranges.extend(wanted);
+                self.answer(number, Ok(parts));
+            }
+        }
+    }
+}
+
+#[test]
+fn all_files_come_from_a_server_each_in_few_requests_and_with_no_pad() {
+    for format in [Format::V1, Format::V2, Format::Hybrid] {
+        let mut fetching = Fetching::new(format, &["http://a/pub"]);
+        let ranges = fetching.serve(|_| false);
+        let urls: Vec<&str> = ranges.iter().map(|range| range.url.as_str()).collect();
+        assert_eq!(urls, ["http://a/pub/t/a%20b", "http://a/pub/t/d/e", "http://a/pub/t/f"], "{format:?}");
+        let lengths: Vec<(u64, u64)> = ranges.iter().map(|range| (range.from, range.length)).collect();
+        assert_eq!(lengths, [(0, 3 * PIECE as u64 + 7), (0, 100), (0, 5 * PIECE as u64)]);
+        let status = fetching.status();
+        assert_eq!((status.stage, status.wasted), (TorrentStage::Seeding, 0), "{format:?}");
+        assert!(!status.web_seeds[0].dropped && status.web_seeds[0].failed.is_none());
+        for (name, length) in FILES {
+            assert_eq!(fetching.files.read(format!("t/{name}")), Some(content(name, length)), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_lies_is_found_out_and_the_other_goes_on() {
+    let mut fetching = Fetching::new(Format::Hybrid, &["http://liar/", "http://honest/", "http://liar/"]);
+    assert_eq!(fetching.status().web_seeds.len(), 2, "each is asked once");
+    fetching.serve(|url| url.starts_with("http://liar/"));
+    // The honest one had nothing to do for a moment.
+    fetching.script.advance(Duration::from_secs(1));
+    let later = fetching.serve(|url| url.starts_with("http://liar/"));
+    assert!(later.iter().all(|range| range.url.starts_with("http://honest/")));
+    let status = fetching.status();
+    assert_eq!(status.stage, TorrentStage::Seeding);
+    assert_eq!((status.web_seeds[0].dropped, status.web_seeds[1].dropped), (true, false));
+    assert_eq!(status.web_seeds[0].failed, Some(WebError::Lied));
+    let dropped = |event: &SessionEvent| matches!(event, SessionEvent::WebSeedDropped(_, seed) if seed.url == "http://liar/");
+    assert_eq!(fetching.script.events().iter().filter(|event| dropped(event)).count(), 1);
+}
+
+#[test]
+fn who_does_not_answer_rests_and_who_has_nothing_is_dropped() {
+    let mut fetching = Fetching::new(Format::V1, &["http://a/"]);
+    for failure in 0..4 {
+        let [wanted] = &fetching.wanted()[..] else { panic!() };
+        fetching.answer(wanted.number, Err(HttpError::TimedOut.into()));
+        let rest = REST * (1 << failure);
+        fetching.script.advance(rest - Duration::from_secs(1));
+        assert_eq!(fetching.wanted(), []);
+        fetching.script.advance(Duration::from_secs(2));
+    }
+    let [wanted] = &fetching.wanted()[..] else { panic!() };
+    // It sends less than it was asked for.
+    let parts = wanted.ranges.iter().map(|_| Bytes::from_static(b"x")).collect();
+    fetching.answer(wanted.number, Ok(parts));
+    fetching.script.advance(Duration::from_secs(3600));
+    assert_eq!(fetching.wanted(), []);
+    let seed = &fetching.status().web_seeds[0];
+    assert_eq!((seed.dropped, &seed.failed), (true, &Some(WebError::Length)));
+    for (status, lasts) in [(404, true), (416, true), (403, true), (429, false), (503, false)] {
+        assert_eq!(WebError::Status(status).is_lasting(), lasts, "{status}");
+    }
+}
+
+#[test]
+fn what_was_fetched_for_a_torrent_that_is_gone_or_by_one_who_is_is_passed_over() {
+    let mut fetching = Fetching::new(Format::V1, &["http://a/"]);
+    let [first] = &fetching.wanted()[..] else { panic!() };
+    let before = fetching.fetcher;
+    fetching.fetcher = fetching.script.command(SessionCommand::Fetching);
+    assert!(fetching.script.outcomes().contains(&(before, SessionOutcome::Stopped)));
+    let [second] = &fetching.wanted()[..] else { panic!() };
+    let begins = |wanted: &ToFetch| (wanted.ranges[0].url.clone(), wanted.ranges[0].from);
+    assert_eq!(begins(first), begins(second), "it is asked for again");
+    fetching.answer(first.number, Ok(Vec::new()));
+    assert_eq!(fetching.status().web_seeds[0].failed, None);
+    fetching.script.command(SessionCommand::Remove(Remove { torrent: TorrentId::first() }));
+    fetching.answer(second.number, Ok(Vec::new()));
+    assert_eq!(fetching.wanted(), []);
+}
