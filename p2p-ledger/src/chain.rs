@@ -15,6 +15,7 @@
 //!   the chain could not go over to the best branch of headers never go: what there is no room for waits in the store, or a
 //!   branch that is longer than the room would never be taken.
 
+mod filters;
 mod outcome;
 mod rows;
 mod waiting;
@@ -137,6 +138,8 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             chain.tip = at.ok_or_else(|| StoreError("its tip is lost".into()))?;
             chain.headers.prefer(chain.tip);
             chain.headers.stand_at(chain.tip);
+            // Of a store that was written before there were filters this is all that says so.
+            chain.filter_hashes(chain.tip().height.max(1), &chain.tip().id, 1)?;
         }
         // Those that waited are fetched again: their headers are not in the store.
         let mut waited = Vec::new();
@@ -379,10 +382,9 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         for at in &down {
             let key = key(UNDO, index.entry(*at).id);
             let undo = self.store.get(&key)?.and_then(|bytes| Undo::from_bytes(&bytes).ok());
-            view.undo(
-                undo.ok_or_else(|| StoreError(format!("what undoes {} is lost", index.entry(*at).id)))?,
-            );
+            view.undo(undo.ok_or_else(|| lost("undo data", index.entry(*at).id))?);
         }
+        let mut filter = None;
         for at in &up {
             let transactions = self.body(*at)?;
             let mut checks = Checks::default();
@@ -407,6 +409,7 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
                 batch.insert(header_key(entry.height, id), Some(entry.header.to_bytes()));
             }
             batch.insert(key(UNDO, id), Some(view.take_undo().to_bytes()));
+            filter = Some(self.make_filter(&mut batch, *at, &transactions, filter)?);
         }
         batch.insert(key(TIP, BlockId::NONE), Some(index.entry(to).id.0.to_bytes()));
         batch.append(&mut view.into_changes());
@@ -469,11 +472,16 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             }
         };
         let body = bytes.and_then(|bytes| Body::from_bytes(bytes).ok());
-        body.map(|body| body.0).ok_or_else(|| StoreError(format!("the body of {id} is lost")))
+        body.map(|body| body.0).ok_or_else(|| lost("body", id))
     }
 
     /// How many bodies wait for others, or for their branch to be the better one.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
+}
+
+/// What was written with a block is not there any more.
+fn lost(what: &str, id: BlockId) -> StoreError {
+    StoreError(format!("the {what} of block {id} is not there: have the chain fetched anew"))
 }

@@ -15,6 +15,7 @@ use crate::consensus::Consensus;
 use crate::headers::Tip;
 use crate::id::BlockId;
 use crate::ledger::{Change, LedgerError};
+use crate::light::LightMsg;
 use crate::state::State;
 
 impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
@@ -253,6 +254,9 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             };
             state.told = Some(tip.id);
             cx.send(*name, msg);
+        }
+        for client in self.clients.told(cx.now()) {
+            cx.send(client, LedgerMsg::Light(LightMsg::New(headers.clone())));
         }
         cx.emit(LedgerEvent::Changed(Arc::new(Change { tip, disconnected, connected })));
         self.look_for_more(cx);

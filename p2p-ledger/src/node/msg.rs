@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BlockId, WtxId};
+use crate::light::LightMsg;
 
 /// The most headers in one answer.
 pub const MAX_HEADERS: usize = 2_000;
@@ -89,6 +90,8 @@ pub enum LedgerMsg<M> {
     Want(Vec<WtxId>),
     /// A list of transactions.
     Transactions(#[serde(with = "payload")] Bytes),
+    /// From a light client, who need not be a neighbour, or to one.
+    Light(LightMsg),
 }
 
 impl<M: Serialize + DeserializeOwned + Wire> Wire for LedgerMsg<M> {
@@ -97,6 +100,7 @@ impl<M: Serialize + DeserializeOwned + Wire> Wire for LedgerMsg<M> {
     fn lane(&self) -> Lane {
         let len = match self {
             LedgerMsg::Membership(msg) => return msg.lane(),
+            LedgerMsg::Light(msg) => msg.bytes(),
             LedgerMsg::GetHeaders { .. } | LedgerMsg::Push(_) | LedgerMsg::GetBlock { .. } => 0,
             LedgerMsg::Headers { headers: bytes, .. }
             | LedgerMsg::Compact(bytes)

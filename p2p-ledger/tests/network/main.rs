@@ -5,6 +5,9 @@
 mod attacks;
 mod board;
 mod convergence;
+mod light;
+#[cfg(feature = "wallet")]
+mod light_wallets;
 mod propagation;
 mod relay;
 mod support;
