@@ -17,6 +17,7 @@
 
 mod filters;
 mod outcome;
+mod prune;
 mod rows;
 mod waiting;
 
@@ -44,11 +45,14 @@ pub struct ChainRules {
     pub block_bytes: usize,
     /// How many bytes of bodies may wait for others in memory. 64 MiB.
     pub waiting_bytes: usize,
+    /// How many of the last blocks' bodies are kept, at least; no fewer than may be undone
+    /// ([`HeaderRules::finality`](crate::HeaderRules::finality)). `None`: all of them are.
+    pub keep: Option<u64>,
 }
 
 impl Default for ChainRules {
     fn default() -> Self {
-        ChainRules { block_bytes: 1 << 20, waiting_bytes: 64 << 20 }
+        ChainRules { block_bytes: 1 << 20, waiting_bytes: 64 << 20, keep: None }
     }
 }
 
@@ -67,6 +71,8 @@ pub struct Chain<C: Consensus, S: State, D> {
     waiting: BTreeMap<u32, Waiting>,
     /// Whose bodies are in the store.
     stored: BTreeSet<u32>,
+    /// Up to which height they are gone again.
+    pruned: u64,
     arrivals: u64,
 }
 
@@ -80,6 +86,9 @@ pub type BlockOf<C, S> = Block<<C as Consensus>::Header, <S as State>::Tx>;
 
 impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     /// A chain of the first header alone, whose body is empty and does nothing, over an empty store.
+    ///
+    /// # Panics
+    /// If the rules keep fewer blocks than may be undone.
     pub fn new(
         mut headers: HeaderChain<C>,
         state: S,
@@ -87,9 +96,21 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         verifier: Verifier,
         rules: ChainRules,
     ) -> Self {
+        prune::check(&rules, &headers);
         headers.stand_at(GENESIS);
         let (waiting, stored) = (BTreeMap::new(), BTreeSet::from([GENESIS]));
-        Chain { headers, state, store, verifier, rules, tip: GENESIS, waiting, stored, arrivals: 0 }
+        Chain {
+            headers,
+            state,
+            store,
+            verifier,
+            rules,
+            tip: GENESIS,
+            waiting,
+            stored,
+            pruned: 0,
+            arrivals: 0,
+        }
     }
 
     /// A chain as it is in a store, or of the first header alone, if that is empty. What is there has been checked before it was
@@ -97,6 +118,9 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     ///
     /// # Errors
     /// The storage failed, or it holds another chain.
+    ///
+    /// # Panics
+    /// As [`Chain::new`].
     pub fn open(
         headers: HeaderChain<C>,
         state: S,
@@ -122,6 +146,7 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     }
 
     fn load(&mut self) -> Result<(), StoreError> {
+        self.load_pruned()?;
         let chain = self;
         let mut found = Ok(());
         chain.store.scan(&[0, HEADER], &mut |_, bytes| {
@@ -413,6 +438,7 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         }
         batch.insert(key(TIP, BlockId::NONE), Some(index.entry(to).id.0.to_bytes()));
         batch.append(&mut view.into_changes());
+        let pruned = self.prune(&mut batch, self.tip().height - down.len() as u64, index.entry(to).height)?;
         let names = |way: &[u32]| way.iter().map(|at| index.entry(*at).id).collect();
         let switched = (names(&down), names(&up));
         self.store.commit(batch)?;
@@ -420,7 +446,7 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             self.waiting.remove(at);
             self.stored.insert(*at);
         }
-        self.tip = to;
+        (self.tip, self.pruned) = (to, pruned);
         self.headers.stand_at(to);
         Ok(Ok(switched))
     }
@@ -447,14 +473,18 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         Place { height: self.headers.index().entry(at).height + 1, median_time }
     }
 
-    /// A block that is or has been on the chain; `None` if there is no such.
+    /// A block that is or has been on the chain; `None` if there is no such, or it is not kept any more.
     ///
     /// # Errors
     /// The storage failed.
     pub fn block(&self, id: &BlockId) -> Result<Option<BlockOf<C, S>>, StoreError> {
         let at = self.headers.index().find(id).filter(|at| self.stored.contains(at));
         let Some(at) = at else { return Ok(None) };
-        let header = self.headers.index().entry(at).header.clone();
+        let Entry { header, height, .. } = self.headers.index().entry(at);
+        if (1..=self.pruned).contains(height) {
+            return Ok(None);
+        }
+        let header = header.clone();
         Ok(Some(Block { header, transactions: self.body(at)? }))
     }
 

@@ -65,6 +65,14 @@ pub enum LedgerError {
     /// The block was not taken in.
     #[error("the block was not taken in: {0}")]
     Block(String),
+    /// The block is not kept here any more ([`ChainRules::keep`](crate::ChainRules::keep)).
+    #[error(
+        "the block at height {height} is not kept here any more: ask a node that keeps all, or go by filters, as a light client"
+    )]
+    Pruned {
+        /// Its height.
+        height: u64,
+    },
     /// The storage failed.
     #[error("{0}")]
     Storage(String),

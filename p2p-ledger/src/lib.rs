@@ -43,7 +43,8 @@
 //!   compact filters; [`Inclusion`], the proof of a transaction;
 //! - **a wallet**: [`Wallet`], whose keys follow from one secret, [`Address`], and [`WalletFile`] (feature `wallet`, on by
 //!   default);
-//! - **how safe it is**: [`attacker_success`], [`confirmations`], [`selfish_revenue`].
+//! - **how safe it is**: [`attacker_success`], [`confirmations`], [`selfish_revenue`], and [`measure`], experiments with the real
+//!   choice of a chain.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod block;
@@ -60,6 +61,7 @@ mod inclusion;
 mod ledger;
 mod light;
 mod lock;
+pub mod measure;
 mod merkle;
 mod mining;
 mod node;

@@ -440,6 +440,7 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
             LedgerMsg::Block { id, block } => self.on_block(cx, from, id, block),
             LedgerMsg::GetMissing { id, at } => self.on_get_missing(cx, from, id, at),
             LedgerMsg::Missing { id, transactions } => self.on_missing(cx, from, id, transactions),
+            LedgerMsg::Pruned(height) => self.on_pruned(cx, from, height),
             LedgerMsg::Have(ids) => self.on_have(cx, from, ids),
             LedgerMsg::Want(ids) => self.on_want(cx, from, ids),
             LedgerMsg::Transactions(transactions) => self.on_transactions(cx, from, transactions),

@@ -216,6 +216,8 @@ pub struct Standing {
     pub best: Tip,
     /// By which others find where this chain leaves theirs.
     pub locator: Vec<BlockId>,
+    /// Up to which height there are no bodies any more; 0, if all are there.
+    pub pruned: u64,
 }
 
 /// Why something a peer has sent was of no use.
@@ -295,6 +297,8 @@ pub enum Read {
     Some(Bytes),
     /// The block has not so many transactions.
     OutOfRange,
+    /// Up to this height bodies are not kept any more.
+    Pruned(u64),
 }
 
 /// What came of transactions.

@@ -76,7 +76,8 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
 
     fn standing(&self) -> Standing {
         let headers = self.chain.headers();
-        Standing { tip: self.chain.tip(), best: headers.tip(), locator: headers.locator() }
+        let (tip, best, locator) = (self.chain.tip(), headers.tip(), headers.locator());
+        Standing { tip, best, locator, pruned: self.chain.pruned() }
     }
 
     /// What the short names of a block are drawn with: nobody else can know it beforehand.
@@ -236,8 +237,11 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
     }
 
     fn read(&self, id: &BlockId, form: &Form) -> Read {
-        let Ok(Some(block)) = self.chain.block(id) else { return Read::Whole(Bytes::new()) };
         let height = self.chain.headers().place(id).map_or(0, |place| place.height);
+        let Ok(Some(block)) = self.chain.block(id) else {
+            let is_gone = (1..=self.chain.pruned()).contains(&height);
+            return if is_gone { Read::Pruned(self.chain.pruned()) } else { Read::Whole(Bytes::new()) };
+        };
         let is_late = height + LATE > self.chain.tip().height;
         match form {
             Form::Compact if is_late => {
@@ -379,6 +383,9 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
                 }
             }
             LedgerJob::Read { id, form } => LedgerDone::Read(self.read(&id, &form)),
+            LedgerJob::ReadAt { height } if (1..=self.chain.pruned()).contains(&height) => {
+                LedgerDone::ReadAt(Err(LedgerError::Pruned { height }))
+            }
             LedgerJob::ReadAt { height } => {
                 let block = self.chain.at(height).map_or(Ok(None), |id| self.chain.block(&id));
                 LedgerDone::ReadAt(block.map_err(|failure| LedgerError::Storage(failure.to_string())))

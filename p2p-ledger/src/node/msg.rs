@@ -84,6 +84,9 @@ pub enum LedgerMsg<M> {
         #[serde(with = "payload")]
         transactions: Bytes,
     },
+    /// From whoever keeps no bodies up to a height any more, to a new neighbour and in place of a block that was asked for
+    /// (BIP 159 has a flag for it).
+    Pruned(u64),
     /// Announces transactions that have come into the sender's pool. Answered by [`LedgerMsg::Want`].
     Have(Vec<WtxId>),
     /// Asks for transactions. Answered by [`LedgerMsg::Transactions`].
@@ -101,7 +104,10 @@ impl<M: Serialize + DeserializeOwned + Wire> Wire for LedgerMsg<M> {
         let len = match self {
             LedgerMsg::Membership(msg) => return msg.lane(),
             LedgerMsg::Light(msg) => msg.bytes(),
-            LedgerMsg::GetHeaders { .. } | LedgerMsg::Push(_) | LedgerMsg::GetBlock { .. } => 0,
+            LedgerMsg::GetHeaders { .. }
+            | LedgerMsg::Push(_)
+            | LedgerMsg::GetBlock { .. }
+            | LedgerMsg::Pruned(_) => 0,
             LedgerMsg::Headers { headers: bytes, .. }
             | LedgerMsg::Compact(bytes)
             | LedgerMsg::Block { block: bytes, .. }

@@ -5,6 +5,8 @@
 mod attacks;
 mod board;
 mod convergence;
+#[cfg(feature = "wallet")]
+mod hour;
 mod light;
 #[cfg(feature = "wallet")]
 mod light_wallets;
