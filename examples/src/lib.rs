@@ -2,8 +2,8 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "programs talk on the terminal")]
 
-pub mod coin;
 mod freenet;
+pub mod ledger;
 pub mod remote;
 pub mod sealed;
 mod skype;
@@ -77,6 +77,14 @@ pub fn identity(data: Option<&Path>) -> Result<Keypair, Failure> {
     let Some(data) = data else { return Ok(Keypair::generate()) };
     std::fs::create_dir_all(data).map_err(|error| format!("{}: {error}", data.display()))?;
     Ok(Keypair::load_or_create(data.join("key"))?)
+}
+
+/// The key pair in a file; a new one, if there is none.
+///
+/// # Errors
+/// The file cannot be read or made, or is none.
+pub fn keypair(file: &Path) -> Result<Keypair, Failure> {
+    Ok(Keypair::load_or_create(file)?)
 }
 
 /// A node that keeps records for others.

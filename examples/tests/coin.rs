@@ -1,63 +1,23 @@
 //! `coin` as users run it: several nodes, some of which mine, wallets that pay each other, and processes that are killed.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
-#![allow(clippy::disallowed_types, reason = "what is waited for has a bound")]
 
 mod support;
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use support::{Running, number};
+use support::{Node, Running, eventually, number, run_with_input, said};
 
 const PASSWORD: &str = "correct horse battery staple";
 
 /// Runs it to its end, with a password on its standard input.
 fn coin(args: &[&str]) -> Result<String, String> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coin"));
-    let piped = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = piped.spawn().unwrap();
-    // It may not want it.
-    let _ = writeln!(child.stdin.take().unwrap(), "{PASSWORD}");
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim_end().to_owned();
-    match output.status.success() {
-        true => Ok(text(output.stdout)),
-        false => Err(text(output.stderr)),
-    }
-}
-
-/// What follows `name: `.
-fn said(text: &str, name: &str) -> String {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    line.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
-}
-
-/// Tries until it is so: at most two minutes.
-fn eventually<T>(what: &str, mut is_so: impl FnMut() -> Result<T, String>) -> T {
-    let until = Instant::now() + Duration::from_secs(120);
-    loop {
-        match is_so() {
-            Ok(value) => return value,
-            Err(why) => assert!(Instant::now() < until, "{what}: {why}"),
-        }
-    }
-}
-
-/// A node, how high its chain was when it started, and where it is found.
-struct Node {
-    running: Running,
-    height: u64,
-    contact: String,
+    run_with_input(env!("CARGO_BIN_EXE_coin"), args, PASSWORD)
 }
 
 fn node(args: &[&str]) -> Node {
-    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_coin")).arg("node").args(args));
-    let height = running.says("height").parse().unwrap();
-    let contact = running.says("contact");
-    Node { running, height, contact }
+    Node::start(env!("CARGO_BIN_EXE_coin"), args)
 }
 
 struct Purse<'a> {
@@ -206,5 +166,51 @@ fn a_miner_elsewhere_works_for_a_node() {
     let refused = coin(&["mine", "--join", &other.contact, &address]).unwrap_err();
     assert!(refused.contains("another currency"), "{refused}");
     drop((one, other));
+    std::fs::remove_dir_all(data).unwrap();
+}
+
+/// A wallet that believes no node sees what it is paid, and pays: through two nodes, and when one of them is gone.
+#[test]
+fn a_light_wallet_sees_a_payment_and_pays() {
+    let data = std::env::temp_dir().join(format!("p2p-coin-light-{}", std::process::id()));
+    std::fs::create_dir_all(&data).unwrap();
+    let first = node(&["--spacing", "1", "--maturity", "2"]);
+    let join = &*first.contact.clone();
+    let (rich, address) = Purse::new(&data, "rich", join);
+    let miner = node(&["--join", join, "--mine", &address, "--effort", "25"]);
+    let mut other = node(&["--join", join]);
+    let light = |purse: &Purse<'_>, deed: &[&str]| {
+        let both = ["wallet", "--file", &purse.file, "--light", "--join", join, "--join", &other.contact];
+        coin(&[&both[..], deed].concat())
+    };
+    let (poor, _) = Purse::new(&data, "poor", join);
+    let ready = |text: &str| said(text, "ready").parse::<u64>().unwrap();
+
+    eventually("coins to spend", || match light(&rich, &["balance"]) {
+        Ok(text) if ready(&text) > 1_000_000 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let to = said(&light(&poor, &["address"]).unwrap(), "address");
+    light(&rich, &["send", &to, "1000000"]).unwrap();
+    eventually("the payment", || match light(&poor, &["balance"]) {
+        Ok(text) if ready(&text) == 1_000_000 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let too_much = light(&poor, &["send", &to, "2000000"]).unwrap_err();
+    assert!(too_much.contains("can be spent now"), "{too_much}");
+
+    // It pays back, and one of the nodes is gone meanwhile.
+    let back = said(&rich.does(join, &["address"]).unwrap(), "address");
+    other.running.kill();
+    light(&poor, &["send", &back, "400000"]).unwrap();
+    eventually("what comes back", || match light(&poor, &["balance"]) {
+        Ok(text) if ready(&text) > 0 && ready(&text) < 600_000 && said(&text, "pending") == "0" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let history = light(&poor, &["history"]).unwrap();
+    assert_eq!(history.lines().count(), 2, "{history}");
+    let plain = poor.does(join, &["history"]).unwrap();
+    assert_eq!(plain, history, "a node that is believed says the same");
+    drop((first, miner));
     std::fs::remove_dir_all(data).unwrap();
 }

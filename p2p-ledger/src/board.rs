@@ -259,6 +259,11 @@ impl Tx for Notice {
     fn wtxid(&self) -> WtxId {
         WtxId(Kind::Witnessed.hash(&self.to_bytes()))
     }
+
+    /// The topic, and whom it is by.
+    fn about(&self) -> Vec<Vec<u8>> {
+        vec![self.topic.to_bytes(), self.by.to_bytes()]
+    }
 }
 
 impl Notice {

@@ -15,7 +15,9 @@
 //!   the chain could not go over to the best branch of headers never go: what there is no room for waits in the store, or a
 //!   branch that is longer than the room would never be taken.
 
+mod filters;
 mod outcome;
+mod prune;
 mod rows;
 mod waiting;
 
@@ -43,11 +45,14 @@ pub struct ChainRules {
     pub block_bytes: usize,
     /// How many bytes of bodies may wait for others in memory. 64 MiB.
     pub waiting_bytes: usize,
+    /// How many of the last blocks' bodies are kept, at least; no fewer than may be undone
+    /// ([`HeaderRules::finality`](crate::HeaderRules::finality)). `None`: all of them are.
+    pub keep: Option<u64>,
 }
 
 impl Default for ChainRules {
     fn default() -> Self {
-        ChainRules { block_bytes: 1 << 20, waiting_bytes: 64 << 20 }
+        ChainRules { block_bytes: 1 << 20, waiting_bytes: 64 << 20, keep: None }
     }
 }
 
@@ -66,6 +71,8 @@ pub struct Chain<C: Consensus, S: State, D> {
     waiting: BTreeMap<u32, Waiting>,
     /// Whose bodies are in the store.
     stored: BTreeSet<u32>,
+    /// Up to which height they are gone again.
+    pruned: u64,
     arrivals: u64,
 }
 
@@ -79,6 +86,9 @@ pub type BlockOf<C, S> = Block<<C as Consensus>::Header, <S as State>::Tx>;
 
 impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     /// A chain of the first header alone, whose body is empty and does nothing, over an empty store.
+    ///
+    /// # Panics
+    /// If the rules keep fewer blocks than may be undone.
     pub fn new(
         mut headers: HeaderChain<C>,
         state: S,
@@ -86,9 +96,21 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         verifier: Verifier,
         rules: ChainRules,
     ) -> Self {
+        prune::check(&rules, &headers);
         headers.stand_at(GENESIS);
         let (waiting, stored) = (BTreeMap::new(), BTreeSet::from([GENESIS]));
-        Chain { headers, state, store, verifier, rules, tip: GENESIS, waiting, stored, arrivals: 0 }
+        Chain {
+            headers,
+            state,
+            store,
+            verifier,
+            rules,
+            tip: GENESIS,
+            waiting,
+            stored,
+            pruned: 0,
+            arrivals: 0,
+        }
     }
 
     /// A chain as it is in a store, or of the first header alone, if that is empty. What is there has been checked before it was
@@ -96,6 +118,9 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     ///
     /// # Errors
     /// The storage failed, or it holds another chain.
+    ///
+    /// # Panics
+    /// As [`Chain::new`].
     pub fn open(
         headers: HeaderChain<C>,
         state: S,
@@ -121,6 +146,7 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
     }
 
     fn load(&mut self) -> Result<(), StoreError> {
+        self.load_pruned()?;
         let chain = self;
         let mut found = Ok(());
         chain.store.scan(&[0, HEADER], &mut |_, bytes| {
@@ -137,6 +163,8 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             chain.tip = at.ok_or_else(|| StoreError("its tip is lost".into()))?;
             chain.headers.prefer(chain.tip);
             chain.headers.stand_at(chain.tip);
+            // Of a store that was written before there were filters this is all that says so.
+            chain.filter_hashes(chain.tip().height.max(1), &chain.tip().id, 1)?;
         }
         // Those that waited are fetched again: their headers are not in the store.
         let mut waited = Vec::new();
@@ -379,10 +407,9 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         for at in &down {
             let key = key(UNDO, index.entry(*at).id);
             let undo = self.store.get(&key)?.and_then(|bytes| Undo::from_bytes(&bytes).ok());
-            view.undo(
-                undo.ok_or_else(|| StoreError(format!("what undoes {} is lost", index.entry(*at).id)))?,
-            );
+            view.undo(undo.ok_or_else(|| lost("undo data", index.entry(*at).id))?);
         }
+        let mut filter = None;
         for at in &up {
             let transactions = self.body(*at)?;
             let mut checks = Checks::default();
@@ -407,9 +434,11 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
                 batch.insert(header_key(entry.height, id), Some(entry.header.to_bytes()));
             }
             batch.insert(key(UNDO, id), Some(view.take_undo().to_bytes()));
+            filter = Some(self.make_filter(&mut batch, *at, &transactions, filter)?);
         }
         batch.insert(key(TIP, BlockId::NONE), Some(index.entry(to).id.0.to_bytes()));
         batch.append(&mut view.into_changes());
+        let pruned = self.prune(&mut batch, self.tip().height - down.len() as u64, index.entry(to).height)?;
         let names = |way: &[u32]| way.iter().map(|at| index.entry(*at).id).collect();
         let switched = (names(&down), names(&up));
         self.store.commit(batch)?;
@@ -417,7 +446,7 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             self.waiting.remove(at);
             self.stored.insert(*at);
         }
-        self.tip = to;
+        (self.tip, self.pruned) = (to, pruned);
         self.headers.stand_at(to);
         Ok(Ok(switched))
     }
@@ -444,14 +473,18 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         Place { height: self.headers.index().entry(at).height + 1, median_time }
     }
 
-    /// A block that is or has been on the chain; `None` if there is no such.
+    /// A block that is or has been on the chain; `None` if there is no such, or it is not kept any more.
     ///
     /// # Errors
     /// The storage failed.
     pub fn block(&self, id: &BlockId) -> Result<Option<BlockOf<C, S>>, StoreError> {
         let at = self.headers.index().find(id).filter(|at| self.stored.contains(at));
         let Some(at) = at else { return Ok(None) };
-        let header = self.headers.index().entry(at).header.clone();
+        let Entry { header, height, .. } = self.headers.index().entry(at);
+        if (1..=self.pruned).contains(height) {
+            return Ok(None);
+        }
+        let header = header.clone();
         Ok(Some(Block { header, transactions: self.body(at)? }))
     }
 
@@ -469,11 +502,16 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             }
         };
         let body = bytes.and_then(|bytes| Body::from_bytes(bytes).ok());
-        body.map(|body| body.0).ok_or_else(|| StoreError(format!("the body of {id} is lost")))
+        body.map(|body| body.0).ok_or_else(|| lost("body", id))
     }
 
     /// How many bodies wait for others, or for their branch to be the better one.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
+}
+
+/// What was written with a block is not there any more.
+fn lost(what: &str, id: BlockId) -> StoreError {
+    StoreError(format!("the {what} of block {id} is not there: have the chain fetched anew"))
 }

@@ -8,6 +8,8 @@
 //! - An alternative is one byte, then its fields.
 //! - Nothing follows the value: [`Decode::from_bytes`] takes all bytes or none.
 
+use bytes::Bytes;
+
 /// What can be written.
 pub trait Encode {
     /// Appends the encoding.
@@ -217,6 +219,38 @@ pub fn put_list<T: Encode>(out: &mut Vec<u8>, values: &[T]) {
 pub fn put_blob(out: &mut Vec<u8>, bytes: &[u8]) {
     put_count(out, bytes.len());
     out.extend_from_slice(bytes);
+}
+
+/// Values alone, as they travel.
+pub(crate) fn encoded_list<T: Encode>(values: &[T]) -> Bytes {
+    let mut out = Vec::new();
+    put_list(&mut out, values);
+    out.into()
+}
+
+/// The same, read.
+pub(crate) fn decoded_list<T: Decode>(bytes: &[u8], most: usize) -> Result<Vec<T>, InvalidEncoding> {
+    let mut input = Reader::new(bytes);
+    let values = input.list(most)?;
+    match input.left() {
+        0 => Ok(values),
+        left => Err(InvalidEncoding::Trailing { left }),
+    }
+}
+
+/// Bytes that have an encoding of their own.
+pub(crate) struct Blob(pub(crate) Vec<u8>);
+
+impl Encode for Blob {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_blob(out, &self.0);
+    }
+}
+
+impl Decode for Blob {
+    fn decode(input: &mut Reader<'_>) -> Result<Blob, InvalidEncoding> {
+        input.blob(usize::MAX).map(Blob)
+    }
 }
 
 #[cfg(test)]

@@ -7,13 +7,16 @@
 //!
 //! A filter's header is a hash of it and of the header before, so that servers that differ can be told apart block by block.
 //! What the items are is for the chain to say: of Bitcoin the scripts of all outputs and of all that is spent, but for empty
-//! ones and those that begin with `OP_RETURN`.
+//! ones and those that begin with `OP_RETURN`. Of our own blocks they are what [`Tx::about`] says, which follows from the block
+//! alone: so whoever has a block can tell which of two filters is a lie.
 
 use p2p_core::Key;
 use sha2::{Digest, Sha256};
 use siphasher::sip::SipHasher24;
 
 use crate::codec::InvalidEncoding;
+use crate::id::BlockId;
+use crate::transaction::Tx;
 
 /// How many bits of a distance are written as they are; the rest of it is counted.
 const BITS: u32 = 19;
@@ -41,13 +44,15 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The filter of these items, each of which counts once. The key is another one for each block: of Bitcoin, the first 16
-    /// bytes of the block's hash as it travels.
+    /// The filter of these items, each of which counts once. The key is another one for each block: see
+    /// [`Filter::key`].
     ///
     /// # Panics
     /// If there are 2^32 items.
     pub fn new<'a>(key: &[u8; 16], items: impl IntoIterator<Item = &'a [u8]>) -> Filter {
-        let items: std::collections::BTreeSet<&[u8]> = items.into_iter().collect();
+        let mut items: Vec<&[u8]> = items.into_iter().collect();
+        items.sort_unstable();
+        items.dedup();
         let count = u32::try_from(items.len()).expect("fewer than 2^32 items");
         let numbers = hashed(key, count, items);
         let mut bytes = Vec::new();
@@ -62,6 +67,19 @@ impl Filter {
             last = number;
         }
         Filter { bytes: out.bytes, count, start }
+    }
+
+    /// The filter of a block of our own with these transactions.
+    pub fn of<T: Tx>(block: &BlockId, transactions: &[T]) -> Filter {
+        let items: Vec<Vec<u8>> = transactions.iter().flat_map(Tx::about).collect();
+        Filter::new(&Filter::key(block), items.iter().map(Vec::as_slice))
+    }
+
+    /// The key of a block's filter: of Bitcoin's blocks the first 16 bytes of the hash as it travels (BIP 158), and so of ours.
+    pub fn key(block: &BlockId) -> [u8; 16] {
+        let mut key = [0; 16];
+        key.iter_mut().zip(block.0.as_bytes().iter().rev()).for_each(|(byte, last)| *byte = *last);
+        key
     }
 
     /// A filter that has come from somebody. That it is sound says nothing of whether it is the block's: its
@@ -119,22 +137,33 @@ impl Filter {
         false
     }
 
-    /// The filter's header, after that of the block before; before the first block it is zero. As Bitcoin shows hashes: the last
-    /// byte first.
+    /// The filter's hash. As Bitcoin shows hashes: the last byte first.
+    pub fn hash(&self) -> Key {
+        twice(&self.bytes)
+    }
+
+    /// The filter's header, after that of the block before; before the first block it is zero.
     pub fn header(&self, previous: &Key) -> Key {
-        let twice = |bytes: &[u8]| -> [u8; 32] { Sha256::digest(Sha256::digest(bytes)).into() };
-        let mut both = [0; 64];
-        both[..32].copy_from_slice(&twice(&self.bytes));
-        both[32..].copy_from_slice(previous.as_bytes());
-        both[32..].reverse();
-        let mut header = twice(&both);
-        header.reverse();
-        Key::new(header)
+        Filter::header_of(&self.hash(), previous)
+    }
+
+    /// The header of the filter with this hash.
+    pub fn header_of(hash: &Key, previous: &Key) -> Key {
+        let mut both = [*hash.as_bytes(), *previous.as_bytes()];
+        both.iter_mut().for_each(|hash| hash.reverse());
+        twice(both.as_flattened())
     }
 
     fn bits(&self) -> BitReader<'_> {
         BitReader { bytes: &self.bytes[self.start..], at: 0 }
     }
+}
+
+/// SHA-256 twice, the last byte first.
+fn twice(bytes: &[u8]) -> Key {
+    let mut hash: [u8; 32] = Sha256::digest(Sha256::digest(bytes)).into();
+    hash.reverse();
+    Key::new(hash)
 }
 
 /// Items as numbers, in order: evenly spread below how many there are times the odds.

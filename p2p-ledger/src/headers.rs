@@ -226,6 +226,11 @@ impl<C: Consensus> HeaderChain<C> {
         (self.index.meet(at, end).height >= height).then_some(()).ok_or(Refused::Final { height })
     }
 
+    /// How deep a block has to be to be final.
+    pub(crate) fn finality(&self) -> Option<u64> {
+        self.rules.finality
+    }
+
     /// Says where the state stands now. Branches that leave the way there too deep are given up, whatever their work.
     pub(crate) fn stand_at(&mut self, at: u32) {
         self.stands = Some(at);

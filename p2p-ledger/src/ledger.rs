@@ -2,13 +2,15 @@
 
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt};
-use p2p_core::{AskError, Handle, JobError};
+use p2p_core::{AskError, Handle, JobError, Key};
 use p2p_overlay::Membership;
 
 use crate::chain::BlockOf;
 use crate::consensus::Consensus;
+use crate::header::Header;
 use crate::headers::Tip;
 use crate::id::{BlockId, TxId};
+use crate::inclusion::{Inclusion, InclusionOf};
 use crate::node::{BlockAt, LedgerEvent, LedgerNode, Standing, Status, Submit};
 use crate::state::State;
 
@@ -23,6 +25,34 @@ pub struct Change {
     pub connected: Vec<BlockId>,
 }
 
+/// How far a scan has come along a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The height of the last block that was gone through; 0 if none was.
+    pub height: u64,
+    /// Its name.
+    pub id: BlockId,
+    /// What was gone by instead of blocks: the header of its filter; zero, if all blocks were looked at themselves.
+    pub filters: Key,
+}
+
+impl Mark {
+    /// Before the first block that can hold anything.
+    pub const START: Mark = Mark { height: 0, id: BlockId::NONE, filters: Key::ZERO };
+}
+
+/// What a scan has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scanned<B> {
+    /// The next block that may be about what is looked for; those before it are not.
+    Found(Mark, Box<B>),
+    /// There is none up to where the chain stands.
+    End(Mark),
+    /// The chain does not lead, or does no longer lead, through the mark that the scan was to go on from, or what was
+    /// skipped before it was skipped by a lie: go back to an earlier one.
+    Gone,
+}
+
 /// Why a ledger did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
@@ -35,6 +65,14 @@ pub enum LedgerError {
     /// The block was not taken in.
     #[error("the block was not taken in: {0}")]
     Block(String),
+    /// The block is not kept here any more ([`ChainRules::keep`](crate::ChainRules::keep)).
+    #[error(
+        "the block at height {height} is not kept here any more: ask a node that keeps all, or go by filters, as a light client"
+    )]
+    Pruned {
+        /// Its height.
+        height: u64,
+    },
     /// The storage failed.
     #[error("{0}")]
     Storage(String),
@@ -75,6 +113,64 @@ pub trait Ledger<C: Consensus, S: State>: Send + Sync {
     /// # Errors
     /// See [`LedgerError`].
     async fn block(&self, height: u64) -> Result<Option<BlockOf<C, S>>, LedgerError>;
+
+    /// The header of the chain at a height; `None` if there is none.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    async fn header(&self, height: u64) -> Result<Option<C::Header>, LedgerError> {
+        Ok(self.block(height).await?.map(|block| block.header))
+    }
+
+    /// The next block after a mark that may be about some of this ([`Tx::about`](crate::Tx::about)). Who has all blocks at hand
+    /// gives one after the other, and does not ask what is looked for; a light client goes by filters. Nobody else is told.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    async fn scan(
+        &self,
+        after: Mark,
+        about: &(dyn Fn() -> Vec<Vec<u8>> + Sync),
+    ) -> Result<Scanned<BlockOf<C, S>>, LedgerError> {
+        let _ = about;
+        let Some(block) = self.block(after.height + 1).await? else {
+            let stands = match after.height {
+                0 => true,
+                height => self.block(height).await?.is_some_and(|block| block.header.id() == after.id),
+            };
+            return Ok(if stands && after.filters == Key::ZERO {
+                Scanned::End(after)
+            } else {
+                Scanned::Gone
+            });
+        };
+        let follows = after.height == 0 || block.header.previous() == after.id;
+        if !follows || after.filters != Key::ZERO {
+            return Ok(Scanned::Gone);
+        }
+        let mark = Mark { height: after.height + 1, id: block.header.id(), filters: Key::ZERO };
+        Ok(Scanned::Found(mark, Box::new(block)))
+    }
+
+    /// Shows that a transaction is in the block of the chain at a height; `None` if it is not.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    async fn prove(&self, height: u64, transaction: TxId) -> Result<Option<InclusionOf<C, S>>, LedgerError> {
+        Ok(self.block(height).await?.and_then(|block| Inclusion::of(&block, transaction)))
+    }
+
+    /// How many blocks of the chain confirm what somebody shows: that which it is in, and those after it. `None` if it shows
+    /// nothing, or its block is not on the chain, or does not say its height.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    async fn confirmations(&self, shown: &InclusionOf<C, S>) -> Result<Option<u64>, LedgerError> {
+        let Some(height) = shown.header.height().filter(|_| shown.holds()) else { return Ok(None) };
+        let tip = self.tip().await?;
+        let is_there = self.header(height).await?.as_ref() == Some(&shown.header);
+        Ok((is_there && height <= tip.height).then(|| tip.height - height + 1))
+    }
 
     /// What becomes of the chain from now on. The stream ends when the node stops, or when its reader is so far behind that
     /// it has to begin anew: compare what has been read with [`block`](Ledger::block).

@@ -39,10 +39,12 @@
 //! - **signatures**: [`Verifier`], by ZIP 215;
 //! - **what waits**: [`Pool`]; [`template`], [`Solo`] and [`Miner`] make blocks of it;
 //! - **the network**: [`Ledger`], [`LedgerNode`] with its worker, the [`Keeper`], and [`CompactBlock`];
-//! - **for light clients**: [`Filter`], Bitcoin's compact filters;
+//! - **for light clients**: [`LightNode`], which has the headers alone and is a [`Ledger`] all the same; [`Filter`], Bitcoin's
+//!   compact filters; [`Inclusion`], the proof of a transaction;
 //! - **a wallet**: [`Wallet`], whose keys follow from one secret, [`Address`], and [`WalletFile`] (feature `wallet`, on by
 //!   default);
-//! - **how safe it is**: [`attacker_success`], [`confirmations`], [`selfish_revenue`].
+//! - **how safe it is**: [`attacker_success`], [`confirmations`], [`selfish_revenue`], and [`measure`], experiments with the real
+//!   choice of a chain.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod block;
@@ -55,14 +57,18 @@ mod filter;
 mod header;
 mod headers;
 mod id;
+mod inclusion;
 mod ledger;
+mod light;
 mod lock;
+pub mod measure;
 mod merkle;
 mod mining;
 mod node;
 mod pool;
 mod probability;
 mod registry;
+mod request;
 mod signature;
 mod state;
 mod store;
@@ -83,7 +89,12 @@ pub use filter::Filter;
 pub use header::{BitcoinHeader, BlockHeader, Endorsement, Header, Work, WorkHeader};
 pub use headers::{HeaderChain, HeaderRules, HeaderSync, Refused, SyncError, SyncStep, Tip};
 pub use id::{BlockId, Kind, PublicKey, TxId, WtxId};
-pub use ledger::{Change, Ledger, LedgerError};
+pub use inclusion::{Inclusion, InclusionOf};
+pub use ledger::{Change, Ledger, LedgerError, Mark, Scanned};
+pub use light::{
+    Enlist, FILTER_BYTES, HeaderAt, LightAnswer, LightAsk, LightCommand, LightConfig, LightEvent, LightMsg,
+    LightNode, LightOutcome, MAX_FILTER_HASHES, MAX_FILTERS, Prove, Scan,
+};
 pub use lock::{
     Age, Lock, LockError, LockTime, MAX_CONDITIONS, MAX_DEPTH, MAX_KEYS, MAX_PREDICATE, MAX_PREIMAGE,
     NoPredicate, Part, Predicate, Witness,

@@ -118,6 +118,12 @@ impl<H: WorkHeader, T: Clone> Solo<H, T> {
         Solo { block, attempts, from: 0 }
     }
 
+    /// The same from this nonce on: who looks for the same block's elsewhere should begin with another.
+    #[must_use]
+    pub fn starting_at(self, nonce: u64) -> Solo<H, T> {
+        Solo { from: nonce, ..self }
+    }
+
     /// The header that a nonce is looked for.
     pub fn header(&self) -> &H {
         &self.block.header

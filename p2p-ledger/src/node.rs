@@ -12,6 +12,8 @@
 //!   is asked of another (`bodies`).
 //! - **New blocks** come to three neighbours' choice as compact blocks unasked, to others as headers (BIP 152, BIP 130).
 //! - **Transactions** are announced by their names once they are in the pool, and asked for by whoever has them not.
+//! - **Light clients** are strangers who ask for headers, filters, proofs and blocks, and are answered in turn
+//!   ([`LightNode`](crate::LightNode)).
 //! - **What gets lost** is noticed: now and then one neighbour is asked what it has.
 //! - **Blame.** Who provably breaks the rules is banned for a day: a header without work, a body that is not its header's, a
 //!   block that is invalid, bytes that cannot be read, more than may be asked for at once. Who is merely of no use, slow,
@@ -21,15 +23,17 @@
 //! signatures and waits for the disk, in order. The machine never waits.
 //!
 //! What a node holds is bounded: the chain and the pool by their rules, of each neighbour one block in parts, 15,000 names of
-//! transactions, 64 jobs with 8 MiB; 1,024 bodies that are wanted, 5,000 transactions that were asked for, 100 that wait for others,
+//! transactions, 64 jobs with 8 MiB; of each of 256 light clients 8 questions with 128 KiB; 1,024 bodies that are wanted, 5,000 transactions that were asked for, 100 that wait for others,
 //! 1,024 who are banned.
 //!
 //! In this order: [`LedgerNode`], its configuration, and how inputs are told apart. Then `msg` (what nodes say), `job` and
 //! `keeper` (what is done elsewhere, with `orphans`), `neighbours` (who comes, goes and is to blame), `headers`, `blocks` over
-//! `bodies` and `compact`, `inventory` (transactions), `request` and `users` (what users ask).
+//! `bodies` and `compact`, `inventory` (transactions), `clients` and `serve` (what light clients ask), `request` and `users` (what
+//! users ask).
 
 mod blocks;
 mod bodies;
+mod clients;
 mod compact;
 mod headers;
 mod inventory;
@@ -40,6 +44,7 @@ mod neighbours;
 mod orphans;
 mod recent;
 mod request;
+mod serve;
 mod users;
 
 use std::collections::BTreeMap;
@@ -56,6 +61,7 @@ use crate::ledger::Change;
 use crate::state::State;
 
 use bodies::Bodies;
+use clients::Clients;
 use inventory::Inventory;
 use job::Refusal;
 use neighbours::PeerState;
@@ -129,6 +135,8 @@ pub struct LedgerNode<M: Membership, C: Consensus, S: State> {
     questions: u32,
     bodies: Bodies<M::Peer>,
     inventory: Inventory<M::Peer>,
+    /// Light clients.
+    clients: Clients<M::Peer>,
     /// Whose headers are followed by themselves.
     syncing: Option<M::Peer>,
     /// Who sends new blocks unasked, at this node's wish; the one that was first with a block lately is the last.
@@ -219,6 +227,7 @@ enum JobFor<P> {
     Add { from: P },
     Waiting { from: P },
     Pool { to: P },
+    Serve { to: P, id: u32 },
     User(OpId, Asked),
 }
 
@@ -248,7 +257,7 @@ impl<P: Copy> JobFor<P> {
             | JobFor::Add { from }
             | JobFor::Waiting { from }
             | JobFor::Pool { to: from } => Some(*from),
-            JobFor::Stand | JobFor::EndSync | JobFor::User(..) => None,
+            JobFor::Stand | JobFor::EndSync | JobFor::Serve { .. } | JobFor::User(..) => None,
         }
     }
 }
@@ -282,6 +291,7 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             questions: 0,
             bodies: Bodies::new(),
             inventory: Inventory::new(),
+            clients: Clients::new(),
             syncing: None,
             pushers: Vec::new(),
             announcing: false,
@@ -413,12 +423,15 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
         if let LedgerMsg::Membership(msg) = msg {
             return self.below(cx, |membership, cx| membership.on_message(cx, from, msg));
         }
+        if let LedgerMsg::Light(msg) = msg {
+            return self.on_light(cx, from, msg);
+        }
         // Others are strangers, or have just become neighbours or ceased to be: they ask again.
         if !self.peers.contains_key(&from) {
             return;
         }
         match msg {
-            LedgerMsg::Membership(_) => {}
+            LedgerMsg::Membership(_) | LedgerMsg::Light(_) => {}
             LedgerMsg::GetHeaders { id, locator } => self.on_get_headers(cx, from, id, locator),
             LedgerMsg::Headers { answers, headers } => self.on_headers(cx, from, answers, headers),
             LedgerMsg::Push(wanted) => self.on_push(from, wanted),
@@ -427,6 +440,7 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
             LedgerMsg::Block { id, block } => self.on_block(cx, from, id, block),
             LedgerMsg::GetMissing { id, at } => self.on_get_missing(cx, from, id, at),
             LedgerMsg::Missing { id, transactions } => self.on_missing(cx, from, id, transactions),
+            LedgerMsg::Pruned(height) => self.on_pruned(cx, from, height),
             LedgerMsg::Have(ids) => self.on_have(cx, from, ids),
             LedgerMsg::Want(ids) => self.on_want(cx, from, ids),
             LedgerMsg::Transactions(transactions) => self.on_transactions(cx, from, transactions),
@@ -447,6 +461,9 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
     }
 
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer, link: Link) {
+        if let Link::Down(_) = link {
+            self.clients.forget(peer);
+        }
         self.below(cx, |membership, cx| membership.on_link(cx, peer, link));
     }
 
@@ -495,6 +512,10 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
             (JobFor::Waiting { from }, LedgerDone::Waiting(transactions)) => {
                 cx.send(from, LedgerMsg::Transactions(transactions));
             }
+            (JobFor::Serve { to, id }, LedgerDone::Served(answer, admitted)) => {
+                self.served(cx, to, id, Some((answer, admitted)));
+            }
+            (JobFor::Serve { to, id }, _) => self.served(cx, to, id, None),
             (JobFor::Pool { to }, LedgerDone::Pool(ids)) => self.announce_pool(cx, to, ids),
             // What failed is tried again when it is missed.
             (_, _) => {}

@@ -242,6 +242,16 @@ impl Tx for NameMove {
     fn wtxid(&self) -> WtxId {
         WtxId(Kind::Witnessed.hash(&self.to_bytes()))
     }
+
+    /// Whom it is by, and the name; in a transfer, to whom it goes.
+    fn about(&self) -> Vec<Vec<u8>> {
+        let by = self.by.to_bytes();
+        match &self.step {
+            Move::Commit(_) => vec![by],
+            Move::Claim { name, .. } | Move::Set { name, .. } => vec![by, name.clone()],
+            Move::Transfer { name, to, .. } => vec![by, name.clone(), to.to_bytes()],
+        }
+    }
 }
 
 impl NameMove {

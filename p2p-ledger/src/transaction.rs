@@ -23,6 +23,9 @@ pub trait Tx: Encode + Decode + Clone + std::fmt::Debug + PartialEq + Send + Syn
     fn id(&self) -> TxId;
     /// Its name with its witnesses.
     fn wtxid(&self) -> WtxId;
+    /// What it is about: what somebody may look for who has not seen it, as block filters have it
+    /// ([`Filter`](crate::Filter)). It follows from the transaction alone.
+    fn about(&self) -> Vec<Vec<u8>>;
     /// What the Merkle tree has for it: both ids, so that a block's header settles every byte of the block.
     fn leaf(&self) -> Key {
         let mut both = [0; 64];
@@ -162,6 +165,12 @@ impl Tx for Transaction {
         let mut bytes = Vec::with_capacity(256);
         self.encode(&mut bytes);
         WtxId(Kind::Witnessed.hash(&bytes))
+    }
+
+    /// The locks of its outputs, and which outputs it spends.
+    fn about(&self) -> Vec<Vec<u8>> {
+        let locks = self.outputs.iter().map(|output| output.lock.to_bytes());
+        locks.chain(self.inputs.iter().map(|input| input.previous.to_bytes())).collect()
     }
 }
 

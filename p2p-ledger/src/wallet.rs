@@ -5,8 +5,9 @@
 //! written down once. Found again from the secret alone it goes through the chain and looks for keys up to twenty beyond the
 //! last that was used (BIP 44's gap).
 //!
-//! It follows a [`Ledger`](crate::Ledger) block by block, and back again when blocks are undone; it asks for whole blocks, so
-//! whoever serves them does not learn which keys it has. In this order: [`Wallet`], then `pay` (which coins, what change),
+//! It follows a [`Ledger`] block by block, and back again when blocks are undone. At a full node it goes through every block; a
+//! light client skips, by filters, those that cannot be about its keys or coins. Either way whoever serves it is asked for whole
+//! blocks, and does not learn which keys it has. In this order: [`Wallet`], then `pay` (which coins, what change),
 //! `address` (keys as text) and `file` (the secret under a password).
 
 mod address;
@@ -16,16 +17,17 @@ mod pay;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
-use p2p_core::Keypair;
+use p2p_core::{Key, Keypair};
 use zeroize::Zeroizing;
 
 use crate::block::Block;
+use crate::codec::Encode;
 use crate::coins::Coins;
 use crate::consensus::Consensus;
 use crate::header::Header;
 use crate::headers::Tip;
-use crate::id::{BlockId, PublicKey, TxId};
-use crate::ledger::{Ledger, LedgerError};
+use crate::id::{PublicKey, TxId};
+use crate::ledger::{Ledger, LedgerError, Mark, Scanned};
 use crate::lock::{Lock, Predicate};
 use crate::transaction::{OutPoint, Transaction, Tx};
 
@@ -88,10 +90,10 @@ struct Owned {
     spent: bool,
 }
 
-/// A block, and what is needed to undo it.
+/// A block, with those that were skipped before it, and what is needed to undo it.
 #[derive(Clone, Debug)]
 struct Followed {
-    id: BlockId,
+    mark: Mark,
     spent: Vec<(OutPoint, Owned)>,
     made: Vec<OutPoint>,
     own: Vec<Transaction>,
@@ -246,7 +248,13 @@ impl Wallet {
 
     /// The next block of the chain.
     pub fn connect<H: Header>(&mut self, block: &Block<H, Transaction>) {
-        self.height += 1;
+        let mark = Mark { height: self.height + 1, id: block.header.id(), filters: Key::ZERO };
+        self.connect_at(mark, block);
+    }
+
+    /// A block of the chain, before which nothing that is skipped is about this wallet.
+    fn connect_at<H: Header>(&mut self, mark: Mark, block: &Block<H, Transaction>) {
+        self.height = mark.height;
         let before = self.history.len();
         let mut gone: BTreeMap<OutPoint, Owned> = BTreeMap::new();
         let (mut made, mut own) = (Vec::new(), Vec::new());
@@ -283,20 +291,47 @@ impl Wallet {
                 own.push(transaction.clone());
             }
         }
-        if self.last.len() >= UNDOABLE {
-            self.last.pop_front();
-        }
         // What is made and spent by one block need not come back.
         let spent = gone.into_iter().filter(|(at, _)| !made.contains(at)).collect();
         let made = made.into_iter().filter(|at| self.coins.contains_key(at)).collect();
         let entries = self.history.len() - before;
-        self.last.push_back(Followed { id: block.header.id(), spent, made, own, entries });
+        self.remember(Followed { mark, spent, made, own, entries });
+    }
+
+    fn remember(&mut self, followed: Followed) {
+        if self.last.len() >= UNDOABLE {
+            self.last.pop_front();
+        }
+        self.last.push_back(followed);
+    }
+
+    /// How far it has come.
+    fn mark(&self) -> Mark {
+        self.last.back().map_or(Mark::START, |last| last.mark)
+    }
+
+    /// Nothing up to there is about this wallet.
+    fn skip_to(&mut self, mark: Mark) {
+        if mark == self.mark() {
+            return;
+        }
+        self.height = mark.height;
+        match self.last.back_mut() {
+            Some(last) if last.skips() => last.mark = mark,
+            _ => self.remember(Followed::none(mark)),
+        }
+    }
+
+    /// What it looks for: its keys as locks, and its coins as what is spent.
+    fn about(&self) -> Vec<Vec<u8>> {
+        let keys = self.keys.keys().map(|key| Lock::Key(*key).to_bytes());
+        keys.chain(self.coins.keys().map(OutPoint::to_bytes)).collect()
     }
 
     /// The last block is undone. Own payments in it wait for another.
     fn disconnect(&mut self) -> Option<()> {
         let block = self.last.pop_back()?;
-        self.height -= 1;
+        self.height = self.mark().height;
         // As if nothing waited; what can still be, is noted again.
         let later = std::mem::take(&mut self.pending);
         self.coins.retain(|_, coin| coin.height.is_some());
@@ -395,28 +430,36 @@ impl Wallet {
         ledger: &dyn Ledger<C, Coins<P>>,
     ) -> Result<Tip, LedgerError> {
         loop {
-            let tip = ledger.tip().await?;
-            while let Some(last) = self.last.back().map(|last| last.id) {
-                match ledger.block(self.height).await? {
-                    Some(block) if block.header.id() == last => break,
-                    _ => drop(self.disconnect()),
+            match ledger.scan(self.mark(), &|| self.about()).await? {
+                Scanned::Found(mark, block) => self.connect_at(mark, &block),
+                Scanned::Gone => {
+                    self.disconnect();
+                    if self.last.is_empty() {
+                        self.begin_anew();
+                    }
                 }
-            }
-            if self.last.is_empty() {
-                self.begin_anew();
-            }
-            while self.height < tip.height {
-                let Some(block) = ledger.block(self.height + 1).await? else { break };
-                if self.last.back().is_some_and(|last| last.id != block.header.previous()) {
-                    break;
+                Scanned::End(mark) => {
+                    self.skip_to(mark);
+                    let tip = ledger.tip().await?;
+                    if mark.id == tip.id || tip.height == 0 {
+                        self.note_earlier();
+                        return Ok(tip);
+                    }
                 }
-                self.connect(&block);
-            }
-            if self.last.back().map_or(BlockId::NONE, |last| last.id) == tip.id || tip.height == 0 {
-                self.note_earlier();
-                return Ok(tip);
             }
         }
+    }
+}
+
+impl Followed {
+    /// Blocks that were skipped.
+    fn none(mark: Mark) -> Followed {
+        Followed { mark, spent: Vec::new(), made: Vec::new(), own: Vec::new(), entries: 0 }
+    }
+
+    /// Whether it undoes nothing.
+    fn skips(&self) -> bool {
+        self.spent.is_empty() && self.made.is_empty() && self.own.is_empty() && self.entries == 0
     }
 }
 

@@ -27,11 +27,14 @@ use support::{CHAIN, CoinBlock, MATURITY, NOW, Pow, SUBSIDY, block, genesis, pay
 
 const FILE: &str = "P2P_LEDGER_TEST_WORK_ON";
 const FROM: &str = "P2P_LEDGER_TEST_WORK_FROM";
+/// How many bodies are kept; if it is not there, all.
+const KEEP: &str = "P2P_LEDGER_TEST_KEEP";
 const OPEN: &str = "P2P_LEDGER_TEST_OPEN";
 
 fn main() {
     if let Ok(file) = std::env::var(FILE) {
-        return work(Path::new(&file), std::env::var(FROM).unwrap().parse().unwrap());
+        let keep = std::env::var(KEEP).ok().map(|keep| keep.parse().unwrap());
+        return work(Path::new(&file), std::env::var(FROM).unwrap().parse().unwrap(), keep);
     }
     if let Ok(file) = std::env::var(OPEN) {
         println!("0");
@@ -41,14 +44,18 @@ fn main() {
     }
     a_kill_while_a_file_is_made_leaves_none_that_cannot_be_opened();
     println!("test a_kill_while_a_file_is_made_leaves_none_that_cannot_be_opened ... ok");
-    what_was_acknowledged_survives_kill_9();
-    println!("test what_was_acknowledged_survives_kill_9 ... ok");
+    for keep in [None, Some(4)] {
+        what_was_acknowledged_survives_kill_9(keep);
+        println!("test what_was_acknowledged_survives_kill_9, keeping {keep:?} ... ok");
+    }
 }
 
-fn open<D: Store>(store: D) -> Chain<Pow, Coins, D> {
+fn open<D: Store>(store: D, keep: Option<u64>) -> Chain<Pow, Coins, D> {
     let coins = Coins { halving: 0, maturity: MATURITY, ..Coins::new(CHAIN, SUBSIDY) };
-    let headers = HeaderChain::new(Pow::regtest(), genesis(), HeaderRules::default());
-    Chain::open(headers, coins, store, Verifier::new([9; 32]), ChainRules::default()).unwrap()
+    let headers =
+        HeaderChain::new(Pow::regtest(), genesis(), HeaderRules { finality: keep, ..HeaderRules::default() });
+    let rules = ChainRules { keep, ..ChainRules::default() };
+    Chain::open(headers, coins, store, Verifier::new([9; 32]), rules).unwrap()
 }
 
 /// A step, by its number and where the chain is: a block with a payment; or, every fourth, two that take the place of the
@@ -81,8 +88,8 @@ fn step<D: Store>(chain: &mut Chain<Pow, Coins, D>, number: u64) {
 }
 
 /// Works until it is killed, or the test is gone.
-fn work(file: &Path, from: u64) {
-    let mut chain = open(RedbStore::open(file).unwrap());
+fn work(file: &Path, from: u64, keep: Option<u64>) {
+    let mut chain = open(RedbStore::open(file).unwrap(), keep);
     #[allow(clippy::disallowed_methods, reason = "notices the end of the test beside the work")]
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
@@ -137,15 +144,15 @@ fn a_kill_while_a_file_is_made_leaves_none_that_cannot_be_opened() {
     }
 }
 
-fn what_was_acknowledged_survives_kill_9() {
+fn what_was_acknowledged_survives_kill_9(keep: Option<u64>) {
     let kills: u64 = std::env::var("P2P_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     let file = std::env::temp_dir().join(format!("p2p-ledger-kills-{}.redb", std::process::id()));
-    let mut memory = open(MemoryStore::default());
+    let mut memory = open(MemoryStore::default(), keep);
     // The next step that nobody has acknowledged, and that has not been done in memory.
     let (mut next, mut applied) = (0, 0);
     let mut rng = Rng::stream(kills, 1);
     for kill in 1..=kills {
-        let mut child = start(&file, next);
+        let mut child = start(&file, next, keep);
         let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
         for _ in 0..1 + rng.below(12) {
             next = said(lines.next(), next).expect("it works until it is killed");
@@ -161,7 +168,7 @@ fn what_was_acknowledged_survives_kill_9() {
             next = after;
         }
         (applied..next).for_each(|number| step(&mut memory, number));
-        let there = contents(&open(RedbStore::open(&file).unwrap()));
+        let there = contents(&open(RedbStore::open(&file).unwrap(), keep));
         if there != contents(&memory) {
             step(&mut memory, next);
             assert!(there == contents(&memory), "kill {kill}: steps up to {next} were acknowledged");
@@ -183,8 +190,9 @@ impl Drop for Killed {
     }
 }
 
-fn start(file: &Path, from: u64) -> Killed {
+fn start(file: &Path, from: u64, keep: Option<u64>) -> Killed {
     let child = Command::new(std::env::current_exe().unwrap())
+        .envs(keep.map(|keep| (KEEP, keep.to_string())))
         .env(FILE, file)
         .env(FROM, from.to_string())
         .stdin(Stdio::piped())

@@ -92,7 +92,7 @@ impl World {
     fn validate<D: Store>(&self, threads: usize, store: D, flush: impl Fn(&mut D)) -> [f64; 2] {
         let headers = HeaderChain::new(Pow::regtest(), genesis(), HeaderRules::default());
         let coins = Coins { maturity: 1, ..Coins::new(1, 100 * MAX_OUTPUTS as u64) };
-        let rules = ChainRules { block_bytes: 1 << 30, waiting_bytes: 1 << 30 };
+        let rules = ChainRules { block_bytes: 1 << 30, waiting_bytes: 1 << 30, keep: None };
         let verifier = Verifier::new([1; 32]).threads(threads).remembering(0);
         let mut chain = Chain::new(headers, coins, store, verifier, rules);
         let (last, before) = self.blocks.split_last().unwrap();

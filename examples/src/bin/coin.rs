@@ -9,29 +9,56 @@
 //! cargo run --bin coin -- wallet --file mine --join p2p://… balance
 //! cargo run --bin coin -- wallet --file mine --join p2p://… send ADDRESS 1000
 //! cargo run --bin coin -- wallet --file mine --join p2p://… history
+//! cargo run --bin coin -- wallet --file mine --light --join p2p://… --join p2p://… balance
 //! ```
 //!
 //! A wallet goes through the whole chain each time, block by block, at a node that it believes: it learns nothing of what is
-//! in the wallet, but could show it another chain.
+//! in the wallet, but could show it another chain. With `--light` it believes none, and fetches little: it is a light client of
+//! all nodes that are named, one of which has to be honest, and fetches headers, filters, and the blocks that are about it.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program talks on the terminal")]
 
 use std::io::{BufRead, IsTerminal};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use p2p_core::Contact;
 use p2p_core::net::Node;
-use p2p_core::{Contact, Handle, Keypair, Wire};
-use p2p_examples::coin::{CoinNode, Effort, Founding, Remote, mine, serve};
-use p2p_examples::{Failure, exit, identity, patiently, say};
-use p2p_ledger::{
-    Address, Encode, Keeper, Ledger, LedgerConfig, LedgerError, LedgerNode, MemoryStore, Pool, PoolRules,
-    RedbStore, Store, Wallet, WalletFile,
+use p2p_examples::ledger::{
+    Founding, LightArgs, Member, Mining, NodeArgs, Pow, Reader, Remote, Terms, client, mine, print_status,
 };
-use p2p_overlay::{HyParView, HyParViewConfig};
+use p2p_examples::{Failure, exit, say};
+use p2p_ledger::{Address, Coins, Encode, Ledger, LedgerError, Tx, View, Wallet, WalletFile};
+use serde::{Deserialize, Serialize};
+
+/// A currency.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Currency {
+    /// How much a block makes at first.
+    subsidy: u64,
+    /// How many blocks new coins wait.
+    maturity: u64,
+}
+
+impl Terms for Currency {
+    const NAME: &'static str = "coin";
+    const RELAY_FEE: u64 = 1_000;
+    type State = Coins;
+
+    fn state(&self, chain: u32) -> Coins {
+        Coins { maturity: self.maturity, ..Coins::new(chain, self.subsidy) }
+    }
+
+    fn is_sound(&self) -> bool {
+        self.subsidy <= 1 << 40
+    }
+
+    fn supply(coins: &Coins, view: &View<'_>) -> Option<u64> {
+        Some(coins.supply(view))
+    }
+}
 
 /// A currency whose nodes are processes.
 #[derive(Parser)]
@@ -45,23 +72,13 @@ struct Args {
 enum Command {
     /// Keeps the chain together with others; without --join, and without a chain in --data, founds a new currency.
     Node {
-        /// Where to listen.
-        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
-        listen: SocketAddr,
-        /// Nodes to join through.
-        #[arg(long, value_name = "CONTACT")]
-        join: Vec<Contact>,
-        /// Where the identity and the chain are kept; otherwise both are new every time.
-        #[arg(long, value_name = "DIR")]
-        data: Option<PathBuf>,
+        #[command(flatten)]
+        node: NodeArgs,
         /// Mine, for this address.
         #[arg(long, value_name = "ADDRESS")]
         mine: Option<Address>,
         #[command(flatten)]
         effort: Mining,
-        /// Of a new currency: how many seconds are to be between blocks.
-        #[arg(long, default_value_t = 10)]
-        spacing: u64,
         /// Of a new currency: how many blocks new coins wait until they can be spent.
         #[arg(long, default_value_t = 100)]
         maturity: u64,
@@ -87,28 +104,14 @@ enum Command {
         /// Its file. The password is the first line of the standard input.
         #[arg(long, value_name = "PATH")]
         file: PathBuf,
-        /// A node of the currency.
-        #[arg(long, value_name = "CONTACT")]
-        join: Contact,
+        #[command(flatten)]
+        nodes: LightArgs,
+        /// Believe no node: check headers, and go by filters. If not, the first node is believed.
+        #[arg(long)]
+        light: bool,
         #[command(subcommand)]
         deed: Deed,
     },
-}
-
-#[derive(clap::Args)]
-struct Mining {
-    /// Mine on so many threads.
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
-    /// Mine for so much of the time, in percent.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
-    effort: u32,
-}
-
-impl Mining {
-    fn effort(&self) -> Effort {
-        Effort { threads: self.threads.max(1), percent: self.effort }
-    }
 }
 
 #[derive(Subcommand)]
@@ -140,116 +143,28 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Node { listen, join, data, mine, effort, spacing, maturity } => {
-            let identity = identity(data.as_deref())?;
-            let bound = Node::builder().network("coin").identity(identity).bind(listen).await;
-            let node = bound.map_err(|error| format!("cannot listen at {listen}: {error}"))?;
-            let founding =
-                founding(&node, &join, data.as_deref(), || Founding::new(spacing, maturity)).await?;
-            let ledger = match &data {
-                Some(data) => keep(&node, &founding, join, RedbStore::open(data.join("chain.redb"))?)?,
-                None => keep(&node, &founding, join, MemoryStore::default())?,
-            };
-            stay(&node, &founding, ledger, mine, effort.effort()).await
+        Command::Node { node, mine, effort, maturity } => {
+            let member = Member::start(node, Currency { subsidy: 5_000_000_000, maturity }).await?;
+            if let Some(to) = mine {
+                check_chain(&member.founding, to)?;
+            }
+            let mining = mine.map(|to| (to.lock().to_bytes(), effort.effort()));
+            member.stay(mining).await
         }
         Command::Mine { join, effort, address } => {
-            let remote = Remote::new(&client().await?, join);
+            let remote = Remote::<Currency>::new(&client::<Currency>().await?, join);
             let founding = remote.founding().await?;
             check_chain(&founding, address)?;
             let to = address.lock().to_bytes();
-            let found = |block: &p2p_examples::coin::CoinBlock| say("mined", block.header.height);
+            let found = |block: &p2p_examples::ledger::BlockOf<Currency>| say("mined", block.header.height);
             Ok(mine(&remote, &founding.rules(), &to, effort.effort(), found).await?)
         }
-        Command::Status { join } => {
-            let status = Remote::new(&client().await?, join).status(None).await?;
-            say("tip", format_args!("{} {}", status.tip.height, status.tip.id));
-            say("supply", status.supply);
-            Ok(())
-        }
-        Command::Wallet { file, join, deed } => wallet(&file, join, deed).await,
+        Command::Status { join } => print_status::<Currency>(join).await,
+        Command::Wallet { file, nodes, light, deed } => wallet(&file, &nodes, light, deed).await,
     }
 }
 
-/// A node of this process that only asks.
-async fn client() -> Result<Node, Failure> {
-    Ok(Node::builder().network("coin").bind("127.0.0.1:0").await?)
-}
-
-/// What the currency is: as it is written down, as others say, or a new one.
-async fn founding(
-    node: &Node,
-    join: &[Contact],
-    data: Option<&Path>,
-    new: impl FnOnce() -> Result<Founding, Failure>,
-) -> Result<Founding, Failure> {
-    let file = data.map(|data| data.join("founding"));
-    let kept = match file.as_ref().map(std::fs::read) {
-        Some(Ok(bytes)) => Some(Founding::from_bytes(&bytes)?),
-        Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        Some(Err(_)) | None => None,
-    };
-    if let Some(kept) = kept {
-        return Ok(kept);
-    }
-    let founding = match join.first() {
-        Some(first) => patiently(|| async { Remote::new(node, *first).founding().await }).await?,
-        None => new()?,
-    };
-    if let Some(file) = file {
-        std::fs::write(file, founding.to_bytes())?;
-    }
-    Ok(founding)
-}
-
-/// Starts the machine and its keeper.
-fn keep<D: Store + Send + 'static>(
-    node: &Node,
-    founding: &Founding,
-    join: Vec<Contact>,
-    store: D,
-) -> Result<Handle<CoinNode>, Failure> {
-    // What others must not know: that of a key which nobody is told.
-    let secret = *p2p_core::Key::of(&Keypair::generate().sign(b"coin: what others must not know")).as_bytes();
-    let chain = founding.chain(store, secret)?;
-    say("height", chain.tip().height);
-    let second = Duration::from_secs(1);
-    let membership = HyParViewConfig { shuffle: 5 * second, upkeep: second, ..HyParViewConfig::default() };
-    let config = LedgerConfig { poll: 5 * second, ..LedgerConfig::default() };
-    let machine = LedgerNode::new(HyParView::with(node.contact(), join, membership), config);
-    // Nodes of another currency are no neighbours.
-    let name = format!("coin-{:08x}/1", founding.number());
-    let keeper = Keeper::new(chain, Pool::new(PoolRules::default()));
-    Ok(node.spawn_with_workers(&name, machine, [keeper])?)
-}
-
-/// Runs until it is interrupted.
-async fn stay(
-    node: &Node,
-    founding: &Founding,
-    ledger: Handle<CoinNode>,
-    to: Option<Address>,
-    effort: Effort,
-) -> Result<(), Failure> {
-    serve(node, founding, &ledger)?;
-    say("currency", founding.id());
-    say("contact", node.contact());
-    match to {
-        None => tokio::signal::ctrl_c().await?,
-        Some(to) => {
-            check_chain(founding, to)?;
-            let (rules, to) = (founding.rules(), to.lock().to_bytes());
-            let found = |block: &p2p_examples::coin::CoinBlock| say("mined", block.header.height);
-            tokio::select! {
-                done = mine(&ledger, &rules, &to, effort, found) => done?,
-                stopped = tokio::signal::ctrl_c() => stopped?,
-            }
-        }
-    }
-    node.shutdown().await;
-    Ok(())
-}
-
-fn check_chain(founding: &Founding, address: Address) -> Result<(), Failure> {
+fn check_chain(founding: &Founding<Currency>, address: Address) -> Result<(), Failure> {
     match address.chain == founding.number() {
         true => Ok(()),
         false => Err(format!("{address} is an address of another currency").into()),
@@ -267,10 +182,24 @@ fn password() -> Result<String, Failure> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-async fn wallet(file: &Path, join: Contact, deed: Deed) -> Result<(), Failure> {
-    let remote = Remote::new(&client().await?, join);
-    let founding = remote.founding().await?;
-    let (number, maturity) = (founding.number(), founding.maturity);
+/// What the chain was founded on, and the chain: through a light client, or as the first node says. And the node that asks.
+async fn ledger(
+    nodes: &LightArgs,
+    light: bool,
+) -> Result<(Founding<Currency>, Arc<dyn Ledger<Pow, Coins>>, Node), Failure> {
+    if light {
+        let Reader { founding, ledger, node } = Reader::<Currency>::start(nodes).await?;
+        return Ok((founding, Arc::new(ledger), node));
+    }
+    let first = nodes.join.first().ok_or("name a node to ask, with --join")?;
+    let node = client::<Currency>().await?;
+    let remote = Remote::<Currency>::new(&node, *first);
+    Ok((remote.founding().await?, Arc::new(remote), node))
+}
+
+async fn wallet(file: &Path, nodes: &LightArgs, light: bool, deed: Deed) -> Result<(), Failure> {
+    let (founding, ledger, _node) = ledger(nodes, light).await?;
+    let (number, maturity) = (founding.number(), founding.terms.maturity);
     if let Deed::New = deed {
         let mut wallet = Wallet::generate(number, maturity);
         let address = wallet.receive();
@@ -279,15 +208,12 @@ async fn wallet(file: &Path, join: Contact, deed: Deed) -> Result<(), Failure> {
         return Ok(());
     }
     let (file, mut wallet) = WalletFile::open(file, &password()?, number, maturity)?;
-    if !matches!(deed, Deed::New) {
-        let ledger: &dyn Ledger<_, _> = &remote;
-        wallet.catch_up(ledger).await?;
-        // They may have been forgotten, or never heard of.
-        for payment in wallet.pending() {
-            match remote.submit(payment.clone()).await {
-                Ok(_) | Err(LedgerError::Refused(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+    wallet.catch_up(&*ledger).await?;
+    // They may have been forgotten, or never heard of.
+    for payment in wallet.pending() {
+        match ledger.submit(payment.clone()).await {
+            Ok(_) | Err(LedgerError::Refused(_)) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     match deed {
@@ -308,15 +234,15 @@ async fn wallet(file: &Path, join: Contact, deed: Deed) -> Result<(), Failure> {
         Deed::Send { address, amount, rate } => {
             let payment = wallet.pay(address, amount, rate)?;
             file.save(&wallet)?;
-            match remote.submit(payment.clone()).await {
+            match ledger.submit(payment.clone()).await {
                 Ok(id) => say("transaction", id),
                 Err(error @ LedgerError::Refused(_)) => {
-                    wallet.abandon(p2p_ledger::Tx::id(&payment));
+                    wallet.abandon(payment.id());
                     file.save(&wallet)?;
                     return Err(error.into());
                 }
                 Err(error) => {
-                    let id = p2p_ledger::Tx::id(&payment);
+                    let id = payment.id();
                     let kept = "it is not known whether the payment was heard of: it is kept, and told again next time";
                     return Err(format!("{error}; {kept} (transaction {id})").into());
                 }

@@ -1,11 +1,16 @@
 //! Programs that run beside a test.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    reason = "what is waited for has a bound; a test may fail"
+)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A running program; ended by its process id when dropped, as by `kill -9`.
 pub struct Running {
@@ -90,6 +95,59 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Runs a program to its end; what it has printed, or said of its failure.
+pub fn run(program: &str, args: &[&str]) -> Result<String, String> {
+    run_with_input(program, args, "")
+}
+
+/// The same, with a line on its standard input.
+pub fn run_with_input(program: &str, args: &[&str], line: &str) -> Result<String, String> {
+    let mut command = Command::new(program);
+    let piped = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    // It may not want it.
+    let _ = writeln!(child.stdin.take().unwrap(), "{line}");
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim_end().to_owned();
+    match output.status.success() {
+        true => Ok(text(output.stdout)),
+        false => Err(text(output.stderr)),
+    }
+}
+
+/// What follows `name: `.
+pub fn said(text: &str, name: &str) -> String {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
+}
+
+/// Tries until it is so: at most two minutes.
+pub fn eventually<T>(what: &str, mut is_so: impl FnMut() -> Result<T, String>) -> T {
+    let until = Instant::now() + Duration::from_secs(120);
+    loop {
+        match is_so() {
+            Ok(value) => return value,
+            Err(why) => assert!(Instant::now() < until, "{what}: {why}"),
+        }
+    }
+}
+
+/// A node of a ledger, how high its chain was when it started, and where it is found.
+pub struct Node {
+    pub running: Running,
+    pub height: u64,
+    pub contact: String,
+}
+
+impl Node {
+    pub fn start(program: &str, args: &[&str]) -> Node {
+        let running = Running::start(Command::new(program).arg("node").args(args));
+        let height = running.says("height").parse().unwrap();
+        let contact = running.says("contact");
+        Node { running, height, contact }
     }
 }
 

@@ -11,6 +11,11 @@ pub(super) const UNDO: u8 = b'u';
 pub(super) const WAITS: u8 = b'w';
 pub(super) const TIP: u8 = b't';
 pub(super) const HEADER: u8 = b'h';
+pub(super) const FILTER: u8 = b'f';
+/// Up to which height bodies are gone.
+pub(super) const PRUNED: u8 = b'p';
+/// The hash of a filter, and its header.
+pub(super) const FILTER_HEADER: u8 = b'g';
 
 /// In order of their heights, so that parents come first.
 pub(super) fn header_key(height: u64, id: BlockId) -> Vec<u8> {

@@ -15,6 +15,7 @@ use crate::consensus::Consensus;
 use crate::headers::Tip;
 use crate::id::BlockId;
 use crate::ledger::{Change, LedgerError};
+use crate::light::LightMsg;
 use crate::state::State;
 
 impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
@@ -59,7 +60,23 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
     pub(super) fn wanted_found(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, wanted: Vec<(u64, BlockId)>) {
         let Some(state) = self.peers.get_mut(&from) else { return };
         state.looking = false;
-        wanted.into_iter().for_each(|(height, id)| self.bodies.want(height, id, from));
+        self.want(from, wanted);
+        self.fetch(cx);
+    }
+
+    /// These bodies are wanted, and this neighbour has shown that it has them, unless it keeps none so old.
+    pub(super) fn want(&mut self, from: M::Peer, wanted: Vec<(u64, BlockId)>) {
+        let pruned = self.peers.get(&from).map_or(0, |state| state.pruned);
+        let there = wanted.into_iter().filter(|(height, _)| *height > pruned);
+        there.for_each(|(height, id)| self.bodies.want(height, id, from));
+    }
+
+    /// A neighbour keeps no bodies up to a height.
+    pub(super) fn on_pruned(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, height: u64) {
+        if let Some(state) = self.peers.get_mut(&from) {
+            state.pruned = height;
+        }
+        self.bodies.take_back(from, height);
         self.fetch(cx);
     }
 
@@ -254,6 +271,9 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             state.told = Some(tip.id);
             cx.send(*name, msg);
         }
+        for client in self.clients.told(cx.now()) {
+            cx.send(client, LedgerMsg::Light(LightMsg::New(headers.clone())));
+        }
         cx.emit(LedgerEvent::Changed(Arc::new(Change { tip, disconnected, connected })));
         self.look_for_more(cx);
     }
@@ -323,6 +343,7 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             Read::Whole(block) => cx.send(from, LedgerMsg::Block { id, block }),
             Read::Compact(compact) => cx.send(from, LedgerMsg::Compact(compact)),
             Read::Some(transactions) => cx.send(from, LedgerMsg::Missing { id, transactions }),
+            Read::Pruned(height) => cx.send(from, LedgerMsg::Pruned(height)),
             Read::OutOfRange => self.ban(cx, from, "it asks for transactions that the block has not"),
         }
     }

@@ -260,7 +260,16 @@ impl<P: Peer> Bodies<P> {
     pub(super) fn forget(&mut self, peer: P) {
         self.slow.remove(&peer);
         self.doubled.remove(&peer);
-        let ids: Vec<BlockId> = self.wanted.keys().copied().collect();
+        self.take_back(peer, u64::MAX);
+        // If it comes back, it has been asked for nothing.
+        self.flights.remove(&peer);
+    }
+
+    /// A peer has no bodies up to this height.
+    pub(super) fn take_back(&mut self, peer: P, height: u64) {
+        let of_it = |body: &Body<P>| body.height <= height && body.offers.contains(&peer);
+        let ids: Vec<BlockId> =
+            self.wanted.iter().filter(|(_, body)| of_it(body)).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(body) = self.wanted.get_mut(&id) else { continue };
             body.offers.retain(|offer| *offer != peer);
@@ -272,8 +281,6 @@ impl<P: Peer> Bodies<P> {
                 self.again(&id, true);
             }
         }
-        // If it comes back, it has been asked for nothing.
-        self.flights.remove(&peer);
     }
 
     /// What is wanted is to be found out anew: a block has been found invalid.

@@ -98,9 +98,8 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         {
             state.best = Some(shown);
         }
-        for (height, id) in done.wanted {
-            self.bodies.want(height, id, from);
-        }
+        self.want(from, done.wanted);
+        let Some(state) = self.peers.get_mut(&from) else { return };
         let there_are_more = answered && done.count == MAX_HEADERS;
         match done.refused {
             None if there_are_more => self.ask_headers(cx, from, done.shown.map(|shown| shown.id)),

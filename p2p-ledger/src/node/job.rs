@@ -15,6 +15,7 @@ use crate::consensus::Consensus;
 use crate::headers::{SyncStep, Tip};
 use crate::id::{BlockId, TxId, WtxId};
 use crate::ledger::LedgerError;
+use crate::light::{LightAnswer, LightAsk};
 use crate::state::State;
 use crate::store::View;
 
@@ -131,6 +132,13 @@ pub enum LedgerJob<C: Consensus, S: State> {
     },
     /// Looks at the state.
     Inspect(Look<S>),
+    /// Answers a light client.
+    Serve {
+        /// What it asks.
+        ask: LightAsk,
+        /// The time.
+        now: u64,
+    },
     /// Makes the next block but for its seal.
     Template {
         /// Who gets the reward, in the words of [`State::first`].
@@ -189,6 +197,8 @@ pub enum LedgerDone<C: Consensus, S: State> {
     Waiting(Bytes),
     /// Of [`LedgerJob::Pool`].
     Pool(Vec<WtxId>),
+    /// Of [`LedgerJob::Serve`]: the answer, and what has come into the pool.
+    Served(LightAnswer, Vec<WtxId>),
     /// Of [`LedgerJob::Template`].
     Template(Result<BlockOf<C, S>, LedgerError>),
     /// Of what has no answer.
@@ -206,6 +216,8 @@ pub struct Standing {
     pub best: Tip,
     /// By which others find where this chain leaves theirs.
     pub locator: Vec<BlockId>,
+    /// Up to which height there are no bodies any more; 0, if all are there.
+    pub pruned: u64,
 }
 
 /// Why something a peer has sent was of no use.
@@ -285,6 +297,8 @@ pub enum Read {
     Some(Bytes),
     /// The block has not so many transactions.
     OutOfRange,
+    /// Up to this height bodies are not kept any more.
+    Pruned(u64),
 }
 
 /// What came of transactions.
@@ -315,6 +329,7 @@ impl<C: Consensus, S: State> LedgerJob<C, S> {
             LedgerJob::After { locator } => 32 * locator.len(),
             LedgerJob::Waiting { ids } => 32 * ids.len(),
             LedgerJob::Read { form, .. } => form.bytes(),
+            LedgerJob::Serve { ask, .. } => ask.bytes(),
             LedgerJob::Stand { .. }
             | LedgerJob::EndSync
             | LedgerJob::Wanted { .. }
@@ -360,6 +375,7 @@ impl<C: Consensus, S: State> fmt::Debug for LedgerJob<C, S> {
             LedgerJob::Waiting { .. } => "Waiting",
             LedgerJob::Pool { .. } => "Pool",
             LedgerJob::Inspect(_) => "Inspect",
+            LedgerJob::Serve { .. } => "Serve",
             LedgerJob::Template { .. } => "Template",
         })
     }
@@ -381,6 +397,7 @@ impl<C: Consensus, S: State> fmt::Debug for LedgerDone<C, S> {
             LedgerDone::Submitted(result, _) => write!(f, "Submitted({result:?})"),
             LedgerDone::Waiting(bytes) => write!(f, "Waiting({} bytes)", bytes.len()),
             LedgerDone::Pool(ids) => write!(f, "Pool({} ids)", ids.len()),
+            LedgerDone::Served(answer, _) => write!(f, "Served({answer:?})"),
             LedgerDone::Template(result) => write!(f, "Template({result:?})"),
             LedgerDone::Nothing => f.write_str("Nothing"),
             LedgerDone::Failed(why) => write!(f, "Failed({why:?})"),

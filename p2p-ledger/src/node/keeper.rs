@@ -15,7 +15,7 @@ use super::msg::{MAX_ANNOUNCED, MAX_BLOCK, MAX_HEADERS, MAX_INVENTORY};
 use super::orphans::Orphans;
 use crate::block::MAX_TRANSACTIONS;
 use crate::chain::{BlockError, BlockOf, Chain, Outcome};
-use crate::codec::{Decode, Encode, InvalidEncoding, Reader, put_list};
+use crate::codec::{Decode, Encode, decoded_list, encoded_list};
 use crate::consensus::Consensus;
 use crate::header::Header;
 use crate::headers::{HeaderSync, Refused, SyncError, SyncStep};
@@ -76,7 +76,8 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
 
     fn standing(&self) -> Standing {
         let headers = self.chain.headers();
-        Standing { tip: self.chain.tip(), best: headers.tip(), locator: headers.locator() }
+        let (tip, best, locator) = (self.chain.tip(), headers.tip(), headers.locator());
+        Standing { tip, best, locator, pruned: self.chain.pruned() }
     }
 
     /// What the short names of a block are drawn with: nobody else can know it beforehand.
@@ -88,7 +89,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
     // ---- headers
 
     fn headers(&mut self, bytes: &Bytes, now: u64) -> HeadersDone {
-        let (refused, count, shown) = match list::<C::Header>(bytes, MAX_HEADERS) {
+        let (refused, count, shown) = match decoded_list::<C::Header>(bytes, MAX_HEADERS) {
             Err(error) => (Some(Refusal::Misbehaved(error.to_string())), 0, None),
             Ok(headers) => {
                 let refused = self.chain.accept_headers(&headers, now).err();
@@ -102,7 +103,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
 
     fn sync(&mut self, begin: bool, bytes: &Bytes, now: u64) -> Result<SyncStep, Refusal> {
         let headers: Vec<C::Header> =
-            list(bytes, MAX_HEADERS).map_err(|error| Refusal::Misbehaved(error.to_string()))?;
+            decoded_list(bytes, MAX_HEADERS).map_err(|error| Refusal::Misbehaved(error.to_string()))?;
         if begin {
             self.syncs += 1;
             let secret = self.chain.secret(b"header sync", &self.syncs.to_le_bytes());
@@ -195,7 +196,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
             disconnected,
             connected,
             compact: compact.unwrap_or_default().into(),
-            headers: encoded(&late),
+            headers: encoded_list(&late),
         });
     }
 
@@ -236,8 +237,11 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
     }
 
     fn read(&self, id: &BlockId, form: &Form) -> Read {
-        let Ok(Some(block)) = self.chain.block(id) else { return Read::Whole(Bytes::new()) };
         let height = self.chain.headers().place(id).map_or(0, |place| place.height);
+        let Ok(Some(block)) = self.chain.block(id) else {
+            let is_gone = (1..=self.chain.pruned()).contains(&height);
+            return if is_gone { Read::Pruned(self.chain.pruned()) } else { Read::Whole(Bytes::new()) };
+        };
         let is_late = height + LATE > self.chain.tip().height;
         match form {
             Form::Compact if is_late => {
@@ -246,7 +250,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
             Form::Some(at) if is_late => {
                 let of = |at: &u32| block.transactions.get(*at as usize).cloned();
                 match at.iter().map(of).collect::<Option<Vec<S::Tx>>>() {
-                    Some(transactions) => Read::Some(encoded(&transactions)),
+                    Some(transactions) => Read::Some(encoded_list(&transactions)),
                     None => Read::OutOfRange,
                 }
             }
@@ -258,7 +262,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
 
     fn add(&mut self, bytes: &Bytes, now: u64) -> AddDone {
         let mut done = AddDone::default();
-        let transactions = match list::<S::Tx>(bytes, MAX_INVENTORY) {
+        let transactions = match decoded_list::<S::Tx>(bytes, MAX_INVENTORY) {
             Ok(transactions) => transactions,
             Err(error) => {
                 done.malformed = Some(error.to_string());
@@ -310,7 +314,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
         }
     }
 
-    fn submit(&mut self, transaction: S::Tx, now: u64) -> (Result<TxId, LedgerError>, Vec<WtxId>) {
+    pub(super) fn submit(&mut self, transaction: S::Tx, now: u64) -> (Result<TxId, LedgerError>, Vec<WtxId>) {
         let (id, wtxid) = (transaction.id(), transaction.wtxid());
         let result = self.pool.add(&mut self.chain, transaction.clone(), now);
         let mut admitted = Vec::new();
@@ -341,7 +345,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
             left = left.saturating_sub(bytes + 8);
             chosen.push(transaction.clone());
         }
-        encoded(&chosen)
+        encoded_list(&chosen)
     }
 
     fn work(&mut self, job: LedgerJob<C, S>) -> LedgerDone<C, S> {
@@ -360,7 +364,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
                 LedgerDone::Nothing
             }
             LedgerJob::After { locator } => {
-                LedgerDone::After(encoded(&self.chain.after(&locator, MAX_HEADERS)))
+                LedgerDone::After(encoded_list(&self.chain.after(&locator, MAX_HEADERS)))
             }
             LedgerJob::Wanted { end, most } => LedgerDone::Wanted(self.wanted(&end, most)),
             LedgerJob::Accept { id, block, now } => match BlockOf::<C, S>::from_bytes(&block) {
@@ -373,12 +377,15 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
             LedgerJob::Mined { block, now } => LedgerDone::Block(Box::new(self.accept(block, now))),
             LedgerJob::Compact { compact, now } => self.compact(&compact, now),
             LedgerJob::Complete { partial, transactions, now } => {
-                match list::<S::Tx>(&transactions, MAX_TRANSACTIONS) {
+                match decoded_list::<S::Tx>(&transactions, MAX_TRANSACTIONS) {
                     Ok(transactions) => self.complete(*partial, transactions, now),
                     Err(error) => block_refused(Some(partial.id()), Refusal::Misbehaved(error.to_string())),
                 }
             }
             LedgerJob::Read { id, form } => LedgerDone::Read(self.read(&id, &form)),
+            LedgerJob::ReadAt { height } if (1..=self.chain.pruned()).contains(&height) => {
+                LedgerDone::ReadAt(Err(LedgerError::Pruned { height }))
+            }
             LedgerJob::ReadAt { height } => {
                 let block = self.chain.at(height).map_or(Ok(None), |id| self.chain.block(&id));
                 LedgerDone::ReadAt(block.map_err(|failure| LedgerError::Storage(failure.to_string())))
@@ -395,6 +402,10 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
             LedgerJob::Inspect(look) => {
                 look(self.chain.state(), &self.chain.view(), self.chain.tip());
                 LedgerDone::Nothing
+            }
+            LedgerJob::Serve { ask, now } => {
+                let (answer, admitted) = self.serve(ask, now);
+                LedgerDone::Served(answer, admitted)
             }
             LedgerJob::Template { to, now } => {
                 let block = template(&self.chain, &self.pool, &to, now);
@@ -454,22 +465,5 @@ fn refusal(refused: &Refused) -> Refusal {
         Refused::Unconnected(_) => Refusal::Unconnected,
         Refused::LowWork { .. } => Refusal::LowWork,
         _ => Refusal::Later,
-    }
-}
-
-/// A list as it travels.
-fn encoded<T: Encode>(values: &[T]) -> Bytes {
-    let mut out = Vec::new();
-    put_list(&mut out, values);
-    out.into()
-}
-
-/// The same, read.
-fn list<T: Decode>(bytes: &[u8], most: usize) -> Result<Vec<T>, InvalidEncoding> {
-    let mut input = Reader::new(bytes);
-    let values = input.list(most)?;
-    match input.left() {
-        0 => Ok(values),
-        left => Err(InvalidEncoding::Trailing { left }),
     }
 }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BlockId, WtxId};
+use crate::light::LightMsg;
 
 /// The most headers in one answer.
 pub const MAX_HEADERS: usize = 2_000;
@@ -83,12 +84,17 @@ pub enum LedgerMsg<M> {
         #[serde(with = "payload")]
         transactions: Bytes,
     },
+    /// From whoever keeps no bodies up to a height any more, to a new neighbour and in place of a block that was asked for
+    /// (BIP 159 has a flag for it).
+    Pruned(u64),
     /// Announces transactions that have come into the sender's pool. Answered by [`LedgerMsg::Want`].
     Have(Vec<WtxId>),
     /// Asks for transactions. Answered by [`LedgerMsg::Transactions`].
     Want(Vec<WtxId>),
     /// A list of transactions.
     Transactions(#[serde(with = "payload")] Bytes),
+    /// From a light client, who need not be a neighbour, or to one.
+    Light(LightMsg),
 }
 
 impl<M: Serialize + DeserializeOwned + Wire> Wire for LedgerMsg<M> {
@@ -97,7 +103,11 @@ impl<M: Serialize + DeserializeOwned + Wire> Wire for LedgerMsg<M> {
     fn lane(&self) -> Lane {
         let len = match self {
             LedgerMsg::Membership(msg) => return msg.lane(),
-            LedgerMsg::GetHeaders { .. } | LedgerMsg::Push(_) | LedgerMsg::GetBlock { .. } => 0,
+            LedgerMsg::Light(msg) => msg.bytes(),
+            LedgerMsg::GetHeaders { .. }
+            | LedgerMsg::Push(_)
+            | LedgerMsg::GetBlock { .. }
+            | LedgerMsg::Pruned(_) => 0,
             LedgerMsg::Headers { headers: bytes, .. }
             | LedgerMsg::Compact(bytes)
             | LedgerMsg::Block { block: bytes, .. }

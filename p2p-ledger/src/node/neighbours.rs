@@ -49,6 +49,8 @@ pub(super) struct PeerState<C: Consensus, S: State> {
     pub(super) knows: Recent<WtxId>,
     /// Transactions that it is to be told of.
     pub(super) announce: Vec<WtxId>,
+    /// Up to which height it has no bodies.
+    pub(super) pruned: u64,
     /// How many questions for headers it has left unanswered, one after the other.
     pub(super) silent: u32,
     /// How much of a nuisance it is.
@@ -70,6 +72,7 @@ impl<C: Consensus, S: State> PeerState<C, S> {
             poor_until: now,
             knows: Recent::new(10_000),
             announce: Vec::new(),
+            pruned: 0,
             silent: 0,
             points: 0,
         }
@@ -109,6 +112,11 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         if self.pushers.len() < self.config.pushers {
             self.pushers.push(peer);
             cx.send(peer, LedgerMsg::Push(true));
+        }
+        if let Some(pruned) =
+            self.standing.as_ref().map(|standing| standing.pruned).filter(|pruned| *pruned > 0)
+        {
+            cx.send(peer, LedgerMsg::Pruned(pruned));
         }
         self.ask_headers(cx, peer, None);
         if !self.is_behind() {

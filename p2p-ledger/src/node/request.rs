@@ -3,7 +3,7 @@
 use std::fmt;
 
 use futures::channel::oneshot;
-use p2p_core::{AskError, Handle, Request};
+use p2p_core::{AskError, Handle, Protocol, Request};
 use p2p_overlay::Membership;
 
 use super::LedgerNode;
@@ -13,6 +13,7 @@ use crate::consensus::Consensus;
 use crate::headers::Tip;
 use crate::id::TxId;
 use crate::ledger::LedgerError;
+use crate::request::request;
 use crate::state::State;
 use crate::store::View;
 
@@ -86,34 +87,22 @@ pub async fn inspect<M: Membership, C: Consensus, S: State, T: Send + 'static>(
     seen.await.map_err(|_| LedgerError::Ask(AskError::Stopped))
 }
 
-macro_rules! request {
-    ($request:ty, $reply:ty, $outcome:ident, |$this:ident| $command:expr) => {
-        impl<M: Membership, C: Consensus, S: State> Request<LedgerNode<M, C, S>> for $request {
-            type Item = ();
-            type Reply = $reply;
-
-            fn command($this) -> LedgerCommand<C, S> {
-                $command
-            }
-            fn item((): ()) -> Option<()> {
-                None
-            }
-            fn reply(outcome: LedgerOutcome<C, S>) -> Option<$reply> {
-                match outcome {
-                    LedgerOutcome::$outcome(result) => Some(result),
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-request!(Submit<S::Tx>, Result<TxId, LedgerError>, Submitted, |self| LedgerCommand::Submit(self.0));
-request!(Status, Result<Standing, LedgerError>, Status, |self| LedgerCommand::Status);
-request!(BlockAt, Result<Option<BlockOf<C, S>>, LedgerError>, Block, |self| LedgerCommand::BlockAt(self.0));
-request!(Inspect<S>, Result<(), LedgerError>, Inspected, |self| LedgerCommand::Inspect(self.0));
-request!(Template, Result<BlockOf<C, S>, LedgerError>, Template, |self| LedgerCommand::Template(self.0));
-request!(Mined<BlockOf<C, S>>, Result<Tip, LedgerError>, Mined, |self| LedgerCommand::Mined(self.0));
+request!(LedgerNode, LedgerOutcome: Submit<S::Tx>, Result<TxId, LedgerError>, Submitted, |self| {
+    LedgerCommand::Submit(self.0)
+});
+request!(LedgerNode, LedgerOutcome: Status, Result<Standing, LedgerError>, Status, |self| LedgerCommand::Status);
+request!(LedgerNode, LedgerOutcome: BlockAt, Result<Option<BlockOf<C, S>>, LedgerError>, Block, |self| {
+    LedgerCommand::BlockAt(self.0)
+});
+request!(LedgerNode, LedgerOutcome: Inspect<S>, Result<(), LedgerError>, Inspected, |self| {
+    LedgerCommand::Inspect(self.0)
+});
+request!(LedgerNode, LedgerOutcome: Template, Result<BlockOf<C, S>, LedgerError>, Template, |self| {
+    LedgerCommand::Template(self.0)
+});
+request!(LedgerNode, LedgerOutcome: Mined<BlockOf<C, S>>, Result<Tip, LedgerError>, Mined, |self| {
+    LedgerCommand::Mined(self.0)
+});
 
 impl<S> fmt::Debug for Inspect<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

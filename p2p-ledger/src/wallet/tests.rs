@@ -1,6 +1,7 @@
 use super::*;
 use crate::codec::Encode;
 use crate::header::{BlockHeader, Work};
+use crate::id::BlockId;
 use crate::target::Compact;
 use crate::transaction::Output;
 use crate::transactions_root;

@@ -58,6 +58,10 @@ impl Tx for Word {
     fn wtxid(&self) -> WtxId {
         WtxId(Key::of(&self.0.to_le_bytes()))
     }
+
+    fn about(&self) -> Vec<Vec<u8>> {
+        vec![self.to_bytes()]
+    }
 }
 
 /// Writes every word down, under keys and in values of this length.

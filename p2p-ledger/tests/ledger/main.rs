@@ -8,6 +8,7 @@ mod filters;
 mod limits;
 mod model;
 mod pool;
+mod pruning;
 mod races;
 mod reopen;
 mod support;

@@ -12,8 +12,8 @@ use p2p_overlay::{HyParView, HyParViewConfig};
 
 use super::support::{Audited, Pow, books, keypair, pay, spend};
 
-type Node = LedgerNode<HyParView<SimPeer>, Pow, Coins>;
-type World = Sim<Node, Audited>;
+pub(super) type Node = LedgerNode<HyParView<SimPeer>, Pow, Coins>;
+pub(super) type World = Sim<Node, Audited>;
 
 const PEOPLE: u8 = 5;
 
@@ -22,7 +22,7 @@ fn size() -> u32 {
     std::env::var("P2P_LEDGER_NODES").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
 }
 
-fn world(seed: u64, nodes: u32, network: Network) -> World {
+pub(super) fn world(seed: u64, nodes: u32, network: Network) -> World {
     let disk = DiskModel { failures: 0.002, ..DiskModel::default() };
     let audited = |_| Audited::new(books(Default::default(), PoolRules::default()));
     peopled(World::with_workers(seed, network, disk, audited), nodes)
@@ -93,7 +93,7 @@ fn a_while(sim: &mut World, seconds: u64, miners: u32) {
     }
 }
 
-fn tips(sim: &World) -> Vec<Tip> {
+pub(super) fn tips(sim: &World) -> Vec<Tip> {
     sim.alive().iter().filter_map(|peer| Some(sim.worker(*peer)?.books.chain().tip())).collect()
 }
 
@@ -104,7 +104,7 @@ fn nobody_is_banned(sim: &World) {
     }
 }
 
-fn all_agree(sim: &mut World, miner: SimPeer) -> Tip {
+pub(super) fn all_agree(sim: &mut World, miner: SimPeer) -> Tip {
     // What waits for its turn goes its way, then one block more settles ties.
     sim.run_for(Duration::from_secs(30));
     for _ in 0..2 {
@@ -117,7 +117,7 @@ fn all_agree(sim: &mut World, miner: SimPeer) -> Tip {
     tips[0]
 }
 
-fn rough() -> Network {
+pub(super) fn rough() -> Network {
     Network {
         latency: Latency::Uniform(Duration::from_millis(20), Duration::from_millis(150)),
         loss: Loss::Uniform(0.01),

@@ -5,6 +5,11 @@
 mod attacks;
 mod board;
 mod convergence;
+#[cfg(feature = "wallet")]
+mod hour;
+mod light;
+#[cfg(feature = "wallet")]
+mod light_wallets;
 mod propagation;
 mod relay;
 mod support;

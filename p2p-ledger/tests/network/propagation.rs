@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use p2p_core::SimPeer;
 use p2p_core::sim::{DiskModel, Network, Sim};
+use p2p_ledger::measure::Forks;
 use p2p_ledger::{
     Coins, Encode, Ledger, LedgerConfig, LedgerNode, Lock, Mined, PoolRules, Template, Tip, Transaction,
 };
@@ -113,24 +114,12 @@ fn blocks_get_around_in_a_few_hops() {
 /// Blocks at random nodes, at several mean intervals: the shorter, the more are in vain.
 #[test]
 fn the_shorter_the_interval_the_more_blocks_are_in_vain() {
-    let mut sim = world(size());
-    let mut shares = Vec::new();
-    for interval in [0.5, 2.0, 10.0] {
-        sim.run_for(Duration::from_secs(30));
-        let height = |sim: &World| sim.worker(SimPeer(0)).map_or(0, |books| books.chain().tip().height);
-        let before = height(&sim);
-        let blocks = 100;
-        for _ in 0..blocks {
-            let gap = sim.workload_rng().exponential() * interval;
-            sim.run_for(Duration::from_secs_f64(gap));
-            let at = somebody(&mut sim);
-            mine(&mut sim, at);
-        }
-        sim.run_for(Duration::from_secs(30));
-        let in_vain = blocks - (height(&sim) - before);
-        println!("{} nodes, a block every {interval} s: {in_vain} of {blocks} in vain", size());
-        shares.push(in_vain);
-    }
+    let (nodes, blocks) = (size(), 100);
+    let shares = [0.5, 2.0, 10.0].map(|interval| {
+        let in_vain = Forks { nodes, interval, blocks, seed: 1 }.run().in_vain;
+        println!("{nodes} nodes, a block every {interval} s: {in_vain} of {blocks} in vain");
+        in_vain
+    });
     assert!(shares[0] > shares[1] && shares[1] >= shares[2], "{shares:?}");
     assert!(shares[2] <= 10, "{shares:?}");
 }

@@ -1,9 +1,11 @@
 //! How blocks and transactions go from one to the next.
 
 use p2p_core::SimPeer;
-use p2p_ledger::{CompactBlock, Encode, Header, LedgerCommand, LedgerMsg, Tx};
+use p2p_ledger::{CompactBlock, Encode, Header, LedgerCommand, LedgerError, LedgerMsg, LedgerOutcome, Tx};
 
-use super::support::{Lone, MATURITY, SUBSIDY, block, branch, genesis, headers, list, pay, spend};
+use super::support::{
+    Lone, MATURITY, SUBSIDY, block, branch, genesis, headers, list, pay, pruned_books, sent_block, spend,
+};
 
 /// A node with some blocks, all of whose neighbours have shown that they have them too.
 fn among_equals() -> (Lone, Vec<super::support::CoinBlock>) {
@@ -94,8 +96,63 @@ fn missing_ancestors_are_fetched() {
         if asked.is_empty() {
             break;
         }
-        asked.iter().rev().for_each(|block| lone.says(2, super::support::sent_block(block)));
+        asked.iter().rev().for_each(|block| lone.says(2, sent_block(block)));
     }
     assert_eq!(lone.tip().id, ahead[4].header.id());
     assert_eq!(lone.banned(), []);
+}
+
+/// Whoever keeps the last bodies alone says so: the others are asked of those who have them, and nobody is to blame.
+#[test]
+fn old_bodies_are_asked_of_those_who_keep_them() {
+    let blocks = branch(&genesis(), 1, 40);
+    let mut lone = Lone::new();
+    let questions: Vec<(u32, u32)> = (lone.sent().into_iter())
+        .filter_map(|(peer, msg)| match msg {
+            LedgerMsg::GetHeaders { id, .. } if peer.0 <= 2 => Some((peer.0, id)),
+            _ => None,
+        })
+        .collect();
+    lone.says(1, LedgerMsg::Pruned(30));
+    for (peer, question) in questions {
+        lone.says(peer, LedgerMsg::Headers { answers: Some(question), headers: headers(&blocks) });
+    }
+    let mut asked = 0;
+    for _ in 0..200 {
+        for (peer, msg) in lone.sent() {
+            let LedgerMsg::GetBlock { id, .. } = msg else { continue };
+            let block = blocks.iter().find(|block| block.header.id() == id).unwrap();
+            // It has gone on since it has said so.
+            if peer.0 == 1 && block.header.height <= 32 {
+                assert!(
+                    block.header.height > 30,
+                    "{} is asked of one who has not got it",
+                    block.header.height
+                );
+                lone.says(1, LedgerMsg::Pruned(32));
+            } else {
+                asked += u32::from(peer.0 == 1);
+                lone.says(peer.0, sent_block(block));
+            }
+        }
+    }
+    assert_eq!(lone.tip().height, 40);
+    assert!(asked > 0, "the last are asked of both");
+    assert_eq!(lone.banned(), []);
+}
+
+#[test]
+fn who_keeps_the_last_bodies_alone_says_so() {
+    let blocks = branch(&genesis(), 1, 40);
+    let mut lone = Lone::keeping(pruned_books(10));
+    blocks.iter().for_each(|block| lone.mined(block.clone()));
+    lone.sent();
+    lone.says(1, LedgerMsg::GetBlock { id: blocks[35].header.id(), compact: false });
+    assert_eq!(lone.sent_to(1), [sent_block(&blocks[35])]);
+    lone.says(1, LedgerMsg::GetBlock { id: blocks[5].header.id(), compact: false });
+    assert_eq!(lone.sent_to(1), [LedgerMsg::Pruned(30)]);
+    lone.script.command(LedgerCommand::BlockAt(5));
+    lone.advance(1);
+    let outcome = lone.script.outcomes().pop().unwrap().1;
+    assert!(matches!(outcome, LedgerOutcome::Block(Err(LedgerError::Pruned { height: 5 }))), "{outcome:?}");
 }

@@ -27,10 +27,20 @@ pub(crate) fn genesis() -> Light {
 
 /// Whoever keeps the chain.
 pub(crate) fn books(headers: HeaderRules, pool: PoolRules) -> Books {
+    books_with(headers, pool, ChainRules::default())
+}
+
+/// The same, but for bodies that are not among the last.
+pub(crate) fn pruned_books(keep: u64) -> Books {
+    let headers = HeaderRules { finality: Some(keep), ..HeaderRules::default() };
+    books_with(headers, PoolRules::default(), ChainRules { keep: Some(keep), ..ChainRules::default() })
+}
+
+fn books_with(headers: HeaderRules, pool: PoolRules, rules: ChainRules) -> Books {
     let coins = Coins { halving: 0, maturity: MATURITY, ..Coins::new(CHAIN, SUBSIDY) };
     let headers = HeaderChain::new(Pow::regtest(), genesis(), headers);
     let store = MemoryStore::default();
-    let chain = Chain::new(headers, coins, store, Verifier::new([9; 32]), ChainRules::default());
+    let chain = Chain::new(headers, coins, store, Verifier::new([9; 32]), rules);
     Keeper::new(chain, Pool::new(pool))
 }
 
@@ -132,9 +142,12 @@ impl Lone {
     }
 
     pub(crate) fn with(headers: HeaderRules) -> Lone {
+        Lone::keeping(books(headers, PoolRules::default()))
+    }
+
+    pub(crate) fn keeping(books: Books) -> Lone {
         let membership = Fixed::new(SimPeer(0), (1..=4).map(SimPeer));
         let script = Script::new(Machine::new(membership, LedgerConfig::default()));
-        let books = books(headers, PoolRules::default());
         let mut lone = Lone { script, books, sent: Vec::new(), events: Vec::new() };
         lone.work();
         lone

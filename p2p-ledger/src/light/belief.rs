@@ -1,0 +1,249 @@
+//! Filter headers: what every server says of them, and what is believed.
+//!
+//! A filter's header commits to all filters before it, so a server that differs in one differs in all that follow: the first
+//! block of which two servers say something else settles it, since a block of ours has one filter only.
+
+use std::collections::VecDeque;
+
+use p2p_core::{Cx, Key};
+use p2p_overlay::Membership;
+
+use super::servers::{Server, What};
+use super::{LightAsk, LightNode, MAX_FILTER_HASHES};
+use crate::consensus::Consensus;
+use crate::filter::Filter;
+use crate::header::Header;
+use crate::headers::{HeaderChain, Tip};
+use crate::id::BlockId;
+use crate::ledger::Change;
+use crate::state::State;
+
+/// The filter headers that are believed.
+#[derive(Debug)]
+pub(super) struct Belief {
+    /// Of each block of the chain, by its height: its name, and its filter's header. The first block's is known.
+    believed: Vec<(BlockId, Key)>,
+    /// What has changed since users were told.
+    disconnected: Vec<BlockId>,
+    connected: Vec<BlockId>,
+}
+
+/// What a server says of filters.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// Up to which height it says what is believed.
+    agreed: u64,
+    /// The filter headers of the blocks after that, as long as none of them is believed.
+    more: VecDeque<Key>,
+    /// A block on the branch that those are for.
+    on: Option<BlockId>,
+    /// It says this of the block after `agreed`, where something else is believed.
+    against: Option<Key>,
+}
+
+impl Belief {
+    /// The first block's, which is empty.
+    pub(super) fn new<C: Consensus, S: State>(chain: &HeaderChain<C>) -> Belief {
+        let id = chain.at(0).map_or(BlockId::NONE, Header::id);
+        let header = Filter::of::<S::Tx>(&id, &[]).header(&Key::ZERO);
+        Belief { believed: vec![(id, header)], disconnected: Vec::new(), connected: Vec::new() }
+    }
+
+    /// The height of the last block whose filter header is believed.
+    pub(super) fn height(&self) -> u64 {
+        self.believed.len() as u64 - 1
+    }
+
+    /// A block's name, and its filter's header.
+    pub(super) fn at(&self, height: u64) -> Option<(BlockId, Key)> {
+        self.believed.get(usize::try_from(height).ok()?).copied()
+    }
+
+    pub(super) fn tip<C: Consensus>(&self, chain: &HeaderChain<C>) -> Tip {
+        let last = self.believed.last().and_then(|(id, _)| chain.place(id));
+        last.unwrap_or_else(|| chain.tip())
+    }
+
+    fn push(&mut self, id: BlockId, header: Key) {
+        self.believed.push((id, header));
+        self.connected.push(id);
+    }
+
+    /// Believes nothing above a height any more.
+    fn truncate(&mut self, height: u64) {
+        while self.height() > height
+            && let Some((id, _)) = self.believed.pop()
+        {
+            if self.connected.pop().is_none() {
+                self.disconnected.push(id);
+            }
+        }
+    }
+
+    /// What users are to be told.
+    pub(super) fn take_change<C: Consensus>(&mut self, chain: &HeaderChain<C>) -> Option<Change> {
+        if self.connected.is_empty() && self.disconnected.is_empty() {
+            return None;
+        }
+        let (disconnected, connected) =
+            (std::mem::take(&mut self.disconnected), std::mem::take(&mut self.connected));
+        Some(Change { tip: self.tip(chain), disconnected, connected })
+    }
+}
+
+impl Said {
+    /// What it says of the block at a height, as far as it has said something.
+    fn of(&self, height: u64, belief: &Belief) -> Option<Key> {
+        match height.checked_sub(self.agreed + 1) {
+            None => belief.at(height).map(|(_, header)| header),
+            Some(0) if self.against.is_some() => self.against,
+            Some(above) => self.more.get(above as usize).copied(),
+        }
+    }
+
+    /// Whether it has said the same up to this height.
+    pub(super) fn agrees_to(&self, height: u64) -> bool {
+        self.agreed >= height
+    }
+
+    /// The chain has gone over to another branch, or what was believed was a lie.
+    fn keep_to<C: Consensus>(&mut self, height: u64, chain: &HeaderChain<C>) {
+        let is_off = self.on.is_some_and(|on| !chain.is_on_chain(&on));
+        if self.agreed > height || is_off {
+            (self.more, self.on, self.against) = (VecDeque::new(), None, None);
+        }
+        self.agreed = self.agreed.min(height);
+    }
+
+    /// The next one is believed.
+    fn settle(&mut self, height: u64, header: Key) {
+        if self.agreed + 1 != height {
+            return;
+        }
+        match self.more.pop_front() {
+            Some(said) if said == header => self.agreed = height,
+            None => {}
+            other => (self.more, self.against) = (VecDeque::new(), other),
+        }
+    }
+}
+
+impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
+    /// Up to which height the chain is a server's, too.
+    pub(super) fn reach(&self, server: &Server) -> u64 {
+        let index = self.chain.index();
+        let shown = server.shown.and_then(|id| index.find(&id));
+        shown.map_or(0, |at| index.entry(index.fork(at)).height)
+    }
+
+    /// Whether the servers that answer have shown all that they have, and agree.
+    pub(super) fn is_ready(&self) -> bool {
+        let has_said = |server: &Server| server.is_done && server.said.agrees_to(self.reach(server));
+        self.live().next().is_some()
+            && self.live().all(|(_, server)| has_said(server))
+            && !self.tasks.values().any(|task| task.is_dispute())
+    }
+
+    /// Believes what all servers say that answer and have the block; where they do not say the same, the block is asked for.
+    pub(super) fn believe(&mut self, cx: &mut Cx<'_, Self>) {
+        while let Some((id, _)) = self.belief.believed.last()
+            && !self.chain.is_on_chain(id)
+        {
+            self.belief.truncate(self.belief.height() - 1);
+        }
+        let (height, chain) = (self.belief.height(), &self.chain);
+        self.servers.values_mut().for_each(|server| server.said.keep_to(height, chain));
+        while !self.tasks.values().any(|task| task.is_dispute()) {
+            let against = self.servers.values().filter(|server| server.said.against.is_some());
+            if let Some(height) = against.map(|server| server.said.agreed + 1).min() {
+                return self.dispute(cx, height);
+            }
+            // Somebody has not even shown what it has.
+            if self.live().any(|(_, server)| !server.is_done) {
+                return;
+            }
+            let next = self.belief.height() + 1;
+            let Some(id) = self.chain.at(next).map(Header::id) else { return };
+            let asked = self.live().filter(|(_, server)| self.reach(server) >= next);
+            let said: Option<Vec<Key>> =
+                asked.map(|(_, server)| server.said.of(next, &self.belief)).collect();
+            // Somebody has not answered yet.
+            let Some(said) = said else { return };
+            let Some(first) = said.first().copied() else { return };
+            if said.iter().any(|other| *other != first) {
+                return self.dispute(cx, next);
+            }
+            self.belief.push(id, first);
+            self.servers.values_mut().for_each(|server| server.said.settle(next, first));
+        }
+    }
+
+    /// Asks every server for what it has not said.
+    pub(super) fn ask_filter_hashes(&mut self, cx: &mut Cx<'_, Self>) {
+        let due = self.live().filter(|(peer, server)| {
+            let Said { more, against, .. } = &server.said;
+            let is_asked = self.open_of(*peer, |what| matches!(what, What::FilterHashes { .. })) > 0;
+            !is_asked && more.is_empty() && against.is_none() && self.reach(server) > server.said.agreed
+        });
+        let due = due.filter_map(|(peer, server)| {
+            let from = server.said.agreed + 1;
+            let to = self.reach(server).min(server.said.agreed + MAX_FILTER_HASHES as u64);
+            Some((peer, from, self.chain.at(to)?.id()))
+        });
+        for (peer, from, to) in due.collect::<Vec<_>>() {
+            self.ask(cx, peer, LightAsk::FilterHashes { from, to }, What::FilterHashes { from, to });
+        }
+    }
+
+    pub(super) fn filter_hashes_came(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        of: M::Peer,
+        (from, to): (u64, BlockId),
+        previous: Key,
+        hashes: &[Key],
+    ) {
+        let Some(server) = self.servers.get_mut(&of) else { return };
+        let (Some(place), Some((_, before))) = (self.chain.place(&to), self.belief.at(from - 1)) else {
+            return;
+        };
+        // The chain has gone another way since.
+        if !self.chain.is_on_chain(&to) || server.said.agreed + 1 != from {
+            return;
+        }
+        if hashes.len() as u64 != place.height + 1 - from {
+            return self.strayed(cx, of);
+        }
+        if previous != before {
+            return self.lied(cx, of, "it says something else of filters than before");
+        }
+        server.said.on = Some(to);
+        let mut header = before;
+        for hash in hashes {
+            header = Filter::header_of(hash, &header);
+            match self.belief.at(server.said.agreed + 1) {
+                None => server.said.more.push_back(header),
+                Some((_, believed)) if believed == header => server.said.agreed += 1,
+                Some(_) => {
+                    server.said.against = Some(header);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// What the filter header of a block is, now that the block is here.
+    pub(super) fn truth(&mut self, cx: &mut Cx<'_, Self>, height: u64, header: Key) {
+        let other = |server: &Server| server.said.of(height, &self.belief).is_some_and(|said| said != header);
+        let liars = self.servers.iter().filter(|(_, server)| other(server));
+        for peer in liars.map(|(peer, _)| *peer).collect::<Vec<_>>() {
+            self.lied(cx, peer, "it names a filter that is not the block's");
+        }
+        if self.belief.at(height).is_some_and(|(_, believed)| believed != header) {
+            self.belief.truncate(height - 1);
+        }
+        for server in self.servers.values_mut().filter(|server| server.said.agreed + 1 == height) {
+            server.said.against = None;
+        }
+    }
+}

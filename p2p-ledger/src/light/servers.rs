@@ -1,0 +1,159 @@
+//! The servers: what each is asked, who is late, and who has lied.
+
+use std::sync::Arc;
+
+use p2p_core::{Cx, Time};
+use p2p_overlay::Membership;
+
+use super::belief::Said;
+use super::{LightAnswer, LightAsk, LightEvent, LightMsg, LightNode};
+use crate::consensus::Consensus;
+use crate::id::BlockId;
+use crate::node::LedgerMsg;
+use crate::state::State;
+
+/// How many servers there are, and how many that have lied are remembered.
+const MOST: usize = 16;
+const MOST_LIARS: usize = 1_024;
+
+/// What is known of a server.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// The end of the best chain that it has shown.
+    pub(super) shown: Option<BlockId>,
+    /// It has shown all that it had.
+    pub(super) is_done: bool,
+    /// It was late with an answer, and has given none since: nobody waits for it.
+    pub(super) is_silent: bool,
+    /// When it is asked what it has.
+    pub(super) next: Time,
+    /// What it says of filters.
+    pub(super) said: Said,
+}
+
+/// A question that is open.
+#[derive(Debug)]
+pub(super) struct Open<P> {
+    pub(super) of: P,
+    until: Time,
+    pub(super) what: What,
+}
+
+/// What a question is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Headers,
+    FilterHashes { from: u64, to: BlockId },
+    Task(u64),
+}
+
+impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
+    /// Asks one server more from now on; says whether it will.
+    pub(super) fn enlist(&mut self, peer: M::Peer) -> bool {
+        if self.liars.contains_key(&peer) || self.servers.len() >= MOST {
+            return self.servers.contains_key(&peer);
+        }
+        self.servers.entry(peer).or_insert_with(|| Server {
+            shown: None,
+            is_done: false,
+            is_silent: false,
+            next: Time::ZERO,
+            said: Said::default(),
+        });
+        true
+    }
+
+    /// Those that answer.
+    pub(super) fn live(&self) -> impl Iterator<Item = (M::Peer, &Server)> {
+        self.servers.iter().filter(|(_, server)| !server.is_silent).map(|(peer, server)| (*peer, server))
+    }
+
+    /// How many questions of this kind a server has open.
+    pub(super) fn open_of(&self, peer: M::Peer, kind: impl Fn(&What) -> bool) -> usize {
+        self.open.values().filter(|open| open.of == peer && kind(&open.what)).count()
+    }
+
+    pub(super) fn ask(&mut self, cx: &mut Cx<'_, Self>, of: M::Peer, ask: LightAsk, what: What) {
+        self.asked = self.asked.wrapping_add(1);
+        let until = cx.now() + self.config.timeout;
+        self.open.insert(self.asked, Open { of, until, what });
+        cx.send(of, LedgerMsg::Light(LightMsg::Ask(self.asked, ask)));
+    }
+
+    pub(super) fn answered(&mut self, cx: &mut Cx<'_, Self>, open: Open<M::Peer>, answer: LightAnswer) {
+        let of = open.of;
+        let Some(server) = self.servers.get_mut(&of) else { return };
+        server.is_silent = false;
+        match (open.what, answer) {
+            (What::Headers, LightAnswer::Headers { tip, headers }) => {
+                self.headers_came(cx, of, tip, &headers);
+            }
+            (What::FilterHashes { from, to }, LightAnswer::FilterHashes { previous, hashes }) => {
+                self.filter_hashes_came(cx, of, (from, to), previous, &hashes);
+            }
+            (What::Headers | What::FilterHashes { .. }, LightAnswer::Missing) => {
+                // Its disk has failed, or it has gone over to another branch: it is asked again in its time.
+                (server.shown, server.is_done) = (None, true);
+            }
+            (What::Task(task), answer) => self.task_answered(cx, task, of, Some(answer)),
+            (What::Headers | What::FilterHashes { .. }, _) => self.strayed(cx, of),
+        }
+    }
+
+    /// It has answered another question than it was asked.
+    pub(super) fn strayed(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer) {
+        self.lied(cx, peer, "its answer does not belong to the question");
+    }
+
+    /// It does not answer: others are asked instead.
+    pub(super) fn silent(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer) {
+        let Some(server) = self.servers.get_mut(&peer) else { return };
+        if !server.is_silent {
+            // It may only have been a message that was lost.
+            (server.is_silent, server.next) = (true, cx.now());
+        }
+        self.forget_questions(cx, peer);
+    }
+
+    /// It has provably lied.
+    pub(super) fn lied(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer, how: &str) {
+        if self.servers.remove(&peer).is_none() {
+            return;
+        }
+        let how: Arc<str> = Arc::from(how);
+        if self.liars.len() >= MOST_LIARS {
+            self.liars.pop_first();
+        }
+        self.liars.insert(peer, how.clone());
+        cx.emit(LightEvent::Lied(peer, how));
+        self.forget_questions(cx, peer);
+    }
+
+    fn forget_questions(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer) {
+        if self.syncing.as_ref().is_some_and(|(of, _)| *of == peer) {
+            self.syncing = None;
+        }
+        let open: Vec<u32> =
+            self.open.iter().filter(|(_, open)| open.of == peer).map(|(id, _)| *id).collect();
+        for id in open {
+            if let Some(Open { what: What::Task(task), .. }) = self.open.remove(&id) {
+                self.task_answered(cx, task, peer, None);
+            }
+        }
+    }
+
+    pub(super) fn see_who_is_late(&mut self, cx: &mut Cx<'_, Self>) {
+        let now = cx.now();
+        let late: Vec<M::Peer> =
+            self.open.values().filter(|open| open.until <= now).map(|open| open.of).collect();
+        late.into_iter().for_each(|peer| self.silent(cx, peer));
+    }
+
+    /// Asks those whose turn it is what they have.
+    pub(super) fn poll(&mut self, cx: &mut Cx<'_, Self>) {
+        let now = cx.now();
+        let due = self.servers.iter().filter(|(_, server)| server.next <= now);
+        let due: Vec<M::Peer> = due.map(|(peer, _)| *peer).collect();
+        due.into_iter().for_each(|peer| self.ask_headers(cx, peer, None));
+    }
+}
