@@ -125,6 +125,26 @@ fn lab_floods_searches_gossips_and_requests() {
     let gossip = lab_of("gossip", &[&small[..], &["--plot", picture]].concat());
     assert_eq!(gossip["runs"][0]["fail"], 0.5);
     assert!(std::fs::read_to_string(&plot).unwrap().contains("<svg"));
+    let ledger = lab_of(
+        "ledger",
+        &[
+            "--nodes",
+            "20",
+            "--blocks",
+            "10",
+            "--intervals",
+            "1",
+            "--races",
+            "200",
+            "--selfish",
+            "2000",
+            "--plot",
+            picture,
+        ],
+    );
+    assert_eq!(ledger["races"].as_array().unwrap().len(), 18);
+    assert!(ledger["races"][0]["simulated"].as_f64().unwrap() < 0.4, "{ledger}");
+    assert!(ledger["spread"]["median_ms"].as_f64().unwrap() > 0.0, "{ledger}");
     std::fs::remove_file(plot).unwrap();
     let freenet = lab_of("freenet", &["--nodes", "50", "--steps", "100", "--probes", "20"]);
     // Where there are so few nodes most of them are asked at the worst.

@@ -11,6 +11,7 @@
 //! cargo run --release --bin lab -- gossip --nodes 10000 --fail 0.2,0.4,0.6,0.8 --plot reach.svg
 //! cargo run --release --bin lab -- storage --nodes 2250 --seed 1
 //! cargo run --release --bin lab -- freenet --nodes 1000 --steps 5000 --seed 1
+//! cargo run --release --bin lab -- ledger --nodes 1000 --seed 1 --plot attacker.svg
 //! ```
 
 mod compare;
@@ -19,6 +20,7 @@ mod flood;
 mod freenet;
 mod gossip;
 mod kinds;
+mod ledger;
 mod multicast;
 mod overlay;
 mod plot;
@@ -62,6 +64,8 @@ enum Command {
     Search(search::Args),
     /// PAST filled to the brim: how many files it rejects, and how much room is left then.
     Storage(storage::Args),
+    /// Chains: an attacker's races, a selfish pool, targets that follow the work, and how blocks get around.
+    Ledger(ledger::Args),
     /// Gossip: whom broadcasts reach, also when most nodes fail at once, and how soon a failure is noticed.
     Gossip(gossip::Args),
 }
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
         Command::Freenet(args) => freenet::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Storage(args) => storage::run(&args),
+        Command::Ledger(args) => ledger::run(&args),
         Command::Gossip(args) => gossip::run(&args),
     };
     p2p_examples::exit("lab", done)
