@@ -152,6 +152,29 @@ fn nobody_answers() {
 }
 
 #[test]
+fn who_asks_and_is_not_heard_of_again_leaves_no_timer() {
+    let [mut end, _] = ends();
+    for n in 0..5000_u16 {
+        let [high, low] = n.to_be_bytes();
+        let syn = Packet {
+            kind: Kind::Syn,
+            connection: n,
+            timestamp: 1,
+            difference: 0,
+            window: 1000,
+            seq: 1,
+            ack: 0,
+            selective: Vec::new(),
+            payload: Bytes::new(),
+        };
+        end.message(BothPeer::Udp(([198, 51, high, low], 1).into()), BothMsg::Packet(syn));
+        assert!(end.timers().count() <= 128, "{} after {n}", end.timers().count());
+    }
+    end.advance(Duration::from_secs(11));
+    assert_eq!(end.timers().count(), 0);
+}
+
+#[test]
 fn what_is_no_message_ends_a_connection() {
     let mut ends = ends();
     say(&mut ends[0], dialled(1), &[255; 254]);
