@@ -168,10 +168,13 @@ fn a_host_has_so_many_connections_and_all_have_so_many() {
 fn a_reset_bears_either_number() {
     for (kind, number) in [("its own", 6), ("that of the other direction", 5)] {
         let mut world = World::new();
-        let (name, _) = world.asks(from(1, 1), 5).unwrap();
-        assert!(matches!(world.receive(from(1, 2), packet(Kind::Reset, number)), Verdict::Nothing));
-        assert!(matches!(world.receive(from(1, 1), packet(Kind::Reset, 77)), Verdict::Nothing));
-        assert!(matches!(world.receive(from(1, 1), packet(Kind::Reset, number)), Verdict::Of(_)), "{kind}");
+        let (name, answer) = world.asks(from(1, 1), 5).unwrap();
+        let reset = |number, ack| Packet { ack, ..packet(Kind::Reset, number) };
+        assert!(matches!(world.receive(from(1, 2), reset(number, answer.seq)), Verdict::Nothing));
+        assert!(matches!(world.receive(from(1, 1), reset(77, answer.seq)), Verdict::Nothing));
+        world.receive(from(1, 1), reset(number, answer.seq.wrapping_add(1)));
+        assert_eq!(world.mux.get(&name).unwrap().connection.status(), Status::Opening, "{kind}");
+        assert!(matches!(world.receive(from(1, 1), reset(number, answer.seq)), Verdict::Of(_)), "{kind}");
         assert!(matches!(world.mux.get(&name).unwrap().connection.status(), Status::Over(_)), "{kind}");
     }
     let mut world = World::new();

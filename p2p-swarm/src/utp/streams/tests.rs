@@ -143,6 +143,17 @@ fn machines_talk_and_one_takes_its_leave() {
 }
 
 #[test]
+fn who_takes_its_leave_before_there_is_a_connection_is_heard_all_the_same() {
+    let mut ends = ends();
+    say(&mut ends[0], dialled(1), b"hello");
+    say(&mut ends[0], dialled(1), b"");
+    carry(&mut ends, Duration::from_secs(5));
+    let (up, closed) = (Heard::Link(Link::Up), Heard::Link(Link::Down(Down::Closed)));
+    assert_eq!(heard(&mut ends[1], accepted(0)), [up, msg("hi"), msg("hello"), msg(""), closed]);
+    assert_eq!(ends.each_ref().map(|end| end.timers().count()), [0, 0]);
+}
+
+#[test]
 fn nobody_answers() {
     let [mut end, _] = ends();
     say(&mut end, dialled(1), b"hello");
