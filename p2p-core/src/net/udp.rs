@@ -155,6 +155,14 @@ impl<C: PacketCodec> Packets<C> {
     }
 }
 
+/// An address of IPv4 as one; one of IPv6 keeps its scope, without which nobody answers a neighbour of a link.
+fn canonical(from: SocketAddr) -> SocketAddr {
+    match from.ip().to_canonical() {
+        four @ IpAddr::V4(_) => SocketAddr::new(four, from.port()),
+        IpAddr::V6(_) => from,
+    }
+}
+
 impl<C: PacketCodec> Network for Packets<C> {
     type Peer = SocketAddr;
     type Msg = C::Msg;
@@ -173,7 +181,7 @@ impl<C: PacketCodec> Network for Packets<C> {
         let _ = self.poll_flush(cx);
         loop {
             while let Some((from, packet)) = self.arrivals.next() {
-                let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                let from = canonical(from);
                 match self.codec.decode(from, packet) {
                     Ok(msg) => return Poll::Ready(Came::Message(from, msg)),
                     Err(error) => tracing::debug!(%from, %error, "dropped a packet"),
@@ -193,5 +201,20 @@ impl<C: PacketCodec> Network for Packets<C> {
 
     async fn finish(mut self) {
         poll_fn(|cx| self.poll_flush(cx)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv6Addr, SocketAddrV6};
+
+    use super::*;
+
+    #[test]
+    fn an_address_of_ipv4_is_one_and_a_neighbour_of_a_link_keeps_its_scope() {
+        let mapped = "[::ffff:192.0.2.1]:6881".parse().unwrap();
+        assert_eq!(canonical(mapped), "192.0.2.1:6881".parse().unwrap());
+        let neighbour = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 6881, 0, 3).into();
+        assert_eq!(canonical(neighbour), neighbour);
     }
 }

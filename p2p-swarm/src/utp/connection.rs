@@ -7,7 +7,8 @@
 //!
 //! - The acceptor's first [`Kind::State`] takes no sequence number, though BEP 29's figure counts it: its first data has the
 //!   number that this packet bears. So do libutp and libtorrent.
-//! - Both ends begin with random numbers: who cannot see the packets cannot make one that is believed.
+//! - Both ends begin with random numbers: who cannot see the packets can only guess one that is believed. A reset is one
+//!   that tells of a packet which is on its way or was the last to arrive, as those of libutp and libtorrent do.
 //! - A packet's size does not change with the rate. It is such that every path carries it: one that is too large could not
 //!   be cut when it is sent again.
 //! - The acknowledgement of every second packet, or after 10 ms, is enough while nothing is missing.
@@ -38,7 +39,7 @@ const UNCONFIRMED: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(29);
 /// After so long without one from the other end it is gone. 3 minutes: BitTorrent's peers speak every two.
 const IDLE: Duration = Duration::from_secs(180);
-/// How long a window of nothing is believed; then one packet finds out. 15 s, as in libutp.
+/// How often one packet finds out whether there is room again where there was none. 15 s, as in libutp.
 const ZERO_WINDOW: Duration = Duration::from_secs(15);
 /// How long one that is closed acknowledges what is sent again. 2 s.
 const LINGER: Duration = Duration::from_secs(2);
@@ -122,8 +123,9 @@ pub struct Connection {
     since: Time,
     sent: Time,
     heard: Time,
-    /// When their window became nothing.
+    /// When their window became less than a packet, or that was last put to the test; and whether it is now.
     shut: Time,
+    probes: bool,
     /// Since when this end's last packet has arrived.
     closed: Option<Time>,
 }
@@ -160,6 +162,7 @@ impl Connection {
             sent: now,
             heard: now,
             shut: now,
+            probes: false,
             closed: None,
             config,
         }
@@ -211,9 +214,14 @@ impl Connection {
         fits
     }
 
-    /// The next bytes of what has come.
+    /// The next bytes of what has come. Then there may be something to send: that there is room again.
     pub fn read(&mut self) -> Option<Bytes> {
-        self.receiver.read()
+        let bytes = self.receiver.read()?;
+        if self.receiver.reopens(self.payload) {
+            // At once.
+            self.ack_at = Some(Time::ZERO);
+        }
+        Some(bytes)
     }
 
     /// Whether all was read that the other end will ever send.
@@ -224,8 +232,8 @@ impl Connection {
     /// Closes it when all has been sent.
     pub fn close(&mut self) {
         match self.status {
-            // Nobody has heard of it yet.
-            Status::Opening if self.dialled => self.status = Status::Over(End::Closed),
+            // Nobody has heard of it yet, nor is to hear anything.
+            Status::Opening if self.dialled && self.sender.held() == 0 => self.over(End::Closed),
             Status::Opening | Status::Open => self.sender.end(),
             Status::Over(_) => {}
         }
@@ -245,6 +253,7 @@ impl Connection {
     pub fn receive(&mut self, packet: Packet, now: Time) {
         match (self.status, packet.kind) {
             (Status::Over(_), _) => return,
+            (_, Kind::Reset) if !self.tells_of_ours(packet.ack) => return,
             (Status::Opening, Kind::Reset) if self.dialled => return self.over(End::Unreachable),
             (_, Kind::Reset) => return self.over(End::Reset),
             (Status::Opening, Kind::Syn) if !self.dialled && packet.seq == self.syn => {
@@ -269,18 +278,17 @@ impl Connection {
         }
         self.status = Status::Open;
         self.heard = now;
-        if packet.window == 0 {
-            // It is there, and takes nothing.
-            self.round_trips.heard();
-            self.shut = if self.their_window > 0 { now } else { self.shut };
-        }
-        self.their_window = packet.window as usize;
         if let Kind::Data | Kind::Fin = packet.kind {
             self.came(packet, now);
         }
         if self.sender.is_finished() && self.closed.is_none() {
             self.closed = Some(now);
         }
+    }
+
+    /// Whether a number is that of a packet which is on its way, or was the last to arrive, or takes none.
+    fn tells_of_ours(&self, ack: u16) -> bool {
+        (self.sender.first() - 1..=self.sender.next()).contains(&unwrap(ack, self.sender.next()))
     }
 
     /// Learns from a packet's clock.
@@ -294,18 +302,21 @@ impl Connection {
     /// Learns what has arrived; `false` if the packet tells of what was never sent: it is not the other end's.
     fn acknowledged(&mut self, packet: &Packet, now: Time) -> bool {
         let next = unwrap(packet.ack, self.sender.next()) + 1;
-        let flight = self.sender.in_flight();
+        let (flight, first) = (self.sender.in_flight(), self.sender.first());
         let duplicate = packet.kind == Kind::State;
         let Some(acked) = self.sender.acknowledge(next, &packet.selective, duplicate, now) else {
             return false;
         };
         self.time(packet, now);
         if packet.difference != 0 && packet.difference != NOT_MEASURED {
-            self.ledbat.ours_took(packet.difference, acked.shortest, now);
+            self.ledbat.ours_took(packet.difference, acked.took, now);
         }
         if acked.packets > 0 {
-            acked.once.into_iter().for_each(|took| self.round_trips.add(took));
+            acked.took.into_iter().for_each(|took| self.round_trips.add(took));
             self.round_trips.heard();
+        }
+        // The first that is missing is waited for, whatever else arrives.
+        if self.sender.first() > first {
             self.timeout = self.sender.is_waiting().then(|| now + self.round_trips.timeout());
         }
         if acked.bytes > 0 {
@@ -314,6 +325,13 @@ impl Connection {
         if acked.lost.is_some_and(|seq| seq >= self.recovered) {
             self.recovered = self.sender.next();
             self.ledbat.lost();
+        }
+        // One that was overtaken tells of room that is taken since.
+        if next == self.sender.first() {
+            let window = packet.window as usize;
+            self.shut =
+                if window < self.payload && self.their_window >= self.payload { now } else { self.shut };
+            self.their_window = window;
         }
         true
     }
@@ -351,9 +369,9 @@ impl Connection {
         times.into_iter().flatten().fold(forgotten, Time::min)
     }
 
-    /// Whether the other end has no room for what waits.
+    /// Whether the other end has no room for what goes next, and nothing is on its way.
     fn is_shut_out(&self) -> bool {
-        self.their_window == 0 && self.sender.held() > 0 && !self.sender.is_waiting()
+        self.sender.in_flight() == 0 && self.sender.waits(self.payload) > self.their_window
     }
 
     /// Does what is due.
@@ -372,8 +390,7 @@ impl Connection {
             self.timed_out(now);
         }
         if self.is_shut_out() && now >= self.shut + ZERO_WINDOW {
-            self.their_window = self.payload;
-            self.shut = now;
+            (self.probes, self.shut) = (true, now);
         }
         if self.status == Status::Open && now >= self.sent + KEEP_ALIVE {
             self.ack_at = Some(now);
@@ -382,19 +399,23 @@ impl Connection {
 
     /// Nothing was heard of what is on its way.
     fn timed_out(&mut self, now: Time) {
-        let silent = self.round_trips.timed_out();
         self.timeout = None;
         if self.status == Status::Opening && self.dialled {
-            match silent < SYNS {
+            match self.round_trips.timed_out() < SYNS {
                 true => self.asks = true,
                 false => self.over(End::Unreachable),
             }
             return;
         }
+        self.sender.timed_out();
+        // That nothing is taken says nothing of the way, nor whether anybody is there.
+        if self.is_shut_out() {
+            return;
+        }
+        let silent = self.round_trips.timed_out();
         if silent >= if self.sender.is_ending() { SILENT_CLOSING } else { SILENT } {
             return self.over(End::TimedOut);
         }
-        self.sender.timed_out();
         self.ledbat.timed_out();
         self.recovered = self.sender.next();
         self.timeout = Some(now + self.round_trips.timeout());
@@ -419,9 +440,9 @@ impl Connection {
     }
 
     fn data(&mut self, now: Time) -> Option<Packet> {
-        let window = self.ledbat.window().min(self.their_window);
-        let outgoing = self.sender.transmit(self.payload, window, now)?;
-        if self.timeout.is_none() {
+        let room = if std::mem::take(&mut self.probes) { self.payload } else { self.their_window };
+        let outgoing = self.sender.transmit(self.payload, self.ledbat.window(), room, now)?;
+        if self.timeout.is_none() || outgoing.seq == self.sender.first() {
             self.timeout = Some(now + self.round_trips.timeout());
         }
         // What is missing is told by a packet of its own.
@@ -447,7 +468,7 @@ impl Connection {
             connection: self.ids.1,
             timestamp: micros(now),
             difference: self.difference,
-            window: u32::try_from(self.receiver.window()).unwrap_or(u32::MAX),
+            window: u32::try_from(self.receiver.promise(self.payload)).unwrap_or(u32::MAX),
             seq: self.sender.next() as u16,
             ack: (self.receiver.next() - 1) as u16,
             selective: Vec::new(),

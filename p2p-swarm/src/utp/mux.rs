@@ -3,11 +3,12 @@
 //! A connection is the other end's address and the number that its packets bear. A packet of none is answered by a
 //! [`Kind::Reset`], which is no longer than any packet, at a limited rate. Who asks for a connection gets one answer of a
 //! header's length, and a place among those that have not shown that they heard it; if there is none left, that of
-//! whoever has waited for longest. So nobody is drowned whose answer takes less time than such a flood needs to fill
-//! all places.
+//! whoever has waited for longest, of the same host if it is that which has too many. So nobody is drowned whose answer
+//! takes less time than such a flood needs to fill all places, and a host's own if the flood comes in its name.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use p2p_core::foreign::TcpPeer;
@@ -25,7 +26,7 @@ const BURST: f64 = 2.0;
 pub struct UtpConfig {
     /// The bounds of each.
     pub connection: ConnectionConfig,
-    /// Connections, both ways, those that end among them. 1,024.
+    /// Connections, both ways, those that end among them; one that is not confirmed gives way to another. 1,024.
     pub connections: usize,
     /// Connections of one host: an address of IPv4, or a /64 of IPv6; this machine has as many as there are. 64.
     pub of_host: usize,
@@ -55,11 +56,17 @@ type Key = (SocketAddr, u16);
 pub(super) enum Verdict {
     /// A connection has got it.
     Of(TcpPeer),
+    /// It is the first of a connection, to which that other has given way.
+    Accepted(TcpPeer, Option<TcpPeer>),
     /// It is answered by this.
     Answer(Packet),
     /// Nothing.
     Nothing,
 }
+
+/// There are too many connections.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
 
 /// A connection, and what is known of it here.
 #[derive(Debug)]
@@ -78,8 +85,8 @@ pub(super) struct Mux {
     config: UtpConfig,
     connections: BTreeMap<Key, Entry>,
     keys: BTreeMap<TcpPeer, Key>,
-    /// Those that others have asked for, in order; some have been confirmed since, or are gone.
-    unconfirmed: VecDeque<TcpPeer>,
+    /// Those that others have asked for, and not shown that they heard the answer, by their number: in order.
+    unconfirmed: BTreeMap<u64, TcpPeer>,
     accepted: u64,
     resets: Bucket,
 }
@@ -90,7 +97,7 @@ impl Mux {
         Mux {
             connections: BTreeMap::new(),
             keys: BTreeMap::new(),
-            unconfirmed: VecDeque::new(),
+            unconfirmed: BTreeMap::new(),
             accepted: 0,
             resets: Bucket::new(rate, rate * BURST, Time::ZERO),
             config,
@@ -105,6 +112,9 @@ impl Mux {
         if let Some(key) = self.keys.remove(name) {
             self.connections.remove(&key);
         }
+        if let TcpPeer::Accepted { number, .. } = name {
+            self.unconfirmed.remove(number);
+        }
     }
 
     fn insert(&mut self, key: Key, name: TcpPeer, connection: Connection) {
@@ -112,12 +122,11 @@ impl Mux {
         self.connections.insert(key, Entry { name, connection, told: false, alarm: None });
     }
 
-    /// Asks for a connection; `false` if there are too many.
-    pub(super) fn dial(&mut self, name: TcpPeer, now: Time, rng: &mut Rng) -> bool {
+    /// Asks for a connection: which other has given way to it. One that bears the name already, and ends, is forgotten.
+    pub(super) fn dial(&mut self, name: TcpPeer, now: Time, rng: &mut Rng) -> Result<Option<TcpPeer>, Full> {
         let to = name.addr();
-        if self.connections.len() >= self.config.connections {
-            return false;
-        }
+        self.remove(&name);
+        let evicted = self.make_room(None)?;
         // There are fewer connections than numbers.
         let mut id = rng.next_u64() as u16;
         while self.connections.contains_key(&(to, id)) {
@@ -125,7 +134,7 @@ impl Mux {
         }
         let connection = Connection::dial(self.config.connection.clone(), id, rng.next_u64() as u16, now);
         self.insert((to, id), name, connection);
-        true
+        Ok(evicted)
     }
 
     /// A packet has come.
@@ -139,7 +148,13 @@ impl Mux {
         match self.connections.get_mut(&(from, id)) {
             Some(entry) => {
                 entry.connection.receive(packet, now);
-                Verdict::Of(entry.name)
+                let name = entry.name;
+                if let TcpPeer::Accepted { number, .. } = name
+                    && entry.connection.status() != Status::Opening
+                {
+                    self.unconfirmed.remove(&number);
+                }
+                Verdict::Of(name)
             }
             None if packet.kind == Kind::Syn => self.accept(from, &packet, now, rng),
             None if packet.kind == Kind::Reset || !self.resets.take(1.0, now) => Verdict::Nothing,
@@ -149,7 +164,7 @@ impl Mux {
                 timestamp: 0,
                 difference: 0,
                 window: 0,
-                seq: rng.next_u64() as u16,
+                seq: 0,
                 ack: packet.seq,
                 selective: Vec::new(),
                 payload: Bytes::new(),
@@ -171,37 +186,50 @@ impl Mux {
 
     /// Somebody asks for a connection.
     fn accept(&mut self, from: SocketAddr, syn: &Packet, now: Time, rng: &mut Rng) -> Verdict {
-        let loopback = from.ip().to_canonical().is_loopback();
-        let full = self.connections.len() >= self.config.connections;
-        if full || (!loopback && self.of_host(from.ip()) >= self.config.of_host) {
-            return Verdict::Nothing;
-        }
-        if self.unconfirmed.len() >= self.config.unconfirmed.max(1)
-            && let Some(oldest) = self.unconfirmed.pop_front()
-            && self.get(&oldest).is_some_and(|entry| entry.connection.status() == Status::Opening)
-        {
-            self.remove(&oldest);
-        }
+        let Ok(evicted) = self.make_room(Some(from.ip())) else { return Verdict::Nothing };
         self.accepted += 1;
         let name = TcpPeer::Accepted { addr: from, number: self.accepted };
         let connection = Connection::accept(self.config.connection.clone(), syn, rng.next_u64() as u16, now);
         self.insert((from, connection.ids().0), name, connection);
-        self.unconfirmed.push_back(name);
-        Verdict::Of(name)
+        self.unconfirmed.insert(self.accepted, name);
+        Verdict::Accepted(name, evicted)
+    }
+
+    /// Makes room for one more connection, for which that host has asked or this end: which had to give way. It is the
+    /// oldest that is not confirmed; of the host itself, if that has too many.
+    fn make_room(&mut self, asks: Option<IpAddr>) -> Result<Option<TcpPeer>, Full> {
+        let config = &self.config;
+        let host = asks.filter(|ip| !ip.to_canonical().is_loopback()).map(host);
+        let oldest = if let Some(host) = host.filter(|host| self.of_host(host) >= config.of_host) {
+            self.unconfirmed.values().find(|name| host.contains(&name.addr().ip()))
+        } else if self.connections.len() >= config.connections
+            || (asks.is_some() && self.unconfirmed.len() >= config.unconfirmed.max(1))
+        {
+            self.unconfirmed.values().next()
+        } else {
+            return Ok(None);
+        };
+        let oldest = *oldest.ok_or(Full)?;
+        self.remove(&oldest);
+        Ok(Some(oldest))
     }
 
     /// How many connections a host has.
-    fn of_host(&self, ip: IpAddr) -> usize {
-        let (first, last) = match ip {
-            IpAddr::V4(_) => (ip, ip),
-            IpAddr::V6(six) => {
-                let network = six.to_bits() >> 64 << 64;
-                let of = |bits| IpAddr::V6(Ipv6Addr::from_bits(bits));
-                (of(network), of(network | u128::from(u64::MAX)))
-            }
-        };
-        let (first, last) = (SocketAddr::new(first, 0), SocketAddr::new(last, u16::MAX));
+    fn of_host(&self, host: &RangeInclusive<IpAddr>) -> usize {
+        let (first, last) = (SocketAddr::new(*host.start(), 0), SocketAddr::new(*host.end(), u16::MAX));
         self.connections.range((first, 0)..=(last, u16::MAX)).count()
+    }
+}
+
+/// The addresses that are one host's.
+fn host(ip: IpAddr) -> RangeInclusive<IpAddr> {
+    match ip {
+        IpAddr::V4(_) => ip..=ip,
+        IpAddr::V6(six) => {
+            let network = six.to_bits() >> 64 << 64;
+            let of = |bits| IpAddr::V6(Ipv6Addr::from_bits(bits));
+            of(network)..=of(network | u128::from(u64::MAX))
+        }
     }
 }
 

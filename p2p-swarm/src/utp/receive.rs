@@ -39,6 +39,8 @@ pub(super) struct Receiver {
     early_bytes: usize,
     /// Nothing follows what came in order.
     ended: bool,
+    /// Bytes that the other end was told there is room for, and has not sent.
+    promised: usize,
 }
 
 impl Receiver {
@@ -52,6 +54,7 @@ impl Receiver {
             early: VecDeque::new(),
             early_bytes: 0,
             ended: false,
+            promised: room,
         }
     }
 
@@ -68,7 +71,9 @@ impl Receiver {
         if self.ended || !fits || ahead > AHEAD as u64 {
             return Came::Refused;
         }
+        let length = payload.len();
         if ahead == 0 {
+            self.promised = self.promised.saturating_sub(length);
             self.take(payload, last);
             while let Some(Some(early)) = self.early.pop_front() {
                 self.early_bytes -= early.payload.len();
@@ -81,7 +86,8 @@ impl Receiver {
             self.early.resize_with(place + 1, || None);
         }
         if self.early[place].is_none() {
-            self.early_bytes += payload.len();
+            self.promised = self.promised.saturating_sub(length);
+            self.early_bytes += length;
             self.early[place] = Some(Early { payload, last });
         }
         Came::Early
@@ -120,6 +126,19 @@ impl Receiver {
     /// How many more bytes there is room for.
     pub(super) fn window(&self) -> usize {
         self.room.saturating_sub(self.ready_bytes + self.early_bytes)
+    }
+
+    /// How many more bytes the other end is told there is room for. If it is less than a packet, that is no more than was
+    /// promised before: nobody is to cut packets (RFC 1122 §4.2.3.3), or to hear that what is on its way has no room.
+    pub(super) fn promise(&mut self, packet: usize) -> usize {
+        let window = self.window();
+        self.promised = if window < packet { self.promised.min(window) } else { window };
+        self.promised
+    }
+
+    /// Whether there is room for a packet, and the other end does not know.
+    pub(super) fn reopens(&self, packet: usize) -> bool {
+        !self.ended && self.promised < packet && self.window() >= packet
     }
 
     /// Which packets are there beyond the next: a selective acknowledgement, in whole words of 32.
@@ -187,6 +206,23 @@ mod tests {
         assert_eq!(read(&mut receiver), "cd01234567890123456789");
         assert_eq!(data(&mut receiver, 104 + AHEAD as u64, ""), Came::Early);
         assert_eq!(data(&mut receiver, 105 + AHEAD as u64, ""), Came::Refused, "it is too far ahead");
+    }
+
+    #[test]
+    fn room_for_less_than_a_packet_is_not_offered_nor_taken_back() {
+        let mut receiver = receiver();
+        assert_eq!(receiver.promise(10), 20);
+        data(&mut receiver, 101, "0123456");
+        data(&mut receiver, 101, "0123456");
+        data(&mut receiver, 100, "abcdefg");
+        assert_eq!(receiver.promise(10), 6, "the other end knows of this");
+        data(&mut receiver, 102, "uvwxyz");
+        assert_eq!((receiver.promise(10), receiver.reopens(10)), (0, false));
+        assert_eq!(receiver.read().unwrap(), "abcdefg");
+        assert_eq!((receiver.window(), receiver.promise(10), receiver.reopens(10)), (7, 0, false));
+        assert_eq!(receiver.read().unwrap(), "0123456");
+        assert!(receiver.reopens(10));
+        assert_eq!((receiver.promise(10), receiver.reopens(10)), (14, false));
     }
 
     #[test]

@@ -44,10 +44,8 @@ pub(super) struct Acked {
     pub bytes: usize,
     /// Packets that are.
     pub packets: usize,
-    /// The least time that one of them was gone, since it was sent the last time.
-    pub shortest: Option<Duration>,
-    /// The same of one that was sent once.
-    pub once: Option<Duration>,
+    /// How long the last of them was gone that was sent once: of others nobody knows which has arrived.
+    pub took: Option<Duration>,
     /// The last packet that was found to be lost now.
     pub lost: Option<u64>,
 }
@@ -67,6 +65,8 @@ pub(super) struct Sender {
     /// Those that are taken for lost: they are not in `in_flight`.
     lost: BTreeSet<u64>,
     in_flight: usize,
+    /// Bytes that are not known to have arrived: those on their way, and those that are lost.
+    missing: usize,
     /// How many of the flight have arrived.
     early: usize,
     duplicates: usize,
@@ -85,6 +85,7 @@ impl Sender {
             flight_bytes: 0,
             lost: BTreeSet::new(),
             in_flight: 0,
+            missing: 0,
             early: 0,
             duplicates: 0,
         }
@@ -116,6 +117,11 @@ impl Sender {
         self.waiting_bytes + self.flight_bytes
     }
 
+    /// The first packet that is not known to have arrived, or that is not sent yet.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
     /// The sequence number that is taken next.
     pub(super) fn next(&self) -> u64 {
         self.first + self.flight.len() as u64
@@ -131,30 +137,46 @@ impl Sender {
         self.in_flight
     }
 
-    /// A packet of at most `size` bytes, if so many bytes may be on their way: what was lost before what is new. If nothing
-    /// is on its way one packet may be.
-    pub(super) fn transmit(&mut self, size: usize, window: usize, now: Time) -> Option<Outgoing> {
-        let room = window.saturating_sub(self.in_flight);
+    /// Bytes of the packet that goes next; 0 if none waits.
+    pub(super) fn waits(&self, size: usize) -> usize {
+        let lost = self.lost.first().map(|seq| self.flight[(seq - self.first) as usize].payload.len());
+        lost.unwrap_or(size.min(self.waiting_bytes))
+    }
+
+    /// A packet of at most `size` bytes, if so many bytes may be on their way and the other end has so much `room` for what
+    /// has not arrived: what was lost before what is new.
+    pub(super) fn transmit(
+        &mut self,
+        size: usize,
+        window: usize,
+        room: usize,
+        now: Time,
+    ) -> Option<Outgoing> {
+        let length = self.waits(size);
+        if length > window.saturating_sub(self.in_flight) {
+            return None;
+        }
         if let Some(&seq) = self.lost.first() {
-            let flight = &mut self.flight[(seq - self.first) as usize];
-            if flight.payload.len() > room && self.in_flight > 0 {
+            // There was room when it was sent: this asks only whether there is any.
+            if length > room {
                 return None;
             }
+            let flight = &mut self.flight[(seq - self.first) as usize];
             self.lost.remove(&seq);
-            self.in_flight += flight.payload.len();
+            self.in_flight += length;
             (flight.at, flight.times) = (now, flight.times + 1);
             return Some(Outgoing { seq, payload: flight.payload.clone(), last: flight.last });
         }
-        let length = size.min(self.waiting_bytes);
         let last = length == 0 && self.ending && !self.ended;
-        let fits = length <= room || (self.in_flight == 0 && window > 0);
         // What takes no room may always go.
+        let fits = length == 0 || self.missing + length <= room;
         if (length == 0 && !last) || !fits || self.flight.len() >= MAX_FLIGHT {
             return None;
         }
         self.ended |= last;
         let (seq, payload) = (self.next(), self.take(length));
         self.in_flight += length;
+        self.missing += length;
         self.flight_bytes += length;
         self.flight.push_back(Flight { payload: payload.clone(), last, at: now, times: 1, arrived: false });
         Some(Outgoing { seq, payload, last })
@@ -230,15 +252,15 @@ impl Sender {
         };
         flight.arrived = true;
         self.early += 1;
-        let (length, took) = (flight.payload.len(), now - flight.at);
+        let (length, took, times) = (flight.payload.len(), now - flight.at, flight.times);
         if !self.lost.remove(&seq) {
             self.in_flight -= length;
         }
+        self.missing -= length;
         acked.bytes += length;
         acked.packets += 1;
-        acked.shortest = Some(acked.shortest.map_or(took, |shortest| shortest.min(took)));
-        if flight.times == 1 {
-            acked.once = Some(took);
+        if times == 1 {
+            acked.took = Some(took);
         }
     }
 
@@ -292,13 +314,15 @@ mod tests {
     fn flying(packets: usize) -> Sender {
         let mut sender = Sender::new(100);
         sender.write(vec![7; 100 * SIZE].into());
-        let sent = std::iter::from_fn(|| sender.transmit(SIZE, packets * SIZE, at(0))).count();
+        let sent = std::iter::from_fn(|| sender.transmit(SIZE, packets * SIZE, usize::MAX, at(0))).count();
         assert_eq!((sent, sender.in_flight()), (packets, packets * SIZE));
         sender
     }
 
     fn again(sender: &mut Sender, window: usize) -> Vec<u64> {
-        std::iter::from_fn(|| sender.transmit(SIZE, window, at(1))).map(|packet| packet.seq).collect()
+        std::iter::from_fn(|| sender.transmit(SIZE, window, usize::MAX, at(1)))
+            .map(|packet| packet.seq)
+            .collect()
     }
 
     #[test]
@@ -309,7 +333,7 @@ mod tests {
         }
         sender.end();
         sender.write(Bytes::from_static(b"too late"));
-        let sent: Vec<_> = std::iter::from_fn(|| sender.transmit(SIZE, 1000, at(0)))
+        let sent: Vec<_> = std::iter::from_fn(|| sender.transmit(SIZE, 1000, 1000, at(0)))
             .map(|packet| (packet.seq, String::from_utf8(packet.payload.to_vec()).unwrap(), packet.last))
             .collect();
         let expected =
@@ -323,10 +347,10 @@ mod tests {
     #[test]
     fn what_is_acknowledged_makes_room() {
         let mut sender = flying(4);
-        assert_eq!(sender.transmit(SIZE, 4 * SIZE, at(1)), None);
+        assert_eq!(sender.transmit(SIZE, 4 * SIZE, usize::MAX, at(1)), None);
         let acked = sender.acknowledge(102, &[], true, at(80)).unwrap();
         let took = Some(Duration::from_millis(80));
-        assert_eq!(acked, Acked { bytes: 20, packets: 2, shortest: took, once: took, lost: None });
+        assert_eq!(acked, Acked { bytes: 20, packets: 2, took, lost: None });
         assert_eq!(again(&mut sender, 4 * SIZE), [104, 105]);
         assert_eq!(sender.acknowledge(101, &[], true, at(90)), Some(Acked::default()), "that is old");
         assert_eq!(sender.acknowledge(107, &[], true, at(90)), None, "that was not sent");
@@ -344,7 +368,7 @@ mod tests {
         assert_eq!(sender.acknowledge(100, &[0b111_0011], true, at(12)).unwrap().lost, Some(104));
         assert_eq!(again(&mut sender, 4 * SIZE), [103, 104]);
         let acked = sender.acknowledge(108, &[], true, at(21)).unwrap();
-        assert_eq!((acked.packets, acked.once), (3, None), "nobody knows which of each has arrived");
+        assert_eq!((acked.packets, acked.took), (3, None), "nobody knows which of each has arrived");
     }
 
     #[test]
@@ -362,7 +386,7 @@ mod tests {
         sender.acknowledge(100, &[0b1], true, at(5)).unwrap();
         sender.timed_out();
         assert_eq!(sender.in_flight(), 0);
-        assert_eq!(again(&mut sender, 1), [100], "one packet may go, however large");
+        assert_eq!(again(&mut sender, SIZE), [100]);
         assert_eq!(sender.acknowledge(102, &[], false, at(9)).unwrap().packets, 1);
         assert_eq!(again(&mut sender, 3 * SIZE), [102, 103, 104]);
     }
@@ -371,17 +395,30 @@ mod tests {
     fn no_more_packets_are_on_their_way_than_anybody_holds() {
         let mut sender = Sender::new(0);
         sender.write(vec![7; 3000].into());
-        let sent = std::iter::from_fn(|| sender.transmit(1, usize::MAX, at(0))).count();
+        let sent = std::iter::from_fn(|| sender.transmit(1, usize::MAX, usize::MAX, at(0))).count();
         assert_eq!(sent, MAX_FLIGHT);
     }
 
     #[test]
-    fn nothing_goes_to_whoever_has_no_room() {
-        let mut sender = Sender::new(0);
-        sender.write(vec![7; 30].into());
-        assert_eq!(sender.transmit(SIZE, 0, at(0)), None);
+    fn no_more_goes_than_there_is_room_for() {
+        let mut sender = Sender::new(100);
+        sender.write(vec![7; 45].into());
+        let goes = |sender: &mut Sender, room| -> Vec<u64> {
+            std::iter::from_fn(|| sender.transmit(SIZE, 1000, room, at(0))).map(|packet| packet.seq).collect()
+        };
+        let none = Vec::<u64>::new();
+        assert_eq!(goes(&mut sender, SIZE - 1), none);
+        assert_eq!(goes(&mut sender, 3 * SIZE + 9), [100, 101, 102]);
+        // 101 has come, and takes some of the room.
+        sender.acknowledge(100, &[0b1], true, at(5)).unwrap();
+        assert_eq!(goes(&mut sender, 2 * SIZE + 9), none);
+        sender.timed_out();
+        assert_eq!(goes(&mut sender, SIZE - 1), none, "nor is what was lost sent to whoever has none");
+        assert_eq!(goes(&mut sender, 2 * SIZE), [100, 102]);
+        sender.acknowledge(103, &[], true, at(9)).unwrap();
         sender.end();
-        assert_eq!(sender.transmit(SIZE, 0, at(0)), None, "first what waits");
+        assert_eq!(goes(&mut sender, 4), none, "first what waits");
+        assert_eq!(goes(&mut sender, 15), [103, 104, 105], "the end takes no room");
     }
 
     #[test]

@@ -113,10 +113,11 @@ where
             // Of one that somebody else has made it was told that it is gone.
             let TcpPeer::Dialled { .. } = to else { return };
             let now = cx.now();
-            if !self.mux.dial(to, now, cx.rng()) {
+            let Ok(evicted) = self.mux.dial(to, now, cx.rng()) else {
                 let full = Link::Down(Down::Overflow);
                 return self.run(cx, |machine, cx| machine.on_link(cx, StreamPeer::Utp(to), full));
-            }
+            };
+            evicted.into_iter().for_each(|gone| cx.clear_timer(StreamsTimer::Connection(gone)));
             self.lines.insert(to, Line::new((self.codec)(StreamPeer::Utp(to))));
         }
         if let Some(line) = self.lines.get_mut(&to).filter(|line| !line.closing) {
@@ -130,6 +131,10 @@ where
         let now = cx.now();
         match self.mux.receive(from, packet, now, cx.rng()) {
             Verdict::Of(peer) => self.look_after(cx, peer),
+            Verdict::Accepted(peer, evicted) => {
+                evicted.into_iter().for_each(|gone| cx.clear_timer(StreamsTimer::Connection(gone)));
+                self.look_after(cx, peer);
+            }
             Verdict::Answer(answer) => cx.send(BothPeer::Udp(from), BothMsg::Packet(answer)),
             Verdict::Nothing => {}
         }

@@ -89,25 +89,28 @@ struct World {
     /// Bytes that were read, if they are not kept.
     many: [usize; 2],
     keep: bool,
+    /// Whether each reads all that comes at once.
+    reads: [bool; 2],
     other: Option<LossBased>,
     /// How long each of the first end's packets has waited, in seconds.
     waited: Vec<f64>,
     lost: usize,
-    held: usize,
+    /// The most bytes that either held: to be sent, and come.
+    held: [usize; 2],
 }
 
 impl World {
-    fn new(seed: u64, config: ConnectionConfig, lines: [Line; 2]) -> World {
+    /// Both ends number their packets from `start`.
+    fn new(seed: u64, start: u16, config: ConnectionConfig, lines: [Line; 2]) -> World {
         let now = Time::ZERO + Duration::from_secs(5);
-        let mut rng = Rng::new(seed);
-        let mut dials = Connection::dial(config.clone(), 700, rng.next_u64() as u16, now);
+        let mut dials = Connection::dial(config.clone(), 700, start, now);
         let syn = dials.transmit(now).unwrap();
         // The first packets are let through.
-        let mut accepts = Connection::accept(config, &syn, rng.next_u64() as u16, now);
+        let mut accepts = Connection::accept(config, &syn, start, now);
         dials.receive(accepts.transmit(now).unwrap(), now);
         let mut world = World {
             now,
-            rng,
+            rng: Rng::new(seed),
             ends: [dials, accepts],
             lines,
             events: BTreeMap::new(),
@@ -116,10 +119,11 @@ impl World {
             read: Default::default(),
             many: [0; 2],
             keep: true,
+            reads: [true; 2],
             other: None,
             waited: Vec::new(),
             lost: 0,
-            held: 0,
+            held: [0; 2],
         };
         world.send();
         world
@@ -163,6 +167,16 @@ impl World {
         }
     }
 
+    /// One end reads a little; `false` if there is nothing.
+    fn read_next(&mut self, end: usize) -> bool {
+        let Some(bytes) = self.ends[end].read() else { return false };
+        self.many[end] += bytes.len();
+        if self.keep {
+            self.read[end].extend_from_slice(&bytes);
+        }
+        true
+    }
+
     /// Lets time pass.
     fn run(&mut self, until: Time) {
         while self.now < until {
@@ -182,14 +196,9 @@ impl World {
             }
             for end in 0..2 {
                 self.ends[end].tick(self.now);
-                while let Some(bytes) = self.ends[end].read() {
-                    self.many[end] += bytes.len();
-                    if self.keep {
-                        self.read[end].extend_from_slice(&bytes);
-                    }
-                }
                 let (unsent, unread) = self.ends[end].held();
-                self.held = self.held.max(unsent).max(unread);
+                self.held = [self.held[0].max(unsent), self.held[1].max(unread)];
+                while self.reads[end] && self.read_next(end) {}
             }
             self.send();
         }
@@ -225,6 +234,7 @@ proptest! {
     #[test]
     fn the_bytes_arrive_whatever_the_way_does(
         seed: u64,
+        start in prop_oneof![Just(65_500_u16), any::<u16>()],
         loss in 0.0..0.2_f64,
         copies in 0.0..0.2_f64,
         jitter in 0_u64..80,
@@ -239,7 +249,7 @@ proptest! {
             ..Line::new(1e6, Duration::from_millis(300), Duration::from_millis(15))
         };
         let config = ConnectionConfig { packet, receive_buffer: 40_000, send_buffer: 30_000 };
-        let mut world = World::new(seed, config.clone(), [line.clone(), line]);
+        let mut world = World::new(seed, start, config.clone(), [line.clone(), line]);
         let contents = [content(lengths[0], seed), content(lengths[1], !seed)];
         for (end, content) in contents.iter().enumerate() {
             world.to_write[end] = content.chunks(chunk).map(Bytes::copy_from_slice).collect();
@@ -265,8 +275,55 @@ proptest! {
             prop_assert!(read.len() <= expected.len() && read[..] == expected[..read.len()]);
             prop_assert!(!lossless || read.len() == expected.len());
         }
-        prop_assert!(world.held <= config.receive_buffer + packet, "{} bytes", world.held);
+        let [unsent, unread] = world.held;
+        prop_assert!(unsent <= config.send_buffer && unread <= config.receive_buffer + packet, "{:?}", world.held);
     }
+}
+
+/// One end sends 300 kB; the other does not read by itself.
+fn unread() -> (World, Vec<u8>) {
+    let config = ConnectionConfig { receive_buffer: 40_000, ..ConnectionConfig::default() };
+    let line = Line::new(1e6, Duration::from_millis(300), Duration::from_millis(15));
+    let mut world = World::new(7, 65_500, config, [line.clone(), line]);
+    let content = content(300_000, 7);
+    world.reads[1] = false;
+    // No packet fills what room is left.
+    world.to_write[0] = content.chunks(1111).map(Bytes::copy_from_slice).collect();
+    world.send();
+    (world, content)
+}
+
+#[test]
+fn who_does_not_read_for_an_hour_is_kept_and_costs_a_packet_in_15_s() {
+    let (mut world, content) = unread();
+    let second = Duration::from_secs(1);
+    world.run(world.now + 10 * second);
+    let before = world.waited.len();
+    world.run(world.now + 3600 * second);
+    // A probe each 15 s, and a sign of life each 29 at most.
+    let packets = world.waited.len() - before;
+    assert!((240..=240 + 125).contains(&packets), "{packets} packets in an hour");
+    assert!(world.ends.iter().all(|end| end.status() == Status::Open));
+    assert!(world.held[1] <= 40_000 + 1232, "{:?}", world.held);
+    world.reads[1] = true;
+    while world.read_next(1) {}
+    world.send();
+    world.run(world.now + 3 * second);
+    assert!(world.read[1] == content, "{} bytes", world.read[1].len());
+}
+
+#[test]
+fn who_reads_slowly_is_sent_as_much() {
+    let (mut world, content) = unread();
+    let begun = world.now;
+    while world.read[1].len() < content.len() {
+        // 1,212 bytes in 50 ms, if they are there.
+        world.read_next(1);
+        world.send();
+        world.run(world.now + Duration::from_millis(50));
+        assert!(world.now < begun + Duration::from_secs(20), "{} bytes", world.read[1].len());
+    }
+    assert!(world.read[1] == content);
 }
 
 // ---- LEDBAT's claims (RFC 6817 §1.2, BEP 29)
@@ -279,7 +336,7 @@ fn home(queue: Duration) -> [Line; 2] {
 
 /// Sends without end over such lines.
 fn endless(lines: [Line; 2]) -> World {
-    let mut world = World::new(7, ConnectionConfig::default(), lines);
+    let mut world = World::new(7, 7, ConnectionConfig::default(), lines);
     world.keep = false;
     world.to_write[0] = (0..4000).map(|_| Bytes::from(vec![7; 1 << 16])).collect();
     world.send();

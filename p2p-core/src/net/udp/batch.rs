@@ -13,7 +13,7 @@ const RUN: usize = PLACE - 40 - 8;
 /// Bytes of packets that wait to be sent; more are lost, as packets may be. 4 MiB.
 const WAITING: usize = 4 << 20;
 
-/// Packets that wait to be sent, one after the other in one buffer.
+/// Packets that wait to be sent, one after the other in one buffer, which is at most half empty.
 #[derive(Debug, Default)]
 pub(super) struct Departures {
     bytes: Vec<u8>,
@@ -59,8 +59,9 @@ impl Departures {
     /// So many packets at the front are gone.
     pub(super) fn sent(&mut self, packets: usize) {
         self.gone += self.packets.drain(..packets).map(|(_, length)| length).sum::<usize>();
-        if self.packets.is_empty() {
-            self.bytes.clear();
+        // No byte is moved for which not another is gone.
+        if self.gone >= self.bytes.len() / 2 {
+            self.bytes.drain(..self.gone);
             self.gone = 0;
         }
     }
@@ -159,6 +160,20 @@ mod tests {
         }
         waiting.push(peer(2), |bytes| bytes.push(1));
         assert_eq!(waiting.run(64).map(|run| run.to), Some(peer(2)), "there is room again");
+    }
+
+    #[test]
+    fn what_is_gone_makes_room_though_something_always_waits() {
+        let mut waiting = Departures::default();
+        for n in 0..1000_u16 {
+            waiting.push(peer(n), |bytes| bytes.extend_from_slice(&n.to_be_bytes()));
+            if n >= 5 {
+                let run = waiting.run(1).unwrap();
+                assert_eq!((run.to, run.bytes), (peer(n - 5), &(n - 5).to_be_bytes()[..]));
+                waiting.sent(1);
+            }
+            assert!(waiting.bytes.len() <= 2 * 2 * 6, "{} bytes after {n}", waiting.bytes.len());
+        }
     }
 
     #[test]

@@ -209,6 +209,122 @@ fn after_silence_it_goes_on_where_it_was() {
     assert_eq!(connection.next(), ms(2020 + 1020 + 4 * 510));
 }
 
+/// One that has room for so many bytes.
+fn with_room(packet: Packet, window: u32) -> Packet {
+    Packet { window, ..packet }
+}
+
+/// Lets time pass, and the other end say the same every second: what was sent when, but for what only acknowledges.
+fn seconds(connection: &mut Connection, seconds: std::ops::Range<u64>, says: &Packet) -> Vec<(u64, u16)> {
+    let mut packets = Vec::new();
+    for second in seconds {
+        connection.receive(says.clone(), ms(second * 1000));
+        connection.tick(ms(second * 1000));
+        let now = sent(connection, ms(second * 1000)).into_iter().filter(|(kind, ..)| *kind != Kind::State);
+        packets.extend(now.map(|(_, seq, ..)| (second, seq)));
+    }
+    packets
+}
+
+#[test]
+fn who_has_room_for_less_than_a_packet_is_asked_every_15_s_and_kept() {
+    for room in [0, 9] {
+        let mut connection = open();
+        connection.receive(with_room(state(5000, 1), room), ms(1000));
+        write(&mut connection, "aaaaaaaaaabbbbbbbbbbcccccccccc");
+        // It is there, and refuses what it has no room for.
+        let probes = seconds(&mut connection, 2..300, &with_room(state(5000, 1), room));
+        let expected: Vec<_> = (1..20).map(|n| (1 + n * 15, 2)).collect();
+        assert_eq!((probes, connection.status()), (expected, Status::Open), "{room}");
+        // There is room again, and the window is what it was.
+        connection.receive(state(5000, 1), ms(300_000));
+        let texts = ["aaaaaaaaaa", "bbbbbbbbbb"].into_iter().zip(2..);
+        let expected: Vec<_> = texts.map(|(text, seq)| (Kind::Data, seq, 4999, text.to_owned())).collect();
+        assert_eq!(sent(&mut connection, ms(300_000)), expected, "{room}");
+    }
+}
+
+#[test]
+fn what_is_less_than_a_packet_goes_where_there_is_room_for_it() {
+    let mut connection = open();
+    connection.receive(with_room(state(5000, 1), 9), ms(1000));
+    write(&mut connection, "aaaaaaaaa");
+    assert_eq!(sent(&mut connection, ms(1000)), [(Kind::Data, 2, 4999, "aaaaaaaaa".into())]);
+}
+
+#[test]
+fn who_takes_nothing_and_is_not_heard_of_is_given_up_after_3_minutes() {
+    let mut connection = open();
+    connection.receive(with_room(state(5000, 1), 0), ms(1000));
+    write(&mut connection, "aaaaaaaaaa");
+    let mut now = ms(1000);
+    while connection.status() == Status::Open {
+        now = connection.next();
+        connection.tick(now);
+        sent(&mut connection, now);
+    }
+    assert_eq!((now, connection.status()), (ms(181_000), Status::Over(End::TimedOut)));
+}
+
+#[test]
+fn a_packet_that_was_overtaken_tells_of_no_room() {
+    let mut connection = open();
+    write(&mut connection, "aaaaaaaaaabbbbbbbbbb");
+    assert_eq!(sent(&mut connection, ms(100)).len(), 2);
+    connection.receive(with_room(state(5000, 3), 0), ms(120));
+    connection.receive(with_room(state(5000, 2), 10), ms(121));
+    write(&mut connection, "cccccccccc");
+    assert_eq!(sent(&mut connection, ms(121)), []);
+}
+
+#[test]
+fn who_waits_for_room_is_told_when_there_is_some() {
+    let mut connection = open();
+    for (seq, n) in (5000..).zip(0..10) {
+        connection.receive(data(seq, 1, "aaaaaaaaaa"), ms(40 + n));
+    }
+    assert_eq!(connection.transmit(ms(50)).map(|told| (told.ack, told.window)), Some((5009, 0)));
+    assert_eq!(connection.transmit(ms(99)), None);
+    connection.read().unwrap();
+    assert!(connection.next() <= ms(99));
+    assert_eq!(connection.transmit(ms(99)).map(|told| (told.ack, told.window)), Some((5009, 10)));
+    connection.read().unwrap();
+    assert_eq!(connection.transmit(ms(100)), None, "that can wait");
+}
+
+#[test]
+fn what_is_lost_twice_is_waited_for_though_others_arrive() {
+    let mut connection = open();
+    write(&mut connection, "aaaaaaaaaabbbbbbbbbb");
+    sent(&mut connection, ms(100));
+    connection.receive(state(5000, 3), ms(120));
+    // Packet 4 never arrives; what is behind it does, one in 100 ms.
+    let mut again = Vec::new();
+    for n in 0..20_u32 {
+        write(&mut connection, "cccccccccc");
+        let now = ms(120 + 100 * u64::from(n));
+        connection.tick(now);
+        again.extend(sent(&mut connection, now).into_iter().filter(|(_, seq, ..)| *seq == 4).map(|_| now));
+        let mask = (1_u32 << n) - 1;
+        let ack = Packet { selective: mask.to_le_bytes().to_vec(), ..state(5000, 3) };
+        connection.receive(ack, now + Duration::from_millis(50));
+    }
+    // It goes, is found to be lost, and half a second after that nobody has heard of it.
+    assert!(again.len() >= 3 && again[2] <= again[1] + Duration::from_millis(700), "{again:?}");
+}
+
+#[test]
+fn what_was_written_before_there_was_a_connection_is_sent_before_its_end() {
+    let mut connection = Connection::dial(CONFIG, 700, 1, ms(0));
+    write(&mut connection, "hello");
+    sent(&mut connection, ms(0));
+    connection.close();
+    assert_eq!(connection.status(), Status::Opening);
+    connection.receive(state(5000, 1), ms(20));
+    let last = [(Kind::Data, 2, 4999, "hello".into()), (Kind::Fin, 3, 4999, String::new())];
+    assert_eq!(sent(&mut connection, ms(20)), last);
+}
+
 #[test]
 fn who_takes_nothing_is_asked_every_15_s() {
     let mut connection = open();
@@ -280,8 +396,19 @@ fn a_reset_ends_it() {
     connection.receive(packet(Kind::Reset, 700, 1, 1), ms(50));
     assert_eq!((connection.status(), connection.transmit(ms(50))), (Status::Over(End::Reset), None));
     let mut asking = Connection::dial(CONFIG, 700, 1, ms(0));
+    asking.receive(packet(Kind::Reset, 700, 1, 0), ms(50));
+    assert_eq!(asking.status(), Status::Opening, "it did not hear that");
     asking.receive(packet(Kind::Reset, 700, 1, 1), ms(50));
     assert_eq!(asking.status(), Status::Over(End::Unreachable));
+    for (ack, believed) in
+        [(0, false), (1, true), (2, true), (3, true), (4, true), (5, false), (40_000, false)]
+    {
+        let mut told = open();
+        write(&mut told, "aaaaaaaaaabbbbbbbbbb");
+        sent(&mut told, ms(40));
+        told.receive(packet(Kind::Reset, 700, 0, ack), ms(50));
+        assert_eq!(told.status() == Status::Over(End::Reset), believed, "{ack}");
+    }
     let mut ours = open();
     ours.reset();
     assert_eq!(sent(&mut ours, ms(50)), [(Kind::Reset, 2, 4999, String::new())]);

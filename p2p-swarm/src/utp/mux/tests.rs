@@ -44,7 +44,9 @@ impl World {
     fn asks(&mut self, from: SocketAddr, id: u16) -> Option<(TcpPeer, Packet)> {
         let now = self.now;
         match self.receive(from, packet(Kind::Syn, id)) {
-            Verdict::Of(name) => Some((name, self.mux.get(&name)?.connection.transmit(now)?)),
+            Verdict::Of(name) | Verdict::Accepted(name, _) => {
+                Some((name, self.mux.get(&name)?.connection.transmit(now)?))
+            }
             Verdict::Answer(_) | Verdict::Nothing => None,
         }
     }
@@ -70,7 +72,7 @@ fn packets_of_no_connection_are_answered_at_a_limited_rate() {
     assert_eq!(answers(&mut world, Kind::State), 32);
     world.now += Duration::from_secs(1);
     let Verdict::Answer(answer) = world.receive(from(1, 2), packet(Kind::Fin, 33)) else { panic!() };
-    assert_eq!((answer.kind, answer.connection, answer.ack), (Kind::Reset, 33, 7));
+    assert_eq!((answer.kind, answer.connection, answer.seq, answer.ack), (Kind::Reset, 33, 0, 7));
 }
 
 #[test]
@@ -105,6 +107,40 @@ fn who_asks_and_hears_no_answer_keeps_nobody_else_out() {
 }
 
 #[test]
+fn who_asks_in_a_hosts_name_does_not_keep_it_out() {
+    let mut world = World::new();
+    (0..1000).for_each(|n| _ = world.asks(from(1, n), n));
+    assert_eq!(world.mux.connections.len(), 64);
+    let (name, answer) = world.asks(from(1, 6881), 1).unwrap();
+    (1000..1060).for_each(|n| _ = world.asks(from(1, n), n));
+    assert!(world.confirms(from(1, 6881), name, &answer), "it was quicker than sixty others");
+    (2000..3000).for_each(|n| _ = world.asks(from(1, n), n));
+    assert!(world.mux.get(&name).is_some());
+    assert_eq!((world.mux.connections.len(), world.mux.unconfirmed.len()), (64, 63));
+}
+
+#[test]
+fn who_is_not_confirmed_gives_way_when_all_places_are_taken() {
+    let mut world = World::new();
+    world.mux = Mux::new(UtpConfig { connections: 3, ..UtpConfig::default() });
+    let names = [1, 2, 3].map(|n| world.asks(from(n, 1), 1).unwrap().0);
+    let dialled = TcpPeer::Dialled { addr: from(9, 9), number: 1 };
+    assert_eq!(world.mux.dial(dialled, world.now, &mut world.rng), Ok(Some(names[0])));
+    let (name, answer) = world.asks(from(4, 1), 1).unwrap();
+    assert!(world.confirms(from(4, 1), name, &answer));
+    assert_eq!((world.mux.connections.len(), world.mux.unconfirmed.len()), (3, 1));
+    assert!(world.mux.get(&names[1]).is_none() && world.mux.get(&names[2]).is_some());
+}
+
+#[test]
+fn a_name_is_one_connections() {
+    let mut world = World::new();
+    let name = TcpPeer::Dialled { addr: from(1, 1), number: 1 };
+    (0..3).for_each(|_| assert_eq!(world.mux.dial(name, world.now, &mut world.rng), Ok(None)));
+    assert_eq!((world.mux.connections.len(), world.mux.keys.len()), (1, 1));
+}
+
+#[test]
 fn a_host_has_so_many_connections_and_all_have_so_many() {
     let mut world = World::new();
     for n in 0..100 {
@@ -114,8 +150,8 @@ fn a_host_has_so_many_connections_and_all_have_so_many() {
     }
     assert_eq!(world.mux.connections.len(), 64);
     let six = |n: u16| SocketAddr::from(([0x2001, 0xdb8, 0, 1, n, n, n, n], n));
-    let taken = (0..100).filter(|n| world.asks(six(*n), *n).is_some()).count();
-    assert_eq!(taken, 64, "a /64 is a host");
+    (0..100).for_each(|n| _ = world.asks(six(n), n));
+    assert_eq!(world.mux.connections.len(), 64 + 64, "a /64 is a host");
     for n in 0..2000 {
         if let Some((name, answer)) = world.asks(from(n, 1), 1) {
             world.confirms(from(n, 1), name, &answer);
@@ -123,24 +159,27 @@ fn a_host_has_so_many_connections_and_all_have_so_many() {
     }
     assert_eq!(world.mux.connections.len(), 1024);
     let dialled = TcpPeer::Dialled { addr: from(1, 1), number: 1 };
-    assert!(!world.mux.dial(dialled, world.now, &mut world.rng));
+    assert_eq!(world.mux.dial(dialled, world.now, &mut world.rng), Err(Full));
     world.mux.remove(&TcpPeer::Accepted { addr: from(1, 0), number: 1 });
-    assert!(world.mux.dial(dialled, world.now, &mut world.rng));
+    assert_eq!(world.mux.dial(dialled, world.now, &mut world.rng), Ok(None));
 }
 
 #[test]
 fn a_reset_bears_either_number() {
     for (kind, number) in [("its own", 6), ("that of the other direction", 5)] {
         let mut world = World::new();
-        let (name, _) = world.asks(from(1, 1), 5).unwrap();
-        assert!(matches!(world.receive(from(1, 2), packet(Kind::Reset, number)), Verdict::Nothing));
-        assert!(matches!(world.receive(from(1, 1), packet(Kind::Reset, 77)), Verdict::Nothing));
-        assert!(matches!(world.receive(from(1, 1), packet(Kind::Reset, number)), Verdict::Of(_)), "{kind}");
+        let (name, answer) = world.asks(from(1, 1), 5).unwrap();
+        let reset = |number, ack| Packet { ack, ..packet(Kind::Reset, number) };
+        assert!(matches!(world.receive(from(1, 2), reset(number, answer.seq)), Verdict::Nothing));
+        assert!(matches!(world.receive(from(1, 1), reset(77, answer.seq)), Verdict::Nothing));
+        world.receive(from(1, 1), reset(number, answer.seq.wrapping_add(1)));
+        assert_eq!(world.mux.get(&name).unwrap().connection.status(), Status::Opening, "{kind}");
+        assert!(matches!(world.receive(from(1, 1), reset(number, answer.seq)), Verdict::Of(_)), "{kind}");
         assert!(matches!(world.mux.get(&name).unwrap().connection.status(), Status::Over(_)), "{kind}");
     }
     let mut world = World::new();
     let name = TcpPeer::Dialled { addr: from(1, 1), number: 1 };
-    assert!(world.mux.dial(name, world.now, &mut world.rng));
+    assert_eq!(world.mux.dial(name, world.now, &mut world.rng), Ok(None));
     let (_, goes) = world.mux.get(&name).unwrap().connection.ids();
     assert!(matches!(world.receive(from(1, 1), packet(Kind::Reset, goes)), Verdict::Of(_)));
 }

@@ -143,12 +143,46 @@ fn machines_talk_and_one_takes_its_leave() {
 }
 
 #[test]
+fn who_takes_its_leave_before_there_is_a_connection_is_heard_all_the_same() {
+    let mut ends = ends();
+    say(&mut ends[0], dialled(1), b"hello");
+    say(&mut ends[0], dialled(1), b"");
+    carry(&mut ends, Duration::from_secs(5));
+    let (up, closed) = (Heard::Link(Link::Up), Heard::Link(Link::Down(Down::Closed)));
+    assert_eq!(heard(&mut ends[1], accepted(0)), [up, msg("hi"), msg("hello"), msg(""), closed]);
+    assert_eq!(ends.each_ref().map(|end| end.timers().count()), [0, 0]);
+}
+
+#[test]
 fn nobody_answers() {
     let [mut end, _] = ends();
     say(&mut end, dialled(1), b"hello");
     end.advance(Duration::from_secs(4));
     assert_eq!(heard(&mut end, dialled(1)), [Heard::Link(Link::Down(Down::Unreachable))]);
     assert_eq!((end.timers().count(), end.sent().len()), (0, 2));
+}
+
+#[test]
+fn who_asks_and_is_not_heard_of_again_leaves_no_timer() {
+    let [mut end, _] = ends();
+    for n in 0..5000_u16 {
+        let [high, low] = n.to_be_bytes();
+        let syn = Packet {
+            kind: Kind::Syn,
+            connection: n,
+            timestamp: 1,
+            difference: 0,
+            window: 1000,
+            seq: 1,
+            ack: 0,
+            selective: Vec::new(),
+            payload: Bytes::new(),
+        };
+        end.message(BothPeer::Udp(([198, 51, high, low], 1).into()), BothMsg::Packet(syn));
+        assert!(end.timers().count() <= 128, "{} after {n}", end.timers().count());
+    }
+    end.advance(Duration::from_secs(11));
+    assert_eq!(end.timers().count(), 0);
 }
 
 #[test]
