@@ -53,7 +53,9 @@ pub use command::{
 };
 pub use dht::DhtSource;
 pub use job::{TorrentDone, TorrentJob};
-pub use lsd::{LSD_GROUP, Lsd, LsdAnnounce, LsdCodec, LsdHeard, LsdMsg, LsdSource, MAX_LSD_SWARMS};
+pub use lsd::{
+    LSD_GROUP, Lsd, LsdAnnounce, LsdCodec, LsdCommand, LsdForget, LsdHeard, LsdMsg, LsdSource, MAX_LSD_SWARMS,
+};
 pub use magnet::{MAX_MAGNET, Magnet, ParseMagnetError};
 pub use merkle::BLOCK;
 pub use metainfo::{

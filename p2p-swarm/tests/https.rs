@@ -65,7 +65,7 @@ async fn client(root: &CertificateDer<'static>) -> (TrackerClient<Here>, Running
     let config = ClientConfig::builder_with_provider(default_provider().into());
     let config = config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
     let config = Arc::new(config.with_no_client_auth());
-    let codec = move |_| Secured::new(HttpCodec::client(), config.clone());
+    let codec = move |_| Secured::new(HttpCodec::secured(), config.clone());
     let http = tcp::spawn(HttpClient::secured(), codec, None, Limits::default(), [NoWorker]).await.unwrap();
     (TrackerClient::new(http.handle(), None, None, Here), http)
 }

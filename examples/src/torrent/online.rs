@@ -28,10 +28,12 @@ pub(crate) struct Net {
     /// A peer, as host and port.
     #[arg(long)]
     pub(crate) peer: Vec<String>,
-    /// A tracker, as http://HOST:PORT/announce or udp://HOST:PORT, beside those that the torrent or the link names.
+    /// A tracker, as http://HOST:PORT/announce or udp://HOST:PORT, beside those that the torrent or the link names. This
+    /// program asks none over HTTPS.
     #[arg(long)]
     pub(crate) tracker: Vec<String>,
-    /// Where the content lies on the web, beside what the torrent or the link names.
+    /// Where the content lies on the web, as http://HOST/PATH, beside what the torrent or the link names. This program
+    /// asks nobody over HTTPS.
     #[arg(long, value_name = "URL")]
     web_seed: Vec<String>,
     /// Peers are found in the Mainline DHT, too, and find this one; those of private torrents never.

@@ -3,10 +3,12 @@
 //! - `codec` is a connection's bytes: one GET, and one answer.
 //! - [`HttpClient`] is the machine that asks, for `p2p_core::net::tcp`; over TLS, too, if that is given the codecs for it.
 //! - `fetch` takes a URL to it: it finds the host, and follows where it is sent. [`Resolve`] is how.
+//! - `reach` is what keeps servers far away from having us ask what is near.
 
 mod client;
 mod codec;
 mod fetch;
+mod reach;
 
 pub use client::{HttpClient, HttpGet, HttpReply};
 pub use codec::{HttpCodec, HttpMsg, MAX_BODY};
@@ -14,15 +16,19 @@ pub use fetch::Resolve;
 
 pub(super) use codec::{escape, gunzip};
 pub(super) use fetch::Fetch;
+pub(super) use reach::Reach;
 
 use super::url::ParseUrlError;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    /// What was to be asked, or where an answer sends a client, is no URL of HTTP.
+    /// What was to be asked is no URL of HTTP.
     #[error(transparent)]
     Url(#[from] ParseUrlError),
+    /// An answer sends its client to no URL of HTTP, or from TLS to one in the clear.
+    #[error("the server sends its clients nowhere: {0}")]
+    Location(ParseUrlError),
     /// The host's name stands for no address that can be asked.
     #[error("{host} was not found: {why}")]
     Resolve {

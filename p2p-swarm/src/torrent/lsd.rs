@@ -2,7 +2,7 @@
 //!
 //! - `packet` is what is said, and its bytes: [`LsdCodec`].
 //! - [`Lsd`] is the machine that says it, for `p2p_core::net::udp`: no more than once a minute, as many swarms at a time as
-//!   fit a packet.
+//!   fit a packet, and each once more in a later one, since packets are lost.
 //! - [`LsdSource`] asks it for a session.
 //!
 //! Everybody in the network hears what is announced, and anybody can announce anything. So it is off where nobody asks for
@@ -11,7 +11,7 @@
 mod packet;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,7 +30,7 @@ pub use packet::{LSD_GROUP, LsdCodec, LsdMsg, MAX_LSD_SWARMS};
 const PAUSE: Duration = Duration::from_secs(60);
 /// Time between two announces of a swarm. 5 minutes (BEP 14).
 const EVERY: Duration = Duration::from_secs(5 * 60);
-/// Swarms that wait for their packet; more are refused. 1,000.
+/// Swarms that wait for their packet; more are refused. As many wait for being said once more. 1,000.
 const MAX_WAITING: usize = 1000;
 /// Hosts that are listened to within a minute. 1,000.
 const MAX_HOSTS: usize = 1000;
@@ -46,6 +46,19 @@ pub struct LsdAnnounce {
     pub port: u16,
 }
 
+/// A swarm is left: nothing of it that waits is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LsdForget(pub SwarmId);
+
+/// What is asked of an [`Lsd`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LsdCommand {
+    /// See [`LsdAnnounce`].
+    Announce(LsdAnnounce),
+    /// See [`LsdForget`].
+    Forget(LsdForget),
+}
+
 /// Somebody in the local network has announced swarms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LsdHeard {
@@ -58,23 +71,38 @@ pub struct LsdHeard {
 /// The machine that announces and listens in the local network; its peers are addresses, of which it sends to the group's
 /// alone. At most 1,000 swarms wait for their packet; of what comes ten packets of a host are heard in a minute, of a
 /// thousand hosts at most.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lsd {
+    group: SocketAddrV4,
     /// By which it knows its own packets.
     cookie: Vec<u8>,
     /// In the order of their coming.
     waiting: VecDeque<(OpId, LsdAnnounce)>,
+    /// What was said once, and is said again where a packet has room for it.
+    again: VecDeque<LsdAnnounce>,
     /// When it last said something.
     said: Option<Time>,
     /// How many packets have come since then from whom.
     heard: (Time, BTreeMap<IpAddr, u32>),
 }
 
+impl Default for Lsd {
+    fn default() -> Lsd {
+        Lsd::new(LSD_GROUP)
+    }
+}
+
 impl Lsd {
+    /// One that speaks to this group; the others of the network do to [`LSD_GROUP`].
+    pub fn new(group: SocketAddrV4) -> Lsd {
+        let (waiting, again) = (VecDeque::new(), VecDeque::new());
+        Lsd { group, cookie: Vec::new(), waiting, again, said: None, heard: (Time::ZERO, BTreeMap::new()) }
+    }
+
     /// Says as much as there is to be said, if it may be said now.
     fn say(&mut self, cx: &mut Cx<'_, Self>) {
         let now = cx.now();
-        let Some((_, first)) = self.waiting.front() else { return };
+        let Some(first) = self.waiting.front().map(|(_, first)| first).or(self.again.front()) else { return };
         if let Some(may) = self.said.map(|said| said + PAUSE).filter(|may| *may > now) {
             return cx.set_timer(may - now, ());
         }
@@ -90,9 +118,17 @@ impl Lsd {
             }
         }
         self.waiting = later;
+        let fresh = swarms.clone();
+        self.again.retain(|announce| {
+            let fits = announce.port == port && swarms.len() < MAX_LSD_SWARMS;
+            swarms.extend(fits.then_some(announce.swarm));
+            !fits
+        });
+        self.again.extend(fresh.into_iter().map(|swarm| LsdAnnounce { swarm, port }));
+        self.again.truncate(MAX_WAITING);
         self.said = Some(now);
-        cx.send(LSD_GROUP.into(), LsdMsg { port, swarms, cookie: Some(self.cookie.clone()) });
-        if !self.waiting.is_empty() {
+        cx.send(self.group.into(), LsdMsg { port, swarms, cookie: Some(self.cookie.clone()) });
+        if !self.waiting.is_empty() || !self.again.is_empty() {
             cx.set_timer(PAUSE, ());
         }
     }
@@ -117,9 +153,9 @@ impl Protocol for Lsd {
     type Msg = LsdMsg;
     /// It may say something again.
     type Timer = ();
-    type Command = LsdAnnounce;
+    type Command = LsdCommand;
     type Item = ();
-    /// Whether it was said; otherwise too much waits.
+    /// Whether it was said, or forgotten; otherwise too much waits, or the swarm was left.
     type Outcome = bool;
     type Event = LsdHeard;
     type Job = NoJob;
@@ -139,12 +175,25 @@ impl Protocol for Lsd {
         self.say(cx);
     }
 
-    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, announce: LsdAnnounce) {
-        if self.waiting.len() >= MAX_WAITING {
-            return cx.finish(op, false);
+    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: LsdCommand) {
+        match command {
+            LsdCommand::Announce(_) if self.waiting.len() >= MAX_WAITING => cx.finish(op, false),
+            LsdCommand::Announce(announce) => {
+                self.again.retain(|again| *again != announce);
+                self.waiting.push_back((op, announce));
+                self.say(cx);
+            }
+            LsdCommand::Forget(LsdForget(swarm)) => {
+                self.again.retain(|again| again.swarm != swarm);
+                self.waiting.retain(|(waits, announce)| {
+                    if announce.swarm == swarm {
+                        cx.finish(*waits, false);
+                    }
+                    announce.swarm != swarm
+                });
+                cx.finish(op, true);
+            }
         }
-        self.waiting.push_back((op, announce));
-        self.say(cx);
     }
 
     fn on_cancel(&mut self, _: &mut Cx<'_, Self>, op: OpId) {
@@ -156,8 +205,23 @@ impl Request<Lsd> for LsdAnnounce {
     type Item = ();
     type Reply = bool;
 
-    fn command(self) -> LsdAnnounce {
-        self
+    fn command(self) -> LsdCommand {
+        LsdCommand::Announce(self)
+    }
+    fn item(_: ()) -> Option<()> {
+        None
+    }
+    fn reply(outcome: bool) -> Option<bool> {
+        Some(outcome)
+    }
+}
+
+impl Request<Lsd> for LsdForget {
+    type Item = ();
+    type Reply = bool;
+
+    fn command(self) -> LsdCommand {
+        LsdCommand::Forget(self)
     }
     fn item(_: ()) -> Option<()> {
         None
@@ -202,12 +266,15 @@ impl PeerSource for LsdSource {
     async fn announce(&self, wanted: &ToAnnounce, _: &Found<'_>) -> Result<AnnounceReply, TrackerError> {
         let (swarm, port) = (wanted.announce.swarm, wanted.announce.port);
         // There is no word for a question, nor for an end.
-        if port != 0 && wanted.announce.event != Event::Stopped {
-            match self.machine.ask(LsdAnnounce { swarm, port }).await {
-                Ok(true) => {}
-                Ok(false) => return Err(TrackerError::Busy),
-                Err(_) => return Err(TrackerError::Stopped),
-            }
+        let done = match (wanted.announce.event, port) {
+            (Event::Stopped, _) => self.machine.ask(LsdForget(swarm)).await,
+            (_, 0) => Ok(true),
+            _ => self.machine.ask(LsdAnnounce { swarm, port }).await,
+        };
+        match done {
+            Ok(true) => {}
+            Ok(false) => return Err(TrackerError::Busy),
+            Err(_) => return Err(TrackerError::Stopped),
         }
         Ok(AnnounceReply { interval: EVERY, ..AnnounceReply::default() })
     }
@@ -233,10 +300,22 @@ mod tests {
         Script::new(Lsd::default())
     }
 
-    fn announce(n: u16) -> LsdAnnounce {
+    fn swarm(n: u16) -> SwarmId {
         let mut swarm = [7; 20];
         swarm[..2].copy_from_slice(&n.to_be_bytes());
-        LsdAnnounce { swarm, port: 6881 }
+        swarm
+    }
+
+    fn announce_at(n: u16, port: u16) -> LsdCommand {
+        LsdCommand::Announce(LsdAnnounce { swarm: swarm(n), port })
+    }
+
+    fn announce(n: u16) -> LsdCommand {
+        announce_at(n, 6881)
+    }
+
+    fn forget(n: u16) -> LsdCommand {
+        LsdCommand::Forget(LsdForget(swarm(n)))
     }
 
     fn said(script: &mut Script<Lsd>) -> Vec<usize> {
@@ -255,14 +334,42 @@ mod tests {
         assert_eq!(said(&mut script), []);
         script.advance(Duration::from_secs(1));
         assert_eq!((said(&mut script), script.outcomes().len()), (vec![MAX_LSD_SWARMS], MAX_LSD_SWARMS));
-        script.advance(3 * PAUSE);
-        assert_eq!(said(&mut script), [MAX_LSD_SWARMS, 58 - 2 * MAX_LSD_SWARMS]);
+        // 58 in all are said for the first time, with what fits of what was said, and then the rest of that.
+        script.advance(10 * PAUSE);
+        assert_eq!(
+            said(&mut script),
+            [MAX_LSD_SWARMS, MAX_LSD_SWARMS, MAX_LSD_SWARMS, 2 * 59 - 1 - 4 * MAX_LSD_SWARMS]
+        );
         // After a pause the next is said at once.
-        script.command(LsdAnnounce { port: 1, ..announce(1) });
-        script.command(LsdAnnounce { port: 2, ..announce(2) });
+        script.command(announce_at(1, 1));
+        script.command(announce_at(2, 2));
         assert_eq!(said(&mut script), [1]);
         script.advance(PAUSE);
         assert_eq!(said(&mut script), [1], "another port is another packet");
+    }
+
+    #[test]
+    fn each_swarm_is_said_twice_and_one_that_was_left_no_more() {
+        let mut script = machine();
+        let swarms = |script: &mut Script<Lsd>| -> Vec<Vec<SwarmId>> {
+            script.sent().into_iter().map(|(_, msg)| msg.swarms).collect()
+        };
+        script.command(announce(1));
+        let left = script.command(announce(2));
+        script.command(announce(3));
+        script.outcomes();
+        let forgotten = script.command(forget(2));
+        assert_eq!(script.outcomes(), [(left, false), (forgotten, true)]);
+        script.advance(10 * PAUSE);
+        assert_eq!(swarms(&mut script), [vec![swarm(1)], vec![swarm(3), swarm(1)], vec![swarm(3)]]);
+        script.command(announce(4));
+        script.command(forget(4));
+        script.advance(10 * PAUSE);
+        assert_eq!(swarms(&mut script), [[swarm(4)]], "it was said once before it was left");
+        script.command(announce(5));
+        script.command(announce(5));
+        script.advance(10 * PAUSE);
+        assert_eq!(swarms(&mut script).len(), 3, "it is announced twice, and not said four times");
     }
 
     #[test]
@@ -284,7 +391,7 @@ mod tests {
         let other = LsdMsg { cookie: Some(b"other".to_vec()), ..own.clone() };
         script.message(HOST.parse().unwrap(), other.clone());
         let peer = "192.0.2.1:6881".parse().unwrap();
-        assert_eq!(script.events(), [LsdHeard { peer, swarms: vec![announce(1).swarm] }]);
+        assert_eq!(script.events(), [LsdHeard { peer, swarms: vec![swarm(1)] }]);
         let without = LsdMsg { cookie: None, ..own };
         (0..100).for_each(|_| script.message(HOST.parse().unwrap(), without.clone()));
         assert_eq!(script.events().len() as u32, MAX_OF_HOST - 1);

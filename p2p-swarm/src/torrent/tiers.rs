@@ -46,6 +46,8 @@ struct Tracker {
     status: TrackerStatus,
     /// It knows that this client is there.
     started: bool,
+    /// It may know that this client is there: another source than a tracker tells others before it answers, or fails.
+    may_know: bool,
     /// It knows that this client has everything, or need not hear of it.
     completed: bool,
     failures: u32,
@@ -62,13 +64,14 @@ pub(super) struct Tiers {
     asking: Option<(usize, Due, bool)>,
     /// What it is told is out of date: it is told again when it has answered.
     again: bool,
-    longest_rest: Duration,
+    /// It is another source than a tracker.
+    open: bool,
 }
 
 impl Tiers {
     /// Of a source that is no tracker.
     pub(super) fn of_source(name: &str, rng: &mut Rng) -> Tiers {
-        Tiers { longest_rest: OPEN_REST, ..Tiers::new(&[vec![name.into()]], rng) }
+        Tiers { open: true, ..Tiers::new(&[vec![name.into()]], rng) }
     }
 
     pub(super) fn new(urls: &[Vec<String>], rng: &mut Rng) -> Tiers {
@@ -81,6 +84,7 @@ impl Tiers {
                     trackers.push(Tracker {
                         status: TrackerStatus { url: url.clone(), said: None, peers: 0 },
                         started: false,
+                        may_know: false,
                         completed: false,
                         failures: 0,
                         rests_until: Time::ZERO,
@@ -93,7 +97,7 @@ impl Tiers {
                 tiers.push(trackers);
             }
         }
-        Tiers { tiers, next: Time::ZERO, asking: None, again: false, longest_rest: LONGEST_REST }
+        Tiers { tiers, next: Time::ZERO, asking: None, again: false, open: false }
     }
 
     pub(super) fn status(&self) -> impl Iterator<Item = &TrackerStatus> {
@@ -110,8 +114,9 @@ impl Tiers {
         if !self.is_due(now) {
             return None;
         }
-        let awake = |tracker: &&Tracker| tracker.rests_until <= now;
-        let first = self.tiers.iter().enumerate().find_map(|(i, tier)| Some((i, tier.iter().find(awake)?)));
+        let awake = |tracker: &&mut Tracker| tracker.rests_until <= now;
+        let first =
+            self.tiers.iter_mut().enumerate().find_map(|(i, tier)| Some((i, tier.iter_mut().find(awake)?)));
         let Some((tier, tracker)) = first else {
             let wakes = self.tiers.iter().flatten().map(|tracker| tracker.rests_until).min();
             self.next = wakes.unwrap_or(Time::MAX);
@@ -122,6 +127,7 @@ impl Tiers {
             (true, false) if done => Event::Completed,
             (true, _) => Event::Regular,
         };
+        tracker.may_know |= self.open;
         let due = Due { url: tracker.status.url.clone(), event, tracker_id: tracker.id.clone() };
         self.again = false;
         self.asking = Some((tier, due.clone(), done));
@@ -142,7 +148,7 @@ impl Tiers {
         match result {
             Ok(reply) => {
                 tracker.failures = 0;
-                tracker.started = true;
+                (tracker.started, tracker.may_know) = (true, true);
                 // Who had everything at the start has completed nothing.
                 tracker.completed |= done;
                 tracker.id = reply.tracker_id.clone().or(tracker.id.take());
@@ -153,7 +159,8 @@ impl Tiers {
                 tier[..=at].rotate_right(1);
             }
             Err(why) => {
-                let rest = REST.saturating_mul(1 << tracker.failures.min(16)).min(self.longest_rest);
+                let longest = if self.open { OPEN_REST } else { LONGEST_REST };
+                let rest = REST.saturating_mul(1 << tracker.failures.min(16)).min(longest);
                 tracker.failures += 1;
                 // Those whose tracker went down at once do not come back at once.
                 tracker.rests_until = now + rng.duration(rest.mul_f64(0.75), rest.mul_f64(1.25));
@@ -186,8 +193,8 @@ impl Tiers {
         let asking = self.asking.take().map(|(_, due, _)| due.url);
         let mut due = Vec::new();
         for tracker in self.tiers.iter_mut().flatten() {
-            if tracker.started || asking.as_ref() == Some(&tracker.status.url) {
-                tracker.started = false;
+            if tracker.may_know || asking.as_ref() == Some(&tracker.status.url) {
+                (tracker.started, tracker.may_know) = (false, false);
                 let url = tracker.status.url.clone();
                 due.push(Due { url, event: Event::Stopped, tracker_id: tracker.id.clone() });
             }
@@ -326,5 +333,16 @@ mod tests {
         assert_eq!(tiers.stop().len(), 1);
         tiers.answered(at(1), Err(TrackerError::TimedOut), &mut Rng::new(1));
         assert!(Tiers::new(&[], &mut Rng::new(1)).due(at(0), true).is_none());
+    }
+
+    #[test]
+    fn another_source_that_has_failed_hears_of_the_end_and_a_tracker_does_not() {
+        for (mut tiers, hear) in [(Tiers::of_source("dht", &mut Rng::new(1)), 1), (tiers(&[&["a"]]), 0)] {
+            assert_eq!(tiers.stop().len(), 0, "it was told nothing");
+            asks(&mut tiers, 0, false).unwrap();
+            fails(&mut tiers, 0);
+            assert_eq!(tiers.stop().len(), hear);
+            assert_eq!(tiers.stop().len(), 0, "once");
+        }
     }
 }

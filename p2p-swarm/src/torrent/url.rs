@@ -66,12 +66,26 @@ impl Url {
         }
     }
 
-    /// Where this one sends a client, which may be said in full, or by the path alone.
+    /// Where this one sends a client, which may be said in full, or by what differs (RFC 3986, section 5.2).
     pub(super) fn join(&self, location: &str) -> Result<Url, ParseUrlError> {
-        match location.starts_with('/') && !location.starts_with("//") {
-            true => format!("{}{location}", Url { path: String::new(), ..self.clone() }).parse(),
-            false => location.parse(),
+        if location.split(['/', '?', '#']).next().is_some_and(|first| first.contains(':')) {
+            return location.parse();
         }
+        let location = location.split('#').next().unwrap_or_default();
+        if location.starts_with("//") {
+            return format!("{}:{location}", self.scheme.name()).parse();
+        }
+        let (path, _) = self.path.split_at(self.path.find('?').unwrap_or(self.path.len()));
+        let folder = path.rfind('/').map_or("/", |end| &path[..=end]);
+        let (to, query) = location.split_at(location.find('?').unwrap_or(location.len()));
+        let path = match (to.is_empty(), to.starts_with('/')) {
+            // The same, but for what follows the path.
+            (true, _) if query.is_empty() => self.path.clone(),
+            (true, _) => format!("{path}{query}"),
+            (false, true) => format!("{}{query}", without_dots(to)),
+            (false, false) => format!("{}{query}", without_dots(&format!("{folder}{to}"))),
+        };
+        format!("{}{path}", Url { path: String::new(), ..self.clone() }).parse()
     }
 
     /// The host and port, as they stand in a URL.
@@ -81,6 +95,32 @@ impl Url {
             false => format!("{}:{}", self.host, self.port),
         }
     }
+}
+
+impl Scheme {
+    /// As it stands in a URL.
+    fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+            Scheme::Udp => "udp",
+        }
+    }
+}
+
+/// A path from the root without `.` and `..` (RFC 3986, section 5.2.4).
+fn without_dots(path: &str) -> String {
+    let (mut parts, mut ends_open) = (Vec::new(), false);
+    for part in path.split('/').skip(1) {
+        ends_open = matches!(part, "." | "..");
+        match part {
+            "." => {}
+            ".." => _ = parts.pop(),
+            part => parts.push(part),
+        }
+    }
+    let end = if ends_open && !parts.is_empty() { "/" } else { "" };
+    format!("/{}{end}", parts.join("/"))
 }
 
 impl FromStr for Url {
@@ -125,12 +165,7 @@ impl FromStr for Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-            Scheme::Udp => "udp",
-        };
-        write!(f, "{name}://{}{}", self.authority(), self.path)
+        write!(f, "{}://{}{}", self.scheme.name(), self.authority(), self.path)
     }
 }
 
@@ -173,11 +208,35 @@ mod tests {
 
     #[test]
     fn a_client_may_be_sent_to_another_path_or_another_host() {
-        let here: Url = "http://a:81/b?c".parse().unwrap();
-        for (location, there) in [("/x?y", "http://a:81/x?y"), ("http://b/", "http://b:80/")] {
-            assert_eq!(here.join(location).unwrap().to_string(), there);
+        // RFC 3986, section 5.4.
+        let here: Url = "http://a:81/b/c/d;p?q".parse().unwrap();
+        for (location, there) in [
+            ("http://b/", "http://b:80/"),
+            ("//g/x", "http://g:80/x"),
+            ("/g?y", "http://a:81/g?y"),
+            ("g", "http://a:81/b/c/g"),
+            ("./g", "http://a:81/b/c/g"),
+            ("g/", "http://a:81/b/c/g/"),
+            ("?y", "http://a:81/b/c/d;p?y"),
+            ("g?y/../x", "http://a:81/b/c/g?y/../x"),
+            ("g#s", "http://a:81/b/c/g"),
+            ("#s", "http://a:81/b/c/d;p?q"),
+            ("", "http://a:81/b/c/d;p?q"),
+            (".", "http://a:81/b/c/"),
+            ("..", "http://a:81/b/"),
+            ("../g", "http://a:81/b/g"),
+            ("../..", "http://a:81/"),
+            ("../../../g", "http://a:81/g"),
+            ("/./g/.", "http://a:81/g/"),
+            ("/g;x=1/../y", "http://a:81/y"),
+            ("g..", "http://a:81/b/c/g.."),
+        ] {
+            assert_eq!(here.join(location).unwrap().to_string(), there, "{location}");
         }
-        for location in ["//b/x", "x", "", "ftp://b/"] {
+        let alone: Url = "https://a?x".parse().unwrap();
+        assert_eq!(alone.join("g").unwrap().to_string(), "https://a:443/g");
+        assert_eq!("https://a".parse::<Url>().unwrap().join("//b").unwrap().to_string(), "https://b:443");
+        for location in ["ftp://b/", "mailto:x", "g h", "/\r\nx: y", "//"] {
             assert!(here.join(location).is_err(), "{location}");
         }
     }

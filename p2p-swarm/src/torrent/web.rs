@@ -10,7 +10,7 @@ use futures::StreamExt;
 use p2p_core::Handle;
 
 use super::command::{Fetched, Fetching, TakesCommands};
-use super::http::{Fetch, HttpClient, HttpError, Resolve, escape};
+use super::http::{Fetch, HttpClient, HttpError, Reach, Resolve, escape};
 use super::metainfo::Info;
 use super::url::Url;
 
@@ -53,6 +53,9 @@ pub enum WebError {
     /// What it sends is shorter or longer.
     #[error("the web seed sends another number of bytes than it was asked for")]
     Length,
+    /// A block lies in so many files that it would take too many requests.
+    #[error("a block lies in more files than a web seed is asked for")]
+    Scattered,
     /// What it has sent is not what the torrent stands for.
     #[error("the web seed sends what is not true")]
     Lied,
@@ -62,7 +65,11 @@ impl WebError {
     /// Whether it is of no use to ask again.
     pub(super) fn is_lasting(&self) -> bool {
         match self {
-            WebError::Http(HttpError::Url(_)) | WebError::NoRange | WebError::Length | WebError::Lied => true,
+            WebError::Http(HttpError::Url(_) | HttpError::NoTls)
+            | WebError::NoRange
+            | WebError::Length
+            | WebError::Scattered
+            | WebError::Lied => true,
             // It is busy, or will be there again.
             WebError::Http(_) => false,
             WebError::Status(status) => (400..500).contains(status) && ![408, 425, 429].contains(status),
@@ -165,12 +172,14 @@ impl<R: Resolve> WebSeeds<R> {
     }
 }
 
-/// Whether a file may be asked for there. A torrent could have us ask this machine's own services for anything, or have a
-/// server far away send us to them.
+/// Whether a file may be asked for there. A torrent could have us ask this machine's and its neighbours' own services for
+/// anything: they are asked for files alone, and by the name that the torrent has.
 fn may_be_asked(first: &Url, url: &Url, addr: &SocketAddr) -> bool {
-    let ip = addr.ip().to_canonical();
-    let local = ip.is_loopback();
-    !ip.is_unspecified() && (!local || (first.host == url.host && !url.path.contains('?')))
+    match Reach::of(addr.ip()) {
+        Some(Reach::World) => true,
+        Some(Reach::Machine | Reach::Network) => first.host == url.host && !url.path.contains('?'),
+        None => false,
+    }
 }
 
 #[cfg(test)]
@@ -201,13 +210,17 @@ mod tests {
     }
 
     #[test]
-    fn of_this_machine_no_more_is_asked_than_a_torrent_has_named() {
+    fn of_what_is_near_no_more_is_asked_than_a_torrent_has_named() {
         for (first, url, addr, may) in [
             ("http://a/f", "http://a/f", "192.0.2.1:80", true),
             ("http://a/f", "http://b/f?x", "192.0.2.1:80", true),
             ("http://a/f", "http://a/f", "127.0.0.1:80", true),
             ("http://a/f", "http://a/f?x", "[::1]:80", false),
             ("http://a/f", "http://b/f", "127.0.0.1:80", false),
+            ("http://a/f", "http://a/f", "192.168.1.1:80", true),
+            ("http://a/f", "http://a/apply?x=1", "192.168.1.1:80", false),
+            ("http://a/f", "http://b/f", "169.254.169.254:80", false),
+            ("http://a/f", "http://b/f", "[fd00::1]:80", false),
             ("http://a/f", "http://a/f", "0.0.0.0:80", false),
             ("http://a/f", "http://a/f?x", "[::ffff:127.0.0.1]:80", false),
         ] {

@@ -71,8 +71,9 @@ struct Open {
 }
 
 impl HttpClient {
-    /// One whose connections are over TLS where a server has to prove its name: for `p2p_core::net::tcp` with codecs in a
-    /// `p2p_core::net::tcp::Secured`. Any other one refuses to ask for that.
+    /// One whose connections are over TLS where a server has to prove its name: for `p2p_core::net::tcp` with
+    /// [`HttpCodec::secured`](super::HttpCodec::secured) in a `p2p_core::net::tcp::Secured`. Any other one refuses to ask
+    /// for that, as does any other codec.
     pub fn secured() -> HttpClient {
         HttpClient { secured: true, ..HttpClient::default() }
     }

@@ -76,6 +76,8 @@ impl Securing for HttpMsg {
 #[derive(Debug)]
 pub struct HttpCodec {
     state: State,
+    /// It may ask for what is to be proved: there is TLS around it.
+    secured: bool,
 }
 
 #[derive(Debug)]
@@ -108,8 +110,8 @@ fn head(input: &mut BytesMut) -> Result<Option<String>, Malformed> {
     let seen = &input[..input.len().min(MAX_HEAD)];
     match seen.windows(4).position(|end| end == b"\r\n\r\n") {
         Some(at) => {
-            let head = String::from_utf8(input.split_to(at + 4).to_vec());
-            head.map(Some).map_err(|_| malformed("a head that is not text"))
+            // Names in fields may be of other times (RFC 9110, section 5.5).
+            Ok(Some(String::from_utf8_lossy(&input.split_to(at + 4)).into_owned()))
         }
         None if input.len() >= MAX_HEAD => Err(malformed(format!("a head longer than {MAX_HEAD} bytes"))),
         None => Ok(None),
@@ -133,6 +135,20 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
+/// How a body is wrapped for the way (RFC 9112, section 6.1): compressed by gzip, and in chunks.
+fn wrapping(head: &str) -> Result<(bool, bool), Malformed> {
+    let how = field(head, "transfer-encoding").unwrap_or_default().to_ascii_lowercase();
+    let how: Vec<&str> =
+        how.split(',').map(str::trim).filter(|coding| !matches!(*coding, "" | "identity")).collect();
+    match how[..] {
+        [] => Ok((false, false)),
+        ["chunked"] => Ok((false, true)),
+        ["gzip" | "x-gzip"] => Ok((true, false)),
+        ["gzip" | "x-gzip", "chunked"] => Ok((true, true)),
+        _ => Err(malformed("a Transfer-Encoding that is not known")),
+    }
+}
+
 /// From the first to the last of some bytes (RFC 9110, section 14).
 fn bytes_of(text: &str) -> Option<Range<u64>> {
     let (first, last) = text.trim().split_once('-')?;
@@ -141,14 +157,19 @@ fn bytes_of(text: &str) -> Option<Range<u64>> {
 }
 
 impl HttpCodec {
-    /// The client's end.
+    /// The client's end, of a connection in the clear: it refuses to ask where the server has to prove its name.
     pub fn client() -> HttpCodec {
-        HttpCodec { state: State::Answer }
+        HttpCodec { state: State::Answer, secured: false }
+    }
+
+    /// The client's end, for a `p2p_core::net::tcp::Secured` around it, and for nothing else.
+    pub fn secured() -> HttpCodec {
+        HttpCodec { state: State::Answer, secured: true }
     }
 
     /// The server's end.
     pub fn server() -> HttpCodec {
-        HttpCodec { state: State::Request }
+        HttpCodec { state: State::Request, secured: false }
     }
 
     fn request(&mut self, head: &str) -> Result<HttpMsg, Malformed> {
@@ -165,26 +186,39 @@ impl HttpCodec {
         Ok(HttpMsg::Get { host: host.into(), target: target.into(), range, proves: None })
     }
 
-    fn answer(&mut self, head: &str) -> Result<HttpMsg, Malformed> {
+    /// The answer; none yet if more is to come first.
+    fn answer(&mut self, head: &str) -> Result<Option<HttpMsg>, Malformed> {
         let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
         let status: u16 = status.ok_or_else(|| malformed("expected an answer of HTTP/1.1"))?;
-        let chunked = field(head, "transfer-encoding").is_some_and(|how| how.eq_ignore_ascii_case("chunked"));
+        match status {
+            // Nobody has asked for another protocol.
+            101 => return Err(malformed("another protocol than HTTP")),
+            100..200 => return Ok(None),
+            _ => {}
+        }
+        let (zipped, chunked) = wrapping(head)?;
+        let gzip = field(head, "content-encoding").is_some_and(|how| how.eq_ignore_ascii_case("gzip"));
+        if gzip && zipped {
+            return Err(malformed("a body that is compressed twice"));
+        }
         let length = field(head, "content-length").map(str::parse::<u64>).transpose();
         let length = length.map_err(|_| malformed("expected a number of bytes in Content-Length"))?;
+        let length = length.filter(|_| !chunked && !zipped);
         self.state = match length {
+            _ if matches!(status, 204 | 304) => State::Length(0),
             _ if chunked => State::Chunk,
             Some(length) => State::Length(length),
             None => State::UntilClosed,
         };
         let range = field(head, "content-range").and_then(|range| range.strip_prefix("bytes "));
-        Ok(HttpMsg::Head {
+        Ok(Some(HttpMsg::Head {
             status,
-            gzip: field(head, "content-encoding").is_some_and(|how| how.eq_ignore_ascii_case("gzip")),
+            gzip: gzip || zipped,
             location: field(head, "location").map(Into::into),
             range: range.and_then(|range| bytes_of(range.split('/').next()?)),
-            length: length.filter(|_| !chunked),
+            length,
             until_closed: matches!(self.state, State::UntilClosed),
-        })
+        }))
     }
 
     /// A part of what is left of a body or a chunk.
@@ -206,7 +240,9 @@ impl Codec for HttpCodec {
                 }
                 State::Answer => {
                     let Some(head) = head(input)? else { return Ok(None) };
-                    return self.answer(&head).map(Some);
+                    if let Some(answer) = self.answer(&head)? {
+                        return Ok(Some(answer));
+                    }
                 }
                 State::Length(0) => {
                     self.state = State::Over;
@@ -259,6 +295,7 @@ impl Codec for HttpCodec {
 
     fn encode(&mut self, msg: HttpMsg, output: &mut BytesMut) -> After {
         match msg {
+            HttpMsg::Get { proves: Some(_), .. } if !self.secured => After::Close,
             HttpMsg::Get { host, target, range, .. } => {
                 let agent = concat!("p2p-swarm/", env!("CARGO_PKG_VERSION"));
                 let wanted = match range {
@@ -379,6 +416,10 @@ mod tests {
         for text in [
             "SMTP\r\n\r\n",
             "HTTP/1.1 x\r\n\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: br, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\nContent-Encoding: gzip\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1ffffffffffffffff\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
@@ -388,6 +429,46 @@ mod tests {
         }
         for text in ["POST / HTTP/1.1\r\n\r\n", "GET / x HTTP/1.1\r\n\r\n", "GET /\r\n\r\n"] {
             assert!(decoded(HttpCodec::server(), text.as_bytes(), 7).1, "{text}");
+        }
+    }
+
+    /// RFC 9110, section 15.2; RFC 9112, section 6.
+    #[test]
+    fn what_comes_before_an_answer_is_passed_over() {
+        for (text, zipped) in [
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+                false,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, Chunked\r\nContent-Length: 1\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+                true,
+            ),
+            ("HTTP/1.1 200 OK\r\nServer: caf\u{1}\r\nContent-Length: 5\r\n\r\nhello", false),
+        ] {
+            // One byte of Latin-1.
+            let bytes: Vec<u8> = text.bytes().map(|byte| if byte == 1 { 0xe9 } else { byte }).collect();
+            for piece in [1, 1000] {
+                let (msgs, wrong) = decoded(HttpCodec::client(), &bytes, piece);
+                assert_eq!((body(&msgs).as_slice(), wrong), (&b"hello"[..], false), "{text}");
+                assert!(
+                    matches!(msgs[0], HttpMsg::Head { status: 200, gzip, .. } if gzip == zipped),
+                    "{text}"
+                );
+                assert_eq!(msgs.last(), Some(&HttpMsg::End));
+            }
+        }
+        let (msgs, wrong) = decoded(HttpCodec::client(), b"HTTP/1.1 204 No Content\r\n\r\n", 1000);
+        assert_eq!((msgs.len(), msgs.last(), wrong), (2, Some(&HttpMsg::End), false), "nothing follows it");
+    }
+
+    #[test]
+    fn what_is_to_be_proved_goes_over_tls_alone() {
+        for (mut codec, after) in [(HttpCodec::client(), After::Close), (HttpCodec::secured(), After::Open)] {
+            let (mut bytes, proves) = (BytesMut::new(), Some("a".into()));
+            let get = HttpMsg::Get { host: "a:443".into(), target: "/secret".into(), range: None, proves };
+            assert_eq!(codec.encode(get, &mut bytes), after);
+            assert_eq!(bytes.is_empty(), after == After::Close);
         }
     }
 

@@ -83,9 +83,9 @@ impl PacketCodec for LsdCodec {
         }
     }
 
-    fn encode(&mut self, _: SocketAddr, msg: LsdMsg, packet: &mut Vec<u8>) {
+    fn encode(&mut self, group: SocketAddr, msg: LsdMsg, packet: &mut Vec<u8>) {
         packet.extend_from_slice(
-            format!("BT-SEARCH * HTTP/1.1\r\nHost: {LSD_GROUP}\r\nPort: {}\r\n", msg.port).as_bytes(),
+            format!("BT-SEARCH * HTTP/1.1\r\nHost: {group}\r\nPort: {}\r\n", msg.port).as_bytes(),
         );
         for swarm in &msg.swarms {
             packet.extend_from_slice(format!("Infohash: {}\r\n", HEXLOWER.encode(swarm)).as_bytes());

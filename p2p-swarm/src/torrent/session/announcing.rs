@@ -61,7 +61,8 @@ impl<P: Addressed> Torrent<P> {
 }
 
 impl<P: Addressed> Session<P> {
-    /// Somebody announces for this session from now on; who did before, at sources of this kind, does so no more.
+    /// Somebody announces for this session from now on; who did before, at sources of this kind, does so no more. Trackers
+    /// are the same, whoever asks them; another source of the same kind has heard of nothing yet.
     pub(super) fn announcer(&mut self, cx: &mut Cx<'_, Self>, op: OpId, kind: SourceKind) {
         if self.announcers.len() >= MAX_SOURCES && !self.announcers.contains_key(&kind) {
             return cx.finish(op, SessionOutcome::Stopped);
@@ -73,7 +74,10 @@ impl<P: Addressed> Session<P> {
         if self.key == 0 {
             self.key = cx.rng().next_u64() as u32;
         }
-        self.torrents.values_mut().for_each(|torrent| torrent.find_sources(&self.announcers, cx.rng()));
+        for torrent in self.torrents.values_mut() {
+            torrent.forget_sources(|of| of == kind && of != SourceKind::Trackers);
+            torrent.find_sources(&self.announcers, cx.rng());
+        }
         let numbers: Vec<u64> = self.torrents.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.announce(cx, number));
     }
@@ -99,6 +103,14 @@ impl<P: Addressed> Session<P> {
             tiers.into_iter().for_each(|tiers| tiers.forget());
         }
         self.goodbyes.retain(|(_, wanted)| wanted.source != kind);
+    }
+
+    /// What a torrent is has become known. Open sources begin anew: of a private torrent none is asked any more, and of
+    /// another they have not been told who is here. What they were asked before counts for nothing.
+    pub(super) fn forget_open_sources(&mut self, number: u64) {
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        torrent.forget_sources(|of| of != SourceKind::Trackers);
+        self.announces.retain(|_, open| open.torrent != number || open.source == SourceKind::Trackers);
     }
 
     /// Has a torrent's swarms announced, as far as that is due.

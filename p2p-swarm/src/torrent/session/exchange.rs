@@ -285,6 +285,7 @@ impl<P: Addressed> Session<P> {
 
     /// A block that several were asked for is there.
     fn cancel(&mut self, cx: &mut Cx<'_, Self>, number: u64, from: P, block: Block) {
+        self.came_elsewhere(number, from, block);
         let Some(torrent) = self.torrents.get(&number) else { return };
         let others: Vec<P> = torrent.peers.iter().copied().filter(|peer| *peer != from).collect();
         for peer in others {

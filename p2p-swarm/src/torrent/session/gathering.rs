@@ -144,8 +144,8 @@ impl<P: Addressed> Session<P> {
             torrent.candidates.only_from_trackers();
         }
         self.learn_swarms(&info.hashes(), number);
+        self.forget_open_sources(number);
         if let Some(torrent) = self.torrents.get_mut(&number) {
-            torrent.forget_open_sources();
             torrent.find_sources(&self.announcers, cx.rng());
             torrent.stage = Stage::Hashes(Hashes::new(info, cx.now()));
         }

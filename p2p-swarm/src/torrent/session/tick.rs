@@ -31,6 +31,7 @@ impl<P: Addressed> Session<P> {
         self.send_nameless_away(cx, false);
         self.look_after(cx);
         self.overdue(cx);
+        self.overdue_fetches(cx);
         let numbers: Vec<u64> = self.torrents.keys().copied().collect();
         for number in numbers {
             self.progress(cx, number);

@@ -125,10 +125,9 @@ impl<P: Addressed> Torrent<P> {
         }
     }
 
-    /// What it is has become known. Open sources begin anew: of a private torrent none is asked any more, and of another
-    /// they have not been told who is here.
-    pub(super) fn forget_open_sources(&mut self) {
-        self.tiers.retain(|(_, kind), _| *kind == SourceKind::Trackers);
+    /// What sources of some kinds were told is forgotten.
+    pub(super) fn forget_sources(&mut self, of: impl Fn(SourceKind) -> bool) {
+        self.tiers.retain(|(_, kind), _| !of(*kind));
     }
 
     /// The user names peers. A private torrent has none but those of its trackers.

@@ -14,12 +14,20 @@ use p2p_core::{Cx, OpId, Time};
 use super::{Session, SessionEvent, SessionItem, SessionOutcome, Stage, TorrentId};
 use crate::torrent::address::{Addressed, Carrier};
 use crate::torrent::command::{Fetched, ToFetch};
+use crate::torrent::http::HttpError;
 use crate::torrent::metainfo::Info;
+use crate::torrent::url::{Scheme, Url};
 use crate::torrent::web::{WebError, WebRange, WebSeedStatus, file_url};
 use crate::torrent::wire::Block;
 
 /// Web seeds of one torrent; more are passed over. 16.
 const MAX_WEB_SEEDS: usize = 16;
+/// Ranges that are fetched at a time, of as many files: a stretch ends before there are more. 16.
+const MAX_RANGES: usize = 16;
+/// Ranges of one block; who would be asked for more is dropped. 256.
+const MAX_SCATTERED: usize = 256;
+/// How long a stretch may take. 3 minutes.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Where they are among peers.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// Bytes that are fetched at a time, at first, and at most. 1 MiB, 4 MiB.
@@ -57,6 +65,8 @@ pub(super) struct Fetch {
     torrent: u64,
     seed: usize,
     blocks: Vec<Block>,
+    /// Those of them that came from others meanwhile, which are not this one's any more.
+    elsewhere: BTreeSet<Block>,
     /// Where each range stands in the stretch; what is in none of them is zeros.
     places: Vec<(usize, u64)>,
     since: Time,
@@ -95,6 +105,11 @@ impl<P> WebSeed<P> {
 }
 
 impl Fetch {
+    /// The blocks that are still waited for.
+    fn awaited(&self) -> impl Iterator<Item = Block> {
+        self.blocks.iter().copied().filter(|block| !self.elsewhere.contains(block))
+    }
+
     /// The stretch of all that has come, if it is as long as it was to be.
     fn stretch(&self, info: &Info, parts: &[Bytes]) -> Result<Bytes, WebError> {
         let (Some(first), Some(last)) = (self.blocks.first(), self.blocks.last()) else {
@@ -119,14 +134,22 @@ impl Fetch {
     }
 }
 
-/// Which stretches of which files blocks lie in that come one after the other, and where in all of them each stands.
-fn ranges(info: &Info, url: &str, blocks: &[Block]) -> (Vec<WebRange>, Vec<(usize, u64)>) {
+/// Which stretches of which files the first of some blocks lie in that come one after the other, where in all of them each
+/// stands, and how many blocks these are: as many as lie in [`MAX_RANGES`], or the first if that lies in no more than
+/// [`MAX_SCATTERED`]; otherwise none.
+fn ranges(info: &Info, url: &str, blocks: &[Block]) -> (Vec<WebRange>, Vec<(usize, u64)>, usize) {
     let start = blocks.first().map_or(0, |first| info.place_of(first));
     let (mut ranges, mut places) = (Vec::<WebRange>::new(), Vec::<(usize, u64)>::new());
     let mut file = None;
-    for block in blocks {
+    for (at, block) in blocks.iter().enumerate() {
         let place = (info.place_of(block) - start) as usize;
-        for span in info.spans(block.piece, block.begin, block.length) {
+        let spans: Vec<_> = info.spans(block.piece, block.begin, block.length).collect();
+        let goes_on = usize::from(spans.first().is_some_and(|span| file == Some(span.file)));
+        let most = if at == 0 { MAX_SCATTERED } else { MAX_RANGES };
+        if ranges.len() + spans.len() - goes_on > most {
+            return (ranges, places, at);
+        }
+        for span in spans {
             let length = span.len as u64;
             match (ranges.last_mut(), places.last_mut()) {
                 (Some(range), Some((_, whole)))
@@ -143,18 +166,20 @@ fn ranges(info: &Info, url: &str, blocks: &[Block]) -> (Vec<WebRange>, Vec<(usiz
             }
         }
     }
-    (ranges, places)
+    (ranges, places, blocks.len())
 }
 
 impl<P: Addressed> Session<P> {
-    /// A torrent's web seeds.
+    /// A torrent's web seeds: those whose URLs can be asked.
     pub(super) fn web_seeds(&mut self, urls: Vec<String>) -> Vec<WebSeed<P>> {
         let seed = |url| {
             self.next_dial += 1;
             WebSeed::new(url, P::dial(Carrier::Tcp, NOWHERE, self.next_dial))
         };
+        let can = |url: &String| url.parse::<Url>().is_ok_and(|url| url.scheme != Scheme::Udp);
         let mut seen = BTreeSet::new();
-        urls.into_iter().filter(|url| seen.insert(url.clone())).take(MAX_WEB_SEEDS).map(seed).collect()
+        let urls = urls.into_iter().filter(can).filter(|url| seen.insert(url.clone()));
+        urls.take(MAX_WEB_SEEDS).map(seed).collect()
     }
 
     /// Somebody fetches for this session from now on; who did before does so no more.
@@ -184,7 +209,28 @@ impl<P: Addressed> Session<P> {
             let Some(torrent) = self.torrents.get_mut(&fetch.torrent) else { continue };
             torrent.web.get_mut(fetch.seed).into_iter().for_each(|seed| seed.fetching = None);
             if let Some(picker) = torrent.running() {
-                fetch.blocks.iter().for_each(|block| picker.unasked(*block));
+                fetch.awaited().for_each(|block| picker.unasked(block));
+            }
+        }
+    }
+
+    /// Gives up what takes too long.
+    pub(super) fn overdue_fetches(&mut self, cx: &mut Cx<'_, Self>) {
+        let now = cx.now();
+        let late = self.fetches.iter().filter(|(_, fetch)| now - fetch.since > PATIENCE);
+        let late: Vec<u64> = late.map(|(number, _)| *number).collect();
+        for number in late {
+            self.fetched(cx, Fetched { number, result: Err(HttpError::TimedOut.into()) });
+        }
+    }
+
+    /// A block has come from somebody: web seeds that were asked for it are not waited for any more.
+    pub(super) fn came_elsewhere(&mut self, number: u64, from: P, block: Block) {
+        let Some(torrent) = self.torrents.get(&number) else { return };
+        for fetch in self.fetches.values_mut().filter(|fetch| fetch.torrent == number) {
+            let other = torrent.web.get(fetch.seed).is_some_and(|seed| seed.peer != from);
+            if other && fetch.blocks.contains(&block) {
+                fetch.elsewhere.insert(block);
             }
         }
     }
@@ -199,14 +245,21 @@ impl<P: Addressed> Session<P> {
             if !idle || torrent.writing >= unwritten {
                 continue;
             }
-            let blocks = picker.stretch(seed.peer, seed.last, seed.most);
+            let mut blocks = picker.stretch(seed.peer, seed.last, seed.most);
+            let (ranges, places, count) = ranges(info, &seed.status.url, &blocks);
+            let scattered = count < blocks.len().min(1);
+            blocks.drain(count..).for_each(|block| picker.unasked(block));
+            if scattered {
+                seed.failed(now, WebError::Scattered);
+                cx.emit(SessionEvent::WebSeedDropped(TorrentId(number), seed.status.clone()));
+            }
             let Some(last) = blocks.last() else { continue };
             seed.last = Some(last.piece);
-            let (ranges, places) = ranges(info, &seed.status.url, &blocks);
             self.next_fetch += 1;
             seed.fetching = Some(self.next_fetch);
-            self.fetches
-                .insert(self.next_fetch, Fetch { torrent: number, seed: at, blocks, places, since: now });
+            let elsewhere = BTreeSet::new();
+            let fetch = Fetch { torrent: number, seed: at, blocks, elsewhere, places, since: now };
+            self.fetches.insert(self.next_fetch, fetch);
             cx.item(fetcher, SessionItem::Fetch(ToFetch { number: self.next_fetch, ranges }));
         }
     }
@@ -224,7 +277,10 @@ impl<P: Addressed> Session<P> {
                 seed.came(stretch.len() as u64, now - fetch.since);
                 let (peer, info) = (seed.peer, info.clone());
                 let start = fetch.blocks.first().map_or(0, |first| info.place_of(first));
-                for block in fetch.blocks {
+                let again: u64 = fetch.elsewhere.iter().map(|block| u64::from(block.length)).sum();
+                torrent.downloaded += again;
+                torrent.wasted += again;
+                for block in fetch.awaited() {
                     let at = (info.place_of(&block) - start) as usize;
                     self.take_in(cx, number, peer, block, stretch.slice(at..at + block.length as usize));
                 }
@@ -233,7 +289,7 @@ impl<P: Addressed> Session<P> {
                 seed.failed(now, why);
                 let dropped = seed.status.dropped.then(|| seed.status.clone());
                 if let Some(picker) = torrent.running() {
-                    fetch.blocks.iter().for_each(|block| picker.unasked(*block));
+                    fetch.awaited().for_each(|block| picker.unasked(block));
                 }
                 self.fill_all(cx, number);
                 dropped
@@ -254,7 +310,7 @@ impl<P: Addressed> Session<P> {
             cx.emit(SessionEvent::WebSeedDropped(TorrentId(number), seed.status.clone()));
             let fetch = seed.fetching.take().and_then(|fetch| self.fetches.remove(&fetch));
             if let (Some(fetch), Some(picker)) = (fetch, torrent.running()) {
-                fetch.blocks.iter().for_each(|block| picker.unasked(*block));
+                fetch.awaited().for_each(|block| picker.unasked(block));
             }
         }
         true

@@ -143,7 +143,7 @@ pub enum TrackerError {
 impl From<HttpError> for TrackerError {
     fn from(error: HttpError) -> TrackerError {
         match error {
-            HttpError::Url(error) => error.into(),
+            HttpError::Url(error) | HttpError::Location(error) => error.into(),
             HttpError::Resolve { host, why } => TrackerError::Resolve { host, why },
             HttpError::Unreachable => TrackerError::Unreachable,
             HttpError::TimedOut => TrackerError::TimedOut,

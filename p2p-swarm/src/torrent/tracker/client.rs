@@ -10,7 +10,7 @@ use p2p_core::{AskError, Handle};
 use super::announce::parse_scrape;
 use super::{Announce, AnnounceReply, Event, ScrapeReply, TrackerError};
 use crate::torrent::command::ToAnnounce;
-use crate::torrent::http::{Fetch, HttpClient, Resolve, escape, gunzip};
+use crate::torrent::http::{Fetch, HttpClient, Reach, Resolve, escape, gunzip};
 use crate::torrent::metainfo::SwarmId;
 use crate::torrent::source::{Found, PeerSource, SourceKind};
 use crate::torrent::url::{Scheme, Url};
@@ -118,7 +118,7 @@ impl<R: Resolve> TrackerClient<R> {
 
     /// The answer, and where it is from.
     async fn ask(&self, url: &Url, ask: UdpAsk) -> Result<(SocketAddr, UdpReply), TrackerError> {
-        let found = self.web.addresses(url, &may_be_asked).await?;
+        let found = self.web.addresses(url, None, &may_be_asked).await?;
         let by = |addr: &SocketAddr| self.udp[usize::from(addr.is_ipv6())].as_ref();
         let Some((tracker, udp)) = found.iter().find_map(|addr| Some((*addr, by(addr)?))) else {
             return Err(TrackerError::Unreachable);
@@ -159,16 +159,19 @@ impl<R: Resolve> PeerSource for TrackerClient<R> {
     }
 }
 
-/// Whether a tracker may be asked there. A torrent, or an answer, could have us ask this machine's own services for
-/// anything; who asks nowhere asks this machine, too.
+/// Whether a tracker may be asked there. A torrent, or an answer, could have us ask this machine's and its neighbours' own
+/// services for anything.
 fn may_be_asked(url: &Url, addr: &SocketAddr) -> bool {
-    let ip = addr.ip().to_canonical();
     let path = url.path.split('?').next().unwrap_or_default();
     let tracker = (path.starts_with("/announce") || path.starts_with("/scrape"))
         // No way out of there.
         && !path.contains("..")
         && !path.contains('%');
-    !ip.is_unspecified() && (url.scheme == Scheme::Udp || tracker || !ip.is_loopback())
+    match Reach::of(addr.ip()) {
+        Some(Reach::World) => true,
+        Some(Reach::Machine | Reach::Network) => url.scheme == Scheme::Udp || tracker,
+        None => false,
+    }
 }
 
 /// An answer without what cannot be true: of this machine itself nobody far away knows.
@@ -213,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_this_machine_trackers_alone_are_asked() {
+    fn of_what_is_near_trackers_alone_are_asked() {
         for (url, addr, may) in [
             ("http://a/announce?x=/..", "127.0.0.1:1", true),
             ("http://a/announce.php", "[::1]:1", true),
@@ -222,6 +225,9 @@ mod tests {
             ("http://a/key/announce", "192.0.2.1:1", true),
             ("udp://a:1/x", "127.0.0.1:1", true),
             ("http://a/shutdown", "127.0.0.1:1", false),
+            ("http://a/announce", "192.168.1.1:1", true),
+            ("http://a/apply?x=/announce", "192.168.1.1:1", false),
+            ("http://a/latest/meta-data", "169.254.169.254:1", false),
             ("http://a/shutdown/announce", "127.0.0.1:1", false),
             ("http://a/announce/../shutdown", "127.0.0.1:1", false),
             ("http://a/announce/%2e%2e/shutdown", "127.0.0.1:1", false),

@@ -3,7 +3,9 @@ use crate::storage::MemoryFiles;
 use crate::torrent::command::{Add, Remove, SessionCommand, Source, TorrentStage, TorrentStatus};
 use crate::torrent::http::HttpError;
 use crate::torrent::worker::MemoryTorrents;
-use crate::torrent::{CreateOptions, Format, Metainfo, SessionConfig};
+use crate::torrent::{
+    CreateOptions, Features, Format, Handshake, Metainfo, PeerMsg, PeerName, SessionConfig,
+};
 use p2p_core::foreign::TcpPeer;
 use p2p_core::{Script, Worker};
 
@@ -18,14 +20,19 @@ struct Fetching {
     script: Script<Session<TcpPeer>>,
     worker: MemoryTorrents,
     files: MemoryFiles,
+    served: Vec<(String, usize)>,
     fetcher: OpId,
 }
 
 impl Fetching {
     /// A session with a torrent of which nothing is there, and somebody who fetches for it.
     fn new(format: Format, web_seeds: &[&str]) -> Fetching {
+        Fetching::of(FILES.map(|(name, length)| (name.into(), length)).into(), format, web_seeds)
+    }
+
+    fn of(served: Vec<(String, usize)>, format: Format, web_seeds: &[&str]) -> Fetching {
         let mut seed = MemoryFiles::default();
-        FILES.iter().for_each(|(name, length)| seed.put(format!("t/{name}"), content(name, *length)));
+        served.iter().for_each(|(name, length)| seed.put(format!("t/{name}"), content(name, *length)));
         let web_seeds = web_seeds.iter().map(|url| (*url).into()).collect();
         let piece_length = Some(PIECE as u32);
         let options = CreateOptions { format, piece_length, web_seeds, ..CreateOptions::default() };
@@ -36,7 +43,7 @@ impl Fetching {
         let torrent = Source::Metainfo(metainfo);
         script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
         let worker = MemoryTorrents::new(files.clone());
-        let mut fetching = Fetching { script, worker, files, fetcher };
+        let mut fetching = Fetching { script, worker, files, served, fetcher };
         fetching.work();
         fetching
     }
@@ -81,8 +88,10 @@ impl Fetching {
                 return ranges;
             }
             for ToFetch { number, ranges: wanted } in wanted {
+                assert!(wanted.len() <= MAX_RANGES);
                 let parts = wanted.iter().map(|range| {
-                    let (name, length) = FILES
+                    let (name, length) = self
+                        .served
                         .iter()
                         .find(|(name, _)| range.url.ends_with(&name.replace(' ', "%20")))
                         .unwrap();
@@ -156,6 +165,14 @@ fn who_does_not_answer_rests_and_who_has_nothing_is_dropped() {
     for (status, lasts) in [(404, true), (416, true), (403, true), (429, false), (503, false)] {
         assert_eq!(WebError::Status(status).is_lasting(), lasts, "{status}");
     }
+    let nowhere = "nowhere".parse::<Url>().unwrap_err();
+    for (error, lasts) in [
+        (HttpError::NoTls, true),
+        (HttpError::Url(nowhere.clone()), true),
+        (HttpError::Location(nowhere), false),
+    ] {
+        assert_eq!(WebError::Http(error.clone()).is_lasting(), lasts, "{error}");
+    }
 }
 
 #[test]
@@ -173,4 +190,73 @@ fn what_was_fetched_for_a_torrent_that_is_gone_or_by_one_who_is_is_passed_over()
     fetching.script.command(SessionCommand::Remove(Remove { torrent: TorrentId::first() }));
     fetching.answer(second.number, Ok(Vec::new()));
     assert_eq!(fetching.wanted(), []);
+}
+
+#[test]
+fn urls_that_cannot_be_asked_are_passed_over() {
+    let long = format!("http://a/{}", "x".repeat(1 << 20));
+    let fetching = Fetching::new(Format::V1, &[&long, "udp://a:1", "ftp://a/", "a", "http://a/"]);
+    let urls: Vec<String> = fetching.status().web_seeds.into_iter().map(|seed| seed.url).collect();
+    assert_eq!(urls, ["http://a/"]);
+}
+
+#[test]
+fn of_many_small_files_a_few_are_fetched_at_a_time() {
+    let served = |count: usize, length| (0..count).map(|n| (format!("{n:04}"), length)).collect();
+    let mut fetching = Fetching::of(served(100, 3000), Format::V1, &["http://a/"]);
+    assert!(fetching.serve(|_| false).len() >= 100);
+    assert_eq!(fetching.status().stage, TorrentStage::Seeding);
+    // A block is in 328 of them.
+    let mut fetching = Fetching::of(served(400, 50), Format::V1, &["http://a/"]);
+    assert_eq!(fetching.wanted(), []);
+    let seed = &fetching.status().web_seeds[0];
+    assert_eq!((seed.dropped, &seed.failed), (true, &Some(WebError::Scattered)));
+}
+
+#[test]
+fn what_takes_too_long_is_asked_for_again_and_comes_in_vain_later() {
+    let mut fetching = Fetching::new(Format::V1, &["http://a/"]);
+    let [late] = &fetching.wanted()[..] else { panic!() };
+    fetching.script.advance(PATIENCE);
+    assert_eq!(fetching.wanted(), []);
+    fetching.script.advance(REST + Duration::from_secs(2));
+    let [again] = &fetching.wanted()[..] else { panic!() };
+    assert_eq!(again.ranges[0].url, late.ranges[0].url);
+    assert_eq!(fetching.status().web_seeds[0].failed, Some(HttpError::TimedOut.into()));
+    fetching.answer(
+        late.number,
+        Ok(late.ranges.iter().map(|range| vec![0; range.length as usize].into()).collect()),
+    );
+    assert_eq!(fetching.status().downloaded, 0);
+}
+
+#[test]
+fn what_came_from_a_peer_meanwhile_is_no_more_waited_for() {
+    let mut fetching = Fetching::of(vec![("f".into(), PIECE)], Format::V1, &["http://a/"]);
+    let [wanted] = &fetching.wanted()[..] else { panic!() };
+    let swarm = fetching.status().hashes.swarms().next().unwrap();
+    let peer = TcpPeer::Accepted { addr: "192.0.2.1:1".parse().unwrap(), number: 1 };
+    let hello = Handshake {
+        swarm,
+        peer: PeerName([9; 20]),
+        features: Features { fast: true, ..Features::default() },
+    };
+    for msg in [PeerMsg::Handshake(hello), PeerMsg::HaveAll, PeerMsg::Unchoke] {
+        fetching.script.message(peer, msg);
+    }
+    let sent = fetching.script.sent().into_iter();
+    let asked =
+        sent.filter_map(|(_, msg)| if let PeerMsg::Request(block) = msg { Some(block) } else { None });
+    let block = asked.last().expect("all was asked for: it is the endgame");
+    let data = Bytes::copy_from_slice(&content("f", PIECE)[block.begin as usize..][..block.length as usize]);
+    fetching.script.message(peer, PeerMsg::Piece { piece: block.piece, begin: block.begin, data });
+    fetching.work();
+    let awaited = |fetching: &Fetching| -> Vec<Block> {
+        fetching.script.machine().fetches.values().flat_map(Fetch::awaited).collect()
+    };
+    let left = awaited(&fetching);
+    assert!(left.len() == PIECE / 16384 - 1 && !left.contains(&block));
+    fetching.answer(wanted.number, Ok(vec![content("f", PIECE).into()]));
+    let status = fetching.status();
+    assert_eq!((status.stage, status.wasted), (TorrentStage::Seeding, block.length.into()));
 }

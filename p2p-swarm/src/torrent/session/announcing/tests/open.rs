@@ -95,20 +95,47 @@ fn who_seeks_a_link_is_told_of_in_the_open_when_it_is_known_not_to_be_private() 
         tracked.hears(&[SimPeer(1)]);
         assert_eq!(tracked.dialled(), [SimPeer(1)]);
         tracked.sends_metadata(SimPeer(1));
-        let told: Vec<_> = tracked
-            .wanted()
-            .into_iter()
-            .map(|wanted| (wanted.announce.event, wanted.announce.port))
-            .collect();
+        let told = tracked.wanted();
+        let says = |wanted: &ToAnnounce| (wanted.announce.event, wanted.announce.port);
         match private {
-            false => assert_eq!(told, [(Event::Started, 7000)]),
+            false => assert_eq!(told.iter().map(says).collect::<Vec<_>>(), [(Event::Started, 7000)]),
             true => assert_eq!(told, []),
         }
-        // What it was asked before is answered now.
+        // What it was asked before is answered now: that says nothing of what it is told since.
         tracked.dialled();
         tracked.answer(&wanted[1], &[SimPeer(2)]);
-        assert_eq!(tracked.dialled().is_empty(), private);
+        assert_eq!(tracked.dialled(), []);
+        told.iter().for_each(|told| tracked.fail(told));
+        tracked.script.advance(Duration::from_secs(60));
+        let again = tracked.wanted();
+        assert_eq!(again.iter().map(says).collect::<Vec<_>>(), told.iter().map(says).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn another_source_of_a_kind_hears_of_the_start_as_the_first_did() {
+    let mut tracked = Tracked::new(&["udp://a:1"], 1, Format::V1, false);
+    let first = tracked.one();
+    tracked.answer(&first, &[]);
+    for gone in [false, false, true] {
+        if gone {
+            tracked.script.cancel(tracked.dht.unwrap());
+        }
+        tracked.open();
+        let started = tracked.one();
+        assert_eq!((started.source, started.announce.event), (DHT, Event::Started));
+        tracked.answer(&started, &[]);
+    }
+}
+
+#[test]
+fn an_open_source_that_has_failed_hears_of_the_end_all_the_same() {
+    let mut tracked = Tracked::new(&[], 1, Format::V1, false);
+    tracked.open();
+    let started = tracked.one();
+    tracked.fail(&started);
+    tracked.script.command(SessionCommand::Remove(Remove { torrent: TorrentId::first() }));
+    assert_eq!(tracked.one().announce.event, Event::Stopped);
 }
 
 #[test]
