@@ -37,8 +37,9 @@ pub struct HeaderRules {
     /// Headers that must be at certain heights.
     pub checkpoints: BTreeMap<u64, BlockId>,
     /// Branches that leave the chain more than so many blocks below its end are refused: what is deeper is final. Of a
-    /// [`Chain`](crate::Chain) that end is where the state stands, for headers alone make nothing final; of headers alone the
-    /// end of the best. What was final stays so. `None`: nothing is, as in the paper.
+    /// [`Chain`](crate::Chain) that end is where the state stands, for headers alone make nothing final; of a
+    /// [`LightNode`](crate::LightNode) it is where its servers were last agreed; of headers alone the end of the best. What
+    /// was final stays so. `None`: nothing is, as in the paper.
     pub finality: Option<u64>,
     /// The least work of a chain. Until it is reached, headers have to come in one call that reaches it, or through a
     /// [`HeaderSync`]. None.
