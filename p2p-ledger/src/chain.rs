@@ -163,6 +163,8 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             chain.tip = at.ok_or_else(|| StoreError("its tip is lost".into()))?;
             chain.headers.prefer(chain.tip);
             chain.headers.stand_at(chain.tip);
+            // What undoes those is gone, whatever the rules were when it was written.
+            chain.headers.finalise(chain.tip, chain.pruned);
             // Of a store that was written before there were filters this is all that says so.
             chain.filter_hashes(chain.tip().height.max(1), &chain.tip().id, 1)?;
         }

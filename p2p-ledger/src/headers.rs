@@ -37,8 +37,9 @@ pub struct HeaderRules {
     /// Headers that must be at certain heights.
     pub checkpoints: BTreeMap<u64, BlockId>,
     /// Branches that leave the chain more than so many blocks below its end are refused: what is deeper is final. Of a
-    /// [`Chain`](crate::Chain) that end is where the state stands, for headers alone make nothing final; of headers alone the
-    /// end of the best. `None`: nothing is, as in the paper.
+    /// [`Chain`](crate::Chain) that end is where the state stands, for headers alone make nothing final; of a
+    /// [`LightNode`](crate::LightNode) it is where its servers were last agreed; of headers alone the end of the best. What
+    /// was final stays so. `None`: nothing is, as in the paper.
     pub finality: Option<u64>,
     /// The least work of a chain. Until it is reached, headers have to come in one call that reaches it, or through a
     /// [`HeaderSync`]. None.
@@ -220,9 +221,12 @@ impl<C: Consensus> HeaderChain<C> {
 
     /// Whether what is final is before this header.
     pub(crate) fn check_final(&self, at: u32) -> Result<(), Refused> {
-        let Some(depth) = self.rules.finality else { return Ok(()) };
         let end = self.stands.unwrap_or(self.index.tip_at());
-        let height = self.index.entry(end).height.saturating_sub(depth);
+        let deep = self.rules.finality.map_or(0, |depth| self.index.entry(end).height.saturating_sub(depth));
+        let height = deep.max(self.index.last_final().height);
+        if height == 0 {
+            return Ok(());
+        }
         (self.index.meet(at, end).height >= height).then_some(()).ok_or(Refused::Final { height })
     }
 
@@ -231,12 +235,21 @@ impl<C: Consensus> HeaderChain<C> {
         self.rules.finality
     }
 
-    /// Says where the state stands now. Branches that leave the way there too deep are given up, whatever their work.
+    /// Says where the state stands now. Branches that leave the way there too deep are given up, whatever their work. What has
+    /// been final stays so, though a shorter branch with more work may have taken the end back.
     pub(crate) fn stand_at(&mut self, at: u32) {
         self.stands = Some(at);
         let Some(depth) = self.rules.finality else { return };
-        let height = self.index.entry(at).height.saturating_sub(depth);
-        self.index.finalise(self.index.ancestor_at(at, height).unwrap_or(GENESIS));
+        self.finalise(at, self.index.entry(at).height.saturating_sub(depth));
+    }
+
+    /// Makes what is on the way to this header final up to a height, whatever the rules say; never less than was before.
+    pub(crate) fn finalise(&mut self, at: u32, height: u64) {
+        if height > self.index.last_final().height
+            && let Some(last) = self.index.ancestor_at(at, height)
+        {
+            self.index.finalise(last);
+        }
     }
 
     /// Whether a branch is good enough to be kept.

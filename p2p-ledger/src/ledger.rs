@@ -11,7 +11,7 @@ use crate::header::Header;
 use crate::headers::Tip;
 use crate::id::{BlockId, TxId};
 use crate::inclusion::{Inclusion, InclusionOf};
-use crate::node::{BlockAt, LedgerEvent, LedgerNode, Standing, Status, Submit};
+use crate::node::{BlockAt, HeaderAt, LedgerEvent, LedgerNode, Standing, Status, Submit};
 use crate::state::State;
 
 /// What has become of the chain.
@@ -133,19 +133,20 @@ pub trait Ledger<C: Consensus, S: State>: Send + Sync {
         about: &(dyn Fn() -> Vec<Vec<u8>> + Sync),
     ) -> Result<Scanned<BlockOf<C, S>>, LedgerError> {
         let _ = about;
+        // What was gone by filters is to be gone through anew, from the first block on: if that can be done here.
+        if after.filters != Key::ZERO {
+            self.block(1).await?;
+            return Ok(Scanned::Gone);
+        }
         let Some(block) = self.block(after.height + 1).await? else {
             let stands = match after.height {
                 0 => true,
                 height => self.block(height).await?.is_some_and(|block| block.header.id() == after.id),
             };
-            return Ok(if stands && after.filters == Key::ZERO {
-                Scanned::End(after)
-            } else {
-                Scanned::Gone
-            });
+            return Ok(if stands { Scanned::End(after) } else { Scanned::Gone });
         };
         let follows = after.height == 0 || block.header.previous() == after.id;
-        if !follows || after.filters != Key::ZERO {
+        if !follows {
             return Ok(Scanned::Gone);
         }
         let mark = Mark { height: after.height + 1, id: block.header.id(), filters: Key::ZERO };
@@ -190,6 +191,10 @@ impl<M: Membership, C: Consensus, S: State> Ledger<C, S> for Handle<LedgerNode<M
 
     async fn block(&self, height: u64) -> Result<Option<BlockOf<C, S>>, LedgerError> {
         self.ask(BlockAt(height)).await?
+    }
+
+    async fn header(&self, height: u64) -> Result<Option<C::Header>, LedgerError> {
+        self.ask(HeaderAt(height)).await?
     }
 
     fn follow(&self) -> BoxStream<'static, Change> {

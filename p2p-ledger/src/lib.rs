@@ -92,8 +92,8 @@ pub use id::{BlockId, Kind, PublicKey, TxId, WtxId};
 pub use inclusion::{Inclusion, InclusionOf};
 pub use ledger::{Change, Ledger, LedgerError, Mark, Scanned};
 pub use light::{
-    Enlist, FILTER_BYTES, HeaderAt, LightAnswer, LightAsk, LightCommand, LightConfig, LightEvent, LightMsg,
-    LightNode, LightOutcome, MAX_FILTER_HASHES, MAX_FILTERS, Prove, Scan,
+    Enlist, FILTER_BYTES, LightAnswer, LightAsk, LightCommand, LightConfig, LightEvent, LightMsg, LightNode,
+    LightOutcome, MAX_FILTER_HASHES, MAX_FILTERS, Prove, Scan,
 };
 pub use lock::{
     Age, Lock, LockError, LockTime, MAX_CONDITIONS, MAX_DEPTH, MAX_KEYS, MAX_PREDICATE, MAX_PREIMAGE,
@@ -102,10 +102,11 @@ pub use lock::{
 pub use merkle::{MerkleProof, merkle_root};
 pub use mining::{Miner, Search, Searched, Solo, template};
 pub use node::{
-    AddDone, BlockAt, BlockDone, CompactBlock, Contradiction, Form, HeadersDone, Inspect, JobRefusal, Keeper,
-    LedgerCommand, LedgerConfig, LedgerDone, LedgerEvent, LedgerJob, LedgerMsg, LedgerNode, LedgerOutcome,
-    LedgerTimer, Look, MAX_ANNOUNCED, MAX_BLOCK, MAX_HEADERS, MAX_INVENTORY, MAX_LOCATOR, Mined, Partial,
-    Progress, Read, ShortId, Standing, Status, Submit, Template, inspect,
+    AddDone, BlockAt, BlockDone, CompactBlock, Contradiction, Form, HeaderAt, HeadersDone, Inspect,
+    JobRefusal, Keeper, LedgerCommand, LedgerConfig, LedgerDone, LedgerEvent, LedgerJob, LedgerMsg,
+    LedgerNode, LedgerOutcome, LedgerTimer, Look, MAX_ANNOUNCED, MAX_BLOCK, MAX_HEADERS, MAX_INVENTORY,
+    MAX_LOCATOR, Mined, Offence, Partial, Progress, Read, ServeDone, ShortId, Standing, Status, Submit,
+    Template, inspect,
 };
 pub use pool::{Pool, PoolError, PoolRules, Rate};
 pub use probability::{attacker_success, attacker_success_exact, confirmations, selfish_revenue};

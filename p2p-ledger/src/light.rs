@@ -4,7 +4,7 @@
 //! What he can be denied is to hear of it; so several servers are asked, and one honest one among them is enough.
 //!
 //! - **Headers** come from every server and are checked here ([`HeaderChain`]): the chain is the one with the most work that any
-//!   of them shows. A long one with too little work so far is followed by itself, as a full node does it.
+//!   of them shows. A long one with too little work so far is followed by itself, as a full node does it, each server's.
 //! - **Filters** say which blocks may be about something (BIP 157, BIP 158). So whoever looks for his keys asks for filters, the
 //!   same as everybody, and then for whole blocks: no server learns the keys. Every server names the hashes of all filters. Where
 //!   they agree the next filter header is believed; where they do not, the block itself is fetched and its filter made anew: so who
@@ -12,16 +12,19 @@
 //!   if what was believed turns out to be a lie it is undone, and so is what users have skipped by it ([`Scanned::Gone`](crate::Scanned::Gone)).
 //! - **Proofs** are checked against the headers. A server that says that there is none is not believed: then the whole block is
 //!   looked at.
-//! - **Transactions** are given to all servers.
+//! - **Transactions** are given to all servers, a few at a time.
+//!
+//! Nobody is waited for who is late: who does not answer, who does not come to the end of its headers, or does not say what its
+//! filters are, though it answers else. What it says counts again once it has caught up.
 //!
 //! All servers together can keep the newest blocks to themselves, or agree on a lie about filters for as long as no honest one
 //! is asked. They can not show a transaction that is in no block with work.
 //!
 //! What a client holds is bounded, but for its headers (some 200 bytes each, as [`HeaderRules`](crate::HeaderRules) allows them)
 //! and a filter header for each block of the chain: 16 servers, of each 4 open questions, and 2,000 filter headers that are not
-//! believed yet; 64 questions of users; 1,024 servers that have lied. It has no jobs: headers, filters and blocks are looked at as
-//! they come, one answer at a time, and no answer comes that was not asked for. Nothing is kept on a disk: it begins with the
-//! first header each time.
+//! believed yet, and while its headers are followed by themselves some 18,000 of those; 64 questions of users; 1,024 servers that
+//! have lied. It has no jobs: headers, filters and blocks are looked at as they come, one answer at a time, and no answer comes
+//! that was not asked for. Nothing is kept on a disk: it begins with the first header each time.
 //!
 //! In this order: [`LightNode`], then `msg` (what is said), `servers` (who is asked, late, or has lied), `headers`, `belief` (filter
 //! headers), `tasks` (what users want), `request`.
@@ -43,7 +46,7 @@ use p2p_core::{Cx, Link, NoJob, OpId, Protocol};
 use p2p_overlay::Membership;
 
 use crate::consensus::Consensus;
-use crate::headers::{HeaderChain, HeaderSync, Tip};
+use crate::headers::{GENESIS, HeaderChain, HeaderSync, Tip};
 use crate::ledger::Change;
 use crate::node::LedgerMsg;
 use crate::state::State;
@@ -53,7 +56,7 @@ use servers::{Open, Server};
 use tasks::Task;
 
 pub use msg::{FILTER_BYTES, LightAnswer, LightAsk, LightMsg, MAX_FILTER_HASHES, MAX_FILTERS};
-pub use request::{Enlist, HeaderAt, LightCommand, LightOutcome, Prove, Scan};
+pub use request::{Enlist, LightCommand, LightOutcome, Prove, Scan};
 
 /// A light client of nodes that are [`LedgerNode<M, C, S>`](crate::LedgerNode)s. It takes no part in their membership.
 ///
@@ -66,8 +69,8 @@ pub struct LightNode<M: Membership, C: Consensus, S: State> {
     servers: BTreeMap<M::Peer, Server>,
     /// Servers that have lied, and how.
     liars: BTreeMap<M::Peer, Arc<str>>,
-    /// A server whose headers are followed by themselves.
-    syncing: Option<(M::Peer, HeaderSync<C>)>,
+    /// Servers whose headers are followed by themselves.
+    syncing: BTreeMap<M::Peer, HeaderSync<C>>,
     open: BTreeMap<u32, Open<M::Peer>>,
     /// The number of the last question to a server.
     asked: u32,
@@ -84,7 +87,8 @@ pub struct LightConfig {
     pub timeout: Duration,
     /// How often each server is asked what it has, beside what it says unasked. 10 s.
     pub poll: Duration,
-    /// How long a user's question waits while nothing comes of it. 60 s.
+    /// How long a user's question waits while nothing comes of it. A server that shows headers for half as long, and does not
+    /// come to their end, is not waited for until it does. 60 s.
     pub patience: Duration,
 }
 
@@ -114,16 +118,18 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
     /// A client that begins with the first header of `chain`, or with what else is in it, and asks these servers: at most 16.
     pub fn new(
         servers: impl IntoIterator<Item = M::Peer>,
-        chain: HeaderChain<C>,
+        mut chain: HeaderChain<C>,
         config: LightConfig,
     ) -> LightNode<M, C, S> {
+        // Nothing is final before servers are agreed: or it would be what the first to answer shows.
+        chain.stand_at(GENESIS);
         let mut node = LightNode {
             config,
             belief: Belief::new::<C, S>(&chain),
             chain,
             servers: BTreeMap::new(),
             liars: BTreeMap::new(),
-            syncing: None,
+            syncing: BTreeMap::new(),
             open: BTreeMap::new(),
             asked: 0,
             tasks: BTreeMap::new(),
@@ -158,6 +164,9 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         if self.is_ready()
             && let Some(change) = self.belief.take_change(&self.chain)
         {
+            if let Some(at) = self.chain.index().find(&change.tip.id) {
+                self.chain.stand_at(at);
+            }
             cx.emit(LightEvent::Changed(Arc::new(change)));
         }
         for task in self.tasks.keys().copied().collect::<Vec<_>>() {

@@ -16,7 +16,8 @@
 //!   ([`LightNode`](crate::LightNode)).
 //! - **What gets lost** is noticed: now and then one neighbour is asked what it has.
 //! - **Blame.** Who provably breaks the rules is banned for a day: a header without work, a body that is not its header's, a
-//!   block that is invalid, bytes that cannot be read, more than may be asked for at once. Who is merely of no use, slow,
+//!   block that is invalid, bytes that cannot be read, more than may be asked for at once; a light client, too, who gives what
+//!   cannot be read, or bad signatures time and again. Who is merely of no use, slow,
 //!   silent, or sends what nobody asked for, is a neighbour no more after a while, and not banned.
 //!
 //! Everything that reads or changes the chain is a [`Job`](p2p_core::Job): the [`Keeper`] has the chain and the pool, checks
@@ -68,12 +69,14 @@ use neighbours::PeerState;
 
 pub use compact::{CompactBlock, Contradiction, Partial, ShortId};
 pub use job::{
-    AddDone, BlockDone, Form, HeadersDone, LedgerDone, LedgerJob, Look, Progress, Read,
-    Refusal as JobRefusal, Standing,
+    AddDone, BlockDone, Form, HeadersDone, LedgerDone, LedgerJob, Look, Offence, Progress, Read,
+    Refusal as JobRefusal, ServeDone, Standing,
 };
 pub use keeper::Keeper;
 pub use msg::{LedgerMsg, MAX_ANNOUNCED, MAX_BLOCK, MAX_HEADERS, MAX_INVENTORY, MAX_LOCATOR};
-pub use request::{BlockAt, Inspect, LedgerCommand, LedgerOutcome, Mined, Status, Submit, Template, inspect};
+pub use request::{
+    BlockAt, HeaderAt, Inspect, LedgerCommand, LedgerOutcome, Mined, Status, Submit, Template, inspect,
+};
 
 /// A node that keeps a chain of consensus `C` and state machine `S`, with the neighbours that the membership `M` gives it.
 ///
@@ -227,7 +230,7 @@ enum JobFor<P> {
     Add { from: P },
     Waiting { from: P },
     Pool { to: P },
-    Serve { to: P, id: u32 },
+    Serve { to: P, id: u32, is_submit: bool },
     User(OpId, Asked),
 }
 
@@ -237,6 +240,7 @@ enum Asked {
     Submit,
     Status,
     Block,
+    Header,
     Inspect,
     Template,
     Mined,
@@ -512,10 +516,10 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
             (JobFor::Waiting { from }, LedgerDone::Waiting(transactions)) => {
                 cx.send(from, LedgerMsg::Transactions(transactions));
             }
-            (JobFor::Serve { to, id }, LedgerDone::Served(answer, admitted)) => {
-                self.served(cx, to, id, Some((answer, admitted)));
+            (JobFor::Serve { to, id, is_submit }, LedgerDone::Served(done)) => {
+                self.served(cx, to, id, is_submit, Some(done));
             }
-            (JobFor::Serve { to, id }, _) => self.served(cx, to, id, None),
+            (JobFor::Serve { to, id, is_submit }, _) => self.served(cx, to, id, is_submit, None),
             (JobFor::Pool { to }, LedgerDone::Pool(ids)) => self.announce_pool(cx, to, ids),
             // What failed is tried again when it is missed.
             (_, _) => {}

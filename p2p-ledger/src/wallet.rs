@@ -39,6 +39,9 @@ pub use pay::PayError;
 const GAP: u32 = 20;
 /// How many blocks can be undone one by one; for more the wallet goes through the chain anew.
 const UNDOABLE: usize = 1_000;
+/// How many blocks that are not about it lie between two marks at most, if they come one by one: so many are gone through again
+/// when the last block is undone.
+const SKIPPED: u64 = 100;
 
 /// Keys, and the coins that they open.
 ///
@@ -316,8 +319,10 @@ impl Wallet {
             return;
         }
         self.height = mark.height;
+        // When the last block is undone there has to be a mark not far before it.
+        let before = self.last.iter().rev().nth(1).map_or(0, |before| before.mark.height);
         match self.last.back_mut() {
-            Some(last) if last.skips() => last.mark = mark,
+            Some(last) if last.skips() && mark.height <= before + SKIPPED => last.mark = mark,
             _ => self.remember(Followed::none(mark)),
         }
     }

@@ -5,7 +5,8 @@
 //! their block is deeper than [`ChainRules::keep`](super::ChainRules::keep). Headers and filters stay, so the chain shows others
 //! all of these, and the last blocks with their proofs.
 //!
-//! Only what is final goes: a branch that needs what is gone is never taken. What goes, goes in the batch that brings the block
+//! Only what is final goes, and what is final stays so: a branch that needs what is gone is never taken, not even by rules that
+//! make less final, if the store is opened with such. What goes, goes in the batch that brings the block
 //! that made it deep enough, so a store never lacks what it needs.
 
 use super::rows::{BODY, HEADER, PRUNED, UNDO, key};

@@ -79,6 +79,10 @@ impl<H: Header> Index<H> {
         self.entry(self.tip_at())
     }
 
+    pub(crate) fn last_final(&self) -> &Entry<H> {
+        self.entry(self.last_final)
+    }
+
     pub(crate) fn count_at(&self, height: u64) -> usize {
         self.counts.get(height as usize).copied().unwrap_or(0)
     }

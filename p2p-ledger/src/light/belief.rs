@@ -101,6 +101,10 @@ impl Said {
         }
     }
 
+    pub(super) fn agreed(&self) -> u64 {
+        self.agreed
+    }
+
     /// Whether it has said the same up to this height.
     pub(super) fn agrees_to(&self, height: u64) -> bool {
         self.agreed >= height
@@ -136,35 +140,34 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         shown.map_or(0, |at| index.entry(index.fork(at)).height)
     }
 
-    /// Whether the servers that answer have shown all that they have, and agree.
+    /// Whether the servers that answer in time have shown all that they have, and agree.
     pub(super) fn is_ready(&self) -> bool {
         let has_said = |server: &Server| server.is_done && server.said.agrees_to(self.reach(server));
-        self.live().next().is_some()
-            && self.live().all(|(_, server)| has_said(server))
+        self.timely().next().is_some()
+            && self.timely().all(|(_, server)| has_said(server))
             && !self.tasks.values().any(|task| task.is_dispute())
     }
 
-    /// Believes what all servers say that answer and have the block; where they do not say the same, the block is asked for.
+    /// Believes what all servers say that answer in time and have the block; where they do not say the same, the block is asked for.
     pub(super) fn believe(&mut self, cx: &mut Cx<'_, Self>) {
-        while let Some((id, _)) = self.belief.believed.last()
-            && !self.chain.is_on_chain(id)
-        {
-            self.belief.truncate(self.belief.height() - 1);
+        let index = self.chain.index();
+        if let Some(last) = self.belief.believed.last().and_then(|(id, _)| index.find(id)) {
+            self.belief.truncate(index.entry(index.fork(last)).height);
         }
         let (height, chain) = (self.belief.height(), &self.chain);
         self.servers.values_mut().for_each(|server| server.said.keep_to(height, chain));
         while !self.tasks.values().any(|task| task.is_dispute()) {
-            let against = self.servers.values().filter(|server| server.said.against.is_some());
-            if let Some(height) = against.map(|server| server.said.agreed + 1).min() {
+            let against = self.live().filter(|(_, server)| server.said.against.is_some());
+            if let Some(height) = against.map(|(_, server)| server.said.agreed + 1).min() {
                 return self.dispute(cx, height);
             }
             // Somebody has not even shown what it has.
-            if self.live().any(|(_, server)| !server.is_done) {
+            if self.timely().any(|(_, server)| !server.is_done) {
                 return;
             }
             let next = self.belief.height() + 1;
             let Some(id) = self.chain.at(next).map(Header::id) else { return };
-            let asked = self.live().filter(|(_, server)| self.reach(server) >= next);
+            let asked = self.timely().filter(|(_, server)| self.reach(server) >= next);
             let said: Option<Vec<Key>> =
                 asked.map(|(_, server)| server.said.of(next, &self.belief)).collect();
             // Somebody has not answered yet.
@@ -176,6 +179,13 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             self.belief.push(id, first);
             self.servers.values_mut().for_each(|server| server.said.settle(next, first));
         }
+    }
+
+    /// Whether those that answer still say different things of a block, or something else than is believed.
+    pub(super) fn is_disputed(&self, height: u64) -> bool {
+        let said = self.live().filter_map(|(_, server)| server.said.of(height, &self.belief));
+        let mut all = said.chain(self.belief.at(height).map(|(_, header)| header));
+        all.next().is_some_and(|first| all.any(|other| other != first))
     }
 
     /// Asks every server for what it has not said.
@@ -217,7 +227,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         if previous != before {
             return self.lied(cx, of, "it says something else of filters than before");
         }
-        server.said.on = Some(to);
+        (server.said.on, server.withholds) = (Some(to), false);
         let mut header = before;
         for hash in hashes {
             header = Filter::header_of(hash, &header);

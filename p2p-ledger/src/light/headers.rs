@@ -17,32 +17,45 @@ use crate::state::State;
 impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
     /// Asks a server for the headers after what is known here, or after this one.
     pub(super) fn ask_headers(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer, after: Option<BlockId>) {
-        if self.open_of(peer, |what| *what == What::Headers) > 0 {
+        if self.open_of(peer, |what| matches!(what, What::Headers { .. })) > 0 {
             return;
         }
         if let Some(server) = self.servers.get_mut(&peer) {
             server.next = cx.now() + self.config.poll;
+            server.until.get_or_insert(cx.now() + self.config.patience / 2);
         }
+        let height = after.and_then(|after| self.chain.place(&after)).map_or(0, |place| place.height);
         let locator = after.map_or_else(|| self.chain.locator(), |after| vec![after]);
-        self.ask(cx, peer, LightAsk::Headers(locator), What::Headers);
+        self.ask(cx, peer, LightAsk::Headers(locator), What::Headers { after: height });
     }
 
-    pub(super) fn headers_came(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, tip: BlockId, bytes: &Bytes) {
+    /// A server's headers, which was asked for those after this height.
+    pub(super) fn headers_came(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        from: M::Peer,
+        after: u64,
+        tip: BlockId,
+        bytes: &Bytes,
+    ) {
         let headers = match decoded_list::<C::Header>(bytes, MAX_HEADERS) {
             Ok(headers) => headers,
             Err(why) => return self.lied(cx, from, &format!("headers that cannot be read: {why}")),
         };
         let is_full = headers.len() == MAX_HEADERS;
-        if let Some((_, sync)) = self.syncing.take_if(|(peer, _)| *peer == from) {
+        if let Some(sync) = self.syncing.remove(&from) {
             return self.sync(cx, from, sync, &headers);
         }
         let refused = self.chain.accept(&headers, cx.wall().as_secs()).err();
-        let last = headers.last().map(Header::id);
+        let last = headers.last().and_then(|last| self.chain.place(&last.id()));
         self.has_shown(from, &headers, Some(tip));
         match refused {
             Some(refused) if refused.is_misbehaviour() => self.lied(cx, from, &refused.to_string()),
-            None if is_full => self.ask_headers(cx, from, last),
-            Some(Refused::LowWork { .. }) if is_full && self.syncing.is_none() => {
+            // Who says the same again has no more, or has gone over to another branch: it is asked again in its time.
+            None if is_full && last.is_some_and(|last| last.height > after) => {
+                self.ask_headers(cx, from, last.map(|last| last.id));
+            }
+            Some(Refused::LowWork { .. }) if is_full => {
                 let mut secret = [0; 32];
                 cx.rng().fill(&mut secret);
                 let first = headers.first().map_or(BlockId::NONE, Header::previous);
@@ -61,7 +74,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             Ok(SyncStep::After(id))
                 if headers.len() == MAX_HEADERS || headers.last().map(Header::id) != Some(id) =>
             {
-                self.syncing = Some((from, sync));
+                self.syncing.insert(from, sync);
                 self.ask_headers(cx, from, Some(id));
             }
             Err(SyncError::Refused(refused)) if refused.is_misbehaviour() => {
@@ -103,7 +116,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
 
     fn has_shown_all(&mut self, from: M::Peer) {
         if let Some(server) = self.servers.get_mut(&from) {
-            server.is_done = true;
+            (server.is_done, server.is_overdue) = (true, false);
         }
     }
 }

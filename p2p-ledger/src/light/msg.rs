@@ -57,7 +57,8 @@ pub enum LightAsk {
         /// The transaction.
         transaction: TxId,
     },
-    /// To have a transaction wait for a block: [`LightAnswer::Submitted`].
+    /// To have a transaction wait for a block: [`LightAnswer::Submitted`]. Who gives what cannot be read, or bad signatures time
+    /// and again, is banned.
     Submit(#[serde(with = "payload")] Bytes),
 }
 
@@ -87,7 +88,7 @@ pub enum LightAnswer {
     Proof(#[serde(with = "payload")] Bytes),
     /// The transaction waits, or why it does not.
     Submitted(Option<String>),
-    /// It is not there.
+    /// It is not there, or there is no room for the question now.
     Missing,
 }
 

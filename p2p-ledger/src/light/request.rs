@@ -14,7 +14,7 @@ use crate::headers::Tip;
 use crate::id::TxId;
 use crate::inclusion::InclusionOf;
 use crate::ledger::{Change, Ledger, LedgerError, Mark, Scanned};
-use crate::node::{BlockAt, Status, Submit};
+use crate::node::{BlockAt, HeaderAt, Status, Submit};
 use crate::request::request;
 use crate::state::State;
 
@@ -53,10 +53,6 @@ pub enum LightOutcome<C: Consensus, S: State> {
     /// Of [`Enlist`].
     Enlisted(bool),
 }
-
-/// The header of the chain at a height.
-#[derive(Clone, Copy, Debug)]
-pub struct HeaderAt(pub u64);
 
 /// The next block that may be about something; see [`Ledger::scan`].
 #[derive(Clone, Debug)]

@@ -23,6 +23,12 @@ pub(super) struct Server {
     pub(super) shown: Option<BlockId>,
     /// It has shown all that it had.
     pub(super) is_done: bool,
+    /// Until when it has to; from its first question on.
+    pub(super) until: Option<Time>,
+    /// It has not, and is not waited for until it has.
+    pub(super) is_overdue: bool,
+    /// It was asked for filter hashes and has not given them: while there are some that it has not, it is not waited for.
+    pub(super) withholds: bool,
     /// It was late with an answer, and has given none since: nobody waits for it.
     pub(super) is_silent: bool,
     /// When it is asked what it has.
@@ -42,9 +48,21 @@ pub(super) struct Open<P> {
 /// What a question is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    Headers,
-    FilterHashes { from: u64, to: BlockId },
+    /// For those after this height.
+    Headers {
+        after: u64,
+    },
+    FilterHashes {
+        from: u64,
+        to: BlockId,
+    },
     Task(u64),
+}
+
+impl What {
+    fn is_of_filters(&self) -> bool {
+        matches!(self, What::FilterHashes { .. })
+    }
 }
 
 impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
@@ -56,6 +74,9 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         self.servers.entry(peer).or_insert_with(|| Server {
             shown: None,
             is_done: false,
+            until: None,
+            is_overdue: false,
+            withholds: false,
             is_silent: false,
             next: Time::ZERO,
             said: Said::default(),
@@ -66,6 +87,12 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
     /// Those that answer.
     pub(super) fn live(&self) -> impl Iterator<Item = (M::Peer, &Server)> {
         self.servers.iter().filter(|(_, server)| !server.is_silent).map(|(peer, server)| (*peer, server))
+    }
+
+    /// Those that answer what everybody is asked, in time.
+    pub(super) fn timely(&self) -> impl Iterator<Item = (M::Peer, &Server)> {
+        let withholds = |server: &Server| server.withholds && self.reach(server) > server.said.agreed();
+        self.live().filter(move |(_, server)| !server.is_overdue && !withholds(server))
     }
 
     /// How many questions of this kind a server has open.
@@ -85,18 +112,19 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         let Some(server) = self.servers.get_mut(&of) else { return };
         server.is_silent = false;
         match (open.what, answer) {
-            (What::Headers, LightAnswer::Headers { tip, headers }) => {
-                self.headers_came(cx, of, tip, &headers);
+            (What::Headers { after }, LightAnswer::Headers { tip, headers }) => {
+                self.headers_came(cx, of, after, tip, &headers);
             }
             (What::FilterHashes { from, to }, LightAnswer::FilterHashes { previous, hashes }) => {
                 self.filter_hashes_came(cx, of, (from, to), previous, &hashes);
             }
-            (What::Headers | What::FilterHashes { .. }, LightAnswer::Missing) => {
-                // Its disk has failed, or it has gone over to another branch: it is asked again in its time.
+            (what @ (What::Headers { .. } | What::FilterHashes { .. }), LightAnswer::Missing) => {
+                // Its disk has failed, it has too much to do, or has gone over to another branch: it is asked again in its time.
                 (server.shown, server.is_done) = (None, true);
+                server.withholds |= what.is_of_filters();
             }
             (What::Task(task), answer) => self.task_answered(cx, task, of, Some(answer)),
-            (What::Headers | What::FilterHashes { .. }, _) => self.strayed(cx, of),
+            (What::Headers { .. } | What::FilterHashes { .. }, _) => self.strayed(cx, of),
         }
     }
 
@@ -130,9 +158,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
     }
 
     fn forget_questions(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer) {
-        if self.syncing.as_ref().is_some_and(|(of, _)| *of == peer) {
-            self.syncing = None;
-        }
+        self.syncing.remove(&peer);
         let open: Vec<u32> =
             self.open.iter().filter(|(_, open)| open.of == peer).map(|(id, _)| *id).collect();
         for id in open {
@@ -144,9 +170,17 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
 
     pub(super) fn see_who_is_late(&mut self, cx: &mut Cx<'_, Self>) {
         let now = cx.now();
-        let late: Vec<M::Peer> =
-            self.open.values().filter(|open| open.until <= now).map(|open| open.of).collect();
-        late.into_iter().for_each(|peer| self.silent(cx, peer));
+        let late = self.open.values().filter(|open| open.until <= now);
+        let late: Vec<(M::Peer, What)> = late.map(|open| (open.of, open.what)).collect();
+        for (peer, what) in late {
+            if let Some(server) = self.servers.get_mut(&peer) {
+                server.withholds |= what.is_of_filters();
+            }
+            self.silent(cx, peer);
+        }
+        for server in self.servers.values_mut() {
+            server.is_overdue = !server.is_done && server.until.is_some_and(|until| until <= now);
+        }
     }
 
     /// Asks those whose turn it is what they have.

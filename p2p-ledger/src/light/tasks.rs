@@ -28,7 +28,7 @@ pub(super) struct Task<P> {
     goal: Goal,
     /// The block that was asked for last, or the last of those.
     on: BlockId,
-    /// Who was asked in vain.
+    /// Who was asked in vain; who was told.
     tried: Vec<P>,
     /// How many questions are open.
     open: usize,
@@ -57,11 +57,11 @@ enum Goal {
         /// Somebody says that there is no proof: only the block shows it.
         whole: bool,
     },
+    /// It goes on for those who were not told yet, when the user has its answer.
     Submit {
-        op: OpId,
+        op: Option<OpId>,
         id: TxId,
         transaction: Bytes,
-        told: bool,
         refused: Option<String>,
     },
 }
@@ -74,8 +74,8 @@ impl<P> Task<P> {
             | Goal::Header(op, _)
             | Goal::Block(op, _)
             | Goal::Scan { op, .. }
-            | Goal::Prove { op, .. }
-            | Goal::Submit { op, .. } => Some(op),
+            | Goal::Prove { op, .. } => Some(op),
+            Goal::Submit { op, .. } => op,
         }
     }
 
@@ -96,7 +96,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             LightCommand::Prove(prove) => Goal::Prove { op, prove, whole: false },
             LightCommand::Submit(transaction) => {
                 let (id, transaction) = (transaction.id(), transaction.to_bytes().into());
-                Goal::Submit { op, id, transaction, told: false, refused: None }
+                Goal::Submit { op: Some(op), id, transaction, refused: None }
             }
             LightCommand::Enlist(peer) => {
                 let is_asked = self.enlist(peer);
@@ -104,6 +104,12 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
                 return cx.finish(op, LightOutcome::Enlisted(is_asked));
             }
         };
+        if self.tasks.len() >= MOST {
+            // Of those that nobody waits for.
+            let told = self.tasks.iter().find(|(_, task)| task.op().is_none() && !task.is_dispute());
+            let told = told.map(|(id, _)| *id);
+            told.map(|id| self.tasks.remove(&id));
+        }
         match self.tasks.len() < MOST {
             true => self.add(cx, goal),
             false => fail(cx, goal, LedgerError::Refused(format!("more than {MOST} questions are open"))),
@@ -134,8 +140,12 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
                 "no server gives what was asked for, or they do not agree and none gives the block that settles it"
             }
         };
-        if let Some(task) = self.tasks.remove(&id) {
-            fail(cx, task.goal, LedgerError::Remote(why.into()));
+        match self.tasks.remove(&id).map(|task| task.goal) {
+            Some(Goal::Submit { op: Some(op), refused: Some(why), .. }) => {
+                cx.finish(op, LightOutcome::Submitted(Err(LedgerError::Refused(why))));
+            }
+            Some(goal) => fail(cx, goal, LedgerError::Remote(why.into())),
+            None => {}
         }
     }
 
@@ -152,10 +162,10 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
     /// Asks for what it lacks, or ends it.
     pub(super) fn step(&mut self, cx: &mut Cx<'_, Self>, id: u64) {
         let Some(task) = self.tasks.get(&id) else { return };
-        if task.open > 0 {
+        if task.open > 0 && !matches!(task.goal, Goal::Submit { .. }) {
             return;
         }
-        if task.until <= cx.now() {
+        if task.open == 0 && task.until <= cx.now() {
             return self.give_up(cx, id);
         }
         if !task.is_dispute() && !self.is_ready() {
@@ -164,7 +174,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         match &task.goal {
             Goal::Dispute(height) => {
                 let height = *height;
-                match self.chain.at(height).map(Header::id) {
+                match self.chain.at(height).map(Header::id).filter(|_| self.is_disputed(height)) {
                     Some(block) => self.ask_some(cx, id, height, block, LightAsk::Block(block)),
                     None => drop(self.tasks.remove(&id)),
                 }
@@ -196,24 +206,33 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
                 let ask = if whole { LightAsk::Block(block) } else { LightAsk::Proof { block, transaction } };
                 self.ask_some(cx, id, height, block, ask);
             }
-            Goal::Submit { told: true, refused, .. } => match refused {
-                None => self.give_up(cx, id),
-                Some(why) => {
-                    let refused = LedgerError::Refused(why.clone());
-                    self.finish(cx, id, LightOutcome::Submitted(Err(refused)));
-                }
-            },
-            Goal::Submit { told: false, transaction, .. } => {
+            Goal::Submit { transaction, .. } => {
                 let transaction = transaction.clone();
-                let all: Vec<M::Peer> = self.live().map(|(peer, _)| peer).collect();
-                if let Some(Task { goal: Goal::Submit { told, .. }, open, .. }) = self.tasks.get_mut(&id) {
-                    (*told, *open) = (true, all.len());
-                }
-                for peer in all {
-                    self.ask(cx, peer, LightAsk::Submit(transaction.clone()), What::Task(id));
-                }
+                self.tell_all(cx, id, &transaction);
             }
         }
+    }
+
+    /// Gives a transaction to those who were not told yet and have not too much open; ends it when all have answered.
+    fn tell_all(&mut self, cx: &mut Cx<'_, Self>, id: u64, transaction: &Bytes) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let rest = self.live().map(|(peer, _)| peer).filter(|peer| !task.tried.contains(peer));
+        let rest: Vec<M::Peer> = rest.collect();
+        if rest.is_empty() && task.open == 0 {
+            return self.give_up(cx, id);
+        }
+        for peer in rest.into_iter().filter(|peer| self.has_room(*peer)).collect::<Vec<_>>() {
+            if let Some(task) = self.tasks.get_mut(&id) {
+                task.tried.push(peer);
+                task.open += 1;
+            }
+            self.ask(cx, peer, LightAsk::Submit(transaction.clone()), What::Task(id));
+        }
+    }
+
+    /// Whether a server may be asked something more for users.
+    fn has_room(&self, peer: M::Peer) -> bool {
+        self.open_of(peer, |what| matches!(what, What::Task(_))) < MOST_OF_ONE
     }
 
     /// Whether a scan can go on from here.
@@ -265,8 +284,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         if rest.is_empty() && !all.is_empty() && !task.is_dispute() {
             return self.give_up(cx, id);
         }
-        let is_task = |what: &What| matches!(what, What::Task(_));
-        let free = rest.into_iter().filter(|peer| self.open_of(*peer, is_task) < MOST_OF_ONE);
+        let free = rest.into_iter().filter(|peer| self.has_room(*peer));
         let Some(peer) = cx.rng().choose(&free.collect::<Vec<_>>()).copied() else { return };
         if let Some(task) = self.tasks.get_mut(&id) {
             (task.open, task.on) = (1, on);
@@ -288,9 +306,10 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         task.open -= 1;
         let is_on_chain = self.chain.is_on_chain(&task.on);
         match (&mut task.goal, answer) {
-            (Goal::Submit { id: transaction, .. }, Some(LightAnswer::Submitted(None))) => {
-                let submitted = Ok(*transaction);
-                self.finish(cx, id, LightOutcome::Submitted(submitted));
+            (Goal::Submit { op, id: transaction, .. }, Some(LightAnswer::Submitted(None))) => {
+                if let Some(op) = op.take() {
+                    cx.finish(op, LightOutcome::Submitted(Ok(*transaction)));
+                }
             }
             (Goal::Submit { refused, .. }, Some(LightAnswer::Submitted(Some(why)))) => {
                 refused.get_or_insert_with(|| short(&why));
@@ -414,12 +433,12 @@ fn fail<M: Membership, C: Consensus, S: State>(
     why: LedgerError,
 ) {
     match goal {
-        Goal::Dispute(_) => {}
+        Goal::Dispute(_) | Goal::Submit { op: None, .. } => {}
         Goal::Tip(op) => cx.finish(op, LightOutcome::Tip(Err(why))),
         Goal::Header(op, _) => cx.finish(op, LightOutcome::Header(Err(why))),
         Goal::Block(op, _) => cx.finish(op, LightOutcome::Block(Err(why))),
         Goal::Scan { op, .. } => cx.finish(op, LightOutcome::Scanned(Err(why))),
         Goal::Prove { op, .. } => cx.finish(op, LightOutcome::Proved(Err(why))),
-        Goal::Submit { op, .. } => cx.finish(op, LightOutcome::Submitted(Err(why))),
+        Goal::Submit { op: Some(op), .. } => cx.finish(op, LightOutcome::Submitted(Err(why))),
     }
 }

@@ -106,6 +106,11 @@ pub enum LedgerJob<C: Consensus, S: State> {
         /// Its height.
         height: u64,
     },
+    /// Reads a header of the chain for a user.
+    HeaderAt {
+        /// Its height.
+        height: u64,
+    },
     /// Takes in transactions that a peer was asked for.
     Add {
         /// A list of them.
@@ -189,6 +194,8 @@ pub enum LedgerDone<C: Consensus, S: State> {
     Read(Read),
     /// Of [`LedgerJob::ReadAt`].
     ReadAt(Result<Option<BlockOf<C, S>>, LedgerError>),
+    /// Of [`LedgerJob::HeaderAt`].
+    HeaderAt(Option<C::Header>),
     /// Of [`LedgerJob::Add`].
     Added(AddDone),
     /// Of [`LedgerJob::Submit`]: its name, and what has come into the pool.
@@ -197,8 +204,8 @@ pub enum LedgerDone<C: Consensus, S: State> {
     Waiting(Bytes),
     /// Of [`LedgerJob::Pool`].
     Pool(Vec<WtxId>),
-    /// Of [`LedgerJob::Serve`]: the answer, and what has come into the pool.
-    Served(LightAnswer, Vec<WtxId>),
+    /// Of [`LedgerJob::Serve`].
+    Served(ServeDone),
     /// Of [`LedgerJob::Template`].
     Template(Result<BlockOf<C, S>, LedgerError>),
     /// Of what has no answer.
@@ -316,6 +323,26 @@ pub struct AddDone {
     pub unsigned: usize,
 }
 
+/// What came of a light client's question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeDone {
+    /// The answer.
+    pub answer: LightAnswer,
+    /// What has come into the pool.
+    pub admitted: Vec<WtxId>,
+    /// What no honest client asks.
+    pub offence: Option<Offence>,
+}
+
+/// What is wrong with a question that has cost something and could never have come to anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offence {
+    /// It cannot be read.
+    Malformed,
+    /// A signature is not good.
+    Unsigned,
+}
+
 impl<C: Consensus, S: State> LedgerJob<C, S> {
     /// How many bytes of a peer's it holds.
     pub(super) fn bytes(&self) -> usize {
@@ -335,6 +362,7 @@ impl<C: Consensus, S: State> LedgerJob<C, S> {
             | LedgerJob::Wanted { .. }
             | LedgerJob::Mined { .. }
             | LedgerJob::ReadAt { .. }
+            | LedgerJob::HeaderAt { .. }
             | LedgerJob::Submit { .. }
             | LedgerJob::Pool { .. }
             | LedgerJob::Inspect(_)
@@ -370,6 +398,7 @@ impl<C: Consensus, S: State> fmt::Debug for LedgerJob<C, S> {
             LedgerJob::Complete { .. } => "Complete",
             LedgerJob::Read { .. } => "Read",
             LedgerJob::ReadAt { .. } => "ReadAt",
+            LedgerJob::HeaderAt { .. } => "HeaderAt",
             LedgerJob::Add { .. } => "Add",
             LedgerJob::Submit { .. } => "Submit",
             LedgerJob::Waiting { .. } => "Waiting",
@@ -393,11 +422,12 @@ impl<C: Consensus, S: State> fmt::Debug for LedgerDone<C, S> {
             LedgerDone::Partial(partial) => write!(f, "Partial({:?})", partial.id()),
             LedgerDone::Read(read) => write!(f, "{read:?}"),
             LedgerDone::ReadAt(read) => write!(f, "ReadAt({read:?})"),
+            LedgerDone::HeaderAt(header) => write!(f, "HeaderAt({header:?})"),
             LedgerDone::Added(done) => write!(f, "{done:?}"),
             LedgerDone::Submitted(result, _) => write!(f, "Submitted({result:?})"),
             LedgerDone::Waiting(bytes) => write!(f, "Waiting({} bytes)", bytes.len()),
             LedgerDone::Pool(ids) => write!(f, "Pool({} ids)", ids.len()),
-            LedgerDone::Served(answer, _) => write!(f, "Served({answer:?})"),
+            LedgerDone::Served(done) => write!(f, "{done:?}"),
             LedgerDone::Template(result) => write!(f, "Template({result:?})"),
             LedgerDone::Nothing => f.write_str("Nothing"),
             LedgerDone::Failed(why) => write!(f, "Failed({why:?})"),

@@ -314,7 +314,12 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
         }
     }
 
-    pub(super) fn submit(&mut self, transaction: S::Tx, now: u64) -> (Result<TxId, LedgerError>, Vec<WtxId>) {
+    /// A transaction of somebody who wants to know what became of it.
+    pub(super) fn submit(
+        &mut self,
+        transaction: S::Tx,
+        now: u64,
+    ) -> (Result<TxId, PoolError<S::Error>>, Vec<WtxId>) {
         let (id, wtxid) = (transaction.id(), transaction.wtxid());
         let result = self.pool.add(&mut self.chain, transaction.clone(), now);
         let mut admitted = Vec::new();
@@ -325,11 +330,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
                 Ok(id)
             }
             Err(PoolError::Known) => Ok(id),
-            Err(PoolError::Store(failure)) => Err(LedgerError::Storage(failure.to_string())),
-            Err(error @ (PoolError::Invalid(_) | PoolError::Signature)) => {
-                Err(LedgerError::Invalid(error.to_string()))
-            }
-            Err(error) => Err(LedgerError::Refused(error.to_string())),
+            Err(error) => Err(error),
         };
         (result, admitted)
     }
@@ -383,6 +384,10 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
                 }
             }
             LedgerJob::Read { id, form } => LedgerDone::Read(self.read(&id, &form)),
+            LedgerJob::HeaderAt { height } => {
+                let id = self.chain.at(height).filter(|_| height > 0);
+                LedgerDone::HeaderAt(id.and_then(|id| self.chain.headers().header(&id).cloned()))
+            }
             LedgerJob::ReadAt { height } if (1..=self.chain.pruned()).contains(&height) => {
                 LedgerDone::ReadAt(Err(LedgerError::Pruned { height }))
             }
@@ -393,7 +398,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
             LedgerJob::Add { transactions, now } => LedgerDone::Added(self.add(&transactions, now)),
             LedgerJob::Submit { transaction, now } => {
                 let (result, admitted) = self.submit(transaction, now);
-                LedgerDone::Submitted(result, admitted)
+                LedgerDone::Submitted(result.map_err(|error| not_submitted(&error)), admitted)
             }
             LedgerJob::Waiting { ids } => LedgerDone::Waiting(self.waiting(&ids)),
             LedgerJob::Pool { most } => {
@@ -403,10 +408,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
                 look(self.chain.state(), &self.chain.view(), self.chain.tip());
                 LedgerDone::Nothing
             }
-            LedgerJob::Serve { ask, now } => {
-                let (answer, admitted) = self.serve(ask, now);
-                LedgerDone::Served(answer, admitted)
-            }
+            LedgerJob::Serve { ask, now } => LedgerDone::Served(self.serve(ask, now)),
             LedgerJob::Template { to, now } => {
                 let block = template(&self.chain, &self.pool, &to, now);
                 LedgerDone::Template(block.map_err(|failure| LedgerError::Storage(failure.to_string())))
@@ -457,6 +459,15 @@ fn empty(id: Option<BlockId>) -> BlockDone {
 
 fn block_refused<C: Consensus, S: State>(id: Option<BlockId>, refused: Refusal) -> LedgerDone<C, S> {
     LedgerDone::Block(Box::new(BlockDone { refused: Some(refused), ..empty(id) }))
+}
+
+/// What its user is told.
+fn not_submitted<E: std::fmt::Display>(error: &PoolError<E>) -> LedgerError {
+    match error {
+        PoolError::Store(failure) => LedgerError::Storage(failure.to_string()),
+        PoolError::Invalid(_) | PoolError::Signature => LedgerError::Invalid(error.to_string()),
+        _ => LedgerError::Refused(error.to_string()),
+    }
 }
 
 fn refusal(refused: &Refused) -> Refusal {

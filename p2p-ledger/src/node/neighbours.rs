@@ -138,15 +138,29 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         if !self.peers.contains_key(&peer) {
             return;
         }
+        self.bar(cx, peer, why);
+        self.tell_membership(cx, MembershipCommand::Expel(peer));
+        // Whatever the membership makes of it.
+        self.on_down(cx, peer);
+    }
+
+    /// Has nothing to do with a peer any more, who need not be a neighbour.
+    fn bar(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer, why: &str) {
+        self.clients.forget(peer);
         if self.banned.len() >= MOST_BANNED {
             let first = self.banned.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer);
             first.map(|first| self.banned.remove(&first));
         }
         self.banned.insert(peer, cx.now() + self.config.ban);
         cx.emit(LedgerEvent::Banned(peer, Arc::from(why)));
-        self.tell_membership(cx, MembershipCommand::Expel(peer));
-        // Whatever the membership makes of it.
-        self.on_down(cx, peer);
+    }
+
+    /// A light client has provably broken the rules.
+    pub(super) fn ban_client(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer, why: &str) {
+        match self.peers.contains_key(&peer) {
+            true => self.ban(cx, peer, why),
+            false => self.bar(cx, peer, why),
+        }
     }
 
     /// It is of no use, which proves nothing.

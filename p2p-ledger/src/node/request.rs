@@ -25,6 +25,8 @@ pub enum LedgerCommand<C: Consensus, S: State> {
     Status,
     /// See [`BlockAt`].
     BlockAt(u64),
+    /// See [`HeaderAt`].
+    HeaderAt(u64),
     /// See [`Inspect`].
     Inspect(Look<S>),
     /// See [`Template`].
@@ -41,6 +43,8 @@ pub enum LedgerOutcome<C: Consensus, S: State> {
     Status(Result<Standing, LedgerError>),
     /// Of [`BlockAt`].
     Block(Result<Option<BlockOf<C, S>>, LedgerError>),
+    /// Of [`HeaderAt`].
+    Header(Result<Option<C::Header>, LedgerError>),
     /// Of [`Inspect`].
     Inspected(Result<(), LedgerError>),
     /// Of [`Template`].
@@ -60,6 +64,10 @@ pub struct Status;
 /// The block of the chain at a height.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockAt(pub u64);
+
+/// The header of the chain at a height, from 1 on.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderAt(pub u64);
 
 /// Looks at the state, while nothing changes it: keep it short, for all else waits. [`inspect`] brings back what it sees.
 pub struct Inspect<S>(pub Look<S>);
@@ -94,6 +102,9 @@ request!(LedgerNode, LedgerOutcome: Status, Result<Standing, LedgerError>, Statu
 request!(LedgerNode, LedgerOutcome: BlockAt, Result<Option<BlockOf<C, S>>, LedgerError>, Block, |self| {
     LedgerCommand::BlockAt(self.0)
 });
+request!(LedgerNode, LedgerOutcome: HeaderAt, Result<Option<C::Header>, LedgerError>, Header, |self| {
+    LedgerCommand::HeaderAt(self.0)
+});
 request!(LedgerNode, LedgerOutcome: Inspect<S>, Result<(), LedgerError>, Inspected, |self| {
     LedgerCommand::Inspect(self.0)
 });
@@ -116,6 +127,7 @@ impl<C: Consensus, S: State> fmt::Debug for LedgerCommand<C, S> {
             LedgerCommand::Submit(transaction) => write!(f, "Submit({transaction:?})"),
             LedgerCommand::Status => f.write_str("Status"),
             LedgerCommand::BlockAt(height) => write!(f, "BlockAt({height})"),
+            LedgerCommand::HeaderAt(height) => write!(f, "HeaderAt({height})"),
             LedgerCommand::Inspect(_) => f.write_str("Inspect"),
             LedgerCommand::Template(to) => write!(f, "Template({to:?})"),
             LedgerCommand::Mined(block) => write!(f, "Mined({block:?})"),
@@ -129,6 +141,7 @@ impl<C: Consensus, S: State> fmt::Debug for LedgerOutcome<C, S> {
             LedgerOutcome::Submitted(result) => write!(f, "Submitted({result:?})"),
             LedgerOutcome::Status(result) => write!(f, "Status({result:?})"),
             LedgerOutcome::Block(result) => write!(f, "Block({result:?})"),
+            LedgerOutcome::Header(result) => write!(f, "Header({result:?})"),
             LedgerOutcome::Inspected(result) => write!(f, "Inspected({result:?})"),
             LedgerOutcome::Template(result) => write!(f, "Template({result:?})"),
             LedgerOutcome::Mined(result) => write!(f, "Mined({result:?})"),

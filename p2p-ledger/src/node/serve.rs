@@ -2,24 +2,25 @@
 
 use bytes::Bytes;
 
+use super::job::{Offence, ServeDone};
 use super::keeper::Keeper;
 use super::msg::MAX_HEADERS;
 use crate::codec::{Blob, Decode, Encode, encoded_list};
 use crate::consensus::Consensus;
-use crate::id::WtxId;
 use crate::inclusion::Inclusion;
 use crate::light::{FILTER_BYTES, LightAnswer, LightAsk, MAX_FILTER_HASHES, MAX_FILTERS};
+use crate::pool::PoolError;
 use crate::state::State;
 use crate::store::{Store, StoreError};
 
 impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
-    /// Answers a light client; says which transactions have come into the pool by that. A disk that fails has nothing.
-    pub(super) fn serve(&mut self, ask: LightAsk, now: u64) -> (LightAnswer, Vec<WtxId>) {
+    /// Answers a light client. A disk that fails has nothing.
+    pub(super) fn serve(&mut self, ask: LightAsk, now: u64) -> ServeDone {
         if let LightAsk::Submit(bytes) = ask {
             return self.take(&bytes, now);
         }
         let answer = self.read_for_light(ask).ok().flatten();
-        (answer.unwrap_or(LightAnswer::Missing), Vec::new())
+        ServeDone { answer: answer.unwrap_or(LightAnswer::Missing), admitted: Vec::new(), offence: None }
     }
 
     fn read_for_light(&self, ask: LightAsk) -> Result<Option<LightAnswer>, StoreError> {
@@ -48,17 +49,17 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
         })
     }
 
-    fn take(&mut self, bytes: &Bytes, now: u64) -> (LightAnswer, Vec<WtxId>) {
-        let taken = match S::Tx::from_bytes(bytes) {
-            Ok(transaction) => {
-                let (result, admitted) = self.submit(transaction, now);
-                result.map(|_| admitted).map_err(|error| error.to_string())
+    fn take(&mut self, bytes: &Bytes, now: u64) -> ServeDone {
+        let transaction = match S::Tx::from_bytes(bytes) {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                let answer = LightAnswer::Submitted(Some(error.to_string()));
+                return ServeDone { answer, admitted: Vec::new(), offence: Some(Offence::Malformed) };
             }
-            Err(error) => Err(error.to_string()),
         };
-        match taken {
-            Ok(admitted) => (LightAnswer::Submitted(None), admitted),
-            Err(why) => (LightAnswer::Submitted(Some(why)), Vec::new()),
-        }
+        let (result, admitted) = self.submit(transaction, now);
+        let offence = matches!(result, Err(PoolError::Signature)).then_some(Offence::Unsigned);
+        let why = result.err().map(|error| error.to_string());
+        ServeDone { answer: LightAnswer::Submitted(why), admitted, offence }
     }
 }

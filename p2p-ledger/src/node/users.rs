@@ -24,6 +24,8 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             (Asked::Status, LedgerDone::Failed(why)) => LedgerOutcome::Status(Err(failed(why))),
             (Asked::Block, LedgerDone::ReadAt(result)) => LedgerOutcome::Block(result),
             (Asked::Block, LedgerDone::Failed(why)) => LedgerOutcome::Block(Err(failed(why))),
+            (Asked::Header, LedgerDone::HeaderAt(header)) => LedgerOutcome::Header(Ok(header)),
+            (Asked::Header, LedgerDone::Failed(why)) => LedgerOutcome::Header(Err(failed(why))),
             (Asked::Inspect, LedgerDone::Nothing) => LedgerOutcome::Inspected(Ok(())),
             (Asked::Inspect, LedgerDone::Failed(why)) => LedgerOutcome::Inspected(Err(failed(why))),
             (Asked::Template, LedgerDone::Template(result)) => LedgerOutcome::Template(result),
@@ -44,6 +46,7 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             }
             LedgerCommand::Status => (LedgerJob::Stand { now: time }, Asked::Status),
             LedgerCommand::BlockAt(height) => (LedgerJob::ReadAt { height }, Asked::Block),
+            LedgerCommand::HeaderAt(height) => (LedgerJob::HeaderAt { height }, Asked::Header),
             LedgerCommand::Inspect(look) => (LedgerJob::Inspect(look), Asked::Inspect),
             LedgerCommand::Template(to) => (LedgerJob::Template { to, now: time }, Asked::Template),
             LedgerCommand::Mined(block) => (LedgerJob::Mined { block, now: time }, Asked::Mined),

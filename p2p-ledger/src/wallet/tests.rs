@@ -260,3 +260,32 @@ fn a_file_that_was_changed_anywhere_is_refused() {
     std::fs::remove_file(&path).unwrap();
     std::fs::remove_file(path.with_extension("lock")).unwrap();
 }
+
+/// Blocks that are not about it come one by one: when the last is undone, it goes back a little, and not to its last own one.
+#[test]
+fn when_a_skipped_block_is_undone_few_are_gone_through_again() {
+    let mut wallet = wallet(1);
+    paid(&mut wallet, &[1_000]);
+    let filters = p2p_core::Key::of(b"filters");
+    let mark = |height: u64| {
+        let id = BlockId(p2p_core::Key::of(&height.to_le_bytes()));
+        Mark { height, id, filters }
+    };
+    for height in std::iter::once(5_000).chain(5_001..=5_350) {
+        wallet.skip_to(mark(height));
+        assert_eq!(wallet.mark(), mark(height));
+        let mut undone = wallet.last.clone();
+        undone.pop_back();
+        let before = undone.back().unwrap().mark.height;
+        assert!(
+            height == 5_000 || before + SKIPPED >= height && before < height,
+            "from {height} to {before}"
+        );
+    }
+    assert_eq!(wallet.last.len(), 6, "its own block, and one in a hundred");
+    wallet.disconnect();
+    assert_eq!((wallet.height(), wallet.balance().ready), (5_300, 1_000));
+    // There are never more of them than can be undone.
+    (6_000..600_000).step_by(200).for_each(|height| wallet.skip_to(mark(height)));
+    assert_eq!(wallet.last.len(), UNDOABLE);
+}

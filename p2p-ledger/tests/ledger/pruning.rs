@@ -1,11 +1,15 @@
 //! A chain that keeps its last bodies alone.
 
+use p2p_core::Key;
 use p2p_ledger::{
-    BlockError, Chain, ChainRules, Coins, Header, HeaderChain, HeaderRules, Inclusion, MemoryStore, Refused,
-    Store, Tx, Verifier,
+    Block, BlockError, Chain, ChainRules, Coins, Compact, Consensus, Fault, Header, HeaderChain, HeaderRules,
+    Inclusion, MemoryStore, Past, Refused, Store, Tx, Verifier,
 };
+use ruint::aliases::U256;
 
-use crate::support::{CHAIN, MATURITY, NOW, Node, Pow, SUBSIDY, branch, genesis, pay, spend};
+use crate::support::{
+    CHAIN, CoinBlock, Light, MATURITY, NOW, Node, Pow, SUBSIDY, block, branch, genesis, pay, spend,
+};
 
 const KEEP: u64 = 6;
 
@@ -115,6 +119,92 @@ fn a_chain_that_was_kept_whole_can_be_pruned_later() {
     let mut whole = reopened(later.0.store().clone(), ChainRules::default());
     whole.mine(2, &[]);
     assert_eq!((whole.0.pruned(), rows(&whole, b'b')), (1_202 - KEEP, KEEP as usize + 1));
+}
+
+/// Laxer rules do not bring back what a deep branch would need.
+#[test]
+fn what_is_gone_is_final_whatever_the_rules_say_later() {
+    let mut node = Node::with(header_rules(), rules());
+    let blocks = branch(&genesis(), 1, 30);
+    node.accept_branch(&blocks);
+    let coins = || Coins { halving: 0, maturity: MATURITY, ..Coins::new(CHAIN, SUBSIDY) };
+    let lax = || HeaderChain::new(Pow::regtest(), genesis(), HeaderRules::default());
+    let (store, verifier) = (node.0.store().clone(), Verifier::new([9; 32]));
+    let mut again = Node(Chain::open(lax(), coins(), store, verifier, ChainRules::default()).unwrap());
+    let pruned = again.0.pruned();
+    assert_eq!(pruned, 30 - KEEP);
+    let deep = branch(&blocks[pruned as usize - 2].header, 2, 10);
+    let refused = again.0.accept_headers(&[deep[0].header.clone()], NOW).unwrap_err();
+    assert_eq!(refused, Refused::Final { height: pruned });
+    // What is not gone is as the rules now have it.
+    for _ in 0..20 {
+        again.mine(1, &[]);
+    }
+    let other = branch(&blocks[pruned as usize - 1].header, 2, 30);
+    again.accept_branch(&other);
+    assert_eq!(again.0.tip().id, other[29].header.id());
+    again.check_supply();
+}
+
+/// Proof of work where every header says itself how much of it there is.
+#[derive(Clone, Debug)]
+struct AnyWork(Pow);
+
+impl Consensus for AnyWork {
+    type Header = Light;
+
+    fn check_seal(&self, header: &Light) -> Result<(), Fault> {
+        self.0.check_seal(header)
+    }
+    fn check(&self, _: &Light, _: &Past<'_, Light>, _: u64) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn reach(&self) -> u64 {
+        0
+    }
+    fn work(&self, header: &Light) -> U256 {
+        self.0.work(header)
+    }
+    fn draft(&self, past: &Past<'_, Light>, root: Key, time: u64) -> Light {
+        self.0.draft(past, root, time)
+    }
+}
+
+/// A block after this one with so much work as these bits say.
+fn with_work(parent: &Light, bits: u32) -> CoinBlock {
+    let Block { mut header, transactions } = block(parent, 3, SUBSIDY, &[]);
+    header.seal.bits = Compact(bits);
+    assert!(Pow::regtest().mine(&mut header, 0, 1 << 20));
+    Block { header, transactions }
+}
+
+/// A shorter branch with more work takes the end back; what has been final, and is gone, does not become less.
+#[test]
+fn what_is_final_stays_so_when_the_chain_becomes_shorter() {
+    let coins = Coins { halving: 0, maturity: MATURITY, ..Coins::new(CHAIN, SUBSIDY) };
+    let headers = HeaderChain::new(AnyWork(Pow::regtest()), genesis(), header_rules());
+    let mut chain = Chain::new(headers, coins, MemoryStore::default(), Verifier::new([9; 32]), rules());
+    let blocks = branch(&genesis(), 1, 20);
+    for block in &blocks {
+        chain.accept(block.clone(), NOW).unwrap();
+    }
+    let pruned = 20 - KEEP;
+    assert_eq!(chain.pruned(), pruned);
+    let short = with_work(&blocks[14].header, 0x2000_ffff);
+    let done = chain.accept(short.clone(), NOW).unwrap();
+    assert_eq!((done.disconnected.len(), chain.tip().height), (5, 16));
+    // Six blocks below this end, but undo data begins above 14.
+    let late = with_work(&blocks[11].header, 0x2000_3fff);
+    let refused = chain.accept(late, NOW).unwrap_err();
+    assert!(
+        matches!(refused, BlockError::Header(Refused::Final { height }) if height == pruned),
+        "{refused}"
+    );
+    assert_eq!(chain.tip().id, short.header.id());
+    // It goes on from there.
+    let next = with_work(&short.header, 0x207f_ffff);
+    chain.accept(next.clone(), NOW).unwrap();
+    assert_eq!(chain.tip().id, next.header.id());
 }
 
 #[test]

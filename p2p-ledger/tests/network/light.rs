@@ -11,7 +11,7 @@ use p2p_ledger::{
 };
 
 use super::support::{
-    Books, CoinBlock, Fixed, Light, MATURITY, Pow, SUBSIDY, block, books, branch, genesis, headers, pay,
+    Books, CoinBlock, Fixed, Light, MATURITY, Msg, Pow, SUBSIDY, block, books, branch, genesis, headers, pay,
     spend, whole,
 };
 
@@ -40,6 +40,8 @@ struct Client {
     outcomes: Vec<Outcome>,
     /// What was asked of whom.
     asked: Vec<(u32, LightAsk)>,
+    /// The numbers of questions that were not answered.
+    unanswered: Vec<u32>,
 }
 
 fn headers_alone(rules: HeaderRules) -> HeaderChain<Pow> {
@@ -59,18 +61,31 @@ impl Client {
     fn asking(rules: HeaderRules, servers: u32) -> Client {
         let machine = Machine::new((1..=servers).map(SimPeer), headers_alone(rules), LightConfig::default());
         let script = Script::new(machine);
-        Client { script, servers: Vec::new(), events: Vec::new(), outcomes: Vec::new(), asked: Vec::new() }
+        Client {
+            script,
+            servers: Vec::new(),
+            events: Vec::new(),
+            outcomes: Vec::new(),
+            asked: Vec::new(),
+            unanswered: Vec::new(),
+        }
     }
 
     /// One server more, which the client is told of.
     fn add(&mut self, blocks: &[CoinBlock], about: &CoinBlock, lie: Lie) {
+        let server = self.start(blocks, about, lie);
+        self.script.command(LightCommand::Enlist(SimPeer(server)));
+        self.exchange();
+        self.outcomes.clear();
+    }
+
+    /// One server more.
+    fn start(&mut self, blocks: &[CoinBlock], about: &CoinBlock, lie: Lie) -> u32 {
         let books = books(HeaderRules::default(), PoolRules::default());
         self.servers.push(Server { books, about: about.clone(), lie });
         let server = self.servers.len() as u32;
         self.mine(server, blocks);
-        self.script.command(LightCommand::Enlist(SimPeer(server)));
-        self.exchange();
-        self.outcomes.clear();
+        server
     }
 
     /// A server has these blocks, and does not say so.
@@ -89,22 +104,31 @@ impl Client {
     /// Everybody answers until nothing is asked.
     fn exchange(&mut self) {
         loop {
-            let sent = self.script.sent();
-            self.events.extend(self.script.events());
-            self.outcomes.extend(self.script.outcomes().into_iter().map(|(_, outcome)| outcome));
+            let sent = self.sent();
             if sent.is_empty() {
                 return;
             }
-            for (to, msg) in sent {
-                let LedgerMsg::Light(LightMsg::Ask(id, ask)) = msg else { panic!("{msg:?}") };
-                self.asked.push((to.0, ask.clone()));
-                let Some(server) = self.servers.get_mut(to.0 as usize - 1) else { continue };
-                let done =
-                    server.books.run(vec![LedgerJob::Serve { ask: ask.clone(), now: 1_000 }]).remove(0);
-                let LedgerDone::Served(answer, _) = done else { panic!("{done:?}") };
-                if let Some(answer) = (server.lie)(&server.about, &ask, answer) {
-                    self.script.message(to, LedgerMsg::Light(LightMsg::Answer(id, answer)));
-                }
+            self.answer(sent);
+        }
+    }
+
+    /// What it asks now.
+    fn sent(&mut self) -> Vec<(SimPeer, Msg)> {
+        self.events.extend(self.script.events());
+        self.outcomes.extend(self.script.outcomes().into_iter().map(|(_, outcome)| outcome));
+        self.script.sent()
+    }
+
+    fn answer(&mut self, sent: Vec<(SimPeer, Msg)>) {
+        for (to, msg) in sent {
+            let LedgerMsg::Light(LightMsg::Ask(id, ask)) = msg else { panic!("{msg:?}") };
+            self.asked.push((to.0, ask.clone()));
+            let Some(server) = self.servers.get_mut(to.0 as usize - 1) else { continue };
+            let done = server.books.run(vec![LedgerJob::Serve { ask: ask.clone(), now: 1_000 }]).remove(0);
+            let LedgerDone::Served(done) = done else { panic!("{done:?}") };
+            match (server.lie)(&server.about, &ask, done.answer) {
+                Some(answer) => self.script.message(to, LedgerMsg::Light(LightMsg::Answer(id, answer))),
+                None => self.unanswered.push(id),
             }
         }
     }
@@ -466,14 +490,182 @@ fn a_server_that_falls_silent_is_not_waited_for() {
     client.servers[0].lie = honest;
     client.advance(15);
     assert_eq!(client.script.machine().tip().height, blocks.len() as u64);
-    // One that goes is not waited for at all.
-    client.servers[1].lie = silent;
+    // One that goes is not waited for at all: the other is asked at once.
+    (client.servers[0].lie, client.servers[1].lie) = (silent, silent);
     client.script.command(LightCommand::Block(3));
     client.exchange();
-    client.script.link(SimPeer(1), Link::Down(p2p_core::Down::Closed));
-    client.script.link(SimPeer(2), Link::Down(p2p_core::Down::Closed));
-    client.advance(70);
-    assert!(matches!(client.outcomes.pop(), Some(LightOutcome::Block(_))));
+    let (asked, ask) = client.asked.pop().unwrap();
+    assert!(matches!(ask, LightAsk::Block(_)));
+    client.servers[2 - asked as usize].lie = honest;
+    client.script.link(SimPeer(asked), Link::Down(p2p_core::Down::Closed));
+    client.exchange();
+    assert!(client.asked.contains(&(3 - asked, ask)));
+    let Some(LightOutcome::Block(Ok(Some(block)))) = client.outcomes.pop() else {
+        panic!("the other has it")
+    };
+    assert_eq!(block, blocks[2]);
+}
+
+/// It shows the same headers as often as it is asked, and would be asked for ever for what comes after them.
+#[test]
+fn a_server_that_repeats_known_headers_keeps_nobody_waiting() {
+    let long = branch(&genesis(), 1, 2_010);
+    let repeats: Lie = |_, ask, answer| match (ask, answer) {
+        (LightAsk::Headers(_), LightAnswer::Headers { tip, .. }) => {
+            Some(LightAnswer::Headers { tip, headers: headers(&branch(&genesis(), 1, 2_000)) })
+        }
+        (_, answer) => Some(answer),
+    };
+    let mut client = Client::asking(HeaderRules::default(), 0);
+    client.add(&long, &long[0], honest);
+    let repeater = client.start(&long[..1], &long[0], repeats);
+    client.script.command(LightCommand::Enlist(SimPeer(repeater)));
+    for _ in 0..8 {
+        let sent = client.sent();
+        client.answer(sent);
+    }
+    let asked = |(of, ask): &&(u32, LightAsk)| *of == repeater && matches!(ask, LightAsk::Headers(_));
+    assert_eq!(client.asked.iter().filter(asked).count(), 2, "and no third time until its turn");
+    client.outcomes.clear();
+    assert_eq!(client.tip().height, 2_010);
+}
+
+/// It has ever more headers, which are all good, and takes as long as it may for each answer.
+#[test]
+fn a_server_that_never_comes_to_the_end_of_its_headers_keeps_nobody_waiting_for_long() {
+    let (blocks, paying, _) = with_a_payment();
+    let slow: Lie = |_, ask, answer| match ask {
+        LightAsk::Headers(_) => None,
+        _ => Some(answer),
+    };
+    let mut client = Client::of(&blocks, &[(&paying, honest), (&paying, slow)]);
+    let more = branch(&blocks[blocks.len() - 1].header, 5, 6_000);
+    for some in more.chunks(2_000) {
+        client.advance(9);
+        let id = client.unanswered.pop().unwrap();
+        let answer = LightAnswer::Headers { tip: some[1_999].header.id(), headers: headers(some) };
+        client.script.message(SimPeer(2), LedgerMsg::Light(LightMsg::Answer(id, answer)));
+        client.exchange();
+    }
+    client.advance(5);
+    client.script.command(LightCommand::Tip);
+    client.exchange();
+    let Some(LightOutcome::Tip(Ok(tip))) = client.outcomes.pop() else { panic!("it waits") };
+    assert_eq!(tip.height, blocks.len() as u64, "so far there are filters");
+}
+
+/// It answers whatever it is asked but for filter hashes: not at all, or that it has none.
+#[test]
+fn a_server_that_withholds_filter_hashes_is_not_waited_for() {
+    let silent: Lie = |_, ask, answer| match ask {
+        LightAsk::FilterHashes { .. } => None,
+        _ => Some(answer),
+    };
+    let missing: Lie = |_, ask, answer| match ask {
+        LightAsk::FilterHashes { .. } => Some(LightAnswer::Missing),
+        _ => Some(answer),
+    };
+    let (blocks, paying, _) = with_a_payment();
+    for withholds in [silent, missing] {
+        let mut client = Client::of(&blocks, &[(&paying, honest), (&paying, withholds)]);
+        client.advance(15);
+        // From now on every new block is there at once.
+        let mut chain = blocks.clone();
+        for _ in 0..4 {
+            client.advance(11);
+            let next = block(&chain[chain.len() - 1].header, 9, &[]);
+            (1..=2).for_each(|server| client.mine(server, std::slice::from_ref(&next)));
+            for server in [2, 1] {
+                let new = LightMsg::New(headers(std::slice::from_ref(&next)));
+                client.script.message(SimPeer(server), LedgerMsg::Light(new));
+            }
+            client.exchange();
+            client.script.command(LightCommand::Tip);
+            client.exchange();
+            let Some(LightOutcome::Tip(Ok(tip))) = client.outcomes.pop() else { panic!("it waits") };
+            assert_eq!(tip.id, next.header.id());
+            chain.push(next);
+        }
+        // Once it gives them it counts again.
+        client.servers[1].lie = hides_a_block;
+        client.servers[1].about = paying.clone();
+        client.advance(30);
+        assert_eq!(client.liars(), [2]);
+    }
+}
+
+/// The first to answer shows an easy branch that is longer than what is final is deep.
+#[test]
+fn nothing_is_final_before_servers_are_agreed() {
+    let rules = HeaderRules { finality: Some(6), ..HeaderRules::default() };
+    let (blocks, paying, _) = with_a_payment();
+    let easy = branch(&genesis(), 5, 8);
+    let mut client = Client::asking(rules, 2);
+    client.start(&easy, &paying, honest);
+    client.start(&blocks, &paying, honest);
+    client.advance(2);
+    assert_eq!(client.tip().id, blocks[blocks.len() - 1].header.id());
+    // From then on it is.
+    let fork = blocks.len() - 7;
+    let other = branch(&blocks[fork - 1].header, 6, 12);
+    client.mine(1, &[&blocks[..fork], &other[..]].concat());
+    client.advance(15);
+    assert_eq!(client.tip().id, blocks[blocks.len() - 1].header.id());
+    assert_eq!(client.liars(), [], "it may have seen nothing else");
+}
+
+/// A server that falls silent after it has named another filter for an old block.
+#[test]
+fn a_lie_of_a_server_that_is_silent_holds_nobody_up() {
+    let (blocks, paying, _) = with_a_payment();
+    let no_blocks: Lie = |_, ask, answer| match ask {
+        LightAsk::Block(_) => Some(LightAnswer::Missing),
+        _ => Some(answer),
+    };
+    let lies: Lie = |about, ask, answer| match ask {
+        LightAsk::Block(_) => None,
+        _ => hides_a_block(about, ask, answer),
+    };
+    let silent: Lie = |_, _, _| None;
+    let mut client = Client::of(&blocks, &[(&paying, no_blocks)]);
+    assert_eq!(client.tip().height, blocks.len() as u64);
+    client.add(&blocks, &paying, lies);
+    client.servers[1].lie = silent;
+    client.advance(25);
+    client.script.command(LightCommand::Tip);
+    client.exchange();
+    let Some(LightOutcome::Tip(Ok(tip))) = client.outcomes.pop() else { panic!("it waits") };
+    assert_eq!(tip.height, blocks.len() as u64);
+}
+
+/// A server takes few questions at a time, and is asked no more: each of these comes to every server.
+#[test]
+fn many_transactions_at_once_come_to_all_servers_a_few_at_a_time() {
+    let count = 20;
+    let blocks = branch(&genesis(), 1, MATURITY as usize + count);
+    let mut client = Client::of(&blocks, &[(&blocks[0], honest), (&blocks[0], honest)]);
+    for block in &blocks[..count] {
+        let payment = spend(1, block.transactions[0].out_point(0), [pay(3, 900)]);
+        client.script.command(LightCommand::Submit(payment));
+    }
+    loop {
+        let sent = client.sent();
+        if sent.is_empty() {
+            break;
+        }
+        for server in 1..=2 {
+            let is_submit =
+                |msg: &LedgerMsg<_>| matches!(msg, LedgerMsg::Light(LightMsg::Ask(_, LightAsk::Submit(_))));
+            let open = sent.iter().filter(|(to, msg)| to.0 == server && is_submit(msg)).count();
+            assert!(open <= 2, "{open} at once");
+        }
+        client.answer(sent);
+    }
+    assert_eq!(client.outcomes.len(), count);
+    for outcome in &client.outcomes {
+        assert!(matches!(outcome, LightOutcome::Submitted(Ok(_))), "{outcome:?}");
+    }
+    assert!(client.servers.iter().all(|server| server.books.pool().len() == count));
 }
 
 #[test]

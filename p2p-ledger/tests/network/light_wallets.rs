@@ -9,8 +9,8 @@ use p2p_core::{Cx, Handle, JobId, Link, NoJob, OpId, Protocol, Request, SimPeer,
 use p2p_ledger::{
     Address, BlockAt, Change, Coins, Encode, Filter, HeaderAt, HeaderChain, HeaderRules, Ledger,
     LedgerConfig, LedgerDone, LedgerError, LedgerJob, LedgerNode, LightAnswer, LightAsk, LightConfig,
-    LightNode, Mark, Mined, PoolRules, Prove, Scan, Scanned, Status, Submit, Template, Tip, Transaction, Tx,
-    TxId, Wallet, put_blob, put_count,
+    LightNode, Mark, Mined, PoolRules, Prove, Scan, Scanned, ServeDone, Status, Submit, Template, Tip,
+    Transaction, Tx, TxId, Wallet, put_blob, put_count,
 };
 use p2p_overlay::HyParView;
 
@@ -237,8 +237,8 @@ impl Worker<LedgerJob<Pow, Coins>> for Clerk {
         let done = self.books.run(batch);
         let lie = |(done, ask): (LedgerDone<Pow, Coins>, Option<LightAsk>)| match (done, ask, self.lies_from)
         {
-            (LedgerDone::Served(answer, admitted), Some(ask), Some(from)) => {
-                LedgerDone::Served(self.lie(from, &ask, answer), admitted)
+            (LedgerDone::Served(done), Some(ask), Some(from)) => {
+                LedgerDone::Served(ServeDone { answer: self.lie(from, &ask, done.answer), ..done })
             }
             (done, ..) => done,
         };

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod board;
+mod clients;
 mod convergence;
 #[cfg(feature = "wallet")]
 mod hour;
