@@ -6,7 +6,8 @@
 //! - **machines**: [`Protocol`], [`Cx`], [`Wire`], [`Job`], [`Pending`], and [`Script`] to test them by hand;
 //! - **users**: [`Handle`], [`Request`], [`Ask`], [`Events`];
 //! - **foreign networks**: [`foreign`], codecs for connections whose bytes are not ours;
-//! - **worlds**: [`sim::Sim`], and live by QUIC with the feature `net` (on by default): `net::Node`, under [`Limits`].
+//! - **worlds**: [`sim::Sim`] (with the feature `prefetch` faster where a network fits no cache), and live by QUIC with the
+//!   feature `net` (on by default): `net::Node`, under [`Limits`].
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod contact;

@@ -1,10 +1,8 @@
 //! Asking for memory before it is needed.
 
-/// The length of a line of a cache, in bytes.
-const LINE: usize = 64;
-
 /// Asks the processor to fetch a value, or all of a slice, into its caches, and waits for nothing: what
-/// [`Protocol::warm`](crate::Protocol::warm) is made of. What the value points to is not fetched.
+/// [`Protocol::warm`](crate::Protocol::warm) is made of. What the value points to is not fetched. Without the feature
+/// `prefetch` this does nothing.
 ///
 /// ```
 /// let table = vec![7_u64; 1000];
@@ -13,9 +11,16 @@ const LINE: usize = 64;
 /// ```
 #[inline]
 pub fn prefetch<T: ?Sized>(value: &T) {
-    let start = std::ptr::from_ref(value).cast::<u8>();
-    let lines = (start.addr() % LINE + size_of_val(value)).div_ceil(LINE);
-    for line in 0..lines {
-        branches::prefetch_read_data::<u8, 0>(start.wrapping_add(line * LINE));
+    #[cfg(feature = "prefetch")]
+    {
+        /// The length of a line of a cache, in bytes.
+        const LINE: usize = 64;
+        let start = std::ptr::from_ref(value).cast::<u8>();
+        let lines = (start.addr() % LINE + size_of_val(value)).div_ceil(LINE);
+        for line in 0..lines {
+            branches::prefetch_read_data::<u8, 0>(start.wrapping_add(line * LINE));
+        }
     }
+    #[cfg(not(feature = "prefetch"))]
+    let _ = value;
 }

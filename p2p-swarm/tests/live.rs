@@ -2,17 +2,19 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
 use p2p_core::net::Node;
 use p2p_core::sim::Liar;
-use p2p_core::{Contact, Handle, Rng};
+use p2p_core::{Contact, Handle, Job, Rng, Worker};
 use p2p_swarm::{
     ContentError, ContentStore, FetchItem, FileWorker, Files, Kind, Share, Standing, Store, StoreError,
-    Swarm, SwarmCommand, SwarmMsg, Ticket,
+    Swarm, SwarmCommand, SwarmJob, SwarmMsg, Ticket,
 };
+use tokio::sync::RwLock;
 
 const NAME: &str = "swarm/1";
 
@@ -57,6 +59,16 @@ async fn patient<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), future).await.expect("this test's step takes far too long")
 }
 
+/// Reads nothing while it is held.
+struct Held(FileWorker, Arc<RwLock<()>>);
+
+impl Worker<SwarmJob> for Held {
+    fn run(&mut self, batch: Vec<SwarmJob>) -> Vec<<SwarmJob as Job>::Done> {
+        let _turn = self.1.blocking_read();
+        self.0.run(batch)
+    }
+}
+
 /// Lets an honest machine share a file while its messages are forged.
 struct ShareIt(Share);
 
@@ -79,7 +91,9 @@ async fn a_file_comes_from_two_and_the_liar_is_named() {
     let folder = Folder::new();
     let path = folder.file("song.ogg", 6_000_001);
     let (honest, liar, fetcher) = (node().await, node().await, node().await);
-    let store = Store::new(spawn(&honest));
+    let turn = Arc::new(RwLock::new(()));
+    let worker = Held(FileWorker::new(Files), turn.clone());
+    let store = Store::new(honest.spawn_with_workers(NAME, Swarm::default(), [worker]).unwrap());
     let shared = patient(store.share(&path)).await.unwrap();
 
     let forge = |_: &mut Rng, to, msg| match msg {
@@ -99,13 +113,17 @@ async fn a_file_comes_from_two_and_the_liar_is_named() {
     let ticket = Ticket::new(shared.root, shared.kind).with([liar.contact(), honest.contact()]);
     let ticket: Ticket = ticket.to_string().parse().unwrap();
     let copy = folder.0.join("new/copy.ogg");
+    // Whoever is honest has sent nothing when the liar has lied.
+    let mut held = Some(turn.write().await);
     let mut fetching = store.fetch(&ticket, &copy);
     let mut lied = Vec::new();
     while let Some(item) = patient(fetching.next()).await {
         if let FetchItem::Lied(peer) = item {
             lied.push(peer);
+            held = None;
         }
     }
+    drop(held);
     let received = patient(fetching).await.unwrap();
     assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(&path).unwrap());
     assert_eq!(lied, [liar.contact()]);
