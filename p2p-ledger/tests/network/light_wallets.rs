@@ -21,6 +21,7 @@ type Full = LedgerNode<Members, Pow, Coins>;
 type Thin = LightNode<Members, Pow, Coins>;
 
 /// A node of either kind.
+#[expect(clippy::large_enum_variant, reason = "a few of them, for one test")]
 enum Role {
     Full(Full),
     Thin(Thin),
