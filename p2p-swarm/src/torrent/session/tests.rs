@@ -10,6 +10,19 @@ use p2p_core::foreign::TcpPeer;
 use p2p_core::{Script, SimPeer, Worker};
 use proptest::prelude::*;
 
+/// Has a worker do what a session wants done, until there is nothing more.
+pub(super) fn work<P: Addressed>(script: &mut Script<Session<P>>, worker: &mut MemoryTorrents) {
+    loop {
+        let (ids, jobs): (Vec<_>, Vec<_>) = script.jobs().into_iter().unzip();
+        if ids.is_empty() {
+            return;
+        }
+        for (id, done) in ids.into_iter().zip(worker.run(jobs)) {
+            script.done(id, done);
+        }
+    }
+}
+
 const PIECES: u32 = 12;
 
 fn content() -> Vec<u8> {
@@ -61,15 +74,7 @@ impl Alone {
 
     /// The worker does what there is to do.
     fn work(&mut self) {
-        loop {
-            let (ids, jobs): (Vec<_>, Vec<_>) = self.script.jobs().into_iter().unzip();
-            if ids.is_empty() {
-                return;
-            }
-            for (id, done) in ids.into_iter().zip(self.worker.run(jobs)) {
-                self.script.done(id, done);
-            }
-        }
+        work(&mut self.script, &mut self.worker);
     }
 
     fn greet(&mut self, peer: SimPeer) {

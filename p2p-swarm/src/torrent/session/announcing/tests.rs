@@ -1,12 +1,13 @@
 use super::*;
 use crate::storage::MemoryFiles;
 use crate::torrent::command::{Add, AddPeers, Announcing, Remove, SessionCommand, Source, TorrentId};
+use crate::torrent::session::tests::work;
 use crate::torrent::worker::MemoryTorrents;
 use crate::torrent::{
     CreateOptions, ExtendedHandshake, Features, Format, Handshake, Magnet, MetadataMsg, Metainfo, PeerMsg,
     PeerName, PexMsg, PexPeer, SessionConfig,
 };
-use p2p_core::{Script, SimPeer, Worker};
+use p2p_core::{Script, SimPeer};
 
 mod open;
 
@@ -49,15 +50,7 @@ impl Tracked {
     }
 
     fn work(&mut self) {
-        loop {
-            let (ids, jobs): (Vec<_>, Vec<_>) = self.script.jobs().into_iter().unzip();
-            if ids.is_empty() {
-                return;
-            }
-            for (id, done) in ids.into_iter().zip(self.worker.run(jobs)) {
-                self.script.done(id, done);
-            }
-        }
+        work(&mut self.script, &mut self.worker);
     }
 
     /// What is to be announced.

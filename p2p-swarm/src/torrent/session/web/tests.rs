@@ -2,12 +2,13 @@ use super::*;
 use crate::storage::MemoryFiles;
 use crate::torrent::command::{Add, Remove, SessionCommand, Source, TorrentStage, TorrentStatus};
 use crate::torrent::http::HttpError;
+use crate::torrent::session::tests::work;
 use crate::torrent::worker::MemoryTorrents;
 use crate::torrent::{
     CreateOptions, Features, Format, Handshake, Metainfo, PeerMsg, PeerName, SessionConfig,
 };
+use p2p_core::Script;
 use p2p_core::foreign::TcpPeer;
-use p2p_core::{Script, Worker};
 
 const PIECE: usize = 64 << 10;
 const FILES: [(&str, usize); 4] = [("a b", 3 * PIECE + 7), ("c", 0), ("d/e", 100), ("f", 5 * PIECE)];
@@ -49,15 +50,7 @@ impl Fetching {
     }
 
     fn work(&mut self) {
-        loop {
-            let (ids, jobs): (Vec<_>, Vec<_>) = self.script.jobs().into_iter().unzip();
-            if ids.is_empty() {
-                return;
-            }
-            for (id, done) in ids.into_iter().zip(self.worker.run(jobs)) {
-                self.script.done(id, done);
-            }
-        }
+        work(&mut self.script, &mut self.worker);
     }
 
     /// What is to be fetched.
