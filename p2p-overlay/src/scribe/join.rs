@@ -298,13 +298,15 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
         }
     }
 
-    /// There is no room: whoever said so is well, and may have some later.
+    /// There is no room: whoever said so is well, and may have some later. Those who were silent are asked again as well:
+    /// it may be that only one of them, the root itself say, has any, and that nothing but an answer of its was lost.
     pub(super) fn on_refused(&mut self, topic: Topic, ticket: u64) {
         if let Some(Tree { place, .. }) = self.trees.get_mut(&topic)
             && place.is_asking(ticket)
             && let Place::Seeking(seek) = place
         {
             seek.via = None;
+            seek.avoid.clear();
         }
     }
 

@@ -254,6 +254,20 @@ fn a_silent_parent_is_left_and_not_asked_first() {
 }
 
 #[test]
+fn who_was_silent_is_asked_again_where_others_have_no_room() {
+    let mut script = node(ScribeConfig::default());
+    let topic = topics(&script, false).next().unwrap();
+    script.command(ScribeCommand::Subscribe { topic });
+    let (silent, ticket) = asked(&mut script);
+    script.advance(3 * SECOND);
+    let (other, _) = asked(&mut script);
+    assert_ne!(other, silent);
+    script.message(other, ScribeMsg::Refused { topic, ticket });
+    script.advance(6 * SECOND);
+    assert_eq!(asked(&mut script).0, silent);
+}
+
+#[test]
 fn a_link_that_is_down_is_a_parent_or_a_child_lost() {
     let (mut script, topic, parent, _) = member(ScribeConfig::default());
     script.message(STRANGER, ScribeMsg::Join(join(topic, STRANGER)));

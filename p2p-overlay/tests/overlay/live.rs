@@ -187,8 +187,12 @@ async fn reach_all(publisher: &Arc<dyn PubSub<Contact>>, readers: &mut [Reader],
 async fn scribe_over_quic_goes_on_when_its_root_dies() {
     let chord = ChordConfig { stabilize: PERIOD, fingers: 4, ..ChordConfig::default() };
     let chord = ChordConfig { lookup: patient(chord.lookup), ..chord };
-    let scribe =
-        ScribeConfig { heartbeat: PERIOD, timeout: Duration::from_secs(1), ..ScribeConfig::default() };
+    let scribe = ScribeConfig {
+        heartbeat: PERIOD,
+        join_timeout: 2 * PERIOD,
+        timeout: Duration::from_secs(1),
+        ..ScribeConfig::default()
+    };
     let mut network: Vec<(Node, Arc<dyn PubSub<Contact>>)> = Vec::new();
     let mut first = None;
     for _ in 0..8 {
