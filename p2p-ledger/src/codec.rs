@@ -180,6 +180,24 @@ impl<'a> Reader<'a> {
         Err(InvalidEncoding::TooMany { count, most })
     }
 
+    /// A count in Bitcoin's form, a `CompactSize`: a byte, or 0xfd, 0xfe or 0xff and two, four or eight more.
+    ///
+    /// # Errors
+    /// There are more than `most`, or the count is not as short as can be. Whether so many can be there is not looked at.
+    pub fn compact_size(&mut self, most: usize) -> Result<usize, InvalidEncoding> {
+        let (count, least) = match self.u8()? {
+            small @ 0..=0xfc => (u64::from(small), 0),
+            0xfd => (u64::from(self.u16()?), 0xfd),
+            0xfe => (u64::from(self.u32()?), 0x1_0000),
+            0xff => (self.u64()?, 0x1_0000_0000),
+        };
+        if count < least {
+            return Err(InvalidEncoding::NotShortest);
+        }
+        let fits = usize::try_from(count).ok().filter(|count| *count <= most);
+        fits.ok_or(InvalidEncoding::TooMany { count, most })
+    }
+
     /// A count and then so many values.
     ///
     /// # Errors
@@ -207,6 +225,25 @@ pub fn put_count(out: &mut Vec<u8>, count: usize) {
         left >>= 7;
     }
     out.push(left as u8);
+}
+
+/// Writes a count in Bitcoin's form.
+pub fn put_compact_size(out: &mut Vec<u8>, count: usize) {
+    match count as u64 {
+        small @ 0..=0xfc => out.push(small as u8),
+        two @ 0xfd..=0xffff => {
+            out.push(0xfd);
+            out.extend_from_slice(&(two as u16).to_le_bytes());
+        }
+        four @ 0x1_0000..=0xffff_ffff => {
+            out.push(0xfe);
+            out.extend_from_slice(&(four as u32).to_le_bytes());
+        }
+        eight => {
+            out.push(0xff);
+            out.extend_from_slice(&eight.to_le_bytes());
+        }
+    }
 }
 
 /// Writes a count and then so many values.

@@ -11,11 +11,10 @@
 //! alone: so whoever has a block can tell which of two filters is a lie.
 
 use p2p_core::Key;
-use sha2::{Digest, Sha256};
 use siphasher::sip::SipHasher24;
 
-use crate::codec::InvalidEncoding;
-use crate::id::BlockId;
+use crate::codec::{InvalidEncoding, Reader, put_compact_size};
+use crate::id::{BlockId, twice};
 use crate::transaction::Tx;
 
 /// How many bits of a distance are written as they are; the rest of it is counted.
@@ -56,7 +55,7 @@ impl Filter {
         let count = u32::try_from(items.len()).expect("fewer than 2^32 items");
         let numbers = hashed(key, count, items);
         let mut bytes = Vec::new();
-        put_compact_size(&mut bytes, count);
+        put_compact_size(&mut bytes, count as usize);
         let (start, mut last) = (bytes.len(), 0);
         let mut out = BitWriter { bytes, free: 0 };
         for number in numbers {
@@ -88,7 +87,9 @@ impl Filter {
     /// # Errors
     /// It is none: its count is not how counts are written, or its distances end early, or something follows them.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Filter, InvalidEncoding> {
-        let (count, start) = compact_size(&bytes)?;
+        let mut input = Reader::new(&bytes);
+        let count = input.compact_size(u32::MAX as usize)? as u32;
+        let start = bytes.len() - input.left();
         let filter = Filter { bytes, count, start };
         let mut bits = filter.bits();
         let mut last = 0u64;
@@ -159,13 +160,6 @@ impl Filter {
     }
 }
 
-/// SHA-256 twice, the last byte first.
-fn twice(bytes: &[u8]) -> Key {
-    let mut hash: [u8; 32] = Sha256::digest(Sha256::digest(bytes)).into();
-    hash.reverse();
-    Key::new(hash)
-}
-
 /// Items as numbers, in order: evenly spread below how many there are times the odds.
 fn hashed<'a>(key: &[u8; 16], count: u32, items: impl IntoIterator<Item = &'a [u8]>) -> Vec<u64> {
     let range = u128::from(u64::from(count) * ODDS);
@@ -174,39 +168,6 @@ fn hashed<'a>(key: &[u8; 16], count: u32, items: impl IntoIterator<Item = &'a [u
     let mut numbers: Vec<u64> = items.into_iter().map(number).collect();
     numbers.sort_unstable();
     numbers
-}
-
-/// Bitcoin's form of a count.
-fn put_compact_size(out: &mut Vec<u8>, count: u32) {
-    match count {
-        0..=0xfc => out.push(count as u8),
-        0xfd..=0xffff => {
-            out.push(0xfd);
-            out.extend_from_slice(&(count as u16).to_le_bytes());
-        }
-        _ => {
-            out.push(0xfe);
-            out.extend_from_slice(&count.to_le_bytes());
-        }
-    }
-}
-
-/// A count, and how many bytes it takes.
-fn compact_size(bytes: &[u8]) -> Result<(u32, usize), InvalidEncoding> {
-    let mut input = crate::codec::Reader::new(bytes);
-    let (count, least) = match input.u8()? {
-        small @ 0..=0xfc => (u32::from(small), 0),
-        0xfd => (u32::from(input.u16()?), 0xfd),
-        0xfe => (input.u32()?, 0x1_0000),
-        0xff => {
-            let (count, most) = (input.u64()?, u32::MAX as usize);
-            return Err(InvalidEncoding::TooMany { count, most });
-        }
-    };
-    if count < least {
-        return Err(InvalidEncoding::NotShortest);
-    }
-    Ok((count, bytes.len() - input.left()))
 }
 
 struct BitWriter {

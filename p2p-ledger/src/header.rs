@@ -4,10 +4,9 @@
 //! Bitcoin's, in 80 bytes.
 
 use p2p_core::Key;
-use sha2::{Digest, Sha256};
 
 use crate::codec::{Decode, Encode, InvalidEncoding, Reader};
-use crate::id::{BlockId, Kind};
+use crate::id::{BlockId, Kind, put_reversed, reversed, twice};
 use crate::target::Compact;
 
 /// What a chain needs to know of a header, whatever its format.
@@ -196,9 +195,7 @@ impl Header for BitcoinHeader {
     fn id(&self) -> BlockId {
         let mut bytes = Vec::with_capacity(80);
         self.encode(&mut bytes);
-        let mut hash: [u8; 32] = Sha256::digest(Sha256::digest(&bytes)).into();
-        hash.reverse();
-        BlockId(Key::new(hash))
+        BlockId(twice(&bytes))
     }
 
     fn previous(&self) -> BlockId {
@@ -232,8 +229,8 @@ impl WorkHeader for BitcoinHeader {
 impl Encode for BitcoinHeader {
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.version.to_le_bytes());
-        out.extend(self.previous.0.as_bytes().iter().rev());
-        out.extend(self.root.as_bytes().iter().rev());
+        put_reversed(out, &self.previous.0);
+        put_reversed(out, &self.root);
         out.extend_from_slice(&self.time.to_le_bytes());
         out.extend_from_slice(&self.bits.0.to_le_bytes());
         out.extend_from_slice(&self.nonce.to_le_bytes());
@@ -243,11 +240,6 @@ impl Encode for BitcoinHeader {
 impl Decode for BitcoinHeader {
     fn decode(input: &mut Reader<'_>) -> Result<BitcoinHeader, InvalidEncoding> {
         let version = input.u32()?;
-        let reversed = |input: &mut Reader<'_>| {
-            let mut bytes = input.array::<32>()?;
-            bytes.reverse();
-            Ok(Key::new(bytes))
-        };
         let (previous, root) = (BlockId(reversed(input)?), reversed(input)?);
         Ok(BitcoinHeader {
             version,

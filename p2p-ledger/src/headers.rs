@@ -17,6 +17,7 @@
 //!
 //! A header is never refused for ever because of what it came with: only its own bytes and those before it count.
 
+mod follow;
 mod index;
 mod sync;
 
@@ -27,7 +28,9 @@ use ruint::aliases::U256;
 use crate::consensus::{Consensus, Fault, Past};
 use crate::header::Header;
 use crate::id::BlockId;
+use crate::ledger::Change;
 
+pub(crate) use follow::{Followed, follow};
 pub(crate) use index::{Entry, GENESIS};
 pub use sync::{HeaderSync, SyncError, SyncStep};
 
@@ -338,6 +341,15 @@ impl<C: Consensus> HeaderChain<C> {
         let place = locator.iter().filter(|id| self.is_on_chain(id)).find_map(|id| self.place(id));
         let from = place.map_or(0, |place| place.height) + 1;
         (from..).map_while(|height| self.at(height)).take(most).cloned().collect()
+    }
+
+    /// What has become of the chain since it ended there.
+    pub fn since(&self, before: &Tip) -> Change {
+        let back = std::iter::successors(Some(before.id), |id| self.header(id).map(Header::previous));
+        let disconnected: Vec<BlockId> = back.take_while(|id| !self.is_on_chain(id)).collect();
+        let fork = before.height - disconnected.len() as u64;
+        let connected = (fork + 1..).map_while(|height| self.at(height)).map(Header::id).collect();
+        Change { tip: self.tip(), disconnected, connected }
     }
 
     /// Gives up a header and all that follow it: its block has been found invalid. What is too much of it is forgotten.

@@ -8,6 +8,7 @@ use std::fmt;
 
 use p2p_core::Key;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::codec::{Decode, Encode, InvalidEncoding, Reader};
 
@@ -71,6 +72,25 @@ impl Kind {
     pub(crate) fn hasher(self) -> blake3::Hasher {
         blake3::Hasher::new_keyed(self.tag())
     }
+}
+
+/// SHA-256 twice, as Bitcoin shows such hashes: the last byte first.
+pub(crate) fn twice(bytes: &[u8]) -> Key {
+    let mut hash: [u8; 32] = Sha256::digest(Sha256::digest(bytes)).into();
+    hash.reverse();
+    Key::new(hash)
+}
+
+/// A hash of Bitcoin's as it travels, the other way round than it is shown and kept.
+pub(crate) fn reversed(input: &mut Reader<'_>) -> Result<Key, InvalidEncoding> {
+    let mut bytes = input.array::<32>()?;
+    bytes.reverse();
+    Ok(Key::new(bytes))
+}
+
+/// Writes one.
+pub(crate) fn put_reversed(out: &mut Vec<u8>, hash: &Key) {
+    out.extend(hash.as_bytes().iter().rev());
 }
 
 /// Names a transaction by what it does: its witnesses, which others can write differently, do not count.

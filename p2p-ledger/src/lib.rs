@@ -47,6 +47,8 @@
 //!   choice of a chain.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+#[cfg(feature = "bitcoin")]
+pub mod bitcoin;
 mod block;
 mod board;
 mod chain;
@@ -80,7 +82,9 @@ mod wallet;
 pub use block::{Block, MAX_TRANSACTIONS, transactions_root};
 pub use board::{Act, Board, BoardError, Notice, Post, Topic};
 pub use chain::{BlockError, BlockOf, Chain, ChainRules, InvalidBlock, Outcome};
-pub use codec::{Decode, Encode, InvalidEncoding, Reader, put_blob, put_count, put_list};
+pub use codec::{
+    Decode, Encode, InvalidEncoding, Reader, put_blob, put_compact_size, put_count, put_list,
+};
 pub use coins::{Coin, CoinError, Coins, MAX_SUPPLY};
 pub use consensus::{
     Consensus, Fault, MEDIAN_SPAN, Past, ProofOfAuthority, ProofOfWork, Retarget, asert, window,

@@ -9,7 +9,7 @@ use super::{LightAsk, LightNode};
 use crate::codec::decoded_list;
 use crate::consensus::Consensus;
 use crate::header::Header;
-use crate::headers::{HeaderSync, Refused, SyncError, SyncStep};
+use crate::headers::{Followed, Refused, follow};
 use crate::id::BlockId;
 use crate::node::{MAX_ANNOUNCED, MAX_HEADERS};
 use crate::state::State;
@@ -42,46 +42,22 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             Ok(headers) => headers,
             Err(why) => return self.lied(cx, from, &format!("headers that cannot be read: {why}")),
         };
-        let is_full = headers.len() == MAX_HEADERS;
-        if let Some(sync) = self.syncing.remove(&from) {
-            return self.sync(cx, from, sync, &headers);
+        let mut secret = [0; 32];
+        cx.rng().fill(&mut secret);
+        let mut sync = self.syncing.remove(&from);
+        let by_itself = sync.is_some();
+        let now = cx.wall().as_secs();
+        let followed = follow(&mut self.chain, &mut sync, &headers, (after, MAX_HEADERS), now, secret);
+        if let Some(sync) = sync {
+            self.syncing.insert(from, sync);
         }
-        let refused = self.chain.accept(&headers, cx.wall().as_secs()).err();
-        let last = headers.last().and_then(|last| self.chain.place(&last.id()));
-        self.has_shown(from, &headers, Some(tip));
-        match refused {
-            Some(refused) if refused.is_misbehaviour() => self.lied(cx, from, &refused.to_string()),
-            // Who says the same again has no more, or has gone over to another branch: it is asked again in its time.
-            None if is_full && last.is_some_and(|last| last.height > after) => {
-                self.ask_headers(cx, from, last.map(|last| last.id));
-            }
-            Some(Refused::LowWork { .. }) if is_full => {
-                let mut secret = [0; 32];
-                cx.rng().fill(&mut secret);
-                let first = headers.first().map_or(BlockId::NONE, Header::previous);
-                let sync = HeaderSync::new(&self.chain, &first, secret);
-                self.sync(cx, from, sync, &headers);
-            }
-            None | Some(_) => self.has_shown_all(from),
+        if !by_itself {
+            self.has_shown(from, &headers, Some(tip));
         }
-    }
-
-    /// Follows headers by themselves that are too little work so far.
-    fn sync(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, mut sync: HeaderSync<C>, headers: &[C::Header]) {
-        match sync.accept(&mut self.chain, headers, cx.wall().as_secs()) {
-            Ok(SyncStep::Done) => self.ask_headers(cx, from, None),
-            // The second time begins anew.
-            Ok(SyncStep::After(id))
-                if headers.len() == MAX_HEADERS || headers.last().map(Header::id) != Some(id) =>
-            {
-                self.syncing.insert(from, sync);
-                self.ask_headers(cx, from, Some(id));
-            }
-            Err(SyncError::Refused(refused)) if refused.is_misbehaviour() => {
-                self.lied(cx, from, &refused.to_string());
-            }
-            Err(why @ SyncError::TooLong) => self.lied(cx, from, &why.to_string()),
-            Ok(SyncStep::After(_)) | Err(_) => self.has_shown_all(from),
+        match followed {
+            Followed::More(after) => self.ask_headers(cx, from, after),
+            Followed::All | Followed::Unconnected => self.has_shown_all(from),
+            Followed::Lied(how) => self.lied(cx, from, &how),
         }
     }
 

@@ -1,0 +1,220 @@
+//! The nodes: dialled, greeted, asked whether they are there, and left for good if they have lied.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p_core::{Cx, Down, Time};
+use p2p_overlay::{Place, of_address};
+
+use super::codec::{BitcoinMsg, NODE_NETWORK, VERSION, Version};
+use super::tasks::Fetch;
+use super::{BitcoinClient, BitcoinEvent};
+use crate::consensus::ProofOfWork;
+use crate::header::BitcoinHeader;
+use crate::headers::HeaderSync;
+
+/// How many nodes there are.
+pub(super) const MOST: usize = 16;
+/// The first version in which nodes say new blocks by their headers.
+const OLDEST: u32 = 70_012;
+/// How soon a node is dialled again that was lost; and how late, after it was lost again and again.
+const SOON: Duration = Duration::from_secs(1);
+const LATE: Duration = Duration::from_secs(60);
+/// How this program calls itself (BIP 14).
+const AGENT: &str = concat!("/p2p-ledger:", env!("CARGO_PKG_VERSION"), "/");
+
+/// What is known of a node.
+#[derive(Debug)]
+pub(super) struct Node<P> {
+    pub(super) addr: SocketAddr,
+    /// The connection, if there is one, or one is being made.
+    pub(super) link: Option<LinkTo<P>>,
+    /// When it is dialled.
+    next: Time,
+    /// How often in a row it was lost before it had shown its headers.
+    failures: u32,
+    /// It was asked for its headers and has not sent them: nobody waits for it until it has shown them all.
+    pub(super) is_late: bool,
+    /// How it has provably lied.
+    pub(super) lied: Option<Arc<str>>,
+}
+
+/// A connection to a node.
+#[derive(Debug)]
+pub(super) struct LinkTo<P> {
+    pub(super) peer: P,
+    /// What it says of itself.
+    pub(super) version: Option<Version>,
+    /// Both have greeted.
+    is_ready: bool,
+    /// Since when, or when it has said something last.
+    heard: Time,
+    /// It was asked whether it is there.
+    pinged: bool,
+    /// Until when it has to send the headers that it was asked for, and after which height those are.
+    pub(super) asked: Option<(Time, u64)>,
+    /// It has shown all headers that it has.
+    pub(super) is_done: bool,
+    /// Its headers are followed by themselves.
+    pub(super) sync: Option<HeaderSync<ProofOfWork<BitcoinHeader>>>,
+    /// What it was asked for.
+    pub(super) fetch: Option<Fetch>,
+}
+
+impl<P: Place> Node<P> {
+    pub(super) fn new(addr: SocketAddr) -> Node<P> {
+        Node { addr, link: None, next: Time::ZERO, failures: 0, is_late: false, lied: None }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready().is_some()
+    }
+
+    /// The connection, if both have greeted.
+    pub(super) fn ready(&self) -> Option<&LinkTo<P>> {
+        self.link.as_ref().filter(|link| link.is_ready)
+    }
+
+    pub(super) fn heard(&mut self, now: Time) {
+        if let Some(link) = &mut self.link {
+            (link.heard, link.pinged) = (now, false);
+        }
+    }
+
+    /// It has shown all headers that it has.
+    pub(super) fn done(&mut self) {
+        (self.failures, self.is_late) = (0, false);
+        if let Some(link) = &mut self.link {
+            link.is_done = true;
+        }
+    }
+
+    /// What it does for others.
+    pub(super) fn services(&self) -> u64 {
+        let version = self.ready().and_then(|link| link.version.as_ref());
+        version.map_or(0, |version| version.services)
+    }
+}
+
+impl<P: Place> BitcoinClient<P> {
+    pub(super) fn node_of(&self, peer: P) -> Option<usize> {
+        self.nodes.iter().position(|node| node.link.as_ref().is_some_and(|link| link.peer == peer))
+    }
+
+    /// Dials those that are not there, and leaves those that do not answer.
+    pub(super) fn look_after_nodes(&mut self, cx: &mut Cx<'_, Self>) {
+        let now = cx.now();
+        for at in 0..self.nodes.len() {
+            let Some(link) = &mut self.nodes[at].link else {
+                self.dial(cx, at);
+                continue;
+            };
+            let late = |until: Option<Time>| until.is_some_and(|until| until <= now);
+            let (asked, fetch) = (link.asked.map(|(until, _)| until), link.fetch.as_ref().map(Fetch::until));
+            let silent = now.since(link.heard);
+            let gone = match link.is_ready {
+                false => silent >= self.config.timeout,
+                true => silent >= self.config.silence + self.config.timeout,
+            };
+            if gone || late(asked) || late(fetch) {
+                self.nodes[at].is_late |= late(asked);
+                self.part(cx, at);
+            } else if link.is_ready && silent >= self.config.silence && !link.pinged {
+                link.pinged = true;
+                let (peer, nonce) = (link.peer, cx.rng().next_u64());
+                cx.send(peer, BitcoinMsg::Ping(nonce));
+            }
+        }
+    }
+
+    fn dial(&mut self, cx: &mut Cx<'_, Self>, at: usize) {
+        let node = &mut self.nodes[at];
+        if node.lied.is_some() || node.next > cx.now() {
+            return;
+        }
+        self.number += 1;
+        let peer = P::at(of_address(node.addr), self.number);
+        node.link = Some(LinkTo {
+            peer,
+            version: None,
+            is_ready: false,
+            heard: cx.now(),
+            pinged: false,
+            asked: None,
+            is_done: false,
+            sync: None,
+            fetch: None,
+        });
+        let version = Version {
+            version: VERSION,
+            services: 0,
+            time: cx.wall().as_secs(),
+            nonce: cx.rng().next_u64(),
+            agent: AGENT.into(),
+            height: u32::try_from(self.chain.tip().height).unwrap_or(u32::MAX),
+            relay: false,
+        };
+        cx.send(peer, BitcoinMsg::Version(version));
+    }
+
+    /// A node says who it is.
+    pub(super) fn greeted(&mut self, cx: &mut Cx<'_, Self>, at: usize, version: Version) {
+        let Some(link) = self.nodes[at].link.as_mut().filter(|link| link.version.is_none()) else { return };
+        if version.version < OLDEST || version.services & NODE_NETWORK == 0 {
+            // It has not what is wanted here, and may have it one day.
+            self.part(cx, at);
+            self.nodes[at].next = cx.now() + LATE;
+            return;
+        }
+        link.version = Some(version);
+        cx.send(link.peer, BitcoinMsg::Verack);
+    }
+
+    /// A node has heard who this is.
+    pub(super) fn welcomed(&mut self, cx: &mut Cx<'_, Self>, at: usize) {
+        let node = &mut self.nodes[at];
+        let Some(link) = &mut node.link else { return };
+        if link.version.is_none() || link.is_ready {
+            return;
+        }
+        link.is_ready = true;
+        cx.send(link.peer, BitcoinMsg::SendHeaders);
+    }
+
+    /// Leaves a node, to dial it anew.
+    pub(super) fn part(&mut self, cx: &mut Cx<'_, Self>, at: usize) {
+        if let Some(link) = &self.nodes[at].link {
+            cx.send(link.peer, BitcoinMsg::HangUp);
+        }
+        self.forget(cx, at);
+    }
+
+    /// A connection has ended.
+    pub(super) fn lost(&mut self, cx: &mut Cx<'_, Self>, at: usize, why: Down) {
+        match why {
+            Down::Misbehaved => self.lied(cx, at, "what it sends is no message of this network"),
+            _ => self.forget(cx, at),
+        }
+    }
+
+    fn forget(&mut self, cx: &mut Cx<'_, Self>, at: usize) {
+        let node = &mut self.nodes[at];
+        let Some(link) = node.link.take() else { return };
+        let wait = SOON.saturating_mul(1 << node.failures.min(6)).min(LATE);
+        node.failures = node.failures.saturating_add(1);
+        node.next = cx.now() + cx.rng().duration(wait, wait * 3 / 2);
+        if let Some(fetch) = link.fetch {
+            self.in_vain(fetch.op(), at);
+        }
+    }
+
+    /// A node has provably lied.
+    pub(super) fn lied(&mut self, cx: &mut Cx<'_, Self>, at: usize, how: &str) {
+        self.part(cx, at);
+        let node = &mut self.nodes[at];
+        let how: Arc<str> = how.into();
+        node.lied = Some(how.clone());
+        cx.emit(BitcoinEvent::Lied(node.addr, how));
+    }
+}

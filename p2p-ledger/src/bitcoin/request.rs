@@ -1,0 +1,138 @@
+//! What users ask of a client.
+
+use p2p_core::Request;
+use p2p_overlay::Place;
+
+use super::BitcoinClient;
+use super::merkle::MerkleBlock;
+use super::transaction::BitcoinTransaction;
+use crate::header::BitcoinHeader;
+use crate::headers::Tip;
+use crate::id::{BlockId, TxId};
+
+/// A command to a [`BitcoinClient`]: see the typed requests.
+#[derive(Clone, Debug)]
+pub enum BitcoinCommand {
+    /// See [`Status`].
+    Status,
+    /// See [`Synced`].
+    Synced,
+    /// See [`HeaderAt`].
+    Header(HeaderAt),
+    /// See [`Prove`].
+    Prove(Prove),
+    /// See [`Matching`].
+    Matching(Matching),
+}
+
+/// How a command ended.
+#[derive(Clone, Debug)]
+pub enum BitcoinOutcome {
+    /// Of [`Status`].
+    Status(BitcoinStatus),
+    /// Of [`Synced`].
+    Synced(Result<Tip, BitcoinError>),
+    /// Of [`HeaderAt`].
+    Header(Option<BitcoinHeader>),
+    /// Of [`Prove`].
+    Proved(Result<Option<Proved>, BitcoinError>),
+    /// Of [`Matching`].
+    Matched(Result<Vec<BitcoinTransaction>, BitcoinError>),
+}
+
+/// Why something is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BitcoinError {
+    /// The block is not on the chain with the most work that any node has shown, or is no longer.
+    #[error("block {0} is not on the chain")]
+    NotOnChain(BlockId),
+    /// No node could be reached in time that has it.
+    #[error("no node could be reached that answers")]
+    NoNode,
+    /// 64 questions are open.
+    #[error("too much is asked at once")]
+    Busy,
+}
+
+/// Where things stand, now.
+#[derive(Clone, Copy, Debug)]
+pub struct Status;
+
+/// What [`Status`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BitcoinStatus {
+    /// The end of the chain.
+    pub tip: Tip,
+    /// How many nodes are there.
+    pub nodes: usize,
+    /// Whether all of them have shown all headers that they have.
+    pub is_synced: bool,
+}
+
+/// The end of the chain, once all nodes that are there have shown all headers that they have.
+#[derive(Clone, Copy, Debug)]
+pub struct Synced;
+
+/// The chain's header at a height.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderAt(pub u64);
+
+/// Shows that a transaction is in a block of the chain; `None` if it is in no part of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Prove {
+    /// The block.
+    pub block: BlockId,
+    /// The transaction.
+    pub transaction: TxId,
+}
+
+/// What [`Prove`] shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proved {
+    /// The transaction.
+    pub transaction: BitcoinTransaction,
+    /// The height of the block.
+    pub height: u64,
+    /// How many blocks there are from this one on to the end of the chain.
+    pub confirmations: u64,
+    /// What shows it, for somebody else.
+    pub proof: MerkleBlock,
+}
+
+/// The transactions of a block that are about some of these items, as [`BitcoinTransaction::is_about`] has it. By filters a
+/// node may keep some to itself.
+#[derive(Clone, Debug)]
+pub struct Matching {
+    /// The block.
+    pub block: BlockId,
+    /// Names of transactions, output points, keys or hashes of keys, as they travel.
+    pub items: Vec<Vec<u8>>,
+}
+
+macro_rules! request {
+    ($request:ty, $reply:ty, $variant:ident, |$this:ident| $make:expr) => {
+        impl<P: Place> Request<BitcoinClient<P>> for $request {
+            type Item = ();
+            type Reply = $reply;
+
+            fn command($this) -> BitcoinCommand {
+                $make
+            }
+            fn item((): ()) -> Option<()> {
+                None
+            }
+            fn reply(outcome: BitcoinOutcome) -> Option<$reply> {
+                match outcome {
+                    BitcoinOutcome::$variant(result) => Some(result),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+request!(Status, BitcoinStatus, Status, |self| BitcoinCommand::Status);
+request!(Synced, Result<Tip, BitcoinError>, Synced, |self| BitcoinCommand::Synced);
+request!(HeaderAt, Option<BitcoinHeader>, Header, |self| BitcoinCommand::Header(self));
+request!(Prove, Result<Option<Proved>, BitcoinError>, Proved, |self| BitcoinCommand::Prove(self));
+request!(Matching, Result<Vec<BitcoinTransaction>, BitcoinError>, Matched, |self| BitcoinCommand::Matching(self));

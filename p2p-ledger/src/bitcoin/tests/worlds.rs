@@ -1,0 +1,407 @@
+//! A client in the simulator, among nodes that are made here.
+
+use std::collections::BTreeMap;
+
+use p2p_core::sim::{Encoding, Latency, Network, Sim, run_seeds};
+use p2p_core::{SimPeer, Time};
+
+use super::*;
+
+/// A node of a regression-test network, or a client of such.
+enum Machine {
+    Client(Box<BitcoinClient<SimPeer>>),
+    Server(Server),
+}
+
+/// A node, and how it lies.
+#[derive(Clone)]
+struct Server {
+    blocks: Vec<BitcoinBlock>,
+    services: u64,
+    lie: Lie,
+    filters: BTreeMap<SimPeer, Bloom>,
+    /// Who is told of new blocks.
+    told: BTreeMap<SimPeer, BlockId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lie {
+    None,
+    /// Nothing is in its blocks that anybody looks for.
+    Withholds,
+    /// A transaction that is not in it is said to be in a block.
+    Forges,
+    /// A header without work.
+    NoWork,
+    /// It answers no question.
+    Silent,
+}
+
+impl Server {
+    fn new(blocks: Vec<BitcoinBlock>, lie: Lie) -> Server {
+        let services = NODE_NETWORK | NODE_BLOOM;
+        Server { blocks, services, lie, filters: BTreeMap::new(), told: BTreeMap::new() }
+    }
+
+    fn tip(&self) -> BlockId {
+        self.blocks.last().map_or(BlockId::NONE, |block| block.header.id())
+    }
+
+    fn after(&self, locator: &[BlockId]) -> Vec<BitcoinHeader> {
+        let known = |block: &BitcoinBlock| locator.contains(&block.header.id());
+        let from = self.blocks.iter().rposition(known).map_or(0, |at| at + 1);
+        self.blocks[from..].iter().take(2_000).map(|block| block.header).collect()
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_, Machine>, from: SimPeer, msg: BitcoinMsg) {
+        match msg {
+            BitcoinMsg::Version(theirs) => {
+                let height = self.blocks.len() as u32;
+                let version = Version { services: self.services, height, agent: "/test/".into(), ..theirs };
+                cx.send(from, BitcoinMsg::Version(version));
+                cx.send(from, BitcoinMsg::Verack);
+            }
+            BitcoinMsg::SendHeaders => drop(self.told.insert(from, self.tip())),
+            BitcoinMsg::HangUp => drop(self.told.remove(&from)),
+            _ if self.lie == Lie::Silent => {}
+            BitcoinMsg::GetHeaders(locator) => {
+                let mut headers = self.after(&locator);
+                if self.lie == Lie::NoWork {
+                    let tip = self.blocks.last().map(|block| block.header).unwrap();
+                    let rules = BitcoinNetwork::regtest().rules;
+                    let mut forged = BitcoinHeader { previous: tip.id(), time: tip.time + 1, ..tip };
+                    while rules.mine(&mut forged, 0, 1) {
+                        forged.time += 1;
+                    }
+                    headers.push(forged);
+                }
+                cx.send(from, BitcoinMsg::Headers(headers));
+            }
+            BitcoinMsg::FilterLoad(filter) => drop(self.filters.insert(from, filter)),
+            BitcoinMsg::GetData(wanted) => wanted.iter().for_each(|one| self.give(cx, from, one)),
+            _ => {}
+        }
+    }
+
+    fn give(&self, cx: &mut Cx<'_, Machine>, to: SimPeer, wanted: &Inventory) {
+        let Some(block) = self.blocks.iter().find(|block| block.header.id().0 == wanted.hash) else {
+            return cx.send(to, BitcoinMsg::NotFound(vec![*wanted]));
+        };
+        let mut block = block.clone();
+        if self.lie == Lie::Forges {
+            block.transactions.push(paying([66; 20], 1 << 40, OutPoint { id: TxId(Key::ZERO), index: 0 }));
+        }
+        if wanted.kind == Inventory::WITNESS_BLOCK {
+            if self.lie == Lie::Withholds {
+                block.transactions.truncate(1);
+            }
+            return cx.send(to, BitcoinMsg::Block(block));
+        }
+        let filter = &self.filters[&to];
+        let id = |one: &BitcoinTransaction| one.id().0.as_bytes().iter().rev().copied().collect::<Vec<u8>>();
+        let pushed = |one: &BitcoinTransaction| one.outputs.iter().any(|output| filter.has(&output.script[3..23]));
+        let has = |one: &BitcoinTransaction| filter.has(&id(one)) || pushed(one);
+        let shown: Vec<BitcoinTransaction> =
+            block.transactions.iter().filter(|one| has(one) && self.lie != Lie::Withholds).cloned().collect();
+        let ids: Vec<TxId> = block.transactions.iter().map(BitcoinTransaction::id).collect();
+        let is_shown = |id: &TxId| shown.iter().any(|one| one.id() == *id);
+        cx.send(to, BitcoinMsg::MerkleBlock(MerkleBlock::new(block.header, &ids, is_shown).unwrap()));
+        shown.into_iter().for_each(|one| cx.send(to, BitcoinMsg::Tx(one)));
+    }
+}
+
+impl Protocol for Machine {
+    type Peer = SimPeer;
+    type Msg = BitcoinMsg;
+    type Timer = ();
+    type Command = BitcoinCommand;
+    type Item = ();
+    type Outcome = BitcoinOutcome;
+    type Event = BitcoinEvent;
+    type Job = NoJob;
+
+    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
+        self.on_timer(cx, ());
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: SimPeer, msg: BitcoinMsg) {
+        match self {
+            Machine::Server(server) => server.on_message(cx, from, msg),
+            Machine::Client(client) => within(cx, |cx| client.on_message(cx, from, msg)),
+        }
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, (): ()) {
+        match self {
+            Machine::Client(client) => within(cx, |cx| client.on_timer(cx, ())),
+            Machine::Server(server) => {
+                cx.set_timer(Duration::from_secs(1), ());
+                let tip = server.tip();
+                let news: Vec<BitcoinHeader> = server.blocks.last().map(|block| block.header).into_iter().collect();
+                for (peer, told) in server.told.iter_mut().filter(|(_, told)| **told != tip) {
+                    *told = tip;
+                    cx.send(*peer, BitcoinMsg::Headers(news.clone()));
+                }
+            }
+        }
+    }
+
+    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: BitcoinCommand) {
+        if let Machine::Client(client) = self {
+            within(cx, |cx| client.on_command(cx, op, command));
+        }
+    }
+}
+
+fn within(cx: &mut Cx<'_, Machine>, run: impl FnOnce(&mut Cx<'_, BitcoinClient<SimPeer>>)) {
+    cx.wrap(run, |()| (), |cx, to, msg| cx.send(to, msg));
+}
+
+/// A client and its nodes, which are numbered from 0 on.
+struct World {
+    sim: Sim<Machine>,
+    client: SimPeer,
+}
+
+impl World {
+    fn new(seed: u64, servers: Vec<Server>, config: BitcoinConfig) -> World {
+        let network = Network {
+            latency: Latency::Uniform(Duration::from_millis(10), Duration::from_millis(200)),
+            encoding: Encoding::RoundTrip,
+            ..Network::default()
+        };
+        let mut sim = Sim::new(seed, network);
+        let again = servers.clone();
+        sim.population(move |birth| Machine::Server(again[birth.peer.0 as usize].clone()));
+        let nodes: Vec<SimPeer> =
+            servers.into_iter().map(|server| sim.spawn(|_| Machine::Server(server))).collect();
+        let addrs: Vec<SocketAddr> = nodes.iter().map(|peer| peer.contact().unwrap().addr).collect();
+        let headers = BitcoinNetwork::regtest().headers(HeaderRules::default());
+        let client = sim.spawn(|_| Machine::Client(Box::new(BitcoinClient::new(addrs, headers, config))));
+        World { sim, client }
+    }
+
+    fn ask(&mut self, command: BitcoinCommand) -> BitcoinOutcome {
+        self.sim.command(self.client, command);
+        assert!(self.sim.run_to_outcome(Time::from_nanos(u64::MAX)), "it never ends");
+        self.sim.take_outcomes().pop().unwrap().outcome
+    }
+
+    fn synced(&mut self) -> Tip {
+        match self.ask(BitcoinCommand::Synced) {
+            BitcoinOutcome::Synced(tip) => tip.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn prove(&mut self, block: BlockId, transaction: TxId) -> Result<Option<Proved>, BitcoinError> {
+        match self.ask(BitcoinCommand::Prove(Prove { block, transaction })) {
+            BitcoinOutcome::Proved(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn matching(&mut self, block: BlockId, items: Vec<Vec<u8>>) -> Result<Vec<BitcoinTransaction>, BitcoinError> {
+        match self.ask(BitcoinCommand::Matching(Matching { block, items })) {
+            BitcoinOutcome::Matched(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn client(&self) -> &BitcoinClient<SimPeer> {
+        match self.sim.node(self.client).unwrap() {
+            Machine::Client(client) => client,
+            Machine::Server(_) => unreachable!(),
+        }
+    }
+
+    fn server(&mut self, number: u32) -> &mut Server {
+        match self.sim.node_mut(SimPeer(number)).unwrap() {
+            Machine::Server(server) => server,
+            Machine::Client(_) => unreachable!(),
+        }
+    }
+
+    fn liars(&self) -> Vec<String> {
+        self.client().liars().map(|(addr, how)| format!("{addr} {how}")).collect()
+    }
+}
+
+/// A chain with a payment in its last block but two.
+fn chain() -> (Vec<BitcoinBlock>, BlockId, BitcoinTransaction) {
+    let mut all = blocks(20, 1);
+    let payment = paying([9; 20], 7, OutPoint { id: all[3].transactions[0].id(), index: 0 });
+    for transactions in [&[payment.clone()][..], &[], &[]] {
+        let parent = all.last().unwrap().header;
+        all.push(block(&parent, all.len() as u64 + 1, 1, transactions));
+    }
+    let paid = all[20].header.id();
+    (all, paid, payment)
+}
+
+fn configs() -> [BitcoinConfig; 2] {
+    [false, true].map(|filters| BitcoinConfig { filters, ..BitcoinConfig::default() })
+}
+
+#[test]
+fn a_payment_is_shown_whichever_way_it_is_looked_for() {
+    run_seeds(10, |seed| {
+        let (blocks, paid, payment) = chain();
+        for config in configs() {
+            let servers = vec![Server::new(blocks.clone(), Lie::None), Server::new(blocks.clone(), Lie::None)];
+            let mut world = World::new(seed, servers, config);
+            assert_eq!(world.synced().id, blocks[22].header.id());
+            let proved = world.prove(paid, payment.id()).unwrap().unwrap();
+            assert_eq!((proved.height, proved.confirmations), (21, 3));
+            assert_eq!(proved.transaction, payment);
+            assert!(proved.proof.shown().unwrap().contains(&payment.id()));
+            assert_eq!(world.prove(paid, TxId(Key::of(b"none"))), Ok(None));
+            assert_eq!(world.matching(paid, vec![vec![9; 20]]), Ok(vec![payment.clone()]));
+            assert_eq!(world.matching(paid, vec![vec![8; 20]]), Ok(vec![]));
+            let nowhere = BlockId(Key::of(b"nowhere"));
+            assert_eq!(world.prove(nowhere, payment.id()), Err(BitcoinError::NotOnChain(nowhere)));
+            assert!(world.liars().is_empty());
+        }
+    });
+}
+
+/// One honest node is enough, whatever the others do.
+#[test]
+fn a_liar_is_left_and_another_asked() {
+    run_seeds(10, |seed| {
+        let (blocks, paid, payment) = chain();
+        for config in configs() {
+            for lie in [Lie::Withholds, Lie::Forges, Lie::NoWork, Lie::Silent] {
+                let servers = vec![
+                    Server::new(blocks.clone(), lie),
+                    Server::new(blocks.clone(), lie),
+                    Server::new(blocks.clone(), Lie::None),
+                ];
+                let mut world = World::new(seed, servers, config);
+                world.synced();
+                let proved = world.prove(paid, payment.id());
+                assert_eq!(proved.unwrap().unwrap().transaction, payment, "{lie:?}");
+                let forged = paying([66; 20], 1 << 40, OutPoint { id: TxId(Key::ZERO), index: 0 });
+                assert_eq!(world.prove(paid, forged.id()), Ok(None), "{lie:?}");
+                assert_eq!(world.client().headers().tip().id, blocks[22].header.id());
+                let liars = world.liars();
+                match lie {
+                    Lie::NoWork => assert_eq!(liars.len(), 2, "{liars:?}"),
+                    Lie::Silent | Lie::None => assert!(liars.is_empty(), "{liars:?}"),
+                    Lie::Withholds | Lie::Forges => assert!(liars.len() <= 2, "{liars:?}"),
+                }
+            }
+        }
+    });
+}
+
+/// Where a filter is all that is asked for a liar may keep a payment to itself; a proof is looked for in the whole block then.
+#[test]
+fn what_a_filter_does_not_find_is_looked_for_in_the_block() {
+    let (blocks, paid, payment) = chain();
+    let servers = vec![Server::new(blocks, Lie::Withholds)];
+    let config = BitcoinConfig { filters: true, ..BitcoinConfig::default() };
+    let mut world = World::new(1, servers, config);
+    world.synced();
+    assert_eq!(world.matching(paid, vec![vec![9; 20]]), Ok(vec![]));
+    // The block without it is not the header's: the only node has lied.
+    assert_eq!(world.prove(paid, payment.id()), Err(BitcoinError::NoNode));
+    assert_eq!(world.liars().len(), 1);
+}
+
+#[test]
+fn new_blocks_come_by_themselves_and_a_longer_branch_takes_over() {
+    run_seeds(10, |seed| {
+        let (blocks, paid, payment) = chain();
+        let servers = vec![Server::new(blocks.clone(), Lie::None), Server::new(blocks.clone(), Lie::None)];
+        let mut world = World::new(seed, servers, BitcoinConfig::default());
+        world.synced();
+        let next = block(&blocks[22].header, 24, 1, &[]);
+        world.server(0).blocks.push(next.clone());
+        world.sim.run_for(Duration::from_secs(5));
+        assert_eq!(world.client().headers().tip().id, next.header.id());
+        world.sim.take_events();
+
+        // The other node has another branch from block 20 on, longer by one, without the payment.
+        let mut branch = blocks[..20].to_vec();
+        for height in 21..=25 {
+            branch.push(block(&branch.last().unwrap().header, height, 2, &[]));
+        }
+        world.server(1).blocks = branch.clone();
+        world.sim.run_for(Duration::from_secs(5));
+        let changes: Vec<Arc<Change>> = world
+            .sim
+            .take_events()
+            .into_iter()
+            .map(|(_, event)| match event {
+                BitcoinEvent::Changed(change) => change,
+                BitcoinEvent::Lied(..) => panic!("{event:?}"),
+            })
+            .collect();
+        let gone: Vec<BlockId> = changes.iter().flat_map(|change| change.disconnected.clone()).collect();
+        let expected: Vec<BlockId> =
+            [&blocks[20..], &[next]].concat().iter().rev().map(|block| block.header.id()).collect();
+        assert_eq!(gone, expected);
+        let came: Vec<BlockId> = changes.iter().flat_map(|change| change.connected.clone()).collect();
+        assert_eq!(came, branch[20..].iter().map(|block| block.header.id()).collect::<Vec<_>>());
+        assert_eq!(world.prove(paid, payment.id()), Err(BitcoinError::NotOnChain(paid)));
+    });
+}
+
+/// Nodes crash and come back, and one is never there.
+#[test]
+fn nodes_that_go_are_dialled_again() {
+    run_seeds(10, |seed| {
+        let (blocks, paid, payment) = chain();
+        let mut servers: Vec<Server> = (0..3).map(|_| Server::new(blocks.clone(), Lie::None)).collect();
+        servers[2].services = 0;
+        let mut world = World::new(seed, servers, BitcoinConfig::default());
+        world.synced();
+        for _ in 0..3 {
+            world.sim.crash(SimPeer(0));
+            world.sim.run_for(Duration::from_secs(1));
+            // It may be asked first: it does not answer.
+            assert!(world.prove(paid, payment.id()).unwrap().is_some());
+            world.sim.crash(SimPeer(1));
+            world.sim.run_for(Duration::from_secs(200));
+            assert_eq!(world.prove(paid, payment.id()), Err(BitcoinError::NoNode));
+            for peer in [SimPeer(0), SimPeer(1)] {
+                world.sim.restart(peer);
+            }
+            world.sim.run_for(Duration::from_secs(120));
+            assert!(world.prove(paid, payment.id()).unwrap().is_some());
+        }
+        assert!(world.liars().is_empty());
+    });
+}
+
+/// A thousand messages of each kind from somebody whom nobody knows, and from a node that was asked for nothing.
+#[test]
+fn what_was_not_asked_for_is_not_kept() {
+    let (blocks, paid, payment) = chain();
+    let mut world = World::new(1, vec![Server::new(blocks.clone(), Lie::None)], BitcoinConfig::default());
+    world.synced();
+    let Machine::Client(client) = world.sim.node_mut(SimPeer(1)).unwrap() else { unreachable!() };
+    let link = client.nodes[0].link.as_ref().unwrap();
+    assert!(link.fetch.is_none() && link.sync.is_none() && client.tasks.is_empty());
+    let before = client.headers().len();
+    let mut script = p2p_core::Script::new(BitcoinClient::<SimPeer>::new(
+        [SimPeer(0).contact().unwrap().addr],
+        client.headers().clone(),
+        BitcoinConfig::default(),
+    ));
+    script.sent();
+    let stray = [
+        BitcoinMsg::Block(blocks[20].clone()),
+        BitcoinMsg::Tx(payment.clone()),
+        BitcoinMsg::Headers(blocks.iter().map(|block| block.header).collect()),
+        BitcoinMsg::Verack,
+    ];
+    for from in [SimPeer(0), SimPeer(7)] {
+        stray.iter().for_each(|msg| script.message(from, msg.clone()));
+    }
+    // It has not greeted: nothing of it is looked at.
+    assert!(script.sent().is_empty());
+    assert_eq!(script.machine().headers().len(), before);
+    assert!(world.prove(paid, payment.id()).unwrap().is_some());
+}
