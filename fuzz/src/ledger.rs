@@ -1,11 +1,14 @@
 //! What `p2p-ledger` is sent: each value has one encoding, and what a chain is told, in whatever order, leaves it sound.
 
+use p2p_core::foreign::Codec;
 use p2p_core::{Key, Keypair};
+use p2p_ledger::bitcoin::{BitcoinMsg, BitcoinNetwork};
 use p2p_ledger::{
     BitcoinHeader, Block, BlockHeader, BlockId, Chain, ChainRules, Coins, CompactBlock, Contradiction,
     Decode, Endorsement, Filter, Header, HeaderChain, HeaderRules, Lock, MemoryStore, MerkleProof, NameMove,
     Notice, OutPoint, Output, Partial, ProofOfWork, Transaction, Tx, Verifier, Work, transactions_root,
 };
+use sha2::{Digest, Sha256};
 
 /// A value of these bytes has no other encoding.
 fn decoded<T: Decode>(bytes: &[u8]) -> Option<T> {
@@ -52,6 +55,35 @@ pub fn filter(bytes: &[u8]) {
     if let Ok(filter) = Filter::from_bytes(bytes.to_vec()) {
         assert!(filter.as_bytes() == bytes);
         filter.has_any(&[0; 16], [&b"an item"[..], b"another"]);
+    }
+}
+
+/// What Bitcoin's nodes say: what was understood is understood again, and the proofs in it are looked at.
+pub fn bitcoin(bytes: &[u8]) {
+    let network = BitcoinNetwork::regtest();
+    let mut input = bytes::BytesMut::new();
+    // A message's checksum is made here, or next to none would be read.
+    if let Some((name, payload)) = bytes.split_first_chunk::<12>() {
+        input.extend_from_slice(&network.magic);
+        input.extend_from_slice(name);
+        input.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        input.extend_from_slice(&Sha256::digest(Sha256::digest(payload))[..4]);
+        input.extend_from_slice(payload);
+    }
+    let nothing = &mut bytes::BytesMut::new();
+    while let Ok(Some(msg)) = network.codec().decode(&mut input, nothing) {
+        match &msg {
+            BitcoinMsg::MerkleBlock(tree) => drop(tree.shown()),
+            BitcoinMsg::Block(block) => drop(block.is_whole()),
+            BitcoinMsg::Tx(transaction) => drop(transaction.is_about(&[vec![1], vec![2; 20]])),
+            BitcoinMsg::FilterLoad(filter) => drop(filter.has(b"item")),
+            _ => {}
+        }
+        let mut output = bytes::BytesMut::new();
+        network.codec().encode(msg.clone(), &mut output);
+        if !matches!(msg, BitcoinMsg::Other) {
+            assert_eq!(network.codec().decode(&mut output, nothing), Ok(Some(msg)));
+        }
     }
 }
 

@@ -35,7 +35,7 @@ use p2p_swarm::{GROUP, Manifest, SwarmMsg, Ticket, group_count, verify};
 use serde::{Deserialize, Serialize};
 
 pub use files::{host_cache, key_file};
-pub use ledger::{block, filter, inclusion, ledger, name_move, notice, transaction};
+pub use ledger::{bitcoin, block, filter, inclusion, ledger, name_move, notice, transaction};
 pub use node::streams;
 pub use spki::spki;
 pub use utp::utp;
@@ -73,6 +73,7 @@ pub const TARGETS: &[Target] = &[
     ("archive", archive),
     ("bencode", bencode),
     ("krpc", krpc),
+    ("bitcoin", bitcoin),
     ("swarm", swarm),
     ("manifest", manifest),
     ("metainfo", metainfo),

@@ -68,7 +68,8 @@ pub use codec::{BitcoinCodec, BitcoinMsg, Inventory, NODE_BLOOM, NODE_NETWORK, V
 pub use merkle::{BrokenProof, MerkleBlock};
 pub use network::{BitcoinHeaders, BitcoinNetwork};
 pub use request::{
-    BitcoinCommand, BitcoinError, BitcoinOutcome, BitcoinStatus, HeaderAt, Matching, Proved, Prove, Status, Synced,
+    BitcoinCommand, BitcoinError, BitcoinOutcome, BitcoinStatus, HeaderAt, Matching, Prove, Proved, Status,
+    Synced,
 };
 pub use transaction::{BitcoinBlock, BitcoinInput, BitcoinOutput, BitcoinTransaction};
 

@@ -41,6 +41,7 @@
 //! - **the network**: [`Ledger`], [`LedgerNode`] with its worker, the [`Keeper`], and [`CompactBlock`];
 //! - **for light clients**: [`LightNode`], which has the headers alone and is a [`Ledger`] all the same; [`Filter`], Bitcoin's
 //!   compact filters; [`Inclusion`], the proof of a transaction;
+//! - **of Bitcoin itself**: [`bitcoin`], a client of its network (feature `bitcoin`, on by default);
 //! - **a wallet**: [`Wallet`], whose keys follow from one secret, [`Address`], and [`WalletFile`] (feature `wallet`, on by
 //!   default);
 //! - **how safe it is**: [`attacker_success`], [`confirmations`], [`selfish_revenue`], and [`measure`], experiments with the real
@@ -82,9 +83,7 @@ mod wallet;
 pub use block::{Block, MAX_TRANSACTIONS, transactions_root};
 pub use board::{Act, Board, BoardError, Notice, Post, Topic};
 pub use chain::{BlockError, BlockOf, Chain, ChainRules, InvalidBlock, Outcome};
-pub use codec::{
-    Decode, Encode, InvalidEncoding, Reader, put_blob, put_compact_size, put_count, put_list,
-};
+pub use codec::{Decode, Encode, InvalidEncoding, Reader, put_blob, put_compact_size, put_count, put_list};
 pub use coins::{Coin, CoinError, Coins, MAX_SUPPLY};
 pub use consensus::{
     Consensus, Fault, MEDIAN_SPAN, Past, ProofOfAuthority, ProofOfWork, Retarget, asert, window,

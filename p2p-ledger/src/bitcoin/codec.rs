@@ -71,7 +71,7 @@ pub struct Version {
     pub time: u64,
     /// Any number, by which it knows itself.
     pub nonce: u64,
-    /// What program it is.
+    /// What program it is, in printable characters of ASCII; those that are none are left out.
     pub agent: String,
     /// The height of its chain.
     pub height: u32,
@@ -331,7 +331,8 @@ impl Decode for Version {
         input.bytes(2 * ADDRESS)?;
         let nonce = input.u64()?;
         let agent = input.compact_size(MAX_AGENT)?;
-        let agent = String::from_utf8_lossy(input.bytes(agent)?).into_owned();
+        let printable = |byte: &&u8| byte.is_ascii_graphic() || **byte == b' ';
+        let agent = input.bytes(agent)?.iter().filter(printable).map(|byte| char::from(*byte)).collect();
         let height = input.u32()?;
         // Whoever does not say wants all (BIP 37).
         let relay = input.u8() != Ok(0);

@@ -12,7 +12,8 @@ use crate::id::BlockId;
 impl<P: Place> BitcoinClient<P> {
     /// Whether a node has shown what it has, and so have all others that are there and answer.
     pub(super) fn is_synced(&self) -> bool {
-        let ready = || self.nodes.iter().filter_map(|node| node.ready().map(|link| (link.is_done, node.is_late)));
+        let ready =
+            || self.nodes.iter().filter_map(|node| node.ready().map(|link| (link.is_done, node.is_late)));
         ready().any(|(is_done, _)| is_done) && ready().all(|(is_done, is_late)| is_done || is_late)
     }
 
@@ -59,9 +60,8 @@ impl<P: Place> BitcoinClient<P> {
 
     /// A node says that it has something.
     pub(super) fn heard_of(&mut self, cx: &mut Cx<'_, Self>, at: usize, all: &[Inventory]) {
-        let is_new = |one: &Inventory| {
-            one.kind == Inventory::BLOCK && self.chain.place(&BlockId(one.hash)).is_none()
-        };
+        let is_new =
+            |one: &Inventory| one.kind == Inventory::BLOCK && self.chain.place(&BlockId(one.hash)).is_none();
         let asked = self.nodes[at].ready().is_some_and(|link| link.asked.is_some());
         if !asked && all.iter().any(is_new) {
             self.ask_headers(cx, at, None);

@@ -88,12 +88,8 @@ impl MerkleBlock {
     pub fn shown(&self) -> Result<Vec<TxId>, BrokenProof> {
         let width = |height: u32| u64::from(self.count).div_ceil(1 << height);
         let height = (0..).find(|height| width(*height) == 1).unwrap_or(0);
-        let mut walk = Walk {
-            hashes: self.hashes.iter(),
-            flags: self.flags.iter(),
-            width: &width,
-            shown: Vec::new(),
-        };
+        let mut walk =
+            Walk { hashes: self.hashes.iter(), flags: self.flags.iter(), width: &width, shown: Vec::new() };
         let root = walk.root(height, 0)?;
         // Whole bytes were sent: what fills the last one up is not set.
         let fills = walk.flags.len() < 8 && walk.flags.all(|flag| !flag);

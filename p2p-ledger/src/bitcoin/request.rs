@@ -135,4 +135,6 @@ request!(Status, BitcoinStatus, Status, |self| BitcoinCommand::Status);
 request!(Synced, Result<Tip, BitcoinError>, Synced, |self| BitcoinCommand::Synced);
 request!(HeaderAt, Option<BitcoinHeader>, Header, |self| BitcoinCommand::Header(self));
 request!(Prove, Result<Option<Proved>, BitcoinError>, Proved, |self| BitcoinCommand::Prove(self));
-request!(Matching, Result<Vec<BitcoinTransaction>, BitcoinError>, Matched, |self| BitcoinCommand::Matching(self));
+request!(Matching, Result<Vec<BitcoinTransaction>, BitcoinError>, Matched, |self| BitcoinCommand::Matching(
+    self
+));

@@ -29,7 +29,7 @@ pub(super) struct Task {
     until: Time,
     /// Who was asked in vain.
     tried: Vec<SocketAddr>,
-    /// A filter has not found it: only the whole block shows that it is not there.
+    /// By no filter: nobody wants one, or one has not found it, and only the whole block shows that it is not there.
     whole: bool,
 }
 
@@ -99,7 +99,9 @@ impl<P: Place> BitcoinClient<P> {
                 return cx.finish(op, BitcoinOutcome::Synced(Ok(self.chain.tip())));
             }
             Want::Synced => {
-                return if task.until <= cx.now() { self.fail(cx, op, BitcoinError::NoNode) };
+                return if task.until <= cx.now() {
+                    self.fail(cx, op, BitcoinError::NoNode)
+                };
             }
             Want::Prove(Prove { block, transaction }) => {
                 let mut id = Vec::with_capacity(32);
@@ -119,11 +121,14 @@ impl<P: Place> BitcoinClient<P> {
                 false => {}
             };
         }
-        let able = |services: u64| task.whole || services & NODE_BLOOM != 0;
-        let free = self.nodes.iter().position(|node| {
-            let idle = node.ready().is_some_and(|link| link.fetch.is_none());
-            idle && able(node.services()) && !task.tried.contains(&node.addr)
-        });
+        let free = |filters: bool| {
+            self.nodes.iter().position(|node| {
+                let idle = node.ready().is_some_and(|link| link.fetch.is_none());
+                let able = !filters || node.services() & NODE_BLOOM != 0;
+                idle && able && !task.tried.contains(&node.addr)
+            })
+        };
+        let free = free(!task.whole).or_else(|| free(false));
         let all_tried = self.nodes.iter().all(|node| node.lied.is_some() || task.tried.contains(&node.addr));
         match free {
             Some(free) => self.fetch(cx, op, free, block, &items),
@@ -139,16 +144,20 @@ impl<P: Place> BitcoinClient<P> {
 
     fn fail(&mut self, cx: &mut Cx<'_, Self>, op: OpId, why: BitcoinError) {
         let Some(task) = self.tasks.remove(&op) else { return };
-        cx.finish(op, match task.want {
-            Want::Synced => BitcoinOutcome::Synced(Err(why)),
-            Want::Prove(_) => BitcoinOutcome::Proved(Err(why)),
-            Want::Matching(_) => BitcoinOutcome::Matched(Err(why)),
-        });
+        cx.finish(
+            op,
+            match task.want {
+                Want::Synced => BitcoinOutcome::Synced(Err(why)),
+                Want::Prove(_) => BitcoinOutcome::Proved(Err(why)),
+                Want::Matching(_) => BitcoinOutcome::Matched(Err(why)),
+            },
+        );
     }
 
     /// Asks a node for a block, or for what is in it about some items.
     fn fetch(&mut self, cx: &mut Cx<'_, Self>, op: OpId, at: usize, block: BlockId, items: &[Vec<u8>]) {
-        let whole = self.tasks.get(&op).is_none_or(|task| task.whole);
+        let filters = self.nodes[at].services() & NODE_BLOOM != 0;
+        let whole = !filters || self.tasks.get(&op).is_none_or(|task| task.whole);
         let until = cx.now() + self.config.timeout;
         let Some(link) = &mut self.nodes[at].link else { return };
         let (kind, filtered) = match whole {
@@ -182,20 +191,24 @@ impl<P: Place> BitcoinClient<P> {
     pub(super) fn block_came(&mut self, cx: &mut Cx<'_, Self>, at: usize, block: BitcoinBlock) {
         let Some(link) = &mut self.nodes[at].link else { return };
         let id = block.header.id();
-        let Some(fetch) = link.fetch.take_if(|fetch| fetch.block == id && fetch.filtered.is_none()) else { return };
+        let Some(fetch) = link.fetch.take_if(|fetch| fetch.block == id && fetch.filtered.is_none()) else {
+            return;
+        };
         if !block.is_whole() {
             return self.lied(cx, at, "the transactions of a block are not those that its header commits to");
         }
         let BitcoinBlock { header, transactions } = block;
         let ids: Vec<TxId> = transactions.iter().map(BitcoinTransaction::id).collect();
-        self.found(cx, fetch.op, transactions, |id| MerkleBlock::new(header, &ids, |one| one == id));
+        self.found(cx, (fetch.op, true), transactions, |id| MerkleBlock::new(header, &ids, |one| one == id));
     }
 
     pub(super) fn tree_came(&mut self, cx: &mut Cx<'_, Self>, at: usize, tree: MerkleBlock) {
         let Some(link) = &mut self.nodes[at].link else { return };
         let id = tree.header.id();
         let Some(fetch) = link.fetch.as_mut().filter(|fetch| fetch.block == id) else { return };
-        let Some(filtered) = fetch.filtered.as_mut().filter(|filtered| filtered.tree.is_none()) else { return };
+        let Some(filtered) = fetch.filtered.as_mut().filter(|filtered| filtered.tree.is_none()) else {
+            return;
+        };
         match tree.shown() {
             Ok(shown) => (filtered.tree, filtered.due) = (Some(tree), shown),
             Err(broken) => return self.lied(cx, at, &broken.to_string()),
@@ -221,15 +234,16 @@ impl<P: Place> BitcoinClient<P> {
         };
         let fetch = self.nodes[at].link.as_mut().and_then(|link| link.fetch.take_if(is_whole));
         if let Some(Fetch { op, filtered: Some(Filtered { tree, came, .. }), .. }) = fetch {
-            self.found(cx, op, came, |_| tree);
+            self.found(cx, (op, false), came, |_| tree);
         }
     }
 
-    /// These are the transactions of the block that may be meant; what shows that one of them is in it.
+    /// These are the transactions of the block that may be meant, all that it has or what a filter has; and what shows that
+    /// one of them is in it.
     fn found(
         &mut self,
         cx: &mut Cx<'_, Self>,
-        op: OpId,
+        (op, all): (OpId, bool),
         transactions: Vec<BitcoinTransaction>,
         proof: impl FnOnce(&TxId) -> Option<MerkleBlock>,
     ) {
@@ -242,7 +256,7 @@ impl<P: Place> BitcoinClient<P> {
             }
             Want::Prove(Prove { block, transaction: id }) => {
                 let found = transactions.into_iter().find(|one| one.id() == *id);
-                if found.is_none() && !task.whole {
+                if found.is_none() && !all {
                     // Whoever was asked may have kept it to himself.
                     (task.whole, task.tried) = (true, Vec::new());
                     return;

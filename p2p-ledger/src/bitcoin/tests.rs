@@ -16,7 +16,12 @@ fn paying(to: [u8; 20], value: u64, spends: OutPoint) -> BitcoinTransaction {
     let script = [&[0x76, 0xa9, 0x14][..], &to, &[0x88, 0xac]].concat();
     BitcoinTransaction {
         version: 2,
-        inputs: vec![BitcoinInput { previous: spends, script: vec![1, 7], sequence: u32::MAX, witness: Vec::new() }],
+        inputs: vec![BitcoinInput {
+            previous: spends,
+            script: vec![1, 7],
+            sequence: u32::MAX,
+            witness: Vec::new(),
+        }],
         outputs: vec![BitcoinOutput { value, script }],
         lock_time: 0,
     }
@@ -31,13 +36,17 @@ fn coinbase(height: u64, miner: u8) -> BitcoinTransaction {
 }
 
 /// A block of a regression-test network after this header.
-fn block(parent: &BitcoinHeader, height: u64, miner: u8, transactions: &[BitcoinTransaction]) -> BitcoinBlock {
+fn block(
+    parent: &BitcoinHeader,
+    height: u64,
+    miner: u8,
+    transactions: &[BitcoinTransaction],
+) -> BitcoinBlock {
     let transactions = [&[coinbase(height, miner)], transactions].concat();
     let ids: Vec<Key> = transactions.iter().map(|one| one.id().0).collect();
     let rules = BitcoinNetwork::regtest().rules;
     let root = root_of(&ids).unwrap();
-    let mut header =
-        BitcoinHeader::draft(height, parent.id(), root, u64::from(parent.time) + 1, rules.limit);
+    let mut header = BitcoinHeader::draft(height, parent.id(), root, u64::from(parent.time) + 1, rules.limit);
     assert!(rules.mine(&mut header, 0, 1 << 20));
     BitcoinBlock { header, transactions }
 }

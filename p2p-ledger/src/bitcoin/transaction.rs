@@ -59,7 +59,9 @@ impl BitcoinTransaction {
         let mut id = Vec::with_capacity(32);
         put_reversed(&mut id, &self.id().0);
         let spends = |input: &BitcoinInput| wanted(&point(&input.previous)) || pushed(&input.script);
-        wanted(&id) || self.inputs.iter().any(spends) || self.outputs.iter().any(|output| pushed(&output.script))
+        wanted(&id)
+            || self.inputs.iter().any(spends)
+            || self.outputs.iter().any(|output| pushed(&output.script))
     }
 
     fn has_witness(&self) -> bool {
@@ -142,8 +144,7 @@ impl Decode for BitcoinTransaction {
             }
             inputs = list(input, read_input)?;
         }
-        let outputs =
-            list(input, |input| Ok(BitcoinOutput { value: input.u64()?, script: bytes(input)? }))?;
+        let outputs = list(input, |input| Ok(BitcoinOutput { value: input.u64()?, script: bytes(input)? }))?;
         if witnesses {
             for one in &mut inputs {
                 one.witness = list(input, bytes)?;

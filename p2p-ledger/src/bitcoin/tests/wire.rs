@@ -126,7 +126,8 @@ fn a_claimed_count_costs_nothing() {
 
 fn transactions() -> impl Strategy<Value = BitcoinTransaction> {
     let bytes = || proptest::collection::vec(any::<u8>(), 0..300);
-    let input = (any::<[u8; 32]>(), any::<u32>(), bytes(), any::<u32>(), proptest::collection::vec(bytes(), 0..3));
+    let input =
+        (any::<[u8; 32]>(), any::<u32>(), bytes(), any::<u32>(), proptest::collection::vec(bytes(), 0..3));
     let input = input.prop_map(|(id, index, script, sequence, witness)| {
         let previous = OutPoint { id: TxId(Key::new(id)), index };
         BitcoinInput { previous, script, sequence, witness }
@@ -155,7 +156,9 @@ fn messages() -> impl Strategy<Value = BitcoinMsg> {
         any::<u64>().prop_map(BitcoinMsg::Pong),
         Just(BitcoinMsg::Verack),
         Just(BitcoinMsg::SendHeaders),
-        keys().prop_map(|ids| BitcoinMsg::GetHeaders(ids.into_iter().map(|id| BlockId(Key::new(id))).collect())),
+        keys().prop_map(|ids| BitcoinMsg::GetHeaders(
+            ids.into_iter().map(|id| BlockId(Key::new(id))).collect()
+        )),
         (0..20usize).prop_map(move |count| BitcoinMsg::Headers(vec![header; count])),
         inventory.clone().prop_map(BitcoinMsg::Inv),
         inventory.clone().prop_map(BitcoinMsg::GetData),

@@ -99,7 +99,8 @@ impl Server {
         }
         let filter = &self.filters[&to];
         let id = |one: &BitcoinTransaction| one.id().0.as_bytes().iter().rev().copied().collect::<Vec<u8>>();
-        let pushed = |one: &BitcoinTransaction| one.outputs.iter().any(|output| filter.has(&output.script[3..23]));
+        let pushed =
+            |one: &BitcoinTransaction| one.outputs.iter().any(|output| filter.has(&output.script[3..23]));
         let has = |one: &BitcoinTransaction| filter.has(&id(one)) || pushed(one);
         let shown: Vec<BitcoinTransaction> =
             block.transactions.iter().filter(|one| has(one) && self.lie != Lie::Withholds).cloned().collect();
@@ -137,7 +138,8 @@ impl Protocol for Machine {
             Machine::Server(server) => {
                 cx.set_timer(Duration::from_secs(1), ());
                 let tip = server.tip();
-                let news: Vec<BitcoinHeader> = server.blocks.last().map(|block| block.header).into_iter().collect();
+                let news: Vec<BitcoinHeader> =
+                    server.blocks.last().map(|block| block.header).into_iter().collect();
                 for (peer, told) in server.told.iter_mut().filter(|(_, told)| **told != tip) {
                     *told = tip;
                     cx.send(*peer, BitcoinMsg::Headers(news.clone()));
@@ -201,7 +203,11 @@ impl World {
         }
     }
 
-    fn matching(&mut self, block: BlockId, items: Vec<Vec<u8>>) -> Result<Vec<BitcoinTransaction>, BitcoinError> {
+    fn matching(
+        &mut self,
+        block: BlockId,
+        items: Vec<Vec<u8>>,
+    ) -> Result<Vec<BitcoinTransaction>, BitcoinError> {
         match self.ask(BitcoinCommand::Matching(Matching { block, items })) {
             BitcoinOutcome::Matched(result) => result,
             other => panic!("{other:?}"),
@@ -248,7 +254,8 @@ fn a_payment_is_shown_whichever_way_it_is_looked_for() {
     run_seeds(10, |seed| {
         let (blocks, paid, payment) = chain();
         for config in configs() {
-            let servers = vec![Server::new(blocks.clone(), Lie::None), Server::new(blocks.clone(), Lie::None)];
+            let servers =
+                vec![Server::new(blocks.clone(), Lie::None), Server::new(blocks.clone(), Lie::None)];
             let mut world = World::new(seed, servers, config);
             assert_eq!(world.synced().id, blocks[22].header.id());
             let proved = world.prove(paid, payment.id()).unwrap().unwrap();
@@ -375,33 +382,25 @@ fn nodes_that_go_are_dialled_again() {
     });
 }
 
-/// A thousand messages of each kind from somebody whom nobody knows, and from a node that was asked for nothing.
+/// Nothing is looked at that comes from somebody whom nobody knows, or from a node that has not greeted.
 #[test]
-fn what_was_not_asked_for_is_not_kept() {
-    let (blocks, paid, payment) = chain();
-    let mut world = World::new(1, vec![Server::new(blocks.clone(), Lie::None)], BitcoinConfig::default());
-    world.synced();
-    let Machine::Client(client) = world.sim.node_mut(SimPeer(1)).unwrap() else { unreachable!() };
-    let link = client.nodes[0].link.as_ref().unwrap();
-    assert!(link.fetch.is_none() && link.sync.is_none() && client.tasks.is_empty());
-    let before = client.headers().len();
-    let mut script = p2p_core::Script::new(BitcoinClient::<SimPeer>::new(
-        [SimPeer(0).contact().unwrap().addr],
-        client.headers().clone(),
-        BitcoinConfig::default(),
-    ));
-    script.sent();
+fn who_has_not_greeted_is_not_heard() {
+    let (blocks, _, payment) = chain();
+    let addr = SimPeer(0).contact().unwrap().addr;
+    let headers = BitcoinNetwork::regtest().headers(HeaderRules::default());
+    let client = BitcoinClient::<SimPeer>::new([addr], headers, BitcoinConfig::default());
+    let mut script = p2p_core::Script::new(client);
+    assert!(matches!(script.sent()[..], [(SimPeer(0), BitcoinMsg::Version(_))]));
     let stray = [
         BitcoinMsg::Block(blocks[20].clone()),
-        BitcoinMsg::Tx(payment.clone()),
+        BitcoinMsg::Tx(payment),
         BitcoinMsg::Headers(blocks.iter().map(|block| block.header).collect()),
+        BitcoinMsg::Ping(1),
         BitcoinMsg::Verack,
     ];
     for from in [SimPeer(0), SimPeer(7)] {
         stray.iter().for_each(|msg| script.message(from, msg.clone()));
     }
-    // It has not greeted: nothing of it is looked at.
     assert!(script.sent().is_empty());
-    assert_eq!(script.machine().headers().len(), before);
-    assert!(world.prove(paid, payment.id()).unwrap().is_some());
+    assert_eq!(script.machine().headers().len(), 1);
 }
