@@ -75,7 +75,7 @@ pub fn bitcoin(bytes: &[u8]) {
         match &msg {
             BitcoinMsg::MerkleBlock(tree) => drop(tree.shown()),
             BitcoinMsg::Block(block) => drop(block.is_whole()),
-            BitcoinMsg::Tx(transaction) => drop(transaction.is_about(&[vec![1], vec![2; 20]])),
+            BitcoinMsg::Tx(transaction) => drop(transaction.is_about(&[vec![1], vec![2; 20]].into())),
             BitcoinMsg::FilterLoad(filter) => drop(filter.has(b"item")),
             _ => {}
         }

@@ -3,13 +3,13 @@
 //!
 //! - **Headers** come from every node that it was given, and are checked: the chain is the one with the most work that any of them
 //!   shows. New ones are said unasked (BIP 130).
-//! - **Transactions** are looked for in whole blocks, of which nothing can be left out. That costs up to 4 MB for each; or by
-//!   filters (BIP 37), if [`BitcoinConfig::filters`] says so: then the node learns, roughly, what is looked for, may keep it to
+//! - **Transactions** are looked for in whole blocks, of which nothing can be left out. That costs up to 1 MB for each, for they come
+//!   without witnesses; or by filters (BIP 37), if [`BitcoinConfig::filters`] says so: then the node learns, roughly, what is looked for, may keep it to
 //!   itself, and sends no more than that.
 //! - **Proofs** ([`MerkleBlock`]) are Bitcoin Core's own: what `gettxoutproof` gives, and `verifytxoutproof` takes.
 //!
-//! What nodes say is bounded: a message by 4,000,000 bytes, of which one waits of each of at most 16 nodes; nothing that was not
-//! asked for is kept. A node that has provably lied is not dialled again. Addresses that nodes tell are not looked at: whom
+//! What nodes say is bounded: a message by 4,000,000 bytes, and by what [`Limits`](p2p_core::Limits) let wait; there are at most 16
+//! nodes, and nothing that was not asked for is kept. A node that has provably lied is not dialled again. Addresses that nodes tell are not looked at: whom
 //! to trust with being one honest node among some is for the application to say.
 //!
 //! ```no_run
@@ -17,7 +17,7 @@
 //! use p2p_core::Limits;
 //! use p2p_core::foreign::TcpPeer;
 //! use p2p_ledger::bitcoin::{BitcoinClient, BitcoinConfig, BitcoinNetwork, Prove, Synced};
-//! use p2p_ledger::HeaderRules;
+//! use p2p_ledger::{HeaderRules, TxId};
 //! # async fn run<R>(spawn: impl AsyncFn(BitcoinClient<TcpPeer>) -> p2p_core::Handle<BitcoinClient<TcpPeer>>)
 //! # -> Result<(), Box<dyn std::error::Error>> {
 //! let network = BitcoinNetwork::main();
@@ -27,7 +27,7 @@
 //! let client = spawn(client).await;
 //! let tip = client.ask(Synced).await??;
 //! println!("{} blocks", tip.height);
-//! let (block, transaction) = (tip.id, "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b".parse()?);
+//! let (block, transaction) = (tip.id, TxId("4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b".parse()?));
 //! if let Some(found) = client.ask(Prove { block, transaction }).await?? {
 //!     println!("paid, {} blocks deep", found.confirmations);
 //! }
@@ -95,7 +95,7 @@ pub struct BitcoinConfig {
     pub timeout: Duration,
     /// After how much silence a node is asked whether it is there. 60 s.
     pub silence: Duration,
-    /// How long a user's question waits for a node that can answer it. 120 s.
+    /// How long a user's question waits while no node answers it and the chain does not grow. 120 s.
     pub patience: Duration,
 }
 
@@ -129,7 +129,13 @@ impl<P: Place> BitcoinClient<P> {
         chain: BitcoinHeaders,
         config: BitcoinConfig,
     ) -> BitcoinClient<P> {
-        let nodes = nodes.into_iter().take(nodes::MOST).map(Node::new).collect();
+        let mut once: Vec<SocketAddr> = Vec::new();
+        for node in nodes {
+            if once.len() < nodes::MOST && !once.contains(&node) {
+                once.push(node);
+            }
+        }
+        let nodes = once.into_iter().map(Node::new).collect();
         BitcoinClient { config, told: chain.tip(), chain, nodes, number: 0, tasks: BTreeMap::new() }
     }
 
@@ -149,6 +155,7 @@ impl<P: Place> BitcoinClient<P> {
         if self.told != self.chain.tip() {
             let change = self.chain.since(&self.told);
             self.told = change.tip;
+            self.be_patient(cx.now());
             cx.emit(BitcoinEvent::Changed(Arc::new(change)));
         }
         for task in self.tasks.keys().copied().collect::<Vec<OpId>>() {
@@ -184,7 +191,7 @@ impl<P: Place> Protocol for BitcoinClient<P> {
             BitcoinMsg::Block(block) => self.block_came(cx, at, block),
             BitcoinMsg::MerkleBlock(tree) => self.tree_came(cx, at, tree),
             BitcoinMsg::Tx(transaction) => self.transaction_came(cx, at, transaction),
-            BitcoinMsg::NotFound(_) => self.missing(at),
+            BitcoinMsg::NotFound(all) => self.missing(at, &all),
             // This one serves nobody, and what is unknown says nothing to it.
             BitcoinMsg::GetHeaders(_)
             | BitcoinMsg::GetData(_)

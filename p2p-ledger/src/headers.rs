@@ -343,6 +343,11 @@ impl<C: Consensus> HeaderChain<C> {
         (from..).map_while(|height| self.at(height)).take(most).cloned().collect()
     }
 
+    /// Whether it has the least work that it must have.
+    pub(crate) fn has_enough_work(&self) -> bool {
+        self.tip().work >= self.rules.minimum_work
+    }
+
     /// What has become of the chain since it ended there.
     pub fn since(&self, before: &Tip) -> Change {
         let back = std::iter::successors(Some(before.id), |id| self.header(id).map(Header::previous));

@@ -17,7 +17,12 @@ pub struct Bloom {
 impl Bloom {
     /// The filter of these items, which is also said to have `odds` of all others. The tweak is any number, another one for
     /// each filter: it decides which others.
-    pub fn new(items: &[Vec<u8>], odds: f64, tweak: u32) -> Bloom {
+    pub fn new<'a>(
+        items: impl IntoIterator<Item = &'a Vec<u8>, IntoIter: ExactSizeIterator>,
+        odds: f64,
+        tweak: u32,
+    ) -> Bloom {
+        let items = items.into_iter();
         let (count, ln2) = (items.len().max(1) as f64, std::f64::consts::LN_2);
         let bytes = -count * libm::log(odds.clamp(f64::MIN_POSITIVE, 0.5)) / (ln2 * ln2) / 8.0;
         let bytes = (bytes as usize).clamp(1, MAX_BYTES);

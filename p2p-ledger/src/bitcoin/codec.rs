@@ -98,8 +98,6 @@ impl Inventory {
     pub const BLOCK: u32 = 2;
     /// A block, of which only what the filter has.
     pub const FILTERED_BLOCK: u32 = 3;
-    /// A block with its witnesses (BIP 144).
-    pub const WITNESS_BLOCK: u32 = 0x4000_0002;
 }
 
 /// Makes messages of the bytes of one connection.

@@ -5,28 +5,39 @@ use p2p_overlay::Place;
 
 use super::BitcoinClient;
 use super::codec::{BitcoinMsg, Inventory, MAX_HEADERS};
-use crate::header::BitcoinHeader;
-use crate::headers::{Followed, follow};
+use crate::header::{BitcoinHeader, Header};
+use crate::headers::{Followed, SyncStep, follow};
 use crate::id::BlockId;
 
+/// Which part of the timeout a node has for itself that does not make the chain grow.
+const TURN: u32 = 6;
+
 impl<P: Place> BitcoinClient<P> {
-    /// Whether a node has shown what it has, and so have all others that are there and answer.
+    /// Whether a node has shown what it has, and so have all others that are there and answer, or are dialled for the first time.
     pub(super) fn is_synced(&self) -> bool {
+        let pending = |(is_done, is_late): (bool, bool)| !is_done && !is_late;
         let ready =
             || self.nodes.iter().filter_map(|node| node.ready().map(|link| (link.is_done, node.is_late)));
-        ready().any(|(is_done, _)| is_done) && ready().all(|(is_done, is_late)| is_done || is_late)
+        self.chain.has_enough_work()
+            && ready().any(|(is_done, _)| is_done)
+            && !ready().any(pending)
+            && !self.nodes.iter().any(|node| node.is_expected())
     }
 
     /// Asks the next node that has not shown all of its headers; those that were late as well, and nobody waits for them.
     pub(super) fn ask_for_headers(&mut self, cx: &mut Cx<'_, Self>) {
+        let now = cx.now();
         for late in [false, true] {
             let of = |asked: bool| {
                 self.nodes.iter().position(|node| {
                     let link = node.ready().filter(|link| !link.is_done && link.asked.is_some() == asked);
-                    node.is_late == late && link.is_some()
+                    node.is_late == late && link.is_some_and(|link| !asked || link.turn > now)
                 })
             };
             if let (None, Some(next)) = (of(true), of(false)) {
+                if let Some(link) = &mut self.nodes[next].link {
+                    link.turn = now + self.config.timeout / TURN;
+                }
                 self.ask_headers(cx, next, None);
             }
         }
@@ -35,7 +46,8 @@ impl<P: Place> BitcoinClient<P> {
     /// Asks a node for the headers after this one, or after what is known here.
     fn ask_headers(&mut self, cx: &mut Cx<'_, Self>, at: usize, after: Option<BlockId>) {
         let height = after.and_then(|after| self.chain.place(&after)).map_or(0, |place| place.height);
-        let locator = after.map_or_else(|| self.chain.locator(), |after| vec![after]);
+        // It may have gone over to another branch, where this one is not.
+        let locator = after.into_iter().chain(self.chain.locator()).collect();
         if let Some(link) = &mut self.nodes[at].link {
             link.asked = Some((cx.now() + self.config.timeout, height));
             cx.send(link.peer, BitcoinMsg::GetHeaders(locator));
@@ -43,16 +55,30 @@ impl<P: Place> BitcoinClient<P> {
     }
 
     pub(super) fn headers_came(&mut self, cx: &mut Cx<'_, Self>, at: usize, headers: &[BitcoinHeader]) {
+        let Some(link) = &mut self.nodes[at].link else { return };
+        let connects = |first: &BitcoinHeader| match &link.sync {
+            Some(sync) => sync.step() == SyncStep::After(first.previous()),
+            None => self.chain.place(&first.previous()).is_some(),
+        };
+        if !headers.first().is_none_or(connects) {
+            // Said unasked: what lies between is asked for, or has been.
+            if link.asked.is_none() {
+                self.ask_headers(cx, at, None);
+            }
+            return;
+        }
         let mut secret = [0; 32];
         cx.rng().fill(&mut secret);
-        let now = cx.wall().as_secs();
-        let Some(link) = &mut self.nodes[at].link else { return };
-        let asked = link.asked.take();
-        let after = asked.map_or(0, |(_, after)| after);
-        match follow(&mut self.chain, &mut link.sync, headers, (after, MAX_HEADERS), now, secret) {
+        let (work, now) = (self.chain.tip().work, cx.wall().as_secs());
+        let after = link.asked.take().map_or(0, |(_, after)| after);
+        let followed = follow(&mut self.chain, &mut link.sync, headers, (after, MAX_HEADERS), now, secret);
+        if self.chain.tip().work > work {
+            link.turn = cx.now() + self.config.timeout / TURN;
+        }
+        let shown = headers.last().and_then(|last| self.chain.place(&last.id()));
+        link.height = link.height.max(shown.map_or(0, |place| place.height));
+        match followed {
             Followed::More(after) => self.ask_headers(cx, at, after),
-            // Unasked: what lies between is asked for. That it has said something else than it was asked is let be.
-            Followed::Unconnected if asked.is_none() => self.ask_headers(cx, at, None),
             Followed::All | Followed::Unconnected => self.nodes[at].done(),
             Followed::Lied(how) => self.lied(cx, at, &how),
         }

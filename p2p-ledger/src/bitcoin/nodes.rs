@@ -36,6 +36,8 @@ pub(super) struct Node<P> {
     failures: u32,
     /// It was asked for its headers and has not sent them: nobody waits for it until it has shown them all.
     pub(super) is_late: bool,
+    /// How many blocks it was asked for in vain since it last gave one.
+    pub(super) withheld: u32,
     /// How it has provably lied.
     pub(super) lied: Option<Arc<str>>,
 }
@@ -48,12 +50,16 @@ pub(super) struct LinkTo<P> {
     pub(super) version: Option<Version>,
     /// Both have greeted.
     is_ready: bool,
-    /// Since when, or when it has said something last.
+    /// When it was dialled; since both have greeted, when it has said something last.
     heard: Time,
     /// It was asked whether it is there.
     pinged: bool,
     /// Until when it has to send the headers that it was asked for, and after which height those are.
     pub(super) asked: Option<(Time, u64)>,
+    /// Until when no other node is asked for headers, while the chain does not grow by this one's.
+    pub(super) turn: Time,
+    /// The height that its chain has, as far as it has said.
+    pub(super) height: u64,
     /// It has shown all headers that it has.
     pub(super) is_done: bool,
     /// Its headers are followed by themselves.
@@ -64,7 +70,7 @@ pub(super) struct LinkTo<P> {
 
 impl<P: Place> Node<P> {
     pub(super) fn new(addr: SocketAddr) -> Node<P> {
-        Node { addr, link: None, next: Time::ZERO, failures: 0, is_late: false, lied: None }
+        Node { addr, link: None, next: Time::ZERO, failures: 0, is_late: false, withheld: 0, lied: None }
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -77,7 +83,7 @@ impl<P: Place> Node<P> {
     }
 
     pub(super) fn heard(&mut self, now: Time) {
-        if let Some(link) = &mut self.link {
+        if let Some(link) = self.link.as_mut().filter(|link| link.is_ready) {
             (link.heard, link.pinged) = (now, false);
         }
     }
@@ -88,6 +94,11 @@ impl<P: Place> Node<P> {
         if let Some(link) = &mut self.link {
             link.is_done = true;
         }
+    }
+
+    /// Whether it may yet show headers, and somebody waits for that: it was dialled for the first time and has not greeted.
+    pub(super) fn is_expected(&self) -> bool {
+        self.failures == 0 && self.link.as_ref().is_some_and(|link| !link.is_ready)
     }
 
     /// What it does for others.
@@ -115,7 +126,7 @@ impl<P: Place> BitcoinClient<P> {
             let silent = now.since(link.heard);
             let gone = match link.is_ready {
                 false => silent >= self.config.timeout,
-                true => silent >= self.config.silence + self.config.timeout,
+                true => silent >= self.config.silence.saturating_add(self.config.timeout),
             };
             if gone || late(asked) || late(fetch) {
                 self.nodes[at].is_late |= late(asked);
@@ -142,6 +153,8 @@ impl<P: Place> BitcoinClient<P> {
             heard: cx.now(),
             pinged: false,
             asked: None,
+            turn: Time::ZERO,
+            height: 0,
             is_done: false,
             sync: None,
             fetch: None,
@@ -167,6 +180,7 @@ impl<P: Place> BitcoinClient<P> {
             self.nodes[at].next = cx.now() + LATE;
             return;
         }
+        link.height = version.height.into();
         link.version = Some(version);
         cx.send(link.peer, BitcoinMsg::Verack);
     }
@@ -178,7 +192,7 @@ impl<P: Place> BitcoinClient<P> {
         if link.version.is_none() || link.is_ready {
             return;
         }
-        link.is_ready = true;
+        (link.is_ready, link.heard) = (true, cx.now());
         cx.send(link.peer, BitcoinMsg::SendHeaders);
     }
 
@@ -192,9 +206,10 @@ impl<P: Place> BitcoinClient<P> {
 
     /// A connection has ended.
     pub(super) fn lost(&mut self, cx: &mut Cx<'_, Self>, at: usize, why: Down) {
-        match why {
-            Down::Misbehaved => self.lied(cx, at, "what it sends is no message of this network"),
-            _ => self.forget(cx, at),
+        self.forget(cx, at);
+        if why == Down::Misbehaved {
+            // It may be somebody on the way who speaks: nothing proves who it is.
+            self.nodes[at].next = cx.now() + LATE;
         }
     }
 
@@ -205,7 +220,7 @@ impl<P: Place> BitcoinClient<P> {
         node.failures = node.failures.saturating_add(1);
         node.next = cx.now() + cx.rng().duration(wait, wait * 3 / 2);
         if let Some(fetch) = link.fetch {
-            self.in_vain(fetch.op(), at);
+            self.in_vain(&fetch, at);
         }
     }
 

@@ -1,6 +1,9 @@
 //! What users want: one node after the other is asked, until one has answered.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use p2p_core::{Cx, OpId, Time};
 use p2p_overlay::Place;
@@ -20,24 +23,30 @@ use crate::id::{BlockId, TxId, put_reversed};
 const MOST: usize = 64;
 /// How many of all other transactions a filter has. Fewer would tell more.
 const ODDS: f64 = 0.001;
+/// How soon all nodes are asked again that were asked in vain.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Something that is wanted.
 #[derive(Debug)]
 pub(super) struct Task {
     want: Want,
+    /// What is looked for in a block.
+    items: Arc<BTreeSet<Vec<u8>>>,
     /// Until when somebody has to answer.
     until: Time,
+    /// When somebody is asked.
+    next: Time,
     /// Who was asked in vain.
     tried: Vec<SocketAddr>,
     /// By no filter: nobody wants one, or one has not found it, and only the whole block shows that it is not there.
     whole: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Want {
     Synced,
     Prove(Prove),
-    Matching(Matching),
+    Matching(BlockId),
 }
 
 /// What a node was asked for.
@@ -54,15 +63,11 @@ pub(super) struct Fetch {
 struct Filtered {
     tree: Option<MerkleBlock>,
     /// What is still to come of what it shows.
-    due: Vec<TxId>,
+    due: BTreeSet<TxId>,
     came: Vec<BitcoinTransaction>,
 }
 
 impl Fetch {
-    pub(super) fn op(&self) -> OpId {
-        self.op
-    }
-
     pub(super) fn until(&self) -> Time {
         self.until
     }
@@ -70,7 +75,7 @@ impl Fetch {
 
 impl<P: Place> BitcoinClient<P> {
     pub(super) fn begin(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: BitcoinCommand) {
-        let want = match command {
+        let (want, items) = match command {
             BitcoinCommand::Status => {
                 let nodes = self.nodes.iter().filter(|node| node.is_ready()).count();
                 let status = BitcoinStatus { tip: self.chain.tip(), nodes, is_synced: self.is_synced() };
@@ -79,61 +84,82 @@ impl<P: Place> BitcoinClient<P> {
             BitcoinCommand::Header(HeaderAt(height)) => {
                 return cx.finish(op, BitcoinOutcome::Header(self.chain.at(height).copied()));
             }
-            BitcoinCommand::Synced => Want::Synced,
-            BitcoinCommand::Prove(prove) => Want::Prove(prove),
-            BitcoinCommand::Matching(matching) => Want::Matching(matching),
+            BitcoinCommand::Synced => (Want::Synced, BTreeSet::new()),
+            BitcoinCommand::Prove(prove) => {
+                let mut id = Vec::with_capacity(32);
+                put_reversed(&mut id, &prove.transaction.0);
+                (Want::Prove(prove), BTreeSet::from([id]))
+            }
+            BitcoinCommand::Matching(Matching { block, items }) => {
+                (Want::Matching(block), items.into_iter().collect())
+            }
         };
-        let until = cx.now() + self.config.patience;
-        self.tasks.insert(op, Task { want, until, tried: Vec::new(), whole: !self.config.filters });
+        let (items, until, whole) = (Arc::new(items), cx.now() + self.config.patience, !self.config.filters);
+        self.tasks.insert(op, Task { want, items, until, next: Time::ZERO, tried: Vec::new(), whole });
         if self.tasks.len() > MOST {
             self.fail(cx, op, BitcoinError::Busy);
         }
     }
 
+    /// The chain grows: what is waited for may yet come.
+    pub(super) fn be_patient(&mut self, now: Time) {
+        self.tasks.values_mut().for_each(|task| task.until = now + self.config.patience);
+    }
+
     /// Does for a task what can be done now.
     pub(super) fn step(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
-        let Some(task) = self.tasks.get(&op) else { return };
-        let (block, items) = match &task.want {
-            Want::Synced if self.is_synced() => {
-                self.tasks.remove(&op);
-                return cx.finish(op, BitcoinOutcome::Synced(Ok(self.chain.tip())));
-            }
-            Want::Synced => {
-                return if task.until <= cx.now() {
-                    self.fail(cx, op, BitcoinError::NoNode)
-                };
-            }
-            Want::Prove(Prove { block, transaction }) => {
-                let mut id = Vec::with_capacity(32);
-                put_reversed(&mut id, &transaction.0);
-                (*block, vec![id])
-            }
-            Want::Matching(Matching { block, items }) => (*block, items.clone()),
-        };
         if self.fetching(op) {
             return;
         }
-        if !self.chain.is_on_chain(&block) {
-            // It may yet come.
-            return match self.is_synced() {
-                true => self.fail(cx, op, BitcoinError::NotOnChain(block)),
-                false if task.until <= cx.now() => self.fail(cx, op, BitcoinError::NoNode),
-                false => {}
-            };
-        }
-        let free = |filters: bool| {
-            self.nodes.iter().position(|node| {
-                let idle = node.ready().is_some_and(|link| link.fetch.is_none());
-                let able = !filters || node.services() & NODE_BLOOM != 0;
-                idle && able && !task.tried.contains(&node.addr)
-            })
+        let (now, synced) = (cx.now(), self.is_synced());
+        let Some(task) = self.tasks.get_mut(&op) else { return };
+        let block = match task.want {
+            Want::Prove(Prove { block, .. }) | Want::Matching(block) => self.chain.place(&block),
+            Want::Synced if synced => {
+                self.tasks.remove(&op);
+                return cx.finish(op, BitcoinOutcome::Synced(Ok(self.chain.tip())));
+            }
+            Want::Synced => None,
         };
-        let free = free(!task.whole).or_else(|| free(false));
-        let all_tried = self.nodes.iter().all(|node| node.lied.is_some() || task.tried.contains(&node.addr));
-        match free {
-            Some(free) => self.fetch(cx, op, free, block, &items),
-            None if all_tried || task.until <= cx.now() => self.fail(cx, op, BitcoinError::NoNode),
-            None => {}
+        let is_late = task.until <= now;
+        match (block.filter(|block| self.chain.is_on_chain(&block.id)), task.want) {
+            (None, Want::Prove(Prove { block, .. }) | Want::Matching(block)) if synced => {
+                self.fail(cx, op, BitcoinError::NotOnChain(block));
+            }
+            _ if is_late => self.fail(cx, op, BitcoinError::NoNode),
+            (Some(block), _) if task.next <= now => {
+                let (items, whole) = (task.items.clone(), task.whole);
+                match self.best_for(op, block.height) {
+                    Some(at) => self.fetch(cx, op, at, block.id, &items, whole),
+                    None => self.pause(cx, op),
+                }
+            }
+            // It may yet come.
+            _ => {}
+        }
+    }
+
+    /// Who is asked next: who takes filters, if they are wanted; who has shown the block; who has not kept others back.
+    fn best_for(&self, op: OpId, height: u64) -> Option<usize> {
+        let task = self.tasks.get(&op)?;
+        let free = self.nodes.iter().enumerate().filter_map(|(at, node)| {
+            let link =
+                node.ready().filter(|link| link.fetch.is_none() && !task.tried.contains(&node.addr))?;
+            let unable = !task.whole && node.services() & NODE_BLOOM == 0;
+            Some(((unable, link.height < height, node.withheld), at))
+        });
+        free.min().map(|(_, at)| at)
+    }
+
+    /// If all nodes were asked in vain they are asked again, but not at once.
+    fn pause(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        let Some(task) = self.tasks.get_mut(&op) else { return };
+        let honest = || self.nodes.iter().filter(|node| node.lied.is_none());
+        if honest().count() == 0 {
+            self.fail(cx, op, BitcoinError::NoNode);
+        } else if honest().all(|node| task.tried.contains(&node.addr)) {
+            task.tried.clear();
+            task.next = cx.now() + PAUSE;
         }
     }
 
@@ -155,13 +181,20 @@ impl<P: Place> BitcoinClient<P> {
     }
 
     /// Asks a node for a block, or for what is in it about some items.
-    fn fetch(&mut self, cx: &mut Cx<'_, Self>, op: OpId, at: usize, block: BlockId, items: &[Vec<u8>]) {
-        let filters = self.nodes[at].services() & NODE_BLOOM != 0;
-        let whole = !filters || self.tasks.get(&op).is_none_or(|task| task.whole);
+    fn fetch(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        op: OpId,
+        at: usize,
+        block: BlockId,
+        items: &BTreeSet<Vec<u8>>,
+        whole: bool,
+    ) {
+        let whole = whole || self.nodes[at].services() & NODE_BLOOM == 0;
         let until = cx.now() + self.config.timeout;
         let Some(link) = &mut self.nodes[at].link else { return };
         let (kind, filtered) = match whole {
-            true => (Inventory::WITNESS_BLOCK, None),
+            true => (Inventory::BLOCK, None),
             false => (Inventory::FILTERED_BLOCK, Some(Filtered::default())),
         };
         if filtered.is_some() {
@@ -173,16 +206,19 @@ impl<P: Place> BitcoinClient<P> {
     }
 
     /// A node could not be asked, or has not what it was asked for.
-    pub(super) fn in_vain(&mut self, op: OpId, at: usize) {
-        if let Some(task) = self.tasks.get_mut(&op) {
-            task.tried.push(self.nodes[at].addr);
+    pub(super) fn in_vain(&mut self, fetch: &Fetch, at: usize) {
+        let node = &mut self.nodes[at];
+        node.withheld = node.withheld.saturating_add(1);
+        if let Some(task) = self.tasks.get_mut(&fetch.op) {
+            task.tried.push(node.addr);
         }
     }
 
-    pub(super) fn missing(&mut self, at: usize) {
-        let fetch = self.nodes[at].link.as_mut().and_then(|link| link.fetch.take());
+    pub(super) fn missing(&mut self, at: usize, all: &[Inventory]) {
+        let named = |fetch: &mut Fetch| all.iter().any(|one| one.hash == fetch.block.0);
+        let fetch = self.nodes[at].link.as_mut().and_then(|link| link.fetch.take_if(named));
         if let Some(fetch) = fetch {
-            self.in_vain(fetch.op, at);
+            self.in_vain(&fetch, at);
         }
     }
 
@@ -197,6 +233,7 @@ impl<P: Place> BitcoinClient<P> {
         if !block.is_whole() {
             return self.lied(cx, at, "the transactions of a block are not those that its header commits to");
         }
+        self.nodes[at].withheld = 0;
         let BitcoinBlock { header, transactions } = block;
         let ids: Vec<TxId> = transactions.iter().map(BitcoinTransaction::id).collect();
         self.found(cx, (fetch.op, true), transactions, |id| MerkleBlock::new(header, &ids, |one| one == id));
@@ -210,7 +247,7 @@ impl<P: Place> BitcoinClient<P> {
             return;
         };
         match tree.shown() {
-            Ok(shown) => (filtered.tree, filtered.due) = (Some(tree), shown),
+            Ok(shown) => (filtered.tree, filtered.due) = (Some(tree), shown.into_iter().collect()),
             Err(broken) => return self.lied(cx, at, &broken.to_string()),
         }
         self.filtered(cx, at);
@@ -219,9 +256,7 @@ impl<P: Place> BitcoinClient<P> {
     pub(super) fn transaction_came(&mut self, cx: &mut Cx<'_, Self>, at: usize, one: BitcoinTransaction) {
         let Some(link) = &mut self.nodes[at].link else { return };
         let Some(filtered) = link.fetch.as_mut().and_then(|fetch| fetch.filtered.as_mut()) else { return };
-        let id = one.id();
-        if let Some(due) = filtered.due.iter().position(|due| *due == id) {
-            filtered.due.remove(due);
+        if filtered.due.remove(&one.id()) {
             filtered.came.push(one);
             self.filtered(cx, at);
         }
@@ -248,27 +283,27 @@ impl<P: Place> BitcoinClient<P> {
         proof: impl FnOnce(&TxId) -> Option<MerkleBlock>,
     ) {
         let Some(task) = self.tasks.get_mut(&op) else { return };
-        let (block, outcome) = match &task.want {
+        let (block, outcome) = match task.want {
             Want::Synced => return,
-            Want::Matching(Matching { block, items }) => {
-                let about = transactions.into_iter().filter(|one| one.is_about(items)).collect();
-                (*block, BitcoinOutcome::Matched(Ok(about)))
+            Want::Matching(block) => {
+                let about = transactions.into_iter().filter(|one| one.is_about(&task.items)).collect();
+                (block, BitcoinOutcome::Matched(Ok(about)))
             }
             Want::Prove(Prove { block, transaction: id }) => {
-                let found = transactions.into_iter().find(|one| one.id() == *id);
+                let found = transactions.into_iter().find(|one| one.id() == id);
                 if found.is_none() && !all {
                     // Whoever was asked may have kept it to himself.
                     (task.whole, task.tried) = (true, Vec::new());
                     return;
                 }
-                let place = self.chain.place(block);
-                let proved = found.zip(proof(id)).zip(place).map(|((transaction, proof), place)| Proved {
+                let place = self.chain.place(&block);
+                let proved = found.zip(proof(&id)).zip(place).map(|((transaction, proof), place)| Proved {
                     transaction,
                     height: place.height,
                     confirmations: self.chain.tip().height.saturating_sub(place.height) + 1,
                     proof,
                 });
-                (*block, BitcoinOutcome::Proved(Ok(proved)))
+                (block, BitcoinOutcome::Proved(Ok(proved)))
             }
         };
         match self.chain.is_on_chain(&block) {

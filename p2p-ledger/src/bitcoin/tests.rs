@@ -16,12 +16,7 @@ fn paying(to: [u8; 20], value: u64, spends: OutPoint) -> BitcoinTransaction {
     let script = [&[0x76, 0xa9, 0x14][..], &to, &[0x88, 0xac]].concat();
     BitcoinTransaction {
         version: 2,
-        inputs: vec![BitcoinInput {
-            previous: spends,
-            script: vec![1, 7],
-            sequence: u32::MAX,
-            witness: Vec::new(),
-        }],
+        inputs: vec![BitcoinInput { previous: spends, script: vec![1, 7], sequence: u32::MAX }],
         outputs: vec![BitcoinOutput { value, script }],
         lock_time: 0,
     }

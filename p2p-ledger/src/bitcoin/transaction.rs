@@ -1,4 +1,7 @@
-//! Bitcoin's transactions and blocks, as far as somebody needs them who has the headers alone: nothing here is executed.
+//! Bitcoin's transactions and blocks, as far as somebody needs them who has the headers alone: nothing here is executed. Witnesses
+//! (BIP 141) are read past: no header that is followed here says anything of them by itself, and names are without.
+
+use std::collections::BTreeSet;
 
 use p2p_core::Key;
 
@@ -30,8 +33,6 @@ pub struct BitcoinInput {
     pub script: Vec<u8>,
     /// Whether the lock times count, and for how long it must have been there.
     pub sequence: u32,
-    /// What opens it, where that is not part of the transaction's name (BIP 141).
-    pub witness: Vec<Vec<u8>>,
 }
 
 /// What a transaction pays.
@@ -44,17 +45,21 @@ pub struct BitcoinOutput {
 }
 
 impl BitcoinTransaction {
-    /// Its name, which its witnesses are not part of.
+    /// Its name.
     pub fn id(&self) -> TxId {
-        let mut bytes = Vec::new();
-        self.put(&mut bytes, false);
-        TxId(twice(&bytes))
+        TxId(twice(&self.to_bytes()))
+    }
+
+    /// Whether it makes new money, as the first of each block does.
+    pub fn is_coinbase(&self) -> bool {
+        let nothing = OutPoint { id: TxId(Key::ZERO), index: u32::MAX };
+        matches!(&self.inputs[..], [input] if input.previous == nothing)
     }
 
     /// Whether it is about one of these, as BIP 37 has it: its name, an output that it spends, or something that is pushed
     /// by a script of one of its inputs or outputs, a key or its hash say. Hashes and output points as they travel.
-    pub fn is_about(&self, items: &[Vec<u8>]) -> bool {
-        let wanted = |bytes: &[u8]| items.iter().any(|item| item == bytes);
+    pub fn is_about(&self, items: &BTreeSet<Vec<u8>>) -> bool {
+        let wanted = |bytes: &[u8]| items.contains(bytes);
         let pushed = |script: &[u8]| Pushes(script).any(|bytes| !bytes.is_empty() && wanted(bytes));
         let mut id = Vec::with_capacity(32);
         put_reversed(&mut id, &self.id().0);
@@ -62,35 +67,6 @@ impl BitcoinTransaction {
         wanted(&id)
             || self.inputs.iter().any(spends)
             || self.outputs.iter().any(|output| pushed(&output.script))
-    }
-
-    fn has_witness(&self) -> bool {
-        self.inputs.iter().any(|input| !input.witness.is_empty())
-    }
-
-    fn put(&self, out: &mut Vec<u8>, witnesses: bool) {
-        out.extend_from_slice(&self.version.to_le_bytes());
-        if witnesses {
-            out.extend_from_slice(&[0, 1]);
-        }
-        put_compact_size(out, self.inputs.len());
-        for input in &self.inputs {
-            out.extend_from_slice(&point(&input.previous));
-            put_bytes(out, &input.script);
-            out.extend_from_slice(&input.sequence.to_le_bytes());
-        }
-        put_compact_size(out, self.outputs.len());
-        for output in &self.outputs {
-            out.extend_from_slice(&output.value.to_le_bytes());
-            put_bytes(out, &output.script);
-        }
-        if witnesses {
-            for input in &self.inputs {
-                put_compact_size(out, input.witness.len());
-                input.witness.iter().for_each(|item| put_bytes(out, item));
-            }
-        }
-        out.extend_from_slice(&self.lock_time.to_le_bytes());
     }
 }
 
@@ -123,7 +99,19 @@ fn list<T>(
 
 impl Encode for BitcoinTransaction {
     fn encode(&self, out: &mut Vec<u8>) {
-        self.put(out, self.has_witness());
+        out.extend_from_slice(&self.version.to_le_bytes());
+        put_compact_size(out, self.inputs.len());
+        for input in &self.inputs {
+            out.extend_from_slice(&point(&input.previous));
+            put_bytes(out, &input.script);
+            out.extend_from_slice(&input.sequence.to_le_bytes());
+        }
+        put_compact_size(out, self.outputs.len());
+        for output in &self.outputs {
+            out.extend_from_slice(&output.value.to_le_bytes());
+            put_bytes(out, &output.script);
+        }
+        out.extend_from_slice(&self.lock_time.to_le_bytes());
     }
 }
 
@@ -132,8 +120,7 @@ impl Decode for BitcoinTransaction {
         let version = input.u32()?;
         let read_input = |input: &mut Reader<'_>| {
             let previous = OutPoint { id: TxId(reversed(input)?), index: input.u32()? };
-            let (script, sequence) = (bytes(input)?, input.u32()?);
-            Ok(BitcoinInput { previous, script, sequence, witness: Vec::new() })
+            Ok(BitcoinInput { previous, script: bytes(input)?, sequence: input.u32()? })
         };
         let mut inputs = list(input, read_input)?;
         // No inputs and then a flag: witnesses follow (BIP 144).
@@ -146,16 +133,23 @@ impl Decode for BitcoinTransaction {
         }
         let outputs = list(input, |input| Ok(BitcoinOutput { value: input.u64()?, script: bytes(input)? }))?;
         if witnesses {
-            for one in &mut inputs {
-                one.witness = list(input, bytes)?;
+            for _ in &inputs {
+                read_past_witness(input)?;
             }
         }
-        let transaction = BitcoinTransaction { version, inputs, outputs, lock_time: input.u32()? };
-        match !transaction.inputs.is_empty() && witnesses == transaction.has_witness() {
-            true => Ok(transaction),
-            false => Err(InvalidEncoding::NotCanonical("transaction")),
+        match inputs.is_empty() {
+            true => Err(InvalidEncoding::NotCanonical("transaction")),
+            false => Ok(BitcoinTransaction { version, inputs, outputs, lock_time: input.u32()? }),
         }
     }
+}
+
+fn read_past_witness(input: &mut Reader<'_>) -> Result<(), InvalidEncoding> {
+    for _ in 0..input.compact_size(input.left())? {
+        let len = input.compact_size(usize::MAX)?;
+        input.bytes(len)?;
+    }
+    Ok(())
 }
 
 /// What a script pushes; ends where it breaks off.
@@ -189,9 +183,13 @@ pub struct BitcoinBlock {
 }
 
 impl BitcoinBlock {
-    /// Whether these are the transactions that the header commits to, and none twice: who repeats the last ones gets the same
-    /// root (CVE-2012-2459), and no block.
+    /// Whether these are the transactions that the header commits to, all of them and none twice: who repeats the last ones gets
+    /// the same root (CVE-2012-2459), and so does who passes nodes of the tree off as transactions (CVE-2017-12842), of which the
+    /// first would have to look as a coinbase does.
     pub fn is_whole(&self) -> bool {
+        if !self.transactions.first().is_some_and(BitcoinTransaction::is_coinbase) {
+            return false;
+        }
         let ids: Vec<Key> = self.transactions.iter().map(|transaction| transaction.id().0).collect();
         root_of(&ids) == Some(self.header.root)
     }

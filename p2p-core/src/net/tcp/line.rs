@@ -2,13 +2,14 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::{Either, select};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, tcp};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{After, Codec, TcpPeer};
 use crate::Limits;
@@ -42,6 +43,8 @@ impl<M> Clone for Port<M> {
 pub(super) struct Line<C> {
     state: Mutex<LineState<C>>,
     wake: Notify,
+    /// It is to be closed.
+    closed: Notify,
 }
 
 struct LineState<C> {
@@ -57,7 +60,7 @@ impl<C: Codec> Line<C> {
         let mut output = BytesMut::new();
         codec.begin(&mut output);
         let state = LineState { codec, output, writing: 0, closing: false };
-        Arc::new(Line { state: Mutex::new(state), wake: Notify::new() })
+        Arc::new(Line { state: Mutex::new(state), wake: Notify::new(), closed: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, LineState<C>> {
@@ -73,8 +76,11 @@ impl<C: Codec> Line<C> {
         }
         let before = output.len() + *writing;
         *closing = codec.encode(msg, output) == After::Close;
-        let fits = before == 0 || output.len() + *writing <= most;
+        let (fits, closing) = (before == 0 || output.len() + *writing <= most, *closing);
         drop(state);
+        if closing {
+            self.closed.notify_one();
+        }
         self.wake.notify_one();
         fits
     }
@@ -83,6 +89,7 @@ impl<C: Codec> Line<C> {
     pub(super) fn close(&self) {
         self.state().closing = true;
         self.wake.notify_one();
+        self.closed.notify_one();
     }
 
     /// Writes whatever waits until the line is closed.
@@ -104,6 +111,13 @@ impl<C: Codec> Line<C> {
                 return Down::Closed;
             }
         }
+    }
+
+    /// Ends some time after the line is closed, whether the other end takes in what is left or not.
+    async fn linger(&self, most: Duration) -> Down {
+        self.closed.notified().await;
+        sleep(most).await;
+        Down::Closed
     }
 
     /// Reads messages until the other end closes.
@@ -145,6 +159,13 @@ impl<C: Codec> Line<C> {
     }
 }
 
+/// Whichever comes first.
+async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
+    match select(pin!(one), pin!(other)).await {
+        Either::Left((first, _)) | Either::Right((first, _)) => first,
+    }
+}
+
 /// Carries one connection until it is gone.
 pub(super) async fn carry<C: Codec>(
     line: Arc<Line<C>>,
@@ -164,9 +185,8 @@ pub(super) async fn carry<C: Codec>(
             let _ = stream.set_nodelay(true);
             let _ = port.notes.send(Note::Up(peer)).await;
             let (reader, writer) = stream.into_split();
-            match select(pin!(line.read(peer, reader, &port)), pin!(line.write(writer))).await {
-                Either::Left((why, _)) | Either::Right((why, _)) => why,
-            }
+            let carried = first(line.read(peer, reader, &port), line.write(writer));
+            first(carried, line.linger(limits.shutdown_deadline)).await
         }
     };
     let _ = port.notes.send(Note::Down(peer, why)).await;
@@ -175,6 +195,7 @@ pub(super) async fn carry<C: Codec>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::gate::Gate;
     use crate::net::tcp::Malformed;
     use bytes::BufMut;
     use tokio::net::TcpListener;
@@ -190,8 +211,30 @@ mod tests {
         }
         fn encode(&mut self, msg: BytesMut, output: &mut BytesMut) -> After {
             output.put_slice(&msg);
-            After::Open
+            if msg.is_empty() { After::Close } else { After::Open }
         }
+    }
+
+    /// Nobody reads what is sent: the connection is closed all the same.
+    #[tokio::test]
+    async fn a_connection_that_is_to_be_closed_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let limits = Limits { shutdown_deadline: Duration::from_millis(100), ..Limits::default() };
+        let pass = Gate::new(limits.clone()).dialled(addr.ip()).unwrap();
+        let (notes, mut inbox) = mpsc::channel(100);
+        let port = Port { notes, room: Arc::new(Room::new(LONG)) };
+        let peer = TcpPeer::Dialled { addr, number: 1 };
+        let line = Line::new(Blocks);
+        // More than the sockets hold.
+        assert!(line.push(BytesMut::zeroed(64 << 20), usize::MAX));
+        assert!(line.push(BytesMut::new(), usize::MAX));
+        let carried = carry(line.clone(), peer, None, limits, port, pass);
+        let silent = async { listener.accept().await.unwrap() };
+        let ((), _silent) =
+            timeout(Duration::from_secs(60), futures::future::join(carried, silent)).await.unwrap();
+        assert!(matches!(inbox.recv().await, Some(Note::Up(_))));
+        assert!(matches!(inbox.recv().await, Some(Note::Down(_, Down::Closed))));
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! Messages, transactions, trees.
 
+use std::collections::BTreeSet;
+
 use bytes::{BufMut, BytesMut};
 use data_encoding::HEXLOWER;
 use p2p_core::foreign::Codec;
@@ -43,9 +45,16 @@ fn the_first_payment_has_its_name() {
     let spent = bytes[5..41].to_vec();
     let id = HEXLOWER.decode(name.as_bytes()).unwrap().into_iter().rev().collect();
     for item in [key, spent, id] {
-        assert!(payment.is_about(&[vec![1], item]));
+        assert!(payment.is_about(&BTreeSet::from([vec![1], item])));
     }
-    assert!(!payment.is_about(&[vec![1], vec![], vec![0xac]]));
+    assert!(!payment.is_about(&BTreeSet::from([vec![1], vec![], vec![0xac]])));
+    // With a witness it is the same transaction.
+    let witness = [1, 2, 0xaa, 0xbb];
+    let end = bytes.len() - 4;
+    let witnessed = [&bytes[..4], &[0, 1], &bytes[4..end], &[1], &witness[1..], &bytes[end..]].concat();
+    assert_eq!(BitcoinTransaction::from_bytes(&witnessed).as_ref(), Ok(&payment));
+    let cut = [&bytes[..4], &[0, 1], &bytes[4..end], &witness[..3], &bytes[end..]].concat();
+    assert!(BitcoinTransaction::from_bytes(&cut).is_err());
 }
 
 #[test]
@@ -77,6 +86,9 @@ fn a_block_that_repeats_its_last_transactions_is_none() {
     let mut mutated = honest.clone();
     mutated.transactions.push(honest.transactions[2].clone());
     assert!(!mutated.is_whole());
+    // Without a coinbase they may be nodes of a tree (CVE-2017-12842).
+    let header = BitcoinHeader { root: honest.transactions[1].id().0, ..honest.header };
+    assert!(!BitcoinBlock { header, transactions: vec![honest.transactions[1].clone()] }.is_whole());
     let ids: Vec<TxId> = mutated.transactions.iter().map(BitcoinTransaction::id).collect();
     let tree = MerkleBlock::new(mutated.header, &ids, |id| *id == ids[3]).unwrap();
     assert_eq!(tree.shown(), Err(BrokenProof));
@@ -111,26 +123,40 @@ fn a_claimed_count_costs_nothing() {
     let tree = [&BitcoinNetwork::regtest().first.to_bytes()[..], &u32::MAX.to_le_bytes()].concat();
     assert!(MerkleBlock::from_bytes(&tree).is_err());
     let network = BitcoinNetwork::regtest();
-    for name in ["inv", "getdata", "headers", "getheaders", "tx", "block", "filterload"] {
+    let header = network.first.to_bytes();
+    let to_outputs = [&[2, 0, 0, 0, 1][..], &[0; 36], &[0; 5]].concat();
+    let messages: [(&str, &[u8]); 8] = [
+        ("inv", &[]),
+        ("getdata", &[]),
+        ("headers", &[]),
+        ("getheaders", &[1, 0, 0, 0]),
+        ("tx", &[2, 0, 0, 0]),
+        ("tx", &to_outputs),
+        ("block", &header),
+        ("filterload", &[]),
+    ];
+    for (name, head) in messages {
+        // More than enough for one of them.
+        let payload = [head, &huge, &[0; 100]].concat();
         let mut bytes = BytesMut::from(&network.magic[..]);
         bytes.put_slice(name.as_bytes());
         bytes.put_bytes(0, 12 - name.len());
-        bytes.put_u32_le(huge.len() as u32);
-        let mut hash = *crate::id::twice(&huge).as_bytes();
+        bytes.put_u32_le(payload.len() as u32);
+        let mut hash = *crate::id::twice(&payload).as_bytes();
         hash.reverse();
         bytes.put_slice(&hash[..4]);
-        bytes.put_slice(&huge);
-        assert!(network.codec().decode(&mut bytes, &mut BytesMut::new()).is_err(), "{name}");
+        bytes.put_slice(&payload);
+        let why = network.codec().decode(&mut bytes, &mut BytesMut::new()).unwrap_err().to_string();
+        assert!(why.contains(&u64::MAX.to_string()), "{name}: {why}");
     }
 }
 
 fn transactions() -> impl Strategy<Value = BitcoinTransaction> {
     let bytes = || proptest::collection::vec(any::<u8>(), 0..300);
-    let input =
-        (any::<[u8; 32]>(), any::<u32>(), bytes(), any::<u32>(), proptest::collection::vec(bytes(), 0..3));
-    let input = input.prop_map(|(id, index, script, sequence, witness)| {
+    let input = (any::<[u8; 32]>(), any::<u32>(), bytes(), any::<u32>());
+    let input = input.prop_map(|(id, index, script, sequence)| {
         let previous = OutPoint { id: TxId(Key::new(id)), index };
-        BitcoinInput { previous, script, sequence, witness }
+        BitcoinInput { previous, script, sequence }
     });
     let output = (any::<u64>(), bytes()).prop_map(|(value, script)| BitcoinOutput { value, script });
     let lists = (proptest::collection::vec(input, 1..4), proptest::collection::vec(output, 0..4));
@@ -166,6 +192,14 @@ fn messages() -> impl Strategy<Value = BitcoinMsg> {
         (proptest::collection::vec(any::<Vec<u8>>(), 0..9), any::<u32>())
             .prop_map(|(items, tweak)| BitcoinMsg::FilterLoad(Bloom::new(&items, 0.001, tweak))),
         transactions().prop_map(BitcoinMsg::Tx),
+        (1..20u8, any::<u32>()).prop_map(move |(count, shown)| {
+            let ids: Vec<TxId> = (0..count).map(|i| TxId(Key::of(&[i]))).collect();
+            let is_shown =
+                |id: &TxId| ids.iter().position(|one| one == id).is_some_and(|i| shown >> i & 1 == 1);
+            // Whole bytes of flags, as they come.
+            let tree = MerkleBlock::new(header, &ids, is_shown).unwrap();
+            BitcoinMsg::MerkleBlock(MerkleBlock::from_bytes(&tree.to_bytes()).unwrap())
+        }),
         proptest::collection::vec(transactions(), 0..4)
             .prop_map(move |transactions| BitcoinMsg::Block(BitcoinBlock { header, transactions })),
     ]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ruint::aliases::U256;
+
 use p2p_core::sim::{Encoding, Latency, Network, Sim, run_seeds};
 use p2p_core::{SimPeer, Time};
 
@@ -91,7 +93,7 @@ impl Server {
         if self.lie == Lie::Forges {
             block.transactions.push(paying([66; 20], 1 << 40, OutPoint { id: TxId(Key::ZERO), index: 0 }));
         }
-        if wanted.kind == Inventory::WITNESS_BLOCK {
+        if wanted.kind == Inventory::BLOCK {
             if self.lie == Lie::Withholds {
                 block.transactions.truncate(1);
             }
@@ -167,6 +169,10 @@ struct World {
 
 impl World {
     fn new(seed: u64, servers: Vec<Server>, config: BitcoinConfig) -> World {
+        World::with(seed, servers, config, HeaderRules::default())
+    }
+
+    fn with(seed: u64, servers: Vec<Server>, config: BitcoinConfig, rules: HeaderRules) -> World {
         let network = Network {
             latency: Latency::Uniform(Duration::from_millis(10), Duration::from_millis(200)),
             encoding: Encoding::RoundTrip,
@@ -178,7 +184,7 @@ impl World {
         let nodes: Vec<SimPeer> =
             servers.into_iter().map(|server| sim.spawn(|_| Machine::Server(server))).collect();
         let addrs: Vec<SocketAddr> = nodes.iter().map(|peer| peer.contact().unwrap().addr).collect();
-        let headers = BitcoinNetwork::regtest().headers(HeaderRules::default());
+        let headers = BitcoinNetwork::regtest().headers(rules);
         let client = sim.spawn(|_| Machine::Client(Box::new(BitcoinClient::new(addrs, headers, config))));
         World { sim, client }
     }
@@ -291,11 +297,17 @@ fn a_liar_is_left_and_another_asked() {
                 let forged = paying([66; 20], 1 << 40, OutPoint { id: TxId(Key::ZERO), index: 0 });
                 assert_eq!(world.prove(paid, forged.id()), Ok(None), "{lie:?}");
                 assert_eq!(world.client().headers().tip().id, blocks[22].header.id());
+                // Whoever greets last is asked last.
+                world.sim.run_for(Duration::from_secs(60));
                 let liars = world.liars();
+                let honest = SimPeer(2).contact().unwrap().addr;
+                assert!(!liars.iter().any(|liar| liar.starts_with(&honest.to_string())), "{liars:?}");
                 match lie {
                     Lie::NoWork => assert_eq!(liars.len(), 2, "{liars:?}"),
                     Lie::Silent | Lie::None => assert!(liars.is_empty(), "{liars:?}"),
-                    Lie::Withholds | Lie::Forges => assert!(liars.len() <= 2, "{liars:?}"),
+                    // Whom it asked for a block, or for a proof, is found out.
+                    Lie::Forges => assert!((1..=2).contains(&liars.len()), "{liars:?}"),
+                    Lie::Withholds => assert!(!liars.is_empty(), "{liars:?}"),
                 }
             }
         }
@@ -314,6 +326,43 @@ fn what_a_filter_does_not_find_is_looked_for_in_the_block() {
     // The block without it is not the header's: the only node has lied.
     assert_eq!(world.prove(paid, payment.id()), Err(BitcoinError::NoNode));
     assert_eq!(world.liars().len(), 1);
+}
+
+/// Who has few blocks and is quick does not speak for all.
+#[test]
+fn the_first_to_answer_is_not_believed_alone() {
+    run_seeds(10, |seed| {
+        let (blocks, paid, payment) = chain();
+        let mut servers = vec![Server::new(blocks[..3].to_vec(), Lie::None); 5];
+        servers.push(Server::new(blocks.clone(), Lie::None));
+        let mut world = World::new(seed, servers, BitcoinConfig::default());
+        // Before anybody has greeted.
+        assert!(world.prove(paid, payment.id()).unwrap().is_some());
+        assert_eq!(world.synced().height, 23);
+    });
+}
+
+/// More headers than one message holds, of which the first are too little work to be kept; and the last is said in between.
+#[test]
+fn a_long_chain_is_followed_by_itself_until_it_has_the_work() {
+    let blocks = blocks(4_500, 1);
+    let tip = blocks.last().unwrap().header;
+    let needed = |blocks: u64| HeaderRules { minimum_work: U256::from(2 * blocks), ..HeaderRules::default() };
+    run_seeds(5, |seed| {
+        let servers = vec![Server::new(blocks.clone(), Lie::None)];
+        let mut world = World::with(seed, servers, BitcoinConfig::default(), needed(4_000));
+        world.sim.run_for(Duration::from_millis(400 + 100 * seed));
+        let next = block(&tip, 4_501, 1, &[]);
+        world.server(0).blocks.push(next.clone());
+        world.synced();
+        world.sim.run_for(Duration::from_secs(5));
+        assert_eq!((world.client().headers().tip().height, world.liars().len()), (4_501, 0));
+
+        let servers = vec![Server::new(blocks.clone(), Lie::None)];
+        let mut world = World::with(seed, servers, BitcoinConfig::default(), needed(5_000));
+        let synced = world.ask(BitcoinCommand::Synced);
+        assert!(matches!(synced, BitcoinOutcome::Synced(Err(BitcoinError::NoNode))), "{synced:?}");
+    });
 }
 
 #[test]
