@@ -151,7 +151,8 @@ impl SuperNodes {
         skip: impl Fn(&Contact) -> bool,
     ) -> Vec<Contact> {
         let tires = |entry: &Entry| entry.tried.is_some_and(|at| now.since(at) < REST);
-        let there = self.nodes.values().filter(|entry| !skip(&entry.contact) && !(in_peace && tires(entry)));
+        let there = self.nodes.values().filter(|entry| !in_peace || !tires(entry));
+        let there = there.filter(|entry| !skip(&entry.contact));
         let rank = |entry: &Entry| (entry.learnt == Learnt::Hearsay, tires(entry), entry.load / 250);
         let mut there: Vec<((bool, bool, u16), Contact)> =
             there.map(|entry| (rank(entry), entry.contact)).collect();

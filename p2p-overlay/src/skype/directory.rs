@@ -131,7 +131,7 @@ mod tests {
 
     fn presence(peer: u32, expires: u64) -> Presence {
         let (keypair, contact) = (Keypair::from_seed(&[peer as u8; 32]), SimPeer(peer).contact().unwrap());
-        let certificate = Certificate::new(&keypair, &format!("user{peer}"), keypair.id(), 1000);
+        let certificate = Certificate::new(&keypair, format!("user{peer}"), keypair.id(), 1000);
         let whereabouts = Whereabouts {
             contact,
             open: true,

@@ -119,9 +119,8 @@ fn under_churn_no_index_keeps_who_is_gone_and_everybody_finds_a_super_node() {
             let parent = parent.and_then(|parent| sim.node(parent));
             assert!(parent.is_some_and(|parent| parent.indexed(&SimPeer(*peer)) == 2), "{peer}");
         }
-        for what in alive.iter().step_by(5) {
-            let from = alive[(*what as usize + 3) % alive.len()];
-            let from = if from == *what { alive[0] } else { from };
+        for (at, what) in alive.iter().enumerate().step_by(5) {
+            let from = alive[(at + 3) % alive.len()];
             assert_eq!(
                 find(&mut sim, from, Query::text(&format!("song{what}")), 1).len(),
                 1,
