@@ -6,8 +6,8 @@
 //!
 //! What the specification leaves open, and what this servent does:
 //!
-//! - **Pongs are cached** (§3.2.2.1): a ping is answered for the neighbours' neighbours too, and passed on only while
-//!   too few of them are known.
+//! - **Pongs are cached** (§3.2.2.1): a ping is answered for the neighbours' neighbours too, for some by chance, and
+//!   passed on only while too few of them are known.
 //! - **A full servent** takes a newcomer in as a guest: it answers one ping with whom it knows, and says goodbye.
 //! - **What others say is hearsay.** An address in a hit is never dialled but by the user's own wish. One in a pong is
 //!   dialled now and then only, and whoever has named several where nobody is, is no longer believed.
@@ -82,7 +82,8 @@ pub struct GnutellaConfig {
     pub queries: Rate,
     /// How many hits and pongs. One every 10 ms, 200 at once.
     pub answers: Rate,
-    /// How often it dials whom it knows by hearsay only. Every 10 s, 4 at once.
+    /// How often it dials whom it knows by hearsay only: most of those that a newcomer is told of are full. Every 5 s, 4 at
+    /// once.
     pub hearsay: Rate,
     /// How often it connects to somebody who asks for a push. Every second, 5 at once.
     pub push: Rate,
@@ -121,7 +122,7 @@ impl Default for GnutellaConfig {
             descriptors: Rate { every: Duration::from_millis(10), burst: 160 },
             queries: Rate { every: Duration::from_secs(1), burst: 20 },
             answers: Rate { every: Duration::from_millis(10), burst: 200 },
-            hearsay: Rate { every: Duration::from_secs(10), burst: 4 },
+            hearsay: Rate { every: Duration::from_secs(5), burst: 4 },
             push: Rate { every: Duration::from_secs(1), burst: 5 },
             hits_per_query: 256,
             hits_per_source: 32,

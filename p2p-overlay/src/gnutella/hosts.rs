@@ -10,7 +10,7 @@ use crate::place::{Place, is_somewhere};
 use crate::recent::Recent;
 
 /// How long somebody who was dialled is left in peace.
-const REST: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_secs(30);
 
 /// Known hosts; at most as many as the cache holds, and the last 256 dials.
 #[derive(Debug)]
@@ -43,15 +43,17 @@ impl<P: Place> Hosts<P> {
     }
 
     /// Whom to dial next, and whether that is known by hearsay only. `skip` is asked of each, with who has named it if
-    /// somebody has. Of hearsay comes first what was dialled longest ago, or never: the rate allows few, and the same few
-    /// may stay full for ever.
+    /// somebody has. First come those never dialled, the proved before hearsay; then whoever was dialled longest ago,
+    /// for who has just been full still is, however well it is known. Of hearsay the rate allows few: then the next one
+    /// that is none.
     pub(crate) fn next(
         &mut self,
         now: Time,
         hearsay: Rate,
         mut skip: impl FnMut(&Contact, Option<&P>) -> bool,
     ) -> Option<(Contact, bool)> {
-        let mut next = None;
+        // The best that is no hearsay, and the best that is.
+        let mut next = [None, None];
         for (id, address) in self.cache.iter() {
             let by_hearsay = address.learnt == Learnt::Hearsay;
             // Hearsay has one dial.
@@ -60,17 +62,19 @@ impl<P: Place> Hosts<P> {
             }
             let dialled = self.dialled.get(&id).copied();
             let rests = dialled.is_some_and(|at| now.since(at) < REST);
-            let rank = (by_hearsay, dialled.filter(|_| by_hearsay), Reverse(address.worth()));
+            let rank = (dialled, by_hearsay, Reverse(address.worth()));
             let contact = Contact::new(id, address.addr);
-            let is_later = next.as_ref().is_some_and(|(before, _)| *before <= rank);
+            let best = &mut next[usize::from(by_hearsay)];
+            let is_later = best.as_ref().is_some_and(|(before, _)| *before <= rank);
             if !rests && !is_later && !skip(&contact, self.named_by.get(&id)) {
-                next = Some((rank, contact));
+                *best = Some((rank, contact));
             }
         }
-        let ((by_hearsay, ..), contact) = next?;
-        if by_hearsay && !self.hearsay.take(now, hearsay) {
-            return None;
-        }
+        let [known, heard] = next;
+        let heard = heard.filter(|(rank, _)| known.as_ref().is_none_or(|(before, _)| rank < before));
+        let heard = heard.filter(|_| self.hearsay.take(now, hearsay));
+        let by_hearsay = heard.is_some();
+        let (_, contact) = heard.or(known)?;
         Some((self.dial(contact, now), by_hearsay))
     }
 
@@ -89,6 +93,8 @@ impl<P: Place> Hosts<P> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::place::of_address;
     use p2p_core::SimPeer;
@@ -111,7 +117,8 @@ mod tests {
         }
         hosts.note(contact(1), Learnt::Proved, Duration::from_secs(1), None);
         let mut dialled = |now| std::iter::from_fn(|| hosts.next(at(now), RATE, |_, _| false)).count();
-        assert_eq!([dialled(100), dialled(101), dialled(111), dialled(150)], [3, 0, 1, 2]);
+        assert_eq!([dialled(100), dialled(101), dialled(111), dialled(125)], [3, 0, 1, 1]);
+        assert_eq!(dialled(145), 3, "two by hearsay, and the one that has rested");
     }
 
     /// More are known than the rate lets dial before the first may be dialled again.
@@ -119,7 +126,7 @@ mod tests {
     fn all_that_is_said_gets_its_turn() {
         let mut hosts = Hosts::<SimPeer>::new(HostCache::new(100, 100));
         let rate = Rate { every: Duration::from_secs(10), burst: 1 };
-        let mut dialled = std::collections::BTreeSet::new();
+        let mut dialled = BTreeSet::new();
         for turn in 0..30 {
             for host in 1..=30 {
                 hosts.note(contact(host), Learnt::Hearsay, Duration::from_secs(turn), Some(SimPeer(7)));
@@ -127,6 +134,24 @@ mod tests {
             dialled.extend(hosts.next(at(10 * turn), rate, |_, _| false).map(|(contact, _)| contact.addr));
         }
         assert_eq!(dialled.len(), 30);
+    }
+
+    /// Eight are well known, and full: a servent that looks for two neighbours asks others as well.
+    #[test]
+    fn who_is_full_keeps_nobody_from_being_dialled() {
+        let mut hosts = Hosts::<SimPeer>::new(HostCache::new(100, 100));
+        (1..=8).for_each(|host| hosts.note(contact(host), Learnt::Proved, Duration::ZERO, None));
+        for host in 11..=16 {
+            hosts.note(contact(host), Learnt::Hearsay, Duration::ZERO, Some(SimPeer(7)));
+        }
+        let rate = Rate { every: Duration::from_secs(10), burst: 1 };
+        let mut by_hearsay = Vec::new();
+        for turn in 0..12 {
+            let two = [(); 2].map(|()| hosts.next(at(10 * turn), rate, |_, _| false));
+            assert!(two[0].is_some(), "what is known has its turn too, for hearsay is dialled seldom");
+            by_hearsay.extend(two.into_iter().flatten().filter(|(_, by_hearsay)| *by_hearsay));
+        }
+        assert_eq!(by_hearsay.iter().map(|(contact, _)| contact.id).collect::<BTreeSet<_>>().len(), 6);
     }
 
     #[test]

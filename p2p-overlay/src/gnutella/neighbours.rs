@@ -250,8 +250,11 @@ impl<P: Place> Gnutella<P> {
         }
         if ping.ttl > 1 || guest {
             let others = self.neighbours.iter().filter(|(peer, _)| **peer != from);
-            let known = others.flat_map(|(_, other)| &other.pongs).map(|(pong, _)| pong.clone());
-            let known: Vec<Pong> = known.take(self.config.pongs).collect();
+            let mut known: Vec<&Pong> =
+                others.flat_map(|(_, other)| &other.pongs).map(|(pong, _)| pong).collect();
+            // By chance: if all were told of the same few, these would be full, and of those with room nobody would hear.
+            cx.rng().shuffle(&mut known);
+            let known: Vec<Pong> = known.into_iter().take(self.config.pongs).cloned().collect();
             let enough = known.len() >= self.config.pongs;
             for pong in known {
                 self.tell(cx, from, back(1, Payload::Pong(pong)));

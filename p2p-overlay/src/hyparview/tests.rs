@@ -188,17 +188,29 @@ fn groups_that_are_full_become_one() {
             (node.was_in, _) = (true, node.doors.found());
             sim.spawn(move |_| node);
         }
-        // Each changes a neighbour twice on average.
-        sim.run_for(2 * 64 * config.shuffle);
-        let view = sim.view();
-        let mut reached = peers([0]);
-        let mut at = 0;
-        while let Some(peer) = reached.get(at).copied() {
-            let active = view.get(peer).map(|node| node.active().to_vec()).unwrap_or_default();
-            reached.extend(active.into_iter().filter(|peer| !reached.contains(peer)).collect::<Vec<_>>());
-            at += 1;
-        }
-        assert_eq!(reached.len(), 8, "{reached:?}");
+        let reached = |sim: &Sim<HyParView<SimPeer>>| {
+            let view = sim.view();
+            let mut reached = peers([0]);
+            let mut at = 0;
+            while let Some(peer) = reached.get(at).copied() {
+                let active = view.get(peer).map(|node| node.active().to_vec()).unwrap_or_default();
+                reached.extend(active.into_iter().filter(|peer| !reached.contains(peer)).collect::<Vec<_>>());
+                at += 1;
+            }
+            reached.len()
+        };
+        // Each changes a neighbour twice on average, and the first to do so joins the halves, for they hang together
+        // without any one edge: that none does has a chance of (63/64)^(8 * 128), 1 in 10^7. They do not stay so for
+        // ever: those who go on changing are a random graph, and of the 19,355 of eight nodes with three neighbours each
+        // 35 are two halves. So now and then, in one of 550 looks, they are apart again until the next change.
+        let looks = (0..2 * 64).map(|_| {
+            sim.run_for(config.shuffle);
+            reached(&sim) == 8
+        });
+        let since = looks.skip_while(|joined| !joined).collect::<Vec<bool>>();
+        assert!(!since.is_empty(), "two halves still");
+        let joined = since.iter().filter(|joined| **joined).count();
+        assert!(2 * joined > since.len(), "one in {joined} of {} looks since", since.len());
         sim.trace()
     });
 }

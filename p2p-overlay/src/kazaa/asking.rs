@@ -22,6 +22,8 @@ pub(super) struct Searching<P> {
     scope: Scope,
     /// The super-nodes that were asked, one after the other.
     visited: Vec<P>,
+    /// Those next to this one that were asked at first, if it is one.
+    next: BTreeSet<PeerId>,
     /// What has come, by source and name; as many as the scope wants at most.
     seen: BTreeSet<(PeerId, String)>,
     /// And how many hits each source has given.
@@ -58,7 +60,7 @@ impl<P: Place> Kazaa<P> {
         let first = match (self.role(), self.parent()) {
             (Role::Leaf, Some(parent)) => Some(parent),
             // Its super-node is gone, and the next not found yet: it asks as a visitor.
-            (Role::Leaf, None) => self.chosen(cx, 1, |_| true).pop().map(|contact| self.dial(contact)),
+            (Role::Leaf, None) => self.one_to_ask(cx, |_| true).map(|contact| self.dial(contact)),
             (Role::Ultrapeer, _) => None,
         };
         let alone = match self.role() {
@@ -73,6 +75,7 @@ impl<P: Place> Kazaa<P> {
             query: query.clone(),
             scope,
             visited: Vec::new(),
+            next: BTreeSet::new(),
             seen: BTreeSet::new(),
             sources: BTreeMap::new(),
             cost: Cost::default(),
@@ -101,11 +104,20 @@ impl<P: Place> Kazaa<P> {
         cx.send(peer, ask);
     }
 
-    /// So many of its neighbours are asked.
-    pub(super) fn charge(&mut self, op: OpId, msg: &KazaaMsg, count: usize) {
+    /// These neighbours are asked.
+    pub(super) fn charge(&mut self, op: OpId, msg: &KazaaMsg, peers: &[P]) {
         if let Some(search) = self.searches.get_mut(&op) {
-            search.cost.peers += count as u64;
-            search.charge(msg, count);
+            search.cost.peers += peers.len() as u64;
+            search.charge(msg, peers.len());
+            search.next.extend(peers.iter().map(id_of));
+        }
+    }
+
+    /// Somebody is no neighbour any more, and may have been none when a question came to it: it may be asked again.
+    pub(super) fn unasked(&mut self, peer: &P) {
+        let id = id_of(peer);
+        for search in self.searches.values_mut() {
+            search.next.remove(&id);
         }
     }
 
@@ -115,9 +127,11 @@ impl<P: Place> Kazaa<P> {
         // Its first was the parent, if it is an ordinary node.
         let asked = search.visited.len();
         let most = self.config.more + usize::from(self.role() == Role::Leaf);
-        let visited: BTreeSet<PeerId> = search.visited.iter().map(id_of).collect();
-        let fresh = |contact: &Contact| !visited.contains(&contact.id);
-        let next = if asked < most { self.chosen(cx, 1, fresh).pop() } else { None };
+        // Neighbours are exchanged: who is one now may be none that was asked.
+        let before: BTreeSet<PeerId> =
+            search.visited.iter().map(id_of).chain(search.next.iter().copied()).collect();
+        let fresh = |contact: &Contact| !before.contains(&contact.id);
+        let next = if asked < most { self.one_to_ask(cx, fresh) } else { None };
         let Some(contact) = next else { return self.end(cx, op, End::Exhausted) };
         let peer = self.dial(contact);
         self.tally.dials += 1;

@@ -140,23 +140,26 @@ impl SuperNodes {
     }
 
     /// Whom to try next, `count` at most, by chance and rather those with room: those who were met first, others as
-    /// seldom as `hearsay` says.
+    /// seldom as `hearsay` says. Who was tried just now comes last; or not at all, if they are to be left in peace.
     pub(super) fn choose(
         &mut self,
         now: Time,
         rng: &mut Rng,
         hearsay: Rate,
         count: usize,
+        in_peace: bool,
         skip: impl Fn(&Contact) -> bool,
     ) -> Vec<Contact> {
-        let rested = |entry: &&Entry| entry.tried.is_none_or(|at| now.since(at) >= REST);
-        let there = self.nodes.values().filter(rested).filter(|entry| !skip(&entry.contact));
-        let mut there: Vec<(bool, u16, Contact)> =
-            there.map(|entry| (entry.learnt == Learnt::Hearsay, entry.load / 250, entry.contact)).collect();
+        let tires = |entry: &Entry| entry.tried.is_some_and(|at| now.since(at) < REST);
+        let there = self.nodes.values().filter(|entry| !in_peace || !tires(entry));
+        let there = there.filter(|entry| !skip(&entry.contact));
+        let rank = |entry: &Entry| (entry.learnt == Learnt::Hearsay, tires(entry), entry.load / 250);
+        let mut there: Vec<((bool, bool, u16), Contact)> =
+            there.map(|entry| (rank(entry), entry.contact)).collect();
         rng.shuffle(&mut there);
-        there.sort_by_key(|(hearsay, load, _)| (*hearsay, *load));
+        there.sort_by_key(|(rank, _)| *rank);
         let mut chosen = Vec::new();
-        for (by_hearsay, _, contact) in there {
+        for ((by_hearsay, ..), contact) in there {
             if chosen.len() >= count || by_hearsay && !self.hearsay.take(now, hearsay) {
                 break;
             }
@@ -216,7 +219,7 @@ mod tests {
     }
 
     fn chosen(nodes: &mut SuperNodes, seconds: u64) -> usize {
-        nodes.choose(at(seconds), &mut Rng::new(1), RATE, 100, |_| false).len()
+        nodes.choose(at(seconds), &mut Rng::new(1), RATE, 100, true, |_| false).len()
     }
 
     #[test]

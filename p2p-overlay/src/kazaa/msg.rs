@@ -27,7 +27,8 @@ pub enum KazaaMsg {
         /// Whether the one who probes is a neighbour of the sender.
         neighbour: bool,
     },
-    /// The sender would be a neighbour. Answered by [`KazaaMsg::Welcome`] or [`KazaaMsg::Refuse`].
+    /// The sender would be a neighbour; a super-node that is one wants the refresh list. Answered by
+    /// [`KazaaMsg::Welcome`] or [`KazaaMsg::Refuse`].
     Join {
         /// As a super-node among others, or as an ordinary node.
         as_super: bool,

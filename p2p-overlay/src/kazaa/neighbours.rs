@@ -145,6 +145,11 @@ impl<P: Place> Kazaa<P> {
             false => (Kind::Ordinary, self.config.leaves),
         };
         let both_ask = before == Some((Kind::Super, false)) && as_super;
+        if before == Some((Kind::Super, true)) && as_super {
+            // It has forgotten that it is one, or wants the list.
+            let known = self.list(cx, &from);
+            return cx.send(from, KazaaMsg::Welcome { room: self.room(), entrusted: false, known });
+        }
         // It has forgotten that it is one, or is another now. What it shares may be on its way again.
         if before.is_some() && !both_ask {
             self.lost(cx, from);
@@ -248,7 +253,7 @@ impl<P: Place> Kazaa<P> {
         if let (true, Some(first)) = (was_parent, known.first()) {
             // It has handed over what this node shares: to the first it names.
             self.remove(cx, from);
-            if let Some(contact) = self.chosen(cx, 1, |contact| contact.id == first.contact.id).pop() {
+            if let Some(contact) = self.one_to_ask(cx, |contact| contact.id == first.contact.id) {
                 let peer = self.dial(contact);
                 return self.join(cx, peer, contact);
             }
@@ -274,6 +279,7 @@ impl<P: Place> Kazaa<P> {
         if neighbour.kind == Kind::Ordinary {
             self.index.forget(&peer);
         }
+        self.unasked(&peer);
         Some(neighbour.kind)
     }
 
@@ -376,20 +382,26 @@ impl<P: Place> Kazaa<P> {
         }
     }
 
-    /// Exchanges a neighbour now and then, so that searches reach others: the furthest, or any.
+    /// Exchanges a neighbour now and then, so that searches reach others: the furthest, or any. Who knows nobody but its
+    /// neighbours asks one of them for its list instead: those who are full, and know each other alone, would stay apart
+    /// from all who have come later.
     fn exchange(&mut self, cx: &mut Cx<'_, Self>) {
-        let enough = self.up(Kind::Super).count() >= self.config.wanted;
-        if !enough || cx.now().since(self.exchanged) < self.config.exchange {
+        let peers: Vec<P> = self.super_nodes().collect();
+        let others = self.nodes.iter().any(|contact| !self.is_next_to(&contact));
+        let may = !others || peers.len() >= self.config.wanted;
+        if self.role() == Role::Leaf || !may || cx.now().since(self.exchanged) < self.config.exchange {
             return;
         }
         self.exchanged = cx.now();
-        let peers: Vec<P> = self.super_nodes().collect();
-        let furthest = self.up(Kind::Super).max_by_key(|(_, one)| one.rtt).map(|(peer, _)| peer);
         let any = cx.rng().choose(&peers).copied();
-        let others = self.nodes.iter().any(|contact| !self.is_next_to(&contact));
-        let Some(peer) = (if cx.rng().chance(0.5) { furthest } else { any }).filter(|_| others) else {
+        if !others {
+            if let Some(any) = any {
+                cx.send(any, KazaaMsg::Join { as_super: true, listen: self.listen, digest: None });
+            }
             return;
-        };
+        }
+        let furthest = self.up(Kind::Super).max_by_key(|(_, one)| one.rtt).map(|(peer, _)| peer);
+        let Some(peer) = (if cx.rng().chance(0.5) { furthest } else { any }) else { return };
         if let Some(contact) = self.neighbours.get(&peer).and_then(|one| one.contact) {
             self.nodes.left(&contact, cx.now());
         }

@@ -1,7 +1,7 @@
 //! What others ask: a super-node answers from its index, passes questions on to its neighbours, and hands what they
 //! answer to whoever has asked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use p2p_core::{Contact, Cx, OpId};
@@ -22,10 +22,11 @@ pub(super) struct Asked<P> {
     wanted: usize,
     /// How many hits it has had,
     given: usize,
-    /// and how many of each super-node.
+    /// and how many of each super-node that was asked: those next to this one then, whether they still are or not, and
+    /// strangers whose offers were taken.
     given_by: BTreeMap<P, usize>,
-    /// Strangers whose offers were taken.
-    claimed: BTreeSet<P>,
+    /// How many strangers these are.
+    claims: usize,
 }
 
 /// Whose a question is.
@@ -115,14 +116,8 @@ impl<P: Place> Kazaa<P> {
         let answered = self.seen.get(&id).is_some();
         let found = if answered { Vec::new() } else { self.matching(&query, but, wanted, cx.wall()) };
         let given = found.len();
-        let asked = Asked {
-            asker,
-            query: query.clone(),
-            wanted,
-            given,
-            given_by: BTreeMap::new(),
-            claimed: BTreeSet::new(),
-        };
+        let asked =
+            Asked { asker, query: query.clone(), wanted, given, given_by: BTreeMap::new(), claims: 0 };
         if !self.asked.insert(id, asked) {
             self.tally.duplicates += 1;
             return;
@@ -139,9 +134,12 @@ impl<P: Place> Kazaa<P> {
         }
         if let (true, Some(origin)) = (given < wanted && ttl > 0, self.listen) {
             let question = KazaaMsg::Query { id, origin, query, ttl: ttl - 1 };
-            let count = self.pass_on(cx, but.copied(), &question);
+            let peers = self.pass_on(cx, but.copied(), &question);
             if let Asker::Own(op) = asker {
-                self.charge(op, &question, count);
+                self.charge(op, &question, &peers);
+            }
+            if let Some(asked) = self.asked.get_mut(&id) {
+                asked.given_by.extend(peers.into_iter().map(|peer| (peer, 0)));
             }
         }
     }
@@ -161,12 +159,12 @@ impl<P: Place> Kazaa<P> {
         cx.send(to, KazaaMsg::Results { id, via, hits });
     }
 
-    /// Asks all super-nodes next to this one; how many there are.
-    fn pass_on(&mut self, cx: &mut Cx<'_, Self>, but: Option<P>, query: &KazaaMsg) -> usize {
+    /// Asks all super-nodes next to this one; who they are.
+    fn pass_on(&mut self, cx: &mut Cx<'_, Self>, but: Option<P>, query: &KazaaMsg) -> Vec<P> {
         let peers: Vec<P> = self.super_nodes().filter(|peer| Some(*peer) != but).collect();
         self.tally.queries += peers.len() as u64;
         peers.iter().for_each(|peer| cx.send(*peer, query.clone()));
-        peers.len()
+        peers
     }
 
     // ---- questions of other super-nodes
@@ -247,12 +245,13 @@ impl<P: Place> Kazaa<P> {
     /// Somebody who is no neighbour has something.
     pub(super) fn on_offer(&mut self, cx: &mut Cx<'_, Self>, from: P, id: u64, hits: u16) {
         let asked = self.asked.get_mut(&id);
-        let wanted = asked.filter(|one| hits > 0 && one.given < one.wanted && one.claimed.len() < CLAIMS);
+        let wanted = asked.filter(|one| hits > 0 && one.given < one.wanted && one.claims < CLAIMS);
         let (Some(asked), Some(origin)) = (wanted, self.listen) else {
             self.tally.dropped += 1;
             return;
         };
-        asked.claimed.insert(from);
+        asked.claims += 1;
+        asked.given_by.entry(from).or_default();
         let query = asked.query.clone();
         self.tally.queries += 1;
         cx.send(from, KazaaMsg::Query { id, origin, query, ttl: 0 });
@@ -279,12 +278,15 @@ impl<P: Place> Kazaa<P> {
             // Its parent, or whom it visits, hands on what others have.
             return self.found(cx, op, Some(from), via, hits);
         }
-        let next = self.kind_of(&from) == Some(Kind::Super);
-        let Some(asked) = self.asked.get_mut(&id).filter(|one| next || one.claimed.contains(&from)) else {
+        let banned = self.nodes.is_banned(&id_of(&from), cx.now());
+        let Some(asked) = self.asked.get_mut(&id).filter(|_| !banned) else {
             self.tally.dropped += 1;
             return;
         };
-        let theirs = asked.given_by.entry(from).or_default();
+        let Some(theirs) = asked.given_by.get_mut(&from) else {
+            self.tally.dropped += 1;
+            return;
+        };
         let most = self.config.results.saturating_sub(*theirs).min(asked.wanted.saturating_sub(asked.given));
         let mut is_false = hits.iter().any(|hit| !hit.item.matches(&asked.query));
         let mut hits = hits;

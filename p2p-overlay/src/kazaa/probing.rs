@@ -69,7 +69,7 @@ impl<P: Place> Kazaa<P> {
             Role::Leaf => self.config.probes,
             Role::Ultrapeer => missing + self.config.probes,
         };
-        for contact in self.chosen(cx, most, |_| true) {
+        for contact in self.chosen(cx, most) {
             let (peer, nonce) = (self.dial(contact), cx.rng().next_u64());
             self.tally.dials += 1;
             self.probing.insert(peer, Probing { contact, nonce, sent: cx.now(), answer: None });
@@ -80,17 +80,23 @@ impl<P: Place> Kazaa<P> {
         }
     }
 
-    /// Some super-nodes to try that are no neighbours.
-    pub(super) fn chosen(
-        &mut self,
-        cx: &mut Cx<'_, Self>,
-        most: usize,
-        wanted: impl Fn(&Contact) -> bool,
-    ) -> Vec<Contact> {
+    /// Some super-nodes that might become neighbours. Those tried just now are left in peace.
+    fn chosen(&mut self, cx: &mut Cx<'_, Self>, most: usize) -> Vec<Contact> {
         let (own, now, hearsay) = (self.listen.map(|own| own.id), cx.now(), self.config.hearsay);
         let next: Vec<Contact> = self.neighbours.values().filter_map(|one| one.contact).collect();
-        let skip = |contact: &Contact| own == Some(contact.id) || next.contains(contact) || !wanted(contact);
-        self.nodes.choose(now, cx.rng(), hearsay, most, skip)
+        let skip = |contact: &Contact| own == Some(contact.id) || next.contains(contact);
+        self.nodes.choose(now, cx.rng(), hearsay, most, true, skip)
+    }
+
+    /// A super-node to ask something, whatever it is to this node, and whenever it was tried last.
+    pub(super) fn one_to_ask(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        suits: impl Fn(&Contact) -> bool,
+    ) -> Option<Contact> {
+        let (own, now, hearsay) = (self.listen.map(|own| own.id), cx.now(), self.config.hearsay);
+        let skip = |contact: &Contact| own == Some(contact.id) || !suits(contact);
+        self.nodes.choose(now, cx.rng(), hearsay, 1, false, skip).pop()
     }
 
     /// Those who were probed have had time: the best are asked. Who has not answered is not there.

@@ -250,6 +250,33 @@ fn one_neighbour_is_exchanged_every_minute() {
     assert!(probed(104), "another comes in its place");
 }
 
+/// Of somebody who has come later it would never hear, if that one is next to its neighbours and has enough.
+#[test]
+fn who_knows_nobody_but_its_neighbours_asks_one_for_its_list_every_minute() {
+    let config = KazaaConfig { wanted: 3, silence: Duration::from_secs(600), ..KazaaConfig::default() };
+    let mut node = hub_of(0, 3, config);
+    node.advance(Duration::from_secs(70));
+    let sent = node.sent();
+    assert!(!sent.iter().any(|(_, msg)| matches!(msg, KazaaMsg::Bye { .. })), "nobody to exchange one for");
+    let joins = sent.into_iter().filter(|(_, msg)| matches!(msg, KazaaMsg::Join { as_super: true, .. }));
+    let asked: Vec<SimPeer> = joins.map(|(to, _)| to).collect();
+    assert!(matches!(asked[..], [SimPeer(101..=103)]), "{asked:?}");
+    node.message(asked[0], KazaaMsg::Welcome { room: room(), entrusted: false, known: vec![known(104)] });
+    assert!(node.machine().known().any(|contact| contact == place(104)));
+    assert_eq!(node.machine().super_nodes().count(), 3);
+
+    // The other side.
+    let mut node = hub_of(0, 3, config);
+    node.events();
+    node.message(SimPeer(101), KazaaMsg::Join { as_super: true, listen: Some(place(101)), digest: None });
+    let sent = node.sent();
+    let [(SimPeer(101), KazaaMsg::Welcome { known, .. })] = &sent[..] else { panic!("{sent:?}") };
+    let mut named: Vec<Contact> = known.iter().map(|known| known.contact).collect();
+    named.sort_by_key(|contact| contact.id);
+    assert_eq!(named, [place(102), place(103)]);
+    assert!(node.events().is_empty(), "it is a neighbour, as before");
+}
+
 // ---- the index
 
 #[test]

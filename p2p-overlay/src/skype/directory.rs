@@ -13,7 +13,8 @@ use crate::search::{Library, Query};
 /// How many watch one user at most.
 const WATCHERS: usize = 64;
 
-/// At most as many users as it was made for, each with at most 64 watchers.
+/// At most as many users as it was made for, each with at most 64 watchers. Who comes when it is full takes the place of
+/// the one whose time is over first: that one has left, for who is there says so again and again.
 pub(super) struct Directory<P> {
     users: BTreeMap<String, User<P>>,
     /// The same, by the words of their names and profiles.
@@ -77,7 +78,13 @@ impl<P: Place> Directory<P> {
             let watchers = user.watchers.iter().filter(|(_, until)| **until > now);
             return watchers.map(|(peer, _)| *peer).collect();
         }
-        if self.users.len() < self.most && self.index.insert(presence.item()).is_ok() {
+        if self.users.len() >= self.most {
+            let first = self.users.iter().min_by_key(|(_, user)| user.presence.expires());
+            if let Some(first) = first.map(|(name, _)| name.clone()) {
+                self.remove(&first);
+            }
+        }
+        if self.index.insert(presence.item()).is_ok() {
             self.users.insert(name, User { presence, by, watchers: BTreeMap::new() });
         }
         Vec::new()
@@ -111,5 +118,39 @@ impl<P: Place> Directory<P> {
     fn remove(&mut self, name: &str) -> Vec<P> {
         self.index.remove(name);
         self.users.remove(name).map(|user| user.watchers.into_keys().collect()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_core::{Keypair, SimPeer};
+
+    use super::super::certificate::Certificate;
+    use super::super::presence::Whereabouts;
+    use super::*;
+
+    fn presence(peer: u32, expires: u64) -> Presence {
+        let (keypair, contact) = (Keypair::from_seed(&[peer as u8; 32]), SimPeer(peer).contact().unwrap());
+        let certificate = Certificate::new(&keypair, format!("user{peer}"), keypair.id(), 1000);
+        let whereabouts = Whereabouts {
+            contact,
+            open: true,
+            through: Vec::new(),
+            online: true,
+            profile: "somewhere".to_owned(),
+        };
+        Presence::new(&keypair, certificate, whereabouts, 1, expires)
+    }
+
+    /// Those who have left stay known for a while, lest they keep out who has come.
+    #[test]
+    fn who_comes_has_a_place_and_who_has_left_makes_room() {
+        let mut directory = Directory::new(3);
+        for (peer, expires) in [(1, 90), (2, 60), (3, 80), (4, 95), (5, 99)] {
+            directory.insert(SimPeer(peer), presence(peer, expires), Time::ZERO);
+        }
+        let known = (1..=5).filter(|peer| directory.get(&format!("user{peer}")).is_some());
+        assert_eq!((known.collect::<Vec<_>>(), directory.len()), (vec![1, 4, 5], 3));
+        assert_eq!(directory.find("somewhere").len(), 3);
     }
 }

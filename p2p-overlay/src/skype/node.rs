@@ -83,7 +83,8 @@ impl<P: Place> SkypeNode<P> {
             promotion: Promotion::new(role, Time::ZERO, config.promotion),
             hosts,
             neighbours: BTreeMap::new(),
-            directory: Directory::new(config.clients + 1),
+            // Its clients and itself, and clients that have become super-nodes next to it, whom it still hears of.
+            directory: Directory::new(config.clients + config.degree + 1),
             senders: Recent::new(4096),
             checks: Bucket::default(),
             checks_of_others: Bucket::default(),

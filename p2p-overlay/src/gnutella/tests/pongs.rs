@@ -18,6 +18,32 @@ fn a_ping_is_passed_on_only_while_few_are_known() {
     assert!(sent.iter().all(|(to, _)| *to == 1) && sent.len() == 11, "{sent:?}");
 }
 
+/// Were it always the same few, nobody would hear of the others, who have room.
+#[test]
+fn all_who_are_known_are_named_in_turn() {
+    let mut node = node(3);
+    for (neighbour, id) in [(2, 5), (3, 6)] {
+        say(&mut node, 1, id, 4, 0, ping());
+        for host in 0..10 {
+            say(&mut node, neighbour, id, 4, 1, pong(at(u32::from(id) * 100 + host)));
+        }
+    }
+    said(&mut node);
+    let mut named = BTreeSet::new();
+    for id in 10..30 {
+        say(&mut node, 1, id, 4, 0, ping());
+        let others = said(&mut node).into_iter().filter(|(_, sent)| sent.hops > 0);
+        let others = others.filter_map(|(_, sent)| match sent.payload {
+            Payload::Pong(pong) => Some(pong.contact),
+            _ => None,
+        });
+        let others: Vec<Contact> = others.collect();
+        assert_eq!(others.len(), 10);
+        named.extend(others.iter().map(|contact| contact.id));
+    }
+    assert_eq!(named.len(), 20);
+}
+
 #[test]
 fn a_pong_that_nobody_has_asked_for_is_dropped() {
     let mut node = node(2);

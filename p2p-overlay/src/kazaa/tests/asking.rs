@@ -36,6 +36,20 @@ fn what_neighbours_answer_goes_to_the_asker_until_it_is_enough() {
     assert_eq!(node.machine().tally().dropped, 2, "a stranger's, and what nobody has asked for");
 }
 
+/// Neighbours are exchanged: what one has answered that was asked and has left meanwhile would never come again.
+#[test]
+fn who_was_asked_may_answer_when_it_is_no_neighbour_any_more() {
+    let mut node = hub(1, 2);
+    node.message(SimPeer(1), ask(1, "song", 9, 1));
+    node.message(SimPeer(101), KazaaMsg::Bye { known: Vec::new() });
+    node.sent();
+    node.message(SimPeer(101), results(1, 101, &["song 1"]));
+    assert_eq!(given(&mut node), [(1, names(&["song 1"]))]);
+    node.message(SimPeer(101), results(1, 101, &["buy this"]));
+    node.message(SimPeer(101), results(1, 101, &["song 2"]));
+    assert_eq!((given(&mut node), node.machine().tally().banned), (vec![], 1), "but nobody who is banned");
+}
+
 #[test]
 fn a_question_goes_as_far_as_it_says_and_is_answered_once() {
     let mut node = hub(1, 3);
@@ -150,6 +164,37 @@ fn a_search_that_finds_too_little_goes_to_other_super_nodes() {
         (2, 5),
         "each once, and from nobody who was not asked"
     );
+}
+
+/// A user who looks for the next thing at once gets as far as with the first.
+#[test]
+fn whom_one_search_has_asked_the_next_one_asks_too() {
+    let mut node = ordinary();
+    node.message(SimPeer(101), KazaaMsg::Welcome { room: room(), entrusted: false, known: vec![known(102)] });
+    for words in ["tune", "song"] {
+        node.command(search(words, 1, Reach::Auto));
+        node.advance(Duration::from_secs(3));
+        let asked: Vec<u32> = asked(&mut node).into_iter().map(|(to, _)| to).collect();
+        assert_eq!(asked, [101, 102]);
+    }
+}
+
+/// One has become a neighbour since, another has left, perhaps before the question came to it.
+#[test]
+fn a_search_asks_neighbours_that_were_none_and_those_that_have_left() {
+    let mut node = hub(0, 3);
+    node.command(search("tune", 1, Reach::Auto));
+    let first: Vec<SimPeer> = node.sent().into_iter().map(|(to, _)| to).collect();
+    assert_eq!(first, [101, 102, 103].map(SimPeer));
+    node.message(SimPeer(104), KazaaMsg::Join { as_super: true, listen: Some(place(104)), digest: None });
+    node.message(SimPeer(101), KazaaMsg::Bye { known: Vec::new() });
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        node.advance(Duration::from_secs(3));
+        others.extend(asked(&mut node).into_iter().map(|(to, _)| to));
+    }
+    others.sort_unstable();
+    assert_eq!((others, node.outcomes().len()), (vec![101, 104], 1));
 }
 
 #[test]

@@ -12,14 +12,24 @@ fn world(seed: u64, supers: u32, ordinary: u32, config: KazaaConfig) -> Sim<Kaza
         let role = if peer < supers { Role::Ultrapeer } else { Role::Leaf };
         sim.spawn(|birth| node(birth.peer, birth.alive.first().copied(), role, config));
     }
-    sim.population(move |birth| node(birth.peer, birth.rng.choose(birth.alive).copied(), Role::Leaf, config));
+    // Who comes later knows two: one may be gone before it has answered.
+    sim.population(move |birth| {
+        let mut seeds = birth.alive.to_vec();
+        birth.rng.shuffle(&mut seeds);
+        node(birth.peer, seeds.into_iter().take(2), Role::Leaf, config)
+    });
     sim.run_for(Duration::from_secs(180));
     sim
 }
 
-fn node(peer: SimPeer, seed: Option<SimPeer>, role: Role, config: KazaaConfig) -> Kazaa<SimPeer> {
+fn node(
+    peer: SimPeer,
+    seeds: impl IntoIterator<Item = SimPeer>,
+    role: Role,
+    config: KazaaConfig,
+) -> Kazaa<SimPeer> {
     let listen = peer.contact().filter(|_| role == Role::Ultrapeer || peer.0 % 5 != 4);
-    let mut node = Kazaa::new(listen, seed.and_then(|seed| seed.contact()), role, config);
+    let mut node = Kazaa::new(listen, seeds.into_iter().filter_map(|seed| seed.contact()), role, config);
     node.library_mut().insert(Item::new(format!("song{}", peer.0), 1000)).unwrap();
     let tune = ContentHash::Blake3([(peer.0 % 10) as u8; 32]);
     node.library_mut().insert(Item::new(format!("tune by {}", peer.0), 1000).hash(tune)).unwrap();
@@ -109,9 +119,8 @@ fn under_churn_no_index_keeps_who_is_gone_and_everybody_finds_a_super_node() {
             let parent = parent.and_then(|parent| sim.node(parent));
             assert!(parent.is_some_and(|parent| parent.indexed(&SimPeer(*peer)) == 2), "{peer}");
         }
-        for what in alive.iter().step_by(5) {
-            let from = alive[(*what as usize + 3) % alive.len()];
-            let from = if from == *what { alive[0] } else { from };
+        for (at, what) in alive.iter().enumerate().step_by(5) {
+            let from = alive[(at + 3) % alive.len()];
             assert_eq!(
                 find(&mut sim, from, Query::text(&format!("song{what}")), 1).len(),
                 1,

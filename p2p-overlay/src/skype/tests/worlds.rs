@@ -12,15 +12,24 @@ fn world(seed: u64, supers: u32, ordinary: u32) -> Sim<Node> {
     sim.population(move |birth| {
         let super_node = birth.peer.0 <= supers;
         let role = if super_node { Role::Ultrapeer } else { Role::Leaf };
-        let mut seeds: Vec<SimPeer> = (1..=supers).map(SimPeer).collect();
-        birth.rng.shuffle(&mut seeds);
-        node(birth.peer, seeds.into_iter().take(2), role, super_node || birth.peer.0 % 3 != 0)
+        let seeds = two_of(supers, birth.peer, birth.rng);
+        node(birth.peer, seeds, role, super_node || birth.peer.0 % 3 != 0)
     });
     for _ in 0..supers + ordinary {
         sim.join();
     }
     sim.run_for(6 * SECOND);
     sim
+}
+
+/// Two super-nodes that somebody knows: who is one itself knows the one that came before it, and so all hang together.
+/// If they were drawn, two or three might know each other alone, and nobody ever hear of them.
+fn two_of(supers: u32, peer: SimPeer, rng: &mut Rng) -> [SimPeer; 2] {
+    let mut others: Vec<SimPeer> = (1..=supers).map(SimPeer).filter(|other| *other != peer).collect();
+    rng.shuffle(&mut others);
+    let before = SimPeer(peer.0.saturating_sub(1));
+    others.sort_by_key(|other| peer.0 > supers || *other != before);
+    [others[0], others[1]]
 }
 
 async fn find(node: &dyn Search<SimPeer>, text: &str) -> (Vec<Hit<SimPeer>>, crate::search::Searched) {
@@ -268,9 +277,7 @@ fn what_is_stale_or_forged_is_never_believed() {
         for i in 1..=16u32 {
             sim.spawn(|birth| {
                 let role = if i <= 6 { Role::Ultrapeer } else { Role::Leaf };
-                let mut seeds: Vec<SimPeer> = (1..=6).map(SimPeer).collect();
-                birth.rng.shuffle(&mut seeds);
-                let honest = node(birth.peer, seeds.into_iter().take(2), role, true);
+                let honest = node(birth.peer, two_of(6, birth.peer, birth.rng), role, true);
                 let mut oldest: BTreeMap<String, Presence> = BTreeMap::new();
                 let lie = move |rng: &mut Rng, to, msg| vec![(to, lied(rng, &mut oldest, msg))];
                 if i <= 6 && i % 3 == 0 { Liar::new(honest, lie) } else { Liar::honest(honest) }
