@@ -60,7 +60,7 @@ fn can_under_churn() {
 
 #[test]
 fn chord_under_churn() {
-    assert_eq!(trace::<Chord<SimPeer>>(), "8e0c89cd92bf3547");
+    assert_eq!(trace::<Chord<SimPeer>>(), "d04088168066d174");
 }
 
 #[test]
