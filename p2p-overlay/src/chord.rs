@@ -117,7 +117,7 @@ const MAX_SUCCESSORS: usize = 32;
 /// Where fingers are bounded by subnet, of so many peers one is chosen.
 const CHOICES: usize = 8;
 
-/// What a Chord node knows of its ring: at most 32 predecessors, 32 successors and 256 fingers, and up to 32 peers
+/// What a Chord node knows of its ring: at most 32 predecessors, 32 successors and 256 fingers, and up to 48 peers
 /// through whom it finds back.
 ///
 /// All are kept as distances, clockwise from this node, so comparing them takes no arithmetic.

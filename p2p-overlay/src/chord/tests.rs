@@ -12,7 +12,7 @@ use p2p_core::{Down, Key, Keyed, Link, NoWorker, Rng, Script, SimPeer};
 use super::*;
 use crate::routed::RoutedMsg;
 use crate::structured::{Find, Maintenance, Overlay, Replicas};
-use crate::trouble::{IN_ONE_PIECE, IN_PIECES, troubled};
+use crate::trouble::{IN_ONE_PIECE, IN_PIECES, comes_back, troubled};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -85,7 +85,7 @@ fn ring(seed: u64, nodes: u32, original: bool) -> Sim<Chord<SimPeer>> {
     };
     let mut sim = Sim::<Chord<SimPeer>>::new(seed, network);
     sim.population(move |birth| {
-        let seeds: Vec<SimPeer> = (0..4).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+        let seeds = birth.some(4);
         let mut chord = Chord::with(birth.peer, seeds, config);
         chord.table_mut().original = original;
         chord
@@ -155,6 +155,11 @@ fn the_ring_holds_whatever_goes_wrong() {
 #[test]
 fn the_ring_mends_after_cuts_and_whatever_else_goes_wrong() {
     run_seeds(3, |seed| troubled::<Chord<SimPeer>>(seed, quick(), IN_PIECES, 300 * SECOND, |_| {}));
+}
+
+#[test]
+fn who_is_back_joins_through_whoever_speaks_to_it() {
+    comes_back::<Chord<SimPeer>>(quick());
 }
 
 #[test]

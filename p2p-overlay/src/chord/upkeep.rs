@@ -474,6 +474,9 @@ impl<P: Keyed> Maintenance for ChordTable<P> {
     }
     fn heard(&mut self, _now: Time, peer: P) {
         self.suspects.retain(|suspect| *suspect != peer);
+        if !self.joined {
+            self.doors.meet(peer);
+        }
     }
     fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

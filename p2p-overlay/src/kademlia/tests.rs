@@ -10,7 +10,7 @@ use super::{Kademlia, KademliaConfig, KademliaMsg, converged, whole};
 use crate::lookup::{Hint, LookupMsg};
 use crate::routed::RoutedMsg;
 use crate::structured::{Find, Overlay};
-use crate::trouble::{IN_PIECES, troubled};
+use crate::trouble::{IN_PIECES, comes_back, troubled};
 
 const K: usize = 4;
 
@@ -181,6 +181,11 @@ fn buckets_hold_their_prefix_whatever_goes_wrong_and_the_neighbourhood_is_whole_
     });
 }
 
+#[test]
+fn who_is_back_joins_through_whoever_speaks_to_it() {
+    comes_back::<Kademlia<SimPeer>>(KademliaConfig::default());
+}
+
 proptest! {
     /// Whatever is heard and whoever is silent: the list is sorted, no bucket beyond the neighbourhood has more than k
     /// contacts, and whoever lives and is among the k nearest ever heard of is a contact.
@@ -276,7 +281,7 @@ fn no_live_contact_is_lost_with_messages() {
         let mut sim = Sim::<Kademlia<SimPeer>>::new(seed, network);
         let config = KademliaConfig { k: 8, ..KademliaConfig::default() };
         sim.population(move |birth| {
-            let seeds: Vec<SimPeer> = (0..3).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+            let seeds = birth.some(3);
             Kademlia::with(birth.peer, seeds, config)
         });
         for _ in 0..80 {
