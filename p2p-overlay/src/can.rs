@@ -157,7 +157,7 @@ const MAX_ASKED: usize = 512;
 
 /// What a CAN node knows: at most 32 zones of its own, 256 neighbours with the neighbours that each has told (at most
 /// 256 zones), 64 dead neighbours' zones that wait to be taken over, 512 questions, half of them to peers that others
-/// have named, and up to 32 peers through whom it finds back.
+/// have named, and up to 48 peers through whom it finds back.
 #[derive(Clone, Debug)]
 pub struct CanTable<P> {
     me: P,

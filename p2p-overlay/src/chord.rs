@@ -29,7 +29,7 @@ use crate::subnets::SubnetLimits;
 
 use crate::spot::{self, Clockwise};
 
-use upkeep::Asked;
+use upkeep::Question;
 
 pub use virtuals::{MAX_VIRTUAL, Virtual, VirtualChord, VirtualMsg};
 
@@ -117,7 +117,7 @@ const MAX_SUCCESSORS: usize = 32;
 /// Where fingers are bounded by subnet, of so many peers one is chosen.
 const CHOICES: usize = 8;
 
-/// What a Chord node knows of its ring: at most 32 predecessors, 32 successors and 256 fingers, and up to 32 peers
+/// What a Chord node knows of its ring: at most 32 predecessors, 32 successors and 256 fingers, and up to 48 peers
 /// through whom it finds back.
 ///
 /// All are kept as distances, clockwise from this node, so comparing them takes no arithmetic.
@@ -137,8 +137,10 @@ pub struct ChordTable<P> {
     /// are not kept.
     fingers: Vec<Option<Spot<P>>>,
     next_finger: u8,
+    /// Silent when last asked: no question goes on to them while they are asked again. At most 64.
+    suspects: Vec<P>,
     /// Questions of the upkeep.
-    asked: Pending<P, Asked<P>>,
+    asked: Pending<P, Question<P>>,
     doors: Doors<P>,
     /// The predecessor or the successors are not the same as when last asked.
     changed: bool,
@@ -190,6 +192,7 @@ impl<P: Keyed> ChordTable<P> {
             successors: Vec::new(),
             fingers: Vec::new(),
             next_finger: 0,
+            suspects: Vec::new(),
             asked: Pending::with_capacity(64),
             doors,
             changed: false,
@@ -249,6 +252,7 @@ impl<P: Keyed> ChordTable<P> {
             None if claimed || offset == Key::ZERO => return Next::Mine,
             _ => {}
         }
+        let usable = |spot: &&Spot<P>| usable(spot) && !self.suspects.contains(&spot.peer);
         let closest = || self.closest_preceding(&offset, usable).map(|spot| spot.peer);
         match self.successors.iter().find(usable) {
             None if self.successors.is_empty() => Next::Mine,
@@ -271,10 +275,10 @@ impl<P: Keyed> ChordTable<P> {
     /// Up to `n` nodes before an offset, the nearest to it first.
     fn preceding(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
         let offset = self.key.distance(key);
+        let usable = |peer: &P| !avoid.contains(peer) && !self.suspects.contains(peer);
         let known = self.fingers.iter().flatten().chain(&self.successors);
-        let mut before: Vec<&Spot<P>> = known
-            .filter(|spot| spot.order_to(&offset, &self.key).is_lt() && !avoid.contains(&spot.peer))
-            .collect();
+        let mut before: Vec<&Spot<P>> =
+            known.filter(|spot| spot.order_to(&offset, &self.key).is_lt() && usable(&spot.peer)).collect();
         before.sort_unstable_by(|a, b| b.order(a, &self.key));
         before.dedup();
         before.iter().take(n).map(|spot| spot.peer).collect()

@@ -3,24 +3,30 @@
 //! A network that was cut in two goes on as two networks: each half takes the other for dead, and forgets it. So that
 //! they become one again when the cut is mended, every node remembers some whom it has lost, and asks one of them now
 //! and then.
+//!
+//! Nor does a node that is outside depend on the few it was told of, which may all be dead by then: whoever speaks to it,
+//! because it was here before or had almost joined, may be a door too.
 
 use std::time::Duration;
 
 use p2p_core::{Peer, Rng};
 
-/// The seeds that a node was given, and the peers that it has lost last. At most [`MOST`] of each.
+/// The seeds that a node was given, the peers that it has lost last, and those that spoke to it last while it was
+/// outside. At most [`MOST`] of each.
 #[derive(Clone, Debug)]
 pub(crate) struct Doors<P> {
     seeds: Vec<P>,
     /// The latest last.
     lost: Vec<P>,
+    /// Since it was shut out, the latest last.
+    met: Vec<P>,
     /// How many have been tried since the node was shut out.
     tried: usize,
     /// It has been in the network.
     was_in: bool,
 }
 
-/// How many seeds, and how many lost peers, are remembered.
+/// How many of each are remembered.
 const MOST: usize = 16;
 
 /// A node asks whether one of them leads to another network once in so many periods of its upkeep.
@@ -30,10 +36,15 @@ pub(crate) const SELDOM: u64 = 8;
 const FIRST_TRY: Duration = Duration::from_secs(2);
 
 impl<P: Peer> Doors<P> {
-    /// The doors of a node that was given these seeds.
+    /// The doors of a node that was given these seeds; one that is given twice is one.
     pub(crate) fn new(me: P, seeds: impl IntoIterator<Item = P>) -> Doors<P> {
-        let seeds = seeds.into_iter().filter(|seed| *seed != me).take(MOST).collect();
-        Doors { seeds, lost: Vec::new(), tried: 0, was_in: false }
+        let mut once: Vec<P> = Vec::new();
+        for seed in seeds {
+            if seed != me && !once.contains(&seed) && once.len() < MOST {
+                once.push(seed);
+            }
+        }
+        Doors { seeds: once, lost: Vec::new(), met: Vec::new(), tried: 0, was_in: false }
     }
 
     /// Whether the node was given no seeds: it has started its network.
@@ -43,11 +54,12 @@ impl<P: Peer> Doors<P> {
 
     /// A peer is taken for dead.
     pub(crate) fn lose(&mut self, peer: P) {
-        self.lost.retain(|lost| *lost != peer);
-        if self.lost.len() == MOST {
-            self.lost.remove(0);
-        }
-        self.lost.push(peer);
+        note(&mut self.lost, peer);
+    }
+
+    /// A peer speaks to the node while it is outside.
+    pub(crate) fn meet(&mut self, peer: P) {
+        note(&mut self.met, peer);
     }
 
     /// A peer answers. Says whether it was taken for dead.
@@ -60,23 +72,29 @@ impl<P: Peer> Doors<P> {
     /// The node is shut out: all doors are to be tried.
     pub(crate) fn begin(&mut self) {
         self.tried = 0;
+        self.met.clear();
     }
 
     /// The node has joined.
     pub(crate) fn found(&mut self) {
         self.was_in = true;
+        self.met.clear();
     }
 
-    /// Whom to join through next, those lost last first; over and over. `None` after all were tried, if the node has
-    /// started the network or was in it: it goes on alone, or nobody would be left to join. Whoever else does so is
-    /// found again through the doors.
+    fn most(&self) -> usize {
+        self.lost.len() + self.seeds.len() + self.met.len()
+    }
+
+    /// Whom to join through next, those lost last first, then the seeds, and strangers last; over and over. `None` after
+    /// all were tried, if the node has started the network or was in it: it goes on alone, or nobody would be left to
+    /// join. Whoever else does so is found again through the doors.
     pub(crate) fn next(&mut self) -> Option<P> {
-        let doors = self.lost.iter().rev().chain(&self.seeds);
-        let most = self.lost.len() + self.seeds.len();
+        let most = self.most();
         if (self.is_founder() || self.was_in) && self.tried >= most {
             return None;
         }
-        let door = doors.copied().nth(self.tried % most);
+        let mut doors = self.lost.iter().rev().chain(&self.seeds).chain(self.met.iter().rev());
+        let door = doors.nth(self.tried % most).copied();
         self.tried += 1;
         door
     }
@@ -85,19 +103,28 @@ impl<P: Peer> Doors<P> {
     /// been joining itself, then ever longer, up to a period of upkeep; and that long for the last one before it goes
     /// on alone.
     pub(crate) fn patience(&self, period: Duration) -> Duration {
-        let last = (self.is_founder() || self.was_in) && self.tried + 1 >= self.lost.len() + self.seeds.len();
+        let last = (self.is_founder() || self.was_in) && self.tried + 1 >= self.most();
         match last {
             true => period,
             false => period.min(FIRST_TRY * (1 << self.tried.min(8))),
         }
     }
 
-    /// One of them.
+    /// One of those through whom the node finds back.
     pub(crate) fn any(&self, rng: &mut Rng) -> Option<P> {
         let most = self.lost.len() + self.seeds.len();
         let doors = self.lost.iter().chain(&self.seeds);
         (most > 0).then(|| rng.index(most)).and_then(|i| doors.copied().nth(i))
     }
+}
+
+/// Notes the latest.
+fn note<P: Peer>(latest: &mut Vec<P>, peer: P) {
+    latest.retain(|other| *other != peer);
+    if latest.len() == MOST {
+        latest.remove(0);
+    }
+    latest.push(peer);
 }
 
 #[cfg(test)]
@@ -130,5 +157,19 @@ mod tests {
             (doors.next(), wait)
         });
         assert_eq!(waits.collect::<Vec<_>>(), [(Some(3), 2), (Some(1), 4), (Some(2), 15), (None, 15)]);
+    }
+
+    #[test]
+    fn each_door_is_tried_once_in_a_round_and_whoever_was_met_last_of_all() {
+        let mut doors = Doors::new(0, [1, 1, 1, 2]);
+        doors.meet(7);
+        doors.meet(8);
+        doors.meet(7);
+        let round: Vec<_> = (0..5).map(|_| doors.next()).collect();
+        assert_eq!(round, [Some(1), Some(2), Some(7), Some(8), Some(1)]);
+        (0..100).for_each(|stranger| doors.meet(100 + stranger));
+        assert_eq!(doors.most(), 2 + MOST);
+        doors.found();
+        assert_eq!(doors.most(), 2);
     }
 }

@@ -121,7 +121,7 @@ const MAX_SIBLINGS: usize = 16;
 
 /// What a Kademlia node knows: at most k living contacts for each bucket and k silent ones, the k nearest (with
 /// [`KademliaConfig::siblings`] five times as many as those) whatever their bucket, and at most
-/// [`KademliaConfig::replacements`] in waiting for each; and up to 32 peers through whom it finds back.
+/// [`KademliaConfig::replacements`] in waiting for each; and up to 48 peers through whom it finds back.
 #[derive(Clone, Debug)]
 pub struct KademliaTable<P> {
     me: P,

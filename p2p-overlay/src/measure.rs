@@ -194,7 +194,7 @@ impl Experiment {
     pub fn build<O: Simulated>(&self, config: O::Config) -> Sim<O> {
         let mut sim = Sim::<O>::new(self.seed, self.network.clone());
         sim.population(move |birth| {
-            let seeds = (0..3).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+            let seeds = birth.some(3);
             O::newcomer(birth.peer, seeds, config)
         });
         match self.start {

@@ -139,7 +139,7 @@ const MAX_LEAVES: usize = 32;
 const MAX_ASKED: usize = 256;
 
 /// What a Pastry node knows: at most [`PastryConfig::leaves`] leaves, 2^b − 1 peers in each of the 128/b rows of its
-/// routing table, the 32 nearest peers, and up to 32 peers through whom it finds back.
+/// routing table, the 32 nearest peers, and up to 48 peers through whom it finds back.
 #[derive(Clone, Debug)]
 pub struct PastryTable<P> {
     me: P,

@@ -129,7 +129,7 @@ const MAX_PEERS: usize = 128;
 const MAX_ASKED: usize = 1024;
 
 /// What a Tapestry node knows: three neighbours in each of the 15 slots of at most 64 levels, 256 backpointers, at
-/// most 64 newcomers of whom it is spreading the word, and up to 32 peers through whom it finds back.
+/// most 64 newcomers of whom it is spreading the word, and up to 48 peers through whom it finds back.
 #[derive(Clone, Debug)]
 pub struct TapestryTable<P> {
     me: P,

@@ -46,3 +46,15 @@ pub(crate) fn troubled<O: Simulated>(
     }
     sim.trace()
 }
+
+/// A node is back before the others have missed it, and was told of nobody but a dead peer: it joins through those who
+/// speak to it.
+pub(crate) fn comes_back<O: Simulated>(config: O::Config) {
+    let mut sim: Sim<O> = Experiment { nodes: NODES, ..Experiment::default() }.build(config);
+    sim.population(move |birth| O::newcomer(birth.peer, vec![SimPeer(NODES)], config));
+    sim.run_for(SECOND);
+    sim.crash(SimPeer(7));
+    sim.restart(SimPeer(7));
+    sim.run_for(SPAN);
+    assert_eq!(O::is_whole(&sim.view()), Ok(()));
+}

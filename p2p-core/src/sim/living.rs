@@ -16,6 +16,18 @@ pub struct Birth<'a> {
     pub rng: &'a mut Rng,
 }
 
+impl Birth<'_> {
+    /// Some of those that are alive, `n` if there are so many, by chance and each once.
+    pub fn some(&mut self, n: usize) -> Vec<SimPeer> {
+        let n = n.min(self.alive.len());
+        let mut some = Vec::with_capacity(n);
+        while some.len() < n {
+            some.extend(self.rng.choose(self.alive).filter(|peer| !some.contains(*peer)));
+        }
+        some
+    }
+}
+
 impl<P: Protocol<Peer = SimPeer>, W: Worker<P::Job>> Sim<P, W>
 where
     P::Msg: Wire,
@@ -110,5 +122,24 @@ where
     /// How often a node has started or died so far: unchanged, if the living are the same as before.
     pub fn turnover(&self) -> u64 {
         self.turnover
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn some_of_the_living_are_each_once() {
+        let alive: Vec<SimPeer> = (0..5).map(SimPeer).collect();
+        let mut rng = Rng::new(1);
+        for n in 0..8 {
+            let some = Birth { peer: SimPeer(9), alive: &alive, rng: &mut rng }.some(n);
+            let once: BTreeSet<SimPeer> = some.iter().copied().collect();
+            assert_eq!((some.len(), once.len()), (n.min(5), n.min(5)));
+            assert!(once.iter().all(|peer| alive.contains(peer)));
+        }
     }
 }

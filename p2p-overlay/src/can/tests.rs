@@ -15,7 +15,7 @@ use p2p_core::{Rng, SimPeer};
 
 use super::zones::{abuts, volume};
 use super::*;
-use crate::trouble::{IN_PIECES, troubled};
+use crate::trouble::{IN_PIECES, comes_back, troubled};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -33,7 +33,7 @@ fn network(seed: u64, nodes: u32, config: CanConfig) -> Sim<Can<SimPeer>> {
     };
     let mut sim = Sim::<Can<SimPeer>>::new(seed, network);
     sim.population(move |birth| {
-        let seeds: Vec<SimPeer> = (0..4).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+        let seeds = birth.some(4);
         Can::with(birth.peer, seeds, config)
     });
     let peers: Vec<SimPeer> = (0..nodes).map(SimPeer).collect();
@@ -245,4 +245,9 @@ fn who_keeps_several_zones_gives_them_away() {
         assert_eq!(surplus(&sim), 0, "zones that are not their node's only one");
         sim.trace()
     });
+}
+
+#[test]
+fn who_is_back_joins_through_whoever_speaks_to_it() {
+    comes_back::<Can<SimPeer>>(quick(2));
 }

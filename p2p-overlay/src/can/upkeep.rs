@@ -234,6 +234,9 @@ impl<P: Keyed> Maintenance for CanTable<P> {
             self.neighbours[at].suspicion.heard();
             self.neighbours[at].rumoured = false;
         }
+        if !self.joined {
+            self.doors.meet(peer);
+        }
     }
     fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

@@ -10,8 +10,9 @@ use p2p_core::sim::{
 use p2p_core::{Down, Key, Keyed, Link, NoWorker, Rng, Script, SimPeer};
 
 use super::*;
-use crate::structured::{Find, Maintenance, Replicas};
-use crate::trouble::{IN_ONE_PIECE, IN_PIECES, troubled};
+use crate::routed::RoutedMsg;
+use crate::structured::{Find, Maintenance, Overlay, Replicas};
+use crate::trouble::{IN_ONE_PIECE, IN_PIECES, comes_back, troubled};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -84,7 +85,7 @@ fn ring(seed: u64, nodes: u32, original: bool) -> Sim<Chord<SimPeer>> {
     };
     let mut sim = Sim::<Chord<SimPeer>>::new(seed, network);
     sim.population(move |birth| {
-        let seeds: Vec<SimPeer> = (0..4).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+        let seeds = birth.some(4);
         let mut chord = Chord::with(birth.peer, seeds, config);
         chord.table_mut().original = original;
         chord
@@ -157,6 +158,11 @@ fn the_ring_mends_after_cuts_and_whatever_else_goes_wrong() {
 }
 
 #[test]
+fn who_is_back_joins_through_whoever_speaks_to_it() {
+    comes_back::<Chord<SimPeer>>(quick());
+}
+
+#[test]
 fn a_ring_grows_from_a_single_node() {
     let mut sim = ring(1, 1, false);
     for _ in 0..40 {
@@ -191,19 +197,76 @@ fn table() -> ChordTable<SimPeer> {
     Chord::converged(&peers, ChordConfig { successors: 3, ..ChordConfig::default() })[0].table().clone()
 }
 
+/// Questions of the upkeep since the last look, with their numbers.
+fn questions(script: &mut Script<Chord<SimPeer>>) -> Vec<(SimPeer, u32)> {
+    let sent = script.sent().into_iter();
+    let questions = sent.filter_map(|(to, msg)| match msg {
+        RoutedMsg::Upkeep(ChordMsg::GetState { id }) => Some((to, id)),
+        _ => None,
+    });
+    questions.collect()
+}
+
+fn next_question(script: &mut Script<Chord<SimPeer>>) -> (SimPeer, u32) {
+    loop {
+        script.advance(Duration::from_millis(100));
+        if let Some(question) = questions(script).pop() {
+            break question;
+        }
+    }
+}
+
+fn first(script: &Script<Chord<SimPeer>>) -> Option<SimPeer> {
+    script.machine().table().successors().next()
+}
+
 #[test]
 fn a_dead_successor_is_replaced_by_the_next_live_one() {
     let table = table();
     let successors: Vec<SimPeer> = table.successors().collect();
-    let mut script = Script::new(table);
-    let mut asked = || loop {
-        script.advance(Duration::from_millis(100));
-        if let Some((to, ChordMsg::GetState { .. })) = script.sent().pop() {
-            break (to, script.machine().successors().next());
-        }
+    let mut script = Script::new(Routed::new(table, LookupConfig::default()));
+    for _ in 0..3 {
+        assert_eq!(next_question(&mut script).0, successors[0]);
+        assert_eq!(first(&script), Some(successors[0]));
+    }
+    assert_eq!(next_question(&mut script).0, successors[1], "the first did not answer");
+    assert_eq!(first(&script), Some(successors[1]));
+}
+
+/// A question, or its answer, may be lost: a successor that was silent keeps its place. Until it is heard from,
+/// questions go to the one after it, which may know better.
+#[test]
+fn a_lost_message_is_no_death() {
+    let table = table();
+    let (me, successors) = (table.me, table.successors().collect::<Vec<_>>());
+    let mut script = Script::new(Routed::new(table, LookupConfig::default()));
+    let leads = |script: &Script<Chord<SimPeer>>| script.machine().next(&successors[0].key(), &[]);
+    next_question(&mut script);
+    assert_eq!(leads(&script), Next::Root(successors[0]));
+    let (asked, id) = next_question(&mut script);
+    assert_eq!((asked, leads(&script)), (successors[0], Next::Root(successors[1])));
+    let then = successors[1..].to_vec();
+    let state = ChordMsg::State { id, predecessor: Some(me), successors: then };
+    script.message(successors[0], RoutedMsg::Upkeep(state));
+    assert_eq!(leads(&script), Next::Root(successors[0]));
+    assert!(script.machine().table().successors().eq(successors.clone()));
+}
+
+/// So it is with one that was silent when it was passed a lookup.
+#[test]
+fn whoever_is_silent_on_a_lookups_way_is_asked_whether_it_lives() {
+    let table = table();
+    let successors: Vec<SimPeer> = table.successors().collect();
+    let mut script = Script::new(Routed::new(table, LookupConfig::default()));
+    script.command(Find::key(successors[0].key()));
+    let mut asked = || {
+        script.advance(LookupConfig::default().hop_timeout);
+        let asked = questions(&mut script).iter().filter(|(to, _)| *to == successors[0]).count();
+        (asked, first(&script))
     };
-    assert_eq!(asked(), (successors[0], Some(successors[0])));
-    assert_eq!(asked(), (successors[1], Some(successors[1])), "the first did not answer");
+    assert_eq!([asked(), asked()], [(1, Some(successors[0])); 2]);
+    script.advance(LookupConfig::default().hop_timeout);
+    assert_eq!(first(&script), Some(successors[1]), "silent three times");
 }
 
 #[test]

@@ -6,10 +6,14 @@
 //! sender for its predecessor if that is nearer than the one it has, or the one it has is dead. *Merge*, seldom: it
 //! looks up its own key through a peer that it has lost; if that leads to another ring, the answer is a successor
 //! that stands between this node and its own, and stabilising goes on from there.
+//!
+//! Zave's proof asks that no node ever loses all its successors, and takes it for granted that whoever is taken for dead
+//! is. Messages get lost: a node is asked three times before it is left out of the lists, and meanwhile no question goes
+//! by it. Fingers are only shortcuts: one that was silent is left out at once.
 
 use std::time::Duration;
 
-use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire, prefetch};
+use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Suspicion, Time, Wire, prefetch};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -23,15 +27,25 @@ impl<P: Serialize + DeserializeOwned> Wire for ChordMsg<P> {
     const MAX_BYTES: usize = 4096;
 }
 
-/// What a [`ChordMsg::GetState`] was sent for.
+/// A [`ChordMsg::GetState`] that waits for its answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Asked<P> {
+pub(super) struct Question<P> {
+    why: Asked<P>,
+    /// How often the peer was silent before.
+    silent: u32,
+}
+
+/// What it was sent for.
+#[derive(Clone, Copy, Debug)]
+enum Asked<P> {
     /// To stabilise with the first successor.
     Successor,
     /// To stabilise with a node between this one and its successor.
     Between,
     /// To see whether the predecessor lives; if not, this one takes its place.
     Predecessor { candidate: P },
+    /// To see whether a peer lives that was silent on a lookup's way.
+    Life,
 }
 
 /// Chord's timers.
@@ -47,6 +61,7 @@ pub enum ChordTimer {
 /// fingers.
 pub(super) const JOIN: u32 = u32::MAX;
 const MERGE: u32 = JOIN - 1;
+const MAX_SUSPECTS: usize = 64;
 
 impl<P: Keyed> ChordTable<P> {
     fn is_at_rest(&self) -> bool {
@@ -88,8 +103,12 @@ impl<P: Keyed> ChordTable<P> {
     }
 
     fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked<P>) {
+        self.ask_again(cx, peer, why, 0);
+    }
+
+    fn ask_again(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked<P>, silent: u32) {
         let deadline = cx.now() + self.config.lookup.hop_timeout;
-        if let Ok(id) = self.asked.insert(peer, deadline, why) {
+        if let Ok(id) = self.asked.insert(peer, deadline, Question { why, silent }) {
             cx.send(peer, ChordMsg::GetState { id });
         }
         self.arm(cx);
@@ -114,8 +133,8 @@ impl<P: Keyed> ChordTable<P> {
         match why {
             Asked::Successor if self.successors.first() == Some(&spot) => {}
             Asked::Between if self.would_be_first(&spot) => {}
-            // The successor has changed meanwhile; or the predecessor lives, which was the question.
-            Asked::Successor | Asked::Between | Asked::Predecessor { .. } => return,
+            // The successor has changed meanwhile; or the peer lives, which was the question.
+            Asked::Successor | Asked::Between | Asked::Predecessor { .. } | Asked::Life => return,
         }
         self.adopt(spot, successors);
         let between = predecessor
@@ -198,7 +217,8 @@ impl<P: Keyed> ChordTable<P> {
             Some(old) if old.peer == from => {}
             Some(old) if spot.is_before(&old, &self.key) => {
                 // One question at a time, however many give notice.
-                let asks = |(_, why): (P, &Asked<P>)| matches!(why, Asked::Predecessor { .. });
+                let asks =
+                    |(_, question): (P, &Question<P>)| matches!(question.why, Asked::Predecessor { .. });
                 if self.asked.iter().any(asks) {
                     return;
                 }
@@ -226,7 +246,45 @@ impl<P: Keyed> ChordTable<P> {
 
     // ---- the dead
 
-    fn on_silence(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked<P>) {
+    /// A peer was silent: it may be dead, or a message was lost.
+    fn suspect(&mut self, peer: P) {
+        if self.is_at_rest() {
+            return;
+        }
+        let is_finger = |spot: &Spot<P>| spot.peer == peer;
+        if self.fingers.iter().flatten().any(is_finger) {
+            self.doors.lose(peer);
+            self.fingers.iter_mut().for_each(|finger| *finger = finger.filter(|spot| !is_finger(spot)));
+        }
+        let mut known = self.successors.iter().chain(&self.predecessor).chain(&self.before);
+        if known.any(|spot| spot.peer == peer)
+            && self.suspects.len() < MAX_SUSPECTS
+            && !self.suspects.contains(&peer)
+        {
+            self.suspects.push(peer);
+        }
+    }
+
+    /// Asks those that were silent on a lookup's way.
+    fn ask_suspects(&mut self, cx: &mut Cx<'_, Self>) {
+        for peer in self.suspects.clone() {
+            if !self.asked.iter().any(|(asked, _)| asked == peer) {
+                self.ask_again(cx, peer, Asked::Life, 1);
+            }
+        }
+    }
+
+    fn on_silence(&mut self, cx: &mut Cx<'_, Self>, peer: P, Question { why, silent }: Question<P>) {
+        match silent + 1 < Suspicion::DEAD_AFTER {
+            true => {
+                self.suspect(peer);
+                self.ask_again(cx, peer, why, silent + 1);
+            }
+            false => self.on_death(cx, peer, why),
+        }
+    }
+
+    fn on_death(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked<P>) {
         let was_first = self.successors.first().is_some_and(|first| first.peer == peer);
         self.forget(peer);
         match why {
@@ -240,7 +298,7 @@ impl<P: Keyed> ChordTable<P> {
                     self.notify(cx, first.peer);
                 }
             }
-            Asked::Predecessor { .. } | Asked::Successor => {}
+            Asked::Predecessor { .. } | Asked::Successor | Asked::Life => {}
         }
     }
 
@@ -249,6 +307,7 @@ impl<P: Keyed> ChordTable<P> {
         if self.is_at_rest() {
             return;
         }
+        self.suspects.retain(|suspect| *suspect != peer);
         let mut known = self.successors.iter().chain(&self.predecessor).chain(self.fingers.iter().flatten());
         if known.any(|spot| spot.peer == peer) {
             self.doors.lose(peer);
@@ -316,7 +375,7 @@ impl<P: Keyed> Protocol for ChordTable<P> {
                 }
             }
             ChordMsg::State { id, predecessor, successors } => {
-                if let Some(why) = self.asked.answer(id, from) {
+                if let Some(Question { why, .. }) = self.asked.answer(id, from) {
                     let successors = &successors[..successors.len().min(MAX_SUCCESSORS)];
                     self.on_state(cx, from, why, predecessor, successors);
                     self.arm(cx);
@@ -340,6 +399,7 @@ impl<P: Keyed> Protocol for ChordTable<P> {
                 cx.set_timer(next, ChordTimer::Stabilize);
                 if self.joined {
                     self.stabilize(cx);
+                    self.ask_suspects(cx);
                     (0..self.config.fingers).for_each(|_| self.fix_a_finger(cx));
                     self.knock(cx);
                 } else {
@@ -347,8 +407,8 @@ impl<P: Keyed> Protocol for ChordTable<P> {
                 }
             }
             ChordTimer::Late => {
-                while let Some((peer, why)) = self.asked.expire(cx.now()) {
-                    self.on_silence(cx, peer, why);
+                while let Some((peer, question)) = self.asked.expire(cx.now()) {
+                    self.on_silence(cx, peer, question);
                 }
                 self.arm(cx);
             }
@@ -368,8 +428,8 @@ impl<P: Keyed> Protocol for ChordTable<P> {
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
         let Link::Down(Down::Unreachable | Down::TimedOut) = link else { return };
         self.forget(peer);
-        while let Some(why) = self.asked.give_up(peer) {
-            self.on_silence(cx, peer, why);
+        while let Some(Question { why, .. }) = self.asked.give_up(peer) {
+            self.on_death(cx, peer, why);
         }
         self.arm(cx);
     }
@@ -407,7 +467,16 @@ impl<P: Keyed> Maintenance for ChordTable<P> {
         self.region()
     }
     fn silent(&mut self, _now: Time, peer: P) {
-        self.forget(peer);
+        self.suspect(peer);
+    }
+    fn attend(&mut self, cx: &mut Cx<'_, Self>) {
+        self.ask_suspects(cx);
+    }
+    fn heard(&mut self, _now: Time, peer: P) {
+        self.suspects.retain(|suspect| *suspect != peer);
+        if !self.joined {
+            self.doors.meet(peer);
+        }
     }
     fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

@@ -10,7 +10,7 @@ use super::{Kademlia, KademliaConfig, KademliaMsg, converged, whole};
 use crate::lookup::{Hint, LookupMsg};
 use crate::routed::RoutedMsg;
 use crate::structured::{Find, Overlay};
-use crate::trouble::{IN_PIECES, troubled};
+use crate::trouble::{IN_PIECES, comes_back, troubled};
 
 const K: usize = 4;
 
@@ -171,14 +171,22 @@ fn hold_their_prefix(table: &Buckets<SimPeer>, k: usize, bits: u8) -> Result<(),
     }
 }
 
+/// A contact that dies where nothing is looked up is found out when its bucket is refreshed, and not before (§2.3): that
+/// has to come round within the time that the network has.
 #[test]
 fn buckets_hold_their_prefix_whatever_goes_wrong_and_the_neighbourhood_is_whole_afterwards() {
     run_seeds(3, |seed| {
-        let config = KademliaConfig { k: K, ..KademliaConfig::default() };
+        let refresh = Duration::from_secs(300);
+        let config = KademliaConfig { k: K, refresh, ..KademliaConfig::default() };
         troubled::<Kademlia<SimPeer>>(seed, config, IN_PIECES, Duration::from_secs(900), |sim| {
             sim.check_each_step(|_, node| hold_their_prefix(&node.table().buckets, K, 1));
         })
     });
+}
+
+#[test]
+fn who_is_back_joins_through_whoever_speaks_to_it() {
+    comes_back::<Kademlia<SimPeer>>(KademliaConfig::default());
 }
 
 proptest! {
@@ -276,7 +284,7 @@ fn no_live_contact_is_lost_with_messages() {
         let mut sim = Sim::<Kademlia<SimPeer>>::new(seed, network);
         let config = KademliaConfig { k: 8, ..KademliaConfig::default() };
         sim.population(move |birth| {
-            let seeds: Vec<SimPeer> = (0..3).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+            let seeds = birth.some(3);
             Kademlia::with(birth.peer, seeds, config)
         });
         for _ in 0..80 {

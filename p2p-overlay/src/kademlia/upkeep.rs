@@ -229,6 +229,9 @@ impl<P: Keyed> Maintenance for KademliaTable<P> {
         if !self.is_at_rest() {
             self.buckets.heard(now, peer);
         }
+        if !self.joined {
+            self.doors.meet(peer);
+        }
     }
     fn looked_up(&mut self, now: Time, key: &Key) {
         if !self.is_at_rest() {

@@ -6,7 +6,8 @@ use p2p_core::{Key, Keyed, NoWorker, SimPeer};
 use super::converged::closest;
 use super::{Kademlia, KademliaTable};
 
-/// All have joined, no bucket lacks somebody though somebody belongs in it, and all know the k nodes nearest to them.
+/// All have joined, all know the k nodes nearest to them, and there is somebody in each bucket in which somebody belongs
+/// and in no other.
 pub(super) fn is_whole(view: &View<'_, Kademlia<SimPeer>, NoWorker>) -> Result<(), String> {
     let mut nodes: Vec<(Key, SimPeer)> = view.iter().map(|(peer, _)| (peer.key(), peer)).collect();
     nodes.sort_unstable();

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::routed::RoutedMsg;
-use crate::trouble::{IN_ONE_PIECE, IN_PIECES, troubled};
+use crate::trouble::{IN_ONE_PIECE, IN_PIECES, comes_back, troubled};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -49,7 +49,7 @@ fn world(seed: u64, nodes: u32, config: PastryConfig, careless: bool) -> Sim<Pas
     };
     let mut sim = Sim::<Pastry<SimPeer>>::new(seed, network);
     sim.population(move |birth| {
-        let seeds: Vec<SimPeer> = (0..4).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+        let seeds = birth.some(4);
         let mut pastry = Pastry::with(birth.peer, seeds, config);
         pastry.table_mut().careless = careless;
         pastry
@@ -123,6 +123,11 @@ fn the_leaves_are_right_after_cuts_and_whatever_else_goes_wrong() {
     run_seeds(3, |seed| {
         troubled::<Pastry<SimPeer>>(seed, PastryConfig::default(), IN_PIECES, 600 * SECOND, |_| {})
     });
+}
+
+#[test]
+fn who_is_back_joins_through_whoever_speaks_to_it() {
+    comes_back::<Pastry<SimPeer>>(PastryConfig::default());
 }
 
 #[test]

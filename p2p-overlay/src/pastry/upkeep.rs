@@ -482,6 +482,11 @@ impl<P: Keyed> Maintenance for PastryTable<P> {
     fn silent(&mut self, _now: Time, peer: P) {
         self.suspect(peer);
     }
+    fn heard(&mut self, _now: Time, peer: P) {
+        if !self.joined {
+            self.doors.meet(peer);
+        }
+    }
     fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }

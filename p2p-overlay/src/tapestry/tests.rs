@@ -12,7 +12,7 @@ use super::levels::{KEPT, LEVELS};
 use super::*;
 use crate::measure::Simulated;
 use crate::structured::{Answer, Found, Maintenance};
-use crate::trouble::{IN_PIECES, troubled};
+use crate::trouble::{IN_PIECES, comes_back, troubled};
 
 const SECOND: Duration = Duration::from_secs(1);
 const QUICKLY: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ fn world(seed: u64, nodes: u32, upkeep: Duration) -> Sim<Tapestry<SimPeer>> {
     };
     let mut sim = Sim::<Tapestry<SimPeer>>::new(seed, network);
     sim.population(move |birth| {
-        let seeds: Vec<SimPeer> = (0..4).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+        let seeds = birth.some(4);
         Tapestry::with(birth.peer, seeds, config)
     });
     let peers: Vec<SimPeer> = (0..nodes).map(SimPeer).collect();
@@ -172,6 +172,11 @@ fn slots_hold_their_prefix_whatever_goes_wrong_and_none_is_empty_for_long() {
             sim.check_each_step(|_, node| hold_their_prefix(&node.table().levels, &node.table().key));
         })
     });
+}
+
+#[test]
+fn who_is_back_joins_through_whoever_speaks_to_it() {
+    comes_back::<Tapestry<SimPeer>>(TapestryConfig::default());
 }
 
 proptest! {

@@ -62,7 +62,7 @@ fn with_objects(
 ) -> Sim<TapestryObjects<SimPeer>> {
     let mut sim = Sim::<TapestryObjects<SimPeer>>::new(seed, network);
     sim.population(move |birth| {
-        let seeds: Vec<SimPeer> = (0..3).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+        let seeds = birth.some(3);
         TapestryObjects::new(Tapestry::with(birth.peer, seeds, config), ObjectConfig::default())
     });
     let peers: Vec<SimPeer> = (0..nodes).map(SimPeer).collect();

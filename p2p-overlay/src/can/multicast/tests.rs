@@ -167,8 +167,7 @@ fn most_messages_arrive_under_churn() {
             let can = CanConfig { dimensions: 3, ..CanConfig::default() };
             let mut sim = world(seed, Can::converged(&peers, can), spread);
             sim.population(move |birth| {
-                let seeds: Vec<SimPeer> =
-                    (0..3).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+                let seeds = birth.some(3);
                 Recorder::new(CanMulticast::new(Can::with(birth.peer, seeds, can), config(spread)))
             });
             let session = Session::Exponential { median: 600 * SECOND };

@@ -20,7 +20,7 @@ fn network(seed: u64, nodes: u32, config: CanConfig) -> Sim<Node> {
     };
     let mut sim = Sim::<Node>::new(seed, network);
     sim.population(move |birth| {
-        let seeds: Vec<SimPeer> = (0..4).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+        let seeds = birth.some(4);
         CanRealities::with(birth.peer, seeds, config)
     });
     let peers: Vec<SimPeer> = (0..nodes).map(SimPeer).collect();

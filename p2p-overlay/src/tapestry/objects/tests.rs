@@ -28,7 +28,7 @@ fn world(seed: u64, nodes: u32, objects: ObjectConfig) -> Sim<TapestryObjects<Si
     };
     let mut sim = Sim::<TapestryObjects<SimPeer>>::new(seed, network);
     sim.population(move |birth| {
-        let seeds: Vec<SimPeer> = (0..4).filter_map(|_| birth.rng.choose(birth.alive).copied()).collect();
+        let seeds = birth.some(4);
         TapestryObjects::new(Tapestry::with(birth.peer, seeds, config), objects)
     });
     let peers: Vec<SimPeer> = (0..nodes).map(SimPeer).collect();
