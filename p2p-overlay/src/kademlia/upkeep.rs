@@ -125,6 +125,10 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: KademliaMsg<P>) {
+        if !self.joined && matches!(msg, KademliaMsg::Ping { .. } | KademliaMsg::GetNeighbours { .. }) {
+            // Whoever looks after its contacts has joined; another newcomer is no way in.
+            self.doors.meet(from);
+        }
         match msg {
             KademliaMsg::Ping { id } => cx.send(from, KademliaMsg::Pong { id }),
             KademliaMsg::Pong { id } => {
@@ -228,9 +232,6 @@ impl<P: Keyed> Maintenance for KademliaTable<P> {
     fn heard(&mut self, now: Time, peer: P) {
         if !self.is_at_rest() {
             self.buckets.heard(now, peer);
-        }
-        if !self.joined {
-            self.doors.meet(peer);
         }
     }
     fn looked_up(&mut self, now: Time, key: &Key) {
