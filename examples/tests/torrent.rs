@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use p2p_core::Rng;
 use support::Running;
@@ -124,7 +125,7 @@ fn a_folder_crosses_by_its_link_and_who_was_killed_goes_on() {
     assert!(check("seed"));
 
     // Slowly, so that it can be killed in the middle.
-    let seed = seed(&folder, &["--upload-rate", "8000000"]);
+    let seed = seed(&folder, &["--max-up", "8M"]);
     let link = seed.says("magnet");
     let mut first = get(&folder, &link, "copy", &[]);
     // It has begun when its file is there, and is killed then.
@@ -168,7 +169,7 @@ fn an_interrupted_download_has_said_that_it_goes() {
     let tracker = Running::start(torrent().arg("tracker").args(HERE));
     let url = format!("udp://{}", tracker.says("listening"));
     let (song, link) = album(&folder, 4 << 20, &["--version", "v1", "--tracker", &url]);
-    let seed = seed(&folder, &["--upload-rate", "500000"]);
+    let seed = seed(&folder, &["--max-up", "500"]);
     seed.says("magnet");
     // Only the tracker knows where it is.
     let get = get(&folder, &link, "copy", &[]);
@@ -206,7 +207,7 @@ fn peers_are_found_though_the_tracker_dies() {
     let mut tracker = Running::start(torrent().arg("tracker").args(HERE));
     let url = format!("http://{}/announce", tracker.says("listening"));
     let (song, link) = album(&folder, 4 << 20, &["--version", "v1", "--tracker", &url]);
-    let slowly = ["--upload-rate", "1000000"];
+    let slowly = ["--max-up", "1M"];
     let mut seed = seed(&folder, &[&slowly[..], &through(0)].concat());
     is_announced(&link, &nodes[1].1);
     let first = get(&folder, &link, "first", &[&slowly[..], &through(1), &["--seed"]].concat());
@@ -266,6 +267,22 @@ fn a_web_server_alone_is_enough() {
     let (well, said) = get(&folder, &torrent_file.display().to_string(), "copy", &[]).ends();
     assert!(well && std::fs::read(folder.at("copy/01.ogg")).unwrap() == song, "{said:?}");
     assert!(said.iter().any(|line| line.contains(&format!("{url}: 3000000 down"))), "{said:?}");
+}
+
+#[test]
+fn rates_are_kept_at_both_ends() {
+    let folder = Folder::new("rates");
+    let (song, _) = album(&folder, 3 << 20, &[]);
+    let file = folder.at("album.torrent").display().to_string();
+    for (name, up, down) in [("up", "1.5M", "100M"), ("down", "100M", "1536")] {
+        let seed = seed(&folder, &["--max-up", up]);
+        let peer = seed.says("listening");
+        let begun = Instant::now();
+        let (well, said) = get(&folder, &file, name, &["--peer", &peer, "--max-down", down]).ends();
+        assert!(well && has_come(&folder, name, &song), "{said:?}");
+        // 3 MiB at 1.5 MiB/s take 2 s, but for a quarter of a second's worth and a block.
+        assert!(begun.elapsed() >= Duration::from_millis(1700), "{name}: {:?}", begun.elapsed());
+    }
 }
 
 #[test]

@@ -37,6 +37,7 @@ mod picker;
 mod rarity;
 mod session;
 mod source;
+mod throttle;
 mod tiers;
 pub mod tracker;
 mod url;
@@ -49,7 +50,7 @@ pub use client::{Client, client};
 pub use command::{
     Add, AddPeers, Announced, Announcing, Fetched, Fetching, Heard, PeerStatus, Remove, SessionCommand,
     SessionEvent, SessionItem, SessionOutcome, Source, Status, Stop, TakesCommands, ToAnnounce, ToFetch,
-    TorrentError, TorrentId, TorrentStage, TorrentStatus, Wait,
+    TorrentConfig, TorrentError, TorrentId, TorrentStage, TorrentStatus, Wait,
 };
 pub use dht::DhtSource;
 pub use job::{TorrentDone, TorrentJob};
@@ -65,6 +66,7 @@ pub use metainfo::{
 pub use mse::{Encryption, Mse};
 pub use session::{Carriers, Session, SessionConfig, SessionTimer};
 pub use source::{Found, PeerSource, SourceKind, find_peers};
+pub use throttle::RateLimits;
 pub use tiers::TrackerStatus;
 pub use url::{ParseUrlError, Scheme, Url};
 pub use web::{WebError, WebRange, WebSeedStatus, WebSeeds};

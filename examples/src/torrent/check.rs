@@ -25,7 +25,7 @@ impl Check {
         let mut events = session.handle().events();
         let pieces = metainfo.info().piece_count();
         let torrent = Source::Metainfo(metainfo);
-        session.handle().ask(Add { torrent, folder: self.folder, peers: Vec::new() }).await??;
+        session.handle().ask(Add::new(torrent, self.folder)).await??;
         while let Some(event) = events.next().await {
             match event {
                 SessionEvent::Checked(_, good) => {

@@ -50,7 +50,7 @@ impl Get {
                 Ok(()) => "it was interrupted: what has come stays, and is not fetched again".into(),
                 Err(error) => error.into(),
             }),
-            done = download(&online.session, Add { torrent, folder, peers }) => done,
+            done = download(&online.session, Add { peers, ..Add::new(torrent, folder) }) => done,
         };
         let done = match done {
             Ok(()) if seed => tokio::signal::ctrl_c().await.map_err(Failure::from),

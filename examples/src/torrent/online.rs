@@ -15,7 +15,7 @@ use p2p_swarm::torrent::http::{HttpClient, HttpCodec, Resolve};
 use p2p_swarm::torrent::tracker::{TrackerClient, UdpClient, UdpCodec};
 use p2p_swarm::torrent::{
     Carriers, Client, DhtSource, Encryption, FileTorrents, LSD_GROUP, Lsd, LsdCodec, LsdSource, Mse,
-    SessionConfig, Source, Stop, WebSeeds, client, find_peers,
+    RateLimits, SessionConfig, Source, Stop, WebSeeds, client, find_peers,
 };
 use p2p_swarm::utp::{StreamPeer, UtpCodec, UtpConfig};
 
@@ -51,9 +51,29 @@ pub(crate) struct Net {
     /// Whether connections are made and accepted over uTP (at the same port, of UDP), which gives way to all else.
     #[arg(long, value_enum, default_value_t = UsesUtp::Too)]
     utp: UsesUtp,
-    /// Bytes per second to send at most.
-    #[arg(long)]
-    upload_rate: Option<u64>,
+    /// How much to send in a second at most, to all peers together: KiB, or with a unit, as 500B, 200K or 1.5M.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    max_up: Option<u64>,
+    /// How much to get in a second at most, likewise.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    max_down: Option<u64>,
+}
+
+/// Bytes per second: a number of KiB, or of what stands behind it.
+fn rate(text: &str) -> Result<u64, String> {
+    let number = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let unit: u64 = match &text[number.len()..] {
+        "B" => 1,
+        "" | "K" | "k" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        other => return Err(format!("{other:?} is no unit: expected B, K, M or G")),
+    };
+    let bytes = number.parse().map(|number: f64| number * unit as f64).ok().filter(|bytes| *bytes >= 0.0);
+    let bytes = bytes.filter(|bytes| *bytes < u64::MAX as f64);
+    bytes
+        .map(|bytes| bytes as u64)
+        .ok_or_else(|| format!("expected a number before the unit, not {number:?}"))
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -119,8 +139,8 @@ impl Net {
             UsesUtp::Too => (Carriers::Both, Listen { tcp: here, udp: here }),
             UsesUtp::Only => (Carriers::Utp, Listen { tcp: None, udp: here }),
         };
-        let config =
-            SessionConfig { carriers, upload_rate: self.upload_rate, dht_port, ..SessionConfig::default() };
+        let rates = RateLimits { up: self.max_up, down: self.max_down };
+        let config = SessionConfig { carriers, rates, dht_port, ..SessionConfig::default() };
         let encryption = match self.encryption {
             Encrypts::Off => Encryption::Off,
             Encrypts::Preferred => Encryption::Preferred,
@@ -285,5 +305,20 @@ impl Trackers {
         };
         let system = System { six: (!net.is_both()).then(|| net.listen.is_ipv6()) };
         TrackerClient::new(self.http.handle(), by(false), by(true), system)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rate;
+
+    #[test]
+    fn a_rate_is_a_number_and_a_unit() {
+        for (text, bytes) in [("0", 0), ("200", 204_800), ("1B", 1), ("1.5M", 1_572_864), ("2GiB", 1 << 31)] {
+            assert_eq!(rate(text), Ok(bytes), "{text}");
+        }
+        for wrong in ["", "K", "-1", "1T", "1 M", "infK", "NaN", "1e99G"] {
+            assert!(rate(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -26,7 +26,8 @@ impl Seed {
         let online = Online::start(&self.net).await?;
         let torrent = self.net.with_places(Source::Metainfo(metainfo.clone()));
         // However it ends the trackers hear of it.
-        let done = serve(&online, &self.net, &metainfo, Add { torrent, folder: self.folder, peers }).await;
+        let done =
+            serve(&online, &self.net, &metainfo, Add { peers, ..Add::new(torrent, self.folder) }).await;
         online.stop().await;
         done
     }

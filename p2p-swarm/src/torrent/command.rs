@@ -11,6 +11,7 @@ use super::address::Carrier;
 use super::magnet::Magnet;
 use super::metainfo::{InfoHashes, Metainfo, MetainfoError, SwarmId};
 use super::source::SourceKind;
+use super::throttle::RateLimits;
 use super::tiers::TrackerStatus;
 use super::tracker::{Announce, AnnounceReply, TrackerError};
 use super::web::{WebError, WebRange, WebSeedStatus};
@@ -46,6 +47,22 @@ pub struct Add {
     /// Who may have it; more can be [added](AddPeers), and are heard of from trackers, other
     /// [sources](super::PeerSource) and peers. Of a private torrent only trackers tell (BEP 27): then these are passed over.
     pub peers: Vec<SocketAddr>,
+    /// How it is treated.
+    pub config: TorrentConfig,
+}
+
+impl Add {
+    /// A torrent in a folder, as most are treated; nobody is named who has it.
+    pub fn new(torrent: Source, folder: impl Into<PathBuf>) -> Add {
+        Add { torrent, folder: folder.into(), peers: Vec::new(), config: TorrentConfig::default() }
+    }
+}
+
+/// How a torrent is treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TorrentConfig {
+    /// How fast its blocks come and go, within what [all](super::SessionConfig::rates) may. As fast as they can.
+    pub rates: RateLimits,
 }
 
 /// More peers who may have a torrent.

@@ -4,6 +4,7 @@
 //! - `links`: whom to connect to, handshakes, who else is there (BEP 11), and who goes;
 //! - `exchange`: what is had, wanted and asked for, both ways;
 //! - `gathering`: metadata and hashes for links, and for peers that have only a link;
+//! - `limiting`: how fast blocks are asked for and read, and whose turn it is;
 //! - `keeping`: what comes back from the worker: what was there, what is right, and who lied;
 //! - `tick`: once a second rates, chokes, and what is late;
 //! - `torrent`: what is known of one;
@@ -13,6 +14,7 @@ mod announcing;
 mod exchange;
 mod gathering;
 mod keeping;
+mod limiting;
 mod links;
 mod tick;
 mod torrent;
@@ -39,6 +41,7 @@ use super::mse::{Encryption, Mse};
 use super::peer::Conn;
 use super::picker::Wrong;
 use super::source::SourceKind;
+use super::throttle::{RateLimits, Throttle};
 use super::wire::{Block, PeerMsg, PeerName};
 use crate::rate::Rate;
 use crate::serve::Serving;
@@ -73,8 +76,8 @@ pub struct SessionConfig {
     pub connections: usize,
     /// Peers of one torrent that are sent something at a time; one of them is drawn at random. 8.
     pub slots: usize,
-    /// Bytes per second that are sent, over all torrents; `None`: as many as go. `None`.
-    pub upload_rate: Option<u64>,
+    /// How fast blocks of all torrents together come and go. As fast as they can.
+    pub rates: RateLimits,
     /// Blocks of one torrent that have come and are not yet written, at most; above it nothing is asked for. 1,024: 16
     /// MiB.
     pub unwritten: usize,
@@ -101,7 +104,7 @@ impl Default for SessionConfig {
             peers: 50,
             connections: 200,
             slots: 8,
-            upload_rate: None,
+            rates: RateLimits::default(),
             unwritten: 1024,
             reads: 64,
             requests_per_peer: 200,
@@ -136,8 +139,8 @@ impl Default for SessionConfig {
 /// let [seed, leecher] = peers.map(|peer| sim.handle(peer));
 /// sim.block_on(async move {
 ///     let torrent = Source::Metainfo(metainfo);
-///     seed.ask(Add { torrent: torrent.clone(), folder: "".into(), peers: vec![] }).await.unwrap().unwrap();
-///     let id = leecher.ask(Add { torrent, folder: "".into(), peers: vec!["10.0.0.0:6881".parse().unwrap()] });
+///     seed.ask(Add::new(torrent.clone(), "")).await.unwrap().unwrap();
+///     let id = leecher.ask(Add { peers: vec!["10.0.0.0:6881".parse().unwrap()], ..Add::new(torrent, "") });
 ///     let id = id.await.unwrap().unwrap();
 ///     leecher.ask(Wait { torrent: id, progress: None }).await.unwrap().unwrap();
 /// });
@@ -157,9 +160,11 @@ pub struct Session<P> {
     /// Connections that others have made, on which nobody has said yet who they are; no more than there may be others.
     nameless: BTreeMap<P, Time>,
     serving: Serving<P, Block>,
-    /// Bytes that may be sent now; less than none after a long block.
-    allowance: f64,
-    allowed_at: Time,
+    up: Throttle,
+    down: Throttle,
+    /// Who is good for more, where that is limited, and for which torrent: connections, and web seeds.
+    line: BTreeMap<P, u64>,
+    last_fed: Option<P>,
     banned: BTreeSet<SocketAddr>,
     /// Pieces that are right after they were wrong, until their blocks were hashed; by torrent and piece.
     suspects: BTreeMap<(u64, u32), Vec<Wrong<P>>>,
@@ -195,6 +200,8 @@ pub enum SessionTimer {
     Tick,
     /// There is something to be sent, and it may be now.
     Upload,
+    /// There is somebody to be asked for something, and it may come now.
+    Download,
     /// Trackers that have not heard of the end by now will not.
     Stop,
 }
@@ -204,6 +211,10 @@ impl<P: Addressed> Session<P> {
     pub fn new(config: SessionConfig, listens: Option<u16>) -> Session<P> {
         Session {
             serving: Serving::new(config.reads.max(1), config.requests_per_peer.max(1)),
+            up: Throttle::new(config.rates.up),
+            down: Throttle::new(config.rates.down),
+            line: BTreeMap::new(),
+            last_fed: None,
             config,
             name: PeerName([0; 20]),
             mse: None,
@@ -212,8 +223,6 @@ impl<P: Addressed> Session<P> {
             swarms: BTreeMap::new(),
             conns: BTreeMap::new(),
             nameless: BTreeMap::new(),
-            allowance: 0.0,
-            allowed_at: Time::ZERO,
             banned: BTreeSet::new(),
             suspects: BTreeMap::new(),
             hash_budget: gathering::HASH_BUDGET,
@@ -265,7 +274,7 @@ impl<P: Addressed> Session<P> {
     }
 
     fn add(&mut self, cx: &mut Cx<'_, Self>, add: Add) -> Result<TorrentId, TorrentError> {
-        let Add { torrent, folder, peers } = add;
+        let Add { torrent, folder, peers, config } = add;
         let hashes = match &torrent {
             Source::Metainfo(metainfo) => metainfo.info().hashes(),
             Source::Magnet(magnet) => magnet.hashes,
@@ -299,6 +308,8 @@ impl<P: Addressed> Session<P> {
             starved: false,
             syncing: false,
             done: false,
+            up_limit: Throttle::new(config.rates.up),
+            down_limit: Throttle::new(config.rates.down),
             down: Rate::default(),
             up: Rate::default(),
             downloaded: 0,
@@ -378,6 +389,7 @@ impl<P: Addressed> Session<P> {
         });
         self.suspects.retain(|(of, _), _| *of != number);
         self.postponed.retain(|(of, tag)| *of != number || *tag == Tag::Close);
+        self.line.retain(|_, of| *of != number);
         if self.torrents.is_empty() {
             self.send_nameless_away(cx, true);
             if self.postponed.is_empty() {
@@ -431,6 +443,7 @@ impl<P: Addressed> Protocol for Session<P> {
         match timer {
             SessionTimer::Tick => self.tick(cx),
             SessionTimer::Upload => self.serve(cx),
+            SessionTimer::Download => self.feed(cx),
             SessionTimer::Stop => self.stopped(cx),
         }
     }

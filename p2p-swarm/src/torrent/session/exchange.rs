@@ -1,12 +1,11 @@
 //! What is had, wanted and asked for, both ways.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_core::{Cx, Time};
 
-use super::{Session, SessionTimer, Stage};
+use super::{Session, Stage};
 use crate::bits::Bits;
 use crate::torrent::address::Addressed;
 use crate::torrent::job::{Tag, TorrentJob, Work};
@@ -148,24 +147,37 @@ impl<P: Addressed> Session<P> {
 
     /// Asks a peer for as much as it is good for.
     pub(super) fn fill(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let Some(number) = self.conns.get(&peer).map(|conn| conn.torrent) else { return };
+        if self.is_limited(number) {
+            return self.stand_in_line(cx, peer, number);
+        }
+        while self.ask(cx, peer) {}
+    }
+
+    /// Asks a peer for one block more, if it is good for that.
+    pub(super) fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P) -> bool {
         let (now, unwritten) = (cx.now(), self.config.unwritten);
-        let Some((torrent, conn)) = self.pair(peer) else { return };
-        if conn.chokes || conn.wanted == 0 || torrent.writing >= unwritten {
-            return;
+        let Some((torrent, conn)) = self.pair(peer) else { return false };
+        let full = torrent.writing >= unwritten || conn.asked.len() >= conn.pipeline.size();
+        if conn.chokes || conn.wanted == 0 || full {
+            return false;
         }
-        let Stage::Running(picker) = &mut torrent.stage else { return };
-        while conn.asked.len() < conn.pipeline.size() {
-            let asked = &conn.asked;
-            let mine = |block: &Block| asked.iter().any(|(other, _)| other == block);
-            let Some(block) = picker.pick(peer, &conn.have, conn.last_piece, mine, cx.rng()) else { return };
-            if conn.asked.is_empty() {
-                conn.progress = now;
-            }
-            conn.last_piece = Some(block.piece);
-            conn.asked.push_back((block, now));
-            conn.told = now;
-            cx.send(peer, PeerMsg::Request(block));
+        let Stage::Running(picker) = &mut torrent.stage else { return false };
+        let asked = &conn.asked;
+        let mine = |block: &Block| asked.iter().any(|(other, _)| other == block);
+        let Some(block) = picker.pick(peer, &conn.have, conn.last_piece, mine, cx.rng()) else {
+            return false;
+        };
+        if conn.asked.is_empty() {
+            conn.progress = now;
         }
+        conn.last_piece = Some(block.piece);
+        conn.asked.push_back((block, now));
+        conn.told = now;
+        let number = torrent.number;
+        self.spend_down(number, block.length.into());
+        cx.send(peer, PeerMsg::Request(block));
+        true
     }
 
     /// As [`Session::fill`], for every peer of a torrent.
@@ -195,6 +207,8 @@ impl<P: Addressed> Session<P> {
             asked.iter().for_each(|(block, _)| picker.unasked(*block));
             picker.gone(peer);
         }
+        let number = torrent.number;
+        self.give_back_down(number, asked.iter().map(|(block, _)| u64::from(block.length)).sum());
         asked
     }
 
@@ -216,12 +230,16 @@ impl<P: Addressed> Session<P> {
             picker.unasked(block);
             picker.gone(peer);
         }
-        if conn.chokes {
-            let number = torrent.number;
+        let number = torrent.number;
+        let (chokes, rejects) = (conn.chokes, conn.rejects + 1);
+        self.give_back_down(number, block.length.into());
+        if chokes {
             return self.fill_all(cx, number);
         }
-        conn.rejects += 1;
-        match conn.rejects > MAX_REJECTS {
+        if let Some(conn) = self.conns.get_mut(&peer) {
+            conn.rejects = rejects;
+        }
+        match rejects > MAX_REJECTS {
             true => self.part(cx, peer),
             false => self.fill(cx, peer),
         }
@@ -237,7 +255,8 @@ impl<P: Addressed> Session<P> {
             // It was asked of others meanwhile, or never.
             conn.wasted += bytes;
             torrent.wasted += bytes;
-            return;
+            let number = torrent.number;
+            return self.spend_down(number, bytes);
         };
         conn.pipeline.came(now - at);
         conn.progress = now;
@@ -292,6 +311,7 @@ impl<P: Addressed> Session<P> {
             let Some(conn) = self.conns.get_mut(&peer) else { continue };
             if conn.settled(&block).is_some() {
                 cx.send(peer, PeerMsg::Cancel(block));
+                self.give_back_down(number, block.length.into());
                 self.fill(cx, peer);
             }
         }
@@ -326,28 +346,12 @@ impl<P: Addressed> Session<P> {
         }
     }
 
-    /// Begins as many reads as there may be, and as the rate allows.
+    /// Begins as many reads as there may be, and as the rates allow.
     pub(super) fn serve(&mut self, cx: &mut Cx<'_, Self>) {
-        if let Some(rate) = self.config.upload_rate {
-            let now = cx.now();
-            let earned = (now - self.allowed_at).as_secs_f64() * rate as f64;
-            self.allowed_at = now;
-            // A quarter of a second may be made up for.
-            self.allowance = (self.allowance + earned).min(rate as f64 / 4.0);
-        }
-        loop {
-            if let Some(rate) = self.config.upload_rate.filter(|_| self.allowance < 0.0) {
-                if self.serving.is_waiting() {
-                    let wait = Duration::from_secs_f64(-self.allowance / rate.max(1) as f64);
-                    cx.set_timer(wait + Duration::from_millis(1), SessionTimer::Upload);
-                }
-                return;
-            }
-            let Some((number, peer, block)) = self.serving.turn() else { return };
-            self.allowance -= f64::from(block.length);
-            let Some(conn) = self.conns.get(&peer) else { continue };
-            let job = TorrentJob { torrent: conn.torrent, tag: Tag::Serve(number), work: Work::Read(block) };
-            cx.start(job);
+        while let Some((number, peer, block)) = self.next_read(cx) {
+            let Some(torrent) = self.conns.get(&peer).map(|conn| conn.torrent) else { continue };
+            self.spend_up(torrent, block.length.into());
+            cx.start(TorrentJob { torrent, tag: Tag::Serve(number), work: Work::Read(block) });
         }
     }
 
@@ -355,6 +359,7 @@ impl<P: Addressed> Session<P> {
     pub(super) fn served(&mut self, cx: &mut Cx<'_, Self>, number: u64, data: Option<Bytes>) {
         let Some((peer, block)) = self.serving.read(number) else { return };
         if let Some((torrent, conn)) = self.pair(peer) {
+            let of = torrent.number;
             match data.filter(|_| conn.unchoked.is_some()) {
                 Some(data) => {
                     let bytes = data.len() as u64;
@@ -365,7 +370,10 @@ impl<P: Addressed> Session<P> {
                     torrent.uploaded += bytes;
                     cx.send(peer, PeerMsg::Piece { piece: block.piece, begin: block.begin, data });
                 }
-                None => self.reject(cx, peer, block),
+                None => {
+                    self.give_back_up(of, block.length.into());
+                    self.reject(cx, peer, block);
+                }
             }
         }
         self.serve(cx);

@@ -351,6 +351,8 @@ impl<P: Addressed> Session<P> {
         let encryption = self.encryption();
         let Some(conn) = self.conns.remove(&peer) else { return };
         self.serving.gone(peer);
+        self.line.remove(&peer);
+        self.give_back_down(conn.torrent, conn.asked.iter().map(|(block, _)| u64::from(block.length)).sum());
         let Some(torrent) = self.torrents.get_mut(&conn.torrent) else { return };
         match conn.name {
             None => torrent.strangers -= 1,

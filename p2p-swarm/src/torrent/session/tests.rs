@@ -68,7 +68,7 @@ impl Alone {
             true => Source::Magnet(Magnet::from(&alone.metainfo)),
             false => Source::Metainfo(alone.metainfo.clone()),
         };
-        alone.script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+        alone.script.command(SessionCommand::Add(Add::new(torrent, "")));
         alone
     }
 
@@ -458,7 +458,7 @@ fn listening() -> (Script<Session<TcpPeer>>, SwarmId) {
     let mut worker = MemoryTorrents::new(files);
     let mut script = Script::new(Session::new(SessionConfig::default(), Some(1)));
     let torrent = Source::Metainfo(metainfo);
-    script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+    script.command(SessionCommand::Add(Add::new(torrent, "")));
     for (id, job) in script.jobs() {
         worker.run(vec![job]).into_iter().for_each(|done| script.done(id, done));
     }

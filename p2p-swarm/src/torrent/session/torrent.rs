@@ -18,6 +18,7 @@ use super::super::metainfo::{Info, InfoHashes, PieceLayers, SwarmId};
 use super::super::peer::Conn;
 use super::super::picker::Picker;
 use super::super::source::SourceKind;
+use super::super::throttle::Throttle;
 use super::super::tiers::Tiers;
 use super::Session;
 use super::web::WebSeed;
@@ -54,6 +55,8 @@ pub(super) struct Torrent<P> {
     pub(super) starved: bool,
     pub(super) syncing: bool,
     pub(super) done: bool,
+    pub(super) up_limit: Throttle,
+    pub(super) down_limit: Throttle,
     pub(super) down: Rate,
     pub(super) up: Rate,
     pub(super) downloaded: u64,

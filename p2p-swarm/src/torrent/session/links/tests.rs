@@ -32,7 +32,7 @@ fn begun<P: Addressed>(
     let mut script = Script::new(session);
     let swarm = metainfo.info().hashes().swarms().next().unwrap();
     let torrent = Source::Metainfo(metainfo);
-    script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers }));
+    script.command(SessionCommand::Add(Add { peers, ..Add::new(torrent, "") }));
     let mut worker = MemoryTorrents::new(MemoryFiles::default());
     for (id, job) in script.jobs() {
         worker.run(vec![job]).into_iter().for_each(|done| script.done(id, done));

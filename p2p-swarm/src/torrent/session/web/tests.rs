@@ -42,7 +42,7 @@ impl Fetching {
         let mut script = Script::new(Session::new(SessionConfig::default(), None));
         let fetcher = script.command(SessionCommand::Fetching);
         let torrent = Source::Metainfo(metainfo);
-        script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+        script.command(SessionCommand::Add(Add::new(torrent, "")));
         let worker = MemoryTorrents::new(files.clone());
         let mut fetching = Fetching { script, worker, files, served, fetcher };
         fetching.work();
