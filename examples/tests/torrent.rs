@@ -5,8 +5,8 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -283,6 +283,56 @@ fn rates_are_kept_at_both_ends() {
         // 3 MiB at 1.5 MiB/s take 2 s, but for a quarter of a second's worth and a block.
         assert!(begun.elapsed() >= Duration::from_millis(1700), "{name}: {:?}", begun.elapsed());
     }
+}
+
+/// Asks for a file over HTTP; the head of the answer, and its body.
+fn fetch(url: &str, method: &str, range: &str) -> (String, Vec<u8>) {
+    let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    let range = if range.is_empty() { String::new() } else { format!("Range: bytes={range}\r\n") };
+    write!(stream, "{method} /{path} HTTP/1.1\r\nHost: {host}\r\n{range}Connection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+    let body = answer.split_off(end);
+    (String::from_utf8(answer).unwrap().to_ascii_lowercase(), body)
+}
+
+#[test]
+fn a_file_is_streamed_while_it_comes() {
+    let folder = Folder::new("stream");
+    let (song, _) = album(&folder, 12 << 20, &[]);
+    // Slowly: all of it takes 6 s.
+    let seed = seed(&folder, &["--max-up", "2M"]);
+    let link = seed.says("magnet");
+    let mut stream = torrent();
+    stream.args(["stream", &link]).arg(folder.at("copy")).args(HERE).args(["--file", "01.ogg"]);
+    let stream = Running::start(&mut stream);
+    let url = stream.says("stream");
+    // From the middle, and then from elsewhere.
+    for (asked, range) in
+        [("6000000-6499999", 6_000_000..6_500_000), ("-100000", song.len() - 100_000..song.len())]
+    {
+        let (head, body) = fetch(&url, "GET", asked);
+        assert!(head.starts_with("http/1.1 206"), "{head}");
+        let said = format!("content-range: bytes {}-{}/{}", range.start, range.end - 1, song.len());
+        assert!(head.contains(&said) && head.contains("audio/ogg"), "{head}");
+        assert!(body == song[range], "{asked}");
+        assert!(!has_come(&folder, "copy", &song), "it is not all there yet");
+    }
+    let (head, body) = fetch(&url, "HEAD", "");
+    assert!(
+        head.starts_with("http/1.1 200") && head.contains("content-length: 12582912") && body.is_empty(),
+        "{head}"
+    );
+    let (head, _) = fetch(&url, "GET", "12582912-");
+    assert!(head.starts_with("http/1.1 416") && head.contains("bytes */12582912"), "{head}");
+    // All of it, as it comes.
+    let (head, body) = fetch(&url, "GET", "0-");
+    assert!(head.starts_with("http/1.1 206") && body == song, "{head}");
+    assert!(has_come(&folder, "copy", &song));
+    let (well, said) = stream.interrupted();
+    assert!(well, "{said:?}");
 }
 
 #[test]

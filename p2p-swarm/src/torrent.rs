@@ -2,7 +2,7 @@
 //!
 //! - [`Metainfo`] is a `.torrent` file, of the first version (BEP 3), the second (BEP 52), or both; [`Magnet`] a link.
 //! - [`PeerMsg`] is what peers say to each other, and [`PeerCodec`] its bytes over TCP.
-//! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Status`] and [`Remove`] as typed requests, and
+//! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Read`], [`Status`] and [`Remove`] as typed requests, and
 //!   [`TorrentWorker`]s do its jobs on a [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`; a [`Client`],
 //!   which has it run over uTP, too, on `p2p_core::net::both`.
 //! - [`Mse`] encrypts its connections.
@@ -48,7 +48,7 @@ mod worker;
 pub use address::{Addressed, Carrier};
 pub use client::{Client, client};
 pub use command::{
-    Add, AddPeers, Announced, Announcing, Fetched, Fetching, Heard, PeerStatus, Remove, SessionCommand,
+    Add, AddPeers, Announced, Announcing, Fetched, Fetching, Heard, PeerStatus, Read, Remove, SessionCommand,
     SessionEvent, SessionItem, SessionOutcome, Source, Status, Stop, TakesCommands, ToAnnounce, ToFetch,
     TorrentConfig, TorrentError, TorrentId, TorrentStage, TorrentStatus, Wait,
 };
@@ -64,6 +64,7 @@ pub use metainfo::{
     MAX_PIECES, Metainfo, MetainfoError, SwarmId, TorrentFile,
 };
 pub use mse::{Encryption, Mse};
+pub use picker::Order;
 pub use session::{Carriers, Session, SessionConfig, SessionTimer};
 pub use source::{Found, PeerSource, SourceKind, find_peers};
 pub use throttle::RateLimits;

@@ -97,8 +97,28 @@ enum UsesUtp {
 }
 
 impl Net {
+    /// What is to be got, and who may have it.
+    pub(crate) async fn wanted(&self, what: &str) -> Result<(Source, Vec<SocketAddr>), Failure> {
+        let torrent = self.with_places(crate::source(what)?);
+        let private = matches!(&torrent, Source::Metainfo(metainfo) if metainfo.info().private());
+        if private && !self.peer.is_empty() {
+            return Err("the torrent is private, so its trackers alone name peers: leave --peer out".into());
+        }
+        let mut peers = resolve(&self.peer).await?;
+        if let Source::Magnet(magnet) = &torrent {
+            peers.extend(resolve(&magnet.peers).await?);
+        }
+        let others = !private && self.finds_others();
+        if peers.is_empty() && places_of(&torrent) == 0 && !others {
+            return Err("there is nobody to get it from: name a peer, --peer HOST:PORT, a tracker, --tracker URL, or a node \
+                 of the DHT, --dht --bootstrap HOST:PORT, or look in the local network, --lsd"
+                .into());
+        }
+        Ok((torrent, peers))
+    }
+
     /// Whether peers may be found that nobody has named.
-    pub(crate) fn finds_others(&self) -> bool {
+    fn finds_others(&self) -> bool {
         self.lsd || !self.bootstrap.is_empty()
     }
 
@@ -186,6 +206,14 @@ impl Net {
         let group = Group { addr: LSD_GROUP, interface };
         let lsd = udp::spawn_in(group, Lsd::default(), LsdCodec, Limits::default(), [NoWorker]).await;
         Ok(Some(lsd.map_err(|error| format!("there is no multicast at {interface}: {error}"))?))
+    }
+}
+
+/// How many trackers and web seeds it names; for a link web seeds are no beginning.
+fn places_of(torrent: &Source) -> usize {
+    match torrent {
+        Source::Metainfo(metainfo) => metainfo.trackers.iter().flatten().count() + metainfo.web_seeds.len(),
+        Source::Magnet(magnet) => magnet.trackers.len(),
     }
 }
 

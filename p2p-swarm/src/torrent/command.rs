@@ -1,6 +1,7 @@
 //! What a session can be asked, and what it says.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use p2p_core::{Protocol, Request};
 use super::address::Carrier;
 use super::magnet::Magnet;
 use super::metainfo::{InfoHashes, Metainfo, MetainfoError, SwarmId};
+use super::picker::Order;
 use super::source::SourceKind;
 use super::throttle::RateLimits;
 use super::tiers::TrackerStatus;
@@ -63,6 +65,8 @@ impl Add {
 pub struct TorrentConfig {
     /// How fast its blocks come and go, within what [all](super::SessionConfig::rates) may. As fast as they can.
     pub rates: RateLimits,
+    /// Which pieces come first. The rarest.
+    pub order: Order,
 }
 
 /// More peers who may have a torrent.
@@ -81,6 +85,19 @@ pub struct Wait {
     pub torrent: TorrentId,
     /// How often to say how far it is; `None`: not at all. Whoever sets it must read the items.
     pub progress: Option<Duration>,
+}
+
+/// Read bytes of a file, those that are there at once and the others as they come, which are then asked for before all else.
+/// The items are what was read, in order, at most 64 KiB each; it ends when the range does. Whoever reads slowly is waited
+/// for; to read on from elsewhere drop it and ask again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The torrent. What a link stands for is waited for.
+    pub torrent: TorrentId,
+    /// Which of the [files](super::Info::files), by its place among them.
+    pub file: u32,
+    /// Which of its bytes.
+    pub range: Range<u64>,
 }
 
 /// Have nothing more to do with a torrent. Its files stay.
@@ -253,6 +270,18 @@ pub enum TorrentError {
     /// There are as many as the session takes.
     #[error("there are too many torrents: remove one")]
     Full,
+    /// It has no such file.
+    #[error("the torrent has no file of that number")]
+    NoFile,
+    /// The file is shorter.
+    #[error("the file has {length} bytes: read a range of those")]
+    Range {
+        /// Its length.
+        length: u64,
+    },
+    /// There are as many readers as the session takes.
+    #[error("64 files are being read already: end one")]
+    Readers,
     /// There is none of that name, or no more.
     #[error("there is no such torrent, or it was removed")]
     Unknown,
@@ -267,6 +296,8 @@ pub enum SessionCommand {
     AddPeers(AddPeers),
     /// See [`Wait`].
     Wait(Wait),
+    /// See [`Read`].
+    Read(Read),
     /// See [`Remove`].
     Remove(Remove),
     /// See [`Status`].
@@ -290,6 +321,8 @@ pub enum SessionCommand {
 pub enum SessionItem {
     /// Of [`Wait`]: how the torrent stands.
     Status(TorrentStatus),
+    /// Of [`Read`]: what comes next.
+    Read(Bytes),
     /// Of [`Announcing`]: what is to be announced.
     Announce(ToAnnounce),
     /// Of [`Fetching`]: what is to be fetched.
@@ -301,7 +334,7 @@ pub enum SessionItem {
 pub enum SessionOutcome {
     /// Of [`Add`].
     Added(Result<TorrentId, TorrentError>),
-    /// Of [`Wait`].
+    /// Of [`Wait`] and [`Read`].
     Done(Result<(), TorrentError>),
     /// Of [`AddPeers`], [`Remove`], [`Announced`], [`Heard`] and [`Fetched`]: whether there is such a torrent, announce or
     /// fetch.
@@ -385,7 +418,28 @@ impl<M: TakesCommands> Request<M> for Wait {
     fn item(item: SessionItem) -> Option<TorrentStatus> {
         match item {
             SessionItem::Status(status) => Some(status),
-            SessionItem::Announce(_) | SessionItem::Fetch(_) => None,
+            SessionItem::Read(_) | SessionItem::Announce(_) | SessionItem::Fetch(_) => None,
+        }
+    }
+    fn reply(outcome: SessionOutcome) -> Option<Self::Reply> {
+        match outcome {
+            SessionOutcome::Done(done) => Some(done),
+            _ => None,
+        }
+    }
+}
+
+impl<M: TakesCommands> Request<M> for Read {
+    type Item = Bytes;
+    type Reply = Result<(), TorrentError>;
+
+    fn command(self) -> SessionCommand {
+        SessionCommand::Read(self)
+    }
+    fn item(item: SessionItem) -> Option<Bytes> {
+        match item {
+            SessionItem::Read(data) => Some(data),
+            SessionItem::Status(_) | SessionItem::Announce(_) | SessionItem::Fetch(_) => None,
         }
     }
     fn reply(outcome: SessionOutcome) -> Option<Self::Reply> {
@@ -406,7 +460,7 @@ impl<M: TakesCommands> Request<M> for Announcing {
     fn item(item: SessionItem) -> Option<ToAnnounce> {
         match item {
             SessionItem::Announce(wanted) => Some(wanted),
-            SessionItem::Status(_) | SessionItem::Fetch(_) => None,
+            SessionItem::Status(_) | SessionItem::Read(_) | SessionItem::Fetch(_) => None,
         }
     }
     fn reply(outcome: SessionOutcome) -> Option<()> {
@@ -424,7 +478,7 @@ impl<M: TakesCommands> Request<M> for Fetching {
     fn item(item: SessionItem) -> Option<ToFetch> {
         match item {
             SessionItem::Fetch(wanted) => Some(wanted),
-            SessionItem::Status(_) | SessionItem::Announce(_) => None,
+            SessionItem::Status(_) | SessionItem::Read(_) | SessionItem::Announce(_) => None,
         }
     }
     fn reply(outcome: SessionOutcome) -> Option<()> {

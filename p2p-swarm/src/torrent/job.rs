@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use p2p_core::{Job, JobError};
+use p2p_core::{Job, JobError, OpId};
 
 use super::metainfo::{Info, PieceLayers};
 use super::wire::Block;
@@ -47,6 +47,8 @@ pub(crate) enum Tag {
     Trace(u32),
     /// An answer to a peer, by its number.
     Serve(u64),
+    /// A chunk of a file that somebody reads.
+    Read(OpId),
 }
 
 /// What is to be done.

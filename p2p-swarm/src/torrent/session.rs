@@ -6,6 +6,7 @@
 //! - `gathering`: metadata and hashes for links, and for peers that have only a link;
 //! - `limiting`: how fast blocks are asked for and read, and whose turn it is;
 //! - `keeping`: what comes back from the worker: what was there, what is right, and who lied;
+//! - `reading`: files that are read while they come;
 //! - `tick`: once a second rates, chokes, and what is late;
 //! - `torrent`: what is known of one;
 //! - `web`: what comes from web seeds.
@@ -16,6 +17,7 @@ mod gathering;
 mod keeping;
 mod limiting;
 mod links;
+mod reading;
 mod tick;
 mod torrent;
 mod web;
@@ -170,6 +172,8 @@ pub struct Session<P> {
     suspects: BTreeMap<(u64, u32), Vec<Wrong<P>>>,
     /// Hashes that may be computed for peers until the next tick.
     hash_budget: usize,
+    /// Who reads files; at most 64.
+    readers: BTreeMap<OpId, reading::Reader>,
     /// Jobs that the worker had no room for, until the next tick: one of a kind for each torrent, and for each piece.
     postponed: Vec<(u64, Tag)>,
     /// Whoever speaks with each kind of source for this session; at most eight.
@@ -226,6 +230,7 @@ impl<P: Addressed> Session<P> {
             banned: BTreeSet::new(),
             suspects: BTreeMap::new(),
             hash_budget: gathering::HASH_BUDGET,
+            readers: BTreeMap::new(),
             postponed: Vec::new(),
             announcers: BTreeMap::new(),
             announces: BTreeMap::new(),
@@ -308,6 +313,7 @@ impl<P: Addressed> Session<P> {
             starved: false,
             syncing: false,
             done: false,
+            order: config.order,
             up_limit: Throttle::new(config.rates.up),
             down_limit: Throttle::new(config.rates.down),
             down: Rate::default(),
@@ -365,6 +371,7 @@ impl<P: Addressed> Session<P> {
             cx.finish(waiting.op, SessionOutcome::Done(Err(why.clone())));
         }
         torrent.start(cx, Tag::Close, Work::Close);
+        self.stop_readers(cx, number, &why);
         self.forget_fetches(|of| of == number);
         self.say_goodbye(cx, number);
         self.hang_up(cx, number);
@@ -372,6 +379,7 @@ impl<P: Addressed> Session<P> {
     }
 
     fn remove(&mut self, cx: &mut Cx<'_, Self>, number: u64) -> bool {
+        self.stop_readers(cx, number, &TorrentError::Unknown);
         self.forget_fetches(|of| of == number);
         self.say_goodbye(cx, number);
         self.hang_up(cx, number);
@@ -458,6 +466,7 @@ impl<P: Addressed> Protocol for Session<P> {
                 SessionOutcome::Known(known.is_some())
             }
             SessionCommand::Wait(wait) => return self.wait(cx, op, wait),
+            SessionCommand::Read(read) => return self.read(cx, op, read),
             SessionCommand::Remove(Remove { torrent }) => SessionOutcome::Known(self.remove(cx, torrent.0)),
             SessionCommand::Announcing(Announcing(kind)) => return self.announcer(cx, op, kind),
             SessionCommand::Announced(announced) => SessionOutcome::Known(self.announced(cx, announced)),
@@ -474,9 +483,14 @@ impl<P: Addressed> Protocol for Session<P> {
         self.stopping.retain(|stopping| *stopping != op);
         self.announcer_gone(cx, op);
         self.fetcher_gone(op);
+        self.reader_gone(cx, op);
         for torrent in self.torrents.values_mut() {
             torrent.waiting.retain(|waiting| waiting.op != op);
         }
+    }
+
+    fn on_read(&mut self, cx: &mut Cx<'_, Self>, op: OpId, items: usize) {
+        self.has_read(cx, op, items);
     }
 
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {

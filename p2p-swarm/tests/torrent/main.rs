@@ -1,7 +1,8 @@
-//! BitTorrent swarms in the simulator: crowds, free riders, liars, links; and rates.
+//! BitTorrent swarms in the simulator: crowds, free riders, liars, links, rates; and content in order.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod rates;
+mod streaming;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -46,7 +46,6 @@ fn keeps(gone: &[u64], limit: u64, more: u64) {
     let all = gone[gone.len() - 1] - gone[0];
     let least = limit as f64 * LOOK.as_secs_f64() * (gone.len() - 1) as f64 * 0.9;
     assert!(all as f64 >= least, "{all} bytes, of {least} at the least");
-    println!("{all} bytes, {:.1}% of the limit", all as f64 / least * 90.0);
 }
 
 /// All have had nearly the same: nobody has less than four fifths of what they would have in equal shares.
@@ -104,8 +103,10 @@ fn a_torrent_has_its_own_limit_and_leaves_the_rest_to_others() {
     let options = CreateOptions { piece_length: Some(PIECE), ..CreateOptions::default() };
     let other = Metainfo::create(&mut swarm.disks[0].clone(), "u".as_ref(), &options).unwrap();
     let rates = RateLimits { up: Some(LIMIT / 4), down: None };
-    let slow =
-        Add { config: TorrentConfig { rates }, ..Add::new(Source::Metainfo(swarm.metainfo.clone()), "") };
+    let slow = Add {
+        config: TorrentConfig { rates, ..TorrentConfig::default() },
+        ..Add::new(Source::Metainfo(swarm.metainfo.clone()), "")
+    };
     swarm.sim.command(SEED, SessionCommand::Add(slow));
     let slow = swarm.id(SEED);
     swarm.add(SEED, Source::Metainfo(other.clone()), []);

@@ -165,7 +165,7 @@ impl<P: Addressed> Session<P> {
         let Stage::Running(picker) = &mut torrent.stage else { return false };
         let asked = &conn.asked;
         let mine = |block: &Block| asked.iter().any(|(other, _)| other == block);
-        let Some(block) = picker.pick(peer, &conn.have, conn.last_piece, mine, cx.rng()) else {
+        let Some(block) = picker.pick(peer, &conn.have, conn.last_piece, mine, now, cx.rng()) else {
             return false;
         };
         if conn.asked.is_empty() {

@@ -27,6 +27,13 @@ impl<P: Addressed> Session<P> {
             self.served(cx, read, data);
             return failed.into_iter().for_each(|error| self.give_up(cx, number, error.into()));
         }
+        if let Tag::Read(op) = tag {
+            return match result {
+                Ok(Output::Read(data)) => self.was_read(cx, op, data),
+                Ok(_) | Err(StoreError::Job(_)) => self.was_not_read(op),
+                Err(error) => self.give_up(cx, number, error.into()),
+            };
+        }
         if let (Tag::Block(_), Some(torrent)) = (tag, self.torrents.get_mut(&number)) {
             torrent.writing = torrent.writing.saturating_sub(1);
         }
@@ -102,8 +109,8 @@ impl<P: Addressed> Session<P> {
                 info.pieces_of(file).for_each(|piece| _ = wanted.insert(piece.into()));
             }
         }
-        let picker = Picker::new(&info, have.clone(), &wanted, cx.rng());
-        torrent.stage = Stage::Running(picker);
+        let picker = Picker::new(&info, have.clone(), &wanted, torrent.order, cx.rng());
+        torrent.stage = Stage::Running(Box::new(picker));
         if have.is_full() {
             torrent.tiers.values_mut().for_each(|tiers| tiers.had_all(cx.now()));
         }
@@ -115,6 +122,8 @@ impl<P: Addressed> Session<P> {
             self.catch_up(cx, peer);
         }
         self.finish(cx, number);
+        self.readers_go_on(cx, number);
+        self.hurry(cx, number);
         self.dial(cx, number);
         self.fetch(cx, number);
         self.announce(cx, number);
@@ -163,6 +172,7 @@ impl<P: Addressed> Session<P> {
                 self.interest(cx, peer);
             }
         }
+        self.readers_go_on(cx, number);
         self.finish(cx, number);
     }
 

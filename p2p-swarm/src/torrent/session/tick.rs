@@ -35,6 +35,7 @@ impl<P: Addressed> Session<P> {
         let numbers: Vec<u64> = self.torrents.keys().copied().collect();
         for number in numbers {
             self.progress(cx, number);
+            self.readers_go_on(cx, number);
             if self.torrents.get_mut(&number).is_some_and(|torrent| std::mem::take(&mut torrent.starved)) {
                 self.fill_all(cx, number);
             }

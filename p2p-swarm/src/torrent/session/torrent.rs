@@ -16,7 +16,7 @@ use super::super::gather::{Hashes, Metadata};
 use super::super::job::{Tag, TorrentJob, Work};
 use super::super::metainfo::{Info, InfoHashes, PieceLayers, SwarmId};
 use super::super::peer::Conn;
-use super::super::picker::Picker;
+use super::super::picker::{Order, Picker};
 use super::super::source::SourceKind;
 use super::super::throttle::Throttle;
 use super::super::tiers::Tiers;
@@ -55,6 +55,7 @@ pub(super) struct Torrent<P> {
     pub(super) starved: bool,
     pub(super) syncing: bool,
     pub(super) done: bool,
+    pub(super) order: Order,
     pub(super) up_limit: Throttle,
     pub(super) down_limit: Throttle,
     pub(super) down: Rate,
@@ -78,7 +79,7 @@ pub(super) enum Stage<P> {
     Metadata(Metadata<P>),
     Hashes(Hashes<P>),
     Opening,
-    Running(Picker<P>),
+    Running(Box<Picker<P>>),
     Failed(TorrentError),
 }
 
