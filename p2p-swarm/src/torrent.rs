@@ -16,7 +16,7 @@
 //! - **Who sends what is not true is named and asked for nothing more**; who had an honest part in a wrong piece is not.
 //! - **What a peer can make grow is bounded**: see [`Session`] and [`SessionConfig`].
 //!
-//! After a crash what is there is hashed again.
+//! What was found right, synced and not touched since is not hashed again; after a crash the rest is, by all workers.
 
 mod address;
 mod candidates;

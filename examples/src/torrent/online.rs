@@ -172,8 +172,7 @@ impl Net {
             client(config, UtpConfig::default(), local.map(|addr| addr.port()), mse)
         };
         let codec = move |peer| codecs.codec(StreamPeer::Tcp(peer));
-        let workers = [FileTorrents::new(Files), FileTorrents::new(Files)];
-        Ok(both::spawn_at(machine, codec, UtpCodec, listen, Limits::default(), workers).await?)
+        Ok(both::spawn_at(machine, codec, UtpCodec, listen, Limits::default(), workers()).await?)
     }
 
     /// A node of the DHT, beside the session.
@@ -207,6 +206,12 @@ impl Net {
         let lsd = udp::spawn_in(group, Lsd::default(), LsdCodec, Limits::default(), [NoWorker]).await;
         Ok(Some(lsd.map_err(|error| format!("there is no multicast at {interface}: {error}"))?))
     }
+}
+
+/// As many as there are processors, so that what is there is hashed by all of them; two at the least.
+pub(crate) fn workers() -> Vec<FileTorrents> {
+    let many = std::thread::available_parallelism().map_or(2, |many| many.get().max(2));
+    (0..many).map(|_| FileTorrents::new(Files)).collect()
 }
 
 /// How many trackers and web seeds it names; for a link web seeds are no beginning.

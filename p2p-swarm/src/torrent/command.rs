@@ -67,6 +67,9 @@ pub struct TorrentConfig {
     pub rates: RateLimits,
     /// Which pieces come first. The rarest.
     pub order: Order,
+    /// Whether all that is there is hashed. Otherwise what has not changed since it was last found right is taken for right:
+    /// that is written down beside it, in a file whose name is the torrent's hash. No.
+    pub recheck: bool,
 }
 
 /// More peers who may have a torrent.

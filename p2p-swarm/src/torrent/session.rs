@@ -5,7 +5,8 @@
 //! - `exchange`: what is had, wanted and asked for, both ways;
 //! - `gathering`: metadata and hashes for links, and for peers that have only a link;
 //! - `limiting`: how fast blocks are asked for and read, and whose turn it is;
-//! - `keeping`: what comes back from the worker: what was there, what is right, and who lied;
+//! - `keeping`: what comes back from the worker: what is right, and who lied;
+//! - `opening`: what is there of a torrent when it is taken on;
 //! - `reading`: files that are read while they come;
 //! - `tick`: once a second rates, chokes, and what is late;
 //! - `torrent`: what is known of one;
@@ -17,6 +18,7 @@ mod gathering;
 mod keeping;
 mod limiting;
 mod links;
+mod opening;
 mod reading;
 mod tick;
 mod torrent;
@@ -36,7 +38,7 @@ use super::command::{
     Status, ToAnnounce, TorrentError, TorrentId, TorrentStatus, Wait,
 };
 use super::gather::Metadata;
-use super::job::{Tag, TorrentDone, TorrentJob, Work};
+use super::job::{Tag, TorrentDone, TorrentJob};
 use super::magnet::Magnet;
 use super::metainfo::{InfoHashes, SwarmId};
 use super::mse::{Encryption, Mse};
@@ -312,6 +314,9 @@ impl<P: Addressed> Session<P> {
             writing: 0,
             starved: false,
             syncing: false,
+            fresh: false,
+            saved: cx.now(),
+            trust: !config.recheck,
             done: false,
             order: config.order,
             up_limit: Throttle::new(config.rates.up),
@@ -367,10 +372,11 @@ impl<P: Addressed> Session<P> {
             return;
         }
         torrent.stage = Stage::Failed(why.clone());
+        // What was written may be lost: nothing is written down of it.
+        torrent.close(cx);
         for waiting in torrent.waiting.drain(..) {
             cx.finish(waiting.op, SessionOutcome::Done(Err(why.clone())));
         }
-        torrent.start(cx, Tag::Close, Work::Close);
         self.stop_readers(cx, number, &why);
         self.forget_fetches(|of| of == number);
         self.say_goodbye(cx, number);
@@ -387,7 +393,7 @@ impl<P: Addressed> Session<P> {
         for waiting in &torrent.waiting {
             cx.finish(waiting.op, SessionOutcome::Done(Err(TorrentError::Unknown)));
         }
-        torrent.start(cx, Tag::Close, Work::Close);
+        torrent.close(cx);
         let mse = &self.mse;
         self.swarms.retain(|swarm, of| {
             if *of == number {

@@ -1,10 +1,9 @@
-//! What comes back from the worker: what was there, what is right, and who lied.
+//! What comes back from the worker: what is right, and who lied.
 
 use p2p_core::{Cx, JobError};
 
 use super::tick::EVERY;
 use super::{Session, SessionEvent, SessionOutcome, SessionTimer, Stage, TorrentId};
-use crate::bits::Bits;
 use crate::job::StoreError;
 use crate::torrent::address::Addressed;
 use crate::torrent::job::{Output, Tag, TorrentDone, TorrentJob, Work};
@@ -38,12 +37,8 @@ impl<P: Addressed> Session<P> {
             torrent.writing = torrent.writing.saturating_sub(1);
         }
         match (tag, result) {
-            (Tag::Open | Tag::Check, Ok(Output::Checking)) => {
-                if let Some(torrent) = self.torrents.get(&number) {
-                    torrent.start(cx, Tag::Check, Work::Check);
-                }
-            }
-            (Tag::Open | Tag::Check, Ok(Output::Opened(have))) => self.opened(cx, number, have),
+            (Tag::Open, Ok(Output::Opened { have, check })) => self.opened(cx, number, have, &check),
+            (Tag::Check { .. }, Ok(Output::Checked(right))) => self.checked(cx, number, &right),
             (Tag::Sync, Ok(Output::Synced)) => self.synced(cx, number),
             (Tag::Block(block), Ok(Output::Verified)) => self.verified(cx, number, block.piece),
             (Tag::Block(block), Ok(Output::Wrong)) => self.wrong(cx, number, block.piece),
@@ -77,13 +72,13 @@ impl<P: Addressed> Session<P> {
     pub(super) fn resume(&mut self, cx: &mut Cx<'_, Self>) {
         for (number, tag) in std::mem::take(&mut self.postponed) {
             if tag == Tag::Close {
-                cx.start(TorrentJob { torrent: number, tag, work: Work::Close });
+                cx.start(TorrentJob { torrent: number, tag, work: Work::Close { have: None } });
             }
             let Some(torrent) = self.torrents.get_mut(&number) else { continue };
             match (tag, &torrent.stage) {
-                (Tag::Open, Stage::Opening) => torrent.open(cx),
-                (Tag::Check, Stage::Opening) => torrent.start(cx, tag, Work::Check),
-                (Tag::Sync, Stage::Running(_)) => torrent.start(cx, tag, Work::Sync),
+                (Tag::Open, Stage::Opening(_)) => torrent.open(cx),
+                (Tag::Check { from, until }, Stage::Opening(_)) => torrent.check(cx, from..until),
+                (Tag::Sync | Tag::Save, Stage::Running(_)) => torrent.sync(cx, tag),
                 (Tag::Trace(piece), Stage::Running(_)) => torrent.start(cx, tag, Work::Digests { piece }),
                 _ => {}
             }
@@ -98,43 +93,12 @@ impl<P: Addressed> Session<P> {
         }
     }
 
-    /// The worker has looked what is there.
-    fn opened(&mut self, cx: &mut Cx<'_, Self>, number: u64, have: Bits) {
-        let Some(torrent) = self.torrents.get_mut(&number) else { return };
-        let Some(info) = torrent.info.clone() else { return };
-        let mut wanted = Bits::new(info.piece_count().into());
-        for (i, file) in info.files().iter().enumerate() {
-            let i = i as u32;
-            if torrent.select.is_empty() || torrent.select.iter().any(|range| range.contains(&i)) {
-                info.pieces_of(file).for_each(|piece| _ = wanted.insert(piece.into()));
-            }
-        }
-        let picker = Picker::new(&info, have.clone(), &wanted, torrent.order, cx.rng());
-        torrent.stage = Stage::Running(Box::new(picker));
-        if have.is_full() {
-            torrent.tiers.values_mut().for_each(|tiers| tiers.had_all(cx.now()));
-        }
-        cx.emit(SessionEvent::Checked(TorrentId(number), have.count() as u32));
-        // Who was asked for metadata is here already.
-        let peers: Vec<P> = torrent.peers.iter().copied().collect();
-        for peer in peers {
-            have.iter().for_each(|piece| cx.send(peer, PeerMsg::Have(piece as u32)));
-            self.catch_up(cx, peer);
-        }
-        self.finish(cx, number);
-        self.readers_go_on(cx, number);
-        self.hurry(cx, number);
-        self.dial(cx, number);
-        self.fetch(cx, number);
-        self.announce(cx, number);
-    }
-
     /// If all that is wanted is there it is made safe; then it is done.
-    fn finish(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+    pub(super) fn finish(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         if torrent.picker().is_some_and(Picker::is_done) && !torrent.done && !torrent.syncing {
             torrent.syncing = true;
-            torrent.start(cx, Tag::Sync, Work::Sync);
+            torrent.sync(cx, Tag::Sync);
         }
     }
 
@@ -157,7 +121,9 @@ impl<P: Addressed> Session<P> {
     fn verified(&mut self, cx: &mut Cx<'_, Self>, number: u64, piece: u32) {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         let Some(picker) = torrent.running() else { return };
-        if let Some(wrong) = picker.verified(piece) {
+        let wrong = picker.verified(piece);
+        torrent.fresh = true;
+        if let Some(wrong) = wrong {
             // Its blocks say now who lied before.
             self.suspects.insert((number, piece), wrong);
             torrent.start(cx, Tag::Trace(piece), Work::Digests { piece });

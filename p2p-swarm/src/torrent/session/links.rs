@@ -45,7 +45,7 @@ impl<P: Addressed> Session<P> {
             let room = self.conns.len() < self.config.connections;
             let Some(torrent) = self.torrents.get_mut(&number) else { return };
             let connected = torrent.peers.len() + torrent.strangers;
-            let ready = !matches!(torrent.stage, Stage::Opening | Stage::Failed(_));
+            let ready = !matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_));
             if !ready || !room || connected >= self.config.peers || torrent.strangers >= HALF_OPEN {
                 return;
             }
@@ -132,7 +132,7 @@ impl<P: Addressed> Session<P> {
                 };
                 let many = !host.is_loopback() && self.conns.iter().filter(of_host).count() >= MAX_OF_HOST;
                 let Some(torrent) = torrent.filter(|_| !full) else { return cx.send(peer, PeerMsg::Goodbye) };
-                let closed = matches!(torrent.stage, Stage::Opening | Stage::Failed(_));
+                let closed = matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_));
                 let crowded = torrent.peers.len() + torrent.strangers >= self.config.peers;
                 let pieces = torrent.pieces();
                 if closed || crowded || many || banned {
@@ -387,7 +387,7 @@ impl<P: Addressed> Session<P> {
                 conn.have.iter().for_each(|piece| picker.unseen(piece as u32));
                 picker.gone(peer);
             }
-            Stage::Opening | Stage::Failed(_) => {}
+            Stage::Opening(_) | Stage::Failed(_) => {}
         }
         let number = torrent.number;
         if !conn.asked.is_empty() {

@@ -51,7 +51,7 @@ impl<P: Addressed> Session<P> {
             Some(_) if self.readers.len() >= MAX_READERS => Some(TorrentError::Readers),
             Some(torrent) => match &torrent.stage {
                 Stage::Failed(why) => Some(why.clone()),
-                Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening | Stage::Running(_) => None,
+                Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening(_) | Stage::Running(_) => None,
             },
         };
         if let Some(why) = refused {

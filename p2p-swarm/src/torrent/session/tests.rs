@@ -1,6 +1,7 @@
 //! One session by hand: what strangers say does no harm, and who lies is named.
 
 use super::super::command::TorrentStage;
+use super::super::job::Work;
 use super::*;
 use crate::storage::MemoryFiles;
 use crate::torrent::wire::{Block, Features, Handshake, HashRange, MetadataMsg, any_message};
@@ -387,12 +388,12 @@ fn a_full_queue_of_jobs_puts_off_and_ends_nothing() {
         for (id, job) in alone.script.jobs() {
             let (kind, times) = match job.work {
                 Work::Open { .. } => ("open", 1),
-                Work::Check => ("check", 1),
+                Work::Check { .. } => ("check", 1),
                 // All that may be asked for at first.
                 Work::Write { .. } => ("write", 8),
                 Work::Digests { .. } => ("digests", 1),
-                Work::Sync => ("sync", 1),
-                Work::Close => ("close", 1),
+                Work::Sync { .. } => ("sync", 1),
+                Work::Close { .. } => ("close", 1),
                 Work::Read(_) => ("read", 0),
             };
             let before = refused.entry(kind).or_default();
@@ -459,9 +460,7 @@ fn listening() -> (Script<Session<TcpPeer>>, SwarmId) {
     let mut script = Script::new(Session::new(SessionConfig::default(), Some(1)));
     let torrent = Source::Metainfo(metainfo);
     script.command(SessionCommand::Add(Add::new(torrent, "")));
-    for (id, job) in script.jobs() {
-        worker.run(vec![job]).into_iter().for_each(|done| script.done(id, done));
-    }
+    work(&mut script, &mut worker);
     (script, swarm)
 }
 

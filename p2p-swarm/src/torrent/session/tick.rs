@@ -12,6 +12,8 @@ use crate::torrent::wire::PeerMsg;
 
 /// How often. 1 s.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
+/// How often what has come is made safe. 60 s.
+pub(super) const SAVE: Duration = Duration::from_secs(60);
 /// Ticks between two rounds of chokes. 10 (Cohen 2003).
 const ROUND: u64 = 10;
 /// Rounds between two optimistic unchokes. 3 (Cohen 2003).
@@ -36,6 +38,7 @@ impl<P: Addressed> Session<P> {
         for number in numbers {
             self.progress(cx, number);
             self.readers_go_on(cx, number);
+            self.save(cx, number);
             if self.torrents.get_mut(&number).is_some_and(|torrent| std::mem::take(&mut torrent.starved)) {
                 self.fill_all(cx, number);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use super::super::source::SourceKind;
 use super::super::throttle::Throttle;
 use super::super::tiers::Tiers;
 use super::Session;
+use super::opening::Opening;
 use super::web::WebSeed;
 use crate::rate::Rate;
 
@@ -54,6 +55,11 @@ pub(super) struct Torrent<P> {
     /// The worker had no room for some; they are asked for again.
     pub(super) starved: bool,
     pub(super) syncing: bool,
+    /// Whether something is there that is not written down, and when that was done last.
+    pub(super) fresh: bool,
+    pub(super) saved: Time,
+    /// Whether what was written down is believed.
+    pub(super) trust: bool,
     pub(super) done: bool,
     pub(super) order: Order,
     pub(super) up_limit: Throttle,
@@ -78,7 +84,7 @@ pub(super) struct Waiting {
 pub(super) enum Stage<P> {
     Metadata(Metadata<P>),
     Hashes(Hashes<P>),
-    Opening,
+    Opening(Opening),
     Running(Box<Picker<P>>),
     Failed(TorrentError),
 }
@@ -87,14 +93,14 @@ impl<P: Addressed> Torrent<P> {
     pub(super) fn running(&mut self) -> Option<&mut Picker<P>> {
         match &mut self.stage {
             Stage::Running(picker) => Some(picker),
-            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening | Stage::Failed(_) => None,
+            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening(_) | Stage::Failed(_) => None,
         }
     }
 
     pub(super) fn picker(&self) -> Option<&Picker<P>> {
         match &self.stage {
             Stage::Running(picker) => Some(picker),
-            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening | Stage::Failed(_) => None,
+            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening(_) | Stage::Failed(_) => None,
         }
     }
 
@@ -152,9 +158,30 @@ impl<P: Addressed> Torrent<P> {
     /// Has the worker look what is there.
     pub(super) fn open(&mut self, cx: &mut Cx<'_, Session<P>>) {
         let Some(info) = self.info.clone() else { return };
-        self.stage = Stage::Opening;
-        let work = Work::Open { info, layers: self.layers.clone(), folder: self.folder.clone() };
-        self.start(cx, Tag::Open, work);
+        self.stage = Stage::Opening(Opening::default());
+        let (layers, folder) = (self.layers.clone(), self.folder.clone());
+        self.start(cx, Tag::Open, Work::Open { info, layers, folder, trust: self.trust });
+    }
+
+    /// Has a worker hash some pieces.
+    pub(super) fn check(&self, cx: &mut Cx<'_, Session<P>>, pieces: Range<u32>) {
+        let Some(info) = self.info.clone() else { return };
+        let tag = Tag::Check { from: pieces.start, until: pieces.end };
+        let (layers, folder) = (self.layers.clone(), self.folder.clone());
+        self.start(cx, tag, Work::Check { info, layers, folder, pieces });
+    }
+
+    /// Has the worker make safe what is there.
+    pub(super) fn sync(&self, cx: &mut Cx<'_, Session<P>>, tag: Tag) {
+        if let Some(have) = self.picker().map(|picker| picker.have().clone()) {
+            self.start(cx, tag, Work::Sync { have });
+        }
+    }
+
+    /// Has the worker close what is open.
+    pub(super) fn close(&self, cx: &mut Cx<'_, Session<P>>) {
+        let have = self.picker().map(|picker| picker.have().clone());
+        self.start(cx, Tag::Close, Work::Close { have });
     }
 
     pub(super) fn status(&self, conns: &BTreeMap<P, Conn>) -> TorrentStatus {
@@ -179,7 +206,7 @@ impl<P: Addressed> Torrent<P> {
             stage: match &self.stage {
                 Stage::Metadata(_) => TorrentStage::Metadata,
                 Stage::Hashes(_) => TorrentStage::Hashes,
-                Stage::Opening => TorrentStage::Checking,
+                Stage::Opening(_) => TorrentStage::Checking,
                 Stage::Running(picker) if picker.is_done() => TorrentStage::Seeding,
                 Stage::Running(_) => TorrentStage::Downloading,
                 Stage::Failed(_) => TorrentStage::Failed,
