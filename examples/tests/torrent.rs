@@ -335,6 +335,33 @@ fn a_file_is_streamed_while_it_comes() {
     assert!(well, "{said:?}");
 }
 
+/// A process may have no files longer than its limit; that is raised as it runs.
+#[test]
+fn a_download_without_room_waits_for_it_and_goes_on() {
+    let folder = Folder::new("room");
+    let (song, _) = album(&folder, 3 << 20, &[]);
+    let file = folder.at("album.torrent").display().to_string();
+    let seed = seed(&folder, &[]);
+    let peer = seed.says("listening");
+    // Who would be killed for a file too long is told so instead.
+    let mut limited = Command::new("sh");
+    limited.args([
+        "-c",
+        "trap '' XFSZ; ulimit -S -f 1024; exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_torrent"),
+        "get",
+    ]);
+    limited.arg(&file).arg(folder.at("copy")).args(HERE).args(["--peer", &peer]);
+    let get = Running::start(&mut limited);
+    let why = get.says("paused");
+    assert!(why.contains("01.ogg") && why.contains("too large"), "{why}");
+    let raised = Command::new("prlimit").args(["--fsize=unlimited", "--pid", &get.id().to_string()]).status();
+    assert!(raised.unwrap().success());
+    get.says("resumed");
+    let (well, said) = get.ends();
+    assert!(well && has_come(&folder, "copy", &song), "{said:?}");
+}
+
 #[test]
 fn what_a_torrent_says_does_not_command_the_terminal() {
     let folder = Folder::new("escape");

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use async_trait::async_trait;
 use clap::ValueEnum;
+use futures::StreamExt;
 use p2p_core::net::both::{self, Listen, Running};
 use p2p_core::net::tcp;
 use p2p_core::net::udp::{self, Group};
@@ -15,7 +16,7 @@ use p2p_swarm::torrent::http::{HttpClient, HttpCodec, Resolve};
 use p2p_swarm::torrent::tracker::{TrackerClient, UdpClient, UdpCodec};
 use p2p_swarm::torrent::{
     Carriers, Client, DhtSource, Encryption, FileTorrents, LSD_GROUP, Lsd, LsdCodec, LsdSource, Mse,
-    RateLimits, SessionConfig, Source, Stop, WebSeeds, client, find_peers,
+    RateLimits, SessionConfig, SessionEvent, Source, Stop, WebSeeds, client, find_peers,
 };
 use p2p_swarm::utp::{StreamPeer, UtpCodec, UtpConfig};
 
@@ -222,6 +223,21 @@ fn places_of(torrent: &Source) -> usize {
     }
 }
 
+/// Tells the user of what only a user can mend.
+fn tell(event: &SessionEvent) {
+    match event {
+        SessionEvent::Paused(_, why) => say("paused", format!("{why}: it goes on when that is mended")),
+        SessionEvent::Resumed(_) => say("resumed", "it goes on"),
+        SessionEvent::Metadata(..)
+        | SessionEvent::Checked(..)
+        | SessionEvent::Done(_)
+        | SessionEvent::Lied(..)
+        | SessionEvent::WebSeedDropped(..)
+        | SessionEvent::DhtNode(_)
+        | SessionEvent::Failed(..) => {}
+    }
+}
+
 /// Finds hosts as the system does.
 struct System {
     /// Whether addresses of IPv6 come first, or those of IPv4: a tracker tells others of the address that it is asked
@@ -268,6 +284,8 @@ impl Online {
         let node = net.node().await?;
         let dht_port = node.as_ref().and_then(Running::local_addr).map(|addr| addr.port());
         let session = net.session(dht_port).await?;
+        let events = session.handle().events();
+        tokio::spawn(events.for_each(|event| async move { tell(&event) }));
         let trackers = Trackers::start(net).await?;
         let (client, handle) = (trackers.client(net), session.handle());
         tokio::spawn(async move { find_peers(&handle, &client).await });

@@ -49,6 +49,8 @@ async fn serve(online: &Online, net: &Net, metainfo: &Metainfo, add: Add) -> Res
             | SessionEvent::Metadata(..)
             | SessionEvent::Lied(..)
             | SessionEvent::WebSeedDropped(..)
+            | SessionEvent::Paused(..)
+            | SessionEvent::Resumed(_)
             | SessionEvent::DhtNode(_) => {}
         }
     }

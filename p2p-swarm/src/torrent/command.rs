@@ -194,6 +194,8 @@ pub struct TorrentStatus {
     pub name: Option<String>,
     /// What is being done.
     pub stage: TorrentStage,
+    /// Why it is not worked on, if it failed or is paused.
+    pub trouble: Option<TorrentError>,
     /// How many pieces are there.
     pub pieces: u32,
     /// Of how many that are wanted.
@@ -231,6 +233,8 @@ pub enum TorrentStage {
     Downloading,
     /// All that is wanted is there.
     Seeding,
+    /// Its files could not be written or read: it is tried again.
+    Paused,
     /// Nothing, since it failed.
     Failed,
 }
@@ -261,7 +265,7 @@ pub struct PeerStatus {
 /// Why a torrent is not, or no more, worked on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TorrentError {
-    /// The files failed. What is there stays; adding it again goes on from there.
+    /// The files failed, or something else is where they should be. What is there stays; adding it again goes on from there.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The metadata that the link stands for is none that is taken.
@@ -343,7 +347,7 @@ pub enum SessionOutcome {
     /// fetch.
     Known(bool),
     /// Of [`Status`].
-    Status(Option<TorrentStatus>),
+    Status(Option<Box<TorrentStatus>>),
     /// Of [`Stop`], and of [`Announcing`] and [`Fetching`] when somebody else does it, or nobody may.
     Stopped,
 }
@@ -365,6 +369,11 @@ pub enum SessionEvent {
     WebSeedDropped(TorrentId, WebSeedStatus),
     /// A peer says that its node of the Mainline DHT is there (BEP 5).
     DhtNode(SocketAddr),
+    /// A torrent's files could not be written or read, since there is no room perhaps. It is tried again after 5 s, and after
+    /// longer each time, up to a minute; nothing of it is lost.
+    Paused(TorrentId, TorrentError),
+    /// They could be, and it goes on.
+    Resumed(TorrentId),
     /// A torrent is worked on no more.
     Failed(TorrentId, TorrentError),
 }
@@ -406,10 +415,27 @@ macro_rules! plain {
 plain!(Add, Added, Result<TorrentId, TorrentError>);
 plain!(AddPeers, Known, bool);
 plain!(Remove, Known, bool);
-plain!(Status, Status, Option<TorrentStatus>);
 plain!(Announced, Known, bool);
 plain!(Heard, Known, bool);
 plain!(Fetched, Known, bool);
+
+impl<M: TakesCommands> Request<M> for Status {
+    type Item = ();
+    type Reply = Option<TorrentStatus>;
+
+    fn command(self) -> SessionCommand {
+        SessionCommand::Status(self)
+    }
+    fn item(_: SessionItem) -> Option<()> {
+        None
+    }
+    fn reply(outcome: SessionOutcome) -> Option<Self::Reply> {
+        match outcome {
+            SessionOutcome::Status(status) => Some(status.map(|status| *status)),
+            _ => None,
+        }
+    }
+}
 
 impl<M: TakesCommands> Request<M> for Wait {
     type Item = TorrentStatus;

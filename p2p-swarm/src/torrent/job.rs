@@ -58,6 +58,8 @@ pub(crate) enum Tag {
     Serve(u64),
     /// A chunk of a file that somebody reads.
     Read(OpId),
+    /// A block that could not be read, and perhaps can be now.
+    Try,
 }
 
 /// What is to be done.

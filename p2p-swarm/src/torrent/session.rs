@@ -7,6 +7,7 @@
 //! - `limiting`: how fast blocks are asked for and read, and whose turn it is;
 //! - `keeping`: what comes back from the worker: what is right, and who lied;
 //! - `opening`: what is there of a torrent when it is taken on;
+//! - `pausing`: what becomes of a torrent whose files cannot be written or read;
 //! - `reading`: files that are read while they come;
 //! - `tick`: once a second rates, chokes, and what is late;
 //! - `torrent`: what is known of one;
@@ -19,6 +20,7 @@ mod keeping;
 mod limiting;
 mod links;
 mod opening;
+mod pausing;
 mod reading;
 mod tick;
 mod torrent;
@@ -314,6 +316,7 @@ impl<P: Addressed> Session<P> {
             writing: 0,
             starved: false,
             syncing: false,
+            paused: None,
             fresh: false,
             saved: cx.now(),
             trust: !config.recheck,
@@ -480,7 +483,9 @@ impl<P: Addressed> Protocol for Session<P> {
             SessionCommand::Fetched(fetched) => SessionOutcome::Known(self.fetched(cx, fetched)),
             SessionCommand::Heard(heard) => SessionOutcome::Known(self.heard_from(cx, heard)),
             SessionCommand::Stop => return self.stop(cx, op),
-            SessionCommand::Status(Status { torrent }) => SessionOutcome::Status(self.status(torrent)),
+            SessionCommand::Status(Status { torrent }) => {
+                SessionOutcome::Status(self.status(torrent).map(Box::new))
+            }
         };
         cx.finish(op, outcome);
     }

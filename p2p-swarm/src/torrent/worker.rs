@@ -14,8 +14,8 @@ mod record;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -115,8 +115,11 @@ impl<S: Storage> TorrentWorker<S> {
     fn work(&mut self, number: u64, work: Work) -> Result<Output, StoreError> {
         let TorrentWorker { storage, torrents, buffer, .. } = self;
         if let Work::Open { info, layers, folder, trust } = work {
-            // If one of this number is open, the machine that had it has died.
-            torrents.remove(&number);
+            // If one of this number is open, what was written could not be made safe, or the machine that had it has died.
+            if let Some(before) = torrents.get_mut(&number) {
+                before.sync(storage)?;
+                torrents.remove(&number);
+            }
             let torrent = torrents.entry(number).or_insert(Torrent::new(info, layers, folder, self.jobs));
             return torrent.look(storage, trust);
         }
@@ -194,8 +197,10 @@ impl<S: Storage> Torrent<S> {
             if self.files.len() >= MAX_OPEN
                 && let Some((first, (mut handle, writable))) = self.files.pop_first()
                 && writable
+                && let Err(error) = storage.sync(&mut handle)
             {
-                storage.sync(&mut handle).map_err(at(&self.path(first)))?;
+                self.files.insert(first, (handle, writable));
+                return Err(unsynced(&self.path(first))(error));
             }
             self.files.insert(file, (handle, writing));
         }
@@ -226,9 +231,14 @@ impl<S: Storage> Torrent<S> {
         let Some(mut arriving) = self.arriving.remove(&piece) else { return Ok(Output::Wrong) };
         while let Some(sha1) = arriving.sha1.as_mut().filter(|_| arriving.next < blocks) {
             // It came when there was no room for it to wait.
-            let begin = arriving.next * BLOCK;
-            let length = BLOCK.min(info.piece_len(piece) - begin);
-            self.read(storage, Block { piece, begin, length }, buffer)?;
+            let length = BLOCK.min(info.piece_len(piece) - arriving.next * BLOCK);
+            let block = Block { piece, begin: arriving.next * BLOCK, length };
+            if let Err(error) = self.read(storage, block, buffer) {
+                // When the last comes again it is tried again.
+                arriving.came.remove((begin / BLOCK).into());
+                self.arriving.insert(piece, arriving);
+                return Err(error);
+            }
             sha1.update(&*buffer);
             arriving.next += 1;
         }
@@ -263,10 +273,15 @@ impl<S: Storage> Torrent<S> {
     fn sync(&mut self, storage: &mut S) -> Result<(), StoreError> {
         for (i, (file, _)) in self.files.iter_mut().filter(|(_, (_, writable))| *writable) {
             let path = self.folder.join(&self.info.files()[*i].path);
-            storage.sync(file).map_err(at(&path))?;
+            storage.sync(file).map_err(unsynced(&path))?;
         }
         Ok(())
     }
+}
+
+/// Says which file it is that could not be made safe.
+fn unsynced(path: &Path) -> impl Fn(io::Error) -> StoreError {
+    move |error| StoreError::Unsynced { path: path.into(), what: error.to_string() }
 }
 
 impl<S: Storage> Worker<TorrentJob> for TorrentWorker<S> {

@@ -1,6 +1,7 @@
 //! BitTorrent swarms in the simulator: crowds, free riders, liars, links, rates; and content in order.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod disks;
 mod rates;
 mod streaming;
 

@@ -159,7 +159,8 @@ impl<P: Addressed> Session<P> {
         let (now, unwritten) = (cx.now(), self.config.unwritten);
         let Some((torrent, conn)) = self.pair(peer) else { return false };
         let full = torrent.writing >= unwritten || conn.asked.len() >= conn.pipeline.size();
-        if conn.chokes || conn.wanted == 0 || full {
+        let paused = torrent.paused.as_ref().is_some_and(|paused| !paused.tries(now));
+        if conn.chokes || conn.wanted == 0 || full || paused {
             return false;
         }
         let Stage::Running(picker) = &mut torrent.stage else { return false };
@@ -174,6 +175,7 @@ impl<P: Addressed> Session<P> {
         conn.last_piece = Some(block.piece);
         conn.asked.push_back((block, now));
         conn.told = now;
+        torrent.paused.iter_mut().for_each(|paused| paused.asked(block, now));
         let number = torrent.number;
         self.spend_down(number, block.length.into());
         cx.send(peer, PeerMsg::Request(block));
@@ -200,7 +202,7 @@ impl<P: Addressed> Session<P> {
     }
 
     /// What a peer was asked for is to be asked of others.
-    fn release(&mut self, peer: P) -> VecDeque<(Block, Time)> {
+    pub(super) fn release(&mut self, peer: P) -> VecDeque<(Block, Time)> {
         let Some((torrent, conn)) = self.pair(peer) else { return VecDeque::new() };
         let asked = std::mem::take(&mut conn.asked);
         if let Some(picker) = torrent.running() {
@@ -355,9 +357,14 @@ impl<P: Addressed> Session<P> {
         }
     }
 
-    /// A block was read for a peer.
-    pub(super) fn served(&mut self, cx: &mut Cx<'_, Self>, number: u64, data: Option<Bytes>) {
-        let Some((peer, block)) = self.serving.read(number) else { return };
+    /// A block was read for a peer, or could not be; which it was.
+    pub(super) fn served(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        number: u64,
+        data: Option<Bytes>,
+    ) -> Option<Block> {
+        let (peer, block) = self.serving.read(number)?;
         if let Some((torrent, conn)) = self.pair(peer) {
             let of = torrent.number;
             match data.filter(|_| conn.unchoked.is_some()) {
@@ -377,6 +384,7 @@ impl<P: Addressed> Session<P> {
             }
         }
         self.serve(cx);
+        Some(block)
     }
 
     // ---- choking
@@ -404,7 +412,7 @@ impl<P: Addressed> Session<P> {
     /// A peer wants something: while a slot is free it need not wait for the next round.
     fn welcome(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let slots = self.config.slots;
-        let Some((torrent, _)) = self.pair(peer) else { return };
+        let Some((torrent, _)) = self.pair(peer).filter(|(torrent, _)| torrent.serves()) else { return };
         let peers: Vec<P> = torrent.peers.iter().copied().collect();
         let takes =
             |peer: &P| self.conns.get(peer).is_some_and(|conn| conn.unchoked.is_some() && conn.interested);

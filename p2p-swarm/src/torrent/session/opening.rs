@@ -3,7 +3,7 @@
 //! A worker looks which pieces are there by what it has written down of them, and which may be; those are hashed a slice at
 //! a time, by as many workers as there are.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 use p2p_core::Cx;
@@ -25,8 +25,21 @@ pub(super) struct Opening {
     have: Bits,
     /// Slices that nobody hashes yet.
     left: VecDeque<Range<u32>>,
-    /// How many are being hashed.
-    out: usize,
+    /// Where those begin that are being hashed.
+    out: BTreeSet<u32>,
+    /// Whether a worker looks, and nothing has failed since.
+    begun: bool,
+}
+
+impl Opening {
+    /// A worker looks.
+    pub(super) fn begun() -> Opening {
+        Opening { begun: true, ..Opening::default() }
+    }
+
+    pub(super) fn is_begun(&self) -> bool {
+        self.begun
+    }
 }
 
 /// Runs of pieces, of so many at the most.
@@ -47,7 +60,7 @@ impl<P: Addressed> Session<P> {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         let (Stage::Opening(opening), Some(info)) = (&mut torrent.stage, &torrent.info) else { return };
         let most = (SLICE / u64::from(info.piece_length())).max(1) as u32;
-        *opening = Opening { have, left: slices(check, most), out: 0 };
+        *opening = Opening { have, left: slices(check, most), out: BTreeSet::new(), begun: true };
         // Who has hashed something writes down what came of it.
         torrent.fresh |= check.count() > 0;
         self.check_on(cx, number);
@@ -58,13 +71,13 @@ impl<P: Addressed> Session<P> {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         let Stage::Opening(opening) = &mut torrent.stage else { return };
         let mut begun = Vec::new();
-        while opening.out < AT_ONCE
+        while opening.out.len() < AT_ONCE
             && let Some(slice) = opening.left.pop_front()
         {
-            opening.out += 1;
+            opening.out.insert(slice.start);
             begun.push(slice);
         }
-        let done = opening.out == 0;
+        let done = opening.out.is_empty();
         let have = done.then(|| std::mem::take(&mut opening.have));
         begun.into_iter().for_each(|slice| torrent.check(cx, slice));
         if let Some(have) = have {
@@ -72,11 +85,13 @@ impl<P: Addressed> Session<P> {
         }
     }
 
-    /// A slice was hashed: these of its pieces are right.
-    pub(super) fn checked(&mut self, cx: &mut Cx<'_, Self>, number: u64, right: &[u32]) {
+    /// The slice that begins there was hashed: these of its pieces are right.
+    pub(super) fn checked(&mut self, cx: &mut Cx<'_, Self>, number: u64, from: u32, right: &[u32]) {
         let torrent = self.torrents.get_mut(&number);
-        if let Some(Stage::Opening(opening)) = torrent.map(|torrent| &mut torrent.stage) {
-            opening.out = opening.out.saturating_sub(1);
+        // Others were to be hashed before it paused, and nobody waits for them.
+        if let Some(Stage::Opening(opening)) = torrent.map(|torrent| &mut torrent.stage)
+            && opening.out.remove(&from)
+        {
             right.iter().for_each(|piece| _ = opening.have.insert((*piece).into()));
             self.check_on(cx, number);
         }
@@ -96,6 +111,8 @@ impl<P: Addressed> Session<P> {
         let picker = Picker::new(&info, have.clone(), &wanted, torrent.order, cx.rng());
         torrent.stage = Stage::Running(Box::new(picker));
         torrent.saved = cx.now();
+        self.go_on(cx, number);
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
         if have.is_full() {
             torrent.tiers.values_mut().for_each(|tiers| tiers.had_all(cx.now()));
         }

@@ -38,8 +38,8 @@ pub(super) struct Reader {
     place: Option<Range<u64>>,
     /// Since when it is at the piece that it is at.
     since: Time,
-    /// Whether a chunk is being read.
-    reading: bool,
+    /// What is being read.
+    reading: Option<Block>,
     unread: usize,
 }
 
@@ -60,7 +60,7 @@ impl<P: Addressed> Session<P> {
         let torrent = torrent.0;
         let since = cx.now();
         self.readers
-            .insert(op, Reader { torrent, file, range, place: None, since, reading: false, unread: 0 });
+            .insert(op, Reader { torrent, file, range, place: None, since, reading: None, unread: 0 });
         self.read_on(cx, op);
         self.hurry(cx, torrent);
     }
@@ -81,21 +81,23 @@ impl<P: Addressed> Session<P> {
             return self.stop_reading(cx, op, Ok(()));
         }
         let piece = info.piece_at(place.start);
-        if reader.reading || reader.unread >= UNREAD || !picker.have().contains(piece.into()) {
+        let waits = !torrent.serves() || !picker.have().contains(piece.into());
+        if reader.reading.is_some() || reader.unread >= UNREAD || waits {
             return;
         }
         let begin = (place.start - info.start_of(piece)) as u32;
         let left = (place.end - place.start).min(u64::from(info.piece_length() - begin)) as u32;
         // Chunks of a piece begin at its blocks.
         let length = left.min(CHUNK - begin % CHUNK);
-        reader.reading = true;
-        torrent.start(cx, Tag::Read(op), Work::Read(Block { piece, begin, length }));
+        let block = Block { piece, begin, length };
+        reader.reading = Some(block);
+        torrent.start(cx, Tag::Read(op), Work::Read(block));
     }
 
     /// A chunk was read for somebody, who may be gone.
     pub(super) fn was_read(&mut self, cx: &mut Cx<'_, Self>, op: OpId, data: Bytes) {
         let Some(reader) = self.readers.get_mut(&op) else { return };
-        reader.reading = false;
+        reader.reading = None;
         reader.unread += 1;
         let number = reader.torrent;
         let info = self.torrents.get(&number).and_then(|torrent| torrent.info.clone());
@@ -111,9 +113,9 @@ impl<P: Addressed> Session<P> {
         self.read_on(cx, op);
     }
 
-    /// A chunk could not be read, since the worker has too much to do: it is asked again with the next tick.
-    pub(super) fn was_not_read(&mut self, op: OpId) {
-        self.readers.get_mut(&op).into_iter().for_each(|reader| reader.reading = false);
+    /// A chunk could not be read: which. It is tried again with the next tick, or when the torrent is not paused any more.
+    pub(super) fn was_not_read(&mut self, op: OpId) -> Option<Block> {
+        self.readers.get_mut(&op)?.reading.take()
     }
 
     /// Whoever asked has read so many items.

@@ -39,6 +39,7 @@ impl<P: Addressed> Session<P> {
             self.progress(cx, number);
             self.readers_go_on(cx, number);
             self.save(cx, number);
+            self.try_again(cx, number);
             if self.torrents.get_mut(&number).is_some_and(|torrent| std::mem::take(&mut torrent.starved)) {
                 self.fill_all(cx, number);
             }
@@ -102,6 +103,9 @@ impl<P: Addressed> Session<P> {
         let round = self.ticks / ROUND;
         let draw = round.is_multiple_of(OPTIMISTIC);
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        if !torrent.serves() {
+            return;
+        }
         let Stage::Running(picker) = &torrent.stage else { return };
         let candidate = |peer: &P| {
             let conn = self.conns.get(peer).filter(|conn| conn.interested)?;

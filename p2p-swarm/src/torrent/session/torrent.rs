@@ -22,6 +22,7 @@ use super::super::throttle::Throttle;
 use super::super::tiers::Tiers;
 use super::Session;
 use super::opening::Opening;
+use super::pausing::Paused;
 use super::web::WebSeed;
 use crate::rate::Rate;
 
@@ -55,6 +56,8 @@ pub(super) struct Torrent<P> {
     /// The worker had no room for some; they are asked for again.
     pub(super) starved: bool,
     pub(super) syncing: bool,
+    /// If its files failed: until they can be used again.
+    pub(super) paused: Option<Paused>,
     /// Whether something is there that is not written down, and when that was done last.
     pub(super) fresh: bool,
     pub(super) saved: Time,
@@ -158,9 +161,19 @@ impl<P: Addressed> Torrent<P> {
     /// Has the worker look what is there.
     pub(super) fn open(&mut self, cx: &mut Cx<'_, Session<P>>) {
         let Some(info) = self.info.clone() else { return };
-        self.stage = Stage::Opening(Opening::default());
+        self.stage = Stage::Opening(Opening::begun());
         let (layers, folder) = (self.layers.clone(), self.folder.clone());
         self.start(cx, Tag::Open, Work::Open { info, layers, folder, trust: self.trust });
+    }
+
+    /// Whether a worker looks what is there.
+    pub(super) fn is_looked_at(&self) -> bool {
+        matches!(&self.stage, Stage::Opening(opening) if opening.is_begun())
+    }
+
+    /// Whether what peers ask for may be read.
+    pub(super) fn serves(&self) -> bool {
+        self.paused.as_ref().is_none_or(Paused::serves)
     }
 
     /// Has a worker hash some pieces.
@@ -204,12 +217,17 @@ impl<P: Addressed> Torrent<P> {
             hashes: self.hashes,
             name: self.name.clone(),
             stage: match &self.stage {
+                _ if self.paused.is_some() => TorrentStage::Paused,
                 Stage::Metadata(_) => TorrentStage::Metadata,
                 Stage::Hashes(_) => TorrentStage::Hashes,
                 Stage::Opening(_) => TorrentStage::Checking,
                 Stage::Running(picker) if picker.is_done() => TorrentStage::Seeding,
                 Stage::Running(_) => TorrentStage::Downloading,
                 Stage::Failed(_) => TorrentStage::Failed,
+            },
+            trouble: match &self.stage {
+                Stage::Failed(why) => Some(why.clone()),
+                _ => self.paused.as_ref().map(Paused::why),
             },
             pieces: picker.map_or(0, |picker| picker.have().count() as u32),
             wanted: picker.map_or(0, Picker::wanted),

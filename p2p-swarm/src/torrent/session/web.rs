@@ -264,7 +264,12 @@ impl<P: Addressed> Session<P> {
         let mut seeds = torrent.web.iter_mut().enumerate();
         let found = seeds.find(|(_, seed)| seed.peer == peer && seed.is_idle(now));
         let Some((at, seed)) = found.filter(|_| torrent.writing < unwritten) else { return false };
-        let most = seed.most.min(burst).min(torrent.down_limit.burst());
+        let most = match &torrent.paused {
+            None => seed.most.min(burst).min(torrent.down_limit.burst()),
+            // One block, to see whether it can be written.
+            Some(paused) if paused.tries(now) => 1,
+            Some(_) => return false,
+        };
         let mut blocks = picker.stretch(peer, seed.last, most);
         let (ranges, places, count) = ranges(info, &seed.status.url, &blocks);
         let scattered = count < blocks.len().min(1);
@@ -274,6 +279,7 @@ impl<P: Addressed> Session<P> {
             cx.emit(SessionEvent::WebSeedDropped(TorrentId(number), seed.status.clone()));
         }
         let Some(last) = blocks.last() else { return false };
+        torrent.paused.iter_mut().for_each(|paused| paused.asked(*last, now));
         seed.last = Some(last.piece);
         self.next_fetch += 1;
         seed.fetching = Some(self.next_fetch);

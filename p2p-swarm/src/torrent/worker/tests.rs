@@ -1,8 +1,6 @@
 //! Blocks out of order, files that cannot be read, and how many are open.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
