@@ -67,6 +67,9 @@ pub struct TorrentConfig {
     pub rates: RateLimits,
     /// Which pieces come first. The rarest.
     pub order: Order,
+    /// Whether it is super-seeded (BEP 16) where all of it is here: peers are told of its pieces one by one, until all of them
+    /// are among the peers. For the first seed, if its line is slow: it has then sent little more than everything once. No.
+    pub super_seeding: bool,
     /// Whether all that is there is hashed. Otherwise what has not changed since it was last found right is taken for right:
     /// that is written down beside it, in a file whose name is the torrent's hash. No.
     pub recheck: bool,

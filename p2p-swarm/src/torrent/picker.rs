@@ -184,6 +184,11 @@ impl<P: Peer> Picker<P> {
         self.rarity.remove(piece);
     }
 
+    /// Whether each piece is somewhere among the peers.
+    pub(crate) fn is_spread(&self) -> bool {
+        self.rarity.is_spread()
+    }
+
     /// How many of the peers have a piece.
     pub(crate) fn copies(&self, piece: u32) -> u16 {
         self.rarity.count(piece)

@@ -9,6 +9,7 @@
 //! - `opening`: what is there of a torrent when it is taken on;
 //! - `pausing`: what becomes of a torrent whose files cannot be written or read;
 //! - `reading`: files that are read while they come;
+//! - `super_seeding`: pieces that are given out one by one;
 //! - `tick`: once a second rates, chokes, and what is late;
 //! - `torrent`: what is known of one;
 //! - `web`: what comes from web seeds.
@@ -22,6 +23,7 @@ mod links;
 mod opening;
 mod pausing;
 mod reading;
+mod super_seeding;
 mod tick;
 mod torrent;
 mod web;
@@ -322,6 +324,7 @@ impl<P: Addressed> Session<P> {
             trust: !config.recheck,
             done: false,
             order: config.order,
+            super_seeding: config.super_seeding,
             up_limit: Throttle::new(config.rates.up),
             down_limit: Throttle::new(config.rates.down),
             down: Rate::default(),

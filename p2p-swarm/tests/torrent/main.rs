@@ -4,6 +4,7 @@
 mod disks;
 mod rates;
 mod streaming;
+mod super_seeding;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -100,11 +100,13 @@ impl<P: Addressed> Session<P> {
                 if conn.have.insert(piece.into()) {
                     picker.seen(piece);
                     conn.wanted += u32::from(picker.wants(piece));
+                    let number = torrent.number;
                     // It is waited for by nobody yet who is unchoked already.
                     if conn.wanted == 1 || (conn.asked.is_empty() && !conn.chokes) {
                         self.interest(cx, peer);
                         self.fill(cx, peer);
                     }
+                    self.was_passed_on(cx, number, piece);
                 }
                 return;
             }
@@ -373,6 +375,7 @@ impl<P: Addressed> Session<P> {
                     conn.up.add(bytes);
                     conn.uploaded += bytes;
                     conn.told = cx.now();
+                    conn.given = cx.now();
                     torrent.up.add(bytes);
                     torrent.uploaded += bytes;
                     cx.send(peer, PeerMsg::Piece { piece: block.piece, begin: block.begin, data });

@@ -199,7 +199,7 @@ impl<P: Addressed> Session<P> {
         let dht_port = self.config.dht_port;
         let encrypts = self.encryption() != Encryption::Off;
         let Some((torrent, conn)) = self.pair(peer) else { return };
-        let have = torrent.picker().map(Picker::have);
+        let have = torrent.picker().map(Picker::have).filter(|_| !torrent.is_super_seeding());
         match have {
             Some(have) if have.is_full() && conn.features.fast => cx.send(peer, PeerMsg::HaveAll),
             Some(have) if have.count() > 0 => cx.send(peer, PeerMsg::Bitfield(have.to_bitfield().into())),
@@ -215,7 +215,7 @@ impl<P: Addressed> Session<P> {
                 port,
                 request_queue: Some(queue as u32),
                 client: Some(client),
-                upload_only: torrent.done,
+                upload_only: torrent.done && !torrent.is_super_seeding(),
                 encrypts,
             };
             cx.send(peer, PeerMsg::Extended(extended));

@@ -118,9 +118,12 @@ impl<P: Addressed> Session<P> {
         }
         cx.emit(SessionEvent::Checked(TorrentId(number), have.count() as u32));
         // Who was asked for metadata is here already.
+        let one_by_one = torrent.is_super_seeding();
         let peers: Vec<P> = torrent.peers.iter().copied().collect();
         for peer in peers {
-            have.iter().for_each(|piece| cx.send(peer, PeerMsg::Have(piece as u32)));
+            if !one_by_one {
+                have.iter().for_each(|piece| cx.send(peer, PeerMsg::Have(piece as u32)));
+            }
             self.catch_up(cx, peer);
         }
         self.finish(cx, number);

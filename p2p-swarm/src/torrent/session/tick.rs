@@ -38,6 +38,7 @@ impl<P: Addressed> Session<P> {
         for number in numbers {
             self.progress(cx, number);
             self.readers_go_on(cx, number);
+            self.offer(cx, number);
             self.save(cx, number);
             self.try_again(cx, number);
             if self.torrents.get_mut(&number).is_some_and(|torrent| std::mem::take(&mut torrent.starved)) {

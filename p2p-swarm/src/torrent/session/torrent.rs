@@ -65,6 +65,8 @@ pub(super) struct Torrent<P> {
     pub(super) trust: bool,
     pub(super) done: bool,
     pub(super) order: Order,
+    /// Whether its pieces are to be given out one by one.
+    pub(super) super_seeding: bool,
     pub(super) up_limit: Throttle,
     pub(super) down_limit: Throttle,
     pub(super) down: Rate,
@@ -164,6 +166,11 @@ impl<P: Addressed> Torrent<P> {
         self.stage = Stage::Opening(Opening::begun());
         let (layers, folder) = (self.layers.clone(), self.folder.clone());
         self.start(cx, Tag::Open, Work::Open { info, layers, folder, trust: self.trust });
+    }
+
+    /// Whether peers are told of its pieces one by one.
+    pub(super) fn is_super_seeding(&self) -> bool {
+        self.super_seeding && self.picker().is_some_and(|picker| picker.have().is_full())
     }
 
     /// Whether a worker looks what is there.
