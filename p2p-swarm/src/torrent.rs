@@ -5,6 +5,8 @@
 //! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Read`], [`Status`] and [`Remove`] as typed requests, and
 //!   [`TorrentWorker`]s do its jobs on a [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`; a [`Client`],
 //!   which has it run over uTP, too, on `p2p_core::net::both`.
+//! - [`SessionConfig`] says how all are treated, and [`TorrentConfig`] how one is: its rates, which pieces come first, whether it
+//!   is super-seeded.
 //! - [`Mse`] encrypts its connections.
 //! - A [`PeerSource`] finds peers for it: [`tracker`] has what speaks with trackers, [`DhtSource`] asks the Mainline DHT,
 //!   [`LsdSource`] the local network. [`WebSeeds`] fetch from servers, over [`http`].
@@ -37,6 +39,7 @@ mod picker;
 mod rarity;
 mod session;
 mod source;
+mod status;
 mod throttle;
 mod tiers;
 pub mod tracker;
@@ -48,9 +51,9 @@ mod worker;
 pub use address::{Addressed, Carrier};
 pub use client::{Client, client};
 pub use command::{
-    Add, AddPeers, Announced, Announcing, Fetched, Fetching, Heard, PeerStatus, Read, Remove, SessionCommand,
+    Add, AddPeers, Announced, Announcing, Fetched, Fetching, Heard, Read, Remove, SessionCommand,
     SessionEvent, SessionItem, SessionOutcome, Source, Status, Stop, TakesCommands, ToAnnounce, ToFetch,
-    TorrentConfig, TorrentError, TorrentId, TorrentStage, TorrentStatus, Wait,
+    TorrentConfig, TorrentError, TorrentId, Wait,
 };
 pub use dht::DhtSource;
 pub use job::{TorrentDone, TorrentJob};
@@ -67,6 +70,7 @@ pub use mse::{Encryption, Mse};
 pub use picker::Order;
 pub use session::{Carriers, Session, SessionConfig, SessionTimer};
 pub use source::{Found, PeerSource, SourceKind, find_peers};
+pub use status::{PeerStatus, TorrentStage, TorrentStatus};
 pub use throttle::RateLimits;
 pub use tiers::TrackerStatus;
 pub use url::{ParseUrlError, Scheme, Url};

@@ -234,18 +234,14 @@ impl<P: Addressed> Session<P> {
             picker.unasked(block);
             picker.gone(peer);
         }
-        let number = torrent.number;
-        let (chokes, rejects) = (conn.chokes, conn.rejects + 1);
+        let (number, chokes) = (torrent.number, conn.chokes);
+        conn.rejects += u32::from(!chokes);
+        let many = conn.rejects > MAX_REJECTS;
         self.give_back_down(number, block.length.into());
-        if chokes {
-            return self.fill_all(cx, number);
-        }
-        if let Some(conn) = self.conns.get_mut(&peer) {
-            conn.rejects = rejects;
-        }
-        match rejects > MAX_REJECTS {
-            true => self.part(cx, peer),
-            false => self.fill(cx, peer),
+        match (chokes, many) {
+            (true, _) => self.fill_all(cx, number),
+            (false, true) => self.part(cx, peer),
+            (false, false) => self.fill(cx, peer),
         }
     }
 

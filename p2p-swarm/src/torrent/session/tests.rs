@@ -1,7 +1,9 @@
 //! One session by hand: what strangers say does no harm, and who lies is named.
 
-use super::super::command::TorrentStage;
+use std::time::Duration;
+
 use super::super::job::Work;
+use super::super::status::TorrentStage;
 use super::*;
 use crate::storage::MemoryFiles;
 use crate::torrent::wire::{Block, Features, Handshake, HashRange, MetadataMsg, any_message};

@@ -11,13 +11,14 @@ use p2p_core::{Cx, OpId, Rng, Time};
 
 use super::super::address::{Addressed, Carrier};
 use super::super::candidates::{Candidates, Origin};
-use super::super::command::{PeerStatus, TorrentError, TorrentStage, TorrentStatus};
+use super::super::command::TorrentError;
 use super::super::gather::{Hashes, Metadata};
 use super::super::job::{Tag, TorrentJob, Work};
 use super::super::metainfo::{Info, InfoHashes, PieceLayers, SwarmId};
 use super::super::peer::Conn;
 use super::super::picker::{Order, Picker};
 use super::super::source::SourceKind;
+use super::super::status::{PeerStatus, TorrentStage, TorrentStatus};
 use super::super::throttle::Throttle;
 use super::super::tiers::Tiers;
 use super::Session;
