@@ -1,7 +1,7 @@
 //! `torrent` as a user runs it: a folder crosses between processes by a link alone, a killed one goes on, and peers are found
 //! on a tracker, in the DHT, or in both, of which one may die.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
-#![allow(clippy::disallowed_methods, reason = "it has files")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it has files, and a clock")]
 
 mod support;
 

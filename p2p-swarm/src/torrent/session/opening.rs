@@ -152,7 +152,14 @@ impl<P: Addressed> Session<P> {
 
 #[cfg(test)]
 mod tests {
+    use p2p_core::{Job, Script, SimPeer, Worker};
+
     use super::*;
+    use crate::storage::{MemoryFiles, Storage};
+    use crate::torrent::command::{Add, SessionCommand, Source};
+    use crate::torrent::status::TorrentStage;
+    use crate::torrent::worker::MemoryTorrents;
+    use crate::torrent::{CreateOptions, Format, Metainfo, SessionConfig};
 
     #[test]
     fn slices_are_runs_of_what_is_to_be_hashed() {
@@ -160,5 +167,32 @@ mod tests {
         (0..20).filter(|piece| ![3, 4, 11].contains(piece)).for_each(|piece| _ = pieces.insert(piece));
         assert_eq!(slices(&pieces, 4), [0..3, 5..9, 9..11, 12..16, 16..20]);
         assert!(slices(&Bits::new(5), 4).is_empty());
+    }
+
+    #[test]
+    fn all_slices_are_hashed_at_once_by_whichever_workers_have_time() {
+        let mut files = MemoryFiles::default();
+        for name in ["a", "b", "c"] {
+            files.put(format!("t/{name}"), vec![name.as_bytes()[0]; 32_768]);
+        }
+        let options =
+            CreateOptions { format: Format::V2, piece_length: Some(16_384), ..CreateOptions::default() };
+        let metainfo = Metainfo::create(&mut files, "t".as_ref(), &options).unwrap();
+        // Without the second file these are two runs.
+        files.remove("t/b".as_ref()).unwrap();
+        let mut worker = MemoryTorrents::new(files);
+        let mut script = Script::<Session<SimPeer>>::new(Session::new(SessionConfig::default(), None));
+        script.command(SessionCommand::Add(Add::new(Source::Metainfo(metainfo), "")));
+        let mut slices = 0;
+        for round in 0..2 {
+            // The last that was handed out is the first to be done.
+            for (id, job) in script.jobs().into_iter().rev() {
+                assert_eq!(job.lane().is_none(), round == 1);
+                slices += round;
+                worker.run(vec![job]).into_iter().for_each(|done| script.done(id, done));
+            }
+        }
+        let status = script.machine().status(TorrentId::first()).unwrap();
+        assert_eq!((slices, status.stage, status.pieces), (2, TorrentStage::Downloading, 4));
     }
 }
