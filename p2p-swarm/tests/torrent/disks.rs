@@ -166,6 +166,8 @@ fn without_room_a_download_waits_and_serves_what_it_has() {
     let asked = after.downloaded - before.downloaded;
     assert!(asked <= 10 * 16384, "{asked} bytes came in vain in two minutes");
     assert_eq!(disks.pauses(LEECHER), (1, 0));
+    // What is there could not be written down, and nothing is left of that.
+    assert_eq!(disks.disks[LEECHER.index()].0.names(), [Path::new("t")]);
 
     disks.set(LEECHER, |faults| &faults.full, false);
     disks.run(200);

@@ -41,6 +41,14 @@ fn path(folder: &Path, info: &Info) -> PathBuf {
     folder.join(format!(".{}.resume", HEXLOWER.encode(&name(info))))
 }
 
+/// Writes a file, so that it survives a crash.
+fn write<S: Storage>(storage: &mut S, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = storage.create(path)?;
+    storage.resize(&mut file, bytes.len() as u64)?;
+    storage.write_at(&mut file, 0, bytes)?;
+    storage.sync(&mut file)
+}
+
 impl Record {
     /// A dictionary: `files`, a list with a list of length, seconds and nanoseconds for each, empty for one that was not
     /// there; `info`, the torrent's hash; `pieces`, a bitfield as peers send it.
@@ -92,17 +100,15 @@ impl Record {
         Record::decode(&bytes, info)
     }
 
-    /// Writes it down, in place of what was.
+    /// Writes it down, in place of what was. If that fails nothing new is left.
     pub(super) fn save<S: Storage>(&self, storage: &mut S, folder: &Path, info: &Info) -> io::Result<()> {
         let path = path(folder, info);
         let new = path.with_extension("new");
-        let bytes = self.encode(info);
-        let mut file = storage.create(&new)?;
-        storage.resize(&mut file, bytes.len() as u64)?;
-        storage.write_at(&mut file, 0, &bytes)?;
-        storage.sync(&mut file)?;
-        drop(file);
-        storage.rename(&new, &path)
+        let saved = write(storage, &new, &self.encode(info)).and_then(|()| storage.rename(&new, &path));
+        if saved.is_err() {
+            let _ = storage.remove(&new);
+        }
+        saved
     }
 }
 
