@@ -1,14 +1,15 @@
 //! `torrent` as a user runs it: a folder crosses between processes by a link alone, a killed one goes on, and peers are found
 //! on a tracker, in the DHT, or in both, of which one may die.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
-#![allow(clippy::disallowed_methods, reason = "it has files")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it has files, and a clock")]
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use p2p_core::Rng;
 use support::Running;
@@ -124,7 +125,7 @@ fn a_folder_crosses_by_its_link_and_who_was_killed_goes_on() {
     assert!(check("seed"));
 
     // Slowly, so that it can be killed in the middle.
-    let seed = seed(&folder, &["--upload-rate", "8000000"]);
+    let seed = seed(&folder, &["--max-up", "8M"]);
     let link = seed.says("magnet");
     let mut first = get(&folder, &link, "copy", &[]);
     // It has begun when its file is there, and is killed then.
@@ -168,7 +169,7 @@ fn an_interrupted_download_has_said_that_it_goes() {
     let tracker = Running::start(torrent().arg("tracker").args(HERE));
     let url = format!("udp://{}", tracker.says("listening"));
     let (song, link) = album(&folder, 4 << 20, &["--version", "v1", "--tracker", &url]);
-    let seed = seed(&folder, &["--upload-rate", "500000"]);
+    let seed = seed(&folder, &["--max-up", "500"]);
     seed.says("magnet");
     // Only the tracker knows where it is.
     let get = get(&folder, &link, "copy", &[]);
@@ -206,7 +207,7 @@ fn peers_are_found_though_the_tracker_dies() {
     let mut tracker = Running::start(torrent().arg("tracker").args(HERE));
     let url = format!("http://{}/announce", tracker.says("listening"));
     let (song, link) = album(&folder, 4 << 20, &["--version", "v1", "--tracker", &url]);
-    let slowly = ["--upload-rate", "1000000"];
+    let slowly = ["--max-up", "1M"];
     let mut seed = seed(&folder, &[&slowly[..], &through(0)].concat());
     is_announced(&link, &nodes[1].1);
     let first = get(&folder, &link, "first", &[&slowly[..], &through(1), &["--seed"]].concat());
@@ -266,6 +267,99 @@ fn a_web_server_alone_is_enough() {
     let (well, said) = get(&folder, &torrent_file.display().to_string(), "copy", &[]).ends();
     assert!(well && std::fs::read(folder.at("copy/01.ogg")).unwrap() == song, "{said:?}");
     assert!(said.iter().any(|line| line.contains(&format!("{url}: 3000000 down"))), "{said:?}");
+}
+
+#[test]
+fn rates_are_kept_at_both_ends() {
+    let folder = Folder::new("rates");
+    let (song, _) = album(&folder, 3 << 20, &[]);
+    let file = folder.at("album.torrent").display().to_string();
+    for (name, up, down) in [("up", "1.5M", "100M"), ("down", "100M", "1536")] {
+        let seed = seed(&folder, &["--max-up", up]);
+        let peer = seed.says("listening");
+        let begun = Instant::now();
+        let (well, said) = get(&folder, &file, name, &["--peer", &peer, "--max-down", down]).ends();
+        assert!(well && has_come(&folder, name, &song), "{said:?}");
+        // 3 MiB at 1.5 MiB/s take 2 s, but for a quarter of a second's worth and a block.
+        assert!(begun.elapsed() >= Duration::from_millis(1700), "{name}: {:?}", begun.elapsed());
+    }
+}
+
+/// Asks for a file over HTTP; the head of the answer, and its body.
+fn fetch(url: &str, method: &str, range: &str) -> (String, Vec<u8>) {
+    let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    let range = if range.is_empty() { String::new() } else { format!("Range: bytes={range}\r\n") };
+    write!(stream, "{method} /{path} HTTP/1.1\r\nHost: {host}\r\n{range}Connection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+    let body = answer.split_off(end);
+    (String::from_utf8(answer).unwrap().to_ascii_lowercase(), body)
+}
+
+#[test]
+fn a_file_is_streamed_while_it_comes() {
+    let folder = Folder::new("stream");
+    let (song, _) = album(&folder, 12 << 20, &[]);
+    // Slowly: all of it takes 6 s.
+    let seed = seed(&folder, &["--max-up", "2M"]);
+    let link = seed.says("magnet");
+    let mut stream = torrent();
+    stream.args(["stream", &link]).arg(folder.at("copy")).args(HERE).args(["--file", "01.ogg"]);
+    let stream = Running::start(&mut stream);
+    let url = stream.says("stream");
+    // From the middle, and then from elsewhere.
+    for (asked, range) in
+        [("6000000-6499999", 6_000_000..6_500_000), ("-100000", song.len() - 100_000..song.len())]
+    {
+        let (head, body) = fetch(&url, "GET", asked);
+        assert!(head.starts_with("http/1.1 206"), "{head}");
+        let said = format!("content-range: bytes {}-{}/{}", range.start, range.end - 1, song.len());
+        assert!(head.contains(&said) && head.contains("audio/ogg"), "{head}");
+        assert!(body == song[range], "{asked}");
+        assert!(!has_come(&folder, "copy", &song), "it is not all there yet");
+    }
+    let (head, body) = fetch(&url, "HEAD", "");
+    assert!(
+        head.starts_with("http/1.1 200") && head.contains("content-length: 12582912") && body.is_empty(),
+        "{head}"
+    );
+    let (head, _) = fetch(&url, "GET", "12582912-");
+    assert!(head.starts_with("http/1.1 416") && head.contains("bytes */12582912"), "{head}");
+    // All of it, as it comes.
+    let (head, body) = fetch(&url, "GET", "0-");
+    assert!(head.starts_with("http/1.1 206") && body == song, "{head}");
+    assert!(has_come(&folder, "copy", &song));
+    let (well, said) = stream.interrupted();
+    assert!(well, "{said:?}");
+}
+
+/// A process may have no files longer than its limit; that is raised as it runs.
+#[test]
+fn a_download_without_room_waits_for_it_and_goes_on() {
+    let folder = Folder::new("room");
+    let (song, _) = album(&folder, 3 << 20, &[]);
+    let file = folder.at("album.torrent").display().to_string();
+    let seed = seed(&folder, &[]);
+    let peer = seed.says("listening");
+    // Who would be killed for a file too long is told so instead.
+    let mut limited = Command::new("sh");
+    limited.args([
+        "-c",
+        "trap '' XFSZ; ulimit -S -f 1024; exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_torrent"),
+        "get",
+    ]);
+    limited.arg(&file).arg(folder.at("copy")).args(HERE).args(["--peer", &peer]);
+    let get = Running::start(&mut limited);
+    let why = get.says("paused");
+    assert!(why.contains("01.ogg") && why.contains("too large"), "{why}");
+    let raised = Command::new("prlimit").args(["--fsize=unlimited", "--pid", &get.id().to_string()]).status();
+    assert!(raised.unwrap().success());
+    get.says("resumed");
+    let (well, said) = get.ends();
+    assert!(well && has_come(&folder, "copy", &song), "{said:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! How much of something may be done in a time.
 
+use std::time::Duration;
+
 use p2p_core::Time;
 
 /// A token bucket: it fills at a rate, up to a bound, and whatever is done takes from it. What takes more than there is
@@ -26,12 +28,32 @@ impl Bucket {
 
     /// Takes so many, if there is anything.
     pub(crate) fn take(&mut self, tokens: f64, now: Time) -> bool {
-        self.fill(now);
-        let any = self.left > 0.0;
+        let any = self.wait(now).is_zero();
         if any {
-            self.left -= tokens;
+            self.spend(tokens);
         }
         any
+    }
+
+    /// How long until there is anything: no time if there is, for ever if it does not fill.
+    pub(crate) fn wait(&mut self, now: Time) -> Duration {
+        self.fill(now);
+        match self.left > 0.0 {
+            true => Duration::ZERO,
+            // A timer does not know less than a nanosecond: a millisecond more, and there is something for certain.
+            false => Duration::try_from_secs_f64(-self.left / self.rate)
+                .map_or(Duration::MAX, |wait| wait.saturating_add(Duration::from_millis(1))),
+        }
+    }
+
+    /// Takes so many, whether they are there or not.
+    pub(crate) fn spend(&mut self, tokens: f64) {
+        self.left -= tokens;
+    }
+
+    /// So many that were taken were not used.
+    pub(crate) fn give_back(&mut self, tokens: f64) {
+        self.left = (self.left + tokens).min(self.most);
     }
 }
 
@@ -57,5 +79,21 @@ mod tests {
         let mut bucket = Bucket::new(10.0, 5.0, Time::ZERO);
         let later = Time::ZERO + Duration::from_secs(1000);
         assert_eq!((0..100).filter(|_| bucket.take(1.0, later)).count(), 5);
+        bucket.give_back(100.0);
+        assert_eq!((0..100).filter(|_| bucket.take(1.0, later)).count(), 5);
+    }
+
+    #[test]
+    fn whoever_waits_as_long_as_it_says_finds_something() {
+        let mut bucket = Bucket::new(3.0, 1.0, Time::ZERO);
+        let mut now = Time::ZERO;
+        for _ in 0..100 {
+            assert!(bucket.take(7.0, now));
+            let wait = bucket.wait(now);
+            assert!(!wait.is_zero() && wait < Duration::from_secs(3));
+            now += wait;
+        }
+        let mut never = Bucket::new(0.0, 0.0, Time::ZERO);
+        assert_eq!(never.wait(now), Duration::MAX);
     }
 }

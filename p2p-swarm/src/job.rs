@@ -128,6 +128,14 @@ pub enum StoreError {
         /// What the system said.
         what: String,
     },
+    /// What was written to a file may be lost if the machine fails, or may be already: how much of it is not known.
+    #[error("{}: what was written there could not be made safe: {what}", path.display())]
+    Unsynced {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        what: String,
+    },
     /// Symbolic links are not followed, and nothing that has one is shared: what it stands for may change, or lie
     /// outside the folder.
     #[error("{} is a symbolic link: share what it points to, or remove it", .0.display())]

@@ -55,7 +55,7 @@ pub use command::{
 pub use job::{StoreError, SwarmDone, SwarmJob, Target};
 pub use manifest::{Entry, MAX_MANIFEST, MAX_NAME, Manifest, ManifestError};
 pub use msg::{Part, QuestionId, Refusal, SwarmMsg};
-pub use storage::{FileKind, Files, MemoryFiles, Storage};
+pub use storage::{FileKind, Files, MemoryFiles, Stamp, Storage};
 pub use store::{ContentError, ContentStore, Fetching, Received, Store};
 pub use swarm::{Swarm, SwarmConfig, SwarmTimer};
 pub use ticket::{Kind, MAX_CONTACTS, ParseTicketError, Ticket};

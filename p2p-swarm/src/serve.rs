@@ -44,13 +44,15 @@ impl<P: Peer, Q: Copy + PartialEq> Serving<P, Q> {
 
     /// The question whose turn it is, with a number to [end](Serving::read) it by, if another read may begin.
     pub(crate) fn turn(&mut self) -> Option<(u64, P, Q)> {
+        self.turn_of(|_| true)
+    }
+
+    /// As [`Serving::turn`], of those peers who may have one.
+    pub(crate) fn turn_of(&mut self, may: impl FnMut(P) -> bool) -> Option<(u64, P, Q)> {
         if self.reading.len() >= self.reads {
             return None;
         }
-        let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
-        let next =
-            self.waiting.range((after, Bound::Unbounded)).next().or_else(|| self.waiting.first_key_value());
-        let peer = *next?.0;
+        let peer = next_of(&self.waiting, self.last, may)?;
         let queue = self.waiting.get_mut(&peer)?;
         let question = queue.pop_front();
         if queue.is_empty() {
@@ -90,6 +92,17 @@ impl<P: Peer, Q: Copy + PartialEq> Serving<P, Q> {
     }
 }
 
+/// Whose turn it is of those who stand in a line and may have one, after whoever had the last.
+pub(crate) fn next_of<P: Peer, V>(
+    line: &BTreeMap<P, V>,
+    last: Option<P>,
+    mut may: impl FnMut(P) -> bool,
+) -> Option<P> {
+    let behind = line.range((last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+    let before = line.range((Bound::Unbounded, last.map_or(Bound::Unbounded, Bound::Included)));
+    behind.chain(before).map(|(peer, _)| *peer).find(|peer| may(*peer))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +117,20 @@ mod tests {
         assert!(serving.ask(SimPeer(2), 0) && serving.ask(SimPeer(3), 0));
         let order: Vec<u32> = std::iter::from_fn(|| serving.turn()).map(|(_, peer, _)| peer.0).collect();
         assert_eq!(order, [1, 2, 3, 1, 1, 1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn who_may_not_is_passed_over_and_loses_nothing() {
+        let mut serving = Serving::new(100, 8);
+        for peer in [1, 2, 3, 1, 2, 3] {
+            assert!(serving.ask(SimPeer(peer), 0));
+        }
+        let mut turn = |may: &[u32]| serving.turn_of(|peer| may.contains(&peer.0)).map(|(_, peer, _)| peer.0);
+        assert_eq!(
+            [turn(&[1, 3]), turn(&[1, 3]), turn(&[]), turn(&[1, 2, 3])],
+            [Some(1), Some(3), None, Some(1)]
+        );
+        assert_eq!([turn(&[2]), turn(&[2]), turn(&[2])], [Some(2), Some(2), None]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod memory;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 pub use files::Files;
 pub use memory::MemoryFiles;
@@ -49,6 +50,11 @@ pub trait Storage: Send + 'static {
     /// # Errors
     /// What the system says.
     fn write_at(&mut self, file: &mut Self::File, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// How long a file is and when it was last changed; links are not followed.
+    ///
+    /// # Errors
+    /// What the system says; `NotFound` if nothing is there.
+    fn stamp(&mut self, path: &Path) -> io::Result<Stamp>;
     /// Returns when everything written to the file would survive a crash.
     ///
     /// # Errors
@@ -74,6 +80,15 @@ pub trait Storage: Send + 'static {
     /// # Errors
     /// What the system says.
     fn list(&mut self, path: &Path) -> io::Result<Vec<OsString>>;
+}
+
+/// By what it is seen that a file was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Its length.
+    pub len: u64,
+    /// When it was last changed: since 1970, or by another clock that does not go back.
+    pub modified: Duration,
 }
 
 /// What a path stands for.

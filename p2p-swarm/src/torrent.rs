@@ -2,9 +2,11 @@
 //!
 //! - [`Metainfo`] is a `.torrent` file, of the first version (BEP 3), the second (BEP 52), or both; [`Magnet`] a link.
 //! - [`PeerMsg`] is what peers say to each other, and [`PeerCodec`] its bytes over TCP.
-//! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Status`] and [`Remove`] as typed requests, and
+//! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Read`], [`Status`] and [`Remove`] as typed requests, and
 //!   [`TorrentWorker`]s do its jobs on a [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`; a [`Client`],
 //!   which has it run over uTP, too, on `p2p_core::net::both`.
+//! - [`SessionConfig`] says how all are treated, and [`TorrentConfig`] how one is: its rates, which pieces come first, whether it
+//!   is super-seeded.
 //! - [`Mse`] encrypts its connections.
 //! - A [`PeerSource`] finds peers for it: [`tracker`] has what speaks with trackers, [`DhtSource`] asks the Mainline DHT,
 //!   [`LsdSource`] the local network. [`WebSeeds`] fetch from servers, over [`http`].
@@ -16,7 +18,7 @@
 //! - **Who sends what is not true is named and asked for nothing more**; who had an honest part in a wrong piece is not.
 //! - **What a peer can make grow is bounded**: see [`Session`] and [`SessionConfig`].
 //!
-//! After a crash what is there is hashed again.
+//! What was found right, synced and not touched since is not hashed again; after a crash the rest is, by all workers.
 
 mod address;
 mod candidates;
@@ -37,6 +39,8 @@ mod picker;
 mod rarity;
 mod session;
 mod source;
+mod status;
+mod throttle;
 mod tiers;
 pub mod tracker;
 mod url;
@@ -47,9 +51,9 @@ mod worker;
 pub use address::{Addressed, Carrier};
 pub use client::{Client, client};
 pub use command::{
-    Add, AddPeers, Announced, Announcing, Fetched, Fetching, Heard, PeerStatus, Remove, SessionCommand,
+    Add, AddPeers, Announced, Announcing, Fetched, Fetching, Heard, Read, Remove, SessionCommand,
     SessionEvent, SessionItem, SessionOutcome, Source, Status, Stop, TakesCommands, ToAnnounce, ToFetch,
-    TorrentError, TorrentId, TorrentStage, TorrentStatus, Wait,
+    TorrentConfig, TorrentError, TorrentId, Wait,
 };
 pub use dht::DhtSource;
 pub use job::{TorrentDone, TorrentJob};
@@ -63,8 +67,11 @@ pub use metainfo::{
     MAX_PIECES, Metainfo, MetainfoError, SwarmId, TorrentFile,
 };
 pub use mse::{Encryption, Mse};
+pub use picker::Order;
 pub use session::{Carriers, Session, SessionConfig, SessionTimer};
 pub use source::{Found, PeerSource, SourceKind, find_peers};
+pub use status::{PeerStatus, TorrentStage, TorrentStatus};
+pub use throttle::RateLimits;
 pub use tiers::TrackerStatus;
 pub use url::{ParseUrlError, Scheme, Url};
 pub use web::{WebError, WebRange, WebSeedStatus, WebSeeds};

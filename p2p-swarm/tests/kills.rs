@@ -17,8 +17,8 @@ use p2p_core::net::tcp::{self, Running, TcpPeer};
 use p2p_core::{Limits, Rng};
 use p2p_swarm::Files;
 use p2p_swarm::torrent::{
-    Add, CreateOptions, FileTorrents, Metainfo, PeerCodec, Session, SessionConfig, Source, Status, TorrentId,
-    Wait,
+    Add, CreateOptions, FileTorrents, Metainfo, PeerCodec, RateLimits, Session, SessionConfig, Source,
+    Status, TorrentId, Wait,
 };
 use tokio::time::timeout;
 
@@ -38,8 +38,8 @@ fn main() {
     println!("test a_download_that_is_killed_goes_on_where_it_was ... ok");
 }
 
-async fn session(upload_rate: Option<u64>) -> Running<Session<TcpPeer>> {
-    let config = SessionConfig { upload_rate, ..SessionConfig::default() };
+async fn session(up: Option<u64>) -> Running<Session<TcpPeer>> {
+    let config = SessionConfig { rates: RateLimits { up, down: None }, ..SessionConfig::default() };
     let machine = move |local: Option<SocketAddr>| Session::new(config, local.map(|addr| addr.port()));
     let listen = Some("127.0.0.1:0".parse().unwrap());
     let workers = [FileTorrents::new(Files)];
@@ -50,7 +50,7 @@ async fn session(upload_rate: Option<u64>) -> Running<Session<TcpPeer>> {
 async fn get(folder: &Path, from: SocketAddr) {
     let metainfo = Metainfo::parse(&std::fs::read(folder.join("t.torrent")).unwrap()).unwrap();
     let session = session(None).await;
-    let add = Add { torrent: Source::Metainfo(metainfo), folder: folder.join("get"), peers: vec![from] };
+    let add = Add { peers: vec![from], ..Add::new(Source::Metainfo(metainfo), folder.join("get")) };
     let torrent = session.handle().ask(add).await.unwrap().unwrap();
     session.handle().ask(Wait { torrent, progress: None }).await.unwrap().unwrap();
     session.shutdown().await;
@@ -90,7 +90,7 @@ async fn a_download_that_is_killed_goes_on_where_it_was() {
     let metainfo = Metainfo::create(&mut Files, &folder.0.join("seed/t"), &options).unwrap();
     std::fs::write(folder.0.join("t.torrent"), metainfo.encode()).unwrap();
     let seed = session(Some(RATE)).await;
-    let add = Add { torrent: Source::Metainfo(metainfo), folder: folder.0.join("seed"), peers: Vec::new() };
+    let add = Add::new(Source::Metainfo(metainfo), folder.0.join("seed"));
     let torrent = seed.handle().ask(add).await.unwrap().unwrap();
     seed.handle().ask(Wait { torrent, progress: None }).await.unwrap().unwrap();
     let start = || {

@@ -33,7 +33,7 @@ async fn neighbour(files: &MemoryFiles, metainfo: &Metainfo, group: SocketAddrV4
     let lsd = lsd.expect("this machine has no multicast on its loopback interface");
     let (source, handle) = (LsdSource::new(lsd.handle()), session.handle());
     tokio::spawn(async move { find_peers(&handle, &source).await });
-    let add = Add { torrent: Source::Metainfo(metainfo.clone()), folder: "".into(), peers: Vec::new() };
+    let add = Add::new(Source::Metainfo(metainfo.clone()), "");
     let torrent = session.handle().ask(add).await.unwrap().unwrap();
     Neighbour { session, _lsd: lsd, torrent }
 }

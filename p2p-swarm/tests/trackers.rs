@@ -128,7 +128,7 @@ async fn a_link_and_a_tracker_are_enough() {
                 let client = client;
                 find_peers(&handle, &client.ask).await;
             });
-            let add = Add { torrent, folder: "".into(), peers: Vec::new() };
+            let add = Add::new(torrent, "");
             let torrent = session.handle().ask(add).await.unwrap().unwrap();
             running.push((session, torrent));
         }

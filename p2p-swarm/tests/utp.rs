@@ -43,7 +43,7 @@ impl Folder {
 
     async fn add<M: TakesCommands>(&self, to: &Handle<M>, at: &str, peers: &[SocketAddr]) -> TorrentId {
         let torrent = Source::Metainfo(self.metainfo.clone());
-        let add = Add { torrent, folder: self.path.join(at), peers: peers.to_vec() };
+        let add = Add { peers: peers.to_vec(), ..Add::new(torrent, self.path.join(at)) };
         to.ask(add).await.unwrap().unwrap()
     }
 

@@ -154,7 +154,7 @@ impl Getting {
         tokio::spawn(async move { seeds.serve(&handle).await });
         let mut metainfo = torrent.metainfo.clone();
         metainfo.web_seeds = web_seeds;
-        let add = Add { torrent: Source::Metainfo(metainfo), folder: "".into(), peers: Vec::new() };
+        let add = Add::new(Source::Metainfo(metainfo), "");
         let torrent = session.handle().ask(add).await.unwrap().unwrap();
         Getting { session, _http: http, events, torrent, files }
     }

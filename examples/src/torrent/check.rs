@@ -6,8 +6,9 @@ use futures::StreamExt;
 use p2p_core::Limits;
 use p2p_core::net::tcp;
 use p2p_examples::Failure;
-use p2p_swarm::Files;
-use p2p_swarm::torrent::{Add, FileTorrents, PeerCodec, Session, SessionConfig, SessionEvent, Source};
+use p2p_swarm::torrent::{Add, PeerCodec, Session, SessionConfig, SessionEvent, Source, TorrentConfig};
+
+use crate::online::workers;
 
 #[derive(clap::Args)]
 pub(crate) struct Check {
@@ -20,12 +21,13 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let metainfo = crate::read(&self.torrent)?;
-        let (machine, worker) = (Session::new(SessionConfig::default(), None), [FileTorrents::new(Files)]);
-        let session = tcp::spawn(machine, |_| PeerCodec::default(), None, Limits::default(), worker).await?;
+        let (machine, workers) = (Session::new(SessionConfig::default(), None), workers());
+        let session = tcp::spawn(machine, |_| PeerCodec::default(), None, Limits::default(), workers).await?;
         let mut events = session.handle().events();
         let pieces = metainfo.info().piece_count();
         let torrent = Source::Metainfo(metainfo);
-        session.handle().ask(Add { torrent, folder: self.folder, peers: Vec::new() }).await??;
+        let config = TorrentConfig { recheck: true, ..TorrentConfig::default() };
+        session.handle().ask(Add { config, ..Add::new(torrent, self.folder) }).await??;
         while let Some(event) = events.next().await {
             match event {
                 SessionEvent::Checked(_, good) => {
@@ -33,11 +35,12 @@ impl Check {
                     session.shutdown().await;
                     return if good == pieces { Ok(()) } else { Err("the content is not whole".into()) };
                 }
-                SessionEvent::Failed(_, why) => return Err(why.into()),
+                SessionEvent::Failed(_, why) | SessionEvent::Paused(_, why) => return Err(why.into()),
                 SessionEvent::Metadata(..)
                 | SessionEvent::Done(_)
                 | SessionEvent::Lied(..)
                 | SessionEvent::WebSeedDropped(..)
+                | SessionEvent::Resumed(_)
                 | SessionEvent::DhtNode(_) => {}
             }
         }

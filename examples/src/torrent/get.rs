@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use p2p_core::net::both::Running;
 use p2p_examples::Failure;
-use p2p_swarm::torrent::{Add, Client, Source, Status, Wait};
+use p2p_swarm::torrent::{Add, Client, Order, Status, TorrentConfig, TorrentId, Wait};
 
-use crate::online::{Net, Online, resolve};
+use crate::online::{Net, Online};
 use crate::report::{bar, report};
 
 #[derive(clap::Args)]
@@ -22,26 +22,17 @@ pub(crate) struct Get {
     /// Goes on seeding when all is there, until it is interrupted.
     #[arg(long)]
     seed: bool,
+    /// Gets the first pieces first, so that what has come can be used. It makes the swarm slower: others find less to get.
+    #[arg(long)]
+    sequential: bool,
 }
 
 impl Get {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let Get { what, folder, net, seed } = self;
-        let torrent = net.with_places(crate::source(&what)?);
-        let private = matches!(&torrent, Source::Metainfo(metainfo) if metainfo.info().private());
-        if private && !net.peer.is_empty() {
-            return Err("the torrent is private, so its trackers alone name peers: leave --peer out".into());
-        }
-        let mut peers = resolve(&net.peer).await?;
-        if let Source::Magnet(magnet) = &torrent {
-            peers.extend(resolve(&magnet.peers).await?);
-        }
-        let others = !private && net.finds_others();
-        if peers.is_empty() && places_of(&torrent) == 0 && !others {
-            return Err("there is nobody to get it from: name a peer, --peer HOST:PORT, a tracker, --tracker URL, or a node \
-                 of the DHT, --dht --bootstrap HOST:PORT, or look in the local network, --lsd"
-                .into());
-        }
+        let Get { what, folder, net, seed, sequential } = self;
+        let (torrent, peers) = net.wanted(&what).await?;
+        let order = if sequential { Order::Sequential } else { Order::Rarest };
+        let config = TorrentConfig { order, ..TorrentConfig::default() };
         let online = Online::start(&net).await?;
         // However it ends the trackers hear of it.
         let done = tokio::select! {
@@ -50,7 +41,7 @@ impl Get {
                 Ok(()) => "it was interrupted: what has come stays, and is not fetched again".into(),
                 Err(error) => error.into(),
             }),
-            done = download(&online.session, Add { torrent, folder, peers }) => done,
+            done = download(&online.session, Add { peers, config, ..Add::new(torrent, folder) }) => done,
         };
         let done = match done {
             Ok(()) if seed => tokio::signal::ctrl_c().await.map_err(Failure::from),
@@ -61,16 +52,13 @@ impl Get {
     }
 }
 
-/// How many trackers and web seeds it names; for a link web seeds are no beginning.
-fn places_of(torrent: &Source) -> usize {
-    match torrent {
-        Source::Metainfo(metainfo) => metainfo.trackers.iter().flatten().count() + metainfo.web_seeds.len(),
-        Source::Magnet(magnet) => magnet.trackers.len(),
-    }
-}
-
 async fn download(session: &Running<Client>, add: Add) -> Result<(), Failure> {
     let id = session.handle().ask(add).await??;
+    watch(session, id).await
+}
+
+/// Waits until all is there, and says how far it is.
+pub(crate) async fn watch(session: &Running<Client>, id: TorrentId) -> Result<(), Failure> {
     let mut waiting = session.handle().ask(Wait { torrent: id, progress: Some(Duration::from_millis(500)) });
     let bar = bar();
     while let Some(status) = waiting.next().await {

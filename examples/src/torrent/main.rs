@@ -4,6 +4,7 @@
 //! cargo run --release --bin torrent -- create album/ -o album.torrent
 //! cargo run --release --bin torrent -- seed album.torrent .                  # prints: magnet: …
 //! cargo run --release --bin torrent -- get 'magnet:?…' copy/                 # on another machine
+//! cargo run --release --bin torrent -- stream 'magnet:?…' copy/              # prints: stream: http://…
 //! cargo run --release --bin torrent -- tracker --listen 0.0.0.0:6969         # prints: listening: …
 //! cargo run --release --bin torrent -- get 'magnet:?…' copy/ --dht --bootstrap HOST:PORT
 //! ```
@@ -18,8 +19,10 @@ mod create;
 mod get;
 mod info;
 mod online;
+mod ranges;
 mod report;
 mod seed;
+mod stream;
 mod tracker;
 
 use std::path::Path;
@@ -49,6 +52,8 @@ enum Command {
     Seed(seed::Seed),
     /// Gets what a torrent or a link stands for. What is there already is not fetched again.
     Get(get::Get),
+    /// Serves a file over HTTP while it comes: what a player asks for comes first.
+    Stream(stream::Stream),
     /// Tells peers of each other, over HTTP and over UDP at the same port, until it is interrupted.
     Tracker(tracker::Track),
 }
@@ -61,6 +66,7 @@ async fn main() -> ExitCode {
         Command::Check(check) => check.run().await,
         Command::Seed(seed) => seed.run().await,
         Command::Get(get) => get.run().await,
+        Command::Stream(stream) => stream.run().await,
         Command::Tracker(tracker) => tracker.run().await,
     };
     exit("torrent", done)

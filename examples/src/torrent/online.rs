@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use async_trait::async_trait;
 use clap::ValueEnum;
+use futures::StreamExt;
 use p2p_core::net::both::{self, Listen, Running};
 use p2p_core::net::tcp;
 use p2p_core::net::udp::{self, Group};
@@ -15,7 +16,7 @@ use p2p_swarm::torrent::http::{HttpClient, HttpCodec, Resolve};
 use p2p_swarm::torrent::tracker::{TrackerClient, UdpClient, UdpCodec};
 use p2p_swarm::torrent::{
     Carriers, Client, DhtSource, Encryption, FileTorrents, LSD_GROUP, Lsd, LsdCodec, LsdSource, Mse,
-    SessionConfig, Source, Stop, WebSeeds, client, find_peers,
+    RateLimits, SessionConfig, SessionEvent, Source, Stop, WebSeeds, client, find_peers,
 };
 use p2p_swarm::utp::{StreamPeer, UtpCodec, UtpConfig};
 
@@ -51,9 +52,29 @@ pub(crate) struct Net {
     /// Whether connections are made and accepted over uTP (at the same port, of UDP), which gives way to all else.
     #[arg(long, value_enum, default_value_t = UsesUtp::Too)]
     utp: UsesUtp,
-    /// Bytes per second to send at most.
-    #[arg(long)]
-    upload_rate: Option<u64>,
+    /// How much to send in a second at most, to all peers together: KiB, or with a unit, as 500B, 200K or 1.5M.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    max_up: Option<u64>,
+    /// How much to get in a second at most, likewise.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    max_down: Option<u64>,
+}
+
+/// Bytes per second: a number of KiB, or of what stands behind it.
+fn rate(text: &str) -> Result<u64, String> {
+    let number = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let unit: u64 = match &text[number.len()..] {
+        "B" => 1,
+        "" | "K" | "k" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        other => return Err(format!("{other:?} is no unit: expected B, K, M or G")),
+    };
+    let bytes = number.parse().map(|number: f64| number * unit as f64).ok().filter(|bytes| *bytes >= 0.0);
+    let bytes = bytes.filter(|bytes| *bytes < u64::MAX as f64);
+    bytes
+        .map(|bytes| bytes as u64)
+        .ok_or_else(|| format!("expected a number before the unit, not {number:?}"))
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -77,8 +98,28 @@ enum UsesUtp {
 }
 
 impl Net {
+    /// What is to be got, and who may have it.
+    pub(crate) async fn wanted(&self, what: &str) -> Result<(Source, Vec<SocketAddr>), Failure> {
+        let torrent = self.with_places(crate::source(what)?);
+        let private = matches!(&torrent, Source::Metainfo(metainfo) if metainfo.info().private());
+        if private && !self.peer.is_empty() {
+            return Err("the torrent is private, so its trackers alone name peers: leave --peer out".into());
+        }
+        let mut peers = resolve(&self.peer).await?;
+        if let Source::Magnet(magnet) = &torrent {
+            peers.extend(resolve(&magnet.peers).await?);
+        }
+        let others = !private && self.finds_others();
+        if peers.is_empty() && places_of(&torrent) == 0 && !others {
+            return Err("there is nobody to get it from: name a peer, --peer HOST:PORT, a tracker, --tracker URL, or a node \
+                 of the DHT, --dht --bootstrap HOST:PORT, or look in the local network, --lsd"
+                .into());
+        }
+        Ok((torrent, peers))
+    }
+
     /// Whether peers may be found that nobody has named.
-    pub(crate) fn finds_others(&self) -> bool {
+    fn finds_others(&self) -> bool {
         self.lsd || !self.bootstrap.is_empty()
     }
 
@@ -119,8 +160,8 @@ impl Net {
             UsesUtp::Too => (Carriers::Both, Listen { tcp: here, udp: here }),
             UsesUtp::Only => (Carriers::Utp, Listen { tcp: None, udp: here }),
         };
-        let config =
-            SessionConfig { carriers, upload_rate: self.upload_rate, dht_port, ..SessionConfig::default() };
+        let rates = RateLimits { up: self.max_up, down: self.max_down };
+        let config = SessionConfig { carriers, rates, dht_port, ..SessionConfig::default() };
         let encryption = match self.encryption {
             Encrypts::Off => Encryption::Off,
             Encrypts::Preferred => Encryption::Preferred,
@@ -132,8 +173,7 @@ impl Net {
             client(config, UtpConfig::default(), local.map(|addr| addr.port()), mse)
         };
         let codec = move |peer| codecs.codec(StreamPeer::Tcp(peer));
-        let workers = [FileTorrents::new(Files), FileTorrents::new(Files)];
-        Ok(both::spawn_at(machine, codec, UtpCodec, listen, Limits::default(), workers).await?)
+        Ok(both::spawn_at(machine, codec, UtpCodec, listen, Limits::default(), workers()).await?)
     }
 
     /// A node of the DHT, beside the session.
@@ -166,6 +206,35 @@ impl Net {
         let group = Group { addr: LSD_GROUP, interface };
         let lsd = udp::spawn_in(group, Lsd::default(), LsdCodec, Limits::default(), [NoWorker]).await;
         Ok(Some(lsd.map_err(|error| format!("there is no multicast at {interface}: {error}"))?))
+    }
+}
+
+/// As many as there are processors, so that what is there is hashed by all of them; two at the least.
+pub(crate) fn workers() -> Vec<FileTorrents> {
+    let many = std::thread::available_parallelism().map_or(2, |many| many.get().max(2));
+    (0..many).map(|_| FileTorrents::new(Files)).collect()
+}
+
+/// How many trackers and web seeds it names; for a link web seeds are no beginning.
+fn places_of(torrent: &Source) -> usize {
+    match torrent {
+        Source::Metainfo(metainfo) => metainfo.trackers.iter().flatten().count() + metainfo.web_seeds.len(),
+        Source::Magnet(magnet) => magnet.trackers.len(),
+    }
+}
+
+/// Tells the user of what only a user can mend.
+fn tell(event: &SessionEvent) {
+    match event {
+        SessionEvent::Paused(_, why) => say("paused", format!("{why}: it goes on when that is mended")),
+        SessionEvent::Resumed(_) => say("resumed", "it goes on"),
+        SessionEvent::Metadata(..)
+        | SessionEvent::Checked(..)
+        | SessionEvent::Done(_)
+        | SessionEvent::Lied(..)
+        | SessionEvent::WebSeedDropped(..)
+        | SessionEvent::DhtNode(_)
+        | SessionEvent::Failed(..) => {}
     }
 }
 
@@ -215,6 +284,8 @@ impl Online {
         let node = net.node().await?;
         let dht_port = node.as_ref().and_then(Running::local_addr).map(|addr| addr.port());
         let session = net.session(dht_port).await?;
+        let events = session.handle().events();
+        tokio::spawn(events.for_each(|event| async move { tell(&event) }));
         let trackers = Trackers::start(net).await?;
         let (client, handle) = (trackers.client(net), session.handle());
         tokio::spawn(async move { find_peers(&handle, &client).await });
@@ -285,5 +356,20 @@ impl Trackers {
         };
         let system = System { six: (!net.is_both()).then(|| net.listen.is_ipv6()) };
         TrackerClient::new(self.http.handle(), by(false), by(true), system)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rate;
+
+    #[test]
+    fn a_rate_is_a_number_and_a_unit() {
+        for (text, bytes) in [("0", 0), ("200", 204_800), ("1B", 1), ("1.5M", 1_572_864), ("2GiB", 1 << 31)] {
+            assert_eq!(rate(text), Ok(bytes), "{text}");
+        }
+        for wrong in ["", "K", "-1", "1T", "1 M", "infK", "NaN", "1e99G"] {
+            assert!(rate(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

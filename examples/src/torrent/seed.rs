@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use futures::StreamExt;
 use p2p_examples::{Failure, say};
-use p2p_swarm::torrent::{Add, Magnet, Metainfo, SessionEvent, Source, Status};
+use p2p_swarm::torrent::{Add, Magnet, Metainfo, SessionEvent, Source, Status, TorrentConfig};
 
 use crate::online::{Net, Online, resolve};
 use crate::report::report;
@@ -17,6 +17,9 @@ pub(crate) struct Seed {
     folder: PathBuf,
     #[command(flatten)]
     net: Net,
+    /// Gives each piece to one peer alone until all of it is among them (BEP 16): for a first seed whose line is slow.
+    #[arg(long)]
+    super_seeding: bool,
 }
 
 impl Seed {
@@ -25,8 +28,11 @@ impl Seed {
         let peers = resolve(&self.net.peer).await?;
         let online = Online::start(&self.net).await?;
         let torrent = self.net.with_places(Source::Metainfo(metainfo.clone()));
+        let config = TorrentConfig { super_seeding: self.super_seeding, ..TorrentConfig::default() };
         // However it ends the trackers hear of it.
-        let done = serve(&online, &self.net, &metainfo, Add { torrent, folder: self.folder, peers }).await;
+        let done =
+            serve(&online, &self.net, &metainfo, Add { peers, config, ..Add::new(torrent, self.folder) })
+                .await;
         online.stop().await;
         done
     }
@@ -48,6 +54,8 @@ async fn serve(online: &Online, net: &Net, metainfo: &Metainfo, add: Add) -> Res
             | SessionEvent::Metadata(..)
             | SessionEvent::Lied(..)
             | SessionEvent::WebSeedDropped(..)
+            | SessionEvent::Paused(..)
+            | SessionEvent::Resumed(_)
             | SessionEvent::DhtNode(_) => {}
         }
     }

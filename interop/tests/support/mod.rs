@@ -186,7 +186,7 @@ pub async fn add<M: TakesCommands>(
     folder: PathBuf,
     peers: Vec<SocketAddr>,
 ) -> TorrentId {
-    session.handle().ask(Add { torrent, folder, peers }).await.unwrap().unwrap()
+    session.handle().ask(Add { peers, ..Add::new(torrent, folder) }).await.unwrap().unwrap()
 }
 
 pub async fn wait<M: TakesCommands>(session: &Running<M>, torrent: TorrentId) {

@@ -22,7 +22,7 @@ const LOST: usize = 4 * K;
 /// Nodes that are taken from one answer, twice as many as it should name (BEP 5): one that lies has few chances.
 const NAMED: usize = 2 * K;
 /// Peers of one torrent that a task finds: fewer than may wait to be read.
-const MAX_PEERS: usize = 1000;
+pub(super) const MAX_PEERS: usize = 1000;
 
 impl<P: Endpoint> Mainline<P> {
     /// Begins a lookup in one network.
@@ -131,24 +131,25 @@ impl<P: Endpoint> Mainline<P> {
             }
         }
         self.meet_other_network(cx, response, v6);
-        if let Some(task) = task
-            && self.read(cx, task, from, response)
-        {
-            return self.end(cx, task);
+        if let Some(task) = task {
+            self.tasks.get_mut(&task).into_iter().for_each(|task| task.answered += 1);
+            if self.read(cx, task, is_local(from.addr().ip()), response) {
+                return self.end(cx, task);
+            }
         }
         self.go_on(cx, number);
     }
 
-    /// Takes what an answer says into a task; whether that is all that it wanted to know.
-    fn read(&mut self, cx: &mut Cx<'_, Self>, task: u64, from: P, response: &Response) -> bool {
+    /// Takes what an answer says into a task, of somebody in this node's own network or not; whether that is all that it
+    /// wanted to know.
+    pub(super) fn read(&mut self, cx: &mut Cx<'_, Self>, task: u64, near: bool, response: &Response) -> bool {
         let Some(task) = self.tasks.get_mut(&task) else { return false };
-        task.answered += 1;
         let op = task.op;
         match &mut task.what {
             What::Find(_) => false,
             What::Peers(found) | What::Announce { found, .. } => {
                 // Nobody far away knows who is in this node's own network.
-                let may_know = |ip| !is_local(ip) || is_local(from.addr().ip());
+                let may_know = |ip| near || !is_local(ip);
                 for peer in &response.values {
                     let is_there = is_somewhere(peer.ip(), peer.port()) && may_know(peer.ip());
                     if found.len() < MAX_PEERS && is_there && found.insert(*peer) {

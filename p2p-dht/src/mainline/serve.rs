@@ -126,7 +126,7 @@ impl<P: Endpoint> Mainline<P> {
         }
     }
 
-    fn with_item(
+    pub(super) fn with_item(
         &self,
         response: Response,
         now: p2p_core::Time,

@@ -10,7 +10,7 @@ use super::item::{MutableItem, target_of, value_fits};
 use super::krpc::{Node, PutItem, Query, Response};
 use super::request::{MainlineCommand, MainlineError, MainlineOutcome, Refused, StoredAt};
 use super::saved::SavedTable;
-use super::seek::LOOKUPS;
+use super::seek::{LOOKUPS, MAX_PEERS};
 use super::upkeep::Published;
 use super::{Endpoint, Mainline, Question, StatusReport};
 
@@ -44,6 +44,17 @@ pub(super) enum What {
 impl What {
     fn is_put_at(&self, target: &Key<20>) -> bool {
         matches!(self, What::Put { item, .. } if item.target() == *target)
+    }
+
+    /// Whether something was found, by this node alone perhaps.
+    fn has_found(&self) -> bool {
+        match self {
+            What::Find(nodes) => !nodes.is_empty(),
+            What::Peers(found) => !found.is_empty(),
+            What::GetImmutable { found, .. } => found.is_some(),
+            What::GetMutable { found, .. } => found.is_some(),
+            What::Announce { .. } | What::Put { .. } => false,
+        }
     }
 
     fn target(&self, of: Key<20>) -> Key<20> {
@@ -200,11 +211,24 @@ impl<P: Endpoint> Mainline<P> {
         let networks: Vec<bool> = [false, true].into_iter().filter(|v6| self.side(*v6).is_some()).collect();
         task.lookups = networks.len();
         self.tasks.insert(number, task);
+        // This node may be among those that keep it.
+        let kept = self.kept(cx, &target);
+        if self.read(cx, number, true, &kept) {
+            return self.end(cx, number);
+        }
         for v6 in networks {
             self.look_up(cx, target, v6, Some(number));
         }
         // A node in neither network has nobody to ask.
         self.end_if_done(cx, number);
+    }
+
+    /// What this node would answer itself.
+    fn kept(&self, cx: &mut Cx<'_, Self>, target: &Key<20>) -> Response {
+        let now = cx.now();
+        let mut peers = |v6| self.store.peers(now, target, v6, MAX_PEERS, cx.rng());
+        let values = [peers(false), peers(true)].concat();
+        self.with_item(Response { values, ..Response::new(Key::ZERO) }, now, target, None)
     }
 
     /// A node has stored something, or has not.
@@ -315,7 +339,7 @@ impl Task {
     fn finish<P: Endpoint>(self, cx: &mut Cx<'_, Mainline<P>>) {
         let Some(op) = self.op else { return };
         let answered = self.answered;
-        if answered == 0 && !matches!(&self.what, What::Find(nodes) if !nodes.is_empty()) {
+        if answered == 0 && !self.what.has_found() {
             return self.fail(cx, MainlineError::NotJoined);
         }
         let (not_found, conflicts) = (MainlineError::NotFound { answered }, self.conflicts());

@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
-use super::{FileKind, Storage};
+use super::{FileKind, Stamp, Storage};
 
 /// The system's files, by `std`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +55,12 @@ impl Storage for Files {
     fn write_at(&mut self, file: &mut File, at: u64, bytes: &[u8]) -> io::Result<()> {
         file.seek(SeekFrom::Start(at))?;
         file.write_all(bytes)
+    }
+
+    fn stamp(&mut self, path: &Path) -> io::Result<Stamp> {
+        let found = fs::symlink_metadata(path)?;
+        let modified = found.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Stamp { len: found.len(), modified })
     }
 
     fn sync(&mut self, file: &mut File) -> io::Result<()> {

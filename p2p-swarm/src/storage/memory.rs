@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use p2p_core::Rng;
 
-use super::{FileKind, Storage};
+use super::{FileKind, Stamp, Storage};
 
 /// The least that reaches a disk whole: a write that was under way in a crash is torn at a multiple of it.
 const SECTOR: usize = 512;
@@ -36,6 +37,18 @@ pub struct MemoryFiles(Arc<Mutex<Disk>>);
 struct Disk {
     names: BTreeMap<PathBuf, usize>,
     files: Vec<Contents>,
+    /// How many changes there were.
+    changes: u64,
+}
+
+impl Disk {
+    /// A file is changed.
+    fn change(&mut self, file: usize) -> &mut Contents {
+        self.changes += 1;
+        let contents = &mut self.files[file];
+        contents.changed = self.changes;
+        contents
+    }
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +57,9 @@ struct Contents {
     synced: Vec<u8>,
     /// What was written since the last sync: where, and how much.
     unsynced: Vec<(usize, Vec<u8>)>,
+    /// The last change, now and at the last sync.
+    changed: u64,
+    changed_synced: u64,
 }
 
 impl MemoryFiles {
@@ -56,7 +72,10 @@ impl MemoryFiles {
         let bytes = bytes.into();
         let mut disk = self.disk();
         let file = disk.files.len();
-        disk.files.push(Contents { now: bytes.clone(), synced: bytes, unsynced: Vec::new() });
+        disk.changes += 1;
+        let (changed, unsynced) = (disk.changes, Vec::new());
+        let (now, synced) = (bytes.clone(), bytes);
+        disk.files.push(Contents { now, synced, unsynced, changed, changed_synced: changed });
         disk.names.insert(path.into(), file);
     }
 
@@ -93,6 +112,8 @@ impl MemoryFiles {
                 }
             }
             file.now.clone_from(&file.synced);
+            // At the worst nothing shows that more was written.
+            file.changed = file.changed_synced;
         }
     }
 }
@@ -120,7 +141,8 @@ impl Storage for MemoryFiles {
     }
 
     fn resize(&mut self, file: &mut usize, len: u64) -> io::Result<()> {
-        let file = &mut self.disk().files[*file];
+        let mut disk = self.disk();
+        let file = disk.change(*file);
         file.now.resize(len as usize, 0);
         file.synced.resize(len as usize, 0);
         Ok(())
@@ -135,7 +157,8 @@ impl Storage for MemoryFiles {
     }
 
     fn write_at(&mut self, file: &mut usize, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let file = &mut self.disk().files[*file];
+        let mut disk = self.disk();
+        let file = disk.change(*file);
         let (at, end) = (at as usize, at as usize + bytes.len());
         if file.now.len() < end {
             file.now.resize(end, 0);
@@ -146,8 +169,15 @@ impl Storage for MemoryFiles {
         Ok(())
     }
 
+    fn stamp(&mut self, path: &Path) -> io::Result<Stamp> {
+        let disk = self.disk();
+        let file = &disk.files[*disk.names.get(path).ok_or_else(not_found)?];
+        Ok(Stamp { len: file.now.len() as u64, modified: Duration::from_nanos(file.changed) })
+    }
+
     fn sync(&mut self, file: &mut usize) -> io::Result<()> {
         let file = &mut self.disk().files[*file];
+        file.changed_synced = file.changed;
         for (at, bytes) in file.unsynced.drain(..) {
             let end = file.synced.len().min(at + bytes.len());
             if at < end {

@@ -1,17 +1,19 @@
 //! What a session can be asked, and what it says.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_core::{Protocol, Request};
 
-use super::address::Carrier;
 use super::magnet::Magnet;
-use super::metainfo::{InfoHashes, Metainfo, MetainfoError, SwarmId};
+use super::metainfo::{Metainfo, MetainfoError, SwarmId};
+use super::picker::Order;
 use super::source::SourceKind;
-use super::tiers::TrackerStatus;
+use super::status::TorrentStatus;
+use super::throttle::RateLimits;
 use super::tracker::{Announce, AnnounceReply, TrackerError};
 use super::web::{WebError, WebRange, WebSeedStatus};
 use crate::job::StoreError;
@@ -46,6 +48,30 @@ pub struct Add {
     /// Who may have it; more can be [added](AddPeers), and are heard of from trackers, other
     /// [sources](super::PeerSource) and peers. Of a private torrent only trackers tell (BEP 27): then these are passed over.
     pub peers: Vec<SocketAddr>,
+    /// How it is treated.
+    pub config: TorrentConfig,
+}
+
+impl Add {
+    /// A torrent in a folder, as most are treated; nobody is named who has it.
+    pub fn new(torrent: Source, folder: impl Into<PathBuf>) -> Add {
+        Add { torrent, folder: folder.into(), peers: Vec::new(), config: TorrentConfig::default() }
+    }
+}
+
+/// How a torrent is treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TorrentConfig {
+    /// How fast its blocks come and go, within what [all](super::SessionConfig::rates) may. As fast as they can.
+    pub rates: RateLimits,
+    /// Which pieces come first. The rarest.
+    pub order: Order,
+    /// Whether it is super-seeded (BEP 16) where all of it is here: peers are told of its pieces one by one, until all of them
+    /// are among the peers. For the first seed, if its line is slow: it has then sent little more than everything once. No.
+    pub super_seeding: bool,
+    /// Whether all that is there is hashed. Otherwise what has not changed since it was last found right is taken for right:
+    /// that is written down beside it, in a file whose name is the torrent's hash. No.
+    pub recheck: bool,
 }
 
 /// More peers who may have a torrent.
@@ -64,6 +90,19 @@ pub struct Wait {
     pub torrent: TorrentId,
     /// How often to say how far it is; `None`: not at all. Whoever sets it must read the items.
     pub progress: Option<Duration>,
+}
+
+/// Read bytes of a file, those that are there at once and the others as they come, which are then asked for before all else.
+/// The items are what was read, in order, at most 64 KiB each; it ends when the range does. Whoever reads slowly is waited
+/// for; to read on from elsewhere drop it and ask again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The torrent. What a link stands for is waited for.
+    pub torrent: TorrentId,
+    /// Which of the [files](super::Info::files), by its place among them.
+    pub file: u32,
+    /// Which of its bytes.
+    pub range: Range<u64>,
 }
 
 /// Have nothing more to do with a torrent. Its files stay.
@@ -148,83 +187,10 @@ pub struct Status {
     pub torrent: TorrentId,
 }
 
-/// How a torrent stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TorrentStatus {
-    /// Its names.
-    pub hashes: InfoHashes,
-    /// What it is called, if that is known.
-    pub name: Option<String>,
-    /// What is being done.
-    pub stage: TorrentStage,
-    /// How many pieces are there.
-    pub pieces: u32,
-    /// Of how many that are wanted.
-    pub wanted: u32,
-    /// Bytes that are wanted, if that is known.
-    pub size: Option<u64>,
-    /// Bytes of blocks that came.
-    pub downloaded: u64,
-    /// Bytes of blocks that were sent.
-    pub uploaded: u64,
-    /// Bytes of blocks that came and were not needed, or not right.
-    pub wasted: u64,
-    /// Bytes per second that come, of late.
-    pub down: u64,
-    /// Bytes per second that go.
-    pub up: u64,
-    /// Peers that are connected.
-    pub peers: Vec<PeerStatus>,
-    /// Its trackers, as they are asked, and other sources of peers; those of a hybrid for each of its two swarms.
-    pub trackers: Vec<TrackerStatus>,
-    /// Its web seeds.
-    pub web_seeds: Vec<WebSeedStatus>,
-}
-
-/// What is being done for a torrent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TorrentStage {
-    /// Its metadata is being asked for.
-    Metadata,
-    /// Hashes of its pieces are being asked for.
-    Hashes,
-    /// What is there is being hashed.
-    Checking,
-    /// Blocks are asked for.
-    Downloading,
-    /// All that is wanted is there.
-    Seeding,
-    /// Nothing, since it failed.
-    Failed,
-}
-
-/// A peer that is connected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerStatus {
-    /// Its address.
-    pub addr: SocketAddr,
-    /// What carries the connection.
-    pub carrier: Carrier,
-    /// What program it says it is.
-    pub client: Option<String>,
-    /// Bytes of blocks that came from it.
-    pub downloaded: u64,
-    /// Bytes of blocks that it was sent.
-    pub uploaded: u64,
-    /// How many pieces it has.
-    pub pieces: u32,
-    /// Whether it has something that is wanted.
-    pub interesting: bool,
-    /// Whether it sends us nothing.
-    pub chokes: bool,
-    /// Whether it is sent nothing.
-    pub choked: bool,
-}
-
 /// Why a torrent is not, or no more, worked on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TorrentError {
-    /// The files failed. What is there stays; adding it again goes on from there.
+    /// The files failed, or something else is where they should be. What is there stays; adding it again goes on from there.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The metadata that the link stands for is none that is taken.
@@ -236,6 +202,18 @@ pub enum TorrentError {
     /// There are as many as the session takes.
     #[error("there are too many torrents: remove one")]
     Full,
+    /// It has no such file.
+    #[error("the torrent has no file of that number")]
+    NoFile,
+    /// The file is shorter.
+    #[error("the file has {length} bytes: read a range of those")]
+    Range {
+        /// Its length.
+        length: u64,
+    },
+    /// There are as many readers as the session takes.
+    #[error("64 files are being read already: end one")]
+    Readers,
     /// There is none of that name, or no more.
     #[error("there is no such torrent, or it was removed")]
     Unknown,
@@ -250,6 +228,8 @@ pub enum SessionCommand {
     AddPeers(AddPeers),
     /// See [`Wait`].
     Wait(Wait),
+    /// See [`Read`].
+    Read(Read),
     /// See [`Remove`].
     Remove(Remove),
     /// See [`Status`].
@@ -273,6 +253,8 @@ pub enum SessionCommand {
 pub enum SessionItem {
     /// Of [`Wait`]: how the torrent stands.
     Status(TorrentStatus),
+    /// Of [`Read`]: what comes next.
+    Read(Bytes),
     /// Of [`Announcing`]: what is to be announced.
     Announce(ToAnnounce),
     /// Of [`Fetching`]: what is to be fetched.
@@ -284,13 +266,13 @@ pub enum SessionItem {
 pub enum SessionOutcome {
     /// Of [`Add`].
     Added(Result<TorrentId, TorrentError>),
-    /// Of [`Wait`].
+    /// Of [`Wait`] and [`Read`].
     Done(Result<(), TorrentError>),
     /// Of [`AddPeers`], [`Remove`], [`Announced`], [`Heard`] and [`Fetched`]: whether there is such a torrent, announce or
     /// fetch.
     Known(bool),
     /// Of [`Status`].
-    Status(Option<TorrentStatus>),
+    Status(Option<Box<TorrentStatus>>),
     /// Of [`Stop`], and of [`Announcing`] and [`Fetching`] when somebody else does it, or nobody may.
     Stopped,
 }
@@ -312,6 +294,11 @@ pub enum SessionEvent {
     WebSeedDropped(TorrentId, WebSeedStatus),
     /// A peer says that its node of the Mainline DHT is there (BEP 5).
     DhtNode(SocketAddr),
+    /// A torrent's files could not be written or read, since there is no room perhaps. It is tried again after 5 s, and after
+    /// longer each time, up to a minute; nothing of it is lost.
+    Paused(TorrentId, TorrentError),
+    /// They could be, and it goes on.
+    Resumed(TorrentId),
     /// A torrent is worked on no more.
     Failed(TorrentId, TorrentError),
 }
@@ -353,10 +340,27 @@ macro_rules! plain {
 plain!(Add, Added, Result<TorrentId, TorrentError>);
 plain!(AddPeers, Known, bool);
 plain!(Remove, Known, bool);
-plain!(Status, Status, Option<TorrentStatus>);
 plain!(Announced, Known, bool);
 plain!(Heard, Known, bool);
 plain!(Fetched, Known, bool);
+
+impl<M: TakesCommands> Request<M> for Status {
+    type Item = ();
+    type Reply = Option<TorrentStatus>;
+
+    fn command(self) -> SessionCommand {
+        SessionCommand::Status(self)
+    }
+    fn item(_: SessionItem) -> Option<()> {
+        None
+    }
+    fn reply(outcome: SessionOutcome) -> Option<Self::Reply> {
+        match outcome {
+            SessionOutcome::Status(status) => Some(status.map(|status| *status)),
+            _ => None,
+        }
+    }
+}
 
 impl<M: TakesCommands> Request<M> for Wait {
     type Item = TorrentStatus;
@@ -368,7 +372,28 @@ impl<M: TakesCommands> Request<M> for Wait {
     fn item(item: SessionItem) -> Option<TorrentStatus> {
         match item {
             SessionItem::Status(status) => Some(status),
-            SessionItem::Announce(_) | SessionItem::Fetch(_) => None,
+            SessionItem::Read(_) | SessionItem::Announce(_) | SessionItem::Fetch(_) => None,
+        }
+    }
+    fn reply(outcome: SessionOutcome) -> Option<Self::Reply> {
+        match outcome {
+            SessionOutcome::Done(done) => Some(done),
+            _ => None,
+        }
+    }
+}
+
+impl<M: TakesCommands> Request<M> for Read {
+    type Item = Bytes;
+    type Reply = Result<(), TorrentError>;
+
+    fn command(self) -> SessionCommand {
+        SessionCommand::Read(self)
+    }
+    fn item(item: SessionItem) -> Option<Bytes> {
+        match item {
+            SessionItem::Read(data) => Some(data),
+            SessionItem::Status(_) | SessionItem::Announce(_) | SessionItem::Fetch(_) => None,
         }
     }
     fn reply(outcome: SessionOutcome) -> Option<Self::Reply> {
@@ -389,7 +414,7 @@ impl<M: TakesCommands> Request<M> for Announcing {
     fn item(item: SessionItem) -> Option<ToAnnounce> {
         match item {
             SessionItem::Announce(wanted) => Some(wanted),
-            SessionItem::Status(_) | SessionItem::Fetch(_) => None,
+            SessionItem::Status(_) | SessionItem::Read(_) | SessionItem::Fetch(_) => None,
         }
     }
     fn reply(outcome: SessionOutcome) -> Option<()> {
@@ -407,7 +432,7 @@ impl<M: TakesCommands> Request<M> for Fetching {
     fn item(item: SessionItem) -> Option<ToFetch> {
         match item {
             SessionItem::Fetch(wanted) => Some(wanted),
-            SessionItem::Status(_) | SessionItem::Announce(_) => None,
+            SessionItem::Status(_) | SessionItem::Read(_) | SessionItem::Announce(_) => None,
         }
     }
     fn reply(outcome: SessionOutcome) -> Option<()> {

@@ -131,6 +131,11 @@ pub(super) struct Conn {
     pub pex_at: Option<Time>,
     /// When it last told of others.
     pub pex_heard: Option<Time>,
+    /// Where it is super-seeded: the pieces that it is to pass on, and all of which it was told.
+    pub offered: BTreeSet<u32>,
+    pub told_of: BTreeSet<u32>,
+    /// When it was last told of one, or sent a block.
+    pub given: Time,
 }
 
 impl Conn {
@@ -181,6 +186,9 @@ impl Conn {
             pex: BTreeSet::new(),
             pex_at: None,
             pex_heard: None,
+            offered: BTreeSet::new(),
+            told_of: BTreeSet::new(),
+            given: now,
         }
     }
 

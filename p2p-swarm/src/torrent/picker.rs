@@ -5,14 +5,18 @@
 //! that the peer has. When every block that is wanted has been asked for, those that are still out are asked of others
 //! too, and whoever is late is told that it is not wanted any more (endgame). Cohen 2003.
 //!
+//! What somebody waits for comes before all that ([`urgent`]); and where content is to come in order
+//! ([`Order::Sequential`]), the first pieces take the place of the rarest.
+//!
 //! A piece that turns out wrong, with blocks of several peers, is asked for again of one alone: if it is wrong again that
 //! one has lied, and if it is right the blocks that differ say who had.
 
 mod stretch;
+mod urgent;
 
 use std::collections::BTreeMap;
 
-use p2p_core::{Peer, Rng};
+use p2p_core::{Peer, Rng, Time};
 
 use super::merkle::BLOCK;
 use super::metainfo::Info;
@@ -24,6 +28,16 @@ use crate::bits::Bits;
 const RANDOM_FIRST: u64 = 4;
 /// Of how many peers one block is asked at a time in the endgame. 3.
 const MAX_ASKED: u8 = 3;
+
+/// Which pieces of a torrent come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Those that the fewest peers have: so all stay to be had, and everybody has something to give (Cohen 2003).
+    #[default]
+    Rarest,
+    /// The first: of what has come the most can be used, and a swarm where all do so is a slow one.
+    Sequential,
+}
 
 /// A block of a piece that was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +76,10 @@ pub(crate) struct Picker<P> {
     /// Those that are wanted and not there.
     missing: Bits,
     wanted: u32,
+    order: Order,
     rarity: Rarity,
+    /// Pieces that somebody waits for, and when each should be there; the first comes first.
+    urgent: Vec<(Time, u32)>,
     begun: BTreeMap<u32, Begun<P>>,
     /// Blocks of begun pieces that were not asked for.
     open: u64,
@@ -106,7 +123,13 @@ pub(crate) enum Came {
 
 impl<P: Peer> Picker<P> {
     /// Of a torrent of which some pieces are there and some are wanted.
-    pub(crate) fn new(info: &std::sync::Arc<Info>, have: Bits, wanted: &Bits, rng: &mut Rng) -> Picker<P> {
+    pub(crate) fn new(
+        info: &std::sync::Arc<Info>,
+        have: Bits,
+        wanted: &Bits,
+        order: Order,
+        rng: &mut Rng,
+    ) -> Picker<P> {
         let mut missing = Bits::new(have.len());
         wanted.iter().filter(|piece| !have.contains(*piece)).for_each(|piece| _ = missing.insert(piece));
         Picker {
@@ -115,6 +138,8 @@ impl<P: Peer> Picker<P> {
             have,
             missing,
             wanted: wanted.count() as u32,
+            order,
+            urgent: Vec::new(),
             begun: BTreeMap::new(),
             open: 0,
             wrong: BTreeMap::new(),
@@ -159,6 +184,11 @@ impl<P: Peer> Picker<P> {
         self.rarity.remove(piece);
     }
 
+    /// Whether each piece is somewhere among the peers.
+    pub(crate) fn is_spread(&self) -> bool {
+        self.rarity.is_spread()
+    }
+
     /// How many of the peers have a piece.
     pub(crate) fn copies(&self, piece: u32) -> u16 {
         self.rarity.count(piece)
@@ -172,8 +202,12 @@ impl<P: Peer> Picker<P> {
         theirs: &Bits,
         last: Option<u32>,
         mine: impl Fn(&Block) -> bool,
+        now: Time,
         rng: &mut Rng,
     ) -> Option<Block> {
+        if let Some(block) = self.pick_urgent(peer, theirs, &mine, now) {
+            return Some(block);
+        }
         if let Some(piece) = last
             && let Some(block) = self.next_of(peer, piece)
         {
@@ -200,7 +234,7 @@ impl<P: Peer> Picker<P> {
         Some(self.lens.block(piece, at as u32))
     }
 
-    /// The rarest of the begun pieces that have blocks to ask for.
+    /// The rarest of the begun pieces that have blocks to ask for, or the first.
     fn open_piece(&mut self, peer: P, theirs: &Bits) -> Option<u32> {
         if self.open == 0 {
             return None;
@@ -208,7 +242,11 @@ impl<P: Peer> Picker<P> {
         let mine = |begun: &Begun<P>| begun.missing > 0 && begun.alone.is_none_or(|alone| alone == peer);
         let open =
             self.begun.iter().filter(|(piece, begun)| theirs.contains(u64::from(**piece)) && mine(begun));
-        open.map(|(piece, _)| *piece).min_by_key(|piece| self.rarity.count(*piece))
+        let mut open = open.map(|(piece, _)| *piece);
+        match self.order {
+            Order::Rarest => open.min_by_key(|piece| self.rarity.count(*piece)),
+            Order::Sequential => open.next(),
+        }
     }
 
     /// Begins a piece.
@@ -220,14 +258,14 @@ impl<P: Peer> Picker<P> {
             let of = u64::from(*piece);
             self.missing.contains(of) && theirs.contains(of) && !self.begun.contains_key(piece)
         };
-        let random = self.have.count() < RANDOM_FIRST;
-        let piece = match random {
-            true => {
-                let count = self.have.len() as u32;
+        let count = self.have.len() as u32;
+        let piece = match self.order {
+            Order::Sequential => (0..count).find(fresh),
+            Order::Rarest if self.have.count() < RANDOM_FIRST => {
                 let from = rng.index(count as usize) as u32;
                 (from..count).chain(0..from).find(fresh)
             }
-            false => self.rarity.rarest().find(fresh),
+            Order::Rarest => self.rarity.rarest().find(fresh),
         }?;
         self.begin_piece(piece);
         Some(piece)
@@ -254,14 +292,9 @@ impl<P: Peer> Picker<P> {
         rng: &mut Rng,
     ) -> Option<Block> {
         let mut best: Option<(u8, u64, Block)> = None;
-        let usable = |begun: &Begun<P>| begun.alone.is_none_or(|alone| alone == peer);
-        for (piece, begun) in
-            self.begun.iter().filter(|(piece, b)| theirs.contains(u64::from(**piece)) && usable(b))
-        {
-            for (at, state) in begun.blocks.iter().enumerate() {
-                let State::Asked(asked) = *state else { continue };
-                let block = self.lens.block(*piece, at as u32);
-                if asked >= MAX_ASKED || mine(&block) || best.is_some_and(|(fewest, ..)| asked > fewest) {
+        for piece in self.begun.keys().filter(|piece| theirs.contains(u64::from(**piece))) {
+            for (asked, block) in self.out_of(peer, *piece).filter(|(_, block)| !mine(block)) {
+                if best.is_some_and(|(fewest, ..)| asked > fewest) {
                     continue;
                 }
                 // Among equals any.
@@ -272,10 +305,25 @@ impl<P: Peer> Picker<P> {
             }
         }
         let (_, _, block) = best?;
+        Some(self.ask_again(block))
+    }
+
+    /// The blocks of a piece that are out, and may be asked of a peer too: of how many each was asked.
+    fn out_of(&self, peer: P, piece: u32) -> impl Iterator<Item = (u8, Block)> {
+        let usable = |begun: &&Begun<P>| begun.alone.is_none_or(|alone| alone == peer);
+        let begun = self.begun.get(&piece).filter(usable);
+        let blocks = begun.map(|begun| begun.blocks.as_slice()).unwrap_or_default().iter().enumerate();
+        blocks.filter_map(move |(at, state)| match *state {
+            State::Asked(asked) if asked < MAX_ASKED => Some((asked, self.lens.block(piece, at as u32))),
+            State::Missing | State::Asked(_) | State::Here(_) => None,
+        })
+    }
+
+    fn ask_again(&mut self, block: Block) -> Block {
         if let Some(State::Asked(asked)) = self.state(block) {
             *asked += 1;
         }
-        Some(block)
+        block
     }
 
     fn state(&mut self, block: Block) -> Option<&mut State<P>> {
@@ -331,6 +379,7 @@ impl<P: Peer> Picker<P> {
             self.open -= u64::from(begun.missing);
         }
         self.missing.remove(piece.into());
+        self.urgent.retain(|(_, urgent)| *urgent != piece);
         self.have.insert(piece.into());
         self.wrong.remove(&piece)
     }
@@ -365,125 +414,4 @@ impl<P: Peer> Picker<P> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::MemoryFiles;
-    use crate::torrent::{CreateOptions, Format, Metainfo};
-    use p2p_core::SimPeer;
-    use std::collections::BTreeSet;
-
-    const A: SimPeer = SimPeer(1);
-    const B: SimPeer = SimPeer(2);
-
-    fn picker(pieces: usize, rng: &mut Rng) -> Picker<SimPeer> {
-        let mut disk = MemoryFiles::default();
-        disk.put("t", vec![7; pieces * 32768 - 5]);
-        let options =
-            CreateOptions { format: Format::V1, piece_length: Some(32768), ..CreateOptions::default() };
-        let info = Metainfo::create(&mut disk, "t".as_ref(), &options).unwrap().info().clone();
-        let count = u64::from(info.piece_count());
-        let mut picker = Picker::new(&info, Bits::new(count), &Bits::full(count), rng);
-        (0..pieces as u32).for_each(|piece| picker.seen(piece));
-        picker
-    }
-
-    fn pick(picker: &mut Picker<SimPeer>, peer: SimPeer, theirs: &Bits, rng: &mut Rng) -> Option<Block> {
-        picker.pick(peer, theirs, None, |_| false, rng)
-    }
-
-    fn finish(picker: &mut Picker<SimPeer>, rng: &mut Rng) -> u32 {
-        let all = Bits::full(picker.have.len());
-        let piece = pick(picker, A, &all, rng).unwrap().piece;
-        while picker.next_of(A, piece).is_some() {}
-        picker.verified(piece);
-        piece
-    }
-
-    #[test]
-    fn what_was_begun_is_finished_first() {
-        let mut rng = Rng::new(1);
-        let mut picker = picker(10, &mut rng);
-        let all = Bits::full(10);
-        let first = pick(&mut picker, A, &all, &mut rng).unwrap();
-        let second = pick(&mut picker, B, &all, &mut rng).unwrap();
-        assert_eq!((first.piece, first.begin, second.begin), (second.piece, 0, BLOCK));
-        assert_ne!(pick(&mut picker, A, &all, &mut rng).unwrap().piece, first.piece);
-    }
-
-    #[test]
-    fn the_first_pieces_are_any_and_then_the_rarest_come() {
-        let starts: BTreeSet<u32> = (0..20)
-            .map(|seed| {
-                let mut rng = Rng::new(seed);
-                let mut picker = picker(10, &mut rng);
-                (0..9).for_each(|piece| picker.seen(piece));
-                finish(&mut picker, &mut rng)
-            })
-            .collect();
-        assert!(starts.len() > 4, "{starts:?}");
-        let mut rng = Rng::new(1);
-        let mut picker = picker(10, &mut rng);
-        while picker.have.count() < RANDOM_FIRST {
-            finish(&mut picker, &mut rng);
-        }
-        let rare = picker.have.first_missing(0).unwrap() as u32;
-        (0..10).filter(|piece| *piece != rare).for_each(|piece| picker.seen(piece));
-        assert_eq!(finish(&mut picker, &mut rng), rare);
-    }
-
-    #[test]
-    fn in_the_endgame_what_is_out_is_asked_of_others_too() {
-        let mut rng = Rng::new(1);
-        let mut picker = picker(2, &mut rng);
-        let all = Bits::full(2);
-        let asked: Vec<Block> =
-            std::iter::from_fn(|| picker.pick(A, &all, None, |_| true, &mut rng)).collect();
-        assert_eq!(asked.len(), 4);
-        assert!(picker.is_endgame());
-        let mine: BTreeSet<Block> = asked.iter().copied().collect();
-        assert_eq!(
-            picker.pick(A, &all, None, |block| mine.contains(block), &mut rng),
-            None,
-            "not of the same peer"
-        );
-        let again = pick(&mut picker, B, &all, &mut rng).unwrap();
-        assert_eq!(picker.came(B, again), Came::New { others: 1 });
-        assert_eq!(picker.came(A, again), Came::Again);
-        // What is not to come is asked for anew.
-        picker.unasked(asked.iter().copied().find(|block| *block != again).unwrap());
-        assert!(!picker.is_endgame());
-    }
-
-    #[test]
-    fn nothing_is_asked_for_that_the_peer_does_not_have_or_nobody_wants() {
-        let mut rng = Rng::new(1);
-        let mut picker = picker(4, &mut rng);
-        let mut theirs = Bits::new(4);
-        assert_eq!(pick(&mut picker, A, &theirs, &mut rng), None);
-        theirs.insert(2);
-        assert_eq!(pick(&mut picker, A, &theirs, &mut rng).map(|block| block.piece), Some(2));
-        picker.verified(2);
-        assert_eq!(pick(&mut picker, A, &theirs, &mut rng), None);
-        assert!(!picker.is_done() && picker.wanted_of(&theirs) == 0);
-    }
-
-    #[test]
-    fn a_wrong_piece_is_asked_of_one_peer_alone() {
-        let mut rng = Rng::new(1);
-        let mut picker = picker(1, &mut rng);
-        let all = Bits::full(1);
-        for peer in [A, B] {
-            let block = pick(&mut picker, peer, &all, &mut rng).unwrap();
-            picker.came(peer, block);
-        }
-        assert_eq!(picker.senders(0), [A, B]);
-        let wrong = Wrong { senders: vec![A, B], digests: vec![[1; 32], [2; 32]] };
-        picker.retry(0, Some(wrong.clone()), Some(B));
-        assert_eq!(pick(&mut picker, A, &all, &mut rng), None);
-        assert!(pick(&mut picker, B, &all, &mut rng).is_some());
-        picker.gone(B);
-        assert!(pick(&mut picker, A, &all, &mut rng).is_some());
-        assert_eq!(picker.verified(0), Some(vec![wrong]));
-        assert!(picker.is_done());
-    }
-}
+mod tests;

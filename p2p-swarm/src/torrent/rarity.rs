@@ -87,6 +87,11 @@ impl Rarity {
         self.count[piece as usize]
     }
 
+    /// Whether somebody has each.
+    pub(crate) fn is_spread(&self) -> bool {
+        self.order.is_empty() || self.start.get(1) == Some(&0)
+    }
+
     /// The pieces that somebody has, the rarest first.
     pub(crate) fn rarest(&self) -> impl Iterator<Item = u32> {
         let known = self.start.get(1).map_or(self.order.len(), |first| *first as usize);
@@ -114,6 +119,7 @@ mod tests {
                 let order: Vec<u32> = rarity.rarest().collect();
                 prop_assert!(order.iter().all(|piece| model[*piece as usize] > 0));
                 prop_assert_eq!(order.len(), model.iter().filter(|count| **count > 0).count());
+                prop_assert_eq!(rarity.is_spread(), model.iter().all(|count| *count > 0));
                 prop_assert!(order.is_sorted_by_key(|piece| model[*piece as usize]));
             }
         }

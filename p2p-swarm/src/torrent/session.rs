@@ -4,16 +4,27 @@
 //! - `links`: whom to connect to, handshakes, who else is there (BEP 11), and who goes;
 //! - `exchange`: what is had, wanted and asked for, both ways;
 //! - `gathering`: metadata and hashes for links, and for peers that have only a link;
-//! - `keeping`: what comes back from the worker: what was there, what is right, and who lied;
+//! - `limiting`: how fast blocks are asked for and read, and whose turn it is;
+//! - `keeping`: what comes back from the worker: what is right, and who lied;
+//! - `opening`: what is there of a torrent when it is taken on;
+//! - `pausing`: what becomes of a torrent whose files cannot be written or read;
+//! - `reading`: files that are read while they come;
+//! - `super_seeding`: pieces that are given out one by one;
 //! - `tick`: once a second rates, chokes, and what is late;
 //! - `torrent`: what is known of one;
 //! - `web`: what comes from web seeds.
 
 mod announcing;
+mod config;
 mod exchange;
 mod gathering;
 mod keeping;
+mod limiting;
 mod links;
+mod opening;
+mod pausing;
+mod reading;
+mod super_seeding;
 mod tick;
 mod torrent;
 mod web;
@@ -21,7 +32,6 @@ mod web;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use p2p_core::{Cx, JobId, Link, OpId, Protocol, Time};
 
@@ -29,89 +39,30 @@ use super::address::Addressed;
 use super::candidates::Candidates;
 use super::command::{
     Add, AddPeers, Announcing, Remove, SessionCommand, SessionEvent, SessionItem, SessionOutcome, Source,
-    Status, ToAnnounce, TorrentError, TorrentId, TorrentStatus, Wait,
+    Status, ToAnnounce, TorrentError, TorrentId, Wait,
 };
 use super::gather::Metadata;
-use super::job::{Tag, TorrentDone, TorrentJob, Work};
+use super::job::{Tag, TorrentDone, TorrentJob};
 use super::magnet::Magnet;
 use super::metainfo::{InfoHashes, SwarmId};
 use super::mse::{Encryption, Mse};
 use super::peer::Conn;
 use super::picker::Wrong;
 use super::source::SourceKind;
+use super::status::TorrentStatus;
+use super::throttle::Throttle;
 use super::wire::{Block, PeerMsg, PeerName};
 use crate::rate::Rate;
 use crate::serve::Serving;
 
 use torrent::{Stage, Torrent, Waiting};
 
+pub use config::{Carriers, SessionConfig};
+
 /// Torrents of one session. 10,000.
 const MAX_TORRENTS: usize = 10_000;
 /// Addresses whose connections are refused, since somebody there lied. 1,000.
 const MAX_BANNED: usize = 1000;
-
-/// Over what a session makes connections; it takes those that come over any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Carriers {
-    /// TCP.
-    #[default]
-    Tcp,
-    /// uTP, and where nobody answers TCP. The machine is in [`Streams`](crate::utp::Streams).
-    Both,
-    /// uTP alone. The machine is in [`Streams`](crate::utp::Streams).
-    Utp,
-}
-
-/// How a session behaves.
-#[derive(Clone, Debug)]
-pub struct SessionConfig {
-    /// Over what connections are made. TCP.
-    pub carriers: Carriers,
-    /// Peers of one torrent that are connected, at most. 50.
-    pub peers: usize,
-    /// Peers of all torrents, at most; above it nobody is let in. 200.
-    pub connections: usize,
-    /// Peers of one torrent that are sent something at a time; one of them is drawn at random. 8.
-    pub slots: usize,
-    /// Bytes per second that are sent, over all torrents; `None`: as many as go. `None`.
-    pub upload_rate: Option<u64>,
-    /// Blocks of one torrent that have come and are not yet written, at most; above it nothing is asked for. 1,024: 16
-    /// MiB.
-    pub unwritten: usize,
-    /// Blocks being read for peers at once. 64.
-    pub reads: usize,
-    /// Requests of one peer that wait, as it is told; more are refused. 200: what waits to be sent to it then fits what a
-    /// driver lets wait for one peer ([`Limits::queue_bytes_per_peer`](p2p_core::Limits), 4 MiB).
-    pub requests_per_peer: usize,
-    /// How long a peer may leave all requests unanswered before they are put to others; six times as long it may any one
-    /// of them. 20 s.
-    pub request_timeout: Duration,
-    /// How long a peer may send nothing that was asked of it before it is unchoked by chance alone. 60 s (Cohen 2003).
-    pub snubbed: Duration,
-    /// The port of UDP at which this host's node of the Mainline DHT listens: peers are told it (BEP 5). None.
-    pub dht_port: Option<u16>,
-    /// What peers are told this program is.
-    pub client: String,
-}
-
-impl Default for SessionConfig {
-    fn default() -> SessionConfig {
-        SessionConfig {
-            carriers: Carriers::Tcp,
-            peers: 50,
-            connections: 200,
-            slots: 8,
-            upload_rate: None,
-            unwritten: 1024,
-            reads: 64,
-            requests_per_peer: 200,
-            request_timeout: Duration::from_secs(20),
-            snubbed: Duration::from_secs(60),
-            dht_port: None,
-            client: concat!("p2p-swarm ", env!("CARGO_PKG_VERSION")).into(),
-        }
-    }
-}
 
 /// A BitTorrent client.
 ///
@@ -136,8 +87,8 @@ impl Default for SessionConfig {
 /// let [seed, leecher] = peers.map(|peer| sim.handle(peer));
 /// sim.block_on(async move {
 ///     let torrent = Source::Metainfo(metainfo);
-///     seed.ask(Add { torrent: torrent.clone(), folder: "".into(), peers: vec![] }).await.unwrap().unwrap();
-///     let id = leecher.ask(Add { torrent, folder: "".into(), peers: vec!["10.0.0.0:6881".parse().unwrap()] });
+///     seed.ask(Add::new(torrent.clone(), "")).await.unwrap().unwrap();
+///     let id = leecher.ask(Add { peers: vec!["10.0.0.0:6881".parse().unwrap()], ..Add::new(torrent, "") });
 ///     let id = id.await.unwrap().unwrap();
 ///     leecher.ask(Wait { torrent: id, progress: None }).await.unwrap().unwrap();
 /// });
@@ -157,14 +108,18 @@ pub struct Session<P> {
     /// Connections that others have made, on which nobody has said yet who they are; no more than there may be others.
     nameless: BTreeMap<P, Time>,
     serving: Serving<P, Block>,
-    /// Bytes that may be sent now; less than none after a long block.
-    allowance: f64,
-    allowed_at: Time,
+    up: Throttle,
+    down: Throttle,
+    /// Who is good for more, where that is limited, and for which torrent: connections, and web seeds.
+    line: BTreeMap<P, u64>,
+    last_fed: Option<P>,
     banned: BTreeSet<SocketAddr>,
     /// Pieces that are right after they were wrong, until their blocks were hashed; by torrent and piece.
     suspects: BTreeMap<(u64, u32), Vec<Wrong<P>>>,
     /// Hashes that may be computed for peers until the next tick.
     hash_budget: usize,
+    /// Who reads files; at most 64.
+    readers: BTreeMap<OpId, reading::Reader>,
     /// Jobs that the worker had no room for, until the next tick: one of a kind for each torrent, and for each piece.
     postponed: Vec<(u64, Tag)>,
     /// Whoever speaks with each kind of source for this session; at most eight.
@@ -195,6 +150,8 @@ pub enum SessionTimer {
     Tick,
     /// There is something to be sent, and it may be now.
     Upload,
+    /// There is somebody to be asked for something, and it may come now.
+    Download,
     /// Trackers that have not heard of the end by now will not.
     Stop,
 }
@@ -204,6 +161,10 @@ impl<P: Addressed> Session<P> {
     pub fn new(config: SessionConfig, listens: Option<u16>) -> Session<P> {
         Session {
             serving: Serving::new(config.reads.max(1), config.requests_per_peer.max(1)),
+            up: Throttle::new(config.rates.up),
+            down: Throttle::new(config.rates.down),
+            line: BTreeMap::new(),
+            last_fed: None,
             config,
             name: PeerName([0; 20]),
             mse: None,
@@ -212,11 +173,10 @@ impl<P: Addressed> Session<P> {
             swarms: BTreeMap::new(),
             conns: BTreeMap::new(),
             nameless: BTreeMap::new(),
-            allowance: 0.0,
-            allowed_at: Time::ZERO,
             banned: BTreeSet::new(),
             suspects: BTreeMap::new(),
             hash_budget: gathering::HASH_BUDGET,
+            readers: BTreeMap::new(),
             postponed: Vec::new(),
             announcers: BTreeMap::new(),
             announces: BTreeMap::new(),
@@ -265,7 +225,7 @@ impl<P: Addressed> Session<P> {
     }
 
     fn add(&mut self, cx: &mut Cx<'_, Self>, add: Add) -> Result<TorrentId, TorrentError> {
-        let Add { torrent, folder, peers } = add;
+        let Add { torrent, folder, peers, config } = add;
         let hashes = match &torrent {
             Source::Metainfo(metainfo) => metainfo.info().hashes(),
             Source::Magnet(magnet) => magnet.hashes,
@@ -298,7 +258,15 @@ impl<P: Addressed> Session<P> {
             writing: 0,
             starved: false,
             syncing: false,
+            paused: None,
+            fresh: false,
+            saved: cx.now(),
+            trust: !config.recheck,
             done: false,
+            order: config.order,
+            super_seeding: config.super_seeding,
+            up_limit: Throttle::new(config.rates.up),
+            down_limit: Throttle::new(config.rates.down),
             down: Rate::default(),
             up: Rate::default(),
             downloaded: 0,
@@ -350,10 +318,12 @@ impl<P: Addressed> Session<P> {
             return;
         }
         torrent.stage = Stage::Failed(why.clone());
+        // What was written may be lost: nothing is written down of it.
+        torrent.close(cx);
         for waiting in torrent.waiting.drain(..) {
             cx.finish(waiting.op, SessionOutcome::Done(Err(why.clone())));
         }
-        torrent.start(cx, Tag::Close, Work::Close);
+        self.stop_readers(cx, number, &why);
         self.forget_fetches(|of| of == number);
         self.say_goodbye(cx, number);
         self.hang_up(cx, number);
@@ -361,6 +331,7 @@ impl<P: Addressed> Session<P> {
     }
 
     fn remove(&mut self, cx: &mut Cx<'_, Self>, number: u64) -> bool {
+        self.stop_readers(cx, number, &TorrentError::Unknown);
         self.forget_fetches(|of| of == number);
         self.say_goodbye(cx, number);
         self.hang_up(cx, number);
@@ -368,7 +339,7 @@ impl<P: Addressed> Session<P> {
         for waiting in &torrent.waiting {
             cx.finish(waiting.op, SessionOutcome::Done(Err(TorrentError::Unknown)));
         }
-        torrent.start(cx, Tag::Close, Work::Close);
+        torrent.close(cx);
         let mse = &self.mse;
         self.swarms.retain(|swarm, of| {
             if *of == number {
@@ -378,6 +349,7 @@ impl<P: Addressed> Session<P> {
         });
         self.suspects.retain(|(of, _), _| *of != number);
         self.postponed.retain(|(of, tag)| *of != number || *tag == Tag::Close);
+        self.line.retain(|_, of| *of != number);
         if self.torrents.is_empty() {
             self.send_nameless_away(cx, true);
             if self.postponed.is_empty() {
@@ -431,6 +403,7 @@ impl<P: Addressed> Protocol for Session<P> {
         match timer {
             SessionTimer::Tick => self.tick(cx),
             SessionTimer::Upload => self.serve(cx),
+            SessionTimer::Download => self.feed(cx),
             SessionTimer::Stop => self.stopped(cx),
         }
     }
@@ -445,6 +418,7 @@ impl<P: Addressed> Protocol for Session<P> {
                 SessionOutcome::Known(known.is_some())
             }
             SessionCommand::Wait(wait) => return self.wait(cx, op, wait),
+            SessionCommand::Read(read) => return self.read(cx, op, read),
             SessionCommand::Remove(Remove { torrent }) => SessionOutcome::Known(self.remove(cx, torrent.0)),
             SessionCommand::Announcing(Announcing(kind)) => return self.announcer(cx, op, kind),
             SessionCommand::Announced(announced) => SessionOutcome::Known(self.announced(cx, announced)),
@@ -452,7 +426,9 @@ impl<P: Addressed> Protocol for Session<P> {
             SessionCommand::Fetched(fetched) => SessionOutcome::Known(self.fetched(cx, fetched)),
             SessionCommand::Heard(heard) => SessionOutcome::Known(self.heard_from(cx, heard)),
             SessionCommand::Stop => return self.stop(cx, op),
-            SessionCommand::Status(Status { torrent }) => SessionOutcome::Status(self.status(torrent)),
+            SessionCommand::Status(Status { torrent }) => {
+                SessionOutcome::Status(self.status(torrent).map(Box::new))
+            }
         };
         cx.finish(op, outcome);
     }
@@ -461,9 +437,14 @@ impl<P: Addressed> Protocol for Session<P> {
         self.stopping.retain(|stopping| *stopping != op);
         self.announcer_gone(cx, op);
         self.fetcher_gone(op);
+        self.reader_gone(cx, op);
         for torrent in self.torrents.values_mut() {
             torrent.waiting.retain(|waiting| waiting.op != op);
         }
+    }
+
+    fn on_read(&mut self, cx: &mut Cx<'_, Self>, op: OpId, items: usize) {
+        self.has_read(cx, op, items);
     }
 
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {

@@ -69,7 +69,7 @@ pub type Found<'a> = dyn Fn(SwarmId, Vec<SocketAddr>) + Send + Sync + 'a;
 /// let [seed, leecher] = peers.map(|peer| sim.handle(peer));
 /// let friends = Friends(vec![peers[0].addr()]);
 /// sim.block_on(async move {
-///     let add = || Add { torrent: Source::Metainfo(metainfo.clone()), folder: "".into(), peers: vec![] };
+///     let add = || Add::new(Source::Metainfo(metainfo.clone()), "");
 ///     seed.ask(add()).await.unwrap().unwrap();
 ///     let torrent = leecher.ask(add()).await.unwrap().unwrap();
 ///     let finding = find_peers(&leecher, &friends);

@@ -3,32 +3,40 @@
 //! A block is written as soon as it comes, and hashed while it is in the processor's cache: for the second version it is
 //! a leaf by itself; for the first the blocks of a piece are hashed in order, and those that come early wait in memory.
 //! So nothing is read back but to resume, to tell who has lied, and where more came early than may wait.
+//!
+//! - `arriving`: a piece that is not whole;
+//! - `looking`: what is there when a torrent is opened;
+//! - `record`: what is written down of that, so that it need not be hashed each time.
+
+mod arriving;
+mod looking;
+mod record;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use p2p_core::Worker;
-use sha1::{Digest, Sha1};
+use sha1::Digest;
 
 use super::job::{Output, TorrentDone, TorrentJob, Work};
-use super::merkle::{BLOCK, Node, leaf, root};
-use super::metainfo::{Expected, Info, Kind, PieceLayers};
+use super::merkle::BLOCK;
+use super::metainfo::{Info, PieceLayers};
 use super::wire::Block;
-use crate::bits::Bits;
 use crate::job::StoreError;
-use crate::storage::{FileKind, Files, MemoryFiles, Storage};
-use crate::worker::{SLICE, at, changed};
+use crate::storage::{Files, MemoryFiles, Storage};
+use crate::worker::{at, changed};
+
+use arriving::Arriving;
+use record::Record;
 
 /// Files of one torrent that are open at a time. 64.
 const MAX_OPEN: usize = 64;
-/// Files of all torrents that are. 256.
+/// Files of all torrents that are; those that are hashed to see what is there aside. 256.
 const MAX_OPEN_ALL: usize = 256;
-/// Blocks of one piece that wait for those in front of them; more are read back when the piece is whole. 64: 1 MiB.
-const MAX_EARLY: usize = 64;
 
 /// Does the jobs of a [`Session`](super::Session). A session may have several, each on its thread: the jobs of one torrent
 /// go to one.
@@ -58,76 +66,10 @@ struct Torrent<S: Storage> {
     used: u64,
     /// What went wrong when its files were closed to make room for another's: its next job says so.
     failed: Option<StoreError>,
-    /// What is still to be hashed of what was there: from which piece on, and those that were good.
-    checking: Option<(u32, Bits)>,
+    /// What was last written down of what is there.
+    record: Option<Record>,
     /// Pieces that are not whole: at most as many as the session has begun.
     arriving: BTreeMap<u32, Arriving>,
-}
-
-/// What is known of a piece that is not whole.
-struct Arriving {
-    /// Of the blocks below `next`, if the torrent has the first version.
-    sha1: Option<Sha1>,
-    next: u32,
-    /// Blocks that came before those in front of them.
-    early: BTreeMap<u32, Bytes>,
-    /// Of the blocks that came, if it has the second.
-    leaves: BTreeMap<u32, Node>,
-    came: Bits,
-}
-
-impl Arriving {
-    fn new(expected: &Expected, blocks: u32) -> Arriving {
-        Arriving {
-            sha1: expected.v1.map(|_| Sha1::new()),
-            next: 0,
-            early: BTreeMap::new(),
-            leaves: BTreeMap::new(),
-            came: Bits::new(blocks.into()),
-        }
-    }
-
-    fn add(&mut self, expected: &Expected, block: u32, data: Bytes) {
-        if !self.came.insert(block.into()) {
-            return;
-        }
-        if expected.v2.is_some() {
-            self.leaves.insert(block, leaf(&data));
-        }
-        let Some(sha1) = &mut self.sha1 else { return };
-        if block != self.next {
-            if self.early.len() < MAX_EARLY {
-                self.early.insert(block, data);
-            }
-            return;
-        }
-        sha1.update(&data);
-        self.next += 1;
-        while let Some(data) = self.early.remove(&self.next) {
-            sha1.update(&data);
-            self.next += 1;
-        }
-    }
-
-    /// Whether a whole piece is what it must be.
-    fn proves(self, expected: &Expected) -> bool {
-        let v1 = match (self.sha1, expected.v1) {
-            (Some(mut sha1), Some((hash, zeros))) => {
-                let mut zeros = zeros as usize;
-                while zeros > 0 {
-                    let now = zeros.min(BLOCK as usize);
-                    sha1.update(&[0; BLOCK as usize][..now]);
-                    zeros -= now;
-                }
-                sha1.finalize()[..] == hash[..]
-            }
-            (_, hash) => hash.is_none(),
-        };
-        let v2 = expected
-            .v2
-            .is_none_or(|(node, width)| root(self.leaves.into_values().collect(), 0, width) == node);
-        v1 && v2
-    }
 }
 
 impl<S: Storage> TorrentWorker<S> {
@@ -137,6 +79,10 @@ impl<S: Storage> TorrentWorker<S> {
     }
 
     fn one(&mut self, number: u64, work: Work) -> Result<Output, StoreError> {
+        if let Work::Check { info, layers, folder, pieces } = work {
+            // Whichever worker has time does that: it opens the files for itself.
+            return Torrent::new(info, layers, folder, 0).check(&mut self.storage, pieces, &mut self.buffer);
+        }
         self.make_room(number);
         let before = self.files_of(number);
         let done = self.work(number, work);
@@ -168,32 +114,24 @@ impl<S: Storage> TorrentWorker<S> {
 
     fn work(&mut self, number: u64, work: Work) -> Result<Output, StoreError> {
         let TorrentWorker { storage, torrents, buffer, .. } = self;
-        if let Work::Open { info, layers, folder } = work {
-            // If one of this number is open, the machine that had it has died.
-            torrents.remove(&number);
-            let torrent = torrents.entry(number).or_insert(Torrent {
-                info,
-                layers,
-                folder,
-                files: BTreeMap::new(),
-                used: self.jobs,
-                failed: None,
-                checking: None,
-                arriving: BTreeMap::new(),
-            });
-            torrent.open(storage)?;
-            return torrent.check(storage, buffer);
+        if let Work::Open { info, layers, folder, trust } = work {
+            // If one of this number is open, what was written could not be made safe, or the machine that had it has died.
+            if let Some(before) = torrents.get_mut(&number) {
+                before.sync(storage)?;
+                torrents.remove(&number);
+            }
+            let torrent = torrents.entry(number).or_insert(Torrent::new(info, layers, folder, self.jobs));
+            return torrent.look(storage, trust);
         }
         let torrent = torrents.get_mut(&number).ok_or(StoreError::NotOpen)?;
         if let Some(error) = torrent.failed.take() {
-            if let Work::Close = work {
+            if let Work::Close { .. } = work {
                 torrents.remove(&number);
             }
             return Err(error);
         }
         match work {
-            Work::Open { .. } => Err(StoreError::NotOpen),
-            Work::Check => torrent.check(storage, buffer),
+            Work::Open { .. } | Work::Check { .. } => Err(StoreError::NotOpen),
             Work::Write { piece, begin, data } => torrent.write(storage, piece, begin, data, buffer),
             Work::Digests { piece } => {
                 let blocks = (0..torrent.info.block_count(piece)).map(|block| block * BLOCK);
@@ -210,12 +148,16 @@ impl<S: Storage> TorrentWorker<S> {
                 torrent.read(storage, block, &mut data)?;
                 Ok(Output::Read(data.into()))
             }
-            Work::Sync => {
+            Work::Sync { have } => {
                 torrent.sync(storage)?;
+                torrent.remember(storage, have);
                 Ok(Output::Synced)
             }
-            Work::Close => {
+            Work::Close { have } => {
                 let synced = torrent.sync(storage);
+                if let (Ok(()), Some(have)) = (&synced, have) {
+                    torrent.remember(storage, have);
+                }
                 torrents.remove(&number);
                 synced.map(|()| Output::Closed)
             }
@@ -224,70 +166,13 @@ impl<S: Storage> TorrentWorker<S> {
 }
 
 impl<S: Storage> Torrent<S> {
+    fn new(info: Arc<Info>, layers: Arc<PieceLayers>, folder: PathBuf, used: u64) -> Torrent<S> {
+        let (files, arriving) = (BTreeMap::new(), BTreeMap::new());
+        Torrent { info, layers, folder, files, used, failed: None, record: None, arriving }
+    }
+
     fn path(&self, file: usize) -> PathBuf {
         self.folder.join(&self.info.files()[file].path)
-    }
-
-    /// Looks what is there, and makes the empty files that are not.
-    fn open(&mut self, storage: &mut S) -> Result<(), StoreError> {
-        let mut there = false;
-        for (i, file) in self.info.files().iter().enumerate().filter(|(_, file)| file.kind == Kind::File) {
-            let path = self.path(i);
-            match storage.kind(&path) {
-                Ok(FileKind::File) => {
-                    let mut open = storage.open(&path).map_err(at(&path))?;
-                    // What is longer than it should be is something else.
-                    if storage.len(&mut open).map_err(at(&path))? > file.length {
-                        return Err(StoreError::Exists(path));
-                    }
-                    there |= file.length > 0;
-                }
-                Ok(FileKind::Folder | FileKind::Symlink | FileKind::Special) => {
-                    return Err(StoreError::Exists(path));
-                }
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(&path)(error)),
-                Err(_) if file.length == 0 => _ = storage.create(&path).map_err(at(&path))?,
-                Err(_) => {}
-            }
-        }
-        let pieces = self.info.piece_count();
-        self.checking = Some((if there { 0 } else { pieces }, Bits::new(pieces.into())));
-        Ok(())
-    }
-
-    /// Hashes on what is there.
-    fn check(&mut self, storage: &mut S, buffer: &mut Vec<u8>) -> Result<Output, StoreError> {
-        let (mut next, mut have) = self.checking.take().unwrap_or_default();
-        let mut budget = SLICE;
-        while next < self.info.piece_count() {
-            if budget == 0 {
-                self.checking = Some((next, have));
-                return Ok(Output::Checking);
-            }
-            if self.is_right(storage, next, buffer)? {
-                have.insert(next.into());
-            }
-            budget = budget.saturating_sub(self.info.piece_length().into());
-            next += 1;
-        }
-        Ok(Output::Opened(have))
-    }
-
-    /// Whether a piece is there and right. A file that is too short, or not there, does not have it; of one that cannot
-    /// be read nobody knows, and to fetch it again would write over what may be good.
-    fn is_right(&mut self, storage: &mut S, piece: u32, buffer: &mut Vec<u8>) -> Result<bool, StoreError> {
-        let Some(expected) = self.info.clone().expected(piece, &self.layers) else { return Ok(false) };
-        let len = self.info.piece_len(piece);
-        let mut arriving = Arriving::new(&expected, self.info.block_count(piece));
-        for (block, begin) in (0..len).step_by(BLOCK as usize).enumerate() {
-            let length = BLOCK.min(len - begin);
-            match self.read(storage, Block { piece, begin, length }, buffer) {
-                Err(StoreError::Changed(_)) => return Ok(false),
-                read => read?,
-            }
-            arriving.add(&expected, block as u32, Bytes::copy_from_slice(buffer));
-        }
-        Ok(arriving.proves(&expected))
     }
 
     /// A file for reading, or for both.
@@ -312,8 +197,10 @@ impl<S: Storage> Torrent<S> {
             if self.files.len() >= MAX_OPEN
                 && let Some((first, (mut handle, writable))) = self.files.pop_first()
                 && writable
+                && let Err(error) = storage.sync(&mut handle)
             {
-                storage.sync(&mut handle).map_err(at(&self.path(first)))?;
+                self.files.insert(first, (handle, writable));
+                return Err(unsynced(&self.path(first))(error));
             }
             self.files.insert(file, (handle, writing));
         }
@@ -344,9 +231,14 @@ impl<S: Storage> Torrent<S> {
         let Some(mut arriving) = self.arriving.remove(&piece) else { return Ok(Output::Wrong) };
         while let Some(sha1) = arriving.sha1.as_mut().filter(|_| arriving.next < blocks) {
             // It came when there was no room for it to wait.
-            let begin = arriving.next * BLOCK;
-            let length = BLOCK.min(info.piece_len(piece) - begin);
-            self.read(storage, Block { piece, begin, length }, buffer)?;
+            let length = BLOCK.min(info.piece_len(piece) - arriving.next * BLOCK);
+            let block = Block { piece, begin: arriving.next * BLOCK, length };
+            if let Err(error) = self.read(storage, block, buffer) {
+                // When the last comes again it is tried again.
+                arriving.came.remove((begin / BLOCK).into());
+                self.arriving.insert(piece, arriving);
+                return Err(error);
+            }
             sha1.update(&*buffer);
             arriving.next += 1;
         }
@@ -381,10 +273,15 @@ impl<S: Storage> Torrent<S> {
     fn sync(&mut self, storage: &mut S) -> Result<(), StoreError> {
         for (i, (file, _)) in self.files.iter_mut().filter(|(_, (_, writable))| *writable) {
             let path = self.folder.join(&self.info.files()[*i].path);
-            storage.sync(file).map_err(at(&path))?;
+            storage.sync(file).map_err(unsynced(&path))?;
         }
         Ok(())
     }
+}
+
+/// Says which file it is that could not be made safe.
+fn unsynced(path: &Path) -> impl Fn(io::Error) -> StoreError {
+    move |error| StoreError::Unsynced { path: path.into(), what: error.to_string() }
 }
 
 impl<S: Storage> Worker<TorrentJob> for TorrentWorker<S> {

@@ -62,6 +62,34 @@ fn who_announces_hears_who_else_is_there_but_not_of_hosts_that_strangers_cannot_
     assert!(matches!(node.outcomes().pop(), Some((ended, MainlineOutcome::Stored(Ok(_)))) if ended == op));
 }
 
+/// In a network of two each keeps what the other publishes.
+#[test]
+fn what_a_node_keeps_itself_it_finds_too() {
+    let mut node = node();
+    let friend = at(1);
+    let token = response(&mut node, friend, get_peers(key(1))).token.unwrap();
+    response(&mut node, friend, announce(key(1), token.clone()));
+    let value: Bytes = bencode::bytes("Hello World!").into();
+    for item in [PutItem::Immutable(value.clone()), PutItem::Mutable { item: item(3, "three"), cas: None }] {
+        response(&mut node, friend, Query::Put { token: token.clone(), item: Box::new(item) });
+    }
+    let ask = |node: &mut Node0, command| {
+        let op = node.command(command);
+        let knows_nothing = |_, _: &Query| Some(Response::new(key(9)));
+        answer_all(node, knows_nothing);
+        node.outcomes().into_iter().find(|(of, _)| *of == op).unwrap().1
+    };
+    let there = SocketAddr::new(friend.ip(), 51_413);
+    let found = ask(&mut node, MainlineCommand::GetPeers { info_hash: key(1) });
+    assert!(matches!(found, MainlineOutcome::Peers(Ok(found)) if found == [there]));
+    assert!(node.items().iter().any(|(_, item)| *item == MainlineItem::Peer(there)));
+    let found = ask(&mut node, MainlineCommand::GetImmutable { target: target_of(&value) });
+    assert!(matches!(found, MainlineOutcome::Immutable(Ok(found)) if found == value));
+    let (publisher, salt) = (item(3, "three").publisher(), Bytes::from_static(b"salt"));
+    let found = ask(&mut node, MainlineCommand::GetMutable { publisher, salt });
+    assert!(matches!(found, MainlineOutcome::Mutable(Ok(found)) if found.sequence() == 3));
+}
+
 #[test]
 fn a_comparison_is_asked_of_those_who_have_something_to_compare() {
     let mut node = node();

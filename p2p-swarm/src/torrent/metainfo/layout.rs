@@ -37,6 +37,11 @@ impl Info {
         u64::from(piece) * u64::from(self.piece_length)
     }
 
+    /// The piece that has a byte.
+    pub(crate) fn piece_at(&self, place: u64) -> u32 {
+        (place / u64::from(self.piece_length)) as u32
+    }
+
     /// Where a block begins.
     pub(crate) fn place_of(&self, block: &Block) -> u64 {
         self.start_of(block.piece) + u64::from(block.begin)

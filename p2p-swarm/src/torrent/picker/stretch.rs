@@ -1,11 +1,12 @@
 //! What to ask of somebody who sends much at a time: a stretch of blocks one after the other (BEP 19).
 //!
-//! A piece that was begun is finished first. Otherwise it goes on where the last stretch has ended, and where it cannot it
-//! begins at the start of the widest gap: so peers, who take single pieces anywhere, are met late.
+//! What somebody waits for comes first, and then pieces that were begun. Otherwise it goes on where the last stretch has
+//! ended, and where it cannot it begins at the start of the widest gap: so peers, who take single pieces anywhere, are met
+//! late. Where content is to come in order it is the first gap.
 
 use p2p_core::Peer;
 
-use super::{Begun, Picker};
+use super::{Begun, Order, Picker, State};
 use crate::torrent::wire::Block;
 
 impl<P: Peer> Picker<P> {
@@ -14,7 +15,8 @@ impl<P: Peer> Picker<P> {
     pub(crate) fn stretch(&mut self, peer: P, last: Option<u32>, most: u64) -> Vec<Block> {
         let mut stretch: Vec<Block> = Vec::new();
         let mut bytes = 0;
-        let mut next = self.unfinished(peer).or_else(|| self.after(last)).or_else(|| self.widest_gap());
+        let urgent = self.first_urgent(peer).or_else(|| self.unfinished(peer));
+        let mut next = urgent.or_else(|| self.after(peer, last)).or_else(|| self.gap());
         while let Some(piece) = next {
             let begins = !self.begun.contains_key(&piece);
             if begins {
@@ -30,7 +32,7 @@ impl<P: Peer> Picker<P> {
                 bytes += u64::from(block.length);
                 stretch.push(block);
             }
-            next = self.after(Some(piece)).filter(|_| bytes < most);
+            next = self.after(peer, Some(piece)).filter(|_| bytes < most);
         }
         stretch
     }
@@ -41,18 +43,25 @@ impl<P: Peer> Picker<P> {
         self.begun.iter().find(|(_, begun)| mine(begun)).map(|(piece, _)| *piece)
     }
 
-    /// The piece after this one, if it is wanted and nobody has begun it.
-    fn after(&self, piece: Option<u32>) -> Option<u32> {
+    /// The piece after this one, if it is wanted and its first block can be had of this peer: nobody has begun it, or what was
+    /// asked for did not come.
+    fn after(&self, peer: P, piece: Option<u32>) -> Option<u32> {
         let next = piece?.checked_add(1)?;
-        (self.missing.contains(next.into()) && !self.begun.contains_key(&next)).then_some(next)
+        let can = |begun: &Begun<P>| {
+            begun.blocks.first() == Some(&State::Missing) && begun.alone.is_none_or(|alone| alone == peer)
+        };
+        (self.missing.contains(next.into()) && self.begun.get(&next).is_none_or(can)).then_some(next)
     }
 
-    /// Where the most pieces stand together that are wanted and that nobody has begun.
-    fn widest_gap(&self) -> Option<u32> {
+    /// Where pieces stand together that are wanted and that nobody has begun: the most of them, or the first.
+    fn gap(&self) -> Option<u32> {
         let mut widest: Option<(u32, u32)> = None;
         let mut gap: Option<(u32, u32)> = None;
         let fresh =
             self.missing.iter().map(|piece| piece as u32).filter(|piece| !self.begun.contains_key(piece));
+        if self.order == Order::Sequential {
+            return fresh.min();
+        }
         for piece in fresh {
             gap = match gap {
                 Some((start, length)) if start + length == piece => Some((start, length + 1)),
@@ -73,7 +82,7 @@ mod tests {
     use crate::storage::MemoryFiles;
     use crate::torrent::merkle::BLOCK;
     use crate::torrent::{CreateOptions, Format, Metainfo};
-    use p2p_core::{Rng, SimPeer};
+    use p2p_core::{Rng, SimPeer, Time};
 
     const WEB: SimPeer = SimPeer(1);
     const PEER: SimPeer = SimPeer(2);
@@ -87,7 +96,7 @@ mod tests {
         let info = Metainfo::create(&mut disk, "t".as_ref(), &options).unwrap().info().clone();
         let mut there = Bits::new(10);
         have.iter().for_each(|piece| _ = there.insert(*piece));
-        Picker::new(&info, there, &Bits::full(10), &mut Rng::new(1))
+        Picker::new(&info, there, &Bits::full(10), Order::Rarest, &mut Rng::new(1))
     }
 
     /// The place of the first block, and the number of blocks.
@@ -104,6 +113,24 @@ mod tests {
         assert_eq!(stretch(&mut picker, Some(7), 1 << 30), Some((8, 0, 4)), "to the end");
         assert_eq!(stretch(&mut picker, Some(9), 1 << 30), Some((1, 0, 4)), "the other gap");
         assert_eq!(stretch(&mut picker, Some(2), 1 << 30), None, "all was asked for");
+    }
+
+    #[test]
+    fn what_did_not_come_is_a_stretch_again() {
+        let mut picker = picker(&[]);
+        let blocks = picker.stretch(WEB, None, 1 << 30);
+        assert_eq!(blocks.len(), 20);
+        blocks.into_iter().for_each(|block| picker.unasked(block));
+        assert_eq!(stretch(&mut picker, Some(9), 1 << 30), Some((0, 0, 20)), "in one");
+    }
+
+    #[test]
+    fn what_is_waited_for_comes_first_and_in_order_the_first() {
+        let mut picker = picker(&[0]);
+        picker.hurry(vec![(Time::ZERO, 7)]);
+        assert_eq!(stretch(&mut picker, Some(3), 3 * 32768), Some((7, 0, 6)));
+        picker.order = Order::Sequential;
+        assert_eq!(stretch(&mut picker, Some(9), 32768), Some((1, 0, 2)));
     }
 
     #[test]

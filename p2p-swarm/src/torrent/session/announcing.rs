@@ -120,7 +120,7 @@ impl<P: Addressed> Session<P> {
             return;
         };
         // What is there is not known yet, or nothing more will be.
-        if torrent.tiers.is_empty() || matches!(torrent.stage, Stage::Opening | Stage::Failed(_)) {
+        if torrent.tiers.is_empty() || matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_)) {
             return;
         }
         let done = torrent.picker().is_some_and(|picker| picker.have().is_full());

@@ -1,12 +1,11 @@
 //! What is had, wanted and asked for, both ways.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_core::{Cx, Time};
 
-use super::{Session, SessionTimer, Stage};
+use super::{Session, Stage};
 use crate::bits::Bits;
 use crate::torrent::address::Addressed;
 use crate::torrent::job::{Tag, TorrentJob, Work};
@@ -101,11 +100,13 @@ impl<P: Addressed> Session<P> {
                 if conn.have.insert(piece.into()) {
                     picker.seen(piece);
                     conn.wanted += u32::from(picker.wants(piece));
+                    let number = torrent.number;
                     // It is waited for by nobody yet who is unchoked already.
                     if conn.wanted == 1 || (conn.asked.is_empty() && !conn.chokes) {
                         self.interest(cx, peer);
                         self.fill(cx, peer);
                     }
+                    self.was_passed_on(cx, number, piece);
                 }
                 return;
             }
@@ -148,24 +149,39 @@ impl<P: Addressed> Session<P> {
 
     /// Asks a peer for as much as it is good for.
     pub(super) fn fill(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let Some(number) = self.conns.get(&peer).map(|conn| conn.torrent) else { return };
+        if self.is_limited(number) {
+            return self.stand_in_line(cx, peer, number);
+        }
+        while self.ask(cx, peer) {}
+    }
+
+    /// Asks a peer for one block more, if it is good for that.
+    pub(super) fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P) -> bool {
         let (now, unwritten) = (cx.now(), self.config.unwritten);
-        let Some((torrent, conn)) = self.pair(peer) else { return };
-        if conn.chokes || conn.wanted == 0 || torrent.writing >= unwritten {
-            return;
+        let Some((torrent, conn)) = self.pair(peer) else { return false };
+        let full = torrent.writing >= unwritten || conn.asked.len() >= conn.pipeline.size();
+        let paused = torrent.paused.as_ref().is_some_and(|paused| !paused.tries(now));
+        if conn.chokes || conn.wanted == 0 || full || paused {
+            return false;
         }
-        let Stage::Running(picker) = &mut torrent.stage else { return };
-        while conn.asked.len() < conn.pipeline.size() {
-            let asked = &conn.asked;
-            let mine = |block: &Block| asked.iter().any(|(other, _)| other == block);
-            let Some(block) = picker.pick(peer, &conn.have, conn.last_piece, mine, cx.rng()) else { return };
-            if conn.asked.is_empty() {
-                conn.progress = now;
-            }
-            conn.last_piece = Some(block.piece);
-            conn.asked.push_back((block, now));
-            conn.told = now;
-            cx.send(peer, PeerMsg::Request(block));
+        let Stage::Running(picker) = &mut torrent.stage else { return false };
+        let asked = &conn.asked;
+        let mine = |block: &Block| asked.iter().any(|(other, _)| other == block);
+        let Some(block) = picker.pick(peer, &conn.have, conn.last_piece, mine, now, cx.rng()) else {
+            return false;
+        };
+        if conn.asked.is_empty() {
+            conn.progress = now;
         }
+        conn.last_piece = Some(block.piece);
+        conn.asked.push_back((block, now));
+        conn.told = now;
+        torrent.paused.iter_mut().for_each(|paused| paused.asked(block, now));
+        let number = torrent.number;
+        self.spend_down(number, block.length.into());
+        cx.send(peer, PeerMsg::Request(block));
+        true
     }
 
     /// As [`Session::fill`], for every peer of a torrent.
@@ -188,13 +204,15 @@ impl<P: Addressed> Session<P> {
     }
 
     /// What a peer was asked for is to be asked of others.
-    fn release(&mut self, peer: P) -> VecDeque<(Block, Time)> {
+    pub(super) fn release(&mut self, peer: P) -> VecDeque<(Block, Time)> {
         let Some((torrent, conn)) = self.pair(peer) else { return VecDeque::new() };
         let asked = std::mem::take(&mut conn.asked);
         if let Some(picker) = torrent.running() {
             asked.iter().for_each(|(block, _)| picker.unasked(*block));
             picker.gone(peer);
         }
+        let number = torrent.number;
+        self.give_back_down(number, asked.iter().map(|(block, _)| u64::from(block.length)).sum());
         asked
     }
 
@@ -216,14 +234,14 @@ impl<P: Addressed> Session<P> {
             picker.unasked(block);
             picker.gone(peer);
         }
-        if conn.chokes {
-            let number = torrent.number;
-            return self.fill_all(cx, number);
-        }
-        conn.rejects += 1;
-        match conn.rejects > MAX_REJECTS {
-            true => self.part(cx, peer),
-            false => self.fill(cx, peer),
+        let (number, chokes) = (torrent.number, conn.chokes);
+        conn.rejects += u32::from(!chokes);
+        let many = conn.rejects > MAX_REJECTS;
+        self.give_back_down(number, block.length.into());
+        match (chokes, many) {
+            (true, _) => self.fill_all(cx, number),
+            (false, true) => self.part(cx, peer),
+            (false, false) => self.fill(cx, peer),
         }
     }
 
@@ -237,7 +255,8 @@ impl<P: Addressed> Session<P> {
             // It was asked of others meanwhile, or never.
             conn.wasted += bytes;
             torrent.wasted += bytes;
-            return;
+            let number = torrent.number;
+            return self.spend_down(number, bytes);
         };
         conn.pipeline.came(now - at);
         conn.progress = now;
@@ -292,6 +311,7 @@ impl<P: Addressed> Session<P> {
             let Some(conn) = self.conns.get_mut(&peer) else { continue };
             if conn.settled(&block).is_some() {
                 cx.send(peer, PeerMsg::Cancel(block));
+                self.give_back_down(number, block.length.into());
                 self.fill(cx, peer);
             }
         }
@@ -326,49 +346,44 @@ impl<P: Addressed> Session<P> {
         }
     }
 
-    /// Begins as many reads as there may be, and as the rate allows.
+    /// Begins as many reads as there may be, and as the rates allow.
     pub(super) fn serve(&mut self, cx: &mut Cx<'_, Self>) {
-        if let Some(rate) = self.config.upload_rate {
-            let now = cx.now();
-            let earned = (now - self.allowed_at).as_secs_f64() * rate as f64;
-            self.allowed_at = now;
-            // A quarter of a second may be made up for.
-            self.allowance = (self.allowance + earned).min(rate as f64 / 4.0);
-        }
-        loop {
-            if let Some(rate) = self.config.upload_rate.filter(|_| self.allowance < 0.0) {
-                if self.serving.is_waiting() {
-                    let wait = Duration::from_secs_f64(-self.allowance / rate.max(1) as f64);
-                    cx.set_timer(wait + Duration::from_millis(1), SessionTimer::Upload);
-                }
-                return;
-            }
-            let Some((number, peer, block)) = self.serving.turn() else { return };
-            self.allowance -= f64::from(block.length);
-            let Some(conn) = self.conns.get(&peer) else { continue };
-            let job = TorrentJob { torrent: conn.torrent, tag: Tag::Serve(number), work: Work::Read(block) };
-            cx.start(job);
+        while let Some((number, peer, block)) = self.next_read(cx) {
+            let Some(torrent) = self.conns.get(&peer).map(|conn| conn.torrent) else { continue };
+            self.spend_up(torrent, block.length.into());
+            cx.start(TorrentJob { torrent, tag: Tag::Serve(number), work: Work::Read(block) });
         }
     }
 
-    /// A block was read for a peer.
-    pub(super) fn served(&mut self, cx: &mut Cx<'_, Self>, number: u64, data: Option<Bytes>) {
-        let Some((peer, block)) = self.serving.read(number) else { return };
+    /// A block was read for a peer, or could not be; which it was.
+    pub(super) fn served(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        number: u64,
+        data: Option<Bytes>,
+    ) -> Option<Block> {
+        let (peer, block) = self.serving.read(number)?;
         if let Some((torrent, conn)) = self.pair(peer) {
+            let of = torrent.number;
             match data.filter(|_| conn.unchoked.is_some()) {
                 Some(data) => {
                     let bytes = data.len() as u64;
                     conn.up.add(bytes);
                     conn.uploaded += bytes;
                     conn.told = cx.now();
+                    conn.given = cx.now();
                     torrent.up.add(bytes);
                     torrent.uploaded += bytes;
                     cx.send(peer, PeerMsg::Piece { piece: block.piece, begin: block.begin, data });
                 }
-                None => self.reject(cx, peer, block),
+                None => {
+                    self.give_back_up(of, block.length.into());
+                    self.reject(cx, peer, block);
+                }
             }
         }
         self.serve(cx);
+        Some(block)
     }
 
     // ---- choking
@@ -396,7 +411,7 @@ impl<P: Addressed> Session<P> {
     /// A peer wants something: while a slot is free it need not wait for the next round.
     fn welcome(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let slots = self.config.slots;
-        let Some((torrent, _)) = self.pair(peer) else { return };
+        let Some((torrent, _)) = self.pair(peer).filter(|(torrent, _)| torrent.serves()) else { return };
         let peers: Vec<P> = torrent.peers.iter().copied().collect();
         let takes =
             |peer: &P| self.conns.get(peer).is_some_and(|conn| conn.unchoked.is_some() && conn.interested);

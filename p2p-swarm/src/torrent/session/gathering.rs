@@ -53,7 +53,7 @@ impl<P: Addressed> Session<P> {
                     cx.send(peer, PeerMsg::HashRequest(range));
                 }
             }
-            Stage::Hashes(_) | Stage::Opening | Stage::Running(_) | Stage::Failed(_) => {}
+            Stage::Hashes(_) | Stage::Opening(_) | Stage::Running(_) | Stage::Failed(_) => {}
         }
     }
 
@@ -64,7 +64,7 @@ impl<P: Addressed> Session<P> {
         match &mut torrent.stage {
             Stage::Metadata(_) => {}
             Stage::Hashes(hashes) => hashes.reclaim(cx.now(), None),
-            Stage::Opening | Stage::Running(_) | Stage::Failed(_) => return,
+            Stage::Opening(_) | Stage::Running(_) | Stage::Failed(_) => return,
         }
         let mut peers: Vec<P> = torrent.peers.iter().copied().collect();
         if !peers.is_empty() {

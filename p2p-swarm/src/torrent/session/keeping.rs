@@ -1,46 +1,37 @@
-//! What comes back from the worker: what was there, what is right, and who lied.
+//! What comes back from the worker: what is right, and who lied.
 
-use p2p_core::{Cx, JobError};
+use p2p_core::{Cx, JobError, OpId};
 
+use super::pausing::Again;
 use super::tick::EVERY;
 use super::{Session, SessionEvent, SessionOutcome, SessionTimer, Stage, TorrentId};
-use crate::bits::Bits;
 use crate::job::StoreError;
 use crate::torrent::address::Addressed;
 use crate::torrent::job::{Output, Tag, TorrentDone, TorrentJob, Work};
+use crate::torrent::merkle::BLOCK;
 use crate::torrent::picker::{Picker, Wrong};
-use crate::torrent::wire::PeerMsg;
+use crate::torrent::wire::{Block, PeerMsg};
 
 impl<P: Addressed> Session<P> {
     pub(super) fn worked(&mut self, cx: &mut Cx<'_, Self>, done: TorrentDone) {
         let TorrentDone { torrent: number, tag, result } = done;
-        if let Tag::Serve(read) = tag {
-            // A queue that is full for a moment is nothing to give up for; what cannot be read is.
-            let failed = match &result {
-                Err(error) if !matches!(error, StoreError::Job(_)) => Some(error.clone()),
-                _ => None,
-            };
-            let data = match result {
-                Ok(Output::Read(data)) => Some(data),
-                _ => None,
-            };
-            self.served(cx, read, data);
-            return failed.into_iter().for_each(|error| self.give_up(cx, number, error.into()));
+        match tag {
+            Tag::Serve(read) => return self.was_served(cx, number, read, result),
+            Tag::Read(op) => return self.came_of_reading(cx, number, op, result),
+            _ => {}
         }
         if let (Tag::Block(_), Some(torrent)) = (tag, self.torrents.get_mut(&number)) {
             torrent.writing = torrent.writing.saturating_sub(1);
         }
+        let written = result.is_ok();
         match (tag, result) {
-            (Tag::Open | Tag::Check, Ok(Output::Checking)) => {
-                if let Some(torrent) = self.torrents.get(&number) {
-                    torrent.start(cx, Tag::Check, Work::Check);
-                }
-            }
-            (Tag::Open | Tag::Check, Ok(Output::Opened(have))) => self.opened(cx, number, have),
+            (Tag::Open, Ok(Output::Opened { have, check })) => self.opened(cx, number, have, &check),
+            (Tag::Check { from, .. }, Ok(Output::Checked(right))) => self.checked(cx, number, from, &right),
             (Tag::Sync, Ok(Output::Synced)) => self.synced(cx, number),
             (Tag::Block(block), Ok(Output::Verified)) => self.verified(cx, number, block.piece),
             (Tag::Block(block), Ok(Output::Wrong)) => self.wrong(cx, number, block.piece),
             (Tag::Trace(piece), Ok(Output::Digests(digests))) => self.traced(cx, number, piece, digests),
+            (Tag::Try, Ok(_)) => self.works_again(cx, number, tag),
             (_, Ok(_)) => {}
             // More has come than the worker can take in: it is asked for again, though not at once.
             (Tag::Block(block), Err(StoreError::Job(JobError::QueueFull))) => {
@@ -49,12 +40,74 @@ impl<P: Addressed> Session<P> {
                     torrent.running().into_iter().for_each(|picker| picker.lost(block));
                 }
             }
+            (Tag::Try, Err(_)) => {}
             (tag, Err(StoreError::Job(JobError::QueueFull))) => self.postpone(cx, number, tag),
-            (_, Err(error)) => self.give_up(cx, number, error.into()),
+            (Tag::Block(block), Err(error)) => {
+                if let Some(picker) = self.torrents.get_mut(&number).and_then(|torrent| torrent.running()) {
+                    picker.lost(block);
+                }
+                self.trouble(cx, number, error, Again::Write);
+            }
+            (Tag::Trace(piece), Err(error)) => {
+                // When it can be read it is hashed.
+                self.postponed.push((number, tag));
+                let length = self.length_of(number, piece);
+                self.trouble(cx, number, error, Again::Read(Block { piece, begin: 0, length }));
+            }
+            // Nobody needs it any more.
+            (Tag::Close, Err(_)) => {}
+            (_, Err(error)) => self.trouble(cx, number, error, Again::Look),
         }
         if let Tag::Block(_) = tag {
+            if written {
+                self.works_again(cx, number, tag);
+            }
             self.fill_waiting(cx, number);
         }
+    }
+
+    /// A block was read for a peer, or could not be.
+    fn was_served(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        number: u64,
+        read: u64,
+        result: Result<Output, StoreError>,
+    ) {
+        let (data, failed) = match result {
+            Ok(Output::Read(data)) => (Some(data), None),
+            // A queue that is full for a moment is nothing to pause for; what cannot be read is.
+            Ok(_) | Err(StoreError::Job(_)) => (None, None),
+            Err(error) => (None, Some(error)),
+        };
+        let block = self.served(cx, read, data);
+        if let (Some(error), Some(block)) = (failed, block) {
+            self.trouble(cx, number, error, Again::Read(block));
+        }
+    }
+
+    /// A chunk was read for whoever reads a file, or could not be.
+    fn came_of_reading(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        number: u64,
+        op: OpId,
+        result: Result<Output, StoreError>,
+    ) {
+        match result {
+            Ok(Output::Read(data)) => self.was_read(cx, op, data),
+            Ok(_) | Err(StoreError::Job(_)) => _ = self.was_not_read(op),
+            Err(error) => {
+                if let Some(block) = self.was_not_read(op) {
+                    self.trouble(cx, number, error, Again::Read(block));
+                }
+            }
+        }
+    }
+
+    fn length_of(&self, number: u64, piece: u32) -> u32 {
+        let info = self.torrents.get(&number).and_then(|torrent| torrent.info.as_ref());
+        info.map_or(0, |info| info.piece_len(piece).min(BLOCK))
     }
 
     /// The worker has no room for a job: it gets it in a second.
@@ -70,14 +123,18 @@ impl<P: Addressed> Session<P> {
     pub(super) fn resume(&mut self, cx: &mut Cx<'_, Self>) {
         for (number, tag) in std::mem::take(&mut self.postponed) {
             if tag == Tag::Close {
-                cx.start(TorrentJob { torrent: number, tag, work: Work::Close });
+                cx.start(TorrentJob { torrent: number, tag, work: Work::Close { have: None } });
             }
             let Some(torrent) = self.torrents.get_mut(&number) else { continue };
             match (tag, &torrent.stage) {
-                (Tag::Open, Stage::Opening) => torrent.open(cx),
-                (Tag::Check, Stage::Opening) => torrent.start(cx, tag, Work::Check),
-                (Tag::Sync, Stage::Running(_)) => torrent.start(cx, tag, Work::Sync),
-                (Tag::Trace(piece), Stage::Running(_)) => torrent.start(cx, tag, Work::Digests { piece }),
+                (Tag::Open, Stage::Opening(_)) => torrent.open(cx),
+                (Tag::Check { from, until }, Stage::Opening(_)) => torrent.check(cx, from..until),
+                (Tag::Sync | Tag::Save, Stage::Running(_)) => torrent.sync(cx, tag),
+                (Tag::Trace(piece), Stage::Running(_)) if torrent.serves() => {
+                    torrent.start(cx, tag, Work::Digests { piece });
+                }
+                // What cannot be read yet is read later.
+                (Tag::Trace(_), Stage::Running(_)) => self.postponed.push((number, tag)),
                 _ => {}
             }
         }
@@ -91,41 +148,12 @@ impl<P: Addressed> Session<P> {
         }
     }
 
-    /// The worker has looked what is there.
-    fn opened(&mut self, cx: &mut Cx<'_, Self>, number: u64, have: Bits) {
-        let Some(torrent) = self.torrents.get_mut(&number) else { return };
-        let Some(info) = torrent.info.clone() else { return };
-        let mut wanted = Bits::new(info.piece_count().into());
-        for (i, file) in info.files().iter().enumerate() {
-            let i = i as u32;
-            if torrent.select.is_empty() || torrent.select.iter().any(|range| range.contains(&i)) {
-                info.pieces_of(file).for_each(|piece| _ = wanted.insert(piece.into()));
-            }
-        }
-        let picker = Picker::new(&info, have.clone(), &wanted, cx.rng());
-        torrent.stage = Stage::Running(picker);
-        if have.is_full() {
-            torrent.tiers.values_mut().for_each(|tiers| tiers.had_all(cx.now()));
-        }
-        cx.emit(SessionEvent::Checked(TorrentId(number), have.count() as u32));
-        // Who was asked for metadata is here already.
-        let peers: Vec<P> = torrent.peers.iter().copied().collect();
-        for peer in peers {
-            have.iter().for_each(|piece| cx.send(peer, PeerMsg::Have(piece as u32)));
-            self.catch_up(cx, peer);
-        }
-        self.finish(cx, number);
-        self.dial(cx, number);
-        self.fetch(cx, number);
-        self.announce(cx, number);
-    }
-
     /// If all that is wanted is there it is made safe; then it is done.
-    fn finish(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+    pub(super) fn finish(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         if torrent.picker().is_some_and(Picker::is_done) && !torrent.done && !torrent.syncing {
             torrent.syncing = true;
-            torrent.start(cx, Tag::Sync, Work::Sync);
+            torrent.sync(cx, Tag::Sync);
         }
     }
 
@@ -148,7 +176,9 @@ impl<P: Addressed> Session<P> {
     fn verified(&mut self, cx: &mut Cx<'_, Self>, number: u64, piece: u32) {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         let Some(picker) = torrent.running() else { return };
-        if let Some(wrong) = picker.verified(piece) {
+        let wrong = picker.verified(piece);
+        torrent.fresh = true;
+        if let Some(wrong) = wrong {
             // Its blocks say now who lied before.
             self.suspects.insert((number, piece), wrong);
             torrent.start(cx, Tag::Trace(piece), Work::Digests { piece });
@@ -163,6 +193,7 @@ impl<P: Addressed> Session<P> {
                 self.interest(cx, peer);
             }
         }
+        self.readers_go_on(cx, number);
         self.finish(cx, number);
     }
 

@@ -45,7 +45,7 @@ impl<P: Addressed> Session<P> {
             let room = self.conns.len() < self.config.connections;
             let Some(torrent) = self.torrents.get_mut(&number) else { return };
             let connected = torrent.peers.len() + torrent.strangers;
-            let ready = !matches!(torrent.stage, Stage::Opening | Stage::Failed(_));
+            let ready = !matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_));
             if !ready || !room || connected >= self.config.peers || torrent.strangers >= HALF_OPEN {
                 return;
             }
@@ -132,7 +132,7 @@ impl<P: Addressed> Session<P> {
                 };
                 let many = !host.is_loopback() && self.conns.iter().filter(of_host).count() >= MAX_OF_HOST;
                 let Some(torrent) = torrent.filter(|_| !full) else { return cx.send(peer, PeerMsg::Goodbye) };
-                let closed = matches!(torrent.stage, Stage::Opening | Stage::Failed(_));
+                let closed = matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_));
                 let crowded = torrent.peers.len() + torrent.strangers >= self.config.peers;
                 let pieces = torrent.pieces();
                 if closed || crowded || many || banned {
@@ -199,7 +199,7 @@ impl<P: Addressed> Session<P> {
         let dht_port = self.config.dht_port;
         let encrypts = self.encryption() != Encryption::Off;
         let Some((torrent, conn)) = self.pair(peer) else { return };
-        let have = torrent.picker().map(Picker::have);
+        let have = torrent.picker().map(Picker::have).filter(|_| !torrent.is_super_seeding());
         match have {
             Some(have) if have.is_full() && conn.features.fast => cx.send(peer, PeerMsg::HaveAll),
             Some(have) if have.count() > 0 => cx.send(peer, PeerMsg::Bitfield(have.to_bitfield().into())),
@@ -215,7 +215,7 @@ impl<P: Addressed> Session<P> {
                 port,
                 request_queue: Some(queue as u32),
                 client: Some(client),
-                upload_only: torrent.done,
+                upload_only: torrent.done && !torrent.is_super_seeding(),
                 encrypts,
             };
             cx.send(peer, PeerMsg::Extended(extended));
@@ -351,6 +351,8 @@ impl<P: Addressed> Session<P> {
         let encryption = self.encryption();
         let Some(conn) = self.conns.remove(&peer) else { return };
         self.serving.gone(peer);
+        self.line.remove(&peer);
+        self.give_back_down(conn.torrent, conn.asked.iter().map(|(block, _)| u64::from(block.length)).sum());
         let Some(torrent) = self.torrents.get_mut(&conn.torrent) else { return };
         match conn.name {
             None => torrent.strangers -= 1,
@@ -385,7 +387,7 @@ impl<P: Addressed> Session<P> {
                 conn.have.iter().for_each(|piece| picker.unseen(piece as u32));
                 picker.gone(peer);
             }
-            Stage::Opening | Stage::Failed(_) => {}
+            Stage::Opening(_) | Stage::Failed(_) => {}
         }
         let number = torrent.number;
         if !conn.asked.is_empty() {

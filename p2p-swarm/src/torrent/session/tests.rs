@@ -1,6 +1,9 @@
 //! One session by hand: what strangers say does no harm, and who lies is named.
 
-use super::super::command::TorrentStage;
+use std::time::Duration;
+
+use super::super::job::Work;
+use super::super::status::TorrentStage;
 use super::*;
 use crate::storage::MemoryFiles;
 use crate::torrent::wire::{Block, Features, Handshake, HashRange, MetadataMsg, any_message};
@@ -68,7 +71,7 @@ impl Alone {
             true => Source::Magnet(Magnet::from(&alone.metainfo)),
             false => Source::Metainfo(alone.metainfo.clone()),
         };
-        alone.script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+        alone.script.command(SessionCommand::Add(Add::new(torrent, "")));
         alone
     }
 
@@ -387,12 +390,12 @@ fn a_full_queue_of_jobs_puts_off_and_ends_nothing() {
         for (id, job) in alone.script.jobs() {
             let (kind, times) = match job.work {
                 Work::Open { .. } => ("open", 1),
-                Work::Check => ("check", 1),
+                Work::Check { .. } => ("check", 1),
                 // All that may be asked for at first.
                 Work::Write { .. } => ("write", 8),
                 Work::Digests { .. } => ("digests", 1),
-                Work::Sync => ("sync", 1),
-                Work::Close => ("close", 1),
+                Work::Sync { .. } => ("sync", 1),
+                Work::Close { .. } => ("close", 1),
                 Work::Read(_) => ("read", 0),
             };
             let before = refused.entry(kind).or_default();
@@ -458,10 +461,8 @@ fn listening() -> (Script<Session<TcpPeer>>, SwarmId) {
     let mut worker = MemoryTorrents::new(files);
     let mut script = Script::new(Session::new(SessionConfig::default(), Some(1)));
     let torrent = Source::Metainfo(metainfo);
-    script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
-    for (id, job) in script.jobs() {
-        worker.run(vec![job]).into_iter().for_each(|done| script.done(id, done));
-    }
+    script.command(SessionCommand::Add(Add::new(torrent, "")));
+    work(&mut script, &mut worker);
     (script, swarm)
 }
 

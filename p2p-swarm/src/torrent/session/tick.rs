@@ -12,6 +12,8 @@ use crate::torrent::wire::PeerMsg;
 
 /// How often. 1 s.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
+/// How often what has come is made safe. 60 s.
+pub(super) const SAVE: Duration = Duration::from_secs(60);
 /// Ticks between two rounds of chokes. 10 (Cohen 2003).
 const ROUND: u64 = 10;
 /// Rounds between two optimistic unchokes. 3 (Cohen 2003).
@@ -35,6 +37,10 @@ impl<P: Addressed> Session<P> {
         let numbers: Vec<u64> = self.torrents.keys().copied().collect();
         for number in numbers {
             self.progress(cx, number);
+            self.readers_go_on(cx, number);
+            self.offer(cx, number);
+            self.save(cx, number);
+            self.try_again(cx, number);
             if self.torrents.get_mut(&number).is_some_and(|torrent| std::mem::take(&mut torrent.starved)) {
                 self.fill_all(cx, number);
             }
@@ -98,6 +104,9 @@ impl<P: Addressed> Session<P> {
         let round = self.ticks / ROUND;
         let draw = round.is_multiple_of(OPTIMISTIC);
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        if !torrent.serves() {
+            return;
+        }
         let Stage::Running(picker) = &torrent.stage else { return };
         let candidate = |peer: &P| {
             let conn = self.conns.get(peer).filter(|conn| conn.interested)?;

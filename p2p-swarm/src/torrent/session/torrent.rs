@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,19 @@ use p2p_core::{Cx, OpId, Rng, Time};
 
 use super::super::address::{Addressed, Carrier};
 use super::super::candidates::{Candidates, Origin};
-use super::super::command::{PeerStatus, TorrentError, TorrentStage, TorrentStatus};
+use super::super::command::TorrentError;
 use super::super::gather::{Hashes, Metadata};
 use super::super::job::{Tag, TorrentJob, Work};
 use super::super::metainfo::{Info, InfoHashes, PieceLayers, SwarmId};
 use super::super::peer::Conn;
-use super::super::picker::Picker;
+use super::super::picker::{Order, Picker};
 use super::super::source::SourceKind;
+use super::super::status::{PeerStatus, TorrentStage, TorrentStatus};
+use super::super::throttle::Throttle;
 use super::super::tiers::Tiers;
 use super::Session;
+use super::opening::Opening;
+use super::pausing::Paused;
 use super::web::WebSeed;
 use crate::rate::Rate;
 
@@ -53,7 +57,19 @@ pub(super) struct Torrent<P> {
     /// The worker had no room for some; they are asked for again.
     pub(super) starved: bool,
     pub(super) syncing: bool,
+    /// If its files failed: until they can be used again.
+    pub(super) paused: Option<Paused>,
+    /// Whether something is there that is not written down, and when that was done last.
+    pub(super) fresh: bool,
+    pub(super) saved: Time,
+    /// Whether what was written down is believed.
+    pub(super) trust: bool,
     pub(super) done: bool,
+    pub(super) order: Order,
+    /// Whether its pieces are to be given out one by one.
+    pub(super) super_seeding: bool,
+    pub(super) up_limit: Throttle,
+    pub(super) down_limit: Throttle,
     pub(super) down: Rate,
     pub(super) up: Rate,
     pub(super) downloaded: u64,
@@ -74,8 +90,8 @@ pub(super) struct Waiting {
 pub(super) enum Stage<P> {
     Metadata(Metadata<P>),
     Hashes(Hashes<P>),
-    Opening,
-    Running(Picker<P>),
+    Opening(Opening),
+    Running(Box<Picker<P>>),
     Failed(TorrentError),
 }
 
@@ -83,14 +99,14 @@ impl<P: Addressed> Torrent<P> {
     pub(super) fn running(&mut self) -> Option<&mut Picker<P>> {
         match &mut self.stage {
             Stage::Running(picker) => Some(picker),
-            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening | Stage::Failed(_) => None,
+            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening(_) | Stage::Failed(_) => None,
         }
     }
 
     pub(super) fn picker(&self) -> Option<&Picker<P>> {
         match &self.stage {
             Stage::Running(picker) => Some(picker),
-            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening | Stage::Failed(_) => None,
+            Stage::Metadata(_) | Stage::Hashes(_) | Stage::Opening(_) | Stage::Failed(_) => None,
         }
     }
 
@@ -148,9 +164,45 @@ impl<P: Addressed> Torrent<P> {
     /// Has the worker look what is there.
     pub(super) fn open(&mut self, cx: &mut Cx<'_, Session<P>>) {
         let Some(info) = self.info.clone() else { return };
-        self.stage = Stage::Opening;
-        let work = Work::Open { info, layers: self.layers.clone(), folder: self.folder.clone() };
-        self.start(cx, Tag::Open, work);
+        self.stage = Stage::Opening(Opening::begun());
+        let (layers, folder) = (self.layers.clone(), self.folder.clone());
+        self.start(cx, Tag::Open, Work::Open { info, layers, folder, trust: self.trust });
+    }
+
+    /// Whether peers are told of its pieces one by one.
+    pub(super) fn is_super_seeding(&self) -> bool {
+        self.super_seeding && self.picker().is_some_and(|picker| picker.have().is_full())
+    }
+
+    /// Whether a worker looks what is there.
+    pub(super) fn is_looked_at(&self) -> bool {
+        matches!(&self.stage, Stage::Opening(opening) if opening.is_begun())
+    }
+
+    /// Whether what peers ask for may be read.
+    pub(super) fn serves(&self) -> bool {
+        self.paused.as_ref().is_none_or(Paused::serves)
+    }
+
+    /// Has a worker hash some pieces.
+    pub(super) fn check(&self, cx: &mut Cx<'_, Session<P>>, pieces: Range<u32>) {
+        let Some(info) = self.info.clone() else { return };
+        let tag = Tag::Check { from: pieces.start, until: pieces.end };
+        let (layers, folder) = (self.layers.clone(), self.folder.clone());
+        self.start(cx, tag, Work::Check { info, layers, folder, pieces });
+    }
+
+    /// Has the worker make safe what is there.
+    pub(super) fn sync(&self, cx: &mut Cx<'_, Session<P>>, tag: Tag) {
+        if let Some(have) = self.picker().map(|picker| picker.have().clone()) {
+            self.start(cx, tag, Work::Sync { have });
+        }
+    }
+
+    /// Has the worker close what is open.
+    pub(super) fn close(&self, cx: &mut Cx<'_, Session<P>>) {
+        let have = self.picker().map(|picker| picker.have().clone());
+        self.start(cx, Tag::Close, Work::Close { have });
     }
 
     pub(super) fn status(&self, conns: &BTreeMap<P, Conn>) -> TorrentStatus {
@@ -173,12 +225,17 @@ impl<P: Addressed> Torrent<P> {
             hashes: self.hashes,
             name: self.name.clone(),
             stage: match &self.stage {
+                _ if self.paused.is_some() => TorrentStage::Paused,
                 Stage::Metadata(_) => TorrentStage::Metadata,
                 Stage::Hashes(_) => TorrentStage::Hashes,
-                Stage::Opening => TorrentStage::Checking,
+                Stage::Opening(_) => TorrentStage::Checking,
                 Stage::Running(picker) if picker.is_done() => TorrentStage::Seeding,
                 Stage::Running(_) => TorrentStage::Downloading,
                 Stage::Failed(_) => TorrentStage::Failed,
+            },
+            trouble: match &self.stage {
+                Stage::Failed(why) => Some(why.clone()),
+                _ => self.paused.as_ref().map(Paused::why),
             },
             pieces: picker.map_or(0, |picker| picker.have().count() as u32),
             wanted: picker.map_or(0, Picker::wanted),

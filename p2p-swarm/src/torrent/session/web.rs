@@ -78,6 +78,11 @@ impl<P> WebSeed<P> {
         WebSeed { status, peer, fetching: None, last: None, most: FIRST, failures: 0, not_before: Time::ZERO }
     }
 
+    /// Whether it may be asked for something.
+    fn is_idle(&self, now: Time) -> bool {
+        self.fetching.is_none() && !self.status.dropped && now >= self.not_before
+    }
+
     pub(super) fn status(&self) -> &WebSeedStatus {
         &self.status
     }
@@ -237,31 +242,54 @@ impl<P: Addressed> Session<P> {
 
     /// Asks each of a torrent's web seeds that is idle for what comes next.
     pub(super) fn fetch(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
-        let (now, unwritten) = (cx.now(), self.config.unwritten);
-        let (Some(fetcher), Some(torrent)) = (self.fetcher, self.torrents.get_mut(&number)) else { return };
-        let (Stage::Running(picker), Some(info)) = (&mut torrent.stage, &torrent.info) else { return };
-        for (at, seed) in torrent.web.iter_mut().enumerate() {
-            let idle = seed.fetching.is_none() && !seed.status.dropped && now >= seed.not_before;
-            if !idle || torrent.writing >= unwritten {
-                continue;
+        let limited = self.is_limited(number);
+        let Some(torrent) = self.torrents.get(&number).filter(|_| self.fetcher.is_some()) else { return };
+        let idle = torrent.web.iter().filter(|seed| seed.is_idle(cx.now()));
+        let idle: Vec<P> = idle.map(|seed| seed.peer).collect();
+        for seed in idle {
+            match limited {
+                true => self.stand_in_line(cx, seed, number),
+                false => _ = self.fetch_from(cx, number, seed),
             }
-            let mut blocks = picker.stretch(seed.peer, seed.last, seed.most);
-            let (ranges, places, count) = ranges(info, &seed.status.url, &blocks);
-            let scattered = count < blocks.len().min(1);
-            blocks.drain(count..).for_each(|block| picker.unasked(block));
-            if scattered {
-                seed.failed(now, WebError::Scattered);
-                cx.emit(SessionEvent::WebSeedDropped(TorrentId(number), seed.status.clone()));
-            }
-            let Some(last) = blocks.last() else { continue };
-            seed.last = Some(last.piece);
-            self.next_fetch += 1;
-            seed.fetching = Some(self.next_fetch);
-            let elsewhere = BTreeSet::new();
-            let fetch = Fetch { torrent: number, seed: at, blocks, elsewhere, places, since: now };
-            self.fetches.insert(self.next_fetch, fetch);
-            cx.item(fetcher, SessionItem::Fetch(ToFetch { number: self.next_fetch, ranges }));
         }
+    }
+
+    /// Asks a web seed for what comes next, if it is idle and there is something.
+    pub(super) fn fetch_from(&mut self, cx: &mut Cx<'_, Self>, number: u64, peer: P) -> bool {
+        let (now, unwritten, burst) = (cx.now(), self.config.unwritten, self.down.burst());
+        let (Some(fetcher), Some(torrent)) = (self.fetcher, self.torrents.get_mut(&number)) else {
+            return false;
+        };
+        let (Stage::Running(picker), Some(info)) = (&mut torrent.stage, &torrent.info) else { return false };
+        let mut seeds = torrent.web.iter_mut().enumerate();
+        let found = seeds.find(|(_, seed)| seed.peer == peer && seed.is_idle(now));
+        let Some((at, seed)) = found.filter(|_| torrent.writing < unwritten) else { return false };
+        let most = match &torrent.paused {
+            None => seed.most.min(burst).min(torrent.down_limit.burst()),
+            // One block, to see whether it can be written.
+            Some(paused) if paused.tries(now) => 1,
+            Some(_) => return false,
+        };
+        let mut blocks = picker.stretch(peer, seed.last, most);
+        let (ranges, places, count) = ranges(info, &seed.status.url, &blocks);
+        let scattered = count < blocks.len().min(1);
+        blocks.drain(count..).for_each(|block| picker.unasked(block));
+        if scattered {
+            seed.failed(now, WebError::Scattered);
+            cx.emit(SessionEvent::WebSeedDropped(TorrentId(number), seed.status.clone()));
+        }
+        let Some(last) = blocks.last() else { return false };
+        torrent.paused.iter_mut().for_each(|paused| paused.asked(*last, now));
+        seed.last = Some(last.piece);
+        self.next_fetch += 1;
+        seed.fetching = Some(self.next_fetch);
+        let bytes = blocks.iter().map(|block| u64::from(block.length)).sum();
+        let elsewhere = BTreeSet::new();
+        let fetch = Fetch { torrent: number, seed: at, blocks, elsewhere, places, since: now };
+        self.fetches.insert(self.next_fetch, fetch);
+        cx.item(fetcher, SessionItem::Fetch(ToFetch { number: self.next_fetch, ranges }));
+        self.spend_down(number, bytes);
+        true
     }
 
     /// What was fetched has come, or has not.
@@ -291,6 +319,7 @@ impl<P: Addressed> Session<P> {
                 if let Some(picker) = torrent.running() {
                     fetch.awaited().for_each(|block| picker.unasked(block));
                 }
+                self.give_back_down(number, fetch.blocks.iter().map(|block| u64::from(block.length)).sum());
                 self.fill_all(cx, number);
                 dropped
                     .into_iter()

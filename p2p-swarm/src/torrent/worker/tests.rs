@@ -1,12 +1,14 @@
 //! Blocks out of order, files that cannot be read, and how many are open.
 
 use std::ffi::OsString;
-use std::io;
-use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::bits::Bits;
+use crate::storage::{FileKind, Stamp};
 use crate::torrent::job::Tag;
 use crate::torrent::{CreateOptions, Format, Metainfo};
+use p2p_core::Rng;
 
 /// A disk that counts the files that are open, and may not be able to read them.
 #[derive(Clone, Default)]
@@ -14,6 +16,8 @@ struct Disk {
     files: MemoryFiles,
     open: Arc<()>,
     reading_fails: Option<ErrorKind>,
+    /// How many bytes were read.
+    read: Arc<AtomicU64>,
 }
 
 impl Disk {
@@ -46,11 +50,17 @@ impl Storage for Disk {
     ) -> io::Result<()> {
         match self.reading_fails {
             Some(kind) => Err(kind.into()),
-            None => self.files.read_at(&mut file.0, at, len, buffer),
+            None => {
+                self.read.fetch_add(len as u64, Ordering::Relaxed);
+                self.files.read_at(&mut file.0, at, len, buffer)
+            }
         }
     }
     fn write_at(&mut self, file: &mut Self::File, at: u64, bytes: &[u8]) -> io::Result<()> {
         self.files.write_at(&mut file.0, at, bytes)
+    }
+    fn stamp(&mut self, path: &Path) -> io::Result<Stamp> {
+        self.files.stamp(path)
     }
     fn sync(&mut self, file: &mut Self::File) -> io::Result<()> {
         self.files.sync(&mut file.0)
@@ -84,18 +94,40 @@ fn torrent(files: usize, len: usize, piece_length: u32, format: Format) -> (Meta
     (Metainfo::create(&mut disk, "t".as_ref(), &options).unwrap(), content)
 }
 
+/// The pieces that are there of a torrent.
 fn open<S: Storage>(
     worker: &mut TorrentWorker<S>,
     number: u64,
     metainfo: &Metainfo,
-) -> Result<Output, StoreError> {
+) -> Result<Bits, StoreError> {
+    let (mut have, check) = look(worker, number, metainfo, true)?;
+    let (info, layers) = (metainfo.info().clone(), metainfo.layers().clone());
+    for piece in check.iter().map(|piece| piece as u32) {
+        let (info, layers, folder) = (info.clone(), layers.clone(), number.to_string().into());
+        let check = Work::Check { info, layers, folder, pieces: piece..piece + 1 };
+        let Output::Checked(right) = run(worker, number, check)? else { panic!() };
+        right.into_iter().for_each(|piece| _ = have.insert(piece.into()));
+    }
+    Ok(have)
+}
+
+/// Those that are believed to be there, and those that are to be hashed.
+fn look<S: Storage>(
+    worker: &mut TorrentWorker<S>,
+    number: u64,
+    metainfo: &Metainfo,
+    trust: bool,
+) -> Result<(Bits, Bits), StoreError> {
     let folder = PathBuf::from(number.to_string());
-    let work = Work::Open { info: metainfo.info().clone(), layers: metainfo.layers().clone(), folder };
-    run(worker, number, work)
+    let work = Work::Open { info: metainfo.info().clone(), layers: metainfo.layers().clone(), folder, trust };
+    match run(worker, number, work)? {
+        Output::Opened { have, check } => Ok((have, check)),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn run<S: Storage>(worker: &mut TorrentWorker<S>, torrent: u64, work: Work) -> Result<Output, StoreError> {
-    worker.run(vec![TorrentJob { torrent, tag: Tag::Check, work }]).pop().unwrap().result
+    worker.run(vec![TorrentJob { torrent, tag: Tag::Open, work }]).pop().unwrap().result
 }
 
 #[test]
@@ -132,7 +164,7 @@ fn what_cannot_be_read_is_not_taken_for_missing() {
         disk.files.put("1/t/000", content.clone());
         let done = open(&mut TorrentWorker::new(disk), 1, &metainfo);
         match missing {
-            true => assert!(matches!(&done, Ok(Output::Opened(have)) if have.count() == 0), "{done:?}"),
+            true => assert!(matches!(&done, Ok(have) if have.count() == 0), "{done:?}"),
             false => assert!(matches!(done, Err(StoreError::Io { .. })), "{done:?}"),
         }
     }
@@ -141,7 +173,7 @@ fn what_cannot_be_read_is_not_taken_for_missing() {
     let disk = Disk::default();
     disk.files.put("1/t/001", &content[40_000..]);
     let done = open(&mut TorrentWorker::new(disk), 1, &metainfo);
-    assert!(matches!(&done, Ok(Output::Opened(have)) if have.count() == 3), "{done:?}");
+    assert!(matches!(&done, Ok(have) if have.count() == 3), "{done:?}");
 }
 
 #[test]
@@ -168,6 +200,86 @@ fn files_of_all_torrents_that_are_open_are_bounded_and_those_closed_are_safe() {
         assert!(matches!(read, Output::Read(data) if data == expected));
         assert!(disk.open_files() <= 256);
     }
-    (1..=6).for_each(|number| assert!(run(&mut worker, number, Work::Close).is_ok()));
+    (1..=6).for_each(|number| assert!(run(&mut worker, number, Work::Close { have: None }).is_ok()));
     assert_eq!((worker.open, disk.open_files()), (0, 0));
+}
+
+/// A torrent of four files, of which the pieces that `which` names are written, and what the worker says is there.
+fn write(worker: &mut TorrentWorker<Disk>, content: &[u8], which: &[u32]) {
+    for piece in which {
+        let data = content[(*piece * BLOCK) as usize..].chunks(BLOCK as usize).next().unwrap().to_vec();
+        let done = run(worker, 1, Work::Write { piece: *piece, begin: 0, data: data.into() });
+        assert!(matches!(done, Ok(Output::Verified)), "{done:?}");
+    }
+}
+
+fn bits(len: u64, pieces: impl IntoIterator<Item = u32>) -> Bits {
+    let mut bits = Bits::new(len);
+    pieces.into_iter().for_each(|piece| _ = bits.insert(piece.into()));
+    bits
+}
+
+const LEN: usize = 10 * BLOCK as usize;
+
+#[test]
+fn what_is_unchanged_is_not_read_and_what_was_touched_is_hashed_again() {
+    // Four files of ten pieces each.
+    let (metainfo, content) = torrent(4, LEN, BLOCK, Format::Hybrid);
+    let disk = Disk::default();
+    let mut worker = TorrentWorker::new(disk.clone());
+    open(&mut worker, 1, &metainfo).unwrap();
+    let written: Vec<u32> = (0..40).filter(|piece| ![5, 17, 39].contains(piece)).collect();
+    write(&mut worker, &content, &written);
+    let have = bits(40, written);
+    run(&mut worker, 1, Work::Close { have: Some(have.clone()) }).unwrap();
+    let reads = |disk: &Disk, trust| {
+        let before = disk.read.load(Ordering::Relaxed);
+        let mut worker = TorrentWorker::new(disk.clone());
+        let (_, check) = look(&mut worker, 1, &metainfo, trust).unwrap();
+        let found = open(&mut TorrentWorker::new(disk.clone()), 1, &metainfo).unwrap();
+        (found, check, (disk.read.load(Ordering::Relaxed) - before) / u64::from(BLOCK))
+    };
+    assert_eq!(reads(&disk, true), (have.clone(), Bits::new(40), 0), "but for the record, which is short");
+    assert_eq!(reads(&disk, false).1, Bits::full(40), "unless that is asked for");
+    // The second file is touched though nothing is changed, the third is gone, and the fourth has another byte.
+    disk.files.put("1/t/001", &content[LEN..2 * LEN]);
+    disk.files.clone().remove(Path::new("1/t/002")).unwrap();
+    let mut fourth = content[3 * LEN..].to_vec();
+    fourth[7] ^= 1;
+    disk.files.put("1/t/003", fourth);
+    let (found, check, _) = reads(&disk, true);
+    assert_eq!(check, bits(40, (10..20).chain(30..40)));
+    let right = (0..20).filter(|piece| *piece != 5).chain(31..40);
+    assert_eq!(found, bits(40, right));
+    // A record that cannot be read is none.
+    let name = disk.files.names().into_iter().find(|name| name.extension().is_some()).unwrap();
+    disk.files.put(name, *b"d4:info");
+    assert_eq!(reads(&disk, true).1.count(), 30);
+}
+
+#[test]
+fn after_a_crash_nothing_is_taken_for_there_that_is_not() {
+    for seed in 0..50 {
+        let mut rng = Rng::new(seed);
+        let (metainfo, content) = torrent(2, LEN, BLOCK, Format::V1);
+        let disk = Disk::default();
+        let mut worker = TorrentWorker::new(disk.clone());
+        open(&mut worker, 1, &metainfo).unwrap();
+        let mut pieces: Vec<u32> = (0..20).collect();
+        rng.shuffle(&mut pieces);
+        let (before, later) = pieces.split_at(rng.index(20));
+        write(&mut worker, &content, before);
+        let synced = bits(20, before.iter().copied());
+        run(&mut worker, 1, Work::Sync { have: synced.clone() }).unwrap();
+        write(&mut worker, &content, later);
+        disk.files.crash(&mut rng);
+        let found = open(&mut TorrentWorker::new(disk.clone()), 1, &metainfo).unwrap();
+        assert!(synced.iter().all(|piece| found.contains(piece)), "seed {seed}: what was synced is there");
+        for piece in found.iter().map(|piece| piece as usize) {
+            let of = disk.files.read(format!("1/t/{:03}", piece / 10)).unwrap();
+            let at = piece % 10 * BLOCK as usize;
+            let right = &content[piece * BLOCK as usize..][..BLOCK as usize];
+            assert!(&of[at..][..BLOCK as usize] == right, "seed {seed}, piece {piece}");
+        }
+    }
 }

@@ -43,7 +43,7 @@ impl Tracked {
         let mut tracked = Tracked { script, worker, metainfo, announcer, dht: None };
         let torrent = Source::Metainfo(tracked.metainfo.clone());
         let peers = vec![SimPeer(50).addr()];
-        tracked.script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers }));
+        tracked.script.command(SessionCommand::Add(Add { peers, ..Add::new(torrent, "") }));
         assert_eq!(tracked.wanted(), [], "what is there is not known yet");
         tracked.work();
         tracked
@@ -84,7 +84,7 @@ impl Tracked {
     /// Its torrent is known by a link from now on, whose metadata this peer sends.
     fn by_link(&mut self) {
         let torrent = Source::Magnet(Magnet::from(&self.metainfo));
-        self.script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+        self.script.command(SessionCommand::Add(Add::new(torrent, "")));
     }
 
     fn sends_metadata(&mut self, peer: SimPeer) {
@@ -300,7 +300,7 @@ fn who_leaves_and_comes_back_is_announced_when_the_tracker_has_heard_of_the_end(
     let started = tracked.one();
     tracked.script.command(SessionCommand::Remove(Remove { torrent: TorrentId::first() }));
     let torrent = Source::Metainfo(tracked.metainfo.clone());
-    tracked.script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+    tracked.script.command(SessionCommand::Add(Add::new(torrent, "")));
     tracked.work();
     tracked.script.advance(Duration::from_secs(5));
     assert_eq!(tracked.wanted(), [], "the end is still to be told");

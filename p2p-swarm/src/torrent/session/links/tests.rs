@@ -4,6 +4,7 @@ use super::*;
 use crate::storage::MemoryFiles;
 use crate::torrent::command::{Add, SessionCommand, Source};
 use crate::torrent::mse::Mse;
+use crate::torrent::session::tests::work;
 use crate::torrent::worker::MemoryTorrents;
 use crate::torrent::{CreateOptions, Metainfo, PeerName, SessionConfig};
 use std::net::IpAddr;
@@ -11,7 +12,7 @@ use std::net::IpAddr;
 use crate::utp::StreamPeer;
 
 use p2p_core::foreign::TcpPeer;
-use p2p_core::{Down, Link, Script, Worker};
+use p2p_core::{Down, Link, Script};
 use p2p_dht::mainline::Secret;
 
 const PEERS: u16 = 70;
@@ -32,11 +33,9 @@ fn begun<P: Addressed>(
     let mut script = Script::new(session);
     let swarm = metainfo.info().hashes().swarms().next().unwrap();
     let torrent = Source::Metainfo(metainfo);
-    script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers }));
+    script.command(SessionCommand::Add(Add { peers, ..Add::new(torrent, "") }));
     let mut worker = MemoryTorrents::new(MemoryFiles::default());
-    for (id, job) in script.jobs() {
-        worker.run(vec![job]).into_iter().for_each(|done| script.done(id, done));
-    }
+    work(&mut script, &mut worker);
     (script, swarm)
 }
 

@@ -1,11 +1,12 @@
 use super::*;
 use crate::storage::MemoryFiles;
-use crate::torrent::command::{Add, Remove, SessionCommand, Source, TorrentStage, TorrentStatus};
+use crate::torrent::command::{Add, Remove, SessionCommand, Source};
 use crate::torrent::http::HttpError;
 use crate::torrent::session::tests::work;
+use crate::torrent::status::{TorrentStage, TorrentStatus};
 use crate::torrent::worker::MemoryTorrents;
 use crate::torrent::{
-    CreateOptions, Features, Format, Handshake, Metainfo, PeerMsg, PeerName, SessionConfig,
+    CreateOptions, Features, Format, Handshake, Metainfo, PeerMsg, PeerName, RateLimits, SessionConfig,
 };
 use p2p_core::Script;
 use p2p_core::foreign::TcpPeer;
@@ -32,6 +33,15 @@ impl Fetching {
     }
 
     fn of(served: Vec<(String, usize)>, format: Format, web_seeds: &[&str]) -> Fetching {
+        Fetching::with(SessionConfig::default(), served, format, web_seeds)
+    }
+
+    fn with(
+        config: SessionConfig,
+        served: Vec<(String, usize)>,
+        format: Format,
+        web_seeds: &[&str],
+    ) -> Fetching {
         let mut seed = MemoryFiles::default();
         served.iter().for_each(|(name, length)| seed.put(format!("t/{name}"), content(name, *length)));
         let web_seeds = web_seeds.iter().map(|url| (*url).into()).collect();
@@ -39,10 +49,10 @@ impl Fetching {
         let options = CreateOptions { format, piece_length, web_seeds, ..CreateOptions::default() };
         let metainfo = Metainfo::create(&mut seed, "t".as_ref(), &options).unwrap();
         let files = MemoryFiles::default();
-        let mut script = Script::new(Session::new(SessionConfig::default(), None));
+        let mut script = Script::new(Session::new(config, None));
         let fetcher = script.command(SessionCommand::Fetching);
         let torrent = Source::Metainfo(metainfo);
-        script.command(SessionCommand::Add(Add { torrent, folder: "".into(), peers: Vec::new() }));
+        script.command(SessionCommand::Add(Add::new(torrent, "")));
         let worker = MemoryTorrents::new(files.clone());
         let mut fetching = Fetching { script, worker, files, served, fetcher };
         fetching.work();
@@ -252,4 +262,41 @@ fn what_came_from_a_peer_meanwhile_is_no_more_waited_for() {
     fetching.answer(wanted.number, Ok(vec![content("f", PIECE).into()]));
     let status = fetching.status();
     assert_eq!((status.stage, status.wasted), (TorrentStage::Seeding, block.length.into()));
+}
+
+#[test]
+fn what_servers_send_keeps_the_limit_and_nearly_all_of_it_is_used() {
+    const LIMIT: u64 = 100_000;
+    let rates = RateLimits { up: None, down: Some(LIMIT) };
+    let config = SessionConfig { rates, ..SessionConfig::default() };
+    let served = FILES.map(|(name, length)| (name.into(), length)).into();
+    let mut fetching = Fetching::with(config, served, Format::V1, &["http://a/pub", "http://b/pub"]);
+    let step = Duration::from_millis(20);
+    let mut asked: Vec<u64> = Vec::new();
+    for _ in 0..200 {
+        let mut bytes = 0;
+        for ToFetch { number, ranges } in fetching.wanted() {
+            let part = |range: &WebRange| {
+                let (name, length) =
+                    FILES.iter().find(|(name, _)| range.url.ends_with(&name.replace(' ', "%20"))).unwrap();
+                Bytes::from(content(name, *length)[range.from as usize..][..range.length as usize].to_vec())
+            };
+            bytes += ranges.iter().map(|range| range.length).sum::<u64>();
+            fetching.answer(number, Ok(ranges.iter().map(part).collect()));
+        }
+        asked.push(bytes);
+        fetching.script.advance(step);
+        fetching.work();
+    }
+    // As is stated: half a second more at the most, and no less than nine tenths.
+    for from in 0..asked.len() {
+        let mut sum = 0;
+        for (steps, bytes) in asked[from..].iter().enumerate() {
+            sum += bytes;
+            let most = LIMIT as f64 * (step.as_secs_f64() * steps as f64 + 0.5) + 16384.0;
+            assert!(sum as f64 <= most, "{sum} bytes in {steps} steps from {from} on");
+        }
+    }
+    let all: u64 = asked.iter().sum();
+    assert!(all as f64 >= LIMIT as f64 * 4.0 * 0.9, "{all}");
 }

@@ -1,5 +1,10 @@
-//! BitTorrent swarms in the simulator: crowds, free riders, liars, links.
+//! BitTorrent swarms in the simulator: crowds, free riders, liars, links, rates; and content in order.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod disks;
+mod rates;
+mod streaming;
+mod super_seeding;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +13,7 @@ use p2p_core::sim::{Bandwidth, DiskModel, Encoding, Latency, Liar, Network, Sim,
 use p2p_core::{Rng, SimPeer, Time};
 use p2p_swarm::MemoryFiles;
 use p2p_swarm::torrent::{
-    Add, Addressed, CreateOptions, Format, Magnet, MemoryTorrents, Metainfo, PeerMsg, Session,
+    Add, Addressed, CreateOptions, Format, Magnet, MemoryTorrents, Metainfo, PeerMsg, RateLimits, Session,
     SessionCommand, SessionConfig, SessionEvent, SessionOutcome, Source, TorrentId, Wait,
 };
 
@@ -73,7 +78,7 @@ impl Swarm {
     /// A peer takes the torrent on, and is told of these.
     fn add(&mut self, peer: SimPeer, torrent: Source, told: impl IntoIterator<Item = SimPeer>) {
         let peers: Vec<SocketAddr> = told.into_iter().map(|peer| peer.addr()).collect();
-        self.sim.command(peer, SessionCommand::Add(Add { torrent, folder: "".into(), peers }));
+        self.sim.command(peer, SessionCommand::Add(Add { peers, ..Add::new(torrent, "") }));
     }
 
     fn wait(&mut self, peer: SimPeer) {
@@ -130,7 +135,8 @@ impl Swarm {
 
 fn session(up: u64) -> Session<SimPeer> {
     // A little less than the line carries, so that what is sent does not wait in it.
-    let config = SessionConfig { upload_rate: Some(up * 9 / 10), slots: 4, ..SessionConfig::default() };
+    let rates = RateLimits { up: Some(up * 9 / 10), down: None };
+    let config = SessionConfig { rates, slots: 4, ..SessionConfig::default() };
     Session::new(config, Some(6881))
 }
 

@@ -1,0 +1,168 @@
+//! A torrent whose files cannot be written or read: it pauses, and goes on when they can be.
+//!
+//! Nothing of it is lost, and nobody has to do anything but make room. After a while what has failed is tried again, after
+//! longer each time: one block is asked for where blocks could not be written, and what has the torrent is served meanwhile;
+//! one block is read where one could not be. Where files could not be made safe nobody knows what is there of them: then it
+//! is looked at anew, as when the torrent was taken on.
+
+use std::time::Duration;
+
+use p2p_core::{Cx, Time};
+
+use super::opening::Opening;
+use super::{Session, SessionEvent, Stage, TorrentId};
+use crate::job::StoreError;
+use crate::torrent::address::Addressed;
+use crate::torrent::command::TorrentError;
+use crate::torrent::job::{Tag, Work};
+use crate::torrent::wire::{Block, PeerMsg};
+
+/// How long it is left alone at first, and at most; the time doubles with each attempt. 5 s, 60 s.
+const REST: Duration = Duration::from_secs(5);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+/// What shows that it can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// A block that comes can be written.
+    Write,
+    /// This block can be read.
+    Read(Block),
+    /// What is there can be looked at.
+    Look,
+}
+
+/// A torrent that is paused.
+#[derive(Debug)]
+pub(super) struct Paused {
+    why: StoreError,
+    again: Again,
+    rest: Duration,
+    /// When it is tried again.
+    at: Time,
+    /// The block that it is tried with, where one is asked for.
+    block: Option<Block>,
+}
+
+impl Paused {
+    pub(super) fn why(&self) -> TorrentError {
+        self.why.clone().into()
+    }
+
+    /// Whether nothing is read for peers, either.
+    pub(super) fn serves(&self) -> bool {
+        self.again == Again::Write
+    }
+
+    /// Whether one block may be asked for, to see whether it can be written.
+    pub(super) fn tries(&self, now: Time) -> bool {
+        self.again == Again::Write && now >= self.at
+    }
+
+    /// This is the block.
+    pub(super) fn asked(&mut self, block: Block, now: Time) {
+        self.block = Some(block);
+        self.wait(now);
+    }
+
+    fn wait(&mut self, now: Time) {
+        self.at = now + self.rest;
+        self.rest = (self.rest * 2).min(LONGEST_REST);
+    }
+}
+
+impl<P: Addressed> Session<P> {
+    /// A job of a torrent has failed. It pauses, if it is the file system that failed; otherwise it ends.
+    pub(super) fn trouble(&mut self, cx: &mut Cx<'_, Self>, number: u64, why: StoreError, again: Again) {
+        let again = match why {
+            StoreError::Io { .. } => again,
+            StoreError::Unsynced { .. } => Again::Look,
+            _ => return self.give_up(cx, number, why.into()),
+        };
+        let now = cx.now();
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        if let Stage::Failed(_) = torrent.stage {
+            return;
+        }
+        match &mut torrent.paused {
+            // What was under way when it paused fails, too; and to look anew is more than to try.
+            Some(paused) if paused.again == again || paused.again == Again::Look => paused.why = why,
+            paused => {
+                let first = paused.is_none();
+                *paused =
+                    Some(Paused { why: why.clone(), again, rest: REST * 2, at: now + REST, block: None });
+                if first {
+                    cx.emit(SessionEvent::Paused(TorrentId(number), why.into()));
+                }
+            }
+        }
+        self.rest(cx, number, again);
+    }
+
+    /// Nothing more is asked for, and what was is not waited for; where nothing can be read nobody may ask, either.
+    fn rest(&mut self, cx: &mut Cx<'_, Self>, number: u64, again: Again) {
+        self.forget_fetches(|of| of == number);
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        if again == Again::Look {
+            torrent.stage = Stage::Opening(Opening::default());
+            (torrent.syncing, torrent.done) = (false, false);
+            return self.hang_up(cx, number);
+        }
+        let peers: Vec<P> = torrent.peers.iter().copied().collect();
+        for peer in peers {
+            for (block, _) in self.release(peer) {
+                cx.send(peer, PeerMsg::Cancel(block));
+            }
+            if again != Again::Write {
+                self.choke(cx, peer);
+            }
+        }
+    }
+
+    /// A block was written, or read: if it is what a paused torrent was tried with, it goes on.
+    pub(super) fn works_again(&mut self, cx: &mut Cx<'_, Self>, number: u64, tag: Tag) {
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        let tried = torrent.paused.as_ref().is_some_and(|paused| match tag {
+            Tag::Block(block) => paused.block == Some(block),
+            Tag::Try => matches!(paused.again, Again::Read(_)),
+            _ => false,
+        });
+        if tried {
+            self.go_on(cx, number);
+            self.fill_all(cx, number);
+            self.fetch(cx, number);
+        }
+    }
+
+    /// It is not paused any more.
+    pub(super) fn go_on(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        let paused = self.torrents.get_mut(&number).and_then(|torrent| torrent.paused.take());
+        if paused.is_some() {
+            cx.emit(SessionEvent::Resumed(TorrentId(number)));
+        }
+    }
+
+    /// Tries again what has failed, if it is time.
+    pub(super) fn try_again(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        let now = cx.now();
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        let looked_at = torrent.is_looked_at();
+        let Some(paused) = torrent.paused.as_mut().filter(|paused| now >= paused.at) else { return };
+        match paused.again {
+            Again::Write => {
+                self.fill_all(cx, number);
+                self.fetch(cx, number);
+            }
+            Again::Read(block) => {
+                paused.wait(now);
+                torrent.start(cx, Tag::Try, Work::Read(block));
+            }
+            // It is being looked at as long as something is hashed.
+            Again::Look if looked_at => {}
+            Again::Look => {
+                paused.wait(now);
+                torrent.open(cx);
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! How fast blocks come and go, at the most.
+//!
+//! What a peer sends cannot be slowed down but by asking it for less. So a limit of what comes is one of what is asked for,
+//! and a limit of what goes one of what is read for peers; of each there is a token bucket for the session, and one for
+//! each torrent. Only the bytes of blocks count: whatever else is said is little, and must not wait behind them.
+
+use std::time::Duration;
+
+use p2p_core::Time;
+
+use crate::bucket::Bucket;
+
+/// How much may be made up for after a pause, in seconds of the rate: a quarter.
+const BURST: f64 = 0.25;
+
+/// Bytes of blocks per second, at most; `None`: as many as go. In any time no more go than the rate gives, a quarter of a
+/// second more, and a block; and no more are asked for than that, or where a web seed is asked, half a second more. Peers
+/// take turns, a block each, so however many there are each has its share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateLimits {
+    /// That are sent. `None`.
+    pub up: Option<u64>,
+    /// That are asked for. `None`.
+    pub down: Option<u64>,
+}
+
+/// One direction of a session, or of a torrent.
+#[derive(Debug)]
+pub(crate) struct Throttle(Option<(u64, Bucket)>);
+
+impl Throttle {
+    pub(crate) fn new(rate: Option<u64>) -> Throttle {
+        Throttle(rate.map(|rate| {
+            let per_second = rate as f64;
+            (rate, Bucket::new(per_second, per_second * BURST, Time::ZERO))
+        }))
+    }
+
+    pub(crate) fn is_limited(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// How long until the next block may go: no time if it may now, for ever if none ever may.
+    pub(crate) fn wait(&mut self, now: Time) -> Duration {
+        self.0.as_mut().map_or(Duration::ZERO, |(_, bucket)| bucket.wait(now))
+    }
+
+    /// As many bytes as may go at once.
+    pub(crate) fn burst(&self) -> u64 {
+        self.0.as_ref().map_or(u64::MAX, |(rate, _)| (*rate as f64 * BURST) as u64)
+    }
+
+    /// So many bytes go.
+    pub(crate) fn spend(&mut self, bytes: u64) {
+        if let Some((_, bucket)) = &mut self.0 {
+            bucket.spend(bytes as f64);
+        }
+    }
+
+    /// So many bytes will not go after all.
+    pub(crate) fn give_back(&mut self, bytes: u64) {
+        if let Some((_, bucket)) = &mut self.0 {
+            bucket.give_back(bytes as f64);
+        }
+    }
+}
