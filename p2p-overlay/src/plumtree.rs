@@ -372,6 +372,7 @@ impl<M: Membership> Plumtree<M> {
 
     /// What every input ends with.
     fn settle(&mut self, cx: &mut Cx<'_, Self>) {
+        self.deliver_due(cx);
         self.answer_marks(cx);
         self.admit_waiting(cx);
     }

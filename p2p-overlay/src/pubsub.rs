@@ -83,7 +83,8 @@ pub enum PubSubError {
         /// The most.
         max: usize,
     },
-    /// This node takes no part in the network yet, or knows nobody any more.
+    /// This node takes no part in the network yet, or knows nobody any more. If it has just lost the last whom it knew,
+    /// some may have received the message all the same.
     #[error("this node is not part of a network: join one first")]
     NotJoined,
     /// Nobody was found who takes the message in. Some may have received it all the same.

@@ -5,6 +5,7 @@ use p2p_core::{Cx, OpId};
 use super::branch::Branch;
 use super::msg::Push;
 use super::store::Stored;
+use super::streams::Source;
 use super::{Plumtree, PlumtreeMsg, PlumtreeOutcome, PlumtreeTimer};
 use crate::membership::{Membership, MembershipCommand};
 use crate::pubsub::{Delivery, Message, PubSubError, Topic};
@@ -92,7 +93,8 @@ impl<M: Membership> Plumtree<M> {
             }
             let others = self.branches.iter().enumerate().filter(|(other, _)| *other != at);
             let waiting = others.filter_map(|(_, branch)| branch.first_waiting());
-            let before = waiting.chain(self.readers.first_waiting()).min().unwrap_or(u64::MAX);
+            let here = self.readers.first_waiting().into_iter().chain(self.streams.first_due());
+            let before = waiting.chain(here).min().unwrap_or(u64::MAX);
             let branch = &mut self.branches[at];
             let peer = branch.peer;
             branch.pay(before).for_each(|mark| cx.send(peer, PlumtreeMsg::Took(mark)));
@@ -113,6 +115,25 @@ impl<M: Membership> Plumtree<M> {
         }
         if self.readers.is_behind() {
             self.watch(cx);
+        }
+    }
+
+    /// Gives the subscribers what has waited for its order and whose turn has come, as they keep up. Neighbours were told
+    /// that it is taken in, and have sent more meanwhile: at once it could be more than may wait for a subscriber.
+    pub(super) fn deliver_due(&mut self, cx: &mut Cx<'_, Self>) {
+        while !self.readers.is_behind()
+            && let Some(source) = self.streams.any_due()
+        {
+            if let Some((topic, message)) = self.streams.next_due(&source) {
+                self.deliver(cx, topic, &message);
+            }
+        }
+    }
+
+    /// Gives the subscribers all that is held of a source.
+    pub(super) fn release(&mut self, cx: &mut Cx<'_, Self>, source: &Source<M::Peer>) {
+        for (topic, message) in self.streams.release(source) {
+            self.deliver(cx, topic, &message);
         }
     }
 

@@ -215,8 +215,11 @@ pub(super) struct Streams<P> {
     most: usize,
     /// This node has been in the network for as long as messages are kept.
     pub(super) settled: bool,
-    /// The bytes of all messages that are held, and so much for each.
+    /// The bytes of all messages that are held, and [`OVERHEAD`] for each.
     held: usize,
+    /// Sources of which messages are held whose turn has come, each with when the one was passed on that they had waited
+    /// for, or that came next.
+    due: BTreeMap<Source<P>, u64>,
 }
 
 /// What a message counts beside its bytes.
@@ -228,7 +231,7 @@ const MAX_HELD: usize = 4 << 20;
 
 impl<P: Peer> Streams<P> {
     pub(super) fn new(most: usize) -> Streams<P> {
-        Streams { all: Few::new(), most: most.max(1), settled: false, held: 0 }
+        Streams { all: Few::new(), most: most.max(1), settled: false, held: 0, due: BTreeMap::new() }
     }
 
     pub(super) fn get_mut(&mut self, source: &Source<P>) -> Option<&mut Stream<P>> {
@@ -260,65 +263,71 @@ impl<P: Peer> Streams<P> {
             let quiet = self.all.iter().min_by_key(|(_, stream)| stream.used).map(|(source, _)| *source);
             if let Some(stream) = quiet.and_then(|quiet| self.all.remove(&quiet)) {
                 self.held -= stream.held.values().map(size).sum::<usize>();
+                self.due.retain(|due, _| self.all.contains_key(due));
             }
         }
         self.all.get_or_insert_with(source, || Stream::new(first, now))
     }
 
-    /// Takes in a new message for this node's subscribers, and gives those whose turn it is. What comes before one
-    /// with a lower number waits for that, unless too much does.
+    /// Takes in a new message for this node's subscribers: gives it back if it is its turn. What comes before one with a
+    /// lower number is held until that has come, see [`Streams::next_due`], and so is what comes while others wait.
+    /// `passed` is when it was passed on.
     pub(super) fn in_order(
         &mut self,
         source: Source<P>,
         number: u64,
+        passed: u64,
         message: (Topic, Message<P>),
-    ) -> impl Iterator<Item = (Topic, Message<P>)> + use<P> {
-        let (at_once, later) = self.take_in(source, number, message);
-        at_once.into_iter().chain(later)
-    }
-
-    #[expect(
-        clippy::type_complexity,
-        reason = "the message itself, or those that have waited: most are not listed"
-    )]
-    fn take_in(
-        &mut self,
-        source: Source<P>,
-        number: u64,
-        message: (Topic, Message<P>),
-    ) -> (Option<(Topic, Message<P>)>, Vec<(Topic, Message<P>)>) {
-        let Some(stream) = self.all.get_mut(&source) else { return (Some(message), Vec::new()) };
+    ) -> Option<(Topic, Message<P>)> {
+        let Some(stream) = self.all.get_mut(&source) else { return Some(message) };
         if number < stream.next {
-            return (Some(message), Vec::new());
+            return Some(message);
         }
         if number == stream.next && stream.held.is_empty() {
             stream.next += 1;
-            return (Some(message), Vec::new());
+            return Some(message);
         }
         self.held += size(&message);
         stream.held.insert(number, message);
-        let due = match self.held > MAX_HELD {
-            true => self.release(&source),
-            false => self.due(&source),
-        };
-        (None, due)
+        if number == stream.next {
+            self.due.entry(source).or_insert(passed);
+        }
+        None
     }
 
-    /// Those held whose turn it is.
-    fn due(&mut self, source: &Source<P>) -> Vec<(Topic, Message<P>)> {
-        let Some(stream) = self.all.get_mut(source) else { return Vec::new() };
-        let mut due = Vec::new();
-        while let Some(message) = stream.held.remove(&stream.next) {
-            self.held -= size(&message);
+    /// Whether more is held than may.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.held > MAX_HELD
+    }
+
+    /// Some source of which messages are held whose turn has come.
+    pub(super) fn any_due(&self) -> Option<Source<P>> {
+        self.due.first_key_value().map(|(source, _)| *source)
+    }
+
+    /// When the first message was passed on whose turn has come, and behind which others wait.
+    pub(super) fn first_due(&self) -> Option<u64> {
+        self.due.values().min().copied()
+    }
+
+    /// The next message held of a source, if it is its turn.
+    pub(super) fn next_due(&mut self, source: &Source<P>) -> Option<(Topic, Message<P>)> {
+        let next = self.all.get_mut(source).and_then(|stream| {
+            let message = stream.held.remove(&stream.next)?;
             stream.next += 1;
-            due.push(message);
+            Some(message)
+        });
+        match &next {
+            Some(message) => self.held -= size(message),
+            None => drop(self.due.remove(source)),
         }
-        due
+        next
     }
 
     /// All that are held of a source: what they have waited for comes later, or never.
     pub(super) fn release(&mut self, source: &Source<P>) -> Vec<(Topic, Message<P>)> {
         let Some(stream) = self.all.get_mut(source) else { return Vec::new() };
+        self.due.remove(source);
         let held = std::mem::take(&mut stream.held);
         if let Some((last, _)) = held.last_key_value() {
             stream.next = last + 1;
@@ -384,7 +393,9 @@ mod tests {
             let mut came = Vec::new();
             for number in order {
                 let message = Message { publisher: SimPeer(1), bytes: number.to_string().into() };
-                came.extend(streams.in_order(source, number, (Topic::named("t"), message)));
+                came.extend(streams.in_order(source, number, number, (Topic::named("t"), message)));
+                came.extend(std::iter::from_fn(|| streams.next_due(&source)));
+                prop_assert_eq!(streams.any_due(), None);
             }
             let texts: Vec<_> = came.iter().map(|(_, message)| message.bytes.clone()).collect();
             prop_assert_eq!(texts, (0..50).map(|n| n.to_string()).collect::<Vec<_>>());

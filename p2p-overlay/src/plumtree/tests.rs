@@ -431,6 +431,46 @@ fn a_subscriber_that_reads_again_gets_all_in_order() {
     assert_eq!((came, took(&mut script, 1)), ((0..3000).collect(), vec![1]));
 }
 
+/// A node of a small backlog, behind a gap that has just closed: many times the backlog has waited for that.
+fn node_behind_a_gap() -> Node {
+    let mut script = node(PlumtreeConfig { backlog: 4 << 10, ..PlumtreeConfig::default() });
+    (0..3000).filter(|number| *number != 1).for_each(|number| script.message(SimPeer(1), push(number)));
+    script.message(SimPeer(1), Msg::Mark(1));
+    assert_eq!(received(&mut script), [0]);
+    assert_eq!(took(&mut script, 1), [1], "whoever has what is missing may have to wait for the same window");
+    script.message(SimPeer(1), push(1));
+    script.message(SimPeer(1), Msg::Mark(2));
+    script
+}
+
+#[test]
+fn what_has_waited_for_its_order_comes_as_it_is_read() {
+    let mut script = node_behind_a_gap();
+    let mut came = received(&mut script);
+    assert_eq!(came.len(), MAX_WAITING - 2, "it has had one, and was told that it has joined");
+    let subscriber = script.machine().readers.of(&topic())[0];
+    while came.len() < 2999 {
+        assert_eq!(took(&mut script, 1), [0; 0], "it is waited for");
+        script.read(subscriber, 500);
+        let more = received(&mut script);
+        assert!(!more.is_empty());
+        came.extend(more);
+    }
+    assert_eq!((came, took(&mut script, 1)), ((1..3000).collect(), vec![2]));
+    assert!(script.outcomes().is_empty());
+}
+
+#[test]
+fn who_reads_nothing_of_what_has_waited_is_cut_off() {
+    let mut script = node_behind_a_gap();
+    script.advance(SECOND / 4);
+    assert!(script.outcomes().is_empty());
+    script.advance(SECOND / 2);
+    let ended = script.outcomes();
+    assert!(matches!(ended[..], [(_, PlumtreeOutcome::Ended(Err(PubSubError::Lagged)))]), "{ended:?}");
+    assert!(took(&mut script, 1).contains(&2));
+}
+
 #[test]
 fn nobody_else_numbers_this_nodes_messages() {
     let mut script = node(PlumtreeConfig::default());

@@ -78,8 +78,13 @@ impl<M: Membership> Plumtree<M> {
             true => self.streams.skip(&source, number),
             false => {
                 let message = Message { publisher: source.publisher, bytes };
-                for (topic, message) in self.streams.in_order(source, number, (topic, message)) {
+                if let Some((topic, message)) =
+                    self.streams.in_order(source, number, self.passed, (topic, message))
+                {
                     self.deliver(cx, topic, &message);
+                }
+                if self.streams.is_overfull() {
+                    self.release(cx, &source);
                 }
             }
         }
@@ -294,9 +299,7 @@ impl<M: Membership> Plumtree<M> {
             self.graft(cx, peer, wants);
         }
         for source in enough {
-            for (topic, message) in self.streams.release(&source) {
-                self.deliver(cx, topic, &message);
-            }
+            self.release(cx, &source);
         }
         if waiting {
             self.miss(cx);

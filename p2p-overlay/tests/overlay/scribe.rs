@@ -7,7 +7,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -353,9 +353,13 @@ fn there_is_one_tree_when_quiet() {
 
 /// Half of the nodes leave within ten minutes and others come, which subscribe too: of the members who are there from
 /// before a message is published until it should have come, nine in ten receive it. (Ours: of the three or four nodes
-/// above a member each is dead and not yet replaced for 18 s · ln 2 / 600 s, 2% of the time.)
+/// above a member each is dead and not yet replaced for 18 s · ln 2 / 600 s, 2% of the time.) That is of all runs
+/// together: one of them fares as its roots do, of which each costs everybody 18 s of the 1,200, 1.5%, by its death. They
+/// are 1.4 on average; 11 of them, which with the other losses make a run of less than eight in ten, have a chance of 1
+/// in 10^6.
 #[test]
 fn most_messages_arrive_under_churn() {
+    let all = Mutex::new((0, 0));
     run_seeds(2, |seed| {
         let mut world = world(seed, 100, ScribeConfig::default());
         world.subscribe_all(topic(0));
@@ -381,11 +385,16 @@ fn most_messages_arrive_under_churn() {
         }
         let share = received as f64 / expected as f64;
         println!("seed {seed}: {share:.4} of {expected} messages received");
-        assert!(share > 0.9, "{share} received");
+        assert!(share > 0.8, "{share} received");
+        let mut all = all.lock().unwrap();
+        *all = (all.0 + received, all.1 + expected);
+        drop(all);
         world.sim.run_for(300 * SECOND);
         world.check();
         world.sim.trace()
     });
+    let (received, expected) = all.into_inner().unwrap();
+    assert!(10 * received > 9 * expected, "{received} of {expected} received");
 }
 
 #[test]
