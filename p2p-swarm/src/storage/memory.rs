@@ -96,7 +96,8 @@ impl MemoryFiles {
         self.disk().names.keys().cloned().collect()
     }
 
-    /// Power fails: each write that was not synced is there, or not, or in part.
+    /// Power fails: each write that was not synced is there, or not, or in part; and so is, whatever became of the writes, that
+    /// the file was changed.
     pub fn crash(&self, rng: &mut Rng) {
         for file in &mut self.disk().files {
             for (at, bytes) in file.unsynced.drain(..) {
@@ -112,8 +113,10 @@ impl MemoryFiles {
                 }
             }
             file.now.clone_from(&file.synced);
-            // At the worst nothing shows that more was written.
-            file.changed = file.changed_synced;
+            if rng.below(2) == 0 {
+                file.changed = file.changed_synced;
+            }
+            file.changed_synced = file.changed;
         }
     }
 }

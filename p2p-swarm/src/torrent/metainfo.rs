@@ -22,6 +22,7 @@ use super::merkle::Node;
 
 pub use create::{CreateError, CreateOptions, Format};
 pub(crate) use layout::Expected;
+pub(crate) use names::{NEW, RESUME};
 pub use parse::MetainfoError;
 
 /// The longest `info` dictionary that is taken, in bytes, from a file or from peers. 16 MiB.

@@ -259,6 +259,7 @@ impl<P: Addressed> Session<P> {
             starved: false,
             syncing: false,
             paused: None,
+            rested: None,
             fresh: false,
             saved: cx.now(),
             trust: !config.recheck,
@@ -318,6 +319,7 @@ impl<P: Addressed> Session<P> {
             return;
         }
         torrent.stage = Stage::Failed(why.clone());
+        torrent.paused = None;
         // What was written may be lost: nothing is written down of it.
         torrent.close(cx);
         for waiting in torrent.waiting.drain(..) {

@@ -12,7 +12,7 @@ mod arriving;
 mod looking;
 mod record;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -26,8 +26,9 @@ use super::job::{Output, TorrentDone, TorrentJob, Work};
 use super::merkle::BLOCK;
 use super::metainfo::{Info, PieceLayers};
 use super::wire::Block;
+use crate::bits::Bits;
 use crate::job::StoreError;
-use crate::storage::{Files, MemoryFiles, Storage};
+use crate::storage::{Files, MemoryFiles, Stamp, Storage};
 use crate::worker::{at, changed};
 
 use arriving::Arriving;
@@ -48,6 +49,9 @@ pub struct TorrentWorker<S: Storage> {
     /// Files that are open.
     open: usize,
     jobs: u64,
+    /// Where records lay of torrents of which a file could not be made safe: one for each such torrent. To try again says
+    /// nothing, since the system may have dropped what it could not write; so none is believed or written any more.
+    doubtful: BTreeSet<PathBuf>,
 }
 
 /// Works on the system's files.
@@ -66,8 +70,14 @@ struct Torrent<S: Storage> {
     used: u64,
     /// What went wrong when its files were closed to make room for another's: its next job says so.
     failed: Option<StoreError>,
-    /// What was last written down of what is there.
+    /// What was last written down of what is there, as far as it is believed.
     record: Option<Record>,
+    /// How each file was when it was opened, or when what was written to it was last written down.
+    stamps: Vec<Option<Stamp>>,
+    /// Files that were written to since.
+    written: BTreeSet<usize>,
+    /// Pieces that have come and were found right.
+    proved: Bits,
     /// Pieces that are not whole: at most as many as the session has begun.
     arriving: BTreeMap<u32, Arriving>,
 }
@@ -75,7 +85,8 @@ struct Torrent<S: Storage> {
 impl<S: Storage> TorrentWorker<S> {
     /// A worker on this storage.
     pub fn new(storage: S) -> TorrentWorker<S> {
-        TorrentWorker { storage, torrents: BTreeMap::new(), buffer: Vec::new(), open: 0, jobs: 0 }
+        let (torrents, doubtful) = (BTreeMap::new(), BTreeSet::new());
+        TorrentWorker { storage, torrents, buffer: Vec::new(), open: 0, jobs: 0, doubtful }
     }
 
     fn one(&mut self, number: u64, work: Work) -> Result<Output, StoreError> {
@@ -85,9 +96,30 @@ impl<S: Storage> TorrentWorker<S> {
         }
         self.make_room(number);
         let before = self.files_of(number);
+        let closes = matches!(work, Work::Close { .. });
         let done = self.work(number, work);
+        if let Err(error) = &done {
+            self.distrust(number, error);
+        }
+        if closes {
+            self.torrents.remove(&number);
+        }
         self.open = self.open - before + self.files_of(number);
         done
+    }
+
+    /// Something went wrong: if what is written down of the torrent may not be so any more it is removed.
+    fn distrust(&mut self, number: u64, error: &StoreError) {
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        let path = record::path(&torrent.folder, &torrent.info);
+        match error {
+            StoreError::Unsynced { .. } => _ = self.doubtful.insert(path.clone()),
+            StoreError::Changed(_) => {}
+            _ => return,
+        }
+        torrent.record = None;
+        // If it cannot be, how the files are must tell.
+        let _ = self.storage.remove(&path);
     }
 
     fn files_of(&self, number: u64) -> usize {
@@ -103,31 +135,31 @@ impl<S: Storage> TorrentWorker<S> {
         while self.open - self.files_of(number) > MAX_OPEN_ALL - MAX_OPEN {
             let others =
                 self.torrents.iter_mut().filter(|(of, torrent)| **of != number && !torrent.files.is_empty());
-            let Some((_, oldest)) = others.min_by_key(|(_, torrent)| torrent.used) else { return };
-            if let Err(error) = oldest.sync(&mut self.storage) {
-                oldest.failed = Some(error);
-            }
+            let Some((of, oldest)) = others.min_by_key(|(_, torrent)| torrent.used) else { return };
+            let (of, synced) = (*of, oldest.sync(&mut self.storage));
             self.open -= oldest.files.len();
             oldest.files.clear();
+            if let Err(error) = synced {
+                oldest.failed = Some(error.clone());
+                self.distrust(of, &error);
+            }
         }
     }
 
     fn work(&mut self, number: u64, work: Work) -> Result<Output, StoreError> {
-        let TorrentWorker { storage, torrents, buffer, .. } = self;
+        let TorrentWorker { storage, torrents, buffer, doubtful, .. } = self;
         if let Work::Open { info, layers, folder, trust } = work {
             // If one of this number is open, what was written could not be made safe, or the machine that had it has died.
             if let Some(before) = torrents.get_mut(&number) {
                 before.sync(storage)?;
                 torrents.remove(&number);
             }
+            let trust = trust && !doubtful.contains(&record::path(&folder, &info));
             let torrent = torrents.entry(number).or_insert(Torrent::new(info, layers, folder, self.jobs));
             return torrent.look(storage, trust);
         }
         let torrent = torrents.get_mut(&number).ok_or(StoreError::NotOpen)?;
         if let Some(error) = torrent.failed.take() {
-            if let Work::Close { .. } = work {
-                torrents.remove(&number);
-            }
             return Err(error);
         }
         match work {
@@ -150,16 +182,13 @@ impl<S: Storage> TorrentWorker<S> {
             }
             Work::Sync { have } => {
                 torrent.sync(storage)?;
-                torrent.remember(storage, have);
+                torrent.remember(storage, have, doubtful);
                 Ok(Output::Synced)
             }
             Work::Close { have } => {
-                let synced = torrent.sync(storage);
-                if let (Ok(()), Some(have)) = (&synced, have) {
-                    torrent.remember(storage, have);
-                }
-                torrents.remove(&number);
-                synced.map(|()| Output::Closed)
+                torrent.sync(storage)?;
+                have.into_iter().for_each(|have| torrent.remember(storage, have, doubtful));
+                Ok(Output::Closed)
             }
         }
     }
@@ -167,8 +196,19 @@ impl<S: Storage> TorrentWorker<S> {
 
 impl<S: Storage> Torrent<S> {
     fn new(info: Arc<Info>, layers: Arc<PieceLayers>, folder: PathBuf, used: u64) -> Torrent<S> {
-        let (files, arriving) = (BTreeMap::new(), BTreeMap::new());
-        Torrent { info, layers, folder, files, used, failed: None, record: None, arriving }
+        Torrent {
+            info,
+            layers,
+            folder,
+            files: BTreeMap::new(),
+            used,
+            failed: None,
+            record: None,
+            stamps: Vec::new(),
+            written: BTreeSet::new(),
+            proved: Bits::default(),
+            arriving: BTreeMap::new(),
+        }
     }
 
     fn path(&self, file: usize) -> PathBuf {
@@ -219,6 +259,7 @@ impl<S: Storage> Torrent<S> {
         let info = self.info.clone();
         for span in info.spans(piece, begin, data.len() as u32) {
             let path = self.path(span.file);
+            self.written.insert(span.file);
             let file = self.file(storage, span.file, true)?;
             storage.write_at(file, span.at, &data[span.within..][..span.len]).map_err(at(&path))?;
         }
@@ -243,7 +284,10 @@ impl<S: Storage> Torrent<S> {
             arriving.next += 1;
         }
         match arriving.proves(&expected) {
-            true => Ok(Output::Verified),
+            true => {
+                self.proved.insert(piece.into());
+                Ok(Output::Verified)
+            }
             false => Ok(Output::Wrong),
         }
     }

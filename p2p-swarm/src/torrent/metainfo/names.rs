@@ -9,6 +9,11 @@ use super::parse::MetainfoError;
 use super::{Kind, TorrentFile};
 use crate::manifest::{GROUPS, PART};
 
+/// How the name of the file ends in which it is written down what is there of a torrent, after a dot and its hash in hex;
+/// and that of the file which takes its place.
+pub(crate) const RESUME: &str = ".resume";
+pub(crate) const NEW: &str = ".new";
+
 /// The longest path, in bytes. 4,096.
 const MAX_PATH: usize = 4096;
 
@@ -24,8 +29,16 @@ fn check_part(part: &str) -> Result<(), &'static str> {
         _ if part.ends_with(PART) || part.ends_with(GROUPS) => {
             Err("it ends like a file that is only partly there")
         }
+        _ if is_record(part) => Err("what is there of a torrent is written down in a file of this name"),
         _ => Ok(()),
     }
+}
+
+/// Whether it is the name of a torrent's record, in the eyes of a file system that may not tell cases apart.
+fn is_record(part: &str) -> bool {
+    let part = part.to_ascii_lowercase();
+    let hash = part.strip_suffix(RESUME).or(part.strip_suffix(NEW)).and_then(|part| part.strip_prefix('.'));
+    hash.is_some_and(|hash| [40, 64].contains(&hash.len()) && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn refuse(path: &str, why: &'static str) -> MetainfoError {

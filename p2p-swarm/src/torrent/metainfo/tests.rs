@@ -134,6 +134,29 @@ fn numbers_that_could_do_harm_are_refused() {
 }
 
 #[test]
+fn no_file_is_named_like_what_is_written_down_of_a_torrent() {
+    let named = |name: &str| {
+        let info = bencode::dict(|d| {
+            d.int("length", 5);
+            d.bytes("name", name);
+            d.int("piece length", 16384);
+            d.bytes("pieces", [1; 20]);
+        });
+        Info::parse(info.into())
+    };
+    for hash in ["a1".repeat(20), "B2".repeat(32)] {
+        for end in ["resume", "new", "RESUME"] {
+            let name = format!(".{hash}.{end}");
+            assert!(matches!(named(&name), Err(MetainfoError::Path { .. })), "{name}");
+        }
+        assert!(named(&format!("{hash}.resume")).is_ok());
+        assert!(named(&format!(".{hash}0.new")).is_ok());
+        assert!(named(&format!(".{hash}.old")).is_ok());
+    }
+    assert!(named(&format!(".{}.resume", "g1".repeat(20))).is_ok());
+}
+
+#[test]
 fn a_newer_version_is_named_before_anything_else_is_missed() {
     let newer = bencode::dict(|d| d.int("meta version", 3));
     assert_eq!(Info::parse(newer.into()), Err(MetainfoError::Version(3)));

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use p2p_core::{Cx, Time};
 
+use super::pausing::Paused;
 use super::{Session, Stage};
 use crate::bits::Bits;
 use crate::torrent::address::Addressed;
@@ -177,17 +178,25 @@ impl<P: Addressed> Session<P> {
         conn.last_piece = Some(block.piece);
         conn.asked.push_back((block, now));
         conn.told = now;
-        torrent.paused.iter_mut().for_each(|paused| paused.asked(block, now));
+        torrent.paused.iter_mut().for_each(|paused| {
+            paused.asked(block, now);
+            paused.asked_of(peer);
+        });
         let number = torrent.number;
         self.spend_down(number, block.length.into());
         cx.send(peer, PeerMsg::Request(block));
         true
     }
 
-    /// As [`Session::fill`], for every peer of a torrent.
+    /// As [`Session::fill`], for every peer of a torrent. If it is paused whoever comes behind the one that was asked last
+    /// is the first.
     pub(super) fn fill_all(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
-        let peers: Vec<P> =
-            self.torrents.get(&number).map_or_else(Vec::new, |t| t.peers.iter().copied().collect());
+        let Some(torrent) = self.torrents.get(&number) else { return };
+        let mut peers: Vec<P> = torrent.peers.iter().copied().collect();
+        if let Some(last) = torrent.paused.as_ref().and_then(Paused::last) {
+            let next = peers.partition_point(|peer| *peer <= last);
+            peers.rotate_left(next);
+        }
         peers.into_iter().for_each(|peer| self.fill(cx, peer));
     }
 
@@ -211,6 +220,7 @@ impl<P: Addressed> Session<P> {
             asked.iter().for_each(|(block, _)| picker.unasked(*block));
             picker.gone(peer);
         }
+        torrent.paused.iter_mut().for_each(|paused| paused.released(&asked));
         let number = torrent.number;
         self.give_back_down(number, asked.iter().map(|(block, _)| u64::from(block.length)).sum());
         asked

@@ -40,7 +40,7 @@ impl<P: Addressed> Session<P> {
                     torrent.running().into_iter().for_each(|picker| picker.lost(block));
                 }
             }
-            (Tag::Try, Err(_)) => {}
+            (Tag::Try, Err(StoreError::Io { .. } | StoreError::Job(JobError::QueueFull))) => {}
             (tag, Err(StoreError::Job(JobError::QueueFull))) => self.postpone(cx, number, tag),
             (Tag::Block(block), Err(error)) => {
                 if let Some(picker) = self.torrents.get_mut(&number).and_then(|torrent| torrent.running()) {
@@ -81,8 +81,8 @@ impl<P: Addressed> Session<P> {
             Err(error) => (None, Some(error)),
         };
         let block = self.served(cx, read, data);
-        if let (Some(error), Some(block)) = (failed, block) {
-            self.trouble(cx, number, error, Again::Read(block));
+        if let Some(error) = failed {
+            self.unread(cx, number, error, block);
         }
     }
 
@@ -98,10 +98,19 @@ impl<P: Addressed> Session<P> {
             Ok(Output::Read(data)) => self.was_read(cx, op, data),
             Ok(_) | Err(StoreError::Job(_)) => _ = self.was_not_read(op),
             Err(error) => {
-                if let Some(block) = self.was_not_read(op) {
-                    self.trouble(cx, number, error, Again::Read(block));
-                }
+                let block = self.was_not_read(op);
+                self.unread(cx, number, error, block);
             }
+        }
+    }
+
+    /// A block could not be read that somebody waits for, or does not any more. What could not be made safe when its file
+    /// was opened is everybody's trouble.
+    fn unread(&mut self, cx: &mut Cx<'_, Self>, number: u64, error: StoreError, block: Option<Block>) {
+        match (block, &error) {
+            (Some(block), _) => self.trouble(cx, number, error, Again::Read(block)),
+            (None, StoreError::Unsynced { .. }) => self.trouble(cx, number, error, Again::Look),
+            (None, _) => {}
         }
     }
 

@@ -379,6 +379,7 @@ impl<P: Addressed> Session<P> {
         if torrent.optimistic == Some(peer) {
             torrent.optimistic = None;
         }
+        torrent.paused.iter_mut().for_each(|paused| paused.released(&conn.asked));
         match &mut torrent.stage {
             Stage::Metadata(metadata) => metadata.refused(peer),
             Stage::Hashes(hashes) => hashes.reclaim(now, Some(peer)),

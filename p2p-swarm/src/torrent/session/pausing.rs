@@ -1,10 +1,11 @@
 //! A torrent whose files cannot be written or read: it pauses, and goes on when they can be.
 //!
 //! Nothing of it is lost, and nobody has to do anything but make room. After a while what has failed is tried again, after
-//! longer each time: one block is asked for where blocks could not be written, and what has the torrent is served meanwhile;
-//! one block is read where one could not be. Where files could not be made safe nobody knows what is there of them: then it
-//! is looked at anew, as when the torrent was taken on.
+//! longer each time, also if it pauses again soon: one block is asked for where blocks could not be written, of each peer in
+//! turn, and what has the torrent is served meanwhile; one block is read where one could not be. Where files could not be
+//! made safe nobody knows what is there of them: then it is looked at anew, as when the torrent was taken on.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use p2p_core::{Cx, Time};
@@ -20,6 +21,8 @@ use crate::torrent::wire::{Block, PeerMsg};
 /// How long it is left alone at first, and at most; the time doubles with each attempt. 5 s, 60 s.
 const REST: Duration = Duration::from_secs(5);
 const LONGEST_REST: Duration = Duration::from_secs(60);
+/// How long it must go well before the time is short again. 60 s.
+const WELL: Duration = Duration::from_secs(60);
 
 /// What shows that it can go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ pub(super) enum Again {
 
 /// A torrent that is paused.
 #[derive(Debug)]
-pub(super) struct Paused {
+pub(super) struct Paused<P> {
     why: StoreError,
     again: Again,
     rest: Duration,
@@ -42,9 +45,11 @@ pub(super) struct Paused {
     at: Time,
     /// The block that it is tried with, where one is asked for.
     block: Option<Block>,
+    /// Whom it was asked of last.
+    last: Option<P>,
 }
 
-impl Paused {
+impl<P: Copy> Paused<P> {
     pub(super) fn why(&self) -> TorrentError {
         self.why.clone().into()
     }
@@ -56,13 +61,30 @@ impl Paused {
 
     /// Whether one block may be asked for, to see whether it can be written.
     pub(super) fn tries(&self, now: Time) -> bool {
-        self.again == Again::Write && now >= self.at
+        self.again == Again::Write && self.block.is_none() && now >= self.at
     }
 
     /// This is the block.
     pub(super) fn asked(&mut self, block: Block, now: Time) {
         self.block = Some(block);
         self.wait(now);
+    }
+
+    /// It is asked of this peer.
+    pub(super) fn asked_of(&mut self, peer: P) {
+        self.last = Some(peer);
+    }
+
+    pub(super) fn last(&self) -> Option<P> {
+        self.last
+    }
+
+    /// A peer does not send these: if what it is tried with is one of them another is asked at once.
+    pub(super) fn released(&mut self, asked: &VecDeque<(Block, Time)>) {
+        if asked.iter().any(|(block, _)| self.block == Some(*block)) {
+            self.block = None;
+            self.at = Time::ZERO;
+        }
     }
 
     fn wait(&mut self, now: Time) {
@@ -89,8 +111,11 @@ impl<P: Addressed> Session<P> {
             Some(paused) if paused.again == again || paused.again == Again::Look => paused.why = why,
             paused => {
                 let first = paused.is_none();
-                *paused =
-                    Some(Paused { why: why.clone(), again, rest: REST * 2, at: now + REST, block: None });
+                let went_on = torrent.rested.filter(|(_, since)| now - *since < WELL);
+                let rest = went_on.map_or(REST, |(rest, _)| rest);
+                let mut new = Paused { why: why.clone(), again, rest, at: now, block: None, last: None };
+                new.wait(now);
+                *paused = Some(new);
                 if first {
                     cx.emit(SessionEvent::Paused(TorrentId(number), why.into()));
                 }
@@ -108,6 +133,7 @@ impl<P: Addressed> Session<P> {
             (torrent.syncing, torrent.done) = (false, false);
             return self.hang_up(cx, number);
         }
+        torrent.paused.iter_mut().for_each(|paused| paused.block = None);
         let peers: Vec<P> = torrent.peers.iter().copied().collect();
         for peer in peers {
             for (block, _) in self.release(peer) {
@@ -136,8 +162,9 @@ impl<P: Addressed> Session<P> {
 
     /// It is not paused any more.
     pub(super) fn go_on(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
-        let paused = self.torrents.get_mut(&number).and_then(|torrent| torrent.paused.take());
-        if paused.is_some() {
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        if let Some(paused) = torrent.paused.take() {
+            torrent.rested = Some((paused.rest, cx.now()));
             cx.emit(SessionEvent::Resumed(TorrentId(number)));
         }
     }
@@ -147,9 +174,14 @@ impl<P: Addressed> Session<P> {
         let now = cx.now();
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         let looked_at = torrent.is_looked_at();
+        // Whatever a peer is asked for, or is written, is what it is tried with.
+        let asks = |peer| self.conns.get(peer).is_some_and(|conn| !conn.asked.is_empty());
+        let out = torrent.writing > 0 || torrent.peers.iter().any(asks);
         let Some(paused) = torrent.paused.as_mut().filter(|paused| now >= paused.at) else { return };
         match paused.again {
+            Again::Write if out => {}
             Again::Write => {
+                paused.block = None;
                 self.fill_all(cx, number);
                 self.fetch(cx, number);
             }

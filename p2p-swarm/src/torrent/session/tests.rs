@@ -227,6 +227,8 @@ fn hashes_are_given_to_who_asks_for_them_rightly() {
     }
 }
 
+mod pausing;
+
 const A: SimPeer = SimPeer(1);
 const B: SimPeer = SimPeer(2);
 

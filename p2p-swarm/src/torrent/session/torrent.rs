@@ -58,7 +58,9 @@ pub(super) struct Torrent<P> {
     pub(super) starved: bool,
     pub(super) syncing: bool,
     /// If its files failed: until they can be used again.
-    pub(super) paused: Option<Paused>,
+    pub(super) paused: Option<Paused<P>>,
+    /// How long it would have rested next when it went on last, and when that was.
+    pub(super) rested: Option<(Duration, Time)>,
     /// Whether something is there that is not written down, and when that was done last.
     pub(super) fresh: bool,
     pub(super) saved: Time,
@@ -225,13 +227,13 @@ impl<P: Addressed> Torrent<P> {
             hashes: self.hashes,
             name: self.name.clone(),
             stage: match &self.stage {
+                Stage::Failed(_) => TorrentStage::Failed,
                 _ if self.paused.is_some() => TorrentStage::Paused,
                 Stage::Metadata(_) => TorrentStage::Metadata,
                 Stage::Hashes(_) => TorrentStage::Hashes,
                 Stage::Opening(_) => TorrentStage::Checking,
                 Stage::Running(picker) if picker.is_done() => TorrentStage::Seeding,
                 Stage::Running(_) => TorrentStage::Downloading,
-                Stage::Failed(_) => TorrentStage::Failed,
             },
             trouble: match &self.stage {
                 Stage::Failed(why) => Some(why.clone()),

@@ -3,12 +3,14 @@
 //! What its [record](super::record) says, where the files are as they were then; the other pieces of files that are there
 //! are hashed, by all workers.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use super::Torrent;
 use super::arriving::Arriving;
-use super::record::Record;
+use super::record::{self, Record};
 use crate::bits::Bits;
 use crate::job::StoreError;
 use crate::storage::{FileKind, Stamp, Storage};
@@ -54,6 +56,10 @@ impl<S: Storage> Torrent<S> {
         }
         self.record = if trust { Record::load(storage, &self.folder, &self.info) } else { None };
         let (have, check) = self.believe(&stamps);
+        // Of the rest nobody knows whether what was hashed is synced.
+        self.record.iter_mut().for_each(|record| record.have.clone_from(&have));
+        self.stamps = stamps;
+        self.proved = Bits::new(self.info.piece_count().into());
         Ok(Output::Opened { have, check })
     }
 
@@ -63,12 +69,17 @@ impl<S: Storage> Torrent<S> {
         let pieces = self.info.piece_count();
         let (mut have, mut check) = (Bits::new(pieces.into()), Bits::new(pieces.into()));
         for piece in 0..pieces {
-            let files = || self.info.spans(piece, 0, self.info.piece_len(piece)).map(|span| span.file);
-            let unchanged = |record: &&Record| files().all(|file| record.files[file] == stamps[file]);
+            let spans = || self.info.spans(piece, 0, self.info.piece_len(piece));
+            let unchanged = |record: &&Record| {
+                spans().all(|span| {
+                    let reaches = |stamp: Stamp| stamp.len >= span.at + span.len as u64;
+                    stamps[span.file].is_some_and(reaches) && record.files[span.file] == stamps[span.file]
+                })
+            };
             match self.record.as_ref().filter(unchanged) {
                 Some(record) if record.have.contains(piece.into()) => have.insert(piece.into()),
                 Some(_) => false,
-                None => files().all(|file| stamps[file].is_some()) && check.insert(piece.into()),
+                None => spans().all(|span| stamps[span.file].is_some()) && check.insert(piece.into()),
             };
         }
         (have, check)
@@ -107,20 +118,39 @@ impl<S: Storage> Torrent<S> {
         Ok(arriving.proves(&expected))
     }
 
-    /// Writes down what is there, all of it synced. That it cannot be, in a folder that is not to be written to perhaps, is
-    /// no harm: then it is hashed again.
-    pub(super) fn remember(&mut self, storage: &mut S, have: Bits) {
-        let stamp = |(i, file): (usize, &crate::torrent::TorrentFile)| match file.kind {
-            Kind::File => storage.stamp(&self.path(i)).ok(),
-            _ => None,
-        };
-        let files = self.info.files().iter().enumerate().map(stamp).collect();
-        let record = Record { have, files };
-        if record.have.count() > 0
-            && self.record.as_ref() != Some(&record)
-            && record.save(storage, &self.folder, &self.info).is_ok()
-        {
+    /// Writes down what is there: these pieces, and those that have come while that was said. What has come is synced; what
+    /// was hashed may never have been, by whoever wrote it, and is now. That nothing can be written down, in a folder that is
+    /// not to be written to perhaps, is no harm: then it is hashed again.
+    pub(super) fn remember(&mut self, storage: &mut S, mut have: Bits, doubtful: &mut BTreeSet<PathBuf>) {
+        self.proved.iter().for_each(|piece| _ = have.insert(piece));
+        let path = record::path(&self.folder, &self.info);
+        if have.count() == 0 || doubtful.contains(&path) {
+            return;
+        }
+        for file in self.hashed(&have) {
+            let Ok(mut handle) = storage.open(&self.path(file)) else { return };
+            if storage.sync(&mut handle).is_err() {
+                doubtful.insert(path);
+                return;
+            }
+        }
+        // Of the other files it is known only how they were before they were hashed.
+        for file in std::mem::take(&mut self.written) {
+            let stamp = storage.stamp(&self.path(file)).ok();
+            self.stamps.get_mut(file).into_iter().for_each(|before| *before = stamp);
+        }
+        let record = Record { have, files: self.stamps.clone() };
+        if self.record.as_ref() != Some(&record) && record.save(storage, &self.folder, &self.info).is_ok() {
             self.record = Some(record);
         }
+    }
+
+    /// The files that have pieces which are not written down yet, and to which nothing was written.
+    fn hashed(&self, have: &Bits) -> BTreeSet<usize> {
+        let known = |piece: &u64| self.record.as_ref().is_some_and(|record| record.have.contains(*piece));
+        let new = have.iter().filter(|piece| !known(piece)).map(|piece| piece as u32);
+        let files =
+            new.flat_map(|piece| self.info.spans(piece, 0, self.info.piece_len(piece)).map(|span| span.file));
+        files.filter(|file| !self.written.contains(file)).collect()
     }
 }

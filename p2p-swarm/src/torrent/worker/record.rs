@@ -16,7 +16,7 @@ use p2p_dht::bencode::{self, Value};
 
 use crate::bits::Bits;
 use crate::storage::{Stamp, Storage};
-use crate::torrent::metainfo::Info;
+use crate::torrent::metainfo::{Info, NEW, RESUME};
 
 /// The longest record that is read: some 100 bytes for each of 100,000 files and a bit for each piece take less. 16 MiB.
 const MAX_RECORD: u64 = 16 << 20;
@@ -37,8 +37,8 @@ fn name(info: &Info) -> Vec<u8> {
 }
 
 /// Where a torrent's record lies.
-fn path(folder: &Path, info: &Info) -> PathBuf {
-    folder.join(format!(".{}.resume", HEXLOWER.encode(&name(info))))
+pub(super) fn path(folder: &Path, info: &Info) -> PathBuf {
+    folder.join(format!(".{}{RESUME}", HEXLOWER.encode(&name(info))))
 }
 
 /// Writes a file, so that it survives a crash.
@@ -103,7 +103,7 @@ impl Record {
     /// Writes it down, in place of what was. If that fails nothing new is left.
     pub(super) fn save<S: Storage>(&self, storage: &mut S, folder: &Path, info: &Info) -> io::Result<()> {
         let path = path(folder, info);
-        let new = path.with_extension("new");
+        let new = path.with_extension(&NEW[1..]);
         let saved = write(storage, &new, &self.encode(info)).and_then(|()| storage.rename(&new, &path));
         if saved.is_err() {
             let _ = storage.remove(&new);

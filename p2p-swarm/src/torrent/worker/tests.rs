@@ -1,7 +1,7 @@
 //! Blocks out of order, files that cannot be read, and how many are open.
 
 use std::ffi::OsString;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
 use crate::bits::Bits;
@@ -16,6 +16,7 @@ struct Disk {
     files: MemoryFiles,
     open: Arc<()>,
     reading_fails: Option<ErrorKind>,
+    syncing_fails: Arc<AtomicBool>,
     /// How many bytes were read.
     read: Arc<AtomicU64>,
 }
@@ -63,7 +64,10 @@ impl Storage for Disk {
         self.files.stamp(path)
     }
     fn sync(&mut self, file: &mut Self::File) -> io::Result<()> {
-        self.files.sync(&mut file.0)
+        match self.syncing_fails.load(Ordering::Relaxed) {
+            true => Err(ErrorKind::StorageFull.into()),
+            false => self.files.sync(&mut file.0),
+        }
     }
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         self.files.rename(from, to)
@@ -275,11 +279,136 @@ fn after_a_crash_nothing_is_taken_for_there_that_is_not() {
         disk.files.crash(&mut rng);
         let found = open(&mut TorrentWorker::new(disk.clone()), 1, &metainfo).unwrap();
         assert!(synced.iter().all(|piece| found.contains(piece)), "seed {seed}: what was synced is there");
-        for piece in found.iter().map(|piece| piece as usize) {
-            let of = disk.files.read(format!("1/t/{:03}", piece / 10)).unwrap();
-            let at = piece % 10 * BLOCK as usize;
-            let right = &content[piece * BLOCK as usize..][..BLOCK as usize];
-            assert!(&of[at..][..BLOCK as usize] == right, "seed {seed}, piece {piece}");
-        }
+        are_right(&disk, &content, &found);
     }
+}
+
+/// Pieces that are said to be there are, in files of ten.
+fn are_right(disk: &Disk, content: &[u8], found: &Bits) {
+    for piece in found.iter().map(|piece| piece as usize) {
+        let of = disk.files.read(format!("1/t/{:03}", piece / 10)).unwrap();
+        let at = piece % 10 * BLOCK as usize;
+        let right = &content[piece * BLOCK as usize..][..BLOCK as usize];
+        assert!(of.get(at..at + BLOCK as usize) == Some(right), "piece {piece}");
+    }
+}
+
+/// What a new worker believes to be there.
+fn believed(disk: &Disk, metainfo: &Metainfo) -> Bits {
+    look(&mut TorrentWorker::new(disk.clone()), 1, metainfo, true).unwrap().0
+}
+
+fn has_record(disk: &Disk) -> bool {
+    disk.files.names().iter().any(|name| name.extension().is_some_and(|end| end == "resume"))
+}
+
+#[test]
+fn after_a_crash_what_a_process_before_has_left_unsynced_is_not_taken_for_there() {
+    for seed in 0..20 {
+        let mut rng = Rng::new(seed);
+        let (metainfo, content) = torrent(2, LEN, BLOCK, Format::V1);
+        let disk = Disk::default();
+        let mut killed = TorrentWorker::new(disk.clone());
+        open(&mut killed, 1, &metainfo).unwrap();
+        write(&mut killed, &content, &(0..20).collect::<Vec<_>>());
+        drop(killed);
+        let mut worker = TorrentWorker::new(disk.clone());
+        let have = open(&mut worker, 1, &metainfo).unwrap();
+        assert!(have.is_full());
+        run(&mut worker, 1, Work::Sync { have }).unwrap();
+        disk.files.crash(&mut rng);
+        assert!(believed(&disk, &metainfo).is_full(), "seed {seed}");
+        are_right(&disk, &content, &Bits::full(20));
+    }
+}
+
+#[test]
+fn what_others_change_meanwhile_is_hashed_again() {
+    let (metainfo, content) = torrent(3, LEN, BLOCK, Format::V1);
+    let disk = Disk::default();
+    for file in 0..2 {
+        disk.files.put(format!("1/t/{file:03}"), &content[file * LEN..][..LEN]);
+    }
+    let mut worker = TorrentWorker::new(disk.clone());
+    assert_eq!(open(&mut worker, 1, &metainfo).unwrap(), bits(30, 0..20));
+    write(&mut worker, &content, &[20, 21]);
+    let mut first = content[..LEN].to_vec();
+    first[7] ^= 1;
+    disk.files.put("1/t/000", first);
+    run(&mut worker, 1, Work::Close { have: Some(bits(30, 0..22)) }).unwrap();
+    assert_eq!(believed(&disk, &metainfo), bits(30, 10..22));
+    let found = open(&mut TorrentWorker::new(disk.clone()), 1, &metainfo).unwrap();
+    assert_eq!(found, bits(30, 1..22));
+}
+
+#[test]
+fn a_record_is_not_believed_of_what_cannot_be_there() {
+    let (metainfo, content) = torrent(2, LEN, BLOCK, Format::V1);
+    let disk = Disk::default();
+    // The first file ends within its sixth piece, and the second is not there.
+    disk.files.put("1/t/000", &content[..5 * BLOCK as usize + 1]);
+    let mut worker = TorrentWorker::new(disk.clone());
+    let (_, check) = look(&mut worker, 1, &metainfo, true).unwrap();
+    assert_eq!(check, bits(20, 0..10));
+    let stamps = worker.torrents[&1].stamps.clone();
+    let record = Record { have: Bits::full(20), files: stamps };
+    record.save(&mut disk.clone(), Path::new("1"), metainfo.info()).unwrap();
+    assert_eq!(believed(&disk, &metainfo), bits(20, 0..5));
+}
+
+#[test]
+fn what_has_changed_is_not_believed_any_more() {
+    let (metainfo, content) = torrent(1, LEN, BLOCK, Format::V1);
+    let disk = Disk::default();
+    let mut worker = TorrentWorker::new(disk.clone());
+    open(&mut worker, 1, &metainfo).unwrap();
+    write(&mut worker, &content, &[0, 1, 9]);
+    run(&mut worker, 1, Work::Sync { have: bits(10, [0, 1, 9]) }).unwrap();
+    assert!(has_record(&disk));
+    let mut file = disk.files.clone().open(Path::new("1/t/000")).unwrap();
+    disk.files.clone().resize(&mut file, 9 * u64::from(BLOCK)).unwrap();
+    let read = run(&mut worker, 1, Work::Read(Block { piece: 9, begin: 0, length: BLOCK }));
+    assert!(matches!(read, Err(StoreError::Changed(_))), "{read:?}");
+    assert!(!has_record(&disk));
+}
+
+#[test]
+fn once_a_file_could_not_be_made_safe_nothing_is_written_down_of_it() {
+    let (metainfo, content) = torrent(1, LEN, BLOCK, Format::V1);
+    let disk = Disk::default();
+    let mut worker = TorrentWorker::new(disk.clone());
+    for number in [1, 2] {
+        open(&mut worker, number, &metainfo).unwrap();
+    }
+    write(&mut worker, &content, &[0]);
+    run(&mut worker, 1, Work::Sync { have: bits(10, [0]) }).unwrap();
+    assert!(has_record(&disk));
+    write(&mut worker, &content, &[1]);
+    disk.syncing_fails.store(true, Ordering::Relaxed);
+    let synced = run(&mut worker, 1, Work::Sync { have: bits(10, [0, 1]) });
+    assert!(matches!(synced, Err(StoreError::Unsynced { .. })), "{synced:?}");
+    assert!(!has_record(&disk));
+    // Though the system says that all is well now, and whoever takes it on again.
+    disk.syncing_fails.store(false, Ordering::Relaxed);
+    let have = open(&mut worker, 1, &metainfo).unwrap();
+    run(&mut worker, 1, Work::Close { have: Some(have.clone()) }).unwrap();
+    open(&mut worker, 1, &metainfo).unwrap();
+    run(&mut worker, 1, Work::Sync { have }).unwrap();
+    assert!(!has_record(&disk));
+    // Another torrent is another.
+    let data = content[..BLOCK as usize].to_vec().into();
+    run(&mut worker, 2, Work::Write { piece: 0, begin: 0, data }).unwrap();
+    run(&mut worker, 2, Work::Sync { have: bits(10, [0]) }).unwrap();
+    assert!(has_record(&disk));
+}
+
+#[test]
+fn what_was_proved_and_not_told_yet_is_written_down() {
+    let (metainfo, content) = torrent(1, LEN, BLOCK, Format::V2);
+    let disk = Disk::default();
+    let mut worker = TorrentWorker::new(disk.clone());
+    open(&mut worker, 1, &metainfo).unwrap();
+    write(&mut worker, &content, &[3, 4, 7]);
+    run(&mut worker, 1, Work::Close { have: Some(bits(10, [3])) }).unwrap();
+    assert_eq!(believed(&disk, &metainfo), bits(10, [3, 4, 7]));
 }
