@@ -285,12 +285,18 @@ fn rates_are_kept_at_both_ends() {
     }
 }
 
-/// Asks for a file over HTTP; the head of the answer, and its body.
-fn fetch(url: &str, method: &str, range: &str) -> (String, Vec<u8>) {
+/// Asks for a file over HTTP, by this name for its host, or by its address if it is empty.
+fn ask(url: &str, method: &str, range: &str, name: &str) -> TcpStream {
     let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
+    let name = if name.is_empty() { host } else { name };
     let range = if range.is_empty() { String::new() } else { format!("Range: bytes={range}\r\n") };
-    write!(stream, "{method} /{path} HTTP/1.1\r\nHost: {host}\r\n{range}Connection: close\r\n\r\n").unwrap();
+    write!(stream, "{method} /{path} HTTP/1.1\r\nHost: {name}\r\n{range}Connection: close\r\n\r\n").unwrap();
+    stream
+}
+
+/// The head of an answer, and its body.
+fn answer(mut stream: TcpStream) -> (String, Vec<u8>) {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     let end = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
@@ -298,20 +304,25 @@ fn fetch(url: &str, method: &str, range: &str) -> (String, Vec<u8>) {
     (String::from_utf8(answer).unwrap().to_ascii_lowercase(), body)
 }
 
+fn fetch(url: &str, method: &str, range: &str) -> (String, Vec<u8>) {
+    answer(ask(url, method, range, ""))
+}
+
 #[test]
 fn a_file_is_streamed_while_it_comes() {
     let folder = Folder::new("stream");
     let (song, _) = album(&folder, 12 << 20, &[]);
-    // Slowly: all of it takes 6 s.
-    let seed = seed(&folder, &["--max-up", "2M"]);
-    let link = seed.says("magnet");
+    // So slowly that all of it takes two minutes.
+    let slow = seed(&folder, &["--max-up", "100K"]);
+    let link = slow.says("magnet");
     let mut stream = torrent();
     stream.args(["stream", &link]).arg(folder.at("copy")).args(HERE).args(["--file", "01.ogg"]);
     let stream = Running::start(&mut stream);
+    let listening = stream.says("listening");
     let url = stream.says("stream");
     // From the middle, and then from elsewhere.
     for (asked, range) in
-        [("6000000-6499999", 6_000_000..6_500_000), ("-100000", song.len() - 100_000..song.len())]
+        [("6000000-6099999", 6_000_000..6_100_000), ("-50000", song.len() - 50_000..song.len())]
     {
         let (head, body) = fetch(&url, "GET", asked);
         assert!(head.starts_with("http/1.1 206"), "{head}");
@@ -327,12 +338,43 @@ fn a_file_is_streamed_while_it_comes() {
     );
     let (head, _) = fetch(&url, "GET", "12582912-");
     assert!(head.starts_with("http/1.1 416") && head.contains("bytes */12582912"), "{head}");
-    // All of it, as it comes.
+    // All of it, as it comes: from somebody who is as fast as can be.
+    let _fast = seed(&folder, &["--peer", &listening]);
     let (head, body) = fetch(&url, "GET", "0-");
     assert!(head.starts_with("http/1.1 206") && body == song, "{head}");
     assert!(has_come(&folder, "copy", &song));
     let (well, said) = stream.interrupted();
     assert!(well, "{said:?}");
+}
+
+#[test]
+fn what_is_streamed_is_not_for_strangers_pages_nor_for_any_number_at_a_time() {
+    let folder = Folder::new("readers");
+    // More than sockets hold that nobody reads from.
+    let (song, _) = album(&folder, 16 << 20, &[]);
+    let seed = seed(&folder, &[]);
+    let mut stream = torrent();
+    stream.args(["stream", &seed.says("magnet")]).arg(folder.at("copy")).args(HERE);
+    let stream = Running::start(&mut stream);
+    let url = stream.says("stream");
+    let (head, body) = answer(ask(&url, "GET", "", "evil.example"));
+    assert!(head.starts_with("http/1.1 403") && body.len() < 100, "{head}");
+    // They get something, and leave the rest.
+    let begins = |_| {
+        let mut reader = ask(&url, "GET", "", "");
+        let mut begun = [0; 12];
+        reader.read_exact(&mut begun).unwrap();
+        assert_eq!(&begun, b"HTTP/1.1 200");
+        reader
+    };
+    let mut readers: Vec<TcpStream> = (0..32).map(begins).collect();
+    let (head, _) = fetch(&url, "GET", "0-9");
+    assert!(head.starts_with("http/1.1 503"), "{head}");
+    readers.pop();
+    support::eventually("one is gone, so there is room for another", || {
+        let (head, body) = fetch(&url, "GET", "0-9");
+        if head.starts_with("http/1.1 206") && body == song[..10] { Ok(()) } else { Err(head) }
+    });
 }
 
 /// A process may have no files longer than its limit; that is raised as it runs.

@@ -51,6 +51,11 @@ impl Bucket {
         self.left -= tokens;
     }
 
+    /// As [`Bucket::spend`], but for these alone nobody waits until there are more than so many below nothing again.
+    pub(crate) fn spend_at_most(&mut self, tokens: f64, below: f64) {
+        self.left = (self.left - tokens).max(self.left.min(-below));
+    }
+
     /// So many that were taken were not used.
     pub(crate) fn give_back(&mut self, tokens: f64) {
         self.left = (self.left + tokens).min(self.most);
@@ -81,6 +86,18 @@ mod tests {
         assert_eq!((0..100).filter(|_| bucket.take(1.0, later)).count(), 5);
         bucket.give_back(100.0);
         assert_eq!((0..100).filter(|_| bucket.take(1.0, later)).count(), 5);
+    }
+
+    #[test]
+    fn what_is_spent_to_a_bound_costs_no_more_and_leaves_what_was_spent_before() {
+        let mut bucket = Bucket::new(10.0, 5.0, Time::ZERO);
+        bucket.spend_at_most(3.0, 20.0);
+        assert_eq!(bucket.left, 2.0);
+        bucket.spend_at_most(1e9, 20.0);
+        assert_eq!(bucket.left, -20.0);
+        bucket.spend(10.0);
+        bucket.spend_at_most(1e9, 20.0);
+        assert_eq!(bucket.left, -30.0);
     }
 
     #[test]

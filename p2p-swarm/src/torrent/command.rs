@@ -94,7 +94,8 @@ pub struct Wait {
 
 /// Read bytes of a file, those that are there at once and the others as they come, which are then asked for before all else.
 /// The items are what was read, in order, at most 64 KiB each; it ends when the range does. Whoever reads slowly is waited
-/// for; to read on from elsewhere drop it and ask again.
+/// for; to read on from elsewhere drop it and ask again. What is not there and is [not wanted](TorrentError::NotWanted) is
+/// not waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
     /// The torrent. What a link stands for is waited for.
@@ -205,6 +206,9 @@ pub enum TorrentError {
     /// It has no such file.
     #[error("the torrent has no file of that number")]
     NoFile,
+    /// It is not there, and not wanted: the link selects other files (BEP 53).
+    #[error("it is not there, and the link does not select it: read what it selects, or take all")]
+    NotWanted,
     /// The file is shorter.
     #[error("the file has {length} bytes: read a range of those")]
     Range {

@@ -1,6 +1,6 @@
 //! What a session knows of one connection.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const MOST: u32 = 500;
 const UNTOLD: u32 = 250;
 /// So much more than the way there and back takes is asked for, so that no peer runs dry between two looks. 250 ms.
 const SLACK: Duration = Duration::from_millis(250);
+/// Bytes of blocks that a peer may send unasked. 1 MiB.
+const MAX_UNASKED: u64 = 1 << 20;
 /// So many times as long as a peer may be silent it may owe one block. 6.
 const LONGEST: u32 = 6;
 
@@ -108,6 +110,10 @@ pub(super) struct Conn {
     pub interesting: bool,
     /// What it was asked for, and when; at most as the pipeline says.
     pub asked: VecDeque<(Block, Time)>,
+    /// What it was asked for and need not send any more, but may have sent; the last of it, no more than may be asked for.
+    pub withdrawn: VecDeque<Block>,
+    /// Bytes that it has sent of what it never was asked for.
+    pub unasked: u64,
     pub pipeline: Pipeline,
     pub last_piece: Option<u32>,
     /// Rejects since the last block.
@@ -131,11 +137,10 @@ pub(super) struct Conn {
     pub pex_at: Option<Time>,
     /// When it last told of others.
     pub pex_heard: Option<Time>,
-    /// Where it is super-seeded: the pieces that it is to pass on, and all of which it was told.
-    pub offered: BTreeSet<u32>,
+    /// Where it is super-seeded: the pieces that it is to pass on, each since it was told of it or has it; and all of which
+    /// it was told.
+    pub offered: BTreeMap<u32, Time>,
     pub told_of: BTreeSet<u32>,
-    /// When it was last told of one, or sent a block.
-    pub given: Time,
 }
 
 impl Conn {
@@ -169,6 +174,8 @@ impl Conn {
             unchoked: None,
             interesting: false,
             asked: VecDeque::new(),
+            withdrawn: VecDeque::new(),
+            unasked: 0,
             pipeline: Pipeline::new(),
             last_piece: None,
             rejects: 0,
@@ -186,9 +193,8 @@ impl Conn {
             pex: BTreeSet::new(),
             pex_at: None,
             pex_heard: None,
-            offered: BTreeSet::new(),
+            offered: BTreeMap::new(),
             told_of: BTreeSet::new(),
-            given: now,
         }
     }
 
@@ -209,11 +215,40 @@ impl Conn {
         let at = self.asked.iter().position(|(asked, _)| asked == block)?;
         self.asked.remove(at).map(|(_, when)| when)
     }
+
+    /// It need not send a block any more.
+    pub(super) fn withdrawn(&mut self, block: Block) {
+        if self.withdrawn.len() >= MOST as usize {
+            self.withdrawn.pop_front();
+        }
+        self.withdrawn.push_back(block);
+    }
+
+    /// A block has come that it does not owe: whether that may be. What it need not have sent crosses with the news.
+    pub(super) fn may_send(&mut self, block: &Block) -> bool {
+        match self.withdrawn.iter().position(|withdrawn| withdrawn == block) {
+            Some(at) => _ = self.withdrawn.remove(at),
+            None => self.unasked += u64::from(block.length),
+        }
+        self.unasked <= MAX_UNASKED
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_withdrawn_may_come_once_and_a_mebibyte_besides() {
+        let swarm = [1; 20];
+        let mut conn = Conn::new(1, swarm, None, 100, Time::ZERO);
+        let block = |piece| Block { piece, begin: 0, length: BLOCK };
+        (0..600).for_each(|piece| conn.withdrawn(block(piece)));
+        assert_eq!(conn.withdrawn.len(), 500, "the last are remembered");
+        assert!((100..600).all(|piece| conn.may_send(&block(piece))) && conn.unasked == 0);
+        assert!((0..64).all(|_| conn.may_send(&block(599))));
+        assert!(!conn.may_send(&block(599)));
+    }
 
     #[test]
     fn the_pipeline_grows_while_that_helps_and_then_follows_the_rate() {

@@ -12,6 +12,8 @@ use crate::bucket::Bucket;
 
 /// How much may be made up for after a pause, in seconds of the rate: a quarter.
 const BURST: f64 = 0.25;
+/// How long what nobody asked for holds up what is asked for, at the most. 5 s.
+const UNASKED: f64 = 5.0;
 
 /// Bytes of blocks per second, at most; `None`: as many as go. In any time no more go than the rate gives, a quarter of a
 /// second more, and a block; and no more are asked for than that, or where a web seed is asked, half a second more. Peers
@@ -54,6 +56,13 @@ impl Throttle {
     pub(crate) fn spend(&mut self, bytes: u64) {
         if let Some((_, bucket)) = &mut self.0 {
             bucket.spend(bytes as f64);
+        }
+    }
+
+    /// So many bytes have come that nobody asked for.
+    pub(crate) fn spend_unasked(&mut self, bytes: u64) {
+        if let Some((rate, bucket)) = &mut self.0 {
+            bucket.spend_at_most(bytes as f64, *rate as f64 * UNASKED);
         }
     }
 

@@ -62,6 +62,25 @@ pub enum WebError {
 }
 
 impl WebError {
+    /// Whether it is certain that no bytes of a file have come.
+    pub(super) fn is_without_bytes(&self) -> bool {
+        match self {
+            WebError::Status(_) | WebError::Scattered => true,
+            WebError::NoRange | WebError::Length | WebError::Lied => false,
+            WebError::Http(why) => match why {
+                HttpError::TimedOut | HttpError::Malformed(_) => false,
+                HttpError::Url(_)
+                | HttpError::Location(_)
+                | HttpError::Resolve { .. }
+                | HttpError::Unreachable
+                | HttpError::NoTls
+                | HttpError::Moved
+                | HttpError::Stopped
+                | HttpError::Busy => true,
+            },
+        }
+    }
+
     /// Whether it is of no use to ask again.
     pub(super) fn is_lasting(&self) -> bool {
         match self {

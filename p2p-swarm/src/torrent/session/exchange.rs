@@ -107,7 +107,7 @@ impl<P: Addressed> Session<P> {
                         self.interest(cx, peer);
                         self.fill(cx, peer);
                     }
-                    self.was_passed_on(cx, number, piece);
+                    self.was_passed_on(cx, number, peer, piece);
                 }
                 return;
             }
@@ -216,6 +216,7 @@ impl<P: Addressed> Session<P> {
     pub(super) fn release(&mut self, peer: P) -> VecDeque<(Block, Time)> {
         let Some((torrent, conn)) = self.pair(peer) else { return VecDeque::new() };
         let asked = std::mem::take(&mut conn.asked);
+        asked.iter().for_each(|(block, _)| conn.withdrawn(*block));
         if let Some(picker) = torrent.running() {
             asked.iter().for_each(|(block, _)| picker.unasked(*block));
             picker.gone(peer);
@@ -265,8 +266,12 @@ impl<P: Addressed> Session<P> {
             // It was asked of others meanwhile, or never.
             conn.wasted += bytes;
             torrent.wasted += bytes;
-            let number = torrent.number;
-            return self.spend_down(number, bytes);
+            let (number, may) = (torrent.number, conn.may_send(&block));
+            self.spend_unasked(number, bytes);
+            if !may {
+                self.part(cx, peer);
+            }
+            return;
         };
         conn.pipeline.came(now - at);
         conn.progress = now;
@@ -320,6 +325,7 @@ impl<P: Addressed> Session<P> {
         for peer in others {
             let Some(conn) = self.conns.get_mut(&peer) else { continue };
             if conn.settled(&block).is_some() {
+                conn.withdrawn(block);
                 cx.send(peer, PeerMsg::Cancel(block));
                 self.give_back_down(number, block.length.into());
                 self.fill(cx, peer);
@@ -381,7 +387,6 @@ impl<P: Addressed> Session<P> {
                     conn.up.add(bytes);
                     conn.uploaded += bytes;
                     conn.told = cx.now();
-                    conn.given = cx.now();
                     torrent.up.add(bytes);
                     torrent.uploaded += bytes;
                     cx.send(peer, PeerMsg::Piece { piece: block.piece, begin: block.begin, data });

@@ -80,6 +80,13 @@ impl<P: Addressed> Session<P> {
         self.torrents.get_mut(&number).into_iter().for_each(|torrent| torrent.down_limit.spend(bytes));
     }
 
+    /// What came was not asked for, or not any more.
+    pub(super) fn spend_unasked(&mut self, number: u64, bytes: u64) {
+        self.down.spend_unasked(bytes);
+        let torrent = self.torrents.get_mut(&number);
+        torrent.into_iter().for_each(|torrent| torrent.down_limit.spend_unasked(bytes));
+    }
+
     /// What was asked for is not to come.
     pub(super) fn give_back_down(&mut self, number: u64, bytes: u64) {
         self.down.give_back(bytes);

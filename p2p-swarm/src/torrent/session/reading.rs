@@ -73,7 +73,13 @@ impl<P: Addressed> Session<P> {
         let place = match &reader.place {
             Some(place) => place.clone(),
             None => match place_of(info, reader.file, &reader.range) {
-                Ok(place) => reader.place.insert(place).clone(),
+                Ok(place) => {
+                    let comes = |piece: u32| picker.have().contains(piece.into()) || picker.wants(piece);
+                    if !pieces_of(info, &place).all(comes) {
+                        return self.stop_reading(cx, op, Err(TorrentError::NotWanted));
+                    }
+                    reader.place.insert(place).clone()
+                }
                 Err(why) => return self.stop_reading(cx, op, Err(why)),
             },
         };
@@ -81,7 +87,12 @@ impl<P: Addressed> Session<P> {
             return self.stop_reading(cx, op, Ok(()));
         }
         let piece = info.piece_at(place.start);
-        let waits = !torrent.serves() || !picker.have().contains(piece.into());
+        let is_there = picker.have().contains(piece.into());
+        // What was there may be so no more.
+        if !is_there && !picker.wants(piece) {
+            return self.stop_reading(cx, op, Err(TorrentError::NotWanted));
+        }
+        let waits = !torrent.serves() || !is_there;
         if reader.reading.is_some() || reader.unread >= UNREAD || waits {
             return;
         }
@@ -170,6 +181,14 @@ impl<P: Addressed> Session<P> {
         for op in self.readers_of(number) {
             self.stop_reading(cx, op, Err(why.clone()));
         }
+    }
+}
+
+/// The pieces that a part of a torrent's bytes lies in.
+fn pieces_of(info: &Info, place: &Range<u64>) -> Range<u32> {
+    match place.is_empty() {
+        true => 0..0,
+        false => info.piece_at(place.start)..info.piece_at(place.end - 1) + 1,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Super-seeding (BEP 16): the first seed, whose line is slow, sends each piece once and lets its peers do the rest.
 //!
 //! It does not say what it has. Each peer is told of a piece that nobody else has or was told of, and of another when somebody
-//! else has that: so whoever passes on what it gets is given more. Where nobody is left to pass it on to it is enough that it
-//! has it itself, and who does nothing for a while does not keep a piece from others. When all pieces are among the peers
-//! this seed is one like others, and says that it has everything.
+//! else has that: so whoever passes on what it gets is given more. Where nobody is left to pass it on to, or nobody takes it for
+//! some seconds, it is enough that it has it itself; and whatever it asks for meanwhile it does not keep a piece from others
+//! for long. When all pieces are among the peers this seed is one like others, and says that it has everything.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,8 +18,12 @@ use crate::torrent::wire::PeerMsg;
 
 /// Pieces of which a peer was told and that nobody else has, at most. 2: it gets one while it passes on another.
 const AT_ONCE: usize = 2;
-/// How long somebody may ask for nothing before others are told of what it was told of. 60 s.
+/// How long somebody may lack what it was told of before others are told of that, too: 60 s, and as long as the piece takes
+/// at 4 KiB a second.
 const PATIENCE: Duration = Duration::from_secs(60);
+const SLOWEST: u32 = 4 << 10;
+/// How long what it has is left to others to take from it. 5 s.
+const PASSING: Duration = Duration::from_secs(5);
 
 impl<P: Addressed> Session<P> {
     /// Tells a torrent's peers what they are to have next, if it is super-seeded.
@@ -29,26 +33,27 @@ impl<P: Addressed> Session<P> {
         else {
             return;
         };
-        let Stage::Running(picker) = &torrent.stage else { return };
+        let (Stage::Running(picker), Some(info)) = (&torrent.stage, &torrent.info) else { return };
         if picker.is_spread() {
             torrent.super_seeding = false;
             return self.say_all(cx, number);
         }
+        let patience = PATIENCE + Duration::from_secs((info.piece_length() / SLOWEST).into());
         let lacking =
             torrent.peers.iter().filter_map(|peer| self.conns.get(peer)).filter(|conn| lacks(conn)).count();
         for peer in &torrent.peers {
             let Some(conn) = self.conns.get_mut(peer) else { continue };
             let alone = lacking == usize::from(lacks(conn));
-            let idle = now - conn.given > PATIENCE;
             let Conn { offered, have, .. } = conn;
-            offered.retain(|piece| {
+            offered.retain(|piece, since| {
                 let itself = have.contains((*piece).into());
                 let passed_on = picker.copies(*piece) > u16::from(itself);
-                !(passed_on || idle || (alone && itself))
+                let over = now - *since > if itself { PASSING } else { patience };
+                !(passed_on || over || (alone && itself))
             });
         }
         let conns = || torrent.peers.iter().filter_map(|peer| Some((*peer, self.conns.get(peer)?)));
-        let mut out: BTreeSet<u32> = conns().flat_map(|(_, conn)| &conn.offered).copied().collect();
+        let mut out: BTreeSet<u32> = conns().flat_map(|(_, conn)| conn.offered.keys().copied()).collect();
         let mut order: Vec<(usize, P)> = conns().map(|(peer, conn)| (conn.offered.len(), peer)).collect();
         // Who has nothing to do is first.
         order.sort_unstable();
@@ -58,21 +63,22 @@ impl<P: Addressed> Session<P> {
                 && let Some(piece) = next(picker, conn, &out)
             {
                 out.insert(piece);
-                conn.offered.insert(piece);
+                conn.offered.insert(piece, now);
                 conn.told_of.insert(piece);
-                conn.given = now;
                 cx.send(peer, PeerMsg::Have(piece));
             }
         }
     }
 
-    /// A peer has got a piece: if somebody else was told of it that one hears of another.
-    pub(super) fn was_passed_on(&mut self, cx: &mut Cx<'_, Self>, number: u64, piece: u32) {
+    /// A peer has got a piece: it is to pass it on, or if somebody else was told of it that one hears of another.
+    pub(super) fn was_passed_on(&mut self, cx: &mut Cx<'_, Self>, number: u64, peer: P, piece: u32) {
         let Some(torrent) = self.torrents.get(&number).filter(|torrent| torrent.is_super_seeding()) else {
             return;
         };
+        let its = self.conns.get_mut(&peer).and_then(|conn| conn.offered.get_mut(&piece));
+        its.into_iter().for_each(|since| *since = cx.now());
         let mut conns = torrent.peers.iter().filter_map(|peer| self.conns.get(peer));
-        if conns.any(|conn| conn.offered.contains(&piece)) {
+        if conns.any(|conn| conn.offered.contains_key(&piece)) {
             self.offer(cx, number);
         }
     }

@@ -8,7 +8,7 @@ use super::*;
 use crate::storage::MemoryFiles;
 use crate::torrent::wire::{Block, Features, Handshake, HashRange, MetadataMsg, any_message};
 use crate::torrent::worker::MemoryTorrents;
-use crate::torrent::{CreateOptions, ExtendedHandshake, Format, Metainfo};
+use crate::torrent::{CreateOptions, ExtendedHandshake, Format, Metainfo, RateLimits, Read, TorrentConfig};
 use p2p_core::foreign::TcpPeer;
 use p2p_core::{Script, SimPeer, Worker};
 use proptest::prelude::*;
@@ -55,23 +55,34 @@ impl Alone {
 
     /// As [`Alone::new`], with pieces of this length, and a worker that has not begun.
     fn with_pieces(length: u32, format: Format, have: u32, link: bool) -> Alone {
+        Alone::with(SessionConfig::default(), length, format, have, |metainfo| match link {
+            true => Add::new(Source::Magnet(Magnet::from(metainfo)), ""),
+            false => Add::new(Source::Metainfo(metainfo.clone()), ""),
+        })
+    }
+
+    /// As [`Alone::with_pieces`], of a torrent that is added as is said.
+    fn with(
+        config: SessionConfig,
+        length: u32,
+        format: Format,
+        have: u32,
+        add: impl FnOnce(&Metainfo) -> Add,
+    ) -> Alone {
         let mut files = MemoryFiles::default();
         let content = content();
         files.put("t", content.clone());
         let options = CreateOptions { format, piece_length: Some(length), ..CreateOptions::default() };
         let metainfo = Metainfo::create(&mut files, "t".as_ref(), &options).unwrap();
         files.put("t", content[..(have * 16384) as usize].to_vec());
-        let config = SessionConfig { requests_per_peer: 4, ..SessionConfig::default() };
+        let config = SessionConfig { requests_per_peer: 4, ..config };
         let mut alone = Alone {
             script: Script::new(Session::new(config, Some(1))),
             worker: MemoryTorrents::new(files),
             metainfo,
         };
-        let torrent = match link {
-            true => Source::Magnet(Magnet::from(&alone.metainfo)),
-            false => Source::Metainfo(alone.metainfo.clone()),
-        };
-        alone.script.command(SessionCommand::Add(Add::new(torrent, "")));
+        let add = add(&alone.metainfo);
+        alone.script.command(SessionCommand::Add(add));
         alone
     }
 
@@ -452,6 +463,95 @@ fn a_hybrid_link_goes_on_with_the_first_version_when_nobody_speaks_the_second() 
     alone.say(A, PeerMsg::HaveAll);
     let asked = requests(&alone.say(A, PeerMsg::Unchoke))[0];
     assert!(alone.say(A, answer(16384, asked)).contains(&PeerMsg::Have(asked.piece)), "SHA-1 proves it");
+}
+
+#[test]
+fn who_sends_what_nobody_asked_for_is_left_and_holds_up_nobody_for_long() {
+    let rates = RateLimits { up: None, down: Some(10_000) };
+    let config = SessionConfig { rates, ..SessionConfig::default() };
+    let whole = |metainfo: &Metainfo| Add::new(Source::Metainfo(metainfo.clone()), "");
+    let mut alone = Alone::with(config, 16384, Format::V1, 0, whole);
+    alone.work();
+    [A, B].into_iter().for_each(|peer| alone.greet(peer));
+    alone.script.sent();
+    let unasked = |at: u32| answer(16384, Block { piece: at % PIECES, begin: 0, length: 16384 });
+    for at in 0..64 {
+        assert_eq!(alone.say(A, unasked(at)), [], "{at}");
+    }
+    assert_eq!(alone.say(A, unasked(64)), [PeerMsg::Goodbye]);
+    // At this rate they would take 107 s.
+    alone.say(B, PeerMsg::HaveAll);
+    assert_eq!(requests(&alone.say(B, PeerMsg::Unchoke)), []);
+    alone.script.advance(Duration::from_secs(6));
+    assert!(alone.script.sent().iter().any(|(to, msg)| *to == B && matches!(msg, PeerMsg::Request(_))));
+}
+
+#[test]
+fn what_is_not_wanted_is_not_waited_for() {
+    let mut alone = Alone::with(SessionConfig::default(), 16384, Format::V1, 3, |metainfo| {
+        let select = vec![1..=1];
+        Add::new(Source::Magnet(Magnet { select, ..Magnet::from(metainfo) }), "")
+    });
+    alone.greet(A);
+    alone.tell_metadata(A);
+    assert_eq!(alone.stage(), TorrentStage::Seeding, "there is no second file");
+    alone.script.outcomes();
+    for (range, done) in [
+        (0..3 * 16384, Ok(())),
+        (0..3 * 16384 + 1, Err(TorrentError::NotWanted)),
+        (5 * 16384..6 * 16384, Err(TorrentError::NotWanted)),
+    ] {
+        let read = Read { torrent: TorrentId(1), file: 0, range };
+        let op = alone.script.command(SessionCommand::Read(read));
+        alone.work();
+        assert_eq!(alone.script.outcomes(), [(op, SessionOutcome::Done(done))]);
+    }
+}
+
+impl Alone {
+    /// A super-seed with everything, and two that want all of it; the pieces that each was told of.
+    fn super_seed() -> (Alone, [BTreeSet<u32>; 2]) {
+        let config = TorrentConfig { super_seeding: true, ..TorrentConfig::default() };
+        let mut alone = Alone::with(SessionConfig::default(), 16384, Format::V1, PIECES, |metainfo| Add {
+            config,
+            ..Add::new(Source::Metainfo(metainfo.clone()), "")
+        });
+        alone.work();
+        for peer in [A, B] {
+            alone.greet(peer);
+            alone.say(peer, PeerMsg::Interested);
+        }
+        alone.script.advance(Duration::from_secs(1));
+        let told = [A, B].map(|peer| alone.conn(peer).told_of.clone());
+        assert!(told.iter().all(|told| told.len() == 2) && told[0].is_disjoint(&told[1]), "{told:?}");
+        (alone, told)
+    }
+}
+
+#[test]
+fn who_asks_a_super_seed_now_and_then_and_has_nothing_keeps_no_piece_from_others() {
+    let (mut alone, [of_a, of_b]) = Alone::super_seed();
+    let block = Block { piece: *of_a.first().unwrap(), begin: 0, length: 16384 };
+    for _ in 0..3 {
+        alone.script.advance(Duration::from_secs(30));
+        // It is heard of, too.
+        alone.say(B, PeerMsg::KeepAlive);
+        let answer = alone.say(A, PeerMsg::Request(block));
+        assert!(answer.iter().any(|msg| matches!(msg, PeerMsg::Piece { .. })), "{answer:?}");
+    }
+    let told = &alone.conn(B).told_of;
+    assert!(told.is_superset(&of_a) && told.is_superset(&of_b), "{told:?}");
+}
+
+#[test]
+fn two_that_cannot_reach_each_other_do_not_wait_long_for_more_of_a_super_seed() {
+    let (mut alone, told) = Alone::super_seed();
+    for (peer, told) in [A, B].into_iter().zip(told) {
+        told.into_iter().for_each(|piece| _ = alone.say(peer, PeerMsg::Have(piece)));
+    }
+    assert!([A, B].iter().all(|peer| alone.conn(*peer).told_of.len() == 2), "the other may take them");
+    alone.script.advance(Duration::from_secs(7));
+    assert!([A, B].iter().all(|peer| alone.conn(*peer).told_of.len() == 4));
 }
 
 /// A session that peers connect to, with one torrent that has everything.

@@ -314,12 +314,17 @@ impl<P: Addressed> Session<P> {
                 }
             }
             Err(why) => {
+                // Of several files some may have come.
+                let nothing_came = fetch.places.len() == 1 && why.is_without_bytes();
                 seed.failed(now, why);
                 let dropped = seed.status.dropped.then(|| seed.status.clone());
                 if let Some(picker) = torrent.running() {
                     fetch.awaited().for_each(|block| picker.unasked(block));
                 }
-                self.give_back_down(number, fetch.blocks.iter().map(|block| u64::from(block.length)).sum());
+                if nothing_came {
+                    let bytes = fetch.blocks.iter().map(|block| u64::from(block.length)).sum();
+                    self.give_back_down(number, bytes);
+                }
                 self.fill_all(cx, number);
                 dropped
                     .into_iter()

@@ -265,6 +265,24 @@ fn what_came_from_a_peer_meanwhile_is_no_more_waited_for() {
 }
 
 #[test]
+fn a_failure_after_which_something_may_have_come_counts_for_the_limit() {
+    let timed_out = WebError::Http(HttpError::TimedOut);
+    for (why, next) in
+        [(WebError::Http(HttpError::Unreachable), 1), (WebError::Length, 0), (timed_out.clone(), 0)]
+    {
+        // A block takes 16 s.
+        let rates = RateLimits { up: None, down: Some(1000) };
+        let config = SessionConfig { rates, ..SessionConfig::default() };
+        let served = vec![("a".into(), 5 * PIECE)];
+        let mut fetching = Fetching::with(config, served, Format::V1, &["http://a/pub", "http://b/pub"]);
+        let wanted = fetching.wanted();
+        assert_eq!(wanted.len(), 1);
+        fetching.answer(wanted[0].number, Err(why.clone()));
+        assert_eq!(fetching.wanted().len(), next, "{why:?}");
+    }
+}
+
+#[test]
 fn what_servers_send_keeps_the_limit_and_nearly_all_of_it_is_used() {
     const LIMIT: u64 = 100_000;
     let rates = RateLimits { up: None, down: Some(LIMIT) };
