@@ -142,6 +142,7 @@ struct Alone {
     searches: u32,
     seed: u64,
     network: Network,
+    /// Once it has formed.
     events: u64,
     wall_s: f64,
     events_per_s: f64,
@@ -223,11 +224,11 @@ fn size(workload: &Searches, name: &'static str, by: Replication) -> Size {
 fn networks(nodes: u32, searches: u32, seed: u64) -> Vec<Network> {
     let sharing = Sharing { nodes: nodes.min(1000), searches, hits: 5, seed, ..Sharing::default() };
     let all = [Servents::Gnutella04, Servents::Gnutella06, Servents::Kazaa];
-    all.iter().map(|which| which.network(&which.run(&sharing))).collect()
+    all.iter().map(|which| which.network(&which.form(&sharing).run())).collect()
 }
 
 impl Servents {
-    fn run(self, sharing: &Sharing) -> sharing::Report {
+    fn form(self, sharing: &Sharing) -> sharing::Formed {
         match self {
             Servents::Gnutella04 => sharing.gnutella(GnutellaConfig::default()),
             Servents::Gnutella06 => sharing.gnutella06(Gnutella06Config::default()),
@@ -265,8 +266,9 @@ fn alone(args: &Args, which: Servents) -> Result<(), Box<dyn Error>> {
     let Args { nodes, searches, seed, .. } = *args;
     let form = Duration::from_secs(args.form);
     let before = resident();
+    let formed = which.form(&Sharing { nodes, searches, hits: 5, form, seed, ..Sharing::default() });
     let began = std::time::Instant::now();
-    let report = which.run(&Sharing { nodes, searches, hits: 5, form, seed, ..Sharing::default() });
+    let report = formed.run();
     let wall_s = began.elapsed().as_secs_f64();
     let alone = Alone {
         nodes,
@@ -285,7 +287,7 @@ fn alone(args: &Args, which: Servents) -> Result<(), Box<dyn Error>> {
     print(&format!("{nodes} nodes, {searches} searches, seed {seed}"));
     print_networks(std::slice::from_ref(&alone.network));
     print(&format!(
-        "{} events in {wall_s:.2} s, {:.2} million a second; {} bytes a node; trace {}",
+        "once formed: {} events in {wall_s:.2} s, {:.2} million a second; {} bytes a node; trace {}",
         alone.events,
         alone.events_per_s / 1e6,
         alone.bytes_per_node,

@@ -7,10 +7,10 @@
 //! that goes on to strangers still comes to some. Where nodes have keys and the spam is in the names of others, all hits
 //! are honest, and nobody is dialled who does not share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use p2p_core::sim::{Bandwidth, Encoding, Latency, Liar, Network, Sim};
+use p2p_core::sim::{Bandwidth, Encoding, Latency, Liar, Network, Sim, run_seeds};
 use p2p_core::{SimPeer, Up};
 
 use super::msg::BATCH;
@@ -264,16 +264,16 @@ impl Searcher for Member {
 
 /// Ten honest nodes want all songs that there are but a few, a quarter of an hour after the world began: how many hits
 /// they get are honest, and how many there are.
-fn honest_hits_among_spam(defended: bool) -> (usize, usize) {
-    let hits = hits_among(Spam::OfNobody, defended, false);
+fn honest_hits_among_spam(seed: u64, defended: bool) -> (usize, usize) {
+    let hits = hits_among(seed, Spam::OfNobody, defended, false);
     let honest = hits.iter().filter(|(source, _)| source.0 < HONEST);
     (honest.count(), hits.len())
 }
 
 /// The hits, by source and name.
-fn hits_among(spam: Spam, defended: bool, signed: bool) -> Vec<(SimPeer, String)> {
+fn hits_among(seed: u64, spam: Spam, defended: bool, signed: bool) -> Vec<(SimPeer, String)> {
     let latency = Latency::Uniform(Duration::from_millis(10), Duration::from_millis(100));
-    let mut sim = Sim::<Member>::new(1, Network { latency, ..Network::default() });
+    let mut sim = Sim::<Member>::new(seed, Network { latency, ..Network::default() });
     for peer in 0..HONEST + ATTACKERS {
         let node = node(peer, config(defended));
         let node = if signed { node.with_key(simulated_keypair(SimPeer(peer))) } else { node };
@@ -298,8 +298,16 @@ fn hits_among(spam: Spam, defended: bool, signed: bool) -> Vec<(SimPeer, String)
 
 #[test]
 fn who_has_everything_is_recognised_by_those_next_to_it() {
-    let (defended, open) = (honest_hits_among_spam(true), honest_hits_among_spam(false));
-    println!("honest hits, of all: defended {defended:?}, open {open:?}");
+    let all = Mutex::new([(0, 0); 2]);
+    run_seeds(1, |seed| {
+        let hits = [true, false].map(|defended| honest_hits_among_spam(seed, defended));
+        println!("seed {seed}: honest hits, of all: defended {:?}, open {:?}", hits[0], hits[1]);
+        for (sum, (honest, of)) in all.lock().unwrap().iter_mut().zip(hits) {
+            *sum = (sum.0 + honest, sum.1 + of);
+        }
+        hits
+    });
+    let [defended, open] = all.into_inner().unwrap();
     assert!(defended.0 * 3 >= defended.1 * 2, "defended {defended:?}");
     // A search goes on to super-nodes that do not lie, so that about half of the hits are honest all the same.
     assert!(open.0 * 4 < defended.0 * 3, "defended {defended:?}, open {open:?}");
@@ -308,7 +316,7 @@ fn who_has_everything_is_recognised_by_those_next_to_it() {
 /// The same, while the spam is in the names of honest nodes: how many hits are theirs, of how many that are said to be.
 /// The others are dials to those who never said so.
 fn hits_in_their_own_names(signed: bool) -> (usize, usize) {
-    let hits = hits_among(Spam::OfOthers, true, signed);
+    let hits = hits_among(1, Spam::OfOthers, true, signed);
     let own = hits.iter().filter(|(source, name)| *name == format!("song {}", source.0));
     (own.count(), hits.len())
 }

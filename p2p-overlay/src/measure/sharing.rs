@@ -6,12 +6,14 @@
 //! use p2p_overlay::{Gnutella06Config, GnutellaConfig, KazaaConfig};
 //!
 //! let sharing = Sharing { nodes: 100, searches: 20, ..Sharing::default() };
-//! let (old, new) = (sharing.gnutella(GnutellaConfig::default()), sharing.gnutella06(Gnutella06Config::default()));
-//! let indexed = sharing.kazaa(KazaaConfig::default());
+//! let old = sharing.gnutella(GnutellaConfig::default()).run();
+//! let new = sharing.gnutella06(Gnutella06Config::default()).run();
+//! let indexed = sharing.kazaa(KazaaConfig::default()).run();
 //! assert!(new.messages() < old.messages() && indexed.messages() < old.messages());
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -66,6 +68,22 @@ impl Default for Sharing {
     }
 }
 
+/// A network that has formed, before anybody looks for anything.
+pub struct Formed(Box<dyn FnOnce() -> Report>);
+
+impl Formed {
+    /// Runs the workload. A caller that wants to know how fast the simulator is holds a clock around this.
+    pub fn run(self) -> Report {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Formed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Formed")
+    }
+}
+
 /// What came of it. Messages are queries and hits; what keeps the network together is not counted there, but among the
 /// bytes.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +107,7 @@ pub struct Report {
     pub bytes: [u64; 2],
     /// and for how many seconds that was.
     pub seconds: f64,
-    /// Inputs of the simulation, from its beginning.
+    /// Events of the simulation since the network had formed.
     pub events: u64,
     /// The simulation's trace hash.
     pub trace: u64,
@@ -128,7 +146,17 @@ impl Report {
     }
 }
 
-/// A number by Zipf's law.
+/// How often titles are wanted, by Zipf's law, each with all before it.
+fn rates(titles: u32) -> Vec<f64> {
+    let mut sum = 0.0;
+    let upto = |rank| {
+        sum += 1.0 / f64::from(rank);
+        sum
+    };
+    (1..=titles).map(upto).collect()
+}
+
+/// A number by these rates.
 fn zipf(rates: &[f64], rng: &mut Rng) -> u32 {
     let sum = rates.last().copied().unwrap_or(0.0);
     let at = rng.unit() * sum;
@@ -269,9 +297,9 @@ impl<S: Servent> Protocol for Weighed<S> {
 }
 
 impl Sharing {
-    /// Runs it on Gnutella 0.4.
-    pub fn gnutella(&self, config: GnutellaConfig) -> Report {
-        self.run(|me, seeds, items, _| {
+    /// Forms a network of Gnutella 0.4.
+    pub fn gnutella(&self, config: GnutellaConfig) -> Formed {
+        self.form(|me, seeds, items, _| {
             let mut servent = Gnutella::new(me.contact(), seeds, config);
             for item in items {
                 // It is new, and few are shared.
@@ -281,9 +309,9 @@ impl Sharing {
         })
     }
 
-    /// Runs it on Gnutella 0.6.
-    pub fn gnutella06(&self, config: Gnutella06Config) -> Report {
-        self.run(|me, seeds, items, role| {
+    /// Forms a network of Gnutella 0.6.
+    pub fn gnutella06(&self, config: Gnutella06Config) -> Formed {
+        self.form(|me, seeds, items, role| {
             let mut servent = Gnutella06::new(me.contact(), seeds, role, config);
             for item in items {
                 let _: Result<u32, _> = servent.library_mut().insert(item);
@@ -292,9 +320,9 @@ impl Sharing {
         })
     }
 
-    /// Runs it on KaZaA.
-    pub fn kazaa(&self, config: KazaaConfig) -> Report {
-        self.run(|me, seeds, items, role| {
+    /// Forms a network of KaZaA.
+    pub fn kazaa(&self, config: KazaaConfig) -> Formed {
+        self.form(|me, seeds, items, role| {
             let mut node = Kazaa::new(me.contact(), seeds, role, config);
             for item in items {
                 let _: Result<u32, _> = node.library_mut().insert(item);
@@ -303,17 +331,14 @@ impl Sharing {
         })
     }
 
-    fn run<S: Servent>(&self, make: impl Fn(SimPeer, Vec<Contact>, Vec<Item>, Role) -> S) -> Report {
+    fn form<S: Servent + 'static>(
+        &self,
+        make: impl Fn(SimPeer, Vec<Contact>, Vec<Item>, Role) -> S,
+    ) -> Formed {
         let mut sim = Sim::<Weighed<S>>::new(self.seed, Network::default());
         let bytes = (0..self.nodes).map(|_| AtomicU64::new(0)).collect();
         let scales = Arc::new(Scales { on: AtomicBool::new(false), bytes });
-        let mut sum = 0.0;
-        let rates: Vec<f64> = (1..=self.titles)
-            .map(|rank| {
-                sum += 1.0 / f64::from(rank);
-                sum
-            })
-            .collect();
+        let rates = rates(self.titles);
         for node in 0..self.nodes {
             let role = if node % self.leaves.max(1) == 0 { Role::Ultrapeer } else { Role::Leaf };
             let rng = sim.workload_rng();
@@ -328,14 +353,19 @@ impl Sharing {
             });
         }
         sim.run_for(self.form);
-        let before = self.sum(&sim);
+        let sharing = *self;
+        Formed(Box::new(move || sharing.search(sim, &scales, &rates)))
+    }
+
+    fn search<S: Servent>(&self, mut sim: Sim<Weighed<S>>, scales: &Scales, rates: &[f64]) -> Report {
+        let (before, formed) = (self.sum(&sim), sim.stats().events());
         scales.on.store(true, Ordering::Relaxed);
         let begin = sim.now();
         let scope = Scope { hits: self.hits, deadline: self.deadline, reach: Reach::Auto };
         let mut begun = BTreeMap::new();
         for _ in 0..self.searches {
             let rng = sim.workload_rng();
-            let (from, title) = (rng.below(self.nodes.into()) as u32, zipf(&rates, rng));
+            let (from, title) = (rng.below(self.nodes.into()) as u32, zipf(rates, rng));
             let query = Query::text(&format!("title{title}"));
             let op = sim.command(SimPeer(from), S::ask(SearchCommand::Search(query, scope)));
             begun.insert((SimPeer(from), op), sim.now());
@@ -364,7 +394,7 @@ impl Sharing {
             report.nodes[kind] += 1;
             report.bytes[kind] += bytes.load(Ordering::Relaxed);
         }
-        report.events = sim.stats().events();
+        report.events = sim.stats().events() - formed;
         report.trace = sim.trace();
         report
     }

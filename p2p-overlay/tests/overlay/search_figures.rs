@@ -118,9 +118,9 @@ fn an_index_needs_less_than_tables_and_tables_less_than_a_flood() {
     let sharing = Sharing { nodes: 300, searches: 40, hits: 5, ..Sharing::default() };
     let config = KazaaConfig::default();
     let reports = [
-        sharing.gnutella(GnutellaConfig::default()),
-        sharing.gnutella06(Gnutella06Config { table_bits: 12, ..Gnutella06Config::default() }),
-        sharing.kazaa(config),
+        sharing.gnutella(GnutellaConfig::default()).run(),
+        sharing.gnutella06(Gnutella06Config { table_bits: 12, ..Gnutella06Config::default() }).run(),
+        sharing.kazaa(config).run(),
     ];
     for (name, report) in ["Gnutella 0.4", "Gnutella 0.6", "KaZaA"].iter().zip(&reports) {
         let (messages, success) = (report.messages(), report.success());

@@ -93,7 +93,8 @@ fn leaves_of_a_dead_ultrapeer_find_others() {
 #[test]
 fn more_is_found_for_less_than_with_version_04() {
     let sharing = Sharing { nodes: 300, searches: 40, hits: 5, ..Sharing::default() };
-    let (old, new) = (sharing.gnutella(GnutellaConfig::default()), sharing.gnutella06(config()));
+    let old = sharing.gnutella(GnutellaConfig::default()).run();
+    let new = sharing.gnutella06(config()).run();
     for report in [&old, &new] {
         let (messages, success, load) = (report.messages(), report.success(), report.load());
         println!("{messages:.0} messages, {success:.2} found, load {load:.2?}, {:.2} saved", report.saved());
