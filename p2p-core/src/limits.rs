@@ -97,7 +97,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a peer may be silent, though it is asked for a sign of life, before it counts as dead. 20 s.
     pub silence_timeout: Duration,
-    /// How long shutting down may take. 5 s.
+    /// How long shutting down may take; and how long a TCP connection that is to be closed waits for the other end to
+    /// take in more of what is left. 5 s.
     pub shutdown_deadline: Duration,
     /// Largest UDP payload tried by path-MTU discovery, in bytes. 6,500: on links that carry it (loopback, jumbo
     /// frames) it halves the cost of a byte; ten such packets still fit one segmentation offload of 64 KiB.

@@ -252,9 +252,14 @@ impl<P: Keyed> ChordTable<P> {
             None if claimed || offset == Key::ZERO => return Next::Mine,
             _ => {}
         }
-        let usable = |spot: &&Spot<P>| usable(spot) && !self.suspects.contains(&spot.peer);
-        let closest = || self.closest_preceding(&offset, usable).map(|spot| spot.peer);
-        match self.successors.iter().find(usable) {
+        // Who is suspected may be there all the same, and is asked if nobody else is left.
+        let sure = |spot: &&Spot<P>| usable(spot) && !self.suspects.contains(&spot.peer);
+        let closest = || {
+            let sure = self.closest_preceding(&offset, sure);
+            sure.or_else(|| self.closest_preceding(&offset, usable)).map(|spot| spot.peer)
+        };
+        let successors = || self.successors.iter();
+        match successors().find(sure).or_else(|| successors().find(usable)) {
             None if self.successors.is_empty() => Next::Mine,
             Some(successor) if successor.order_to(&offset, &self.key).is_ge() => Next::Root(successor.peer),
             _ => closest().map_or(Next::Nowhere, Next::Toward),

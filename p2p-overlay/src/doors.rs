@@ -4,15 +4,15 @@
 //! they become one again when the cut is mended, every node remembers some whom it has lost, and asks one of them now
 //! and then.
 //!
-//! Nor does a node that is outside depend on the few it was told of, which may all be dead by then: whoever speaks to it,
-//! because it was here before or had almost joined, may be a door too.
+//! Nor does a node that is outside depend on the few it was told of, which may all be dead by then: whoever takes part and
+//! speaks to it, because it was here before or had almost joined, may be a door too.
 
 use std::time::Duration;
 
 use p2p_core::{Peer, Rng};
 
 /// The seeds that a node was given, the peers that it has lost last, and those that spoke to it last while it was
-/// outside. At most [`MOST`] of each.
+/// outside. At most [`MOST`] of the first two each, and [`MET`] of those.
 #[derive(Clone, Debug)]
 pub(crate) struct Doors<P> {
     seeds: Vec<P>,
@@ -26,8 +26,10 @@ pub(crate) struct Doors<P> {
     was_in: bool,
 }
 
-/// How many of each are remembered.
+/// How many seeds and lost peers are remembered.
 const MOST: usize = 16;
+/// How many of those met: who goes on alone tries them first, and strangers do not keep it from that for long.
+const MET: usize = 4;
 
 /// A node asks whether one of them leads to another network once in so many periods of its upkeep.
 pub(crate) const SELDOM: u64 = 8;
@@ -54,12 +56,12 @@ impl<P: Peer> Doors<P> {
 
     /// A peer is taken for dead.
     pub(crate) fn lose(&mut self, peer: P) {
-        note(&mut self.lost, peer);
+        note(&mut self.lost, peer, MOST);
     }
 
-    /// A peer speaks to the node while it is outside.
+    /// A peer that takes part speaks to the node while it is outside.
     pub(crate) fn meet(&mut self, peer: P) {
-        note(&mut self.met, peer);
+        note(&mut self.met, peer, MET);
     }
 
     /// A peer answers. Says whether it was taken for dead.
@@ -119,9 +121,9 @@ impl<P: Peer> Doors<P> {
 }
 
 /// Notes the latest.
-fn note<P: Peer>(latest: &mut Vec<P>, peer: P) {
+fn note<P: Peer>(latest: &mut Vec<P>, peer: P, most: usize) {
     latest.retain(|other| *other != peer);
-    if latest.len() == MOST {
+    if latest.len() == most {
         latest.remove(0);
     }
     latest.push(peer);
@@ -168,7 +170,7 @@ mod tests {
         let round: Vec<_> = (0..5).map(|_| doors.next()).collect();
         assert_eq!(round, [Some(1), Some(2), Some(7), Some(8), Some(1)]);
         (0..100).for_each(|stranger| doors.meet(100 + stranger));
-        assert_eq!(doors.most(), 2 + MOST);
+        assert_eq!(doors.most(), 2 + MET);
         doors.found();
         assert_eq!(doors.most(), 2);
     }

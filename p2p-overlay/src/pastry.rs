@@ -156,6 +156,8 @@ pub struct PastryTable<P> {
     /// Those who did not answer when this node said hello, and until when they may have a lease that nobody knows of.
     /// At most 32.
     unheard: Vec<(P, Time)>,
+    /// The leaves that have said hello, and until when this node has promised not to take them for dead. At most 32.
+    greeted: Vec<(P, Time)>,
     /// Silent when last asked: the question is asked again. At most 64.
     suspects: Vec<P>,
     joining: Option<Joining<P>>,
@@ -284,6 +286,7 @@ impl<P: Keyed> PastryTable<P> {
             leases: [Lease { from: None, to: None }; 2],
             known_until: Time::ZERO,
             unheard: Vec::new(),
+            greeted: Vec::new(),
             suspects: Vec::new(),
             joining: None,
             asked: Pending::with_capacity(MAX_ASKED),

@@ -47,14 +47,22 @@ pub(crate) fn troubled<O: Simulated>(
     sim.trace()
 }
 
-/// A node is back before the others have missed it, and was told of nobody but a dead peer: it joins through those who
-/// speak to it.
+/// A node is back before the others have missed it, and was told of nobody but a dead peer, while twenty newcomers were
+/// told of nobody but it: it joins through those who speak to it and take part, and so do they.
 pub(crate) fn comes_back<O: Simulated>(config: O::Config) {
     let mut sim: Sim<O> = Experiment { nodes: NODES, ..Experiment::default() }.build(config);
-    sim.population(move |birth| O::newcomer(birth.peer, vec![SimPeer(NODES)], config));
+    let back = SimPeer(7);
+    sim.population(move |birth| {
+        let seed = if birth.peer == back { SimPeer(1000) } else { back };
+        O::newcomer(birth.peer, vec![seed], config)
+    });
     sim.run_for(SECOND);
-    sim.crash(SimPeer(7));
-    sim.restart(SimPeer(7));
+    sim.crash(back);
+    for _ in 0..20 {
+        sim.join();
+    }
+    sim.run_for(SECOND);
+    sim.restart(back);
     sim.run_for(SPAN);
     assert_eq!(O::is_whole(&sim.view()), Ok(()));
 }

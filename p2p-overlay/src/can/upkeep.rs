@@ -97,8 +97,10 @@ impl<P: Keyed> Protocol for CanTable<P> {
             }
             CanMsg::Welcome { claims, neighbours } => self.on_welcome(cx, from, claims, &neighbours),
             CanMsg::Update { id, full, state } => {
-                if self.joined {
-                    self.on_state(cx, from, state);
+                match self.joined {
+                    true => self.on_state(cx, from, state),
+                    // Only who has a zone looks after its neighbours; another newcomer is no way in.
+                    false => self.doors.meet(from),
                 }
                 let state = self.state(from, full && self.joined);
                 cx.send(from, CanMsg::Updated { id, state });
@@ -233,9 +235,6 @@ impl<P: Keyed> Maintenance for CanTable<P> {
         {
             self.neighbours[at].suspicion.heard();
             self.neighbours[at].rumoured = false;
-        }
-        if !self.joined {
-            self.doors.meet(peer);
         }
     }
     fn take_changed(&mut self) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use p2p_core::sim::{
     Encoding, FaultMix, Latency, Network, Session, Sim, View, churn, random_faults, run_seeds,
 };
-use p2p_core::{Down, Key, Keyed, Link, NoWorker, Rng, Script, SimPeer};
+use p2p_core::{Down, Key, Keyed, Link, NoWorker, Rng, Script, SimPeer, Time};
 
 use super::*;
 use crate::routed::RoutedMsg;
@@ -15,6 +15,19 @@ use crate::structured::{Find, Maintenance, Overlay, Replicas};
 use crate::trouble::{IN_ONE_PIECE, IN_PIECES, comes_back, troubled};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// In a ring of two a message is lost: the other one is asked all the same.
+#[test]
+fn the_only_successor_is_asked_though_it_is_suspected() {
+    let peers = [SimPeer(0), SimPeer(1)];
+    let mut chord = Chord::converged(&peers, ChordConfig::default()).swap_remove(0);
+    let key = peers[1].key();
+    let table = chord.table_mut();
+    assert_eq!(table.next(&key, &[], false), Next::Root(peers[1]));
+    table.silent(Time::ZERO, peers[1]);
+    assert_eq!(table.next(&key, &[], false), Next::Root(peers[1]));
+    assert_eq!(table.next(&key, &[peers[1]], false), Next::Nowhere);
+}
 
 /// Zave 2015, §5: the members form one ordered ring with appendages that lead to it, and each one's successors are
 /// ordered, without duplicates. The last two hold by construction of [`Spot`]; they are checked all the same.

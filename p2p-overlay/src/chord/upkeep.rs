@@ -280,13 +280,18 @@ impl<P: Keyed> ChordTable<P> {
                 self.suspect(peer);
                 self.ask_again(cx, peer, why, silent + 1);
             }
-            false => self.on_death(cx, peer, why),
+            false => self.on_death(cx, peer, [why]),
         }
     }
 
-    fn on_death(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked<P>) {
+    /// A peer is dead, and leaves these questions unanswered.
+    fn on_death(&mut self, cx: &mut Cx<'_, Self>, peer: P, questions: impl IntoIterator<Item = Asked<P>>) {
         let was_first = self.successors.first().is_some_and(|first| first.peer == peer);
         self.forget(peer);
+        questions.into_iter().for_each(|why| self.on_unanswered(cx, why, was_first));
+    }
+
+    fn on_unanswered(&mut self, cx: &mut Cx<'_, Self>, why: Asked<P>, was_first: bool) {
         match why {
             Asked::Predecessor { candidate } if self.predecessor.is_none() => {
                 self.precede(Some(self.spot(candidate)));
@@ -367,6 +372,10 @@ impl<P: Keyed> Protocol for ChordTable<P> {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: ChordMsg<P>) {
+        if !self.joined {
+            // Whoever looks after the ring is in it; another newcomer, which looks its key up, is no way in.
+            self.doors.meet(from);
+        }
         match msg {
             ChordMsg::GetState { id } => {
                 if self.joined {
@@ -427,10 +436,9 @@ impl<P: Keyed> Protocol for ChordTable<P> {
 
     fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
         let Link::Down(Down::Unreachable | Down::TimedOut) = link else { return };
-        self.forget(peer);
-        while let Some(Question { why, .. }) = self.asked.give_up(peer) {
-            self.on_death(cx, peer, why);
-        }
+        let given_up = std::iter::from_fn(|| self.asked.give_up(peer));
+        let questions: Vec<Asked<P>> = given_up.map(|question| question.why).collect();
+        self.on_death(cx, peer, questions);
         self.arm(cx);
     }
 }
@@ -474,9 +482,6 @@ impl<P: Keyed> Maintenance for ChordTable<P> {
     }
     fn heard(&mut self, _now: Time, peer: P) {
         self.suspects.retain(|suspect| *suspect != peer);
-        if !self.joined {
-            self.doors.meet(peer);
-        }
     }
     fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

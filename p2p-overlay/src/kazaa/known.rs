@@ -140,7 +140,8 @@ impl SuperNodes {
     }
 
     /// Whom to try next, `count` at most, by chance and rather those with room: those who were met first, others as
-    /// seldom as `hearsay` says. Who was tried just now comes last; or not at all, if they are to be left in peace.
+    /// seldom as `hearsay` says. Who was tried just now comes last of either; or not at all, if they are to be left in
+    /// peace.
     pub(super) fn choose(
         &mut self,
         now: Time,

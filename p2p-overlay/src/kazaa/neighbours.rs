@@ -146,7 +146,10 @@ impl<P: Place> Kazaa<P> {
         };
         let both_ask = before == Some((Kind::Super, false)) && as_super;
         if before == Some((Kind::Super, true)) && as_super {
-            // It has forgotten that it is one, or wants the list.
+            // It has forgotten that it is one, or wants the list; it may be found elsewhere now.
+            if let Some(one) = self.neighbours.get_mut(&from) {
+                one.contact = listen.or(one.contact);
+            }
             let known = self.list(cx, &from);
             return cx.send(from, KazaaMsg::Welcome { room: self.room(), entrusted: false, known });
         }
@@ -222,15 +225,16 @@ impl<P: Place> Kazaa<P> {
             self.nodes.failed(&probing.contact);
             self.note(cx, known);
         }
-        self.next_visit(cx, &from);
         let neighbour = self.neighbours.get(&from).filter(|one| one.kind != Kind::Ordinary);
-        let Some((up, contact)) = neighbour.map(|one| (one.up, one.contact)) else { return };
-        self.note(cx, known);
-        if let Some(contact) = contact.filter(|_| up) {
-            // It is no super-node any more.
-            self.nodes.failed(&contact);
+        if let Some((up, contact)) = neighbour.map(|one| (one.up, one.contact)) {
+            self.note(cx, known);
+            if let Some(contact) = contact.filter(|_| up) {
+                // It is no super-node any more.
+                self.nodes.failed(&contact);
+            }
+            self.lost(cx, from);
         }
-        self.lost(cx, from);
+        self.next_visit(cx, &from);
     }
 
     /// Nobody has said whether this node is welcome.

@@ -2,10 +2,10 @@
 //!
 //! It asks its way to its own key, takes a row of the routing table from each node on it, and the leaves from the
 //! last. It says hello to all who would be its leaves, and to those whom they name, until everybody who is alive has
-//! answered: then all know it, and it takes part (DSN 2004, *consistent routing*). It asks some in its routing table
-//! for the same row, and keeps of each place the nearest (the second stage, §2.5).
+//! answered: then all know it, and take it for alive for a while, and it takes part (DSN 2004, *consistent routing*). It
+//! asks some in its routing table for the same row, and keeps of each place the nearest (the second stage, §2.5).
 
-use p2p_core::{Cx, Keyed};
+use p2p_core::{Cx, Keyed, Time};
 
 use super::rows::Near;
 use super::upkeep::Asked;
@@ -19,8 +19,8 @@ pub(super) struct Joining<P> {
     pub(super) path: Vec<P>,
     /// Found silent on the way.
     pub(super) avoid: Vec<P>,
-    /// The leaves are being told.
-    pub(super) greeting: bool,
+    /// The leaves are being told, since then.
+    pub(super) greeting: Option<Time>,
 }
 
 /// How long the way to the own key may be, and how many on it may be silent.
@@ -40,7 +40,7 @@ impl<P: Keyed> PastryTable<P> {
             self.joined = true;
             return;
         };
-        self.joining = Some(Joining { path: vec![door], avoid: Vec::new(), greeting: false });
+        self.joining = Some(Joining { path: vec![door], avoid: Vec::new(), greeting: None });
         self.ask_the_way(cx);
     }
 
@@ -82,7 +82,9 @@ impl<P: Keyed> PastryTable<P> {
         leaves: &[P],
     ) {
         let me = self.me;
-        let Some(joining) = self.joining.as_mut().filter(|joining| !joining.greeting) else { return };
+        let Some(joining) = self.joining.as_mut().filter(|joining| joining.greeting.is_none()) else {
+            return;
+        };
         let next = next.filter(|next| *next != me && !joining.path.contains(next));
         match next {
             Some(next) if joining.path.len() < MAX_PATH => {
@@ -90,7 +92,7 @@ impl<P: Keyed> PastryTable<P> {
                 self.ask_the_way(cx);
             }
             _ => {
-                joining.greeting = true;
+                joining.greeting = Some(cx.now());
                 self.rows.offer(&from.key(), Near::new(from, None));
                 leaves.iter().chain([&from]).for_each(|leaf| self.greet(cx, *leaf));
             }
@@ -98,10 +100,11 @@ impl<P: Keyed> PastryTable<P> {
         row.iter().for_each(|peer| self.consider(cx, *peer, true));
     }
 
-    /// Says hello to a peer that would be a leaf and does not know of this node yet.
+    /// Says hello to a peer that would be a leaf and does not know of this node yet, unless it has just been silent.
     pub(super) fn greet(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let asked = |(to, what): (P, &Asked)| to == peer && matches!(what, Asked::Hello { .. });
-        if peer == self.me || self.leaves.holds(peer) || self.asked.iter().any(asked) {
+        let is_unheard = self.unheard.iter().any(|(other, until)| *other == peer && *until > cx.now());
+        if peer == self.me || is_unheard || self.leaves.holds(peer) || self.asked.iter().any(asked) {
             return;
         }
         if self.leaves.wants(&self.spot(peer)) {
@@ -117,19 +120,23 @@ impl<P: Keyed> PastryTable<P> {
     }
 
     pub(super) fn is_greeting(&self) -> bool {
-        self.joining.as_ref().is_some_and(|joining| joining.greeting)
+        self.greeting().is_some()
+    }
+
+    fn greeting(&self) -> Option<Time> {
+        self.joining.as_ref().and_then(|joining| joining.greeting)
     }
 
     /// Everybody has answered: this node takes part. If nobody has, the timer tries again.
     pub(super) fn join_if_known(&mut self, cx: &mut Cx<'_, Self>) {
         let waits = self.asked.iter().any(|(_, what)| matches!(what, Asked::Hello { .. }));
-        if !self.is_greeting() || self.leaves.is_empty() || waits {
-            return;
-        }
+        let Some(since) = self.greeting().filter(|_| !self.leaves.is_empty() && !waits) else { return };
         self.joining = None;
-        self.known_until = cx.now() + self.config.lease;
+        // Those who answered first may have forgotten it, if it stood still since: then it says hello again.
+        self.known_until = since + self.config.lease;
+        let was_joined = std::mem::replace(&mut self.joined, true);
         self.renew(cx);
-        if std::mem::replace(&mut self.joined, true) {
+        if was_joined {
             return; // It was only out of touch.
         }
         self.changed = true;

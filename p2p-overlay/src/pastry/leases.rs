@@ -3,7 +3,7 @@
 //! Between two neighbours on the ring the border of what is whose is in the middle. Each asks the other, three times
 //! in the time of a lease, whether it may go on; it is granted if each takes the other for its neighbour. Without the
 //! lease a node answers for nothing on that side, and whoever has granted one does not take the other for dead before
-//! it has run out, by its own clock and an eighth more.
+//! it has run out, by its own clock and an eighth more; nor a leaf that has said hello to it, for as long.
 //!
 //! A node that nobody has told to go on for so long, because it stood still, say, may have been forgotten, and others
 //! have taken its keys: it says hello to all again before it asks. Who does not answer a hello may have a lease all
@@ -29,7 +29,8 @@ impl<P: Keyed> PastryTable<P> {
             return;
         }
         if self.is_out_of_touch(cx.now()) {
-            self.joining = Some(Joining { path: Vec::new(), avoid: Vec::new(), greeting: true });
+            let greeting = Some(cx.now());
+            self.joining = Some(Joining { path: Vec::new(), avoid: Vec::new(), greeting });
             let leaves: Vec<P> = self.leaves.peers().collect();
             return leaves.into_iter().for_each(|leaf| self.hello(cx, leaf, 0));
         }
@@ -82,9 +83,19 @@ impl<P: Keyed> PastryTable<P> {
         self.leases[side as usize].from.is_some_and(|(_, until)| until > now)
     }
 
+    /// A leaf says hello: it counts on being known for the time of a lease.
+    pub(super) fn promise(&mut self, now: Time, peer: P) {
+        let leaves = &self.leaves;
+        self.greeted.retain(|(other, until)| *until > now && *other != peer && leaves.holds(*other));
+        if self.leaves.holds(peer) {
+            self.greeted.push((peer, now + self.config.lease * 9 / 8));
+        }
+    }
+
     /// Whether this node has promised not to take a peer for dead.
     pub(super) fn has_promised(&self, now: Time, peer: P) -> bool {
-        let promises = self.leases.iter().filter_map(|lease| lease.to);
-        promises.into_iter().any(|(to, until)| to == peer && until > now)
+        let mut promises =
+            self.leases.iter().filter_map(|lease| lease.to).chain(self.greeted.iter().copied());
+        promises.any(|(to, until)| to == peer && until > now)
     }
 }

@@ -165,6 +165,58 @@ fn a_crowd_joins_at_once() {
     });
 }
 
+/// A neighbour that is silent is dead once its lease has run out; but if it has said hello meanwhile, after the time of
+/// another, for which it counts on being known.
+#[test]
+fn a_leaf_that_has_said_hello_is_not_forgotten_at_once() {
+    let peers: Vec<SimPeer> = (0..16).map(SimPeer).collect();
+    let mut script = Script::new(Pastry::converged(&peers, PastryConfig::default()).swap_remove(0));
+    let leaf = |script: &Script<Pastry<SimPeer>>, side| script.machine().table().leaves.first(side);
+    let [hello, silent] = [Side::Ahead, Side::Behind].map(|side| leaf(&script, side).unwrap());
+    // The leases that they have had from it have not run out yet.
+    script.advance(6 * SECOND);
+    script.message(hello, RoutedMsg::Upkeep(PastryMsg::Hello { id: 1, leaves: vec![silent] }));
+    script.advance(5 * SECOND);
+    assert_eq!(leaf(&script, Side::Ahead), Some(hello));
+    assert_ne!(leaf(&script, Side::Behind), Some(silent));
+    script.advance(7 * SECOND);
+    assert_ne!(leaf(&script, Side::Ahead), Some(hello));
+}
+
+/// Those who answer a hello know of a newcomer for the time of a lease: if the last answer takes longer, or the newcomer
+/// stands still, they are told again before it asks for a lease.
+#[test]
+fn who_was_greeted_too_long_ago_is_greeted_again() {
+    let config = PastryConfig { lease: SECOND, ..PastryConfig::default() };
+    let (there, silent) = (SimPeer(1), SimPeer(2));
+    let mut script = Script::new(Pastry::with(SimPeer(0), [there], config));
+    script.advance(Duration::ZERO);
+    let mut greeted = 0;
+    for _ in 0..100 {
+        for (to, msg) in script.sent() {
+            let RoutedMsg::Upkeep(msg) = msg else { continue };
+            let answer = match msg {
+                _ if to == silent => continue,
+                PastryMsg::Join { id, .. } => {
+                    PastryMsg::Path { id, row: vec![], next: None, leaves: vec![silent] }
+                }
+                PastryMsg::Hello { id, .. } => {
+                    greeted += 1;
+                    PastryMsg::Leaves { id, leaves: vec![silent] }
+                }
+                PastryMsg::Renew { .. } => {
+                    assert_eq!(greeted, 2, "it asks for a lease once both have been told, or are dead");
+                    return;
+                }
+                _ => continue,
+            };
+            script.message(there, RoutedMsg::Upkeep(answer));
+        }
+        script.advance(100 * MS);
+    }
+    panic!("it has not joined");
+}
+
 /// Whoever names strangers over and over does not keep a node from its leases.
 #[test]
 fn names_of_strangers_leave_room_for_the_leases() {

@@ -315,6 +315,15 @@ impl<P: Keyed> PastryTable<P> {
     }
 }
 
+/// Whether only who takes part says this: another newcomer is no way in.
+fn is_of_a_member<P>(msg: &PastryMsg<P>) -> bool {
+    match msg {
+        PastryMsg::GetRow { .. } | PastryMsg::GetNeighbours { .. } | PastryMsg::Renew { .. } => true,
+        PastryMsg::Hello { leaves, .. } => !leaves.is_empty(),
+        _ => false,
+    }
+}
+
 impl<P: Keyed> Protocol for PastryTable<P> {
     type Peer = P;
     type Msg = PastryMsg<P>;
@@ -348,13 +357,20 @@ impl<P: Keyed> Protocol for PastryTable<P> {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: PastryMsg<P>) {
+        if !self.joined && is_of_a_member(&msg) {
+            self.doors.meet(from);
+        }
         match msg {
             PastryMsg::Join { id, avoid } => self.on_join(cx, from, id, avoid),
             PastryMsg::Hello { id, leaves } => {
                 if self.joined || self.is_greeting() {
                     cx.send(from, PastryMsg::Leaves { id, leaves: self.leaves_but(from) });
                     self.suspects.retain(|suspect| *suspect != from);
+                    if self.is_greeting() {
+                        self.greet(cx, from);
+                    }
                     self.take_leaf(cx, self.spot(from));
+                    self.promise(cx.now(), from);
                     leaves.iter().take(MAX_LEAVES).for_each(|leaf| match self.joined {
                         true => self.consider(cx, *leaf, false),
                         false => self.greet(cx, *leaf),
@@ -481,11 +497,6 @@ impl<P: Keyed> Maintenance for PastryTable<P> {
     }
     fn silent(&mut self, _now: Time, peer: P) {
         self.suspect(peer);
-    }
-    fn heard(&mut self, _now: Time, peer: P) {
-        if !self.joined {
-            self.doors.meet(peer);
-        }
     }
     fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

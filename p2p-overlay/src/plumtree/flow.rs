@@ -110,11 +110,19 @@ impl<M: Membership> Plumtree<M> {
         let give = |op, message| cx.item(op, Delivery::Message(message));
         self.readers.deliver(now, self.passed, &topic, message, give);
         while let Some(slow) = self.readers.too_slow(self.config.backlog) {
-            self.readers.remove(slow);
+            self.leave(slow);
             cx.finish(slow, PlumtreeOutcome::Ended(Err(PubSubError::Lagged)));
         }
         if self.readers.is_behind() {
             self.watch(cx);
+        }
+    }
+
+    /// A subscriber is gone. After the last one nothing waits for its order.
+    pub(super) fn leave(&mut self, op: OpId) {
+        self.readers.remove(op);
+        if self.readers.is_empty() {
+            self.streams.skip_held();
         }
     }
 

@@ -144,7 +144,7 @@ impl<M: Membership> Plumtree<M> {
 
     pub(super) fn unsubscribe(&mut self, cx: &mut Cx<'_, Self>, op: OpId, topic: Topic) {
         for reader in self.readers.of(&topic) {
-            self.readers.remove(reader);
+            self.leave(reader);
             cx.finish(reader, PlumtreeOutcome::Ended(Ok(())));
         }
         cx.finish(op, PlumtreeOutcome::Unsubscribed);
@@ -152,7 +152,7 @@ impl<M: Membership> Plumtree<M> {
 
     /// Whoever asked is gone.
     pub(super) fn cancel(&mut self, op: OpId) {
-        self.readers.remove(op);
+        self.leave(op);
         self.waiting.retain(|waiting| waiting.op != op);
         self.unacknowledged.retain(|(_, asker)| *asker != op);
     }

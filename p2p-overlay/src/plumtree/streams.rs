@@ -339,11 +339,20 @@ impl<P: Peer> Streams<P> {
 
     /// Notes a message that nobody here wants.
     pub(super) fn skip(&mut self, source: &Source<P>, number: u64) {
-        if let Some(stream) = self.all.get_mut(source)
-            && stream.held.is_empty()
-        {
+        if let Some(stream) = self.all.get_mut(source) {
             stream.next = stream.next.max(number + 1);
         }
+    }
+
+    /// Nobody here wants what is held any more.
+    pub(super) fn skip_held(&mut self) {
+        for (_, stream) in self.all.iter_mut() {
+            if let Some((last, _)) = std::mem::take(&mut stream.held).last_key_value() {
+                stream.next = last + 1;
+            }
+        }
+        self.held = 0;
+        self.due.clear();
     }
 }
 

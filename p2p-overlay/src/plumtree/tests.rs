@@ -460,6 +460,19 @@ fn what_has_waited_for_its_order_comes_as_it_is_read() {
     assert!(script.outcomes().is_empty());
 }
 
+/// Those who held what had come too early are gone before it was its turn: that keeps nobody from what comes later.
+#[test]
+fn who_subscribes_after_others_gave_up_waiting_receives_what_comes() {
+    let mut script = node(PlumtreeConfig::default());
+    [0, 2, 3].into_iter().for_each(|number| script.message(SimPeer(1), push(number)));
+    assert_eq!(received(&mut script), [0]);
+    script.command(PlumtreeCommand::Unsubscribe { topic: topic() });
+    script.message(SimPeer(1), push(1));
+    script.command(PlumtreeCommand::Subscribe { topic: topic() });
+    (4..8).for_each(|number| script.message(SimPeer(1), push(number)));
+    assert_eq!(received(&mut script), [4, 5, 6, 7]);
+}
+
 #[test]
 fn who_reads_nothing_of_what_has_waited_is_cut_off() {
     let mut script = node_behind_a_gap();

@@ -14,7 +14,7 @@ use crate::search::{Library, Query};
 const WATCHERS: usize = 64;
 
 /// At most as many users as it was made for, each with at most 64 watchers. Who comes when it is full takes the place of
-/// the one whose time is over first: that one has left, for who is there says so again and again.
+/// one who has left: of whoever has said so, or is connected no more, the one whose time is over first.
 pub(super) struct Directory<P> {
     users: BTreeMap<String, User<P>>,
     /// The same, by the words of their names and profiles.
@@ -60,9 +60,15 @@ impl<P: Place> Directory<P> {
         self.get(presence.name()).is_none_or(|known| known.sequence() < presence.sequence())
     }
 
-    /// Notes what a client says, which is genuine and news, in the place of another user that it had. Who is to be
-    /// told.
-    pub(super) fn insert(&mut self, by: P, presence: Presence, now: Time) -> Vec<P> {
+    /// Notes what a client says, which is genuine and news, in the place of another user that it had; others are there
+    /// if they are connected. Who is to be told.
+    pub(super) fn insert(
+        &mut self,
+        by: P,
+        presence: Presence,
+        now: Time,
+        is_connected: impl Fn(&P) -> bool,
+    ) -> Vec<P> {
         let name = presence.name().to_owned();
         let former = self.users.iter().find(|(other, user)| user.by == by && **other != name);
         if let Some(former) = former.map(|(former, _)| former.clone()) {
@@ -79,7 +85,11 @@ impl<P: Place> Directory<P> {
             return watchers.map(|(peer, _)| *peer).collect();
         }
         if self.users.len() >= self.most {
-            let first = self.users.iter().min_by_key(|(_, user)| user.presence.expires());
+            let rank = |user: &User<P>| {
+                let is_there = user.presence.whereabouts().online && is_connected(&user.by);
+                (is_there, user.presence.expires())
+            };
+            let first = self.users.iter().min_by_key(|(_, user)| rank(user));
             if let Some(first) = first.map(|(name, _)| name.clone()) {
                 self.remove(&first);
             }
@@ -142,12 +152,15 @@ mod tests {
         Presence::new(&keypair, certificate, whereabouts, 1, expires)
     }
 
-    /// Those who have left stay known for a while, lest they keep out who has come.
+    /// Those who have left stay known for a while, and keep out nobody who has come; nor do they make those leave who are
+    /// there, though they have said so later.
     #[test]
     fn who_comes_has_a_place_and_who_has_left_makes_room() {
         let mut directory = Directory::new(3);
-        for (peer, expires) in [(1, 90), (2, 60), (3, 80), (4, 95), (5, 99)] {
-            directory.insert(SimPeer(peer), presence(peer, expires), Time::ZERO);
+        let there = [1, 4, 5].map(SimPeer);
+        for (peer, expires) in [(1, 50), (2, 60), (3, 80), (4, 95), (5, 99)] {
+            let is_connected = |peer: &SimPeer| there.contains(peer);
+            directory.insert(SimPeer(peer), presence(peer, expires), Time::ZERO, is_connected);
         }
         let known = (1..=5).filter(|peer| directory.get(&format!("user{peer}")).is_some());
         assert_eq!((known.collect::<Vec<_>>(), directory.len()), (vec![1, 4, 5], 3));

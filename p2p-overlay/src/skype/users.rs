@@ -165,7 +165,10 @@ impl<P: Place> SkypeNode<P> {
 
     /// Notes what a client, or this node itself, says, and tells those who watch it.
     fn keep(&mut self, cx: &mut Cx<'_, Skype<P>>, by: P, presence: Presence) {
-        for watcher in self.directory.insert(by, presence.clone(), cx.now()) {
+        let (me, neighbours) = (self.me(), &self.neighbours);
+        let is_client = |peer: &P| neighbours.get(peer).is_some_and(|one| one.up && one.role == Role::Leaf);
+        let is_connected = |peer: &P| *peer == me || is_client(peer);
+        for watcher in self.directory.insert(by, presence.clone(), cx.now(), is_connected) {
             let (name, presence) = (presence.name().to_owned(), Some(Box::new(presence.clone())));
             cx.send(watcher, SkypeMsg::Told { name, presence });
         }

@@ -304,6 +304,9 @@ impl<P: Keyed> Protocol for TapestryTable<P> {
     fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: TapestryMsg<P>) {
         match msg {
             TapestryMsg::Ping { id, joined } => {
+                if joined && !self.joined {
+                    self.doors.meet(from);
+                }
                 cx.send(from, TapestryMsg::Pong { id, joined: self.joined });
                 if joined && !self.is_at_rest() {
                     self.on_backpointer(cx.now(), from);
@@ -436,11 +439,6 @@ impl<P: Keyed> Maintenance for TapestryTable<P> {
     }
     fn silent(&mut self, _now: Time, peer: P) {
         self.lose(peer);
-    }
-    fn heard(&mut self, _now: Time, peer: P) {
-        if !self.joined {
-            self.doors.meet(peer);
-        }
     }
     fn take_changed(&mut self) -> bool {
         self.levels.take_changed()

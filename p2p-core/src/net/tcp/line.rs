@@ -52,6 +52,8 @@ struct LineState<C> {
     output: BytesMut,
     /// Bytes taken from `output` and not yet written.
     writing: usize,
+    /// How often the other end has taken in some.
+    taken: u64,
     closing: bool,
 }
 
@@ -59,7 +61,7 @@ impl<C: Codec> Line<C> {
     pub(super) fn new(mut codec: C) -> Arc<Line<C>> {
         let mut output = BytesMut::new();
         codec.begin(&mut output);
-        let state = LineState { codec, output, writing: 0, closing: false };
+        let state = LineState { codec, output, writing: 0, taken: 0, closing: false };
         Arc::new(Line { state: Mutex::new(state), wake: Notify::new(), closed: Notify::new() })
     }
 
@@ -70,7 +72,7 @@ impl<C: Codec> Line<C> {
     /// Encodes a message; `false` if more waits than may.
     pub(super) fn push(&self, msg: C::Msg, most: usize) -> bool {
         let mut state = self.state();
-        let LineState { codec, output, writing, closing } = &mut *state;
+        let LineState { codec, output, writing, closing, .. } = &mut *state;
         if *closing {
             return true;
         }
@@ -85,7 +87,7 @@ impl<C: Codec> Line<C> {
         fits
     }
 
-    /// Closes it as soon as everything is written.
+    /// Closes it as soon as everything is written, or nothing more is taken in.
     pub(super) fn close(&self) {
         self.state().closing = true;
         self.wake.notify_one();
@@ -95,7 +97,7 @@ impl<C: Codec> Line<C> {
     /// Writes whatever waits until the line is closed.
     async fn write(&self, mut to: tcp::OwnedWriteHalf) -> Down {
         loop {
-            let (bytes, closing) = {
+            let (mut bytes, closing) = {
                 let mut state = self.state();
                 let bytes: Bytes = state.output.split().freeze();
                 state.writing = bytes.len();
@@ -107,17 +109,26 @@ impl<C: Codec> Line<C> {
                     return Down::Closed;
                 }
                 self.wake.notified().await;
-            } else if to.write_all(&bytes).await.is_err() {
-                return Down::Closed;
+            }
+            while !bytes.is_empty() {
+                let Ok(1..) = to.write_buf(&mut bytes).await else { return Down::Closed };
+                let mut state = self.state();
+                state.writing = bytes.len();
+                state.taken += 1;
             }
         }
     }
 
-    /// Ends some time after the line is closed, whether the other end takes in what is left or not.
+    /// Ends after the line is closed, once the other end has taken in nothing of what is left for so long.
     async fn linger(&self, most: Duration) -> Down {
         self.closed.notified().await;
-        sleep(most).await;
-        Down::Closed
+        loop {
+            let taken = self.state().taken;
+            sleep(most).await;
+            if self.state().taken == taken {
+                return Down::Closed;
+            }
+        }
     }
 
     /// Reads messages until the other end closes.
@@ -235,6 +246,35 @@ mod tests {
             timeout(Duration::from_secs(60), futures::future::join(carried, silent)).await.unwrap();
         assert!(matches!(inbox.recv().await, Some(Note::Up(_))));
         assert!(matches!(inbox.recv().await, Some(Note::Down(_, Down::Closed))));
+    }
+
+    /// Whoever reads slowly gets all that was sent before.
+    #[tokio::test]
+    async fn a_slow_reader_gets_everything() {
+        const ALL: usize = 32 << 20;
+        const PART: usize = ALL / 64;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let deadline = Duration::from_secs(1);
+        let limits = Limits { shutdown_deadline: deadline, ..Limits::default() };
+        let pass = Gate::new(limits.clone()).dialled(addr.ip()).unwrap();
+        let (notes, _inbox) = mpsc::channel(100);
+        let port = Port { notes, room: Arc::new(Room::new(LONG)) };
+        let line = Line::new(Blocks);
+        assert!(line.push(BytesMut::zeroed(ALL), usize::MAX));
+        assert!(line.push(BytesMut::new(), usize::MAX));
+        let peer = TcpPeer::Dialled { addr, number: 1 };
+        let carried = carry(line.clone(), peer, None, limits, port, pass);
+        // It takes three times as long as nothing may be taken in.
+        let slow = async {
+            let (mut stream, mut part) = (listener.accept().await.unwrap().0, vec![0; PART]);
+            for _ in 0..ALL / PART {
+                stream.read_exact(&mut part).await.unwrap();
+                sleep(3 * deadline / 64).await;
+            }
+            assert_eq!(stream.read(&mut part).await.unwrap(), 0);
+        };
+        timeout(Duration::from_secs(60), futures::future::join(carried, slow)).await.unwrap();
     }
 
     #[tokio::test]
