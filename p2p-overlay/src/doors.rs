@@ -5,14 +5,15 @@
 //! and then.
 //!
 //! Nor does a node that is outside depend on the few it was told of, which may all be dead by then: whoever takes part and
-//! speaks to it, because it was here before or had almost joined, may be a door too.
+//! speaks to it, because it was here before or had almost joined, may be a door too; and at last anybody who does, though
+//! most of them are newcomers themselves, which would join through this node.
 
 use std::time::Duration;
 
 use p2p_core::{Peer, Rng};
 
 /// The seeds that a node was given, the peers that it has lost last, and those that spoke to it last while it was
-/// outside. At most [`MOST`] of the first two each, and [`MET`] of those.
+/// outside. At most [`MOST`] of the first two each, and [`MET`] and [`STRANGERS`] of those.
 #[derive(Clone, Debug)]
 pub(crate) struct Doors<P> {
     seeds: Vec<P>,
@@ -20,6 +21,8 @@ pub(crate) struct Doors<P> {
     lost: Vec<P>,
     /// Since it was shut out, the latest last.
     met: Vec<P>,
+    /// The same, of those who may be outside too.
+    strangers: Vec<P>,
     /// How many have been tried since the node was shut out.
     tried: usize,
     /// It has been in the network.
@@ -30,6 +33,8 @@ pub(crate) struct Doors<P> {
 const MOST: usize = 16;
 /// How many of those met: who goes on alone tries them first, and strangers do not keep it from that for long.
 const MET: usize = 4;
+/// How many strangers.
+const STRANGERS: usize = 2;
 
 /// A node asks whether one of them leads to another network once in so many periods of its upkeep.
 pub(crate) const SELDOM: u64 = 8;
@@ -46,7 +51,14 @@ impl<P: Peer> Doors<P> {
                 once.push(seed);
             }
         }
-        Doors { seeds: once, lost: Vec::new(), met: Vec::new(), tried: 0, was_in: false }
+        Doors {
+            seeds: once,
+            lost: Vec::new(),
+            met: Vec::new(),
+            strangers: Vec::new(),
+            tried: 0,
+            was_in: false,
+        }
     }
 
     /// Whether the node was given no seeds: it has started its network.
@@ -61,7 +73,15 @@ impl<P: Peer> Doors<P> {
 
     /// A peer that takes part speaks to the node while it is outside.
     pub(crate) fn meet(&mut self, peer: P) {
+        self.strangers.retain(|stranger| *stranger != peer);
         note(&mut self.met, peer, MET);
+    }
+
+    /// Somebody speaks to it.
+    pub(crate) fn hear(&mut self, peer: P) {
+        if !self.met.contains(&peer) {
+            note(&mut self.strangers, peer, STRANGERS);
+        }
     }
 
     /// A peer answers. Says whether it was taken for dead.
@@ -74,29 +94,37 @@ impl<P: Peer> Doors<P> {
     /// The node is shut out: all doors are to be tried.
     pub(crate) fn begin(&mut self) {
         self.tried = 0;
-        self.met.clear();
+        self.forget_strangers();
     }
 
     /// The node has joined.
     pub(crate) fn found(&mut self) {
         self.was_in = true;
+        self.forget_strangers();
+    }
+
+    fn forget_strangers(&mut self) {
         self.met.clear();
+        self.strangers.clear();
     }
 
-    fn most(&self) -> usize {
-        self.lost.len() + self.seeds.len() + self.met.len()
+    /// After how many tries the node goes on alone, if it may.
+    fn most(&self) -> Option<usize> {
+        let most = self.lost.len() + self.seeds.len() + self.met.len();
+        (self.is_founder() || self.was_in).then_some(most)
     }
 
-    /// Whom to join through next, those lost last first, then the seeds, and strangers last; over and over. `None` after
-    /// all were tried, if the node has started the network or was in it: it goes on alone, or nobody would be left to
-    /// join. Whoever else does so is found again through the doors.
+    /// Whom to join through next, those lost last first, then the seeds, those met, and strangers; over and over. `None`
+    /// after all but strangers were tried, if the node has started the network or was in it: it goes on alone, or nobody
+    /// would be left to join. Whoever else does so is found again through the doors.
     pub(crate) fn next(&mut self) -> Option<P> {
-        let most = self.most();
-        if (self.is_founder() || self.was_in) && self.tried >= most {
+        if self.most().is_some_and(|most| self.tried >= most) {
             return None;
         }
-        let mut doors = self.lost.iter().rev().chain(&self.seeds).chain(self.met.iter().rev());
-        let door = doors.nth(self.tried % most).copied();
+        let known = self.lost.iter().rev().chain(&self.seeds);
+        let mut doors = known.chain(self.met.iter().rev()).chain(self.strangers.iter().rev());
+        let all = self.lost.len() + self.seeds.len() + self.met.len() + self.strangers.len();
+        let door = doors.nth(self.tried % all.max(1)).copied();
         self.tried += 1;
         door
     }
@@ -105,8 +133,8 @@ impl<P: Peer> Doors<P> {
     /// been joining itself, then ever longer, up to a period of upkeep; and that long for the last one before it goes
     /// on alone.
     pub(crate) fn patience(&self, period: Duration) -> Duration {
-        let last = (self.is_founder() || self.was_in) && self.tried + 1 >= self.most();
-        match last {
+        let is_last = self.most().is_some_and(|most| self.tried + 1 >= most);
+        match is_last {
             true => period,
             false => period.min(FIRST_TRY * (1 << self.tried.min(8))),
         }
@@ -169,9 +197,27 @@ mod tests {
         doors.meet(7);
         let round: Vec<_> = (0..5).map(|_| doors.next()).collect();
         assert_eq!(round, [Some(1), Some(2), Some(7), Some(8), Some(1)]);
-        (0..100).for_each(|stranger| doors.meet(100 + stranger));
-        assert_eq!(doors.most(), 2 + MET);
-        doors.found();
-        assert_eq!(doors.most(), 2);
+    }
+
+    /// Two seeds, four that take part, and two strangers, of whom the first has turned out to take part.
+    #[test]
+    fn those_met_and_strangers_are_few_and_strangers_last() {
+        let mut doors = Doors::new(0, [1, 2]);
+        (0..100).for_each(|peer| doors.meet(100 + peer));
+        (0..100).for_each(|stranger| doors.hear(200 + stranger));
+        doors.meet(298);
+        doors.hear(298);
+        let round: Vec<_> = (0..8).filter_map(|_| doors.next()).collect();
+        assert_eq!(round, [1, 2, 298, 199, 198, 197, 299, 1]);
+    }
+
+    /// Whoever may go on alone does so whatever strangers say.
+    #[test]
+    fn strangers_keep_nobody_from_going_on_alone() {
+        let mut doors = Doors::new(0, []);
+        doors.lose(3);
+        doors.begin();
+        doors.hear(7);
+        assert_eq!([doors.next(), doors.next()], [Some(3), None]);
     }
 }

@@ -99,7 +99,7 @@ impl<P: Keyed> Protocol for CanTable<P> {
             CanMsg::Update { id, full, state } => {
                 match self.joined {
                     true => self.on_state(cx, from, state),
-                    // Only who has a zone looks after its neighbours; another newcomer is no way in.
+                    // Only who has a zone looks after its neighbours.
                     false => self.doors.meet(from),
                 }
                 let state = self.state(from, full && self.joined);
@@ -235,6 +235,9 @@ impl<P: Keyed> Maintenance for CanTable<P> {
         {
             self.neighbours[at].suspicion.heard();
             self.neighbours[at].rumoured = false;
+        }
+        if !self.joined {
+            self.doors.hear(peer);
         }
     }
     fn take_changed(&mut self) -> bool {

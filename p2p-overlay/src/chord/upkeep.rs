@@ -373,7 +373,7 @@ impl<P: Keyed> Protocol for ChordTable<P> {
 
     fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: ChordMsg<P>) {
         if !self.joined {
-            // Whoever looks after the ring is in it; another newcomer, which looks its key up, is no way in.
+            // Whoever looks after the ring is in it; a newcomer looks its key up.
             self.doors.meet(from);
         }
         match msg {
@@ -482,6 +482,9 @@ impl<P: Keyed> Maintenance for ChordTable<P> {
     }
     fn heard(&mut self, _now: Time, peer: P) {
         self.suspects.retain(|suspect| *suspect != peer);
+        if !self.joined {
+            self.doors.hear(peer);
+        }
     }
     fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

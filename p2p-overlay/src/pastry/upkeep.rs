@@ -315,7 +315,7 @@ impl<P: Keyed> PastryTable<P> {
     }
 }
 
-/// Whether only who takes part says this: another newcomer is no way in.
+/// Whether only who takes part says this.
 fn is_of_a_member<P>(msg: &PastryMsg<P>) -> bool {
     match msg {
         PastryMsg::GetRow { .. } | PastryMsg::GetNeighbours { .. } | PastryMsg::Renew { .. } => true,
@@ -497,6 +497,11 @@ impl<P: Keyed> Maintenance for PastryTable<P> {
     }
     fn silent(&mut self, _now: Time, peer: P) {
         self.suspect(peer);
+    }
+    fn heard(&mut self, _now: Time, peer: P) {
+        if !self.joined {
+            self.doors.hear(peer);
+        }
     }
     fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

@@ -440,6 +440,11 @@ impl<P: Keyed> Maintenance for TapestryTable<P> {
     fn silent(&mut self, _now: Time, peer: P) {
         self.lose(peer);
     }
+    fn heard(&mut self, _now: Time, peer: P) {
+        if !self.joined {
+            self.doors.hear(peer);
+        }
+    }
     fn take_changed(&mut self) -> bool {
         self.levels.take_changed()
     }
