@@ -1,6 +1,5 @@
 //! What users ask of a client.
 
-use p2p_core::Request;
 use p2p_overlay::Place;
 
 use super::BitcoinClient;
@@ -9,6 +8,7 @@ use super::transaction::BitcoinTransaction;
 use crate::header::BitcoinHeader;
 use crate::headers::Tip;
 use crate::id::{BlockId, TxId};
+use crate::request::request;
 
 /// A command to a [`BitcoinClient`]: see the typed requests.
 #[derive(Clone, Debug)]
@@ -109,32 +109,13 @@ pub struct Matching {
     pub items: Vec<Vec<u8>>,
 }
 
-macro_rules! request {
-    ($request:ty, $reply:ty, $variant:ident, |$this:ident| $make:expr) => {
-        impl<P: Place> Request<BitcoinClient<P>> for $request {
-            type Item = ();
-            type Reply = $reply;
-
-            fn command($this) -> BitcoinCommand {
-                $make
-            }
-            fn item((): ()) -> Option<()> {
-                None
-            }
-            fn reply(outcome: BitcoinOutcome) -> Option<$reply> {
-                match outcome {
-                    BitcoinOutcome::$variant(result) => Some(result),
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-request!(Status, BitcoinStatus, Status, |self| BitcoinCommand::Status);
-request!(Synced, Result<Tip, BitcoinError>, Synced, |self| BitcoinCommand::Synced);
-request!(HeaderAt, Option<BitcoinHeader>, Header, |self| BitcoinCommand::Header(self));
-request!(Prove, Result<Option<Proved>, BitcoinError>, Proved, |self| BitcoinCommand::Prove(self));
-request!(Matching, Result<Vec<BitcoinTransaction>, BitcoinError>, Matched, |self| BitcoinCommand::Matching(
-    self
-));
+request!([P: Place] BitcoinClient<P>, Status, BitcoinStatus, |self| BitcoinCommand::Status,
+    BitcoinOutcome::Status);
+request!([P: Place] BitcoinClient<P>, Synced, Result<Tip, BitcoinError>, |self| BitcoinCommand::Synced,
+    BitcoinOutcome::Synced);
+request!([P: Place] BitcoinClient<P>, HeaderAt, Option<BitcoinHeader>, |self| BitcoinCommand::Header(self),
+    BitcoinOutcome::Header);
+request!([P: Place] BitcoinClient<P>, Prove, Result<Option<Proved>, BitcoinError>,
+    |self| BitcoinCommand::Prove(self), BitcoinOutcome::Proved);
+request!([P: Place] BitcoinClient<P>, Matching, Result<Vec<BitcoinTransaction>, BitcoinError>,
+    |self| BitcoinCommand::Matching(self), BitcoinOutcome::Matched);
