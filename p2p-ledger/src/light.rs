@@ -14,11 +14,12 @@
 //!   looked at.
 //! - **Transactions** are given to all servers, a few at a time.
 //!
-//! Nobody is waited for who is late: who does not answer, who does not come to the end of its headers, or does not say what its
-//! filters are, though it answers else. What it says counts again once it has caught up.
+//! Nobody is waited for who is late: who does not answer, or does not come to the end of its headers or of the hashes of its
+//! filters in time, though it answers else. It is waited for again once it has caught up.
 //!
 //! All servers together can keep the newest blocks to themselves, or agree on a lie about filters for as long as no honest one
-//! is asked. They can not show a transaction that is in no block with work.
+//! is asked; and most of them, on one about a block that no honest one has any more. They can not show a transaction that is in
+//! no block with work.
 //!
 //! What a client holds is bounded, but for its headers (some 200 bytes each, as [`HeaderRules`](crate::HeaderRules) allows them)
 //! and a filter header for each block of the chain: 16 servers, of each 4 open questions, and 2,000 filter headers that are not
@@ -42,7 +43,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_core::{Cx, Link, NoJob, OpId, Protocol};
+use p2p_core::{Cx, Link, NoJob, OpId, Protocol, Time};
 use p2p_overlay::Membership;
 
 use crate::consensus::Consensus;
@@ -77,6 +78,8 @@ pub struct LightNode<M: Membership, C: Consensus, S: State> {
     tasks: BTreeMap<u64, Task<M::Peer>>,
     /// The number of the last task.
     begun: u64,
+    /// When it is looked again at what those say who are not waited for.
+    doubts_again: Time,
     of: PhantomData<fn() -> S>,
 }
 
@@ -87,8 +90,9 @@ pub struct LightConfig {
     pub timeout: Duration,
     /// How often each server is asked what it has, beside what it says unasked. 10 s.
     pub poll: Duration,
-    /// How long a user's question waits while nothing comes of it. A server that shows headers for half as long, and does not
-    /// come to their end, is not waited for until it does. 60 s.
+    /// How long a user's question waits while nothing comes of it. A server that shows headers, or hashes of filters, for half as
+    /// long, and does not come to their end, is not waited for until it does; nor is a block for longer of which servers say
+    /// different things. 60 s.
     pub patience: Duration,
 }
 
@@ -134,6 +138,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             asked: 0,
             tasks: BTreeMap::new(),
             begun: 0,
+            doubts_again: Time::ZERO,
             of: PhantomData,
         };
         for server in servers {
@@ -160,6 +165,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
     /// Does all that can be done now.
     fn go_on(&mut self, cx: &mut Cx<'_, Self>) {
         self.believe(cx);
+        self.hear_the_others(cx);
         self.ask_filter_hashes(cx);
         if self.is_ready()
             && let Some(change) = self.belief.take_change(&self.chain)

@@ -23,10 +23,10 @@ pub(super) struct Server {
     pub(super) shown: Option<BlockId>,
     /// It has shown all that it had.
     pub(super) is_done: bool,
-    /// Until when it has to; from its first question on.
-    pub(super) until: Option<Time>,
+    /// Until when it has to show what it has not shown yet, of its headers or of the hashes of filters.
+    until: Option<Time>,
     /// It has not, and is not waited for until it has.
-    pub(super) is_overdue: bool,
+    is_overdue: bool,
     /// It was asked for filter hashes and has not given them: while there are some that it has not, it is not waited for.
     pub(super) withholds: bool,
     /// It was late with an answer, and has given none since: nobody waits for it.
@@ -89,10 +89,18 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         self.servers.iter().filter(|(_, server)| !server.is_silent).map(|(peer, server)| (*peer, server))
     }
 
-    /// Those that answer what everybody is asked, in time.
+    /// Those that are waited for: they answer what everybody is asked, in time. Who was overruled is one of them only where
+    /// there is nobody else.
     pub(super) fn timely(&self) -> impl Iterator<Item = (M::Peer, &Server)> {
-        let withholds = |server: &Server| server.withholds && self.reach(server) > server.said.agreed();
-        self.live().filter(move |(_, server)| !server.is_overdue && !withholds(server))
+        let withholds = |server: &Server| server.withholds && !self.has_said_all(server);
+        let in_time = move || self.live().filter(move |(_, server)| !server.is_overdue && !withholds(server));
+        let any = in_time().any(|(_, server)| !server.said.is_overruled());
+        in_time().filter(move |(_, server)| !any || !server.said.is_overruled())
+    }
+
+    /// Whether it has said something of the filters of all blocks that it has shown.
+    fn has_said_all(&self, server: &Server) -> bool {
+        server.said.height() >= self.reach(server)
     }
 
     /// How many questions of this kind a server has open.
@@ -178,8 +186,12 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             }
             self.silent(cx, peer);
         }
-        for server in self.servers.values_mut() {
-            server.is_overdue = !server.is_done && server.until.is_some_and(|until| until <= now);
+        let has_shown_all = |server: &Server| server.is_done && self.has_said_all(server);
+        let all: Vec<bool> = self.servers.values().map(has_shown_all).collect();
+        let late = now + self.config.patience / 2;
+        for (server, has_shown_all) in self.servers.values_mut().zip(all) {
+            server.until = (!has_shown_all).then(|| server.until.unwrap_or(late));
+            server.is_overdue = server.until.is_some_and(|until| until <= now);
         }
     }
 
