@@ -63,6 +63,48 @@ pub use request::{Enlist, LightCommand, LightOutcome, Prove, Scan};
 ///
 /// Its users hold a [`Handle`](p2p_core::Handle), which is a [`Ledger`](crate::Ledger): what is asked waits until the servers
 /// have shown what they have, or are late.
+///
+/// ```
+/// use p2p_core::sim::{DiskModel, Network, Sim};
+/// use p2p_core::{Key, Keypair, SimPeer};
+/// use p2p_ledger::measure::{Party, ToFull, ToLight};
+/// use p2p_ledger::*;
+/// use p2p_overlay::HyParView;
+///
+/// type Pow = ProofOfWork<BlockHeader<Work>>;
+/// type World = Party<HyParView<SimPeer>, Pow, Coins>;
+///
+/// // A currency on a chain where one hash of two is work enough.
+/// fn headers() -> HeaderChain<Pow> {
+///     let seal = Work { bits: Pow::regtest().limit, nonce: 0 };
+///     let first = BlockHeader { height: 0, previous: BlockId::NONE, root: Key::ZERO, time: 1_000, seal };
+///     HeaderChain::new(Pow::regtest(), first, HeaderRules::default())
+/// }
+///
+/// let mut sim = Sim::<World, _>::with_workers(1, Network::default(), DiskModel::default(), |_| {
+///     let (coins, verifier) = (Coins::new(1, 50), Verifier::new([7; 32]));
+///     let chain = Chain::new(headers(), coins, MemoryStore::default(), verifier, ChainRules::default());
+///     Keeper::new(chain, Pool::new(PoolRules::default()))
+/// });
+/// let full = sim.spawn(|birth| {
+///     Party::full(LedgerNode::new(HyParView::create(birth.peer), LedgerConfig::default()))
+/// });
+/// let light = sim.spawn(|_| Party::light(LightNode::new([full], headers(), LightConfig::default())));
+///
+/// // The full node mines a block, which pays somebody. The light client hears of it, and is shown that it does.
+/// let node = sim.handle(full);
+/// let to = Lock::Key(Keypair::generate().id().into()).to_bytes();
+/// let mined = sim.block_on(async move {
+///     let mut block = node.ask(ToFull(Template(to))).await??;
+///     assert!(Pow::regtest().mine(&mut block.header, 0, 1_000));
+///     let paid = block.transactions[0].id();
+///     node.ask(ToFull(Mined(block))).await?.map(|_| paid)
+/// });
+/// sim.run_for(std::time::Duration::from_secs(15));
+/// let (client, transaction) = (sim.handle(light), mined.unwrap());
+/// let shown = sim.block_on(async move { client.ask(ToLight(Prove { height: 1, transaction })).await? });
+/// assert!(shown.unwrap().unwrap().holds());
+/// ```
 pub struct LightNode<M: Membership, C: Consensus, S: State> {
     config: LightConfig,
     chain: HeaderChain<C>,
