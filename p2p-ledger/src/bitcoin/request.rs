@@ -19,6 +19,8 @@ pub enum BitcoinCommand {
     Synced,
     /// See [`HeaderAt`].
     Header(HeaderAt),
+    /// See [`HeadersAfter`].
+    Headers(HeadersAfter),
     /// See [`Prove`].
     Prove(Prove),
     /// See [`Matching`].
@@ -34,6 +36,8 @@ pub enum BitcoinOutcome {
     Synced(Result<Tip, BitcoinError>),
     /// Of [`HeaderAt`].
     Header(Option<BitcoinHeader>),
+    /// Of [`HeadersAfter`].
+    Headers(Vec<BitcoinHeader>),
     /// Of [`Prove`].
     Proved(Result<Option<Proved>, BitcoinError>),
     /// Of [`Matching`].
@@ -77,6 +81,11 @@ pub struct Synced;
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderAt(pub u64);
 
+/// The chain's headers after the first of these that is on it, or after the very first header: at most 2,000. Whoever keeps them
+/// on a disk asks so for what it has not.
+#[derive(Clone, Debug)]
+pub struct HeadersAfter(pub Vec<BlockId>);
+
 /// Shows that a transaction is in a block of the chain; `None` if it is in no part of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Prove {
@@ -115,6 +124,8 @@ request!([P: Place] BitcoinClient<P>, Synced, Result<Tip, BitcoinError>, |self| 
     BitcoinOutcome::Synced);
 request!([P: Place] BitcoinClient<P>, HeaderAt, Option<BitcoinHeader>, |self| BitcoinCommand::Header(self),
     BitcoinOutcome::Header);
+request!([P: Place] BitcoinClient<P>, HeadersAfter, Vec<BitcoinHeader>, |self| BitcoinCommand::Headers(self),
+    BitcoinOutcome::Headers);
 request!([P: Place] BitcoinClient<P>, Prove, Result<Option<Proved>, BitcoinError>,
     |self| BitcoinCommand::Prove(self), BitcoinOutcome::Proved);
 request!([P: Place] BitcoinClient<P>, Matching, Result<Vec<BitcoinTransaction>, BitcoinError>,
