@@ -161,7 +161,8 @@ pub enum LightEvent<P> {
 const TICK: Duration = Duration::from_millis(500);
 
 impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
-    /// A client that begins with the first header of `chain`, or with what else is in it, and asks these servers: at most 16.
+    /// A client that begins with the first header of `chain`, or with what else is in it, and asks these servers: at most 16,
+    /// and 4 of one [subnet](p2p_core::Keyed::subnet), lest one attacker be all of them.
     pub fn new(
         servers: impl IntoIterator<Item = M::Peer>,
         mut chain: HeaderChain<C>,

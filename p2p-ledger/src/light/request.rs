@@ -72,7 +72,7 @@ pub struct Prove {
     pub transaction: TxId,
 }
 
-/// Asks one server more from now on; says whether it will: not if it has lied, or if there are 16.
+/// Asks one server more from now on; says whether it will: not if it has lied, or if there are 16, or 4 of its subnet.
 #[derive(Clone, Copy, Debug)]
 pub struct Enlist<P>(pub P);
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use p2p_core::{Cx, Time};
+use p2p_core::{Cx, Keyed, Time};
 use p2p_overlay::Membership;
 
 use super::belief::Said;
@@ -14,6 +14,8 @@ use crate::state::State;
 
 /// How many servers there are, and how many that have lied are remembered.
 const MOST: usize = 16;
+/// How many servers of one subnet there are.
+const MOST_OF_SUBNET: usize = 4;
 const MOST_LIARS: usize = 1_024;
 
 /// What is known of a server.
@@ -68,7 +70,9 @@ impl What {
 impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
     /// Asks one server more from now on; says whether it will.
     pub(super) fn enlist(&mut self, peer: M::Peer) -> bool {
-        if self.liars.contains_key(&peer) || self.servers.len() >= MOST {
+        let is_near = |other: &&M::Peer| peer.subnet().is_some() && peer.subnet() == other.subnet();
+        let near = self.servers.keys().filter(is_near).count();
+        if self.liars.contains_key(&peer) || self.servers.len() >= MOST || near >= MOST_OF_SUBNET {
             return self.servers.contains_key(&peer);
         }
         self.servers.entry(peer).or_insert_with(|| Server {
