@@ -68,13 +68,14 @@ pub use codec::{BitcoinCodec, BitcoinMsg, Inventory, NODE_BLOOM, NODE_NETWORK, V
 pub use merkle::{BrokenProof, MerkleBlock};
 pub use network::{BitcoinHeaders, BitcoinNetwork};
 pub use request::{
-    BitcoinCommand, BitcoinError, BitcoinOutcome, BitcoinStatus, HeaderAt, Matching, Prove, Proved, Status,
-    Synced,
+    BitcoinCommand, BitcoinError, BitcoinOutcome, BitcoinStatus, HeaderAt, HeadersAfter, Matching, Prove,
+    Proved, Status, Synced,
 };
 pub use transaction::{BitcoinBlock, BitcoinInput, BitcoinOutput, BitcoinTransaction};
 
 /// A client of nodes of one of Bitcoin's networks. It runs over TCP, each connection with a codec of
-/// [`BitcoinNetwork::codec`]; users ask by [`Synced`], [`Status`], [`HeaderAt`], [`Prove`] and [`Matching`].
+/// [`BitcoinNetwork::codec`]; users ask by [`Synced`], [`Status`], [`HeaderAt`], [`HeadersAfter`], [`Prove`] and
+/// [`Matching`].
 pub struct BitcoinClient<P> {
     config: BitcoinConfig,
     chain: BitcoinHeaders,

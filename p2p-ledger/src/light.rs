@@ -14,11 +14,12 @@
 //!   looked at.
 //! - **Transactions** are given to all servers, a few at a time.
 //!
-//! Nobody is waited for who is late: who does not answer, who does not come to the end of its headers, or does not say what its
-//! filters are, though it answers else. What it says counts again once it has caught up.
+//! Nobody is waited for who is late: who does not answer, or does not come to the end of its headers or of the hashes of its
+//! filters in time, though it answers else. It is waited for again once it has caught up.
 //!
 //! All servers together can keep the newest blocks to themselves, or agree on a lie about filters for as long as no honest one
-//! is asked. They can not show a transaction that is in no block with work.
+//! is asked; and most of them, on one about a block that no honest one has any more. They can not show a transaction that is in
+//! no block with work.
 //!
 //! What a client holds is bounded, but for its headers (some 200 bytes each, as [`HeaderRules`](crate::HeaderRules) allows them)
 //! and a filter header for each block of the chain: 16 servers, of each 4 open questions, and 2,000 filter headers that are not
@@ -42,7 +43,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_core::{Cx, Link, NoJob, OpId, Protocol};
+use p2p_core::{Cx, Link, NoJob, OpId, Protocol, Time};
 use p2p_overlay::Membership;
 
 use crate::consensus::Consensus;
@@ -62,6 +63,48 @@ pub use request::{Enlist, LightCommand, LightOutcome, Prove, Scan};
 ///
 /// Its users hold a [`Handle`](p2p_core::Handle), which is a [`Ledger`](crate::Ledger): what is asked waits until the servers
 /// have shown what they have, or are late.
+///
+/// ```
+/// use p2p_core::sim::{DiskModel, Network, Sim};
+/// use p2p_core::{Key, Keypair, SimPeer};
+/// use p2p_ledger::measure::{Party, ToFull, ToLight};
+/// use p2p_ledger::*;
+/// use p2p_overlay::HyParView;
+///
+/// type Pow = ProofOfWork<BlockHeader<Work>>;
+/// type World = Party<HyParView<SimPeer>, Pow, Coins>;
+///
+/// // A currency on a chain where one hash of two is work enough.
+/// fn headers() -> HeaderChain<Pow> {
+///     let seal = Work { bits: Pow::regtest().limit, nonce: 0 };
+///     let first = BlockHeader { height: 0, previous: BlockId::NONE, root: Key::ZERO, time: 1_000, seal };
+///     HeaderChain::new(Pow::regtest(), first, HeaderRules::default())
+/// }
+///
+/// let mut sim = Sim::<World, _>::with_workers(1, Network::default(), DiskModel::default(), |_| {
+///     let (coins, verifier) = (Coins::new(1, 50), Verifier::new([7; 32]));
+///     let chain = Chain::new(headers(), coins, MemoryStore::default(), verifier, ChainRules::default());
+///     Keeper::new(chain, Pool::new(PoolRules::default()))
+/// });
+/// let full = sim.spawn(|birth| {
+///     Party::full(LedgerNode::new(HyParView::create(birth.peer), LedgerConfig::default()))
+/// });
+/// let light = sim.spawn(|_| Party::light(LightNode::new([full], headers(), LightConfig::default())));
+///
+/// // The full node mines a block, which pays somebody. The light client hears of it, and is shown that it does.
+/// let node = sim.handle(full);
+/// let to = Lock::Key(Keypair::generate().id().into()).to_bytes();
+/// let mined = sim.block_on(async move {
+///     let mut block = node.ask(ToFull(Template(to))).await??;
+///     assert!(Pow::regtest().mine(&mut block.header, 0, 1_000));
+///     let paid = block.transactions[0].id();
+///     node.ask(ToFull(Mined(block))).await?.map(|_| paid)
+/// });
+/// sim.run_for(std::time::Duration::from_secs(15));
+/// let (client, transaction) = (sim.handle(light), mined.unwrap());
+/// let shown = sim.block_on(async move { client.ask(ToLight(Prove { height: 1, transaction })).await? });
+/// assert!(shown.unwrap().unwrap().holds());
+/// ```
 pub struct LightNode<M: Membership, C: Consensus, S: State> {
     config: LightConfig,
     chain: HeaderChain<C>,
@@ -77,6 +120,8 @@ pub struct LightNode<M: Membership, C: Consensus, S: State> {
     tasks: BTreeMap<u64, Task<M::Peer>>,
     /// The number of the last task.
     begun: u64,
+    /// When it is looked again at what those say who are not waited for.
+    doubts_again: Time,
     of: PhantomData<fn() -> S>,
 }
 
@@ -87,8 +132,9 @@ pub struct LightConfig {
     pub timeout: Duration,
     /// How often each server is asked what it has, beside what it says unasked. 10 s.
     pub poll: Duration,
-    /// How long a user's question waits while nothing comes of it. A server that shows headers for half as long, and does not
-    /// come to their end, is not waited for until it does. 60 s.
+    /// How long a user's question waits while nothing comes of it. A server that shows headers, or hashes of filters, for half as
+    /// long, and does not come to their end, is not waited for until it does; nor is a block for longer of which servers say
+    /// different things. 60 s.
     pub patience: Duration,
 }
 
@@ -115,7 +161,8 @@ pub enum LightEvent<P> {
 const TICK: Duration = Duration::from_millis(500);
 
 impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
-    /// A client that begins with the first header of `chain`, or with what else is in it, and asks these servers: at most 16.
+    /// A client that begins with the first header of `chain`, or with what else is in it, and asks these servers: at most 16,
+    /// and 4 of one [subnet](p2p_core::Keyed::subnet), lest one attacker be all of them.
     pub fn new(
         servers: impl IntoIterator<Item = M::Peer>,
         mut chain: HeaderChain<C>,
@@ -134,6 +181,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             asked: 0,
             tasks: BTreeMap::new(),
             begun: 0,
+            doubts_again: Time::ZERO,
             of: PhantomData,
         };
         for server in servers {
@@ -160,6 +208,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
     /// Does all that can be done now.
     fn go_on(&mut self, cx: &mut Cx<'_, Self>) {
         self.believe(cx);
+        self.hear_the_others(cx);
         self.ask_filter_hashes(cx);
         if self.is_ready()
             && let Some(change) = self.belief.take_change(&self.chain)

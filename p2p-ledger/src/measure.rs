@@ -1,9 +1,11 @@
 //! Experiments with chains, by numbers: races between branches, a selfish pool, targets that follow the work, and how blocks get
 //! around. The tests of the papers' figures use them, and whoever wants to draw them.
 //!
-//! Headers have real work, if little, and go through the real choice of a chain.
+//! Headers have real work, if little, and go through the real choice of a chain. [`Party`] is for simulations with light clients in
+//! them.
 
 mod difficulty;
+mod party;
 mod race;
 mod selfish;
 mod spread;
@@ -16,6 +18,7 @@ use crate::headers::{HeaderChain, HeaderRules};
 use crate::id::BlockId;
 
 pub use difficulty::{DifficultySteps, Phase};
+pub use party::{Party, PartyCommand, PartyOutcome, ToFull, ToLight};
 pub use race::Races;
 pub use selfish::SelfishMining;
 pub use spread::{Forks, ForksReport, Spread};

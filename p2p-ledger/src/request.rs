@@ -1,22 +1,21 @@
 //! How a machine of this crate is asked by a typed request: a command in, and which outcome is the reply.
 
-/// `request!(Machine, Outcome: Request, Reply, OutcomeVariant, |self| command)`.
+/// `request!([generics] Machine, Request, Reply, |self| command, Outcome::Variant)`.
 macro_rules! request {
-    ($machine:ident, $outcome:ident:
-        $request:ty, $reply:ty, $variant:ident, |$this:ident| $make:expr) => {
-        impl<M: Membership, C: Consensus, S: State> Request<$machine<M, C, S>> for $request {
+    ([$($generics:tt)*] $machine:ty, $request:ty, $reply:ty, |$this:ident| $command:expr, $outcome:path) => {
+        impl<$($generics)*> p2p_core::Request<$machine> for $request {
             type Item = ();
             type Reply = $reply;
 
-            fn command($this) -> <$machine<M, C, S> as Protocol>::Command {
-                $make
+            fn command($this) -> <$machine as p2p_core::Protocol>::Command {
+                $command
             }
             fn item((): ()) -> Option<()> {
                 None
             }
-            fn reply(outcome: <$machine<M, C, S> as Protocol>::Outcome) -> Option<$reply> {
+            fn reply(outcome: <$machine as p2p_core::Protocol>::Outcome) -> Option<$reply> {
                 match outcome {
-                    $outcome::$variant(result) => Some(result),
+                    $outcome(result) => Some(result),
                     _ => None,
                 }
             }

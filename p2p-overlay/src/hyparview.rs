@@ -31,12 +31,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_core::{Cx, Link, NoJob, OpId, Peer, Protocol, Wire};
+use p2p_core::{Cx, Keyed, Link, NoJob, OpId, Protocol, Wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::doors::Doors;
 use crate::membership::{Membership, MembershipCommand, Neighbour, Parting};
+use crate::subnets::SubnetLimits;
 
 use neighbours::Asked;
 use shuffle::Shuffling;
@@ -106,6 +107,12 @@ pub struct HyParViewConfig {
     pub upkeep: Duration,
     /// How long to wait for an answer. 2 s.
     pub timeout: Duration,
+    /// How many peers of one subnet a node knows (`table`), and how many of those are its neighbours (`group`): who comes when
+    /// these are as many takes the place of one of them, and of nobody else. `None`: as many as there are.
+    ///
+    /// With such limits an attacker who has one subnet, and in it as many ids as he likes, gets no more than his share of
+    /// anybody's neighbours. A network most of whose honest nodes are in few subnets falls apart by them.
+    pub subnets: Option<SubnetLimits>,
 }
 
 impl Default for HyParViewConfig {
@@ -121,6 +128,7 @@ impl Default for HyParViewConfig {
             shuffle: Duration::from_secs(30),
             upkeep: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
+            subnets: None,
         }
     }
 }
@@ -200,7 +208,7 @@ pub enum HyParViewTimer<P> {
     Asked(P),
 }
 
-impl<P: Peer> HyParView<P> {
+impl<P: Keyed> HyParView<P> {
     /// A node that starts a network of its own, for others to join.
     pub fn create(me: P) -> HyParView<P> {
         HyParView::with(me, [], HyParViewConfig::default())
@@ -239,7 +247,7 @@ impl<P: Peer> HyParView<P> {
     }
 }
 
-impl<P: Peer> Membership for HyParView<P> {
+impl<P: Keyed> Membership for HyParView<P> {
     fn me(&self) -> P {
         self.me
     }
@@ -253,7 +261,7 @@ impl<P: Peer> Membership for HyParView<P> {
     }
 }
 
-impl<P: Peer> Protocol for HyParView<P> {
+impl<P: Keyed> Protocol for HyParView<P> {
     type Peer = P;
     type Msg = HyParViewMsg<P>;
     type Timer = HyParViewTimer<P>;
@@ -336,7 +344,7 @@ impl<P: Peer> Protocol for HyParView<P> {
     }
 }
 
-impl<P: Peer> fmt::Debug for HyParView<P> {
+impl<P: Keyed> fmt::Debug for HyParView<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HyParView({:?}, {} passive)", self.views.active(), self.views.passive().len())
     }

@@ -5,11 +5,12 @@
 //! over any of them: [`HyParView`](crate::HyParView) knows few of the members and suits networks of any size;
 //! [`Swim`](crate::Swim) knows them all and says who has failed.
 
-use p2p_core::{Down, NoJob, Protocol};
+use p2p_core::{Down, Keyed, NoJob, Protocol};
 
 /// A machine that keeps neighbours. It says of each when it comes and when it goes, and why.
 pub trait Membership:
     Protocol<
+        Peer: Keyed,
         Command = MembershipCommand<<Self as Protocol>::Peer>,
         Item = (),
         Outcome = (),

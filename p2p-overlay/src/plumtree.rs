@@ -59,7 +59,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_core::{Cx, Link, NoJob, OpId, Peer, Protocol, Time, Up, prefetch};
+use p2p_core::{Cx, Keyed, Link, NoJob, OpId, Protocol, Time, Up, prefetch};
 
 use crate::hyparview::{HyParView, HyParViewConfig};
 use crate::membership::{Membership, MembershipCommand, Neighbour};
@@ -104,7 +104,7 @@ pub use streams::Source;
 /// ```
 pub type Gossip<P> = Plumtree<HyParView<P>>;
 
-impl<P: Peer> Gossip<P> {
+impl<P: Keyed> Gossip<P> {
     /// A node that starts a network of its own, for others to join.
     pub fn create(me: P) -> Gossip<P> {
         Gossip::join(me, [])

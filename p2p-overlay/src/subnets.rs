@@ -23,7 +23,7 @@ use p2p_core::{Keyed, Subnet};
 pub struct SubnetLimits {
     /// In the whole table. 10.
     pub table: usize,
-    /// In one bucket or row of it. 2.
+    /// In one bucket or row of it, or among the neighbours. 2.
     pub group: usize,
 }
 

@@ -25,7 +25,7 @@ mod spread;
 use std::fmt;
 use std::time::Duration;
 
-use p2p_core::{Cx, Lane, Link, NoJob, OpId, Peer, Protocol, Wire};
+use p2p_core::{Cx, Keyed, Lane, Link, NoJob, OpId, Peer, Protocol, Wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -253,7 +253,7 @@ impl<P: Peer> Swim<P> {
     }
 }
 
-impl<P: Peer> Membership for Swim<P> {
+impl<P: Keyed> Membership for Swim<P> {
     fn me(&self) -> P {
         self.me
     }

@@ -36,6 +36,16 @@ impl BitcoinNetwork {
         }
     }
 
+    /// The one for tests, the third: its money is worth nothing.
+    pub fn testnet() -> BitcoinNetwork {
+        BitcoinNetwork {
+            magic: [0x0b, 0x11, 0x09, 0x07],
+            port: 18333,
+            first: first(1_296_688_602, 0x1d00_ffff, 414_098_458),
+            rules: ProofOfWork::testnet(),
+        }
+    }
+
     /// The one for regression tests, which everybody has for himself.
     pub fn regtest() -> BitcoinNetwork {
         BitcoinNetwork {
@@ -76,6 +86,7 @@ mod tests {
     fn the_first_headers_have_their_names() {
         let names = [
             (BitcoinNetwork::main(), "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f"),
+            (BitcoinNetwork::testnet(), "000000000933ea01ad0ee984209779baaec3ced90fa3f408719526f8d77f4943"),
             (BitcoinNetwork::regtest(), "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206"),
         ];
         for (network, name) in names {

@@ -1,6 +1,5 @@
 //! What users ask of a client.
 
-use p2p_core::Request;
 use p2p_overlay::Place;
 
 use super::BitcoinClient;
@@ -9,6 +8,7 @@ use super::transaction::BitcoinTransaction;
 use crate::header::BitcoinHeader;
 use crate::headers::Tip;
 use crate::id::{BlockId, TxId};
+use crate::request::request;
 
 /// A command to a [`BitcoinClient`]: see the typed requests.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub enum BitcoinCommand {
     Synced,
     /// See [`HeaderAt`].
     Header(HeaderAt),
+    /// See [`HeadersAfter`].
+    Headers(HeadersAfter),
     /// See [`Prove`].
     Prove(Prove),
     /// See [`Matching`].
@@ -34,6 +36,8 @@ pub enum BitcoinOutcome {
     Synced(Result<Tip, BitcoinError>),
     /// Of [`HeaderAt`].
     Header(Option<BitcoinHeader>),
+    /// Of [`HeadersAfter`].
+    Headers(Vec<BitcoinHeader>),
     /// Of [`Prove`].
     Proved(Result<Option<Proved>, BitcoinError>),
     /// Of [`Matching`].
@@ -77,6 +81,11 @@ pub struct Synced;
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderAt(pub u64);
 
+/// The chain's headers after the first of these that is on it, or after the very first header: at most 2,000. Whoever keeps them
+/// on a disk asks so for what it has not.
+#[derive(Clone, Debug)]
+pub struct HeadersAfter(pub Vec<BlockId>);
+
 /// Shows that a transaction is in a block of the chain; `None` if it is in no part of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Prove {
@@ -109,32 +118,15 @@ pub struct Matching {
     pub items: Vec<Vec<u8>>,
 }
 
-macro_rules! request {
-    ($request:ty, $reply:ty, $variant:ident, |$this:ident| $make:expr) => {
-        impl<P: Place> Request<BitcoinClient<P>> for $request {
-            type Item = ();
-            type Reply = $reply;
-
-            fn command($this) -> BitcoinCommand {
-                $make
-            }
-            fn item((): ()) -> Option<()> {
-                None
-            }
-            fn reply(outcome: BitcoinOutcome) -> Option<$reply> {
-                match outcome {
-                    BitcoinOutcome::$variant(result) => Some(result),
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-request!(Status, BitcoinStatus, Status, |self| BitcoinCommand::Status);
-request!(Synced, Result<Tip, BitcoinError>, Synced, |self| BitcoinCommand::Synced);
-request!(HeaderAt, Option<BitcoinHeader>, Header, |self| BitcoinCommand::Header(self));
-request!(Prove, Result<Option<Proved>, BitcoinError>, Proved, |self| BitcoinCommand::Prove(self));
-request!(Matching, Result<Vec<BitcoinTransaction>, BitcoinError>, Matched, |self| BitcoinCommand::Matching(
-    self
-));
+request!([P: Place] BitcoinClient<P>, Status, BitcoinStatus, |self| BitcoinCommand::Status,
+    BitcoinOutcome::Status);
+request!([P: Place] BitcoinClient<P>, Synced, Result<Tip, BitcoinError>, |self| BitcoinCommand::Synced,
+    BitcoinOutcome::Synced);
+request!([P: Place] BitcoinClient<P>, HeaderAt, Option<BitcoinHeader>, |self| BitcoinCommand::Header(self),
+    BitcoinOutcome::Header);
+request!([P: Place] BitcoinClient<P>, HeadersAfter, Vec<BitcoinHeader>, |self| BitcoinCommand::Headers(self),
+    BitcoinOutcome::Headers);
+request!([P: Place] BitcoinClient<P>, Prove, Result<Option<Proved>, BitcoinError>,
+    |self| BitcoinCommand::Prove(self), BitcoinOutcome::Proved);
+request!([P: Place] BitcoinClient<P>, Matching, Result<Vec<BitcoinTransaction>, BitcoinError>,
+    |self| BitcoinCommand::Matching(self), BitcoinOutcome::Matched);

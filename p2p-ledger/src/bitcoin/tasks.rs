@@ -10,10 +10,11 @@ use p2p_overlay::Place;
 
 use super::BitcoinClient;
 use super::bloom::Bloom;
-use super::codec::{BitcoinMsg, Inventory, NODE_BLOOM};
+use super::codec::{BitcoinMsg, Inventory, MAX_HEADERS, NODE_BLOOM};
 use super::merkle::MerkleBlock;
 use super::request::{
-    BitcoinCommand, BitcoinError, BitcoinOutcome, BitcoinStatus, HeaderAt, Matching, Prove, Proved,
+    BitcoinCommand, BitcoinError, BitcoinOutcome, BitcoinStatus, HeaderAt, HeadersAfter, Matching, Prove,
+    Proved,
 };
 use super::transaction::{BitcoinBlock, BitcoinTransaction};
 use crate::header::Header;
@@ -83,6 +84,10 @@ impl<P: Place> BitcoinClient<P> {
             }
             BitcoinCommand::Header(HeaderAt(height)) => {
                 return cx.finish(op, BitcoinOutcome::Header(self.chain.at(height).copied()));
+            }
+            BitcoinCommand::Headers(HeadersAfter(known)) => {
+                let headers = self.chain.after(&known, MAX_HEADERS);
+                return cx.finish(op, BitcoinOutcome::Headers(headers));
             }
             BitcoinCommand::Synced => (Want::Synced, BTreeSet::new()),
             BitcoinCommand::Prove(prove) => {

@@ -4,7 +4,9 @@
 //! - [`Retarget::Bitcoin`]: every 2,016 blocks by the time that the last 2,016 took, but measured over 2,015 intervals,
 //!   so that two windows share no interval. Whoever has most of the work can let the times of each window's last header
 //!   run ahead and take the next window's first back, and drive the target up as he likes: the *time warp*.
-//! - [`Retarget::Window`]: the same with all intervals, each window beginning with the header that the last ended with.
+//! - [`Retarget::Testnet`]: the same, but that a block may come with the least work when none has for twice the time that one should
+//!   take; those after it go on with the target before it.
+//! - [`Retarget::Window`]: Bitcoin's with all intervals, each window beginning with the header that the last ended with.
 //! - [`Retarget::Asert`]: at every block, by how far the chain is ahead of an ideal schedule; twice as hard for each
 //!   half-life that it is. Nothing but the last header's time and height matters, so there is no window to play with. The
 //!   arithmetic is that of aserti3-2d (Bitcoin Cash, 2020), bit for bit.
@@ -26,6 +28,11 @@ pub enum Retarget {
         /// How many blocks a window has. 2,016.
         blocks: u64,
     },
+    /// As Bitcoin's test network does it.
+    Testnet {
+        /// How many blocks a window has. 2,016.
+        blocks: u64,
+    },
     /// Every so many blocks, by the time that they took; at most by a factor of four.
     Window {
         /// How many blocks a window has.
@@ -43,13 +50,19 @@ impl Retarget {
     pub(crate) fn reach(self) -> u64 {
         match self {
             Retarget::Never | Retarget::Asert { .. } => 1,
-            Retarget::Bitcoin { blocks } => blocks,
+            Retarget::Bitcoin { blocks } | Retarget::Testnet { blocks } => blocks,
             Retarget::Window { blocks } => blocks.saturating_add(1),
         }
     }
 
-    /// The target of what follows `past`.
-    pub(crate) fn next<H: WorkHeader>(self, limit: Compact, spacing: u64, past: &Past<'_, H>) -> Compact {
+    /// The target of what follows `past` and has this time.
+    pub(crate) fn next<H: WorkHeader>(
+        self,
+        limit: Compact,
+        spacing: u64,
+        past: &Past<'_, H>,
+        time: u64,
+    ) -> Compact {
         let (parent, height) = (past.parent(), past.height() + 1);
         let over = |blocks: u64, intervals: u64| {
             if blocks == 0 || !height.is_multiple_of(blocks) || intervals > past.height() {
@@ -61,6 +74,18 @@ impl Retarget {
         match self {
             Retarget::Never => parent.bits(),
             Retarget::Bitcoin { blocks } => over(blocks, blocks.saturating_sub(1)),
+            Retarget::Testnet { blocks } if height.is_multiple_of(blocks.max(1)) => {
+                over(blocks, blocks.saturating_sub(1))
+            }
+            Retarget::Testnet { .. } if time > parent.time().saturating_add(spacing.saturating_mul(2)) => {
+                limit
+            }
+            Retarget::Testnet { blocks } => {
+                let of_window = (0..=past.height()).rev().map(|at| (at, past.header(at).bits()));
+                let mut ends = of_window
+                    .skip_while(|(at, bits)| *at > 0 && !at.is_multiple_of(blocks) && *bits == limit);
+                ends.next().map_or(limit, |(_, bits)| bits)
+            }
             // The first window has one interval less than the others: nothing is before the first header.
             Retarget::Window { blocks } => over(blocks, blocks.min(past.height())),
             Retarget::Asert { half_life } => {

@@ -45,6 +45,11 @@ impl<H: WorkHeader> ProofOfWork<H> {
         ProofOfWork::new(Compact(0x1d00_ffff), 600).retargeted(Retarget::Bitcoin { blocks: 2016 })
     }
 
+    /// Those of Bitcoin's test network, the third: the same, but for a block of the least work when there is none for 20 minutes.
+    pub fn testnet() -> ProofOfWork<H> {
+        ProofOfWork::bitcoin().retargeted(Retarget::Testnet { blocks: 2016 })
+    }
+
     /// Those of Bitcoin's regression tests: one hash of two is enough, for ever.
     pub fn regtest() -> ProofOfWork<H> {
         ProofOfWork::new(Compact(0x207f_ffff), 600).retargeted(Retarget::Never)
@@ -55,9 +60,9 @@ impl<H: WorkHeader> ProofOfWork<H> {
         ProofOfWork { retarget, ..self }
     }
 
-    /// The target of whatever comes next.
-    pub fn next_bits(&self, past: &Past<'_, H>) -> Compact {
-        self.retarget.next(self.limit, self.spacing, past)
+    /// The target of whatever comes next, if that has this time.
+    pub fn next_bits(&self, past: &Past<'_, H>, time: u64) -> Compact {
+        self.retarget.next(self.limit, self.spacing, past, time)
     }
 
     /// Tries up to `attempts` nonces from `from` on; whether one of them is good, which is then in the header.
@@ -86,7 +91,7 @@ impl<H: WorkHeader> Consensus for ProofOfWork<H> {
 
     fn check(&self, header: &H, past: &Past<'_, H>, now: u64) -> Result<(), Fault> {
         check_height(header, past)?;
-        let (expected, found) = (self.next_bits(past), header.bits());
+        let (expected, found) = (self.next_bits(past, header.time()), header.bits());
         if found != expected {
             return Err(Fault::Bits { expected, found });
         }
@@ -106,6 +111,6 @@ impl<H: WorkHeader> Consensus for ProofOfWork<H> {
     }
 
     fn draft(&self, past: &Past<'_, H>, root: Key, time: u64) -> H {
-        H::draft(past.height() + 1, past.parent().id(), root, time, self.next_bits(past))
+        H::draft(past.height() + 1, past.parent().id(), root, time, self.next_bits(past, time))
     }
 }

@@ -1,7 +1,11 @@
 //! Filter headers: what every server says of them, and what is believed.
 //!
 //! A filter's header commits to all filters before it, so a server that differs in one differs in all that follow: the first
-//! block of which two servers say something else settles it, since a block of ours has one filter only.
+//! block of which two servers say something else settles it, since a block of ours has one filter only. If nobody gives that
+//! block, since all honest servers have pruned it perhaps, what is believed of it already stays, or else what most say is
+//! believed. The others are overruled, and compared from the next block on by hashes alone, for their headers are others. They
+//! may be right: where somebody gives a later block of which they say something else it is settled. But nobody waits for that,
+//! since they may lie about every block that is gone; nor for longer than for anything else until a block comes.
 
 use std::collections::VecDeque;
 
@@ -9,6 +13,7 @@ use p2p_core::{Cx, Key};
 use p2p_overlay::Membership;
 
 use super::servers::{Server, What};
+use super::tasks::Task;
 use super::{LightAsk, LightNode, MAX_FILTER_HASHES};
 use crate::consensus::Consensus;
 use crate::filter::Filter;
@@ -39,6 +44,8 @@ pub(super) struct Said {
     on: Option<BlockId>,
     /// It says this of the block after `agreed`, where something else is believed.
     against: Option<Key>,
+    /// Once it said something else of a block that nobody gave: up to `agreed` it need not have said what is believed.
+    overruled: bool,
 }
 
 impl Belief {
@@ -95,19 +102,30 @@ impl Said {
     /// What it says of the block at a height, as far as it has said something.
     fn of(&self, height: u64, belief: &Belief) -> Option<Key> {
         match height.checked_sub(self.agreed + 1) {
+            None if self.overruled => None,
             None => belief.at(height).map(|(_, header)| header),
             Some(0) if self.against.is_some() => self.against,
             Some(above) => self.more.get(above as usize).copied(),
         }
     }
 
-    pub(super) fn agreed(&self) -> u64 {
-        self.agreed
+    /// Up to which height it has said something.
+    pub(super) fn height(&self) -> u64 {
+        self.agreed + self.more.len() as u64
     }
 
-    /// Whether it has said the same up to this height.
-    pub(super) fn agrees_to(&self, height: u64) -> bool {
+    /// Whether it has said the same up to this height, or was overruled.
+    fn agrees_to(&self, height: u64) -> bool {
         self.agreed >= height
+    }
+
+    /// Whether it has itself said what is believed of this block.
+    pub(super) fn stands_by(&self, height: u64) -> bool {
+        self.agrees_to(height) && !self.overruled
+    }
+
+    pub(super) fn is_overruled(&self) -> bool {
+        self.overruled
     }
 
     /// The chain has gone over to another branch, or what was believed was a lie.
@@ -130,6 +148,13 @@ impl Said {
             other => (self.more, self.against) = (VecDeque::new(), other),
         }
     }
+
+    /// If it says something else of this block: that is gone by.
+    fn overrule(&mut self, height: u64) {
+        if self.agreed + 1 == height && self.against.take().is_some() {
+            (self.agreed, self.overruled) = (height, true);
+        }
+    }
 }
 
 impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
@@ -145,20 +170,42 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         let has_said = |server: &Server| server.is_done && server.said.agrees_to(self.reach(server));
         self.timely().next().is_some()
             && self.timely().all(|(_, server)| has_said(server))
-            && !self.tasks.values().any(|task| task.is_dispute())
+            && !self.is_held_up()
     }
 
-    /// Believes what all servers say that answer in time and have the block; where they do not say the same, the block is asked for.
+    /// Whether a block is asked for of which those say different things that are waited for.
+    fn is_held_up(&self) -> bool {
+        let mut disputed = self.tasks.values().filter_map(Task::disputed);
+        disputed.any(|height| self.differ(height, self.timely()))
+    }
+
+    /// What some of the servers say of a block.
+    fn said_of<'a>(&self, height: u64, servers: impl Iterator<Item = (M::Peer, &'a Server)>) -> Vec<Key> {
+        servers.filter_map(|(_, server)| server.said.of(height, &self.belief)).collect()
+    }
+
+    /// The first block of which one of these says something else than is believed.
+    fn doubted<'a>(servers: impl Iterator<Item = (M::Peer, &'a Server)>) -> Option<u64> {
+        let doubting = servers.filter(|(_, server)| server.said.against.is_some());
+        doubting.map(|(_, server)| server.said.agreed + 1).min()
+    }
+
+    /// Believes what all servers say that are waited for and have the block, and where these say nothing yet what the others do;
+    /// if they do not say the same, the block is asked for.
     pub(super) fn believe(&mut self, cx: &mut Cx<'_, Self>) {
         let index = self.chain.index();
         if let Some(last) = self.belief.believed.last().and_then(|(id, _)| index.find(id)) {
             self.belief.truncate(index.entry(index.fork(last)).height);
         }
+        if !self.servers.is_empty() && self.servers.values().all(|server| server.said.overruled) {
+            // Nobody is left who has said what is believed.
+            self.belief.truncate(0);
+            self.servers.values_mut().for_each(|server| server.said = Said::default());
+        }
         let (height, chain) = (self.belief.height(), &self.chain);
         self.servers.values_mut().for_each(|server| server.said.keep_to(height, chain));
-        while !self.tasks.values().any(|task| task.is_dispute()) {
-            let against = self.live().filter(|(_, server)| server.said.against.is_some());
-            if let Some(height) = against.map(|(_, server)| server.said.agreed + 1).min() {
+        while !self.is_held_up() {
+            if let Some(height) = Self::doubted(self.timely()) {
                 return self.dispute(cx, height);
             }
             // Somebody has not even shown what it has.
@@ -167,23 +214,68 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             }
             let next = self.belief.height() + 1;
             let Some(id) = self.chain.at(next).map(Header::id) else { return };
-            let asked = self.timely().filter(|(_, server)| self.reach(server) >= next);
-            let said: Option<Vec<Key>> =
-                asked.map(|(_, server)| server.said.of(next, &self.belief)).collect();
             // Somebody has not answered yet.
-            let Some(said) = said else { return };
+            if self.timely().any(|(_, server)| self.reach(server) >= next && server.said.height() < next) {
+                return;
+            }
+            let mut said = self.said_of(next, self.timely());
+            let is_waited_for = !said.is_empty();
+            if !is_waited_for {
+                said = self.said_of(next, self.live());
+            }
             let Some(first) = said.first().copied() else { return };
             if said.iter().any(|other| *other != first) {
-                return self.dispute(cx, next);
+                return match is_waited_for {
+                    true => self.dispute(cx, next),
+                    false => self.doubt(cx, next),
+                };
             }
-            self.belief.push(id, first);
-            self.servers.values_mut().for_each(|server| server.said.settle(next, first));
+            self.settle(next, id, first);
         }
+    }
+
+    fn settle(&mut self, height: u64, id: BlockId, header: Key) {
+        self.belief.push(id, header);
+        self.servers.values_mut().for_each(|server| server.said.settle(height, header));
+    }
+
+    /// Asks for a block of which somebody says something else who is not waited for.
+    pub(super) fn hear_the_others(&mut self, cx: &mut Cx<'_, Self>) {
+        if let Some(height) = Self::doubted(self.live()) {
+            self.doubt(cx, height);
+        }
+    }
+
+    /// Asks for a block, now and then, and nobody waits for it.
+    fn doubt(&mut self, cx: &mut Cx<'_, Self>, height: u64) {
+        if self.doubts_again <= cx.now() && !self.tasks.values().any(|task| task.disputed().is_some()) {
+            self.doubts_again = cx.now() + self.config.poll;
+            self.dispute(cx, height);
+        }
+    }
+
+    /// Nobody gives a block of which servers say different things.
+    pub(super) fn undecided(&mut self, height: u64) {
+        if !self.is_disputed(height) {
+            return;
+        }
+        let said = self.said_of(height, self.live());
+        let most = said.iter().rev().max_by_key(|one| said.iter().filter(|other| other == one).count());
+        if let (Some(id), Some(header)) = (self.chain.at(height).map(Header::id), most.copied())
+            && self.belief.height() + 1 == height
+        {
+            self.settle(height, id, header);
+        }
+        self.servers.values_mut().for_each(|server| server.said.overrule(height));
     }
 
     /// Whether those that answer still say different things of a block, or something else than is believed.
     pub(super) fn is_disputed(&self, height: u64) -> bool {
-        let said = self.live().filter_map(|(_, server)| server.said.of(height, &self.belief));
+        self.differ(height, self.live())
+    }
+
+    fn differ<'a>(&self, height: u64, servers: impl Iterator<Item = (M::Peer, &'a Server)>) -> bool {
+        let said = self.said_of(height, servers).into_iter();
         let mut all = said.chain(self.belief.at(height).map(|(_, header)| header));
         all.next().is_some_and(|first| all.any(|other| other != first))
     }
@@ -224,7 +316,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         if hashes.len() as u64 != place.height + 1 - from {
             return self.strayed(cx, of);
         }
-        if previous != before {
+        if previous != before && !server.said.overruled {
             return self.lied(cx, of, "it says something else of filters than before");
         }
         (server.said.on, server.withholds) = (Some(to), false);

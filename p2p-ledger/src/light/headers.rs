@@ -22,7 +22,6 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         }
         if let Some(server) = self.servers.get_mut(&peer) {
             server.next = cx.now() + self.config.poll;
-            server.until.get_or_insert(cx.now() + self.config.patience / 2);
         }
         let height = after.and_then(|after| self.chain.place(&after)).map_or(0, |place| place.height);
         let locator = after.map_or_else(|| self.chain.locator(), |after| vec![after]);
@@ -92,7 +91,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
 
     fn has_shown_all(&mut self, from: M::Peer) {
         if let Some(server) = self.servers.get_mut(&from) {
-            (server.is_done, server.is_overdue) = (true, false);
+            server.is_done = true;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt};
-use p2p_core::{Handle, Protocol, Request};
+use p2p_core::Handle;
 use p2p_overlay::Membership;
 
 use super::{LightEvent, LightNode};
@@ -72,27 +72,24 @@ pub struct Prove {
     pub transaction: TxId,
 }
 
-/// Asks one server more from now on; says whether it will: not if it has lied, or if there are 16.
+/// Asks one server more from now on; says whether it will: not if it has lied, or if there are 16, or 4 of its subnet.
 #[derive(Clone, Copy, Debug)]
 pub struct Enlist<P>(pub P);
 
-request!(LightNode, LightOutcome: Status, Result<Tip, LedgerError>, Tip, |self| LightCommand::Tip);
-request!(LightNode, LightOutcome: HeaderAt, Result<Option<C::Header>, LedgerError>, Header, |self| {
-    LightCommand::Header(self.0)
-});
-request!(LightNode, LightOutcome: BlockAt, Result<Option<BlockOf<C, S>>, LedgerError>, Block, |self| {
-    LightCommand::Block(self.0)
-});
-request!(LightNode, LightOutcome: Scan, Result<Scanned<BlockOf<C, S>>, LedgerError>, Scanned, |self| {
-    LightCommand::Scan(self)
-});
-request!(LightNode, LightOutcome: Prove, Result<Option<InclusionOf<C, S>>, LedgerError>, Proved, |self| {
-    LightCommand::Prove(self)
-});
-request!(LightNode, LightOutcome: Submit<S::Tx>, Result<TxId, LedgerError>, Submitted, |self| {
-    LightCommand::Submit(self.0)
-});
-request!(LightNode, LightOutcome: Enlist<M::Peer>, bool, Enlisted, |self| LightCommand::Enlist(self.0));
+request!([M: Membership, C: Consensus, S: State] LightNode<M, C, S>, Status,
+    Result<Tip, LedgerError>, |self| LightCommand::Tip, LightOutcome::Tip);
+request!([M: Membership, C: Consensus, S: State] LightNode<M, C, S>, HeaderAt,
+    Result<Option<C::Header>, LedgerError>, |self| LightCommand::Header(self.0), LightOutcome::Header);
+request!([M: Membership, C: Consensus, S: State] LightNode<M, C, S>, BlockAt,
+    Result<Option<BlockOf<C, S>>, LedgerError>, |self| LightCommand::Block(self.0), LightOutcome::Block);
+request!([M: Membership, C: Consensus, S: State] LightNode<M, C, S>, Scan,
+    Result<Scanned<BlockOf<C, S>>, LedgerError>, |self| LightCommand::Scan(self), LightOutcome::Scanned);
+request!([M: Membership, C: Consensus, S: State] LightNode<M, C, S>, Prove,
+    Result<Option<InclusionOf<C, S>>, LedgerError>, |self| LightCommand::Prove(self), LightOutcome::Proved);
+request!([M: Membership, C: Consensus, S: State] LightNode<M, C, S>, Submit<S::Tx>,
+    Result<TxId, LedgerError>, |self| LightCommand::Submit(self.0), LightOutcome::Submitted);
+request!([M: Membership, C: Consensus, S: State] LightNode<M, C, S>, Enlist<M::Peer>,
+    bool, |self| LightCommand::Enlist(self.0), LightOutcome::Enlisted);
 
 #[async_trait]
 impl<M: Membership, C: Consensus, S: State> Ledger<C, S> for Handle<LightNode<M, C, S>> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use p2p_core::{Cx, Time};
+use p2p_core::{Cx, Keyed, Time};
 use p2p_overlay::Membership;
 
 use super::belief::Said;
@@ -14,6 +14,8 @@ use crate::state::State;
 
 /// How many servers there are, and how many that have lied are remembered.
 const MOST: usize = 16;
+/// How many servers of one subnet there are.
+const MOST_OF_SUBNET: usize = 4;
 const MOST_LIARS: usize = 1_024;
 
 /// What is known of a server.
@@ -23,10 +25,10 @@ pub(super) struct Server {
     pub(super) shown: Option<BlockId>,
     /// It has shown all that it had.
     pub(super) is_done: bool,
-    /// Until when it has to; from its first question on.
-    pub(super) until: Option<Time>,
+    /// Until when it has to show what it has not shown yet, of its headers or of the hashes of filters.
+    until: Option<Time>,
     /// It has not, and is not waited for until it has.
-    pub(super) is_overdue: bool,
+    is_overdue: bool,
     /// It was asked for filter hashes and has not given them: while there are some that it has not, it is not waited for.
     pub(super) withholds: bool,
     /// It was late with an answer, and has given none since: nobody waits for it.
@@ -68,7 +70,9 @@ impl What {
 impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
     /// Asks one server more from now on; says whether it will.
     pub(super) fn enlist(&mut self, peer: M::Peer) -> bool {
-        if self.liars.contains_key(&peer) || self.servers.len() >= MOST {
+        let is_near = |other: &&M::Peer| peer.subnet().is_some() && peer.subnet() == other.subnet();
+        let near = self.servers.keys().filter(is_near).count();
+        if self.liars.contains_key(&peer) || self.servers.len() >= MOST || near >= MOST_OF_SUBNET {
             return self.servers.contains_key(&peer);
         }
         self.servers.entry(peer).or_insert_with(|| Server {
@@ -89,10 +93,18 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         self.servers.iter().filter(|(_, server)| !server.is_silent).map(|(peer, server)| (*peer, server))
     }
 
-    /// Those that answer what everybody is asked, in time.
+    /// Those that are waited for: they answer what everybody is asked, in time. Who was overruled is one of them only where
+    /// there is nobody else.
     pub(super) fn timely(&self) -> impl Iterator<Item = (M::Peer, &Server)> {
-        let withholds = |server: &Server| server.withholds && self.reach(server) > server.said.agreed();
-        self.live().filter(move |(_, server)| !server.is_overdue && !withholds(server))
+        let withholds = |server: &Server| server.withholds && !self.has_said_all(server);
+        let in_time = move || self.live().filter(move |(_, server)| !server.is_overdue && !withholds(server));
+        let any = in_time().any(|(_, server)| !server.said.is_overruled());
+        in_time().filter(move |(_, server)| !any || !server.said.is_overruled())
+    }
+
+    /// Whether it has said something of the filters of all blocks that it has shown.
+    fn has_said_all(&self, server: &Server) -> bool {
+        server.said.height() >= self.reach(server)
     }
 
     /// How many questions of this kind a server has open.
@@ -178,8 +190,12 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             }
             self.silent(cx, peer);
         }
-        for server in self.servers.values_mut() {
-            server.is_overdue = !server.is_done && server.until.is_some_and(|until| until <= now);
+        let has_shown_all = |server: &Server| server.is_done && self.has_said_all(server);
+        let all: Vec<bool> = self.servers.values().map(has_shown_all).collect();
+        let late = now + self.config.patience / 2;
+        for (server, has_shown_all) in self.servers.values_mut().zip(all) {
+            server.until = (!has_shown_all).then(|| server.until.unwrap_or(late));
+            server.is_overdue = server.until.is_some_and(|until| until <= now);
         }
     }
 

@@ -1,6 +1,8 @@
 //! What users want of the servers, and what is wanted to find out who lies: one question after the other, each to somebody else
 //! than before, until it is answered.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use p2p_core::{Cx, OpId, Time};
 use p2p_overlay::Membership;
@@ -79,8 +81,17 @@ impl<P> Task<P> {
         }
     }
 
-    pub(super) fn is_dispute(&self) -> bool {
-        matches!(self.goal, Goal::Dispute(_))
+    /// The height of the block, if it is to settle what its filter is.
+    pub(super) fn disputed(&self) -> Option<u64> {
+        match self.goal {
+            Goal::Dispute(height) => Some(height),
+            Goal::Tip(_)
+            | Goal::Header(..)
+            | Goal::Block(..)
+            | Goal::Scan { .. }
+            | Goal::Prove { .. }
+            | Goal::Submit { .. } => None,
+        }
     }
 }
 
@@ -106,23 +117,23 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         };
         if self.tasks.len() >= MOST {
             // Of those that nobody waits for.
-            let told = self.tasks.iter().find(|(_, task)| task.op().is_none() && !task.is_dispute());
+            let told = self.tasks.iter().find(|(_, task)| task.op().is_none() && task.disputed().is_none());
             let told = told.map(|(id, _)| *id);
             told.map(|id| self.tasks.remove(&id));
         }
         match self.tasks.len() < MOST {
-            true => self.add(cx, goal),
+            true => self.add(cx, goal, self.config.patience),
             false => fail(cx, goal, LedgerError::Refused(format!("more than {MOST} questions are open"))),
         }
     }
 
     /// The filter of a block is to be made anew.
     pub(super) fn dispute(&mut self, cx: &mut Cx<'_, Self>, height: u64) {
-        self.add(cx, Goal::Dispute(height));
+        self.add(cx, Goal::Dispute(height), self.config.patience / 2);
     }
 
-    fn add(&mut self, cx: &mut Cx<'_, Self>, goal: Goal) {
-        let until = cx.now() + self.config.patience;
+    fn add(&mut self, cx: &mut Cx<'_, Self>, goal: Goal, patience: Duration) {
+        let until = cx.now() + patience;
         self.begun += 1;
         self.tasks.insert(self.begun, Task { goal, on: BlockId::NONE, tried: Vec::new(), open: 0, until });
     }
@@ -141,6 +152,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             }
         };
         match self.tasks.remove(&id).map(|task| task.goal) {
+            Some(Goal::Dispute(height)) => self.undecided(height),
             Some(Goal::Submit { op: Some(op), refused: Some(why), .. }) => {
                 cx.finish(op, LightOutcome::Submitted(Err(LedgerError::Refused(why))));
             }
@@ -168,7 +180,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         if task.open == 0 && task.until <= cx.now() {
             return self.give_up(cx, id);
         }
-        if !task.is_dispute() && !self.is_ready() {
+        if task.disputed().is_none() && !self.is_ready() {
             return;
         }
         match &task.goal {
@@ -281,7 +293,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         let all = self.live().filter(|(_, server)| self.reach(server) >= height).map(|(peer, _)| peer);
         let all: Vec<M::Peer> = all.collect();
         let rest: Vec<M::Peer> = all.iter().copied().filter(|peer| !task.tried.contains(peer)).collect();
-        if rest.is_empty() && !all.is_empty() && !task.is_dispute() {
+        if rest.is_empty() && !all.is_empty() {
             return self.give_up(cx, id);
         }
         let free = rest.into_iter().filter(|peer| self.has_room(*peer));
@@ -363,8 +375,8 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             let filter = Filter::from_bytes(bytes).ok().filter(|filter| filter.header(&before) == header);
             let Some(filter) = filter else {
                 // Who has not said what is believed may have another, and it may be the right one.
-                let has_agreed = self.servers.get(&of).is_some_and(|server| server.said.agrees_to(next));
-                return match has_agreed {
+                let has_named_it = self.servers.get(&of).is_some_and(|server| server.said.stands_by(next));
+                return match has_named_it {
                     true => self.lied(cx, of, "it gives another filter than it has named"),
                     false => self.in_vain(id, of),
                 };

@@ -78,7 +78,7 @@ fn next(chain: &HeaderChain<Pow>, rng: &mut Rng, rate: f64, now: &mut f64) -> Li
     let rules = chain.consensus();
     let at = |height| chain.at(height);
     let past = Past::new(chain.tip().height, &at);
-    let bits = rules.next_bits(&past);
+    let bits = rules.next_bits(&past, *now as u64);
     *now += rng.exponential() * rules.spacing as f64 * harder(bits) / rate;
     let time = (*now as u64).max(past.median_time() + 1);
     let mut header = rules.draft(&past, rng.key(), time);

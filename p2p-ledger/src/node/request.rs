@@ -3,7 +3,7 @@
 use std::fmt;
 
 use futures::channel::oneshot;
-use p2p_core::{AskError, Handle, Protocol, Request};
+use p2p_core::{AskError, Handle};
 use p2p_overlay::Membership;
 
 use super::LedgerNode;
@@ -95,25 +95,20 @@ pub async fn inspect<M: Membership, C: Consensus, S: State, T: Send + 'static>(
     seen.await.map_err(|_| LedgerError::Ask(AskError::Stopped))
 }
 
-request!(LedgerNode, LedgerOutcome: Submit<S::Tx>, Result<TxId, LedgerError>, Submitted, |self| {
-    LedgerCommand::Submit(self.0)
-});
-request!(LedgerNode, LedgerOutcome: Status, Result<Standing, LedgerError>, Status, |self| LedgerCommand::Status);
-request!(LedgerNode, LedgerOutcome: BlockAt, Result<Option<BlockOf<C, S>>, LedgerError>, Block, |self| {
-    LedgerCommand::BlockAt(self.0)
-});
-request!(LedgerNode, LedgerOutcome: HeaderAt, Result<Option<C::Header>, LedgerError>, Header, |self| {
-    LedgerCommand::HeaderAt(self.0)
-});
-request!(LedgerNode, LedgerOutcome: Inspect<S>, Result<(), LedgerError>, Inspected, |self| {
-    LedgerCommand::Inspect(self.0)
-});
-request!(LedgerNode, LedgerOutcome: Template, Result<BlockOf<C, S>, LedgerError>, Template, |self| {
-    LedgerCommand::Template(self.0)
-});
-request!(LedgerNode, LedgerOutcome: Mined<BlockOf<C, S>>, Result<Tip, LedgerError>, Mined, |self| {
-    LedgerCommand::Mined(self.0)
-});
+request!([M: Membership, C: Consensus, S: State] LedgerNode<M, C, S>, Submit<S::Tx>,
+    Result<TxId, LedgerError>, |self| LedgerCommand::Submit(self.0), LedgerOutcome::Submitted);
+request!([M: Membership, C: Consensus, S: State] LedgerNode<M, C, S>, Status,
+    Result<Standing, LedgerError>, |self| LedgerCommand::Status, LedgerOutcome::Status);
+request!([M: Membership, C: Consensus, S: State] LedgerNode<M, C, S>, BlockAt,
+    Result<Option<BlockOf<C, S>>, LedgerError>, |self| LedgerCommand::BlockAt(self.0), LedgerOutcome::Block);
+request!([M: Membership, C: Consensus, S: State] LedgerNode<M, C, S>, HeaderAt,
+    Result<Option<C::Header>, LedgerError>, |self| LedgerCommand::HeaderAt(self.0), LedgerOutcome::Header);
+request!([M: Membership, C: Consensus, S: State] LedgerNode<M, C, S>, Inspect<S>,
+    Result<(), LedgerError>, |self| LedgerCommand::Inspect(self.0), LedgerOutcome::Inspected);
+request!([M: Membership, C: Consensus, S: State] LedgerNode<M, C, S>, Template,
+    Result<BlockOf<C, S>, LedgerError>, |self| LedgerCommand::Template(self.0), LedgerOutcome::Template);
+request!([M: Membership, C: Consensus, S: State] LedgerNode<M, C, S>, Mined<BlockOf<C, S>>,
+    Result<Tip, LedgerError>, |self| LedgerCommand::Mined(self.0), LedgerOutcome::Mined);
 
 impl<S> fmt::Debug for Inspect<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,8 +2,8 @@
 
 use data_encoding::HEXLOWER;
 use p2p_ledger::{
-    BitcoinHeader, Compact, Consensus, Decode, Encode, Fault, Header, HeaderChain, HeaderRules, ProofOfWork,
-    Refused, asert, window,
+    BitcoinHeader, BlockId, Compact, Consensus, Decode, Encode, Fault, Header, HeaderChain, HeaderRules,
+    Past, ProofOfWork, Refused, Retarget, asert, window,
 };
 use serde_json::Value;
 
@@ -50,6 +50,39 @@ fn windows_are_retargeted_as_on_the_main_chain() {
     }
 }
 
+/// As Bitcoin Core has it where `fPowAllowMinDifficultyBlocks` is set, in windows of eight.
+#[test]
+fn the_test_network_takes_an_easy_block_after_twenty_minutes() {
+    const EASY: Compact = Compact(0x1d00_ffff);
+    const HARD: Compact = Compact(0x1b04_04cb);
+    let rules: ProofOfWork<BitcoinHeader> =
+        ProofOfWork::new(EASY, 600).retargeted(Retarget::Testnet { blocks: 8 });
+    // What comes so long after headers of these targets, ten minutes apart.
+    let after = |bits: &[Compact], seconds: u64| {
+        let header = |(height, bits): (usize, &Compact)| BitcoinHeader {
+            version: 1,
+            previous: BlockId::NONE,
+            root: p2p_core::Key::ZERO,
+            time: 600 * height as u32,
+            bits: *bits,
+            nonce: 0,
+        };
+        let headers: Vec<BitcoinHeader> = bits.iter().enumerate().map(header).collect();
+        let (height, time) = (headers.len() as u64 - 1, headers[headers.len() - 1].time());
+        rules.next_bits(&Past::new(height, &|height| headers.get(height as usize)), time + seconds)
+    };
+    let mut bits = vec![HARD; 10];
+    assert_eq!((after(&bits, 1_200), after(&bits, 1_201)), (HARD, EASY));
+    bits.extend([EASY, EASY]);
+    assert_eq!((after(&bits, 600), after(&bits, 1_201)), (HARD, EASY), "as before the easy ones");
+    // Where a window begins with an easy one nothing before it is looked at.
+    bits[8..].fill(EASY);
+    assert_eq!(after(&bits, 600), EASY);
+    // At its end all goes by the last one, and by no waiting: seven intervals in the time of eight.
+    bits.resize(16, HARD);
+    assert_eq!(after(&bits, 9_999), window(HARD, 0, 7 * 600, 8 * 600, EASY));
+}
+
 /// The vectors of aserti3-2d that Bitcoin Cash Node publishes; of the three random runs the first 201 lines.
 #[test]
 fn asert_is_that_of_bitcoin_cash_bit_for_bit() {
@@ -93,7 +126,7 @@ fn a_regtest_chain_of_a_real_node_is_followed() {
         include_str!("../vectors/regtest_headers.hex").lines().map(header).collect();
     let first = BitcoinHeader {
         version: 1,
-        previous: p2p_ledger::BlockId::NONE,
+        previous: BlockId::NONE,
         root: "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b".parse().unwrap(),
         time: 1_296_688_602,
         bits: Compact(0x207f_ffff),

@@ -132,7 +132,9 @@ fn the_first_time_already_checks_every_rule() {
 /// Windows are longer than what is held otherwise: the same chain is followed header by header and through a sync.
 #[test]
 fn windows_are_checked_from_what_is_held() {
-    for retarget in [Retarget::Window { blocks: 20 }, Retarget::Bitcoin { blocks: 20 }] {
+    let retargets =
+        [Retarget::Window { blocks: 20 }, Retarget::Bitcoin { blocks: 20 }, Retarget::Testnet { blocks: 20 }];
+    for retarget in retargets {
         let rules: Pow = ProofOfWork::new(genesis().seal.bits, 600).retargeted(retarget);
         let minimum_work = U256::from(400);
         let header_rules = HeaderRules { minimum_work, ..HeaderRules::default() };
@@ -142,7 +144,7 @@ fn windows_are_checked_from_what_is_held() {
         for height in 1..=100u64 {
             let parent = peer.last().unwrap().clone();
             let at = |height: u64| peer.get(height as usize);
-            let bits = rules.next_bits(&Past::new(height - 1, &at));
+            let bits = rules.next_bits(&Past::new(height - 1, &at), parent.time + 300);
             let mut next = BlockHeader {
                 height,
                 previous: parent.id(),

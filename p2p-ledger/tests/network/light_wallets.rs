@@ -5,7 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use p2p_core::sim::{DiskModel, Latency, Loss, Network, Sim, run_seeds};
-use p2p_core::{Cx, Handle, JobId, Link, NoJob, OpId, Protocol, Request, SimPeer, Up, Worker};
+use p2p_core::{Handle, SimPeer, Worker};
+use p2p_ledger::measure::{Party, ToFull, ToLight};
 use p2p_ledger::{
     Address, BlockAt, Change, Coins, Encode, Filter, HeaderAt, HeaderChain, HeaderRules, Ledger,
     LedgerConfig, LedgerDone, LedgerError, LedgerJob, LedgerNode, LightAnswer, LightAsk, LightConfig,
@@ -20,151 +21,24 @@ type Members = HyParView<SimPeer>;
 type Full = LedgerNode<Members, Pow, Coins>;
 type Thin = LightNode<Members, Pow, Coins>;
 
-/// A node of either kind.
-#[expect(clippy::large_enum_variant, reason = "a few of them, for one test")]
-enum Role {
-    Full(Full),
-    Thin(Thin),
-}
-
-type Timer = Option<<Full as Protocol>::Timer>;
-
-enum Command {
-    Full(<Full as Protocol>::Command),
-    Thin(<Thin as Protocol>::Command),
-}
-
-enum Outcome {
-    Full(<Full as Protocol>::Outcome),
-    Thin(<Thin as Protocol>::Outcome),
-}
-
-impl Role {
-    fn full(&mut self, cx: &mut Cx<'_, Self>, input: impl FnOnce(&mut Full, &mut Cx<'_, Full>)) {
-        let Role::Full(node) = self else { return };
-        let ups = cx.nest(|msg| msg, Some, |job| job, |cx| input(node, cx));
-        for up in ups {
-            if let Up::Finished(op, outcome) = up {
-                cx.finish(op, Outcome::Full(outcome));
-            }
-        }
-    }
-
-    fn thin(&mut self, cx: &mut Cx<'_, Self>, input: impl FnOnce(&mut Thin, &mut Cx<'_, Thin>)) {
-        let Role::Thin(node) = self else { return };
-        let ups = cx.nest(|msg| msg, |()| None, |job: NoJob| match job {}, |cx| input(node, cx));
-        for up in ups {
-            if let Up::Finished(op, outcome) = up {
-                cx.finish(op, Outcome::Thin(outcome));
-            }
-        }
-    }
-}
-
-impl Protocol for Role {
-    type Peer = SimPeer;
-    type Msg = <Full as Protocol>::Msg;
-    type Timer = Timer;
-    type Command = Command;
-    type Item = ();
-    type Outcome = Outcome;
-    type Event = ();
-    type Job = <Full as Protocol>::Job;
-
-    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
-        self.full(cx, |node, cx| node.on_start(cx));
-        self.thin(cx, |node, cx| node.on_start(cx));
-    }
-
-    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: SimPeer, msg: Self::Msg) {
-        match self {
-            Role::Full(_) => self.full(cx, |node, cx| node.on_message(cx, from, msg)),
-            Role::Thin(_) => self.thin(cx, |node, cx| node.on_message(cx, from, msg)),
-        }
-    }
-
-    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: Timer) {
-        match timer {
-            Some(timer) => self.full(cx, |node, cx| node.on_timer(cx, timer)),
-            None => self.thin(cx, |node, cx| node.on_timer(cx, ())),
-        }
-    }
-
-    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, command: Command) {
-        match command {
-            Command::Full(command) => self.full(cx, |node, cx| node.on_command(cx, op, command)),
-            Command::Thin(command) => self.thin(cx, |node, cx| node.on_command(cx, op, command)),
-        }
-    }
-
-    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: SimPeer, link: Link) {
-        self.full(cx, |node, cx| node.on_link(cx, peer, link));
-        self.thin(cx, |node, cx| node.on_link(cx, peer, link));
-    }
-
-    fn on_job(&mut self, cx: &mut Cx<'_, Self>, id: JobId, done: LedgerDone<Pow, Coins>) {
-        self.full(cx, |node, cx| node.on_job(cx, id, done));
-    }
-}
-
-/// What is asked of a light client.
-struct OfThin<R>(R);
-
-impl<R: Request<Thin>> Request<Role> for OfThin<R> {
-    type Item = ();
-    type Reply = R::Reply;
-
-    fn command(self) -> Command {
-        Command::Thin(self.0.command())
-    }
-    fn item((): ()) -> Option<()> {
-        None
-    }
-    fn reply(outcome: Outcome) -> Option<R::Reply> {
-        match outcome {
-            Outcome::Thin(outcome) => R::reply(outcome),
-            Outcome::Full(_) => None,
-        }
-    }
-}
-
-/// What is asked of a full node.
-struct OfFull<R>(R);
-
-impl<R: Request<Full>> Request<Role> for OfFull<R> {
-    type Item = ();
-    type Reply = R::Reply;
-
-    fn command(self) -> Command {
-        Command::Full(self.0.command())
-    }
-    fn item((): ()) -> Option<()> {
-        None
-    }
-    fn reply(outcome: Outcome) -> Option<R::Reply> {
-        match outcome {
-            Outcome::Full(outcome) => R::reply(outcome),
-            Outcome::Thin(_) => None,
-        }
-    }
-}
+type Net = Party<Members, Pow, Coins>;
 
 /// A light client as a ledger: what a program has in its handle.
-struct ThroughThin(Handle<Role>);
+struct ThroughThin(Handle<Net>);
 
 #[async_trait]
 impl Ledger<Pow, Coins> for ThroughThin {
     async fn submit(&self, transaction: Transaction) -> Result<TxId, LedgerError> {
-        self.0.ask(OfThin(Submit(transaction))).await?
+        self.0.ask(ToLight(Submit(transaction))).await?
     }
     async fn tip(&self) -> Result<Tip, LedgerError> {
-        self.0.ask(OfThin(Status)).await?
+        self.0.ask(ToLight(Status)).await?
     }
     async fn block(&self, height: u64) -> Result<Option<CoinBlock>, LedgerError> {
-        self.0.ask(OfThin(BlockAt(height))).await?
+        self.0.ask(ToLight(BlockAt(height))).await?
     }
     async fn header(&self, height: u64) -> Result<Option<Light>, LedgerError> {
-        self.0.ask(OfThin(HeaderAt(height))).await?
+        self.0.ask(ToLight(HeaderAt(height))).await?
     }
     async fn scan(
         &self,
@@ -172,7 +46,7 @@ impl Ledger<Pow, Coins> for ThroughThin {
         about: &(dyn Fn() -> Vec<Vec<u8>> + Sync),
     ) -> Result<Scanned<CoinBlock>, LedgerError> {
         let about = about();
-        self.0.ask(OfThin(Scan { after, about })).await?
+        self.0.ask(ToLight(Scan { after, about })).await?
     }
     fn follow(&self) -> BoxStream<'static, Change> {
         Box::pin(futures::stream::pending())
@@ -251,7 +125,7 @@ impl Worker<LedgerJob<Pow, Coins>> for Clerk {
     }
 }
 
-type World = Sim<Role, Clerk>;
+type World = Sim<Net, Clerk>;
 
 const FULL: u32 = 6;
 
@@ -265,7 +139,7 @@ fn world(seed: u64, network: Network, liars: &'static [u32], from: u64) -> World
     for peer in 0..FULL {
         let seeds: Vec<SimPeer> = (peer > 0).then_some(SimPeer(0)).into_iter().collect();
         sim.spawn(move |birth| {
-            Role::Full(Full::new(Members::join(birth.peer, seeds), LedgerConfig::default()))
+            Party::full(Full::new(Members::join(birth.peer, seeds), LedgerConfig::default()))
         });
     }
     sim.run_for(Duration::from_secs(10));
@@ -275,15 +149,15 @@ fn world(seed: u64, network: Network, liars: &'static [u32], from: u64) -> World
 fn thin(sim: &mut World, servers: &[u32]) -> SimPeer {
     let chain = HeaderChain::new(Pow::regtest(), genesis(), HeaderRules::default());
     let servers: Vec<SimPeer> = servers.iter().copied().map(SimPeer).collect();
-    sim.spawn(move |_| Role::Thin(Thin::new(servers, chain, LightConfig::default())))
+    sim.spawn(move |_| Party::light(Thin::new(servers, chain, LightConfig::default())))
 }
 
 fn mine(sim: &mut World, at: u32, to: Address) {
     let handle = sim.handle(SimPeer(at));
     sim.block_on(async move {
-        let mut block = handle.ask(OfFull(Template(to.lock().to_bytes()))).await.unwrap().unwrap();
+        let mut block = handle.ask(ToFull(Template(to.lock().to_bytes()))).await.unwrap().unwrap();
         assert!(Pow::regtest().mine(&mut block.header, 0, 1 << 20));
-        handle.ask(OfFull(Mined(block))).await.unwrap().unwrap();
+        handle.ask(ToFull(Mined(block))).await.unwrap().unwrap();
     });
     sim.run_for(Duration::from_secs(3));
 }
@@ -305,7 +179,7 @@ fn pay(sim: &mut World, at: SimPeer, wallet: &mut Wallet, to: Address, value: u6
 
 fn liars(sim: &World, at: SimPeer) -> Vec<u32> {
     match sim.node(at) {
-        Some(Role::Thin(node)) => node.liars().map(|(peer, _)| peer.0).collect(),
+        Some(Party::Light(node)) => node.liars().map(|(peer, _)| peer.0).collect(),
         _ => panic!("{at} is no light client"),
     }
 }
@@ -352,7 +226,7 @@ fn wallets_see_and_pay(seed: u64) -> (u64, Vec<p2p_ledger::Balance>) {
 
     // The proof of the payment, from servers of which one withholds it.
     let asks = sim.handle(hers);
-    let shown = sim.block_on(async move { asks.ask(OfThin(Prove { height: 7, transaction: paid })).await });
+    let shown = sim.block_on(async move { asks.ask(ToLight(Prove { height: 7, transaction: paid })).await });
     let shown = shown.unwrap().unwrap().expect("it is there");
     let ledger = ThroughThin(sim.handle(his));
     let sure = sim.block_on(async move { ledger.confirmations(&shown).await });
@@ -386,7 +260,7 @@ fn a_wallet_that_was_eclipsed_by_one_server_has_its_coins_once_it_knows_another(
     assert_eq!(wallet.height(), 6);
     let handle = sim.handle(client);
     assert_eq!(
-        sim.block_on(async move { handle.ask(OfThin(p2p_ledger::Enlist(SimPeer(3)))).await }),
+        sim.block_on(async move { handle.ask(ToLight(p2p_ledger::Enlist(SimPeer(3)))).await }),
         Ok(true)
     );
     sim.run_for(Duration::from_secs(5));

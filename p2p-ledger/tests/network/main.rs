@@ -6,6 +6,7 @@ mod attacks;
 mod board;
 mod clients;
 mod convergence;
+mod eclipse;
 #[cfg(feature = "wallet")]
 mod hour;
 mod light;

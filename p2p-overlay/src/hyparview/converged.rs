@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use p2p_core::{Peer, Rng};
+use p2p_core::{Keyed, Rng};
 
 use super::{HyParView, HyParViewConfig};
 
-impl<P: Peer> HyParView<P> {
+impl<P: Keyed> HyParView<P> {
     /// Nodes that all know each other as after a long time without trouble: neighbours at random, both ways, almost
     /// everybody with as many as it may have; others at random.
     pub fn converged(peers: &[P], config: HyParViewConfig, seed: u64) -> Vec<HyParView<P>> {

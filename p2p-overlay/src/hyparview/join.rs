@@ -1,11 +1,11 @@
 //! Into the network (DSN 2007 §4.2), and back into it.
 
-use p2p_core::{Cx, Peer};
+use p2p_core::{Cx, Keyed};
 
 use super::{HyParView, HyParViewMsg, HyParViewTimer};
 use crate::doors::SELDOM;
 
-impl<P: Peer> HyParView<P> {
+impl<P: Keyed> HyParView<P> {
     // ---- the newcomer
 
     /// Nobody is left: looks for the network again, until a door leads in. That somebody else joins here meanwhile is
@@ -62,7 +62,7 @@ impl<P: Peer> HyParView<P> {
         let steps = steps.min(self.config.active_walk);
         let next = match steps {
             0 => None,
-            _ => self.views.any_active(cx.rng(), [from, newcomer]),
+            _ => self.views.any_active(cx.rng(), |peer| peer != from && peer != newcomer),
         };
         let Some(next) = next else {
             return self.ask(cx, newcomer, HyParViewMsg::Neighbour { urgent: true });

@@ -1,6 +1,6 @@
 //! Agreeing to be neighbours, parting, and finding another in somebody's place (DSN 2007 §4.3).
 
-use p2p_core::{Cx, Peer};
+use p2p_core::{Cx, Keyed};
 
 use super::{HyParView, HyParViewMsg, HyParViewTimer, MAX_NAMED};
 use crate::membership::{Neighbour, Parting};
@@ -13,7 +13,7 @@ pub(super) struct Asked<P> {
     urgent: bool,
 }
 
-impl<P: Peer> HyParView<P> {
+impl<P: Keyed> HyParView<P> {
     // ---- agreeing
 
     /// Asks somebody to be a neighbour; if many are asked already, nobody.
@@ -36,8 +36,7 @@ impl<P: Peer> HyParView<P> {
     }
 
     pub(super) fn on_neighbour(&mut self, cx: &mut Cx<'_, Self>, from: P, urgent: bool) {
-        let room = self.views.active().len() < self.config.active;
-        if urgent || room || self.views.is_active(from) {
+        if urgent || self.has_room_for(from) || self.views.is_active(from) {
             self.take_in(cx, from);
             return cx.send(from, HyParViewMsg::Accepted);
         }
@@ -49,7 +48,7 @@ impl<P: Peer> HyParView<P> {
         if self.views.is_active(from) {
             return;
         }
-        let room = self.views.active().len() < self.config.active;
+        let room = self.has_room_for(from);
         match self.answered(cx, from) {
             Some(asked) if asked.urgent || room => {
                 self.take_in(cx, from);
@@ -70,18 +69,42 @@ impl<P: Peer> HyParView<P> {
         }
     }
 
-    /// Makes somebody a neighbour; if there is no room, a random other one has to go.
+    /// Whether somebody can be a neighbour though nobody has to go for it.
+    fn has_room_for(&self, peer: P) -> bool {
+        self.views.active().len() < self.config.active && self.has_room_for_subnet_of(peer)
+    }
+
+    fn has_room_for_subnet_of(&self, peer: P) -> bool {
+        let active = || self.views.active().iter().copied();
+        self.config.subnets.is_none_or(|limits| limits.admit(peer, [], active()))
+    }
+
+    /// Whether not too many others are known of somebody's subnet.
+    fn may_be_known(&self, peer: P) -> bool {
+        let known = || self.views.active().iter().chain(self.views.passive()).copied();
+        self.config.subnets.is_none_or(|limits| limits.admit(peer, known(), []))
+    }
+
+    /// Makes somebody a neighbour; if there is no room, a random other one has to go: of its subnet, if that has enough.
     pub(super) fn take_in(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         self.answered(cx, peer);
         if self.views.is_active(peer) {
             return;
         }
-        if self.views.active().len() >= self.config.active
-            && let Some(other) = self.views.any_active(cx.rng(), [peer, peer])
+        let is_near = |other: P| other.subnet() == peer.subnet();
+        let is_full = !self.has_room_for_subnet_of(peer);
+        let may_go = |other: P| !is_full || is_near(other);
+        if !self.has_room_for(peer)
+            && let Some(other) = self.views.any_active(cx.rng(), may_go)
         {
             self.disconnect(cx, other);
             self.part(cx, other, Parting::Replaced);
             self.note(cx, other, &mut Vec::new());
+        }
+        if !self.may_be_known(peer)
+            && let Some(other) = self.views.any_passive(cx.rng(), is_near)
+        {
+            self.views.forget(other);
         }
         self.views.insert(peer);
         self.doors.found();
@@ -89,9 +112,9 @@ impl<P: Peer> HyParView<P> {
         cx.emit(Neighbour::Up(peer));
     }
 
-    /// Notes one who is no neighbour.
+    /// Notes one who is no neighbour, unless enough are known of its subnet.
     pub(super) fn note(&mut self, cx: &mut Cx<'_, Self>, peer: P, instead: &mut Vec<P>) {
-        if peer != self.me {
+        if peer != self.me && self.may_be_known(peer) {
             self.views.note(cx.rng(), peer, self.config.passive, instead);
         }
     }
@@ -189,7 +212,7 @@ impl<P: Peer> HyParView<P> {
             let urgent = self.views.active().is_empty();
             let free = |peer| {
                 let asked = self.asked.iter().any(|asked| asked.peer == peer);
-                !asked && (urgent || !self.refused.contains(&peer))
+                !asked && self.has_room_for_subnet_of(peer) && (urgent || !self.refused.contains(&peer))
             };
             let Some(peer) = self.views.any_passive(cx.rng(), free) else { return };
             self.ask(cx, peer, HyParViewMsg::Neighbour { urgent });

@@ -1,6 +1,6 @@
 //! Mixing the views (DSN 2007 §4.4), and finding back to those who were lost.
 
-use p2p_core::{Cx, Peer};
+use p2p_core::{Cx, Keyed};
 
 use super::{HyParView, HyParViewMsg, HyParViewTimer, MAX_NAMED};
 use crate::doors::SELDOM;
@@ -17,7 +17,7 @@ pub(super) struct Shuffling<P> {
     named: Vec<P>,
 }
 
-impl<P: Peer> HyParView<P> {
+impl<P: Keyed> HyParView<P> {
     pub(super) fn shuffle(&mut self, cx: &mut Cx<'_, Self>) {
         let period = self.config.shuffle;
         let next = cx.rng().duration(period / 2, period * 3 / 2);
@@ -36,7 +36,7 @@ impl<P: Peer> HyParView<P> {
             0 => self.doors.any(cx.rng()).filter(|door| !self.views.is_active(*door)),
             _ => None,
         };
-        let to = door.or_else(|| self.views.any_active(cx.rng(), [self.me, self.me]));
+        let to = door.or_else(|| self.views.any_active(cx.rng(), |_| true));
         let Some(to) = to else { return };
         let (active, passive) = (self.config.shuffle_active, self.config.shuffle_passive);
         let peers = self.views.some(cx.rng(), active, passive, to);
@@ -61,7 +61,7 @@ impl<P: Peer> HyParView<P> {
         }
         let steps = steps.min(self.config.shuffle_walk);
         if steps > 0
-            && let Some(next) = self.views.any_active(cx.rng(), [from, origin])
+            && let Some(next) = self.views.any_active(cx.rng(), |peer| peer != from && peer != origin)
         {
             return cx.send(next, HyParViewMsg::Shuffle { origin, ticket, steps: steps - 1, peers });
         }

@@ -273,3 +273,55 @@ fn lists_keep_their_bounds_whatever_is_said() {
         }
     }
 }
+
+/// An attacker has one subnet, and in it as many ids as he likes. They join, insist, answer unasked and name each other.
+#[test]
+fn a_subnet_gets_no_more_than_its_share_of_the_neighbours() {
+    let first = SimPeer::FIRST_IN_SHARED_SUBNET.0;
+    let honest = |script: &Node| active(script).iter().filter(|peer| peer.0 < first).count();
+    for (subnets, left) in [(None, 0), (Some(SubnetLimits { table: 10, group: 2 }), 3)] {
+        for seed in 0..20 {
+            let mut rng = Rng::new(seed);
+            let config = HyParViewConfig { subnets, ..HyParViewConfig::default() };
+            let mut script = Script::new(HyParView::with(SimPeer(0), [], config));
+            for peer in peers(1..=5) {
+                script.message(peer, Msg::Neighbour { urgent: false });
+            }
+            for _ in 0..500 {
+                let mut any = || SimPeer(first + rng.below(200) as u32);
+                let (from, newcomer) = (any(), any());
+                let named: Vec<SimPeer> = (0..MAX_NAMED).map(|_| any()).collect();
+                let msg = match rng.below(6) {
+                    0 => Msg::Join,
+                    1 => Msg::Neighbour { urgent: true },
+                    2 => Msg::Accepted,
+                    3 => Msg::ForwardJoin { newcomer, steps: 0 },
+                    4 => Msg::Disconnect { stays: true, others: named },
+                    _ => Msg::Shuffle { origin: from, ticket: 1, steps: 0, peers: named },
+                };
+                script.message(from, msg);
+                let (node, Some(limits)) = (script.machine(), subnets) else { continue };
+                let of_attacker = |known: &[SimPeer]| known.iter().filter(|peer| peer.0 >= first).count();
+                let (active, passive) = (of_attacker(node.active()), of_attacker(node.passive()));
+                assert!(active <= limits.group && active + passive <= limits.table, "{node:?}");
+            }
+            assert_eq!(honest(&script), left, "seed {seed}");
+        }
+    }
+}
+
+/// Newcomers of a subnet that has enough take each other's places, and so all of them come in.
+#[test]
+fn who_comes_from_a_full_subnet_takes_the_place_of_another_of_it() {
+    let first = SimPeer::FIRST_IN_SHARED_SUBNET.0;
+    let config = HyParViewConfig { subnets: Some(SubnetLimits::default()), ..HyParViewConfig::default() };
+    let mut script = Script::new(HyParView::with(SimPeer(0), [], config));
+    for peer in [1, first, first + 1] {
+        script.message(SimPeer(peer), Msg::Join);
+    }
+    script.message(SimPeer(first + 2), Msg::Neighbour { urgent: false });
+    assert!(matches!(script.sent().last(), Some((_, Msg::Refused))), "there is room, but not for its subnet");
+    script.message(SimPeer(first + 2), Msg::Join);
+    let now = active(&script);
+    assert!(now.len() == 3 && now.contains(&SimPeer(1)) && now.contains(&SimPeer(first + 2)), "{now:?}");
+}

@@ -104,9 +104,9 @@ impl<P: Peer> Views<P> {
         }
     }
 
-    /// A random neighbour that is none of these.
-    pub(super) fn any_active(&self, rng: &mut Rng, but: [P; 2]) -> Option<P> {
-        pick(rng, &self.active, |peer| !but.contains(&peer))
+    /// A random neighbour that suits.
+    pub(super) fn any_active(&self, rng: &mut Rng, suits: impl Fn(P) -> bool) -> Option<P> {
+        pick(rng, &self.active, suits)
     }
 
     /// A random one of the others that suits.

@@ -32,7 +32,7 @@ fn a_time_warp_works_on_bitcoins_windows_alone() {
             };
             let before: Vec<Light> = (0..height).map(|height| chain.at(height).unwrap().clone()).collect();
             let at = |height: u64| before.get(height as usize);
-            let bits = rules.next_bits(&p2p_ledger::Past::new(height - 1, &at));
+            let bits = rules.next_bits(&p2p_ledger::Past::new(height - 1, &at), time);
             let mut next = BlockHeader {
                 height,
                 previous: last.id(),
