@@ -98,8 +98,9 @@ fn pieces_spread_evenly_and_none_gets_rare() {
     );
     assert_eq!(report.rare_again(), 0);
     assert!(report.interest.len() > 1000 && report.entropy() >= 0.9, "{}", report.entropy());
-    // It was asked for hardly anything that others had.
-    assert!(copies(&report).is_some_and(|copies| copies < 1.25), "{:?}", copies(&report));
+    // Where all are connected and so know who has what, it was asked for hardly anything that others had.
+    let known = crowd.peers <= 50;
+    assert!(copies(&report).is_some_and(|copies| !known || copies < 1.25), "{:?}", copies(&report));
 
     let in_order = Crowd { order: Order::Sequential, pieces: 100, ..Crowd::default() }.run();
     println!("in order: entropy {:.4}", in_order.entropy());
