@@ -153,6 +153,28 @@ fn lab_floods_searches_gossips_and_requests() {
 }
 
 #[test]
+fn lab_watches_a_swarm() {
+    let plot = std::env::temp_dir().join(format!("p2p-lab-swarm-{}.svg", std::process::id()));
+    let small = ["--peers", "12", "--free-riders", "2", "--uplink", "100,400", "--pieces", "50"];
+    let swarm = lab_of("swarm", &[&small[..], &["--plot", plot.to_str().unwrap()]].concat());
+    let again = lab_of("swarm", &small);
+    assert_eq!(swarm["trace"], again["trace"]);
+    let classes = swarm["classes"].as_array().unwrap();
+    let uplinks: Vec<(u64, u64)> = classes
+        .iter()
+        .map(|class| (class["uplink"].as_u64().unwrap(), class["done"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(uplinks, [(400_000, 4), (100_000, 5), (0, 2)]);
+    assert_eq!(swarm["leechers"].as_array().unwrap().len(), 11);
+    assert!((0.3..=1.0).contains(&swarm["pieces"]["entropy"].as_f64().unwrap()), "{}", swarm["pieces"]);
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("<svg"));
+    std::fs::remove_file(plot).unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_lab")).args(["swarm", "--peers", "5", "--seeds", "5"]).output();
+    assert!(String::from_utf8_lossy(&output.unwrap().stderr).contains("a leecher"));
+}
+
+#[test]
 fn lab_defends() {
     let rows = lab_of("defend", &["--nodes", "100", "--lookups", "20"]);
     let rows = rows["rows"].as_array().unwrap();

@@ -10,6 +10,7 @@
 //! - [`Mse`] encrypts its connections.
 //! - A [`PeerSource`] finds peers for it: [`tracker`] has what speaks with trackers, [`DhtSource`] asks the Mainline DHT,
 //!   [`LsdSource`] the local network. [`WebSeeds`] fetch from servers, over [`http`].
+//! - [`measure`] has whole swarms of sessions in the simulator, and says how they do.
 //!
 //! What holds:
 //!
@@ -31,6 +32,7 @@ pub mod http;
 mod job;
 mod lsd;
 mod magnet;
+pub mod measure;
 mod merkle;
 mod metainfo;
 mod mse;

@@ -98,42 +98,70 @@ fn text_anchor() -> plotters::style::text_anchor::Pos {
     Pos::new(HPos::Center, VPos::Top)
 }
 
+/// Series of points over two axes that begin at 0, a colour for each.
+pub(crate) struct Chart<'a> {
+    pub(crate) title: &'a str,
+    pub(crate) x: &'a str,
+    pub(crate) y: &'a str,
+    pub(crate) series: &'a [(String, &'a [(f64, f64)])],
+    /// Whether the points stand alone; otherwise lines join them.
+    pub(crate) scattered: bool,
+}
+
 /// Lines from 0 to 1, a colour for each series.
 pub(crate) fn lines(
     path: &Path,
     title: &str,
-    x_name: &str,
+    x: &str,
     series: &[(String, &[(f64, f64)])],
 ) -> Result<(), Box<dyn Error>> {
-    let failed = |error: &dyn std::fmt::Display| format!("cannot draw {}: {error}", path.display());
-    let last =
-        series.iter().flat_map(|(_, points)| points.iter()).fold(1.0, |last: f64, (x, _)| last.max(*x));
     let area = SVGBackend::new(path, (800, 480)).into_drawing_area();
-    area.fill(&WHITE).map_err(|error| failed(&error))?;
-    let mut chart = ChartBuilder::on(&area)
+    let chart = Chart { title, x, y: "", series, scattered: false };
+    let drawn = area.fill(&WHITE).map_err(Into::into).and_then(|()| draw(&area, &chart, 1.0));
+    let drawn = drawn.and_then(|()| Ok(area.present()?));
+    drawn.map_err(|error| format!("cannot draw {}: {error}", path.display()).into())
+}
+
+/// Four charts, two by two.
+pub(crate) fn charts(path: &Path, title: &str, charts: &[Chart<'_>; 4]) -> Result<(), Box<dyn Error>> {
+    let area = SVGBackend::new(path, (1200, 840)).into_drawing_area();
+    let drawn = || {
+        area.fill(&WHITE)?;
+        let areas = area.titled(title, ("sans-serif", 22))?.split_evenly((2, 2));
+        for (chart, area) in charts.iter().zip(areas) {
+            let values = chart.series.iter().flat_map(|(_, points)| points.iter().map(|(_, y)| *y));
+            draw(&area, chart, values.fold(0.0, f64::max))?;
+        }
+        Ok(area.present()?)
+    };
+    drawn().map_err(|error: Box<dyn Error>| format!("cannot draw {}: {error}", path.display()).into())
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+/// One chart, whose axis y goes to `most`.
+fn draw(area: &Area<'_>, chart: &Chart<'_>, most: f64) -> Result<(), Box<dyn Error>> {
+    let xs = chart.series.iter().flat_map(|(_, points)| points.iter().map(|(x, _)| *x));
+    let mut axes = ChartBuilder::on(area)
         .margin(16)
-        .caption(title, ("sans-serif", 22))
+        .caption(chart.title, ("sans-serif", 20))
         .x_label_area_size(36)
         .y_label_area_size(64)
-        .build_cartesian_2d(0.0..last, 0.0..1.05)
-        .map_err(|error| failed(&error))?;
-    chart.configure_mesh().x_desc(x_name).draw().map_err(|error| failed(&error))?;
-    for (i, (name, points)) in series.iter().enumerate() {
+        .build_cartesian_2d(0.0..xs.fold(1.0, f64::max), 0.0..most * 1.05)?;
+    axes.configure_mesh().x_desc(chart.x).y_desc(chart.y).draw()?;
+    for (i, (name, points)) in chart.series.iter().enumerate() {
         let colour = Palette99::pick(i).to_rgba();
-        let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
-        chart
-            .draw_series(line)
-            .map_err(|error| failed(&error))?
-            .label(name.clone())
-            .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled()));
+        let series = match chart.scattered {
+            true => axes.draw_series(points.iter().map(|at| Circle::new(*at, 3, colour.filled())))?,
+            false => axes.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?,
+        };
+        let key = move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled());
+        series.label(name.clone()).legend(key);
     }
-    chart
-        .configure_series_labels()
+    axes.configure_series_labels()
         .position(SeriesLabelPosition::LowerRight)
         .border_style(BLACK)
         .background_style(WHITE.filled())
-        .draw()
-        .map_err(|error| failed(&error))?;
-    area.present().map_err(|error| failed(&error))?;
+        .draw()?;
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! Which block to ask a peer for.
 //!
-//! A piece that was begun is finished first (strict priority), since only a whole one can be passed on. A new one is, at
-//! the very start, any (random first: the rarest come slowly, and who has nothing has nothing to give); later the rarest
-//! that the peer has. When every block that is wanted has been asked for, those that are still out are asked of others
+//! A piece that was begun is finished first (strict priority), since only a whole one can be passed on; but not where the peer
+//! has one that half as many have, or fewer. What peers that choked have left undone others can finish: if it were asked of a
+//! seed the seed's line would go for what is elsewhere, and everybody wait for what is not. A new one is, at the very start,
+//! any (random first: the rarest come slowly, and who has nothing has nothing to give); later the rarest that the peer has.
+//! When every block that is wanted has been asked for, those that are still out are asked of others
 //! too, and whoever is late is told that it is not wanted any more (endgame). Cohen 2003.
 //!
 //! What somebody waits for comes before all that ([`urgent`]); and where content is to come in order
@@ -26,6 +28,8 @@ use crate::bits::Bits;
 
 /// Until so many pieces are there, new ones are chosen at random. 4 (Cohen 2003).
 const RANDOM_FIRST: u64 = 4;
+/// What so many times fewer peers have comes before what was begun. 2.
+const MUCH_RARER: u16 = 2;
 /// Of how many peers one block is asked at a time in the endgame. 3.
 const MAX_ASKED: u8 = 3;
 
@@ -213,8 +217,8 @@ impl<P: Peer> Picker<P> {
         {
             return Some(block);
         }
-        let piece = self.open_piece(peer, theirs).or_else(|| self.begin(theirs, rng));
-        match piece {
+        let open = self.open_piece(peer, theirs);
+        match self.begin(theirs, open, rng).or(open) {
             Some(piece) => self.next_of(peer, piece),
             None if self.is_endgame() => self.again(peer, theirs, mine, rng),
             None => None,
@@ -249,8 +253,8 @@ impl<P: Peer> Picker<P> {
         }
     }
 
-    /// Begins a piece.
-    fn begin(&mut self, theirs: &Bits, rng: &mut Rng) -> Option<u32> {
+    /// Begins a piece; where one is open only if that is much rarer.
+    fn begin(&mut self, theirs: &Bits, open: Option<u32>, rng: &mut Rng) -> Option<u32> {
         if self.begun.len() as u64 >= self.missing.count() {
             return None;
         }
@@ -259,13 +263,18 @@ impl<P: Peer> Picker<P> {
             self.missing.contains(of) && theirs.contains(of) && !self.begun.contains_key(piece)
         };
         let count = self.have.len() as u32;
-        let piece = match self.order {
-            Order::Sequential => (0..count).find(fresh),
-            Order::Rarest if self.have.count() < RANDOM_FIRST => {
+        let piece = match (self.order, open) {
+            (Order::Sequential, None) => (0..count).find(fresh),
+            (Order::Rarest, None) if self.have.count() < RANDOM_FIRST => {
                 let from = rng.index(count as usize) as u32;
                 (from..count).chain(0..from).find(fresh)
             }
-            Order::Rarest => self.rarity.rarest().find(fresh),
+            (Order::Rarest, None) => self.rarity.rarest().find(fresh),
+            (Order::Rarest, Some(open)) if self.have.count() >= RANDOM_FIRST => {
+                let most = self.rarity.count(open) / MUCH_RARER;
+                self.rarity.rarest().take_while(|piece| self.rarity.count(*piece) <= most).find(fresh)
+            }
+            (Order::Rarest | Order::Sequential, Some(_)) => None,
         }?;
         self.begin_piece(piece);
         Some(piece)

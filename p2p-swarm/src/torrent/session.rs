@@ -224,6 +224,12 @@ impl<P: Addressed> Session<P> {
             .map_or_else(Vec::new, |(pieces, picker)| (0..pieces).map(|piece| picker.copies(piece)).collect())
     }
 
+    /// The pieces of a torrent that are here, in order.
+    pub fn pieces(&self, torrent: TorrentId) -> impl Iterator<Item = u32> {
+        let picker = self.torrents.get(&torrent.0).and_then(Torrent::picker);
+        picker.into_iter().flat_map(|picker| picker.have().iter().map(|piece| piece as u32))
+    }
+
     fn add(&mut self, cx: &mut Cx<'_, Self>, add: Add) -> Result<TorrentId, TorrentError> {
         let Add { torrent, folder, peers, config } = add;
         let hashes = match &torrent {

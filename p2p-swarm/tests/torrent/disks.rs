@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use p2p_swarm::torrent::{TorrentStage, TorrentStatus, TorrentWorker};
+use p2p_swarm::torrent::{TorrentStage, TorrentStatus};
 use p2p_swarm::{FileKind, Stamp, Storage};
 
 /// What is wrong with a disk.
@@ -76,10 +76,8 @@ const OTHER: SimPeer = SimPeer(2);
 const PIECES: usize = 100;
 
 struct Disks {
-    sim: Sim<Session<SimPeer>, TorrentWorker<Failing>>,
-    disks: Vec<Failing>,
+    swarm: measure::Swarm<Failing>,
     content: Vec<u8>,
-    metainfo: Metainfo,
 }
 
 impl Disks {
@@ -90,30 +88,27 @@ impl Disks {
         disks[0].0.put("t", content.clone());
         let options = CreateOptions { piece_length: Some(PIECE), ..CreateOptions::default() };
         let metainfo = Metainfo::create(&mut disks[0].0.clone(), "t".as_ref(), &options).unwrap();
-        let of_workers = disks.clone();
-        let worker = move |peer: SimPeer| TorrentWorker::new(of_workers[peer.index()].clone());
-        let mut sim = Sim::with_workers(7, network(100_000), DiskModel::default(), worker);
-        disks.iter().for_each(|_| _ = sim.spawn(|_| session(100_000)));
-        sim.take_events();
-        Disks { sim, disks, content, metainfo }
+        let make = |_| Liar::honest(session(100_000, SLOTS));
+        let mut swarm = measure::Swarm::new(7, network(100_000), disks, metainfo, make);
+        swarm.sim.take_events();
+        Disks { swarm, content }
     }
 
     fn add(&mut self, peer: SimPeer, told: &[SimPeer]) {
-        let peers = told.iter().map(|peer| peer.addr()).collect();
-        let add = Add { peers, ..Add::new(Source::Metainfo(self.metainfo.clone()), "") };
-        self.sim.command(peer, SessionCommand::Add(add));
+        let torrent = Source::Metainfo(self.swarm.metainfo.clone());
+        self.swarm.add(peer, torrent, told.iter().copied());
     }
 
     fn set(&mut self, peer: SimPeer, fault: impl Fn(&Faults) -> &AtomicBool, to: bool) {
-        fault(&self.disks[peer.index()].1).store(to, Ordering::Relaxed);
+        fault(&self.swarm.disks[peer.index()].1).store(to, Ordering::Relaxed);
     }
 
     fn run(&mut self, seconds: u64) {
-        self.sim.run_for(Duration::from_secs(seconds));
+        self.swarm.sim.run_for(Duration::from_secs(seconds));
     }
 
     fn status(&self, peer: SimPeer) -> TorrentStatus {
-        self.sim.node(peer).unwrap().status(TorrentId::first()).unwrap()
+        self.swarm.status(peer).unwrap()
     }
 
     /// It has paused for this reason.
@@ -128,13 +123,13 @@ impl Disks {
     fn has_all(&self, peer: SimPeer) {
         let status = self.status(peer);
         assert_eq!((status.stage, status.trouble), (TorrentStage::Seeding, None), "{peer:?}");
-        assert!(self.disks[peer.index()].0.read("t").unwrap() == self.content);
+        assert!(self.swarm.disks[peer.index()].0.read("t").unwrap() == self.content);
     }
 
     /// How often it has paused, and gone on.
     fn pauses(&mut self, of: SimPeer) -> (usize, usize) {
         let (mut paused, mut resumed) = (0, 0);
-        for (_, event) in self.sim.take_events().into_iter().filter(|(peer, _)| *peer == of) {
+        for (_, event) in self.swarm.sim.take_events().into_iter().filter(|(peer, _)| *peer == of) {
             match event {
                 SessionEvent::Paused(..) => paused += 1,
                 SessionEvent::Resumed(_) => resumed += 1,
@@ -167,7 +162,7 @@ fn without_room_a_download_waits_and_serves_what_it_has() {
     assert!(asked <= 10 * 16384, "{asked} bytes came in vain in two minutes");
     assert_eq!(disks.pauses(LEECHER), (1, 0));
     // What is there could not be written down, and nothing is left of that.
-    assert_eq!(disks.disks[LEECHER.index()].0.names(), [Path::new("t")]);
+    assert_eq!(disks.swarm.disks[LEECHER.index()].0.names(), [Path::new("t")]);
 
     disks.set(LEECHER, |faults| &faults.full, false);
     disks.run(200);

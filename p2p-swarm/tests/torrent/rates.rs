@@ -16,7 +16,7 @@ fn limited(up: Option<u64>, down: Option<u64>) -> SessionConfig {
 }
 
 fn status(swarm: &Swarm, peer: SimPeer, torrent: TorrentId) -> TorrentStatus {
-    swarm.sim.node(peer).unwrap().machine().status(torrent).unwrap()
+    swarm.session(peer).unwrap().status(torrent).unwrap()
 }
 
 /// How many bytes had gone at each look.
@@ -63,7 +63,7 @@ fn what_goes_keeps_its_limit_and_all_have_their_share() {
         _ => Liar::honest(Session::new(limited(None, None), Some(6881))),
     };
     let mut swarm = Swarm::with(1, 5, LINE, 200 * PIECE as usize, Format::V1, make);
-    swarm.begin(0);
+    swarm.begin(1, 0);
     swarm.sim.run_for(Duration::from_secs(5));
     let gone = watch(&mut swarm, |swarm| status(swarm, SEED, TorrentId::first()).uploaded);
     keeps(&gone, LIMIT, 0);
@@ -80,7 +80,7 @@ fn what_comes_keeps_its_limit_and_all_have_their_share() {
     };
     let mut swarm = Swarm::with(2, 5, LINE, 200 * PIECE as usize, Format::V2, make);
     (1..4).for_each(|seed| swarm.disks[seed].put("t", swarm.content.clone()));
-    swarm.begin(20);
+    swarm.begin(1, 20);
     swarm.sim.run_for(Duration::from_secs(5));
     let gone = watch(&mut swarm, |swarm| status(swarm, leecher, TorrentId::first()).downloaded);
     // The way back and forth takes 80 ms more at one time than at another.

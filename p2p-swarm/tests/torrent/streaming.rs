@@ -3,7 +3,7 @@
 use super::*;
 use bytes::Bytes;
 use futures::StreamExt;
-use p2p_swarm::torrent::{Order, Read, TorrentConfig, TorrentStatus};
+use p2p_swarm::torrent::{Order, Read, TorrentConfig};
 
 const LEECHER: SimPeer = SimPeer(3);
 const PIECES: usize = 200;
@@ -25,10 +25,6 @@ fn swarm(seed: u64, order: Order) -> Swarm {
     swarm
 }
 
-fn status(swarm: &Swarm) -> TorrentStatus {
-    swarm.sim.node(LEECHER).unwrap().machine().status(TorrentId::first()).unwrap()
-}
-
 /// How many pieces have come, and how many of them from the first on, when half of them have; and whether that was never
 /// fewer than all but those under way.
 fn beginning(order: Order) -> (usize, usize, bool) {
@@ -36,7 +32,7 @@ fn beginning(order: Order) -> (usize, usize, bool) {
     let mut always = true;
     loop {
         swarm.sim.run_for(Duration::from_millis(200));
-        let come = status(&swarm).pieces as usize;
+        let come = swarm.status(LEECHER).unwrap().pieces as usize;
         let copy = swarm.disks[LEECHER.index()].read("t").unwrap_or_default();
         let same = |(ours, theirs): &(&[u8], &[u8])| ours == theirs;
         let piece = PIECE as usize;
@@ -73,7 +69,7 @@ fn what_somebody_waits_for_comes_before_the_rest_wherever_it_is() {
             drop(other);
             let parts = swarm.sim.block_on(async { reading.collect::<Vec<Bytes>>().await });
             assert!(parts.concat() == swarm.content[range.start as usize..range.end as usize]);
-            let come = status(&swarm).pieces;
+            let come = swarm.status(LEECHER).unwrap().pieces;
             println!(
                 "{} bytes at {} were read when {come} of {PIECES} pieces had come",
                 range.end - range.start,

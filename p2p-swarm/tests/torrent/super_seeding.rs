@@ -29,10 +29,10 @@ fn spread(seed: u64, super_seeding: bool) -> (f64, f64) {
             copies.iter().any(|copy| copy.get(at * piece..(at + 1) * piece) == Some(right))
         };
         if (0..PIECES).all(is_there) {
-            break swarm.sim.node(SEED).unwrap().machine().status(TorrentId::first()).unwrap().uploaded;
+            break swarm.status(SEED).unwrap().uploaded;
         }
     };
-    let took = seconds(swarm.sim.now() - began);
+    let took = (swarm.sim.now() - began).as_secs_f64();
     swarm.finish(count, Duration::from_secs(600));
     (sent as f64 / swarm.content.len() as f64, took)
 }

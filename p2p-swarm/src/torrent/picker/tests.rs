@@ -42,6 +42,23 @@ fn what_was_begun_is_finished_first() {
 }
 
 #[test]
+fn what_half_as_many_have_comes_before_what_was_begun() {
+    let mut rng = Rng::new(1);
+    let mut picker = picker(10, &mut rng);
+    let all = Bits::full(10);
+    (0..RANDOM_FIRST).for_each(|_| _ = finish(&mut picker, &mut rng));
+    let begun = pick(&mut picker, A, &all, &mut rng).unwrap().piece;
+    // Two have it, and the others one alone.
+    picker.seen(begun);
+    let rare = pick(&mut picker, B, &all, &mut rng).unwrap();
+    assert_ne!(rare.piece, begun);
+    let rest = pick(&mut picker, B, &all, &mut rng).unwrap();
+    assert_eq!((rest.piece, rest.begin), (rare.piece, BLOCK), "that is finished first, too");
+    (0..10).filter(|piece| *piece != begun).for_each(|piece| picker.seen(piece));
+    assert_eq!(pick(&mut picker, B, &all, &mut rng).unwrap().piece, begun, "now as many have the others");
+}
+
+#[test]
 fn the_first_pieces_are_any_and_then_the_rarest_come() {
     let starts: BTreeSet<u32> = (0..20)
         .map(|seed| {
