@@ -22,6 +22,7 @@ mod client;
 mod dht;
 mod fair;
 pub mod mainline;
+pub mod measure;
 pub mod past;
 mod record;
 mod replicated;

@@ -10,6 +10,7 @@
 //! cargo run --release --bin lab -- search --topology random --nodes 10000 --searches 100 --seed 1
 //! cargo run --release --bin lab -- gossip --nodes 10000 --fail 0.2,0.4,0.6,0.8 --plot reach.svg
 //! cargo run --release --bin lab -- storage --nodes 2250 --seed 1
+//! cargo run --release --bin lab -- sybil --nodes 10000 --seed 1
 //! cargo run --release --bin lab -- freenet --nodes 1000 --steps 5000 --seed 1
 //! cargo run --release --bin lab -- ledger --nodes 1000 --seed 1 --plot attacker.svg
 //! ```
@@ -26,6 +27,7 @@ mod overlay;
 mod plot;
 mod search;
 mod storage;
+mod sybil;
 mod upheaval;
 
 use std::process::ExitCode;
@@ -64,6 +66,8 @@ enum Command {
     Search(search::Args),
     /// PAST filled to the brim: how many files it rejects, and how much room is left then.
     Storage(storage::Args),
+    /// A hash table under attack: adversaries, an eclipse of one key, a flood of puts; with each defence and without.
+    Sybil(sybil::Args),
     /// Chains: an attacker's races, a selfish pool, targets that follow the work, and how blocks get around.
     Ledger(ledger::Args),
     /// Gossip: whom broadcasts reach, also when most nodes fail at once, and how soon a failure is noticed.
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         Command::Freenet(args) => freenet::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Storage(args) => storage::run(&args),
+        Command::Sybil(args) => sybil::run(&args),
         Command::Ledger(args) => ledger::run(&args),
         Command::Gossip(args) => gossip::run(&args),
     };
