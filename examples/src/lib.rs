@@ -22,7 +22,7 @@ use clap::ValueEnum;
 use p2p_core::net::Node;
 use p2p_core::{Contact, Handle, Keypair, NoJob, Wire, Worker};
 use p2p_dht::past::{PastConfig, PastMemory, PastNode};
-use p2p_dht::{Dht, DhtConfig, MemoryStore, RedbStore, Replicated, StoreJob};
+use p2p_dht::{DhtConfig, Gateway, MemoryStore, RedbStore, Replicated, StoreJob};
 use p2p_overlay::{
     Can, CanConfig, Chord, ChordConfig, Find, Kademlia, KademliaConfig, Looked, Lookup, LookupConfig,
     Overlay, Pastry, PastryConfig, Tapestry, TapestryConfig,
@@ -92,7 +92,7 @@ pub struct Member {
     /// The node.
     pub node: Node,
     /// The hash table.
-    pub dht: Arc<dyn Dht<Contact>>,
+    pub dht: Arc<dyn Gateway<Contact>>,
     /// The overlay under it.
     pub lookup: Arc<dyn Lookup<Contact>>,
 }
@@ -102,6 +102,9 @@ impl fmt::Debug for Member {
         write!(f, "Member({:?})", self.node)
     }
 }
+
+/// How long what is put for those who are no members lasts, unless they put it again: a week.
+pub const LASTS: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Upkeep for networks of people who wait at their screens: every second.
 const UPKEEP: Duration = Duration::from_secs(1);

@@ -1,4 +1,5 @@
 //! A hash table and a store of files at another node: whoever only stores and reads need not keep anything for others.
+//! The node keeps nothing for good: what is put through it lasts as long as it was asked for.
 //!
 //! What is signed is signed here, and what is read is verified here: the other node can refuse, or answer with
 //! what was newest at some time and has not ended. It can do no more.
@@ -8,12 +9,12 @@ use bytes::Bytes;
 use p2p_core::net::{Incoming, Node};
 use p2p_core::{AskError, Contact, Handle, Key, PeerId, Wire, payload};
 use p2p_dht::past::{Certificate, Fetch, Insert, InsertError, MAX_FILE, PastNode, Reclaim, ReclaimFile};
-use p2p_dht::{Dht, GetError, PutError, Signed};
+use p2p_dht::{Client, Dht, Gateway, GetError, PutError, Signed};
 use p2p_overlay::{Find, Found, Looked, Lookup, LookupError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use crate::Failure;
+use crate::{Failure, LASTS};
 
 /// The protocol between those who store or read and a node.
 pub const NAME: &str = "fs/1";
@@ -67,9 +68,9 @@ impl Wire for Reply {
 #[derive(Clone)]
 pub struct Stores {
     /// See [`Table::Blocks`].
-    pub blocks: Arc<dyn Dht<Contact>>,
+    pub blocks: Arc<dyn Gateway<Contact>>,
     /// See [`Table::Fragments`].
-    pub fragments: Arc<dyn Dht<Contact>>,
+    pub fragments: Arc<dyn Gateway<Contact>>,
     /// Who keeps which fragment.
     pub lookup: Arc<dyn Lookup<Contact>>,
     /// The store of files.
@@ -90,19 +91,21 @@ impl Stores {
     pub fn serve(self, node: &Node) -> Result<(), Failure> {
         node.serve(NAME, move |request: Incoming| {
             let stores = self.clone();
-            async move { Ok(stores.answer(&request.body).await.to_bytes().into()) }
+            async move { Ok(stores.answer(request).await.to_bytes().into()) }
         })?;
         Ok(())
     }
 
-    fn table(&self, table: Table) -> &dyn Dht<Contact> {
+    fn table(&self, table: Table) -> &dyn Gateway<Contact> {
         match table {
             Table::Blocks => &*self.blocks,
             Table::Fragments => &*self.fragments,
         }
     }
 
-    async fn answer(&self, body: &Bytes) -> Reply {
+    async fn answer(&self, Incoming { from, body }: Incoming) -> Reply {
+        // What strangers put is theirs: this node does not go on publishing it.
+        let client = Client::at(from, LASTS);
         let put = |done: Result<Key, PutError>| match done {
             Ok(key) => Reply::Key(key),
             Err(PutError::Conflict { sequence }) => Reply::Conflict(sequence),
@@ -112,12 +115,12 @@ impl Stores {
             GetError::NotFound { .. } => Reply::NotFound,
             error => Reply::Failed(error.to_string()),
         };
-        match Ask::from_frame(body) {
+        match Ask::from_frame(&body) {
             Err(error) => Reply::Failed(error.to_string()),
-            Ok(Ask::Put(table, value)) => put(self.table(table).put(value).await),
+            Ok(Ask::Put(table, value)) => put(self.table(table).put_for(client, value).await),
             Ok(Ask::Get(table, key)) => self.table(table).get(key).await.map_or_else(missing, Reply::Value),
             Ok(Ask::Publish(table, signed, expected)) => {
-                put(self.table(table).publish(signed, expected).await)
+                put(self.table(table).publish_for(client, signed, expected).await)
             }
             Ok(Ask::Latest(table, publisher, salt)) => {
                 self.table(table).latest(publisher, &salt).await.map_or_else(missing, Reply::Signed)
@@ -300,5 +303,65 @@ impl Lookup<Contact> for Remote {
             Reply::Root(root) => Ok(Found { peers: vec![root], hops: 0, timeouts: 0, implausible: None }),
             other => Err(LookupError::Ask(complain(other))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use p2p_core::{Keypair, Worker};
+    use p2p_dht::{MemoryStore, StoreDone, StoreJob};
+
+    use super::*;
+    use crate::{Kind, Part};
+
+    /// Counts the records that its node has written, and those of them that are the node's own.
+    #[derive(Clone, Default)]
+    struct Counts {
+        written: Arc<AtomicUsize>,
+        own: Arc<AtomicUsize>,
+    }
+
+    struct Counting(MemoryStore<Contact>, Counts);
+
+    impl Worker<StoreJob<Contact>> for Counting {
+        fn run(&mut self, batch: Vec<StoreJob<Contact>>) -> Vec<StoreDone<Contact>> {
+            for job in &batch {
+                if let StoreJob::Write { own, .. } = job {
+                    self.1.written.fetch_add(1, Ordering::Relaxed);
+                    self.1.own.fetch_add(usize::from(*own), Ordering::Relaxed);
+                }
+            }
+            self.0.run(batch)
+        }
+    }
+
+    /// Else it would publish them again for ever, and give them room that is bounded by nobody's share.
+    #[tokio::test]
+    async fn what_strangers_put_through_a_node_is_not_its_own() {
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let part = Part { overlay: Kind::Kademlia, listen, join: Vec::new(), data: None };
+        let counts = Counts::default();
+        let store = Counting(MemoryStore::default(), counts.clone());
+        let member = part.keeping(Keypair::generate(), store).await.unwrap();
+        part.stores(&member).unwrap().serve(&member.node).unwrap();
+        let node = Node::builder().bind(listen).await.unwrap();
+        let remote = Remote::new(node.clone(), vec![member.node.contact()], Table::Blocks);
+
+        let key = remote.put("a stranger's value".into()).await.unwrap();
+        let signed = Signed::new(&Keypair::generate(), "name", 1, now() + 3600, "another").unwrap();
+        remote.publish(signed.clone(), None).await.unwrap();
+        assert_eq!(remote.get(key).await.unwrap(), "a stranger's value");
+        assert_eq!(remote.latest(signed.publisher(), b"name").await.unwrap(), signed);
+        assert_eq!(counts.written.load(Ordering::Relaxed), 2, "the node is the only replica");
+        assert_eq!(counts.own.load(Ordering::Relaxed), 0);
+
+        member.dht.put("the node's own value".into()).await.unwrap();
+        while counts.own.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        member.node.shutdown().await;
+        node.shutdown().await;
     }
 }

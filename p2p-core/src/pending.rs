@@ -17,6 +17,7 @@ use crate::Time;
 /// let deadline = Time::ZERO + Duration::from_secs(1);
 /// let id = asked.insert(SimPeer(1), deadline, "what is the time?").unwrap();
 /// assert_eq!(asked.answer(id, SimPeer(2)), None, "somebody else answers");
+/// assert_eq!(asked.get(id, SimPeer(1)), Some(&"what is the time?"));
 /// assert_eq!(asked.answer(id, SimPeer(1)), Some("what is the time?"));
 /// assert_eq!(asked.answer(id, SimPeer(1)), None, "only once");
 /// ```
@@ -63,6 +64,12 @@ impl<P: Copy + Eq, T> Pending<P, T> {
     pub fn answer(&mut self, id: u32, peer: P) -> Option<T> {
         let at = self.asked.iter().position(|entry| entry.id == id && entry.peer == peer)?;
         Some(self.asked.swap_remove(at).what)
+    }
+
+    /// The question with this number to `peer`, which goes on waiting.
+    pub fn get(&self, id: u32, peer: P) -> Option<&T> {
+        let entry = self.asked.iter().find(|entry| entry.id == id && entry.peer == peer)?;
+        Some(&entry.what)
     }
 
     /// When the first question is due.

@@ -8,7 +8,7 @@
 //! What is below is a [`Dht`], which replicates and repairs. Of the paper's DHash layer:
 //! - **virtual servers** (§4.3) are [`VirtualChord`](p2p_overlay::VirtualChord)'s;
 //! - **quotas** (§4.6), which the paper sets per address, are those of
-//!   [`DhtConfig::share`](crate::DhtConfig::share), per subnet or key of whoever stores: they are enforced where blocks are
+//!   [`DhtConfig::allocation`](crate::DhtConfig::allocation), per subnet or key of whoever stores: they are enforced where blocks are
 //!   kept, by the nodes that keep them, and shrink as a node fills up;
 //! - **expiry** (§4.7): blocks end, unless the node that has put them says them again, as
 //!   [`Replicated`](crate::Replicated) does; the root ends when its signature says. Nothing is deleted.

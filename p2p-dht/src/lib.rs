@@ -18,8 +18,11 @@
 pub mod archive;
 pub mod bencode;
 pub mod cfs;
+mod client;
 mod dht;
+mod fair;
 pub mod mainline;
+pub mod measure;
 pub mod past;
 mod record;
 mod replicated;
@@ -28,12 +31,14 @@ mod store;
 #[cfg(test)]
 mod testing;
 
+pub use client::{Client, Gateway};
 pub use dht::Dht;
 pub use record::{
     InvalidRecord, MAX_REMOVABLE, MAX_SALT, MAX_VALUE, Record, RecordKind, Signed, Slot, Version,
 };
 pub use replicated::{
-    DhtConfig, DhtMsg, DhtTimer, OFFERED, Offered, PARTS, Part, Refusal, Replicated, Sum, Verdict, Wanted,
+    Allocation, DhtConfig, DhtMsg, DhtTimer, OFFERED, Offered, PARTS, Part, Refusal, Replicated, Sum,
+    Verdict, Wanted,
 };
 pub use request::{
     Answer, DhtCommand, DhtItem, DhtOutcome, Get, GetAt, GetError, GetProviders, GetSigned, Options, Provide,

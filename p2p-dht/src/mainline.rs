@@ -38,6 +38,7 @@ mod id;
 mod item;
 mod krpc;
 mod lookup;
+pub mod measure;
 mod request;
 mod saved;
 mod secret;
@@ -129,6 +130,9 @@ pub struct MainlineConfig {
     pub read_only: bool,
     /// Whether nodes whose id is not bound to their address are neither written to nor counted (BEP 42). Yes.
     pub enforce_ids: bool,
+    /// Whether lookups go on until they are as far from their key as the eighth nearest to other keys is, and in as many
+    /// subnets: whoever crowds around a key is nearer. Yes.
+    pub cover: bool,
     /// This node's address as others see it, if that is known; else they are asked. Unknown.
     pub external: Option<IpAddr>,
     /// Where this node's BitTorrent client listens, for what is announced through [`Dht`](crate::Dht). The port of this
@@ -180,6 +184,7 @@ impl Default for MainlineConfig {
             saved: None,
             read_only: false,
             enforce_ids: true,
+            cover: true,
             external: None,
             port: None,
             parallel: 4,

@@ -40,7 +40,7 @@ use repair::Repair;
 use serve::SKEW;
 use sweep::Sweep;
 
-pub use config::DhtConfig;
+pub use config::{Allocation, DhtConfig};
 pub use msg::{DhtMsg, OFFERED, Offered, Refusal, Verdict, Wanted};
 pub use summary::{PARTS, Part, Sum};
 
@@ -77,6 +77,8 @@ pub struct Replicated<O: Overlay> {
     overlay: O,
     config: DhtConfig,
     index: Index<O::Peer>,
+    /// What this node has put for its clients, as if it kept that.
+    clients: Index<O::Peer>,
     /// Whether the index has all that was there when the node started.
     scanned: bool,
     /// Up to where it has.
@@ -182,7 +184,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         Replicated {
             overlay,
             config,
-            index: Index::default(),
+            index: Index::new(&config),
+            clients: Index::new(&config),
             scanned: false,
             scanned_to: None,
             asked: Pending::with_capacity(4 * config.capacity),
@@ -219,7 +222,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             }
             DhtCommand::Provide { key } => self.provide(cx, op, key),
             DhtCommand::PutAt { key, value, owner } => {
-                let expires = self.until(cx, self.config.lifetime);
+                let expires = self.until(cx, self.lifetime_of(op));
                 self.begin_put(cx, op, Record::Removable { key, value, owner, expires }, None, false);
             }
             DhtCommand::Remove { key, secret } => {

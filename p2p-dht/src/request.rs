@@ -10,6 +10,7 @@ use bytes::Bytes;
 use p2p_core::{Key, NoJob, Request};
 use p2p_overlay::{Find, Looked, Overlay};
 
+use crate::client::Client;
 use crate::record::{RecordKind, Signed, Slot};
 use crate::replicated::{Refusal, Replicated, Wanted};
 
@@ -276,6 +277,9 @@ pub struct Options {
     /// The call ends after so long, with what there is by then; a put goes on. `None`: when whoever does not answer has
     /// been given up.
     pub deadline: Option<Duration>,
+    /// Who has something put through this node, if that is not the node itself: it lasts as long as this says, and is not
+    /// published again. Of puts alone; what only a node itself can say ([`Provide`]) is this node's all the same.
+    pub client: Option<Client>,
 }
 
 /// A put or a get with [`Options`], and with a [`Report`] of how it went.
@@ -298,7 +302,7 @@ pub struct Options {
 /// sim.run_for(Duration::from_secs(30));
 ///
 /// let node = sim.handle(SimPeer(3));
-/// let options = Options { quorum: Some(2), deadline: Some(Duration::from_secs(1)) };
+/// let options = Options { quorum: Some(2), deadline: Some(Duration::from_secs(1)), ..Options::default() };
 /// let call = With { request: Put("a value".into()), options };
 /// let answer = sim.block_on(async move { node.ask(call).await.unwrap() });
 /// assert_eq!(answer.result.unwrap().copies, 2);

@@ -31,7 +31,7 @@ use hop::{Held, Relay, Task};
 use shortlist::Shortlist;
 
 pub(crate) use density::part;
-pub(crate) use mislead::mislead;
+pub use mislead::mislead;
 pub use msg::{Hint, LookupMsg};
 
 /// How lookups behave.

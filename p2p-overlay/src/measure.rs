@@ -33,6 +33,8 @@ use p2p_core::{Key, Keyed, NoJob, NoWorker, OpId, Rng, SimPeer, Time, Wire};
 
 pub use recorder::{Carrier, Receipt, Recorder};
 
+pub use crate::lookup::mislead;
+
 use crate::can::Zone;
 use crate::structured::{Find, Looked, Mode, Overlay, Region};
 

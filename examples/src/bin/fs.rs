@@ -10,9 +10,9 @@
 //! cargo run --bin fs -- put --join p2p://… --data me --encrypt diary.txt           # for nobody else
 //! ```
 //!
-//! The node that blocks and fragments were put through says them again while it lives, for a week; after it they last for a day
-//! more, and an archive that is to outlive it is to be repaired by somebody within each day
-//! ([`Archive::repair`](p2p_dht::archive::Archive::repair)), which no command here does.
+//! Blocks, fragments and the names of both last for a week, unless somebody puts them again. Those who keep the copies of
+//! a block make new ones when some of them die; of a fragment there is one copy, and an archive is to be repaired by
+//! somebody as its keepers die ([`Archive::repair`](p2p_dht::archive::Archive::repair)), which no command here does.
 
 #![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
 #![expect(clippy::disallowed_types, reason = "a program has a clock")]
@@ -20,7 +20,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -32,7 +32,7 @@ use p2p_dht::archive::{Archive, ArchiveConfig, ArchiveError};
 use p2p_dht::cfs::{Cfs, CfsConfig, CfsError, Entry, Volume};
 use p2p_dht::past::{Certificate, MAX_FILE, PastConfig, RETRIES, Reclaim};
 use p2p_examples::remote::{Remote, Table};
-use p2p_examples::{Failure, Part, exit, patiently, printable, say, sealed};
+use p2p_examples::{Failure, LASTS, Part, exit, patiently, printable, say, sealed};
 use p2p_overlay::Find;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -100,9 +100,6 @@ enum Command {
 
 /// The volume of cfs that the files are in.
 const VOLUME: &str = "files";
-/// How long they last, unless somebody stores them again.
-const LASTS: Duration = Duration::from_secs(7 * 24 * 3600);
-
 type File = BoxStream<'static, Result<Bytes, Failure>>;
 
 #[tokio::main]

@@ -10,19 +10,21 @@
 //! cargo run --bin kv -- put --join p2p://… --data me --name greeting 'hello'   # prints: name: …/greeting
 //! cargo run --bin kv -- get --join p2p://… NAME
 //! ```
+//!
+//! What is put lasts for a week, unless it is put again.
 
 #![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
 #![expect(clippy::disallowed_types, reason = "a program has a clock")]
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use clap::{Parser, Subcommand};
 use p2p_core::net::{Incoming, Node};
 use p2p_core::{Contact, Key, PeerId, Wire};
-use p2p_dht::{Dht, Signed};
-use p2p_examples::{Failure, Part, exit, patiently, say};
+use p2p_dht::{Client, Gateway, Signed};
+use p2p_examples::{Failure, LASTS, Part, exit, patiently, say};
 use p2p_overlay::{Find, Lookup};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +40,7 @@ struct Args {
 enum Command {
     /// Keeps records, for others and on the behalf of those who ask.
     Node(Part),
-    /// Stores a value, and prints the key or the name that it is found under.
+    /// Stores a value for a week, and prints the key or the name that it is found under.
     Put {
         #[command(flatten)]
         part: Part,
@@ -140,8 +142,7 @@ async fn put_named(part: &Part, name: String, value: String) -> Result<(), Failu
         Reply::Signed(signed) => signed.sequence() + 1,
         _ => 1,
     };
-    let expires =
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)? + Duration::from_secs(7 * 24 * 3600);
+    let expires = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)? + LASTS;
     let signed = Signed::new(&keypair, salt, sequence, expires.as_secs(), value)?;
     match ask(part, &Ask::Publish(signed)).await? {
         Reply::Key(_) => {
@@ -196,15 +197,18 @@ async fn serve(part: &Part) -> Result<(), Failure> {
 }
 
 async fn answer(
-    dht: &dyn Dht<Contact>,
+    dht: &dyn Gateway<Contact>,
     lookup: &dyn Lookup<Contact>,
-    Incoming { body, .. }: Incoming,
+    Incoming { from, body }: Incoming,
 ) -> Reply {
+    let client = Client::at(from, LASTS);
     let done = match Ask::from_bytes(&body) {
         Err(error) => return Reply::Failed(error.to_string()),
-        Ok(Ask::Put(value)) => dht.put(value).await.map(Reply::Key).map_err(|error| error.to_string()),
+        Ok(Ask::Put(value)) => {
+            dht.put_for(client, value).await.map(Reply::Key).map_err(|error| error.to_string())
+        }
         Ok(Ask::Publish(signed)) => {
-            dht.publish(signed, None).await.map(Reply::Key).map_err(|error| error.to_string())
+            dht.publish_for(client, signed, None).await.map(Reply::Key).map_err(|error| error.to_string())
         }
         Ok(Ask::Get(key)) => dht.get(key).await.map(Reply::Value).map_err(|error| error.to_string()),
         Ok(Ask::Latest(publisher, salt)) => {

@@ -11,6 +11,7 @@
 //! cargo run --release --bin lab -- gossip --nodes 10000 --fail 0.2,0.4,0.6,0.8 --plot reach.svg
 //! cargo run --release --bin lab -- storage --nodes 2250 --seed 1
 //! cargo run --release --bin lab -- swarm --peers 100 --free-riders 10 --seed 1 --plot swarm.svg
+//! cargo run --release --bin lab -- sybil --nodes 10000 --seed 1
 //! cargo run --release --bin lab -- freenet --nodes 1000 --steps 5000 --seed 1
 //! cargo run --release --bin lab -- ledger --nodes 1000 --seed 1 --plot attacker.svg
 //! ```
@@ -28,6 +29,7 @@ mod plot;
 mod search;
 mod storage;
 mod swarm;
+mod sybil;
 mod upheaval;
 
 use std::process::ExitCode;
@@ -68,6 +70,8 @@ enum Command {
     Storage(storage::Args),
     /// A BitTorrent swarm to which all come at once: how long each takes, how rare pieces get, and who gives and who gets.
     Swarm(swarm::Args),
+    /// A hash table under attack: adversaries, an eclipse of one key, a flood of puts; with each defence and without.
+    Sybil(sybil::Args),
     /// Chains: an attacker's races, a selfish pool, targets that follow the work, and how blocks get around.
     Ledger(ledger::Args),
     /// Gossip: whom broadcasts reach, also when most nodes fail at once, and how soon a failure is noticed.
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
         Command::Search(args) => search::run(&args),
         Command::Storage(args) => storage::run(&args),
         Command::Swarm(args) => swarm::run(&args),
+        Command::Sybil(args) => sybil::run(&args),
         Command::Ledger(args) => ledger::run(&args),
         Command::Gossip(args) => gossip::run(&args),
     };

@@ -10,15 +10,20 @@ use crate::{Time, Wire};
 /// The living machines.
 pub struct View<'a, P: Protocol, W> {
     nodes: &'a [Node<P, W>],
+    alive: &'a [SimPeer],
     /// The virtual time.
     pub now: Time,
 }
 
 impl<'a, P: Protocol, W> View<'a, P, W> {
-    /// Each with its name, in order of the names.
+    /// Each with its name, in order of the numbers.
     pub fn iter(&self) -> impl Iterator<Item = (SimPeer, &'a P)> + use<'a, P, W> {
-        let machines = self.nodes.iter().enumerate();
-        machines.filter_map(|(i, node)| Some((SimPeer(i as u32), node.machine.as_ref()?)))
+        let alive = self.alive;
+        let named = |node: &'a Node<P, W>| {
+            let machine = node.machine.as_ref()?;
+            Some((alive[node.body.place as usize], machine))
+        };
+        self.nodes.iter().filter_map(named)
     }
 
     /// One of them; `None` if it is dead.
@@ -37,9 +42,9 @@ impl<P: Protocol<Peer = SimPeer>, W: Worker<P::Job>> Sim<P, W>
 where
     P::Msg: Wire,
 {
-    /// The living machines with their names, in order of the names.
+    /// The living machines with their names, in order of the numbers.
     pub fn view(&self) -> View<'_, P, W> {
-        View { nodes: &self.nodes, now: self.now() }
+        View { nodes: &self.nodes, alive: &self.alive, now: self.now() }
     }
 
     /// Checks a node after every input it had. An `Err` ends the simulation with a panic that names the node, the
@@ -59,7 +64,8 @@ where
 
     pub(super) fn check_the_world(&mut self) {
         let Some((_, check)) = &mut self.world_check else { return };
-        let view = View { nodes: &self.nodes, now: Time::from_nanos(self.world.now) };
+        let now = Time::from_nanos(self.world.now);
+        let view = View { nodes: &self.nodes, alive: &self.alive, now };
         if let Err(broken) = check(&view) {
             panic!("at {} (seed {}): {broken}", self.world.now(), self.seed);
         }

@@ -34,7 +34,17 @@ where
 {
     /// Starts a new node with the machine that `make` builds. Nodes are numbered from 0.
     pub fn spawn(&mut self, make: impl FnOnce(&mut Birth<'_>) -> P) -> SimPeer {
-        let peer = SimPeer(u32::try_from(self.nodes.len()).expect("at most 2^32 nodes"));
+        self.spawn_as(SimPeer, make)
+    }
+
+    /// The same, of one that [crowds](SimPeer::crowding).
+    pub fn spawn_crowding(&mut self, make: impl FnOnce(&mut Birth<'_>) -> P) -> SimPeer {
+        self.spawn_as(SimPeer::crowding, make)
+    }
+
+    fn spawn_as(&mut self, name: fn(u32) -> SimPeer, make: impl FnOnce(&mut Birth<'_>) -> P) -> SimPeer {
+        let number = u32::try_from(self.nodes.len()).ok().filter(|number| number >> 31 == 0);
+        let peer = name(number.expect("fewer than 2^31 nodes"));
         let machine = make(&mut Birth { peer, alive: &self.alive, rng: &mut self.births });
         let rng = Rng::stream(self.seed, stream::NODE + u64::from(peer.0));
         self.nodes.push(Node { machine: None, state: CxState::new(rng), body: Body::default() });

@@ -10,6 +10,7 @@ use super::item::{MutableItem, target_of};
 use super::krpc::{Node, PutItem, Query, Response, Want};
 use super::lookup::{Lookup, State};
 use super::request::MainlineItem;
+use super::size::Cover;
 use super::table::K;
 use super::task::{What, is_outdated};
 use super::{Endpoint, Mainline, Question};
@@ -32,7 +33,7 @@ impl<P: Endpoint> Mainline<P> {
             return;
         }
         let (enforce, one_per_ip) = (self.config.enforce_ids, self.config.subnets.is_some());
-        let cover = side.sizes.cover(K);
+        let cover = if self.config.cover { side.sizes.cover(K) } else { Cover::default() };
         let mut lookup = Lookup::new(target, v6, task, cover).with(enforce, one_per_ip);
         for entry in side.table.closest(&target, 2 * K) {
             lookup.add(Some(entry.id), entry.peer, entry.addr);

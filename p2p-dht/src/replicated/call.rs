@@ -9,6 +9,7 @@ use p2p_core::{Cx, NoJob, OpId, Time};
 use p2p_overlay::{Looked, Overlay};
 
 use super::{DhtTimer, Replicated};
+use crate::client::Client;
 use crate::request::{DhtCommand, DhtOutcome, Options, Report, Said};
 
 /// What is known of a call under way. Whom it asks is bounded as for puts and gets.
@@ -68,6 +69,16 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     pub(super) fn quorum_of(&self, op: OpId, default: u8) -> usize {
         let asked = self.calls.get(&op).and_then(|call| call.options.quorum);
         asked.unwrap_or(default).max(1).into()
+    }
+
+    /// Who has something put through this node.
+    pub(super) fn client_of(&self, op: OpId) -> Option<Client> {
+        self.calls.get(&op)?.options.client
+    }
+
+    /// How long what is put lasts.
+    pub(super) fn lifetime_of(&self, op: OpId) -> Duration {
+        self.client_of(op).map_or(self.config.lifetime, |client| client.lifetime)
     }
 
     /// Whether the user wants to hear as soon as a quorum there is.

@@ -2,6 +2,20 @@
 
 use std::time::Duration;
 
+/// How room is shared among those who want it. What was given is theirs to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// Everybody may take up so many times what is left free: with four alone four fifths of all, two four ninths each, and there
+    /// is always some room for one more (dynamic thresholds, Choudhury & Hahne 1998). At least 1.
+    Threshold(u32),
+    /// By how much and for how long, whatever there is: who has taken more than others waits until they have had as much, and
+    /// whoever comes next finds room at a certain rate (OpenDHT, Rhea et al. SIGCOMM 2005, §4). That rate is half of what
+    /// there is in the longest lifetime: if that is 30 days and there is 1 GiB, 207 bytes a second. Over weeks it is fairer,
+    /// where thresholds leave more room for who comes after a flood. A record counts as at least as many bytes as there are for
+    /// each that fits.
+    Fair,
+}
+
 /// How a node of the hash table behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct DhtConfig {
@@ -35,10 +49,9 @@ pub struct DhtConfig {
     pub max_records: usize,
     /// How many bytes of records a node keeps. 1 GiB.
     pub max_bytes: u64,
-    /// A publisher may take up so many times the room that is left free of [`max_records`](Self::max_records) and
-    /// [`max_bytes`](Self::max_bytes): alone four fifths of all, two four ninths each, and there is always room for one
-    /// more. All of one [subnet](p2p_core::Keyed::subnet) are one publisher. 4; at least 1.
-    pub share: u32,
+    /// How publishers share that room, those of one [subnet](p2p_core::Keyed::subnet) as one; and how the clients of this node
+    /// share what it puts for them, which is no more than it could keep. By thresholds, four times what is free.
+    pub allocation: Allocation,
     /// How many providers of one key a node keeps, and gives, and how many values that can be removed. 64; at most 64.
     pub max_providers: usize,
     /// How many puts and gets are under way at once, and how many jobs. One more is refused. 1024.
@@ -61,7 +74,7 @@ impl Default for DhtConfig {
             max_lifetime: Duration::from_secs(30 * 24 * 3600),
             max_records: 65_536,
             max_bytes: 1 << 30,
-            share: 4,
+            allocation: Allocation::Threshold(4),
             max_providers: 64,
             capacity: 1024,
         }

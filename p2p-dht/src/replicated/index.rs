@@ -5,18 +5,20 @@
 //! it back: none goes while such a job is under way.
 //!
 //! Room is limited, and shared. What other replicas have, and what this node publishes itself, takes what there is. Of
-//! the rest a publisher may take so many times as much as is free ([`DhtConfig::share`]; dynamic thresholds, Choudhury
-//! and Hahne 1998): as the node fills up, everybody may take less, and somebody new always finds some room. What was
-//! taken is kept to its end, for it was acknowledged. Only a copy that others should have by now, and of whom a write
-//! quorum says that it has it, makes room for another.
+//! the rest a publisher may take so many times as much as is free ([`Allocation::Threshold`]; dynamic thresholds, Choudhury
+//! and Hahne 1998): as the node fills up, everybody may take less, and somebody new always finds some room. Or it takes its
+//! turn ([`Allocation::Fair`], see `fair`). What was taken is kept to its end, for it was acknowledged. Only a copy that others
+//! should have by now, and of whom a write quorum says that it has it, makes room for another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use p2p_core::{Key, Keyed};
 
+use super::serve::SKEW;
 use super::summary::{Name, name};
-use super::{DhtConfig, Wanted};
+use super::{Allocation, DhtConfig, Wanted};
+use crate::fair::FairShares;
 use crate::record::{RecordKind, Slot, Version};
 use crate::store::StoreEntry;
 
@@ -88,20 +90,28 @@ pub(super) struct Index<P> {
     coming: Room,
     /// What each publisher has here, and what is being written for it. No more than there are records.
     accounts: BTreeMap<u64, Room>,
+    /// Whose turn it is, and how many bytes a record counts as at least.
+    fair: Option<(FairShares, u64)>,
     /// Copies that this node need not have any more, by when they end.
     spare: BTreeSet<(u64, Slot<P>)>,
     /// Jobs under way whose answer says what is in a slot.
     changing: BTreeMap<Slot<P>, usize>,
 }
 
-impl<P> Default for Index<P> {
-    fn default() -> Self {
-        let (held, bytes, coming, accounts, spare, changing) = Default::default();
-        Index { held, bytes, coming, accounts, spare, changing }
-    }
-}
-
 impl<P: Keyed> Index<P> {
+    pub(super) fn new(config: &DhtConfig) -> Index<P> {
+        let fair = match config.allocation {
+            Allocation::Threshold(_) => None,
+            Allocation::Fair => {
+                let longest = config.max_lifetime.as_secs().saturating_add(3 * SKEW);
+                let least = config.max_bytes / config.max_records.max(1) as u64;
+                Some((FairShares::new(config.max_bytes, longest), least))
+            }
+        };
+        let (held, bytes, coming, accounts, spare, changing) = Default::default();
+        Index { held, bytes, coming, accounts, fair, spare, changing }
+    }
+
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&Slot<P>, &Held)> {
         self.held.iter()
     }
@@ -153,9 +163,9 @@ impl<P: Keyed> Index<P> {
         if more > free_bytes {
             return false;
         }
-        let share = match account {
-            0 => u64::MAX,
-            _ => config.share.max(1).into(),
+        let share = match (account, config.allocation) {
+            (0, _) | (_, Allocation::Fair) => u64::MAX,
+            (_, Allocation::Threshold(share)) => share.max(1).into(),
         };
         let taken = self.accounts.get(&account).copied().unwrap_or_default();
         if taken.bytes + more > free_bytes.saturating_mul(share) {
@@ -174,10 +184,23 @@ impl<P: Keyed> Index<P> {
             && (taken.records as u64) < (free_records as u64).saturating_mul(share)
     }
 
+    /// Whether it is this publisher's turn to have room for a record from now until a time, where there are turns. A renewal
+    /// takes one as well.
+    pub(super) fn is_turn(&mut self, size: usize, account: u64, now: u64, until: u64) -> bool {
+        match &mut self.fair {
+            Some((fair, least)) if account != 0 => {
+                let coming = self.coming.bytes + self.coming.records as u64 * *least;
+                fair.admit(account, (size as u64).max(*least), (now, until), coming)
+            }
+            _ => true,
+        }
+    }
+
     /// Whose room a record takes that this publisher stores: where it has no share left, and none is needed, that of
     /// whoever has stored what it replaces. Who renews the records of others frees no room for them to take again.
     pub(super) fn payer(&self, slot: &Slot<P>, size: usize, account: u64, config: &DhtConfig) -> u64 {
         match self.held.get(slot) {
+            _ if self.fair.is_some() => account,
             Some(held) if size <= held.size && !self.has_room(slot, size, account, config) => held.account,
             _ => account,
         }
@@ -260,7 +283,18 @@ impl<P: Keyed> Index<P> {
         if account != 0 {
             self.accounts.entry(account).or_default().take(size);
         }
+        if let Some((fair, least)) = &mut self.fair {
+            fair.give((size as u64).max(*least), expires);
+        }
         self.held.insert(slot, held);
+    }
+
+    /// Lets go of what has ended.
+    pub(super) fn forget_ended(&mut self, now: u64) {
+        let ended = self.held.iter().filter(|(_, held)| held.expires <= now).map(|(slot, _)| *slot);
+        for slot in ended.collect::<Vec<Slot<P>>>() {
+            self.remove(&slot);
+        }
     }
 
     /// Lets go of a record; says what it was.
@@ -274,6 +308,9 @@ impl<P: Keyed> Index<P> {
     fn take_out(&mut self, slot: &Slot<P>, held: &Held) {
         self.bytes -= held.size as u64;
         self.leave(held.account, held.size);
+        if let Some((fair, least)) = &mut self.fair {
+            fair.take_back((held.size as u64).max(*least), held.expires);
+        }
         self.spare.remove(&(held.expires, *slot));
     }
 

@@ -28,6 +28,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             self.scan(cx);
         }
         let wall = cx.wall().as_secs();
+        self.clients.forget_ended(wall);
         let ended = self.index.iter().filter(|(_, held)| held.expires <= wall).map(|(slot, _)| *slot);
         for slot in ended.collect::<Vec<_>>() {
             // What this node still publishes gets a new end, if that can be.

@@ -7,8 +7,10 @@ use p2p_core::{Cx, Key, NoJob, OpId};
 use p2p_overlay::{Found, Looked, LookupError, Overlay};
 
 use super::{DhtMsg, DhtTimer, Question, Refusal, Replicated};
+use crate::client::Client;
 use crate::record::{InvalidRecord, Record, RecordKind, Slot};
 use crate::request::{DhtOutcome, PutError, Said, Stored};
+use crate::store::StoreEntry;
 
 /// How often the responsible nodes are looked up, where some of those found did not keep the record.
 const ROUNDS: u8 = 4;
@@ -19,6 +21,10 @@ pub(super) struct Put<P> {
     record: Record<P>,
     slot: Slot<P>,
     expected: Option<u64>,
+    /// Who has it put, if that is not this node.
+    client: Option<Client>,
+    /// It is this node's to publish again, and has to be kept here for that.
+    own: bool,
     /// Nobody waits for it: it is published again.
     again: bool,
     /// Whoever has asked for it has been told how it went, and it goes on.
@@ -49,7 +55,7 @@ pub(super) struct Put<P> {
 
 impl<O: Overlay<Job = NoJob>> Replicated<O> {
     pub(super) fn put_value(&mut self, cx: &mut Cx<'_, Self>, op: OpId, value: Bytes) {
-        let expires = self.until(cx, self.config.lifetime);
+        let expires = self.until(cx, self.lifetime_of(op));
         self.begin_put(cx, op, Record::Immutable { value, expires }, None, false);
     }
 
@@ -93,9 +99,16 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         if let Err(invalid) = record.check() {
             return fail(self, cx, invalid.into());
         }
-        // How long a removal lasts nobody chooses.
-        let removal = matches!(record, Record::Removed { .. });
-        let too_long = record.expires() > self.until(cx, self.config.max_lifetime) && !removal;
+        let too_long = match record {
+            Record::Immutable { .. } | Record::Mutable(_) => {
+                record.expires() > self.until(cx, self.config.max_lifetime)
+            }
+            Record::Provider { .. } | Record::Removable { .. } => {
+                record.expires() > self.until(cx, self.config.lifetime)
+            }
+            // How long it lasts nobody chooses.
+            Record::Removed { .. } => false,
+        };
         if too_long || record.expires() <= cx.wall().as_secs() {
             return fail(self, cx, InvalidRecord::Lifetime.into());
         }
@@ -103,15 +116,22 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             return fail(self, cx, PutError::Busy);
         }
         let (slot, size) = (record.slot(), record.size());
-        // What is published again has to be kept here, too.
-        let kept = !matches!(slot.kind, RecordKind::Removable(_));
-        if kept && !self.make_room(cx, &slot, size, 0) {
+        let client = self.client_of(op).filter(|_| !matches!(record, Record::Provider { .. }));
+        let own = client.is_none() && !matches!(slot.kind, RecordKind::Removable(_));
+        if own && !self.make_room(cx, &slot, size, 0) {
             return fail(self, cx, PutError::Full);
+        }
+        if let Some(client) = client
+            && !self.has_room_for(cx, client, &record, slot)
+        {
+            return fail(self, cx, PutError::Share);
         }
         let put = Put {
             record,
             slot,
             expected,
+            client,
+            own,
             again,
             told: false,
             quorum: self.quorum_of(op, self.config.write_quorum),
@@ -133,6 +153,24 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         };
         self.puts.insert(op, put);
         self.next_round(cx, op);
+    }
+
+    /// Whether a client may have this put; then it has, whatever becomes of it: there may be copies of what has failed.
+    fn has_room_for(
+        &mut self,
+        cx: &Cx<'_, Self>,
+        client: Client,
+        record: &Record<O::Peer>,
+        slot: Slot<O::Peer>,
+    ) -> bool {
+        let (size, now) = (record.size(), cx.wall().as_secs());
+        let account = self.clients.payer(&slot, size, client.account, &self.config);
+        let has_room = self.clients.has_room(&slot, size, account, &self.config)
+            && self.clients.is_turn(size, account, now, record.expires());
+        if has_room {
+            self.clients.put(&StoreEntry::new(record, slot, false, account));
+        }
+        has_room
     }
 
     /// Looks the responsible nodes up. Who was not responsible may be now: nodes have come or gone, and they do not
@@ -252,8 +290,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let Some(put) = self.puts.remove(&op) else { return };
         // What is published again may have been withdrawn meanwhile.
         let kept = !put.again || self.republished.contains_key(&put.slot);
-        let lasts = !matches!(put.slot.kind, RecordKind::Removable(_));
-        if kept && lasts && put.result().is_ok() {
+        if kept && put.own && put.result().is_ok() {
             self.keep_own(cx, put.record, put.slot);
         }
     }
@@ -274,6 +311,10 @@ impl<P: Copy> Put<P> {
     /// Whether somebody has refused the record for this reason.
     pub(super) fn was_refused(&self, why: Refusal) -> bool {
         self.refused.iter().any(|(_, refusal)| *refusal == why)
+    }
+
+    pub(super) fn client(&self) -> Option<Client> {
+        self.client
     }
 
     /// Who was found to keep the key, in the last round.

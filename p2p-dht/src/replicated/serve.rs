@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use p2p_core::{Cx, Key, Keyed, NoJob};
+use p2p_core::{Cx, Key, NoJob};
 use p2p_overlay::{Next, Overlay, Replicas};
 
-use super::{DhtMsg, JobFor, PAGE, Refusal, Replicated, Wanted};
+use super::put::Put;
+use super::{DhtMsg, JobFor, PAGE, Question, Refusal, Replicated, Wanted};
+use crate::client::account_of;
 use crate::record::{MAX_VALUE, Record, RecordKind, Slot, Version};
 use crate::store::{StoreDone, StoreEntry, StoreJob, WriteError, Writer};
 
@@ -34,11 +36,14 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             self.repair.has_come(&slot, held.version);
             return self.tell(cx, from, DhtMsg::Stored { id, result: Ok(()) });
         }
-        let account = self.account(from, &slot.key, copy);
+        let account = self.account(from, id, &slot.key, copy);
         let account = self.index.payer(&slot, size, account, &self.config);
         let refusal = match self.is_busy() {
             true => Refusal::Busy,
             false if !self.make_room(cx, &slot, size, account) => Refusal::Full,
+            false if !self.index.is_turn(size, account, cx.wall().as_secs(), record.expires()) => {
+                Refusal::Full
+            }
             false => {
                 self.index.begin(slot, size, account);
                 let by = if copy { Writer::Replica } else { Writer::Publisher { expected } };
@@ -72,17 +77,18 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
     }
 
-    /// Whose room a record takes that a peer sends: what this node publishes, and what another replica copies, nobody's.
-    fn account(&self, from: O::Peer, key: &Key, copy: bool) -> u64 {
-        let salted = self.is_salted();
-        if from == self.overlay.me() || copy && !salted && self.is_near(from, key) {
+    /// Whose room a record takes that a peer sends: that of the client for whom this node puts it; what this node publishes
+    /// itself, and what another replica copies, takes nobody's.
+    fn account(&self, from: O::Peer, id: u32, key: &Key, copy: bool) -> u64 {
+        if from == self.overlay.me() {
+            let Some(Question::Store(put)) = self.asked.get(id, from) else { return 0 };
+            let client = self.puts.get(put).and_then(Put::client);
+            return client.map_or(0, |client| client.account);
+        }
+        if copy && !self.is_salted() && self.is_near(from, key) {
             return 0;
         }
-        let key = match from.subnet() {
-            Some(subnet) => Key::of(format!("{subnet:?}").as_bytes()),
-            None => from.key(),
-        };
-        key.as_bytes()[..8].iter().fold(0, |account, byte| account << 8 | u64::from(*byte)) | 1
+        account_of(from)
     }
 
     /// Notes what the worker says is there.

@@ -6,8 +6,9 @@ use p2p_core::{Job, JobError, JobId, Script, SimPeer, Worker};
 use p2p_overlay::{Chord, ChordConfig, LookupMsg, Replicas, RoutedMsg, Tapestry, TapestryConfig};
 
 use super::*;
+use crate::client::Client;
 use crate::record::RecordKind;
-use crate::request::{WithdrawError, Withdrawn};
+use crate::request::{DhtOutcome, Options, WithdrawError, Withdrawn};
 use crate::store::MemoryStore;
 
 mod offers;
@@ -109,6 +110,22 @@ impl<O: Overlay<Peer = SimPeer, Job = NoJob>> Bench<O> {
             self.script.advance(SECOND);
         }
         self.work();
+    }
+
+    /// This node puts a value, for a client if one is named; whether that is stored.
+    fn put_for(&mut self, client: Option<Client>, value: String) -> bool {
+        let command = Box::new(DhtCommand::Put { value: value.into() });
+        let options = Options { client, ..Options::default() };
+        self.script.command(DhtCommand::With { command, options });
+        loop {
+            self.work();
+            let outcome = self.script.outcomes().pop().map(|(_, outcome)| outcome);
+            if let Some(DhtOutcome::Reported(outcome, _)) = outcome {
+                self.work();
+                return matches!(*outcome, DhtOutcome::Stored(Ok(_)));
+            }
+            self.script.advance(SECOND);
+        }
     }
 
     /// What the worker has.
@@ -356,7 +373,8 @@ fn a_publisher_takes_its_share_of_records_and_there_is_room_for_another() {
 
 #[test]
 fn a_publisher_takes_its_share_of_bytes() {
-    let config = DhtConfig { max_bytes: 90_000, share: 1, ..DhtConfig::default() };
+    let config =
+        DhtConfig { max_bytes: 90_000, allocation: Allocation::Threshold(1), ..DhtConfig::default() };
     let mut bench = Bench::over(Chord::create(SimPeer(0)), config);
     bench.work();
     assert_eq!(bench.room_for(SimPeer(1)), 450, "half of what there is");
@@ -367,7 +385,8 @@ fn a_publisher_takes_its_share_of_bytes() {
 /// takes more with another's help.
 #[test]
 fn what_takes_no_more_room_than_before_is_never_refused_for_want_of_it() {
-    let config = DhtConfig { max_bytes: 90_000, share: 1, ..DhtConfig::default() };
+    let config =
+        DhtConfig { max_bytes: 90_000, allocation: Allocation::Threshold(1), ..DhtConfig::default() };
     let mut bench = Bench::over(Chord::create(SimPeer(0)), config);
     bench.work();
     let (key, secret) = (Key::of(b"guests"), [7; 32]);
@@ -396,6 +415,28 @@ fn what_takes_no_more_room_than_before_is_never_refused_for_want_of_it() {
     assert_eq!(bench.answer_to(SimPeer(1), put("avalue", 2000)), Ok(()));
     assert_eq!(bench.answer_to(SimPeer(2), Record::Removed { key, secret, expires: 3000 }), Ok(()));
     assert_eq!((bench.room_for(SimPeer(1)), bench.room_for(SimPeer(2))), (0, 0));
+}
+
+/// What a node puts for its clients takes their room, each client's for itself, where the node is a replica; and none of it is
+/// the node's own.
+#[test]
+fn a_client_takes_its_share_and_leaves_room_for_another_and_for_the_node() {
+    let config = DhtConfig { max_records: 900, lifetime: 24 * 3600 * SECOND, ..DhtConfig::default() };
+    let mut bench = Bench::over(Chord::create(SimPeer(0)), config);
+    bench.work();
+    let room_for = |bench: &mut Bench, client: Option<u32>| {
+        let client = client.map(|peer| Client::at(SimPeer(peer), 3600 * SECOND));
+        let kept = |i: &u32| bench.put_for(client, format!("{client:?} {i}"));
+        (0..1000).take_while(kept).count()
+    };
+    assert_eq!(room_for(&mut bench, Some(1)), 720);
+    assert_eq!(room_for(&mut bench, Some(2)), 144);
+    assert!(bench.there().iter().all(|entry| !entry.own && entry.account != 0));
+    assert_eq!(room_for(&mut bench, None), 36, "the node itself takes what there is");
+    // What is the clients' ends when they have said; what is the node's own is published again.
+    bench.wait(2);
+    let there = bench.there();
+    assert_eq!((there.len(), there.iter().filter(|entry| entry.own).count()), (36, 36));
 }
 
 /// What a publisher may not take, another replica's copies may: a node that others rely on has its room.
@@ -434,7 +475,7 @@ fn a_copy_too_many_makes_room_once_others_have_it() {
         replicas: 3,
         write_quorum: 2,
         max_records: 20,
-        share: 1000,
+        allocation: Allocation::Threshold(1000),
         repair: 100 * SECOND,
         ..DhtConfig::default()
     };

@@ -45,6 +45,11 @@ pub enum PutError {
     /// This node has no room for what it publishes.
     #[error("no room for another record at this node: raise DhtConfig::max_records or max_bytes")]
     Full,
+    /// The client has had its share of what this node puts for its clients.
+    #[error(
+        "this client has had its share of the room that the node takes for clients: wait until some of it has ended"
+    )]
+    Share,
     /// No answer from the machine itself.
     #[error(transparent)]
     Ask(#[from] AskError),

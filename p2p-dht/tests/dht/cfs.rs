@@ -147,7 +147,11 @@ fn blocks_are_lost_where_all_six_replicas_are() {
 /// §4.6: whoever stores too much is refused, and others find room. The quota is that of the nodes that keep blocks.
 #[test]
 fn a_publisher_that_takes_too_much_is_refused_and_another_is_not() {
-    let config = DhtConfig { max_bytes: 100 * BLOCK as u64, share: 1, ..config() };
+    let config = DhtConfig {
+        max_bytes: 100 * BLOCK as u64,
+        allocation: p2p_dht::Allocation::Threshold(1),
+        ..config()
+    };
     let mut sim = world::<Chord<SimPeer>>(5, 8, Network::default(), config);
     let [greedy, modest] = [SimPeer(1), SimPeer(6)]
         .map(|peer| Cfs::<SimPeer>::new(Arc::new(sim.handle(peer)), CfsConfig::default()));

@@ -376,6 +376,24 @@ impl<P: Keyed> Buckets<P> {
         }
         self.waiting = Seats::new();
     }
+
+    /// Puts one more in, if it fits; says whether there was room for it but for its subnet.
+    pub(super) fn fill_one(&mut self, spot: Spot<P>) -> bool {
+        let Err(at) = self.find(&spot) else { return true };
+        let has_room = self.has_room(&spot) || self.is_near(at);
+        if has_room {
+            let times = Times { since: Time::ZERO, seen: Time::ZERO };
+            self.admit(at, Contact { seat: Seat { spot, silent: 0 }, times });
+            self.waiting = Seats::new();
+        }
+        has_room
+    }
+
+    /// Whether enough contacts are nearer than a peer.
+    pub(super) fn is_beyond_the_nearest(&self, spot: &Spot<P>) -> bool {
+        let (Ok(at) | Err(at)) = self.find(spot);
+        at >= self.near
+    }
 }
 
 /// Those that are not silent.

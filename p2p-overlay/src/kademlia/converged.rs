@@ -28,32 +28,62 @@ impl<P: Keyed> KademliaTable<P> {
         let mut rng = Rng::new(seed);
         let mut contacts = Vec::new();
         let mut add = |(key, peer): &(Key, P)| contacts.push(Spot::at(&own.xor(key), *peer));
-        // Down the tree: the other half of each subtree that this node is in, in buckets of b bits.
-        let mut subtree = nodes;
         // Where some are left out others take their places.
         let some = table.config.k * if table.config.subnets.is_some() { 2 } else { 1 };
-        let bits = usize::from(table.config.bits);
-        let mut level = 0;
-        while subtree.len() > 1 && level < Key::<32>::BITS {
-            let mut rest = subtree;
-            let mut inner: &[(Key, P)] = &[];
-            while let Some((first, _)) = rest.first() {
-                let digit = first.digit(level / bits, bits);
-                let (same, others) =
-                    rest.split_at(rest.partition_point(|(key, _)| key.digit(level / bits, bits) <= digit));
-                rest = others;
-                match digit == own.digit(level / bits, bits) {
-                    true => inner = same,
-                    false => sample(&mut rng, same.len(), some).for_each(|i| add(&same[i])),
-                }
-            }
-            subtree = inner;
-            level += bits;
+        let buckets = buckets(nodes, &own, table.config.bits.into());
+        for same in &buckets {
+            sample(&mut rng, same.len(), some).for_each(|i| add(&same[i]));
         }
         closest(nodes, &own, table.buckets.most_near() + 1).iter().filter(|node| node.0 != own).for_each(add);
         table.buckets.fill(contacts.into_iter());
+        if table.config.subnets.is_some() {
+            table.fill_up(nodes, &buckets);
+        }
         table
     }
+
+    /// Where a subnet crowds, so that most of those chosen are left out, the others are looked for one after the other.
+    fn fill_up(&mut self, nodes: &[(Key, P)], buckets: &[&[(Key, P)]]) {
+        let own = self.key();
+        let spot = |(key, peer): &(Key, P)| Spot::at(&own.xor(key), *peer);
+        for same in buckets {
+            for node in *same {
+                if !self.buckets.fill_one(spot(node)) {
+                    break;
+                }
+            }
+        }
+        let near = self.buckets.most_near();
+        for node in closest(nodes, &own, near * 64).iter().filter(|node| node.0 != own) {
+            if self.buckets.is_beyond_the_nearest(&spot(node)) {
+                break;
+            }
+            self.buckets.fill_one(spot(node));
+        }
+    }
+}
+
+/// The nodes of each bucket: down the tree, the other parts of each subtree that a node is in, by so many bits each time.
+fn buckets<'a, P>(nodes: &'a [(Key, P)], own: &Key, bits: usize) -> Vec<&'a [(Key, P)]> {
+    let mut buckets = Vec::new();
+    let (mut subtree, mut level) = (nodes, 0);
+    while subtree.len() > 1 && level < Key::<32>::BITS {
+        let mut rest = subtree;
+        let mut inner: &[(Key, P)] = &[];
+        while let Some((first, _)) = rest.first() {
+            let digit = first.digit(level / bits, bits);
+            let (same, others) =
+                rest.split_at(rest.partition_point(|(key, _)| key.digit(level / bits, bits) <= digit));
+            rest = others;
+            match digit == own.digit(level / bits, bits) {
+                true => inner = same,
+                false => buckets.push(same),
+            }
+        }
+        subtree = inner;
+        level += bits;
+    }
+    buckets
 }
 
 /// The `n` nodes closest to a key, the closest first, of nodes that are sorted by their keys.

@@ -6,9 +6,9 @@ use p2p_core::Keyed;
 
 use super::{Hint, LookupMsg};
 
-/// What `me` sends instead of a message that it means for `to`, and to whom. Where lookups converge it names its
+/// For simulations: what `me` sends instead of a message that it means for `to`, and to whom. Where lookups converge it names its
 /// accomplices as nearer; elsewhere it says that it is the root, and stops the question that it should pass on.
-pub(crate) fn mislead<P: Keyed>(
+pub fn mislead<P: Keyed>(
     (me, to): (P, P),
     msg: LookupMsg<P>,
     accomplices: &[P],
