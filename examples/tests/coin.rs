@@ -7,6 +7,10 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
+use p2p_core::Wire;
+use p2p_examples::ledger::{Founding, Terms};
+use p2p_ledger::{Batch, Coins, Header, MemoryStore, NoPredicate, RedbStore, Store};
+use serde::{Deserialize, Serialize};
 use support::{Node, Running, eventually, number, run_with_input, said};
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -41,6 +45,53 @@ impl<'a> Purse<'a> {
     fn has(&self, through: &str) -> [u64; 3] {
         let text = self.does(through, &["balance"]).unwrap();
         ["ready", "new", "pending"].map(|name| said(&text, name).parse().unwrap())
+    }
+}
+
+/// The chain's height at a node.
+fn height(contact: &str) -> u64 {
+    let status = coin(&["status", "--join", contact]).unwrap();
+    said(&status, "tip").split_once(' ').unwrap().0.parse().unwrap()
+}
+
+/// Who mines ends, well; then the others agree on one chain, and what all wallets have is what there is. A last block may be
+/// lost with its miner, and with it a payment: that waits again then, until somebody mines.
+fn agree(nodes: &[Node], mut miners: Vec<Node>, purses: &[&Purse<'_>], mines: impl Fn() -> Node) {
+    let through = &nodes[0].contact;
+    let pending = || -> u64 { purses.iter().map(|purse| purse.has(through)[2]).sum() };
+    let agreed = loop {
+        // The last one alone decides between two that were found at once.
+        while let Some(miner) = miners.pop() {
+            if miners.is_empty() {
+                let higher = height(through) + 1;
+                eventually("another block", || match height(through) {
+                    now if now >= higher => Ok(()),
+                    now => Err(format!("{now} of {higher}")),
+                });
+            }
+            assert!(miner.running.interrupted().0, "it ends well");
+        }
+        let agreed = eventually("one chain", || {
+            let status = |one: &Node| coin(&["status", "--join", &one.contact]);
+            let all: Vec<String> = nodes.iter().map(status).collect::<Result<_, _>>()?;
+            match all.iter().all(|one| *one == all[0]) {
+                true => Ok(all[0].clone()),
+                false => Err(format!("{all:?}")),
+            }
+        });
+        if pending() == 0 {
+            break agreed;
+        }
+        miners.push(mines());
+        eventually("payments in blocks again", || match pending() {
+            0 => Ok(()),
+            left => Err(format!("{left} are not")),
+        });
+    };
+    let supply: u64 = said(&agreed, "supply").parse().unwrap();
+    for one in nodes {
+        let has: u64 = purses.iter().map(|purse| purse.has(&one.contact).iter().sum::<u64>()).sum();
+        assert_eq!(has, supply, "as {} sees it", one.contact);
     }
 }
 
@@ -90,10 +141,6 @@ fn a_currency_survives_the_death_of_its_nodes() {
     pay(&alice, &others[1].contact, 77_000_000);
 
     // One that has acknowledged a chain of some height is killed, and one that mines.
-    let status = |contact: &str| coin(&["status", "--join", contact]);
-    let height = |contact: &str| -> u64 {
-        said(&status(contact).unwrap(), "tip").split_once(' ').unwrap().0.parse().unwrap()
-    };
     let acknowledged = height(&others[0].contact);
     others[0].running.kill();
     miners[1].running.kill();
@@ -114,38 +161,151 @@ fn a_currency_survives_the_death_of_its_nodes() {
         now => Err(format!("{now} of {higher}")),
     });
 
-    // Who mines ends, well; the others agree. A last block may be lost with its miner, and with it a payment: it waits
-    // again then, until somebody mines.
     others.push(first);
-    let purses = [&alice, &bob, &carol];
-    let agreed = loop {
-        for miner in miners.drain(..) {
-            assert!(miner.running.interrupted().0, "it ends well");
-        }
-        let agreed = eventually("one chain", || {
-            let all: Vec<String> = others.iter().map(|one| status(&one.contact)).collect::<Result<_, _>>()?;
-            match all.iter().all(|one| *one == all[0]) {
-                true => Ok(all[0].clone()),
-                false => Err(format!("{all:?}")),
-            }
-        });
-        if purses.iter().all(|purse| purse.has(&through)[2] == 0) {
-            break agreed;
-        }
-        miners.push(mines("miner 0", &alices));
-        eventually("payments in blocks again", || match carol.has(&through) {
-            [ready, 0, 0] if ready == paid => Ok(()),
-            has => Err(format!("{has:?} of {paid}")),
-        });
-    };
-    let supply: u64 = said(&agreed, "supply").parse().unwrap();
-    for one in &others {
-        let has: u64 = purses.iter().map(|purse| purse.has(&one.contact).iter().sum::<u64>()).sum();
-        assert_eq!(has, supply, "as {} sees it", one.contact);
-    }
+    agree(&others, miners, &[&alice, &bob, &carol], || mines("miner 0", &alices));
+    assert_eq!(carol.has(&through), [paid, 0, 0]);
     let history = carol.does(&others[0].contact, &["history"]).unwrap();
     assert_eq!(history.lines().count(), 5, "{history}");
     drop(others);
+    std::fs::remove_dir_all(data).unwrap();
+}
+
+/// Half of the nodes are killed at once, and come back where the others do not find them: two networks, each with half of the
+/// miners, each of which has a payment of its own. Then one node of the first is killed and comes back, where it was, through the
+/// second: the others of the first find it, and so the two are one again, one chain, and both payments are in it.
+#[test]
+fn a_partition_heals_and_no_payment_is_lost() {
+    let processes = number("P2P_PROCESSES", 6).clamp(6, 12);
+    let (mining, half) = (processes / 3, processes / 3);
+    let data = std::env::temp_dir().join(format!("p2p-coin-parted-{}", std::process::id()));
+    std::fs::create_dir_all(&data).unwrap();
+    let folder = |name: &str, i: usize| data.join(format!("{name} {i}")).to_str().unwrap().to_owned();
+    let listen = {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.local_addr().unwrap().to_string()
+    };
+    let mut near = vec![node(&["--spacing", "1", "--maturity", "4", "--data", &folder("near", 0)])];
+    let join = near[0].contact.clone();
+    near.push(node(&["--join", &join, "--listen", &listen, "--data", &folder("near", 1)]));
+    near.extend((2..half).map(|i| node(&["--join", &join, "--data", &folder("near", i)])));
+    let far = |join: &[&str], i: usize| node(&[&["--data", &folder("far", i)][..], join].concat());
+    let mut others: Vec<Node> = (0..half).map(|i| far(&["--join", &join], i)).collect();
+
+    let (alice, alices) = Purse::new(&data, "alice", &join);
+    let (bob, bobs) = Purse::new(&data, "bob", &join);
+    let (carol, _) = Purse::new(&data, "carol", &join);
+    let carols = [(); 2].map(|()| said(&carol.does(&join, &["address"]).unwrap(), "address"));
+    let mines = |join: &str, i: usize| {
+        let to = [&alices, &bobs][i % 2];
+        node(&["--join", join, "--data", &folder("miner", i), "--mine", to, "--effort", "25"])
+    };
+    let mut miners: Vec<Node> = (0..mining).map(|i| mines(&join, i)).collect();
+    for (purse, through) in [(&alice, &near[0].contact), (&bob, &others[0].contact)] {
+        eventually("coins to spend", || match purse.has(through) {
+            [ready, ..] if ready > 1_000_000_000 => Ok(()),
+            has => Err(format!("{has:?}")),
+        });
+    }
+
+    miners.iter_mut().for_each(|miner| miner.running.kill());
+    let acknowledged = height(&others[0].contact);
+    others.iter_mut().for_each(|one| one.running.kill());
+    others[0] = far(&[], 0);
+    assert!(others[0].height >= acknowledged, "{} of {acknowledged}", others[0].height);
+    let there = others[0].contact.clone();
+    for (i, other) in others.iter_mut().enumerate().skip(1) {
+        *other = far(&["--join", &there], i);
+    }
+    alice.does(&join, &["send", &carols[0], "123456"]).unwrap();
+    bob.does(&there, &["send", &carols[1], "1000"]).unwrap();
+    for (i, miner) in miners.iter_mut().enumerate() {
+        *miner = mines([&join, &there][i % 2], i);
+    }
+    let paid = |through: &str, amount: u64| {
+        eventually("a payment in a block", || match carol.has(through) {
+            [ready, 0, 0] if ready == amount => Ok(()),
+            has => Err(format!("{has:?} of {amount}")),
+        });
+    };
+    paid(&join, 123_456);
+    paid(&there, 1_000);
+
+    near[1].running.kill();
+    near[1] = node(&["--join", &there, "--listen", &listen, "--data", &folder("near", 1)]);
+    paid(&join, 124_456);
+    paid(&there, 124_456);
+    let all: Vec<Node> = near.into_iter().chain(others).collect();
+    agree(&all, miners, &[&alice, &bob, &carol], || mines(&join, 0));
+    assert_eq!(carol.has(&join), [124_456, 0, 0]);
+    drop(all);
+    std::fs::remove_dir_all(data).unwrap();
+}
+
+/// The currency that the program founds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Currency {
+    subsidy: u64,
+    maturity: u64,
+}
+
+impl Terms for Currency {
+    const NAME: &'static str = "coin";
+    type State = Coins;
+
+    fn state(&self, chain: u32) -> Coins {
+        Coins { maturity: self.maturity, ..Coins::new(chain, self.subsidy) }
+    }
+}
+
+/// A node mines, keeps the last hundred bodies alone, and is killed while it does, time and again: it goes on where it was, and its
+/// file has what it should have, and no more.
+#[test]
+fn a_pruning_node_that_is_killed_keeps_its_last_blocks_and_every_coin() {
+    const SUBSIDY: u64 = 5_000_000_000;
+    let data = std::env::temp_dir().join(format!("p2p-coin-pruned-{}", std::process::id()));
+    let folder = data.join("node");
+    std::fs::create_dir_all(&folder).unwrap();
+    // An hour behind its schedule, and easy: it makes blocks as fast as it can.
+    let terms = Currency { subsidy: SUBSIDY, maturity: 4 };
+    let now = Founding::new(1, terms.clone()).unwrap().time;
+    let founding = Founding { time: now - 3_600, bits: 0x207f_ffff, spacing: 1, terms };
+    std::fs::write(folder.join("founding"), founding.to_bytes()).unwrap();
+    let prunes =
+        |more: &[&str]| node(&[&["--data", folder.to_str().unwrap(), "--keep", "100"], more].concat());
+    let (purse, address) = Purse::new(&data, "purse", &prunes(&[]).contact);
+
+    let mut acknowledged: u64 = 0;
+    for _ in 0..number("P2P_KILLS", 5).clamp(5, 50) {
+        let mut miner = prunes(&["--mine", &address]);
+        assert!(miner.height >= acknowledged, "{} of {acknowledged}", miner.height);
+        for _ in 0..50 {
+            acknowledged = miner.running.says("mined").parse().unwrap();
+        }
+        miner.running.kill();
+    }
+    let store = RedbStore::open(folder.join("chain.redb")).unwrap();
+    let chain = founding.chain(store, Some(100), [7; 32]).unwrap();
+    let tip = chain.tip();
+    assert!(tip.height >= acknowledged && tip.height >= 250, "{tip:?} of {acknowledged}");
+    for height in 1..=tip.height {
+        let id = chain.headers().at(height).unwrap().id();
+        let body = chain.block(&id).unwrap();
+        assert_eq!(body.is_some(), height + 100 > tip.height, "height {height} of {}", tip.height);
+    }
+    let (mut rows, mut memory) = (Batch::new(), MemoryStore::default());
+    let mut copy = |key: &[u8], value: &[u8]| drop(rows.insert(key.to_vec(), Some(value.to_vec())));
+    chain.store().scan(&[], &mut copy).unwrap();
+    memory.commit(rows).unwrap();
+    let coins = Coins::<NoPredicate>::all(&memory);
+    let made = tip.height * SUBSIDY;
+    assert_eq!(coins.map(|(_, coin)| coin.output.value).sum::<u64>(), made);
+    assert_eq!(chain.state().supply(&chain.view()), made);
+    drop(chain);
+    // Who looks for what is in a body that is gone is told so.
+    let one = prunes(&[]);
+    let refused = purse.does(&one.contact, &["balance"]).unwrap_err();
+    assert!(refused.contains("not kept here any more"), "{refused}");
+    drop(one);
     std::fs::remove_dir_all(data).unwrap();
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use p2p_core::net::Node;
 use p2p_core::{Contact, Handle, Keypair, Wire};
 use p2p_ledger::{Keeper, LedgerConfig, LedgerNode, MemoryStore, Pool, PoolRules, RedbStore, Store};
-use p2p_overlay::{HyParView, HyParViewConfig};
+use p2p_overlay::{HyParView, HyParViewConfig, SubnetLimits};
 
 use super::remote::{Remote, serve};
 use super::{Effort, Founding, NodeOf, Pit, Terms, mine};
@@ -130,7 +130,9 @@ fn start<T: Terms, D: Store + Send + 'static>(
     let chain = founding.chain(store, keep, secret)?;
     say("height", chain.tip().height);
     let second = Duration::from_secs(1);
-    let membership = HyParViewConfig { shuffle: 5 * second, upkeep: second, ..HyParViewConfig::default() };
+    let subnets = Some(SubnetLimits::default());
+    let membership =
+        HyParViewConfig { shuffle: 5 * second, upkeep: second, subnets, ..HyParViewConfig::default() };
     let config = LedgerConfig { poll: 5 * second, ..LedgerConfig::default() };
     let machine = LedgerNode::new(HyParView::with(node.contact(), join, membership), config);
     let pool = PoolRules { relay_fee: T::RELAY_FEE, ..PoolRules::default() };

@@ -46,8 +46,11 @@ impl<P: Place> BitcoinClient<P> {
     /// Asks a node for the headers after this one, or after what is known here.
     fn ask_headers(&mut self, cx: &mut Cx<'_, Self>, at: usize, after: Option<BlockId>) {
         let height = after.and_then(|after| self.chain.place(&after)).map_or(0, |place| place.height);
-        // It may have gone over to another branch, where this one is not.
-        let locator = after.into_iter().chain(self.chain.locator()).collect();
+        // It may have gone over to another branch, where this one is not. And not after the last one that is known, but with it:
+        // some nodes, bcoin's among them, say nothing where there is nothing more.
+        let known = self.chain.locator();
+        let before_last = known.len().min(2) - 1;
+        let locator = after.into_iter().chain(known.into_iter().skip(before_last)).collect();
         if let Some(link) = &mut self.nodes[at].link {
             link.asked = Some((cx.now() + self.config.timeout, height));
             cx.send(link.peer, BitcoinMsg::GetHeaders(locator));
