@@ -108,7 +108,8 @@ pub struct HyParViewConfig {
     /// How long to wait for an answer. 2 s.
     pub timeout: Duration,
     /// How many peers of one subnet a node knows (`table`), and how many of those are its neighbours (`group`): who comes when
-    /// these are as many takes the place of one of them, and of nobody else. `None`: as many as there are.
+    /// these are as many takes the place of one of them, and of nobody else. At least one, and `table` no fewer than
+    /// `group`. `None`: as many as there are.
     ///
     /// With such limits an attacker who has one subnet, and in it as many ids as he likes, gets no more than his share of
     /// anybody's neighbours. A network most of whose honest nodes are in few subnets falls apart by them.
@@ -221,8 +222,12 @@ impl<P: Keyed> HyParView<P> {
 
     /// A node with a configuration of its own; without seeds it starts a network.
     pub fn with(me: P, seeds: impl IntoIterator<Item = P>, config: HyParViewConfig) -> HyParView<P> {
-        let active = config.active.clamp(1, 32);
-        let config = HyParViewConfig { active, passive: config.passive.clamp(1, 256), ..config };
+        let (active, passive) = (config.active.clamp(1, 32), config.passive.clamp(1, 256));
+        let subnets = config.subnets.map(|SubnetLimits { table, group }| {
+            let group = group.max(1);
+            SubnetLimits { table: table.max(group), group }
+        });
+        let config = HyParViewConfig { active, passive, subnets, ..config };
         HyParView::shared(me, seeds, Arc::new(config))
     }
 

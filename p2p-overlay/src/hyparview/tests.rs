@@ -279,7 +279,8 @@ fn lists_keep_their_bounds_whatever_is_said() {
 fn a_subnet_gets_no_more_than_its_share_of_the_neighbours() {
     let first = SimPeer::FIRST_IN_SHARED_SUBNET.0;
     let honest = |script: &Node| active(script).iter().filter(|peer| peer.0 < first).count();
-    for (subnets, left) in [(None, 0), (Some(SubnetLimits { table: 10, group: 2 }), 3)] {
+    let limits = |table, group| Some(SubnetLimits { table, group });
+    for (subnets, left) in [(None, 0), (limits(10, 2), 3), (limits(0, 0), 4)] {
         for seed in 0..20 {
             let mut rng = Rng::new(seed);
             let config = HyParViewConfig { subnets, ..HyParViewConfig::default() };
@@ -300,7 +301,9 @@ fn a_subnet_gets_no_more_than_its_share_of_the_neighbours() {
                     _ => Msg::Shuffle { origin: from, ticket: 1, steps: 0, peers: named },
                 };
                 script.message(from, msg);
-                let (node, Some(limits)) = (script.machine(), subnets) else { continue };
+                let node = script.machine();
+                assert!(node.active().len() <= 5, "{node:?}");
+                let Some(limits) = node.config.subnets else { continue };
                 let of_attacker = |known: &[SimPeer]| known.iter().filter(|peer| peer.0 >= first).count();
                 let (active, passive) = (of_attacker(node.active()), of_attacker(node.passive()));
                 assert!(active <= limits.group && active + passive <= limits.table, "{node:?}");
