@@ -16,7 +16,7 @@ use p2p_ledger::bitcoin::{
     BitcoinBlock, BitcoinInput, BitcoinMsg, BitcoinNetwork, BitcoinOutput, BitcoinTransaction, Inventory,
     MerkleBlock, NODE_NETWORK, Version,
 };
-use p2p_ledger::{BitcoinHeader, Decode, Header, OutPoint, TxId, WorkHeader};
+use p2p_ledger::{BitcoinHeader, Decode, Encode, Header, OutPoint, TxId, WorkHeader};
 use support::{Running, run, said};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_bitcoin");
@@ -179,6 +179,19 @@ async fn a_chain_is_followed_and_kept_and_transactions_are_found_in_it() {
         follow.kill();
         assert_eq!(std::fs::read(&file).unwrap(), headers);
     }
+
+    // What is too new by this clock may have been written by another, and stays.
+    let rules = BitcoinNetwork::regtest().rules;
+    let in_2100 = 4_102_444_800;
+    let mut early = BitcoinHeader::draft(152, branch[150].header.id(), Key::ZERO, in_2100, rules.limit);
+    assert!(rules.mine(&mut early, 0, 1 << 20));
+    let with_it = [&headers[..], &early.to_bytes()].concat();
+    std::fs::write(&file, &with_it).unwrap();
+    let mut follow = start(&[]);
+    assert_eq!(follow.says("kept"), "151");
+    assert_eq!(follow.says("tip"), format!("151 {}", id(&branch[150])));
+    follow.kill();
+    assert_eq!(std::fs::read(&file).unwrap(), with_it);
 
     // What is in the chain is shown, and where.
     let paid = &blocks[99].transactions[0].id();

@@ -8,29 +8,30 @@
 //! - **Filters** say which blocks may be about something (BIP 157, BIP 158). So whoever looks for his keys asks for filters, the
 //!   same as everybody, and then for whole blocks: no server learns the keys. Every server names the hashes of all filters. Where
 //!   they agree the next filter header is believed; where they do not, the block itself is fetched and its filter made anew: so who
-//!   has lied is known for certain, and is never asked again (`belief`). One that comes late is compared from the first block on;
+//!   has lied is known for certain, and is never asked again (`dispute`). One that comes late is compared from the first block on;
 //!   if what was believed turns out to be a lie it is undone, and so is what users have skipped by it ([`Scanned::Gone`](crate::Scanned::Gone)).
 //! - **Proofs** are checked against the headers. A server that says that there is none is not believed: then the whole block is
 //!   looked at.
 //! - **Transactions** are given to all servers, a few at a time.
 //!
-//! Nobody is waited for who is late: who does not answer, or does not come to the end of its headers or of the hashes of its
-//! filters in time, though it answers else. It is waited for again once it has caught up.
+//! Nobody is waited for who is late: who does not answer, or takes its time with every answer before it comes to the end of its
+//! headers or of the hashes of its filters. It is waited for again once it has caught up.
 //!
 //! All servers together can keep the newest blocks to themselves, or agree on a lie about filters for as long as no honest one
-//! is asked; and most of them, on one about a block that no honest one has any more. They can not show a transaction that is in
-//! no block with work.
+//! is asked; and most of them, on one about a block that no honest one gives: for good if none has it any more, and as long as
+//! those that have it say that they have no room. They can not show a transaction that is in no block with work.
 //!
 //! What a client holds is bounded, but for its headers (some 200 bytes each, as [`HeaderRules`](crate::HeaderRules) allows them)
-//! and a filter header for each block of the chain: 16 servers, of each 4 open questions, and 2,000 filter headers that are not
+//! and a filter header for each block of the chain: 16 servers, of each 6 open questions and 8 filter headers that were overruled, and 2,000 filter headers that are not
 //! believed yet, and while its headers are followed by themselves some 18,000 of those; 64 questions of users; 1,024 servers that
 //! have lied. It has no jobs: headers, filters and blocks are looked at as they come, one answer at a time, and no answer comes
 //! that was not asked for. Nothing is kept on a disk: it begins with the first header each time.
 //!
 //! In this order: [`LightNode`], then `msg` (what is said), `servers` (who is asked, late, or has lied), `headers`, `belief` (filter
-//! headers), `tasks` (what users want), `request`.
+//! headers), `dispute` (who lies about them), `tasks` (what users want), `request`.
 
 mod belief;
+mod dispute;
 mod headers;
 mod msg;
 mod request;
@@ -53,6 +54,7 @@ use crate::node::LedgerMsg;
 use crate::state::State;
 
 use belief::Belief;
+use dispute::Dispute;
 use servers::{Open, Server};
 use tasks::Task;
 
@@ -120,8 +122,12 @@ pub struct LightNode<M: Membership, C: Consensus, S: State> {
     tasks: BTreeMap<u64, Task<M::Peer>>,
     /// The number of the last task.
     begun: u64,
-    /// When it is looked again at what those say who are not waited for.
+    /// A block that is asked for, since servers say different things of it.
+    dispute: Option<Dispute<M::Peer>>,
+    /// When it is looked again at what those say who are not waited for, and the height of the block of theirs that was asked for
+    /// last.
     doubts_again: Time,
+    doubted_last: u64,
     of: PhantomData<fn() -> S>,
 }
 
@@ -132,9 +138,9 @@ pub struct LightConfig {
     pub timeout: Duration,
     /// How often each server is asked what it has, beside what it says unasked. 10 s.
     pub poll: Duration,
-    /// How long a user's question waits while nothing comes of it. A server that shows headers, or hashes of filters, for half as
-    /// long, and does not come to their end, is not waited for until it does; nor is a block for longer of which servers say
-    /// different things. 60 s.
+    /// How long a user's question waits while nothing comes of it. A server whose answers about headers and filters are half as
+    /// long late, each by what is over a fifth of `timeout`, or take five times as long in all, is not waited for until it has
+    /// shown all that it has. Nor is a block for longer than half, once all were asked, of which servers say different things. 60 s.
     pub patience: Duration,
 }
 
@@ -181,7 +187,9 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             asked: 0,
             tasks: BTreeMap::new(),
             begun: 0,
+            dispute: None,
             doubts_again: Time::ZERO,
+            doubted_last: 0,
             of: PhantomData,
         };
         for server in servers {
@@ -209,6 +217,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
     fn go_on(&mut self, cx: &mut Cx<'_, Self>) {
         self.believe(cx);
         self.hear_the_others(cx);
+        self.settle_dispute(cx);
         self.ask_filter_hashes(cx);
         if self.is_ready()
             && let Some(change) = self.belief.take_change(&self.chain)

@@ -1,19 +1,18 @@
 //! Filter headers: what every server says of them, and what is believed.
 //!
 //! A filter's header commits to all filters before it, so a server that differs in one differs in all that follow: the first
-//! block of which two servers say something else settles it, since a block of ours has one filter only. If nobody gives that
-//! block, since all honest servers have pruned it perhaps, what is believed of it already stays, or else what most say is
-//! believed. The others are overruled, and compared from the next block on by hashes alone, for their headers are others. They
-//! may be right: where somebody gives a later block of which they say something else it is settled. But nobody waits for that,
-//! since they may lie about every block that is gone; nor for longer than for anything else until a block comes.
+//! block of which two servers say something else settles it (`dispute`), since a block of ours has one filter only. If nobody
+//! gives that block, since all honest servers have pruned it perhaps, some are overruled. They are compared from the next block
+//! on by hashes alone, for their headers are others, and nobody waits for them, since they may lie about every block that is gone.
+//! But they may be right: what they said is remembered, and once somebody gives the block, or a later one of which they say
+//! something else, it is settled.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use p2p_core::{Cx, Key};
 use p2p_overlay::Membership;
 
 use super::servers::{Server, What};
-use super::tasks::Task;
 use super::{LightAsk, LightNode, MAX_FILTER_HASHES};
 use crate::consensus::Consensus;
 use crate::filter::Filter;
@@ -22,6 +21,9 @@ use crate::headers::{HeaderChain, Tip};
 use crate::id::BlockId;
 use crate::ledger::Change;
 use crate::state::State;
+
+/// Of how many blocks it is remembered what a server has said that was overruled.
+const MOST_CLAIMS: usize = 8;
 
 /// The filter headers that are believed.
 #[derive(Debug)]
@@ -44,8 +46,11 @@ pub(super) struct Said {
     on: Option<BlockId>,
     /// It says this of the block after `agreed`, where something else is believed.
     against: Option<Key>,
-    /// Once it said something else of a block that nobody gave: up to `agreed` it need not have said what is believed.
-    overruled: bool,
+    /// The first block that nobody gave and of which it said something else: from there up to `agreed` it need not have said what
+    /// is believed.
+    overruled: Option<u64>,
+    /// What it said of such blocks; of the highest of them, which are the likeliest to be still there.
+    claims: BTreeMap<u64, Key>,
 }
 
 impl Belief {
@@ -77,7 +82,7 @@ impl Belief {
     }
 
     /// Believes nothing above a height any more.
-    fn truncate(&mut self, height: u64) {
+    pub(super) fn truncate(&mut self, height: u64) {
         while self.height() > height
             && let Some((id, _)) = self.believed.pop()
         {
@@ -100,9 +105,9 @@ impl Belief {
 
 impl Said {
     /// What it says of the block at a height, as far as it has said something.
-    fn of(&self, height: u64, belief: &Belief) -> Option<Key> {
+    pub(super) fn of(&self, height: u64, belief: &Belief) -> Option<Key> {
         match height.checked_sub(self.agreed + 1) {
-            None if self.overruled => None,
+            None if self.overruled.is_some_and(|from| from <= height) => self.claims.get(&height).copied(),
             None => belief.at(height).map(|(_, header)| header),
             Some(0) if self.against.is_some() => self.against,
             Some(above) => self.more.get(above as usize).copied(),
@@ -121,11 +126,21 @@ impl Said {
 
     /// Whether it has itself said what is believed of this block.
     pub(super) fn stands_by(&self, height: u64) -> bool {
-        self.agrees_to(height) && !self.overruled
+        self.agrees_to(height) && self.overruled.is_none_or(|from| height < from)
     }
 
     pub(super) fn is_overruled(&self) -> bool {
-        self.overruled
+        self.overruled.is_some()
+    }
+
+    /// The next block, if it says something else of it than is believed.
+    pub(super) fn doubts(&self) -> Option<u64> {
+        self.against.map(|_| self.agreed + 1)
+    }
+
+    /// The blocks of which it is remembered what it said before it was overruled.
+    pub(super) fn claimed(&self) -> impl Iterator<Item = u64> {
+        self.claims.keys().copied()
     }
 
     /// The chain has gone over to another branch, or what was believed was a lie.
@@ -135,6 +150,8 @@ impl Said {
             (self.more, self.on, self.against) = (VecDeque::new(), None, None);
         }
         self.agreed = self.agreed.min(height);
+        self.overruled = self.overruled.filter(|from| *from <= height);
+        self.claims.retain(|at, _| *at <= height);
     }
 
     /// The next one is believed.
@@ -150,9 +167,23 @@ impl Said {
     }
 
     /// If it says something else of this block: that is gone by.
-    fn overrule(&mut self, height: u64) {
-        if self.agreed + 1 == height && self.against.take().is_some() {
-            (self.agreed, self.overruled) = (height, true);
+    pub(super) fn overrule(&mut self, height: u64) {
+        if self.agreed + 1 == height
+            && let Some(said) = self.against.take()
+        {
+            self.agreed = height;
+            self.overruled.get_or_insert(height);
+            self.claims.insert(height, said);
+            if self.claims.len() > MOST_CLAIMS {
+                self.claims.pop_first();
+            }
+        }
+    }
+
+    /// What it says of this block is no matter any more: it is asked again.
+    pub(super) fn ask_again(&mut self, height: u64) {
+        if self.agreed + 1 == height {
+            self.against = None;
         }
     }
 }
@@ -173,23 +204,6 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             && !self.is_held_up()
     }
 
-    /// Whether a block is asked for of which those say different things that are waited for.
-    fn is_held_up(&self) -> bool {
-        let mut disputed = self.tasks.values().filter_map(Task::disputed);
-        disputed.any(|height| self.differ(height, self.timely()))
-    }
-
-    /// What some of the servers say of a block.
-    fn said_of<'a>(&self, height: u64, servers: impl Iterator<Item = (M::Peer, &'a Server)>) -> Vec<Key> {
-        servers.filter_map(|(_, server)| server.said.of(height, &self.belief)).collect()
-    }
-
-    /// The first block of which one of these says something else than is believed.
-    fn doubted<'a>(servers: impl Iterator<Item = (M::Peer, &'a Server)>) -> Option<u64> {
-        let doubting = servers.filter(|(_, server)| server.said.against.is_some());
-        doubting.map(|(_, server)| server.said.agreed + 1).min()
-    }
-
     /// Believes what all servers say that are waited for and have the block, and where these say nothing yet what the others do;
     /// if they do not say the same, the block is asked for.
     pub(super) fn believe(&mut self, cx: &mut Cx<'_, Self>) {
@@ -197,7 +211,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         if let Some(last) = self.belief.believed.last().and_then(|(id, _)| index.find(id)) {
             self.belief.truncate(index.entry(index.fork(last)).height);
         }
-        if !self.servers.is_empty() && self.servers.values().all(|server| server.said.overruled) {
+        if !self.servers.is_empty() && self.servers.values().all(|server| server.said.is_overruled()) {
             // Nobody is left who has said what is believed.
             self.belief.truncate(0);
             self.servers.values_mut().for_each(|server| server.said = Said::default());
@@ -234,50 +248,9 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         }
     }
 
-    fn settle(&mut self, height: u64, id: BlockId, header: Key) {
+    pub(super) fn settle(&mut self, height: u64, id: BlockId, header: Key) {
         self.belief.push(id, header);
         self.servers.values_mut().for_each(|server| server.said.settle(height, header));
-    }
-
-    /// Asks for a block of which somebody says something else who is not waited for.
-    pub(super) fn hear_the_others(&mut self, cx: &mut Cx<'_, Self>) {
-        if let Some(height) = Self::doubted(self.live()) {
-            self.doubt(cx, height);
-        }
-    }
-
-    /// Asks for a block, now and then, and nobody waits for it.
-    fn doubt(&mut self, cx: &mut Cx<'_, Self>, height: u64) {
-        if self.doubts_again <= cx.now() && !self.tasks.values().any(|task| task.disputed().is_some()) {
-            self.doubts_again = cx.now() + self.config.poll;
-            self.dispute(cx, height);
-        }
-    }
-
-    /// Nobody gives a block of which servers say different things.
-    pub(super) fn undecided(&mut self, height: u64) {
-        if !self.is_disputed(height) {
-            return;
-        }
-        let said = self.said_of(height, self.live());
-        let most = said.iter().rev().max_by_key(|one| said.iter().filter(|other| other == one).count());
-        if let (Some(id), Some(header)) = (self.chain.at(height).map(Header::id), most.copied())
-            && self.belief.height() + 1 == height
-        {
-            self.settle(height, id, header);
-        }
-        self.servers.values_mut().for_each(|server| server.said.overrule(height));
-    }
-
-    /// Whether those that answer still say different things of a block, or something else than is believed.
-    pub(super) fn is_disputed(&self, height: u64) -> bool {
-        self.differ(height, self.live())
-    }
-
-    fn differ<'a>(&self, height: u64, servers: impl Iterator<Item = (M::Peer, &'a Server)>) -> bool {
-        let said = self.said_of(height, servers).into_iter();
-        let mut all = said.chain(self.belief.at(height).map(|(_, header)| header));
-        all.next().is_some_and(|first| all.any(|other| other != first))
     }
 
     /// Asks every server for what it has not said.
@@ -316,7 +289,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         if hashes.len() as u64 != place.height + 1 - from {
             return self.strayed(cx, of);
         }
-        if previous != before && !server.said.overruled {
+        if previous != before && !server.said.is_overruled() {
             return self.lied(cx, of, "it says something else of filters than before");
         }
         (server.said.on, server.withholds) = (Some(to), false);
@@ -331,21 +304,6 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
                     break;
                 }
             }
-        }
-    }
-
-    /// What the filter header of a block is, now that the block is here.
-    pub(super) fn truth(&mut self, cx: &mut Cx<'_, Self>, height: u64, header: Key) {
-        let other = |server: &Server| server.said.of(height, &self.belief).is_some_and(|said| said != header);
-        let liars = self.servers.iter().filter(|(_, server)| other(server));
-        for peer in liars.map(|(peer, _)| *peer).collect::<Vec<_>>() {
-            self.lied(cx, peer, "it names a filter that is not the block's");
-        }
-        if self.belief.at(height).is_some_and(|(_, believed)| believed != header) {
-            self.belief.truncate(height - 1);
-        }
-        for server in self.servers.values_mut().filter(|server| server.said.agreed + 1 == height) {
-            server.said.against = None;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The servers: what each is asked, who is late, and who has lied.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use p2p_core::{Cx, Keyed, Time};
 use p2p_overlay::Membership;
@@ -17,6 +18,10 @@ const MOST: usize = 16;
 /// How many servers of one subnet there are.
 const MOST_OF_SUBNET: usize = 4;
 const MOST_LIARS: usize = 1_024;
+/// An answer is prompt in this part of the time in which it has to come at all. What is longer adds up.
+const PROMPT: u32 = 5;
+/// How many times the patience all answers together may take until a server has shown all that it has: 1,000 of 300 ms.
+const MOST_PATIENCE: u32 = 5;
 
 /// What is known of a server.
 #[derive(Debug)]
@@ -25,9 +30,11 @@ pub(super) struct Server {
     pub(super) shown: Option<BlockId>,
     /// It has shown all that it had.
     pub(super) is_done: bool,
-    /// Until when it has to show what it has not shown yet, of its headers or of the hashes of filters.
-    until: Option<Time>,
-    /// It has not, and is not waited for until it has.
+    /// How long its answers have taken since it last had shown all its headers and hashes of filters: what was too long of that,
+    /// and all together.
+    late: Duration,
+    took: Duration,
+    /// They have taken too long, and it is not waited for until it has shown all.
     is_overdue: bool,
     /// It was asked for filter hashes and has not given them: while there are some that it has not, it is not waited for.
     pub(super) withholds: bool,
@@ -40,10 +47,10 @@ pub(super) struct Server {
 }
 
 /// A question that is open.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Open<P> {
     pub(super) of: P,
-    until: Time,
+    since: Time,
     pub(super) what: What,
 }
 
@@ -58,10 +65,17 @@ pub(super) enum What {
         from: u64,
         to: BlockId,
     },
+    /// For a block of which servers say different things.
+    Disputed(BlockId),
     Task(u64),
 }
 
 impl What {
+    /// Whether the answer is what the server has: its headers, or the hashes of their filters.
+    fn is_of_chain(&self) -> bool {
+        matches!(self, What::Headers { .. } | What::FilterHashes { .. })
+    }
+
     fn is_of_filters(&self) -> bool {
         matches!(self, What::FilterHashes { .. })
     }
@@ -78,7 +92,8 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         self.servers.entry(peer).or_insert_with(|| Server {
             shown: None,
             is_done: false,
-            until: None,
+            late: Duration::ZERO,
+            took: Duration::ZERO,
             is_overdue: false,
             withholds: false,
             is_silent: false,
@@ -88,9 +103,14 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         true
     }
 
+    /// All but liars.
+    pub(super) fn everybody(&self) -> impl Iterator<Item = (M::Peer, &Server)> {
+        self.servers.iter().map(|(peer, server)| (*peer, server))
+    }
+
     /// Those that answer.
     pub(super) fn live(&self) -> impl Iterator<Item = (M::Peer, &Server)> {
-        self.servers.iter().filter(|(_, server)| !server.is_silent).map(|(peer, server)| (*peer, server))
+        self.everybody().filter(|(_, server)| !server.is_silent)
     }
 
     /// Those that are waited for: they answer what everybody is asked, in time. Who was overruled is one of them only where
@@ -114,13 +134,13 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
 
     pub(super) fn ask(&mut self, cx: &mut Cx<'_, Self>, of: M::Peer, ask: LightAsk, what: What) {
         self.asked = self.asked.wrapping_add(1);
-        let until = cx.now() + self.config.timeout;
-        self.open.insert(self.asked, Open { of, until, what });
+        self.open.insert(self.asked, Open { of, since: cx.now(), what });
         cx.send(of, LedgerMsg::Light(LightMsg::Ask(self.asked, ask)));
     }
 
     pub(super) fn answered(&mut self, cx: &mut Cx<'_, Self>, open: Open<M::Peer>, answer: LightAnswer) {
         let of = open.of;
+        self.has_taken(&open, cx.now());
         let Some(server) = self.servers.get_mut(&of) else { return };
         server.is_silent = false;
         match (open.what, answer) {
@@ -135,8 +155,18 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
                 (server.shown, server.is_done) = (None, true);
                 server.withholds |= what.is_of_filters();
             }
+            (What::Disputed(block), answer) => self.disputed_answered(cx, block, of, Some(answer)),
             (What::Task(task), answer) => self.task_answered(cx, task, of, Some(answer)),
             (What::Headers { .. } | What::FilterHashes { .. }, _) => self.strayed(cx, of),
+        }
+    }
+
+    /// A question about a server's chain is open no more.
+    fn has_taken(&mut self, open: &Open<M::Peer>, now: Time) {
+        let (took, prompt) = (now.since(open.since), self.config.timeout / PROMPT);
+        if let Some(server) = self.servers.get_mut(&open.of).filter(|_| open.what.is_of_chain()) {
+            server.late += took.saturating_sub(prompt);
+            server.took += took;
         }
     }
 
@@ -174,29 +204,44 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         let open: Vec<u32> =
             self.open.iter().filter(|(_, open)| open.of == peer).map(|(id, _)| *id).collect();
         for id in open {
-            if let Some(Open { what: What::Task(task), .. }) = self.open.remove(&id) {
-                self.task_answered(cx, task, peer, None);
+            match self.open.remove(&id).map(|open| open.what) {
+                Some(What::Task(task)) => self.task_answered(cx, task, peer, None),
+                Some(What::Disputed(block)) => self.disputed_answered(cx, block, peer, None),
+                Some(What::Headers { .. } | What::FilterHashes { .. }) | None => {}
             }
         }
     }
 
     pub(super) fn see_who_is_late(&mut self, cx: &mut Cx<'_, Self>) {
         let now = cx.now();
-        let late = self.open.values().filter(|open| open.until <= now);
-        let late: Vec<(M::Peer, What)> = late.map(|open| (open.of, open.what)).collect();
-        for (peer, what) in late {
-            if let Some(server) = self.servers.get_mut(&peer) {
-                server.withholds |= what.is_of_filters();
+        let is_late = |open: &&Open<M::Peer>| now.since(open.since) >= self.config.timeout;
+        let late: Vec<Open<M::Peer>> = self.open.values().filter(is_late).copied().collect();
+        for open in late {
+            self.has_taken(&open, now);
+            if let Some(server) = self.servers.get_mut(&open.of) {
+                server.withholds |= open.what.is_of_filters();
             }
-            self.silent(cx, peer);
+            self.silent(cx, open.of);
         }
         let has_shown_all = |server: &Server| server.is_done && self.has_said_all(server);
-        let all: Vec<bool> = self.servers.values().map(has_shown_all).collect();
-        let late = now + self.config.patience / 2;
-        for (server, has_shown_all) in self.servers.values_mut().zip(all) {
-            server.until = (!has_shown_all).then(|| server.until.unwrap_or(late));
-            server.is_overdue = server.until.is_some_and(|until| until <= now);
+        let all =
+            self.servers.iter().map(|(peer, server)| (has_shown_all(server), self.waits_for(*peer, now)));
+        let all: Vec<(bool, Duration)> = all.collect();
+        let (prompt, patience) = (self.config.timeout / PROMPT, self.config.patience);
+        for (server, (has_shown_all, waits)) in self.servers.values_mut().zip(all) {
+            if has_shown_all {
+                (server.late, server.took) = (Duration::ZERO, Duration::ZERO);
+            }
+            let is_late = server.late + waits.saturating_sub(prompt) >= patience / 2;
+            let is_too_long = server.took + waits >= MOST_PATIENCE * patience;
+            server.is_overdue = !has_shown_all && (is_late || is_too_long);
         }
+    }
+
+    /// How long a question about a server's chain has been open.
+    fn waits_for(&self, peer: M::Peer, now: Time) -> Duration {
+        let open = self.open.values().filter(|open| open.of == peer && open.what.is_of_chain());
+        open.map(|open| now.since(open.since)).max().unwrap_or_default()
     }
 
     /// Asks those whose turn it is what they have.

@@ -1,7 +1,4 @@
-//! What users want of the servers, and what is wanted to find out who lies: one question after the other, each to somebody else
-//! than before, until it is answered.
-
-use std::time::Duration;
+//! What users want of the servers: one question after the other, each to somebody else than before, until it is answered.
 
 use bytes::Bytes;
 use p2p_core::{Cx, OpId, Time};
@@ -9,7 +6,6 @@ use p2p_overlay::Membership;
 
 use super::servers::What;
 use super::{LightAnswer, LightAsk, LightCommand, LightNode, LightOutcome, MAX_FILTERS, Prove, Scan, short};
-use crate::chain::BlockOf;
 use crate::codec::{Blob, Decode, Encode, decoded_list};
 use crate::consensus::Consensus;
 use crate::filter::Filter;
@@ -40,8 +36,6 @@ pub(super) struct Task<P> {
 
 #[derive(Debug)]
 enum Goal {
-    /// The filter of a block of which servers say different things.
-    Dispute(u64),
     Tip(OpId),
     Header(OpId, u64),
     Block(OpId, u64),
@@ -71,26 +65,12 @@ enum Goal {
 impl<P> Task<P> {
     pub(super) fn op(&self) -> Option<OpId> {
         match self.goal {
-            Goal::Dispute(_) => None,
             Goal::Tip(op)
             | Goal::Header(op, _)
             | Goal::Block(op, _)
             | Goal::Scan { op, .. }
             | Goal::Prove { op, .. } => Some(op),
             Goal::Submit { op, .. } => op,
-        }
-    }
-
-    /// The height of the block, if it is to settle what its filter is.
-    pub(super) fn disputed(&self) -> Option<u64> {
-        match self.goal {
-            Goal::Dispute(height) => Some(height),
-            Goal::Tip(_)
-            | Goal::Header(..)
-            | Goal::Block(..)
-            | Goal::Scan { .. }
-            | Goal::Prove { .. }
-            | Goal::Submit { .. } => None,
         }
     }
 }
@@ -117,25 +97,19 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         };
         if self.tasks.len() >= MOST {
             // Of those that nobody waits for.
-            let told = self.tasks.iter().find(|(_, task)| task.op().is_none() && task.disputed().is_none());
+            let told = self.tasks.iter().find(|(_, task)| task.op().is_none());
             let told = told.map(|(id, _)| *id);
             told.map(|id| self.tasks.remove(&id));
         }
         match self.tasks.len() < MOST {
-            true => self.add(cx, goal, self.config.patience),
+            true => {
+                let until = cx.now() + self.config.patience;
+                self.begun += 1;
+                let task = Task { goal, on: BlockId::NONE, tried: Vec::new(), open: 0, until };
+                self.tasks.insert(self.begun, task);
+            }
             false => fail(cx, goal, LedgerError::Refused(format!("more than {MOST} questions are open"))),
         }
-    }
-
-    /// The filter of a block is to be made anew.
-    pub(super) fn dispute(&mut self, cx: &mut Cx<'_, Self>, height: u64) {
-        self.add(cx, Goal::Dispute(height), self.config.patience / 2);
-    }
-
-    fn add(&mut self, cx: &mut Cx<'_, Self>, goal: Goal, patience: Duration) {
-        let until = cx.now() + patience;
-        self.begun += 1;
-        self.tasks.insert(self.begun, Task { goal, on: BlockId::NONE, tried: Vec::new(), open: 0, until });
     }
 
     fn finish(&mut self, cx: &mut Cx<'_, Self>, id: u64, outcome: LightOutcome<C, S>) {
@@ -152,7 +126,6 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             }
         };
         match self.tasks.remove(&id).map(|task| task.goal) {
-            Some(Goal::Dispute(height)) => self.undecided(height),
             Some(Goal::Submit { op: Some(op), refused: Some(why), .. }) => {
                 cx.finish(op, LightOutcome::Submitted(Err(LedgerError::Refused(why))));
             }
@@ -180,17 +153,10 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         if task.open == 0 && task.until <= cx.now() {
             return self.give_up(cx, id);
         }
-        if task.disputed().is_none() && !self.is_ready() {
+        if !self.is_ready() {
             return;
         }
         match &task.goal {
-            Goal::Dispute(height) => {
-                let height = *height;
-                match self.chain.at(height).map(Header::id).filter(|_| self.is_disputed(height)) {
-                    Some(block) => self.ask_some(cx, id, height, block, LightAsk::Block(block)),
-                    None => drop(self.tasks.remove(&id)),
-                }
-            }
             Goal::Tip(_) => {
                 let tip = self.tip();
                 self.finish(cx, id, LightOutcome::Tip(Ok(tip)));
@@ -339,10 +305,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
                 self.proof_came(cx, id, of, transaction, &proof);
             }
             (
-                Goal::Dispute(_)
-                | Goal::Block(..)
-                | Goal::Scan { found: true, .. }
-                | Goal::Prove { whole: true, .. },
+                Goal::Block(..) | Goal::Scan { found: true, .. } | Goal::Prove { whole: true, .. },
                 Some(LightAnswer::Block(block)),
             ) => {
                 self.block_came(cx, id, of, &block);
@@ -411,19 +374,9 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
 
     fn block_came(&mut self, cx: &mut Cx<'_, Self>, id: u64, of: M::Peer, bytes: &Bytes) {
         let Some(on) = self.tasks.get(&id).map(|task| task.on) else { return };
-        let block = BlockOf::<C, S>::from_bytes(bytes).ok();
-        let Some(block) = block.filter(|block| block.header.id() == on && block.is_whole()) else {
-            return self.lied(cx, of, "it gives another block than was asked for");
-        };
-        // Its filter has to be the one that is believed.
-        let height = self.chain.place(&on).map_or(0, |place| place.height);
-        if let Some((_, before)) = height.checked_sub(1).and_then(|before| self.belief.at(before)) {
-            let header = Filter::of(&on, &block.transactions).header(&before);
-            self.truth(cx, height, header);
-        }
+        let Some((height, block)) = self.look_at(cx, of, on, bytes) else { return };
         let at = self.mark(height);
         match self.tasks.get(&id).map(|task| &task.goal) {
-            Some(Goal::Dispute(_)) => drop(self.tasks.remove(&id)),
             Some(Goal::Block(..)) => self.finish(cx, id, LightOutcome::Block(Ok(Some(block)))),
             Some(Goal::Prove { prove, .. }) => {
                 let shown = Inclusion::of(&block, prove.transaction);
@@ -445,7 +398,7 @@ fn fail<M: Membership, C: Consensus, S: State>(
     why: LedgerError,
 ) {
     match goal {
-        Goal::Dispute(_) | Goal::Submit { op: None, .. } => {}
+        Goal::Submit { op: None, .. } => {}
         Goal::Tip(op) => cx.finish(op, LightOutcome::Tip(Err(why))),
         Goal::Header(op, _) => cx.finish(op, LightOutcome::Header(Err(why))),
         Goal::Block(op, _) => cx.finish(op, LightOutcome::Block(Err(why))),

@@ -2,6 +2,7 @@
 
 mod answers;
 mod chains;
+mod disputes;
 mod filters;
 mod proofs;
 mod transactions;

@@ -1,7 +1,8 @@
 //! Headers in a file: 80 bytes each, as they travel, from the one after the first on.
 //!
 //! What is read is checked as if a node had sent it. What is no header, or follows none, is cut off and fetched again: so it is
-//! no matter how much of what was written last is there after a crash.
+//! no matter how much of what was written last is there after a crash. What is refused only for now stays, until the chain has gone
+//! on from before it: by a clock that was set back, all headers may be too new.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -11,7 +12,7 @@ use p2p_core::Handle;
 use p2p_core::net::tcp::TcpPeer;
 use p2p_examples::Failure;
 use p2p_ledger::bitcoin::{BitcoinClient, BitcoinHeaders, HeadersAfter};
-use p2p_ledger::{BitcoinHeader, BlockId, Decode, Encode, Header};
+use p2p_ledger::{BitcoinHeader, BlockId, Decode, Encode, Header, Refused};
 
 /// How long a header is.
 const LEN: u64 = 80;
@@ -22,6 +23,7 @@ const SOME: usize = 2_000;
 pub(crate) struct Kept {
     file: File,
     first: BlockId,
+    /// How many of its headers are the chain's.
     height: u64,
 }
 
@@ -43,10 +45,13 @@ impl Kept {
         file.read_to_end(&mut bytes).map_err(failed)?;
         let read = bytes.chunks(LEN as usize).map_while(|bytes| BitcoinHeader::from_bytes(bytes).ok());
         let headers: Vec<BitcoinHeader> = read.collect();
-        // The first that is refused ends it.
-        let _ = headers.chunks(SOME).try_for_each(|some| chain.accept(some, now).map(drop));
-        let height = chain.tip().height;
-        file.set_len(height * LEN).map_err(failed)?;
+        let refused = headers.chunks(SOME).try_for_each(|some| chain.accept(some, now).map(drop)).err();
+        // The chain need not end where the file does, nor be all the file's.
+        let is_on_chain = |header: &&BitcoinHeader| chain.is_on_chain(&header.id());
+        let height = headers.iter().take_while(is_on_chain).count() as u64;
+        if !matches!(refused, Some(Refused::Fault(fault)) if fault.passes()) {
+            file.set_len(height * LEN).map_err(failed)?;
+        }
         Ok(Kept { file, first, height })
     }
 

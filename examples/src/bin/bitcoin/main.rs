@@ -20,17 +20,18 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use p2p_core::net::tcp::{self, Running, TcpPeer};
-use p2p_core::{Handle, Key, Limits, NoWorker};
+use p2p_core::{Events, Handle, Key, Limits, NoWorker};
 use p2p_examples::{Failure, exit, say, warn};
 use p2p_ledger::bitcoin::{
     BitcoinClient, BitcoinConfig, BitcoinEvent, BitcoinNetwork, HeaderAt, Prove, Proved, Status, Synced,
 };
-use p2p_ledger::{BlockId, Encode, Header, HeaderRules, Tip, TxId};
+use p2p_ledger::{BlockId, Change, Encode, Header, HeaderRules, Tip, TxId};
 use serde_json::json;
 
 use kept::Kept;
@@ -140,6 +141,7 @@ async fn run(command: Command) -> Result<(), Failure> {
 struct Session {
     running: Running<BitcoinClient<TcpPeer>>,
     client: Handle<BitcoinClient<TcpPeer>>,
+    events: Events<BitcoinEvent>,
     kept: Option<Kept>,
 }
 
@@ -165,32 +167,47 @@ impl Session {
         let machine = BitcoinClient::new(nodes, headers, BitcoinConfig::default());
         let limits = Limits::default();
         let running = tcp::spawn(machine, move |_| network.codec(), None, limits, [NoWorker]).await?;
-        Ok(Session { client: running.handle(), running, kept })
+        let client = running.handle();
+        Ok(Session { events: client.events(), client, running, kept })
     }
 
     /// Waits until all nodes that are there have shown what they have; what comes meanwhile is kept.
     async fn synced(&mut self) -> Result<Tip, Failure> {
         let client = self.client.clone();
-        let mut events = client.events();
         let mut synced = pin!(client.ask(Synced));
-        loop {
+        let tip = loop {
             tokio::select! {
-                tip = &mut synced => {
-                    self.keep().await?;
-                    return Ok(tip??);
+                tip = &mut synced => break tip??,
+                Some(event) = self.events.next() => {
+                    if change_of(event).is_some() {
+                        self.keep().await?;
+                    }
                 }
-                Some(event) = events.next() => match event {
-                    BitcoinEvent::Changed(_) => self.keep().await?,
-                    BitcoinEvent::Lied(node, how) => warn(&format!("{node} lies: {how}")),
-                },
             }
+        };
+        // What was said meanwhile.
+        while let Some(Some(event)) = self.events.next().now_or_never() {
+            change_of(event);
         }
+        self.keep().await?;
+        Ok(tip)
     }
 
     async fn keep(&mut self) -> Result<(), Failure> {
         match &mut self.kept {
             Some(kept) => kept.catch_up(&self.client).await,
             None => Ok(()),
+        }
+    }
+}
+
+/// What has changed; who lies is named instead.
+fn change_of(event: BitcoinEvent) -> Option<Arc<Change>> {
+    match event {
+        BitcoinEvent::Changed(change) => Some(change),
+        BitcoinEvent::Lied(node, how) => {
+            warn(&format!("{node} lies: {how}"));
+            None
         }
     }
 }
@@ -245,21 +262,20 @@ impl Part {
 async fn follow(part: &Part) -> Result<(), Failure> {
     let mut session = Session::start(part).await?;
     session.synced().await?;
-    let mut events = session.client.events();
     let status = session.client.ask(Status).await?;
     session.keep().await?;
     part.tell_tip(&status.tip, 0);
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
-            event = events.next() => match event {
-                Some(BitcoinEvent::Changed(change)) => {
+            event = session.events.next() => {
+                let event = event.ok_or("the client has stopped")?;
+                if let Some(change) = change_of(event) {
                     session.keep().await?;
                     part.tell_tip(&change.tip, change.disconnected.len());
                 }
-                Some(BitcoinEvent::Lied(node, how)) => warn(&format!("{node} lies: {how}")),
-                None => return Err("the client has stopped".into()),
-            },
-            stopped = tokio::signal::ctrl_c() => {
+            }
+            stopped = &mut interrupted => {
                 stopped?;
                 break;
             }

@@ -59,7 +59,10 @@ fn a_server_that_never_comes_to_the_end_of_its_headers_keeps_nobody_waiting_for_
         LightAsk::Headers(_) => None,
         _ => Some(answer),
     };
-    let mut client = Client::of(&blocks, &[(&paying, honest), (&paying, slow)]);
+    let config = LightConfig { patience: Duration::from_secs(48), ..LightConfig::default() };
+    let mut client = Client::with(HeaderRules::default(), 0, config);
+    let servers = [honest, slow].map(|lie| client.start(&blocks, &paying, lie));
+    client.enlist(servers);
     let more = branch(&blocks[blocks.len() - 1].header, 5, 6_000);
     for some in more.chunks(2_000) {
         client.advance(9);
@@ -75,6 +78,35 @@ fn a_server_that_never_comes_to_the_end_of_its_headers_keeps_nobody_waiting_for_
     assert_eq!(tip.height, blocks.len() as u64, "so far there are filters");
 }
 
+/// It answers all that it is asked in time, and no answer is late; but there are many, and another server has nothing at all.
+#[test]
+fn a_server_that_gets_on_is_waited_for_however_long_it_takes() {
+    let blocks = branch(&genesis(), 1, 4_100);
+    let config = LightConfig { patience: Duration::from_secs(8), ..LightConfig::default() };
+    let mut client = Client::with(HeaderRules::default(), 0, config);
+    let servers = [client.start(&blocks, &blocks[0], honest), client.start(&[], &blocks[0], honest)];
+    for server in servers {
+        client.script.command(LightCommand::Enlist(SimPeer(server)));
+    }
+    client.script.outcomes();
+    client.script.command(LightCommand::Tip);
+    let mut rounds = 0;
+    while client.outcomes.is_empty() {
+        let sent = client.sent();
+        (0..3).for_each(|_| client.script.advance(Duration::from_millis(500)));
+        client.answer(sent);
+        rounds += 1;
+        assert!(rounds < 100, "it does not get on");
+        // A question waits for as long as its patience.
+        let told = client.script.outcomes().into_iter().map(|(_, outcome)| outcome);
+        client.outcomes.extend(told.filter(|outcome| matches!(outcome, LightOutcome::Tip(Ok(_)))));
+        client.script.command(LightCommand::Tip);
+    }
+    let Some(LightOutcome::Tip(Ok(tip))) = client.outcomes.pop() else { panic!("no tip") };
+    assert_eq!(tip.height, 4_100);
+    assert!(rounds >= 4, "{rounds} rounds of 1.5 s, and half a patience is 4 s");
+}
+
 /// It gives the hashes of filters, but takes as long as it may for each answer; another gives them at once.
 #[test]
 fn a_server_that_gives_filter_hashes_slowly_keeps_nobody_waiting_for_long() {
@@ -83,7 +115,7 @@ fn a_server_that_gives_filter_hashes_slowly_keeps_nobody_waiting_for_long() {
         LightAsk::FilterHashes { .. } => None,
         _ => Some(answer),
     };
-    let config = LightConfig { patience: Duration::from_secs(24), ..LightConfig::default() };
+    let config = LightConfig { patience: Duration::from_secs(16), ..LightConfig::default() };
     let mut client = Client::with(HeaderRules::default(), 0, config);
     let servers = [honest, slow].map(|lie| client.start(&blocks, &blocks[0], lie));
     client.enlist(servers);
