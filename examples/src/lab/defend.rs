@@ -8,10 +8,12 @@ use p2p_core::sim::Session;
 use p2p_overlay::measure::siege::{Attack, Outcome, Siege};
 use p2p_overlay::measure::{Experiment, Simulated};
 use p2p_overlay::{
-    Chord, ChordConfig, ChordTable, Kademlia, KademliaConfig, KademliaTable, LookupConfig, Mode, Pastry,
-    PastryConfig, PastryTable, SubnetLimits, Tapestry, TapestryConfig, TapestryTable,
+    Chord, ChordConfig, ChordTable, Kademlia, KademliaConfig, KademliaTable, Pastry, PastryConfig,
+    PastryTable, Tapestry, TapestryConfig, TapestryTable,
 };
 use serde::Serialize;
+
+use crate::defences::Defence;
 
 /// What to simulate: each defence off and on, without an attack, under the attack that it is meant for, and under
 /// churn.
@@ -29,20 +31,6 @@ pub(crate) struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Defence {
-    Nothing,
-    /// Eight disjoint paths.
-    Paths,
-    /// Sibling lists for 16 siblings.
-    Siblings,
-    /// The default limits on subnets.
-    Subnets,
-    /// The density check, with one false alarm in a thousand.
-    Density,
 }
 
 #[derive(Serialize)]
@@ -70,19 +58,9 @@ struct Row {
 
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mut rows = Vec::new();
-    let defences = [Defence::Nothing, Defence::Paths, Defence::Siblings, Defence::Subnets, Defence::Density];
-    for defence in defences {
-        let subnets = (defence == Defence::Subnets).then(SubnetLimits::default);
-        let guarded = |lookup: LookupConfig| {
-            let mode = match defence {
-                Defence::Paths => Mode::Iterative { parallel: 3, paths: 8 },
-                _ => lookup.mode,
-            };
-            LookupConfig { mode, density_check: (defence == Defence::Density).then_some(1e-3), ..lookup }
-        };
-        let config = KademliaConfig::default();
-        let siblings = if defence == Defence::Siblings { 16 } else { 0 };
-        let config = KademliaConfig { siblings, subnets, lookup: guarded(config.lookup), ..config };
+    for defence in Defence::ALL {
+        let subnets = defence.subnets();
+        let config = defence.kademlia();
         let at_rest = KademliaConfig { upkeep: Duration::ZERO, ..config };
         besiege(args, &mut rows, "kademlia", defence, |siege| siege.run::<KademliaTable<SimPeer>>(at_rest));
         rows.push(under_churn::<Kademlia<SimPeer>>(args, "kademlia", defence, config));
@@ -90,13 +68,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             continue;
         }
         let config = ChordConfig::default();
-        let (stabilize, lookup) = (Duration::from_secs(5), guarded(config.lookup));
+        let (stabilize, lookup) = (Duration::from_secs(5), defence.guard(config.lookup));
         let config = ChordConfig { stabilize, fingers: 3, subnets, lookup, ..config };
         let at_rest = ChordConfig { stabilize: Duration::ZERO, ..config };
         besiege(args, &mut rows, "chord", defence, |siege| siege.run::<ChordTable<SimPeer>>(at_rest));
         rows.push(under_churn::<Chord<SimPeer>>(args, "chord", defence, config));
         let config = PastryConfig::default();
-        let config = PastryConfig { subnets, lookup: guarded(config.lookup), ..config };
+        let config = PastryConfig { subnets, lookup: defence.guard(config.lookup), ..config };
         let at_rest = PastryConfig { upkeep: Duration::ZERO, ..config };
         besiege(args, &mut rows, "pastry", defence, |siege| siege.run::<PastryTable<SimPeer>>(at_rest));
         rows.push(under_churn::<Pastry<SimPeer>>(args, "pastry", defence, config));

@@ -17,6 +17,7 @@
 //! ```
 
 mod compare;
+mod defences;
 mod defend;
 mod flood;
 mod freenet;

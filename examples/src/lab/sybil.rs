@@ -9,8 +9,10 @@ use p2p_dht::measure::Tally;
 use p2p_dht::measure::flood::Flood;
 use p2p_dht::measure::siege::{Attack, Siege};
 use p2p_dht::{Allocation, DhtConfig};
-use p2p_overlay::{Kademlia, KademliaConfig, KademliaTable, Mode, SubnetLimits};
+use p2p_overlay::{Kademlia, KademliaConfig, KademliaTable};
 use serde::Serialize;
+
+use crate::defences::Defence;
 
 /// What to simulate: a table over Kademlia at rest, eight copies of each record. A fifth of the nodes are silent, or lie; 1,000
 /// identities crowd around one key; somebody puts twice as much as there is room for.
@@ -31,20 +33,6 @@ pub(crate) struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Defence {
-    Nothing,
-    /// Eight disjoint paths.
-    Paths,
-    /// Sibling lists for 16 siblings.
-    Siblings,
-    /// The default limits on subnets.
-    Subnets,
-    /// The density check, with one false alarm in a thousand.
-    Density,
 }
 
 #[derive(Serialize)]
@@ -137,18 +125,8 @@ fn sieges(args: &Args) -> Vec<SiegeRow> {
     ];
     let mut rows = Vec::new();
     for (name, attack) in attacks {
-        for defence in
-            [Defence::Nothing, Defence::Paths, Defence::Siblings, Defence::Subnets, Defence::Density]
-        {
-            let config = KademliaConfig::default();
-            let mut lookup = config.lookup;
-            if defence == Defence::Paths {
-                lookup.mode = Mode::Iterative { parallel: 3, paths: 8 };
-            }
-            lookup.density_check = (defence == Defence::Density).then_some(1e-3);
-            let siblings = if defence == Defence::Siblings { 16 } else { 0 };
-            let subnets = (defence == Defence::Subnets).then(SubnetLimits::default);
-            let config = KademliaConfig { siblings, subnets, lookup, upkeep: Duration::ZERO, ..config };
+        for defence in Defence::ALL {
+            let config = KademliaConfig { upkeep: Duration::ZERO, ..defence.kademlia() };
             // Of one key a node gives so many values.
             let values = if matches!(attack, Attack::Eclipse { .. }) { values.min(60) } else { values };
             let siege = Siege { nodes, values, seed, attack, dht: DhtConfig::default() };
