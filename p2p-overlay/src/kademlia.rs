@@ -14,6 +14,7 @@ mod buckets;
 mod converged;
 mod join;
 mod seats;
+mod simulated;
 mod upkeep;
 mod whole;
 
