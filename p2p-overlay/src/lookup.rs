@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use crate::routed::{Routed, RoutedMsg, RoutedTimer};
 use crate::structured::{Find, Found, Looked, LookupError, MAX_REPLICAS, Maintenance, Mode, Next, Replicas};
+use crate::trail::Trail;
 use converge::Closest;
 use density::Suspect;
 use hop::{Held, Relay, Task};
@@ -223,8 +224,7 @@ impl<P: Keyed> Lookups<P> {
                     waits: 0,
                     claimed: false,
                     back: mode == Mode::Recursive,
-                    avoid: Vec::new(),
-                    trail: Vec::new(),
+                    trail: Trail::new(Vec::new()),
                 };
                 match via {
                     Some(first) if first != table.me() => self.pass_on(cx, first, task, false),
@@ -405,7 +405,7 @@ impl<P: Keyed> Lookups<P> {
         match question {
             Question::Hop(mut task) => {
                 task.timeouts = task.timeouts.saturating_add(1);
-                task.avoid(peer);
+                task.trail.avoid(peer, AVOIDED);
                 self.route(cx, table, task);
             }
             Question::Ask(ticket) => {

@@ -168,6 +168,17 @@ pub enum Implausible<P> {
     Thin,
 }
 
+impl<P> Next<P> {
+    /// Whom to pass something on to, and whether that peer is taken for the root.
+    pub(crate) fn hop(self) -> Option<(P, bool)> {
+        match self {
+            Next::Root(peer) => Some((peer, true)),
+            Next::Toward(peer) => Some((peer, false)),
+            Next::Mine | Next::Nowhere | Next::Later => None,
+        }
+    }
+}
+
 impl<P: Copy> Found<P> {
     /// The node that is responsible.
     pub fn root(&self) -> P {
@@ -232,6 +243,11 @@ pub trait SingleRoot: Overlay {
     /// As [`Overlay::next`], for a node that somebody took for the root ([`Next::Root`]): it is [`Next::Mine`] unless
     /// somebody better is known. So the heir of a dead root takes over before its own tables say that it is the heir.
     fn next_if_claimed(&self, key: &Key, avoid: &[Self::Peer]) -> Next<Self::Peer>;
+    /// Whom something may go on to that has got [nowhere](Next::Nowhere) here: see [`Maintenance::detour`].
+    fn detour(&self, key: &Key, avoid: &[Self::Peer]) -> Option<Self::Peer> {
+        let _ = (key, avoid);
+        None
+    }
 }
 
 /// [`Find`] is a typed request to any overlay.

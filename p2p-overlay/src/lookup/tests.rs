@@ -23,8 +23,7 @@ fn relays_whose_answer_never_comes_are_forgotten() {
             waits: 0,
             claimed: false,
             back: true,
-            avoid: Vec::new(),
-            trail: Vec::new(),
+            trail: Trail::new(Vec::new()),
         };
         script.message(SimPeer(1), RoutedMsg::Lookup(LookupMsg::Forward { hop: ticket as u32, task }));
         // Whoever it is passed on to accepts it, and says no more.
@@ -79,8 +78,7 @@ fn who_cannot_remember_more_dead_ends_is_lost() {
             waits: 0,
             claimed: false,
             back: false,
-            avoid,
-            trail: Vec::new(),
+            trail: Trail::new(avoid),
         };
         script.message(SimPeer(1), RoutedMsg::Lookup(LookupMsg::Forward { hop: 1, task }));
         let sent = script.sent();
