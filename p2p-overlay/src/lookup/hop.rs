@@ -39,6 +39,10 @@ pub(super) struct Held<P> {
     task: Task<P>,
 }
 
+/// Of the answers that may go back through a node at once one in so many may go to one peer: it takes as many that
+/// ask for what never comes to keep others out, and then only from having answers go back.
+const SHARE: usize = 8;
+
 /// Where the answer to a lookup that was passed on goes back to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Relay<P> {
@@ -58,7 +62,7 @@ impl<P: Keyed> Lookups<P> {
         mut task: Task<P>,
     ) {
         // Half of the questions are for this node's own lookups.
-        let busy = self.asked.len() >= self.config.capacity / 2 || self.relays.len() >= self.config.capacity;
+        let busy = self.asked.len() >= self.config.capacity / 2 || task.back && !self.may_relay(from);
         if busy || !table.is_joined() {
             return; // The sender will find somebody else.
         }
@@ -180,6 +184,13 @@ impl<P: Keyed> Lookups<P> {
         } else if let Some(to) = self.take_relay(ticket) {
             cx.send(to, RoutedMsg::Lookup(LookupMsg::Found { ticket, peers, hops, timeouts }));
         }
+    }
+
+    /// Whether one more answer may go back to a peer through this node: no peer has more than its [`SHARE`].
+    fn may_relay(&self, to: P) -> bool {
+        let capacity = self.config.capacity;
+        let theirs = self.relays.iter().filter(|relay| relay.to == to).count();
+        self.relays.len() < capacity && theirs < capacity.div_ceil(SHARE)
     }
 
     fn take_relay(&mut self, ticket: u64) -> Option<P> {
