@@ -119,6 +119,8 @@ struct Begun<P> {
     /// How many of them are wanted.
     wanted: u8,
     mode: Mode,
+    /// How many disjoint paths it follows, where it is iterative and converges.
+    paths: u8,
     via: Option<P>,
     deadline: Time,
     tries_left: u8,
@@ -188,6 +190,7 @@ impl<P: Keyed> Lookups<P> {
             find: find.replicas(self.sample(purpose, find.replicas)),
             wanted: find.replicas,
             mode: find.mode.unwrap_or(self.config.mode),
+            paths: table.paths(),
             via,
             deadline: Time::MAX,
             tries_left,
@@ -242,8 +245,8 @@ impl<P: Keyed> Lookups<P> {
                     _ => self.route(cx, table, task),
                 }
             }
-            Mode::Iterative { parallel, paths } => match M::CONVERGES {
-                true => self.begin_converging(cx, table, index, parallel, paths),
+            Mode::Iterative { parallel } => match M::CONVERGES {
+                true => self.begin_converging(cx, table, index, parallel),
                 false => self.begin_iterative(cx, table, index, parallel),
             },
         }

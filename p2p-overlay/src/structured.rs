@@ -74,7 +74,10 @@ impl Region {
     }
 }
 
-/// How a lookup travels.
+/// How a lookup travels: in each of these manners over every overlay.
+///
+/// Several paths at once are no manner of travelling but a matter of the one overlay in which more than one node answers:
+/// [`KademliaConfig::paths`](crate::KademliaConfig::paths).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// From node to node, and the answer back the same way.
@@ -85,16 +88,13 @@ pub enum Mode {
     Iterative {
         /// How many it asks at a time (Kademlia's α), on each path.
         parallel: u8,
-        /// How many paths it follows that have no node in common (S/Kademlia §4.4), so that liars on one cannot
-        /// mislead the others. Where the root alone can say that it is the root there is but one.
-        paths: u8,
     },
 }
 
 impl Mode {
-    /// Iteratively, this many at a time, on one path.
+    /// Iteratively, this many at a time.
     pub const fn iterative(parallel: u8) -> Mode {
-        Mode::Iterative { parallel, paths: 1 }
+        Mode::Iterative { parallel }
     }
 }
 
@@ -308,6 +308,11 @@ pub trait Maintenance:
     fn me(&self) -> Self::Peer;
     /// Whether the node takes part in an overlay.
     fn is_joined(&self) -> bool;
+    /// On how many paths that have no node in common an iterative lookup goes, where lookups
+    /// [converge](Maintenance::CONVERGES).
+    fn paths(&self) -> u8 {
+        1
+    }
     /// The best next hop for a key, leaving out some peers. If `claimed`, the asker took this node for the root: it
     /// should be [`Next::Mine`] unless somebody better is known.
     fn next(&self, key: &Key, avoid: &[Self::Peer], claimed: bool) -> Next<Self::Peer>;
