@@ -92,6 +92,9 @@ impl<P: Keyed> SingleRoot for Can<P> {
     fn next_if_claimed(&self, key: &Key, avoid: &[P]) -> Next<P> {
         self.table().next(key, avoid, true)
     }
+    fn detour(&self, key: &Key, avoid: &[P]) -> Option<P> {
+        self.table().way_around(key, avoid)
+    }
 }
 
 /// How a CAN node behaves.

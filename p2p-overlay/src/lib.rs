@@ -64,6 +64,7 @@ mod structured;
 mod subnets;
 mod swim;
 mod tapestry;
+mod trail;
 #[cfg(test)]
 mod trouble;
 
