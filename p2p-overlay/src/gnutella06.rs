@@ -14,7 +14,11 @@
 //!   far as what has come so far says, until enough has come. A leaf tells what it has, and when it has enough.
 //! - **Roles** change by [`Promotion`]: what is needed is how full the ultrapeers are, which pongs tell.
 //! - **Pushes** go back the way of the hit, over ultrapeers too, and bear the nonce of 0.4.
-//! - **Limits** are those of 0.4. A table that is more than half full asks for everything: its leaf gets nothing.
+//! - **Limits**: token buckets for what one neighbour may send, hits apart, and for its own queries, as in 0.4. Of a
+//!   leaf's searches its share is guided at once, the newest; of another ultrapeer's queries a share is passed on. So one
+//!   leaf leaves the others their shares, and a flood among ultrapeers leaves what leaves need. Results that are passed
+//!   on for one query, and those taken from one source, are bounded. A table that is more than half full asks for
+//!   everything: its leaf gets nothing.
 //!
 //! In this order: [`Gnutella06`], its configuration, how inputs are told apart. Then `handshake` and `codec` (bytes),
 //! `qrp` and `update` (query tables), `ggep` (what pongs say beside), `neighbours` (who is connected, and as what),
@@ -91,7 +95,8 @@ pub struct Gnutella06Config {
     pub hop_wait: Duration,
     /// How many results end the search of a leaf, or of a user who wants more than these (dynamic queries §2.5.2). 150.
     pub enough: u32,
-    /// How many searches an ultrapeer guides at once. 256.
+    /// How many searches of its leaves an ultrapeer guides at once, each of [`Gnutella06Config::leaves`] an equal share:
+    /// a leaf that asks for more has its newest guided. Those of its users are beside these. 256.
     pub guided: usize,
     /// How often it connects to somebody who asks for a push. Every second, 5 at once.
     pub push: Rate,
@@ -101,6 +106,12 @@ pub struct Gnutella06Config {
     pub promotion: PromotionConfig,
     /// How many descriptors one neighbour may send, hits, pongs and tables apart. One every 20 ms, 100 at once.
     pub descriptors: Rate,
+    /// How many of them may be queries of its own, that nobody has passed on yet; all of a leaf's are. One every second,
+    /// 20 at once.
+    pub queries: Rate,
+    /// How many queries of one ultrapeer go further than to its own leaves: each becomes as many as there are other
+    /// ultrapeers. One every 500 ms, 20 at once: those of 32, to 31 each, are what a line of 1,000 kbit/s carries.
+    pub passing: Rate,
     /// How many hits, pongs and tables. One every 10 ms, 200 at once.
     pub answers: Rate,
     /// How often it dials whom it knows by hearsay only. Every 2 s, 10 at once.
@@ -141,6 +152,8 @@ impl Default for Gnutella06Config {
             push_timeout: Duration::from_secs(20),
             promotion: PromotionConfig::default(),
             descriptors: Rate { every: Duration::from_millis(20), burst: 100 },
+            queries: Rate { every: Duration::from_secs(1), burst: 20 },
+            passing: Rate { every: Duration::from_millis(500), burst: 20 },
             answers: Rate { every: Duration::from_millis(10), burst: 200 },
             hearsay: Rate { every: Duration::from_secs(2), burst: 10 },
             hits_per_query: 256,
@@ -183,7 +196,8 @@ pub struct Gnutella06Tally {
 
 /// A Gnutella 0.6 servent, leaf or ultrapeer. It has at most [`Gnutella06Config::leaves`] leaves and
 /// [`Gnutella06Config::degree`] ultrapeers, handshakes under way among them, with a query table of at most 32 KiB of each;
-/// it knows 512 hosts, remembers [`Gnutella06Config::routes`] queries, and guides [`Gnutella06Config::guided`].
+/// it knows 512 hosts, remembers [`Gnutella06Config::routes`] queries, and guides [`Gnutella06Config::guided`] of its
+/// leaves and [`Gnutella06Config::capacity`] of its users.
 ///
 /// Its users hold a [`Handle`](p2p_core::Handle), which is a [`Search`](crate::Search):
 ///
@@ -470,5 +484,7 @@ impl<P: Place> fmt::Debug for Gnutella06<P> {
     }
 }
 
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 mod tests;

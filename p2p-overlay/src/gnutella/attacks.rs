@@ -4,19 +4,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use futures::StreamExt;
 use p2p_core::SimPeer;
-use p2p_core::sim::{Bandwidth, Encoding, Liar, Network, Rewrite, Sim};
+use p2p_core::sim::{Liar, Rewrite, Sim};
 
 use super::*;
-use crate::search::{Fetch, Item, Query, Reach, Scope};
+use crate::search::attacks::{ANY, Flood, slow_lines};
+use crate::search::{Fetch, Hit, Item, Query, Reach, Scope, Search};
 
 type World = Sim<Liar<Gnutella<SimPeer>>>;
 
 const HONEST: u32 = 40;
 const ATTACKERS: u32 = 3;
-
-/// As many as anybody wants.
-const ANY: Rate = Rate { every: Duration::from_nanos(1), burst: u32::MAX };
 
 fn config(defended: bool) -> GnutellaConfig {
     let config = GnutellaConfig { capacity: 100_000, ..GnutellaConfig::default() };
@@ -37,10 +36,8 @@ fn config(defended: bool) -> GnutellaConfig {
 /// Servents on lines of 240 kbit/s, each with a song of its own; the attackers have joined with the rest, and do what
 /// `lie` makes of what they say from the moment that the world has settled.
 fn world(defended: bool, lie: impl Fn() -> Rewrite<Gnutella<SimPeer>>) -> World {
-    let line = Bandwidth { up: 30_000, down: 30_000, queue: 30_000 };
-    let network = Network { encoding: Encoding::Measure, bandwidth: Some(line), ..Network::default() };
     let begun = Arc::new(AtomicBool::new(false));
-    let mut sim = World::new(1, network);
+    let mut sim = World::new(1, slow_lines());
     for peer in 0..HONEST + ATTACKERS {
         let seed = (peer > 0).then(|| SimPeer(0).contact()).flatten();
         let mut servent = Gnutella::new(SimPeer(peer).contact(), seed, config(defended));
@@ -72,44 +69,19 @@ fn tally(sim: &World) -> GnutellaTally {
     })
 }
 
-fn search(words: &str, hits: u32) -> GnutellaCommand<SimPeer> {
-    let scope = Scope { hits, deadline: Duration::from_secs(5), reach: Reach::Auto };
-    GnutellaCommand::Search(SearchCommand::Search(Query::text(words), scope))
-}
-
-/// Honest servents look for each other's songs, one a second; the share that is found, while each attacker asks 200
-/// things a second.
-fn under_a_flood(defended: bool, attacked: bool) -> (f64, u64) {
+/// The share of what honest servents look for that is found while attackers flood, and the queries that each passes on.
+fn under_a_flood(defended: bool, attackers: u32) -> (f64, u64) {
     let mut sim = world(defended, honest);
     let before = tally(&sim).queries;
-    for second in 0..12u32 {
-        let op = |sim: &mut World| {
-            let (from, what) = (sim.workload_rng().below(40) as u32, sim.workload_rng().below(40) as u32);
-            sim.command(SimPeer(from), search(&format!("song {}", if what == from { 40 } else { what }), 1));
-        };
-        op(&mut sim);
-        for tick in 0..50u32 {
-            for attacker in (HONEST..HONEST + ATTACKERS).filter(|_| attacked) {
-                for i in 0..4 {
-                    sim.command(SimPeer(attacker), search(&format!("nothing {second} {tick} {i}"), 1));
-                }
-            }
-            sim.run_for(Duration::from_millis(20));
-        }
-    }
-    sim.run_for(Duration::from_secs(10));
-    let ended = sim.take_outcomes().into_iter().filter(|ended| ended.peer.0 < HONEST);
-    let found = ended.filter(|ended| {
-        matches!(&ended.outcome, GnutellaOutcome::Search(SearchOutcome::Searched(Ok(searched)))
-            if searched.end == crate::search::End::Enough)
-    });
-    (found.count() as f64 / 12.0, (tally(&sim).queries - before) / u64::from(HONEST))
+    let attackers = HONEST..HONEST + attackers;
+    let flood = Flood { askers: 0..HONEST, singers: 0..HONEST, attackers, reach: Reach::Auto };
+    (flood.run(&mut sim), (tally(&sim).queries - before) / u64::from(HONEST))
 }
 
 #[test]
 fn a_flood_of_queries_is_stopped_by_the_neighbours() {
-    let quiet = under_a_flood(true, false);
-    let (defended, open) = (under_a_flood(true, true), under_a_flood(false, true));
+    let quiet = under_a_flood(true, 0);
+    let (defended, open) = (under_a_flood(true, ATTACKERS), under_a_flood(false, ATTACKERS));
     println!("found, and queries passed on by each: quiet {quiet:?}, defended {defended:?}, open {open:?}");
     assert!(quiet.0 > 0.95, "{quiet:?}");
     assert!(defended.0 > open.0 + 0.3, "defended {defended:?}, open {open:?}");
@@ -175,32 +147,12 @@ fn honest_hits_among_spam(defended: bool) -> (usize, usize) {
     let attacker = sim.node(SimPeer(HONEST)).unwrap().machine();
     let asker = attacker.neighbours().find(|peer| peer.0 < HONEST).unwrap();
     let handle = sim.handle(asker);
-    let hits = sim.block_on(async move {
-        let GnutellaCommand::Search(command) = search("song", 200) else { return Vec::new() };
-        futures::StreamExt::collect::<Vec<_>>(handle.ask(SpamSearch(command))).await
+    let hits: Vec<Hit<SimPeer>> = sim.block_on(async move {
+        let scope = Scope { hits: 200, deadline: Duration::from_secs(5), reach: Reach::Auto };
+        handle.search(Query::text("song"), scope).collect().await
     });
-    let honest = hits.iter().filter(|found| match found {
-        SearchItem::Hit(hit) => matches!(hit.fetch, Fetch::Direct(peer) if peer.0 < HONEST),
-        SearchItem::End(_) => false,
-    });
+    let honest = hits.iter().filter(|hit| matches!(hit.fetch, Fetch::Direct(peer) if peer.0 < HONEST));
     (honest.count(), hits.len())
-}
-
-/// A liar's own form of a search.
-struct SpamSearch(SearchCommand<SimPeer>);
-
-impl p2p_core::Request<Liar<Gnutella<SimPeer>>> for SpamSearch {
-    type Item = SearchItem<SimPeer>;
-    type Reply = ();
-    fn command(self) -> GnutellaCommand<SimPeer> {
-        GnutellaCommand::Search(self.0)
-    }
-    fn item(found: SearchItem<SimPeer>) -> Option<SearchItem<SimPeer>> {
-        Some(found)
-    }
-    fn reply(_: GnutellaOutcome<SimPeer>) -> Option<()> {
-        Some(())
-    }
 }
 
 #[test]

@@ -40,7 +40,11 @@ fn hello(role: Role) -> Hello {
 
 /// An ultrapeer with leaves 1, 2, ... and ultrapeers 101, 102, ...
 fn hub(leaves: u32, ultrapeers: u32) -> Node {
-    let mut node = Script::new(servent(Role::Ultrapeer));
+    hub_of(leaves, ultrapeers, config())
+}
+
+fn hub_of(leaves: u32, ultrapeers: u32, config: Gnutella06Config) -> Node {
+    let mut node = Script::new(Gnutella06::new(ME.contact(), [], Role::Ultrapeer, config));
     for (count, base, role) in [(leaves, 0, Role::Leaf), (ultrapeers, 100, Role::Ultrapeer)] {
         for peer in (1..=count).map(|i| SimPeer(base + i)) {
             node.message(peer, Gnutella06Msg::Connect(hello(role)));
@@ -227,6 +231,57 @@ fn a_leaf_says_when_it_has_enough() {
         node.advance(Duration::from_millis(2400));
         assert_eq!(said(&mut node).len(), goes_on, "{hits} hits");
     }
+}
+
+/// Each of thirty has eight of 256; the newest are guided, of as many as it may ask.
+#[test]
+fn a_leaf_that_asks_for_much_has_its_share_and_leaves_the_others_theirs() {
+    let mut node = hub(2, 6);
+    for id in 0..100 {
+        say(&mut node, 1, id, 3, 0, query("song"));
+        node.advance(Duration::from_millis(10));
+    }
+    let guided = |node: &Node| node.machine().guided.keys().copied().collect::<Vec<Guid>>();
+    assert_eq!(guided(&node), (12..20).map(guid).collect::<Vec<_>>(), "twenty at once, the last eight");
+    assert_eq!(node.machine().tally().dropped, 80 + 12);
+    say(&mut node, 2, 200, 3, 0, query("song"));
+    assert_eq!(guided(&node).len(), 9);
+    node.link(SimPeer(1), Link::Down(Down::Closed));
+    assert_eq!(guided(&node), [guid(200)], "nobody waits for the others any more");
+}
+
+/// An ultrapeer's users have as many as there may be, however much its leaves ask.
+#[test]
+fn leaves_leave_an_ultrapeers_own_users_their_searches() {
+    let config = Gnutella06Config { guided: 1, capacity: 2, ..config() };
+    let mut node = hub_of(2, 6, config);
+    for leaf in [1, 2] {
+        say(&mut node, leaf, leaf as u16, 3, 0, query("song"));
+    }
+    let search = || SearchCommand::Search(Query::text("tune"), Scope::default());
+    let ops: Vec<OpId> = (0..3).map(|_| node.command(search())).collect();
+    let busy = SearchOutcome::Searched(Err(SearchError::Busy));
+    assert_eq!(node.outcomes(), [(ops[2], busy)]);
+    said(&mut node);
+    node.advance(Duration::from_millis(2400));
+    assert_eq!(said(&mut node).len(), 4, "two leaves' and two users' are guided");
+}
+
+#[test]
+fn an_ultrapeer_that_asks_for_much_has_its_share_passed_on() {
+    let mut node = hub(1, 4);
+    tells(&mut node, 1, "a song");
+    for id in 0..1000 {
+        say(&mut node, 101, id, 3, 1, query("song"));
+    }
+    let sent = said(&mut node);
+    let (leaves, others): (Vec<_>, Vec<_>) = sent.iter().partition(|(to, _)| *to == 1);
+    assert_eq!((leaves.len(), others.len()), (100, 20 * 3), "its share is twenty at once");
+    for id in 2000..3000 {
+        say(&mut node, 102, id, 3, 0, query("song"));
+    }
+    let passed = said(&mut node).iter().filter(|(to, _)| *to > 100).count();
+    assert_eq!(passed, 20 * 3, "another's share is its own");
 }
 
 #[test]
