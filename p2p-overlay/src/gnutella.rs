@@ -85,6 +85,8 @@ pub struct GnutellaConfig {
     /// How often it dials whom it knows by hearsay only: most of those that a newcomer is told of are full. Every 5 s, 4 at
     /// once.
     pub hearsay: Rate,
+    /// How many addresses a neighbour may name where nobody is, before it is no longer believed. 3.
+    pub lies: u8,
     /// How often it connects to somebody who asks for a push. Every second, 5 at once.
     pub push: Rate,
     /// How many results it passes on for one query. 256.
@@ -123,6 +125,7 @@ impl Default for GnutellaConfig {
             queries: Rate { every: Duration::from_secs(1), burst: 20 },
             answers: Rate { every: Duration::from_millis(10), burst: 200 },
             hearsay: Rate { every: Duration::from_secs(5), burst: 4 },
+            lies: 3,
             push: Rate { every: Duration::from_secs(1), burst: 5 },
             hits_per_query: 256,
             hits_per_source: 32,
