@@ -71,7 +71,7 @@ impl<P: Place> Gnutella06<P> {
         };
         let words = asked(&payload);
         let descriptor = Descriptor { id, ttl: 1, hops, payload: payload.clone() };
-        self.ask_leaves(cx, from, &words, &descriptor);
+        let leaves = self.ask_leaves(cx, from, &words, &descriptor);
         let might = self
             .up(Role::Ultrapeer)
             .filter(|(_, other)| other.table().is_some_and(|table| table.may_match(&words)));
@@ -93,6 +93,9 @@ impl<P: Place> Gnutella06<P> {
             self.ask_ultrapeer(cx, peer, &guided.words, &descriptor);
             guided.asked.insert(peer);
             guided.horizon += 1;
+        }
+        if let Way::Own(op) = way {
+            self.charge(op, &descriptor, leaves + guided.asked.len());
         }
         self.guided.insert(id, guided);
         cx.set_timer(self.config.hop_wait, Gnutella06Timer::Guide(id));
@@ -125,6 +128,9 @@ impl<P: Place> Gnutella06<P> {
             guided.asked.insert(peer);
             guided.horizon = guided.horizon.saturating_add(horizon(degree, ttl));
             if self.ask_ultrapeer(cx, peer, &guided.words, &descriptor) {
+                if let Way::Own(op) = guided.way {
+                    self.charge(op, &descriptor, 1);
+                }
                 self.guided.insert(id, guided);
                 return cx.set_timer(self.config.hop_wait * u32::from(ttl), Gnutella06Timer::Guide(id));
             }

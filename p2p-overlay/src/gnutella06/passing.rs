@@ -71,6 +71,9 @@ impl<P: Place> Gnutella06<P> {
                 return self.pass_on(cx, from, &words, descriptor);
             }
             self.tally.duplicates += 1;
+            if let Way::Own(op) = route.way {
+                self.came_back(op, &descriptor);
+            }
             return;
         }
         self.queries.insert(descriptor.id, Route::new(Way::Via(from), descriptor.ttl));
@@ -102,27 +105,30 @@ impl<P: Place> Gnutella06<P> {
         }
     }
 
-    /// Asks the leaves that might have it.
+    /// Asks the leaves that might have it; how many.
     pub(super) fn ask_leaves(
         &mut self,
         cx: &mut Cx<'_, Self>,
         but: Option<P>,
         words: &Asked,
         descriptor: &Descriptor,
-    ) {
+    ) -> usize {
         let leaves = self.up(Role::Leaf).filter(|(peer, _)| Some(*peer) != but);
         // Who has told no table shares nothing.
         let might =
             leaves.map(|(peer, leaf)| (peer, leaf.table().is_some_and(|table| table.may_match(words))));
+        let mut asked = 0;
         for (peer, might) in might.collect::<Vec<(P, bool)>>() {
             if !might {
                 self.tally.leaves_spared += 1;
                 continue;
             }
+            asked += 1;
             self.tally.to_leaves += 1;
             let hops = descriptor.hops.saturating_add(1);
             self.tell(cx, peer, Descriptor { ttl: 1, hops, ..descriptor.clone() });
         }
+        asked
     }
 
     /// Passes another ultrapeer's question on, if that has asked no more than its share: on the last hop, to those who

@@ -325,6 +325,32 @@ fn a_leafs_user_asks_all_its_ultrapeers_and_stops_them() {
     assert_eq!(said(&mut node).iter().filter(|(_, sent)| sent.payload == stop).count(), 3);
 }
 
+/// Two leaves that might have it and a third of the ultrapeers at first, then all the others; and one who passes it back.
+#[test]
+fn an_ultrapeers_user_is_told_what_it_has_asked() {
+    let mut node = hub(3, 6);
+    for peer in [1, 2].into_iter().chain(101..=106) {
+        tells(&mut node, peer, "a song");
+    }
+    let scope = Scope { deadline: Duration::from_secs(60), ..Scope::default() };
+    node.command(SearchCommand::Search(Query::text("song"), scope));
+    let mut sent = said(&mut node);
+    assert_eq!(sent.len(), 2 + 2);
+    let back = Descriptor { ttl: 1, hops: 2, ..sent[3].1.clone() };
+    node.message(SimPeer(101), Gnutella06Msg::Descriptor(back));
+    // Three hops each.
+    for _ in 0..4 {
+        node.advance(Duration::from_secs(8));
+        sent.extend(said(&mut node));
+    }
+    let outcomes = node.outcomes();
+    let [(_, SearchOutcome::Searched(Ok(searched)))] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!((searched.end, sent.len()), (End::Exhausted, 8), "{sent:?}");
+    let cost = searched.cost;
+    assert_eq!((cost.messages, cost.peers, cost.duplicates), (9, 8, 1));
+    assert_eq!(cost.bytes, 9 * sent[0].1.wire_size() as u64);
+}
+
 #[test]
 fn what_cannot_be_searched_is_refused_with_a_reason() {
     let mut node = leaf(1);
