@@ -265,13 +265,13 @@ impl<P: Place> Gnutella<P> {
         }
     }
 
-    /// A servent that knows these hosts, from its last run.
+    /// A servent that knows these hosts too, from its last run; as many as their cache holds.
     pub fn with_hosts(mut self, hosts: HostCache) -> Gnutella<P> {
-        self.hosts = Hosts::new(hosts);
+        self.hosts.remember(hosts);
         self
     }
 
-    /// The hosts it knows, to be saved.
+    /// The hosts it knows, to be saved, and given to [`Gnutella::with_hosts`].
     pub fn hosts(&self) -> &HostCache {
         self.hosts.cache()
     }

@@ -332,7 +332,35 @@ impl<P: Place> Gnutella06<P> {
         }
     }
 
-    /// The hosts it knows, to be saved.
+    /// A servent that knows these hosts too, from its last run; as many as their cache holds.
+    ///
+    /// ```
+    /// use p2p_core::SimPeer;
+    /// use p2p_core::sim::{Network, Sim};
+    /// use p2p_overlay::{Gnutella06, Gnutella06Config, Place, Role};
+    /// use std::time::Duration;
+    ///
+    /// let mut sim = Sim::<Gnutella06<SimPeer>>::new(1, Network::default());
+    /// let config = Gnutella06Config::default();
+    /// for _ in 0..3 {
+    ///     sim.spawn(|birth| {
+    ///         let seed = birth.alive.first().and_then(SimPeer::contact);
+    ///         Gnutella06::new(birth.peer.contact(), seed, Role::Ultrapeer, config)
+    ///     });
+    /// }
+    /// sim.run_for(Duration::from_secs(60));
+    /// let saved = sim.node(SimPeer(2)).unwrap().hosts().clone();
+    ///
+    /// let again = sim.spawn(|_| Gnutella06::new(None, [], Role::Leaf, config).with_hosts(saved));
+    /// sim.run_for(Duration::from_secs(10));
+    /// assert!(sim.node(again).unwrap().ultrapeers().next().is_some());
+    /// ```
+    pub fn with_hosts(mut self, hosts: HostCache) -> Gnutella06<P> {
+        self.hosts.remember(hosts);
+        self
+    }
+
+    /// The hosts it knows, to be saved, and given to [`Gnutella06::with_hosts`].
     pub fn hosts(&self) -> &HostCache {
         self.hosts.cache()
     }

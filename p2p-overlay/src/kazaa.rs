@@ -273,7 +273,7 @@ impl<P: Place> Kazaa<P> {
         Kazaa { signer: Some(Signer::new(keypair)), ..self }
     }
 
-    /// The super-nodes it knows, to be saved.
+    /// The super-nodes it knows, to be saved, and given as seeds to its next run.
     pub fn known(&self) -> impl Iterator<Item = Contact> {
         self.nodes.iter()
     }
