@@ -9,7 +9,7 @@ use p2p_core::sim::{Encoding, Network, Sim};
 use p2p_core::{Script, SimPeer};
 
 use super::*;
-use crate::gnutella::{Descriptor, GnutellaConfig, Payload, QueryHit, Shared};
+use crate::gnutella::{Descriptor, GnutellaConfig, Payload, Pong, QueryHit, Shared};
 use crate::measure::sharing::Sharing;
 use crate::search::{End, Item, Query, Scope, Search, SearchError};
 
@@ -40,11 +40,11 @@ fn hello(role: Role) -> Hello {
 
 /// An ultrapeer with leaves 1, 2, ... and ultrapeers 101, 102, ...
 fn hub(leaves: u32, ultrapeers: u32) -> Node {
-    hub_of(leaves, ultrapeers, config())
+    hub_of(servent(Role::Ultrapeer), leaves, ultrapeers)
 }
 
-fn hub_of(leaves: u32, ultrapeers: u32, config: Gnutella06Config) -> Node {
-    let mut node = Script::new(Gnutella06::new(ME.contact(), [], Role::Ultrapeer, config));
+fn hub_of(servent: Gnutella06<SimPeer>, leaves: u32, ultrapeers: u32) -> Node {
+    let mut node = Script::new(servent);
     for (count, base, role) in [(leaves, 0, Role::Leaf), (ultrapeers, 100, Role::Ultrapeer)] {
         for peer in (1..=count).map(|i| SimPeer(base + i)) {
             node.message(peer, Gnutella06Msg::Connect(hello(role)));
@@ -254,7 +254,7 @@ fn a_leaf_that_asks_for_much_has_its_share_and_leaves_the_others_theirs() {
 #[test]
 fn leaves_leave_an_ultrapeers_own_users_their_searches() {
     let config = Gnutella06Config { guided: 1, capacity: 2, ..config() };
-    let mut node = hub_of(2, 6, config);
+    let mut node = hub_of(Gnutella06::new(ME.contact(), [], Role::Ultrapeer, config), 2, 6);
     for leaf in [1, 2] {
         say(&mut node, leaf, leaf as u16, 3, 0, query("song"));
     }
@@ -389,6 +389,35 @@ fn who_is_sent_away_goes_where_it_is_told() {
     let reason = codec::farewell("retired", &[other]);
     say(&mut node, 101, 5, 1, 0, Payload::Bye { reason });
     assert!(matches!(&node.sent()[..], [(SimPeer(77), Gnutella06Msg::Connect(_))]));
+}
+
+/// Nobody can connect to it, so that it retires after a minute: its leaves go where there is room, the most first.
+#[test]
+fn who_retires_names_its_leaves_those_who_have_room() {
+    let mut node = hub_of(Gnutella06::new(None, [], Role::Ultrapeer, config()), 3, 3);
+    let mut told = Vec::new();
+    for _ in 0..120 {
+        node.advance(Duration::from_secs(1));
+        for (peer, msg) in node.sent() {
+            let Gnutella06Msg::Descriptor(Descriptor { id, payload, .. }) = msg else { continue };
+            match payload {
+                Payload::Ping { .. } => {
+                    let leaves = if peer.0 == 101 { 0 } else { 104 - peer.0 as u8 };
+                    let extension = Room { leaves, ultrapeers: 0 }.write();
+                    let contact = peer.contact().unwrap();
+                    let pong = Payload::Pong(Pong { contact, files: 0, kilobytes: 0, extension });
+                    let descriptor = Descriptor { id, ttl: 1, hops: 0, payload: pong };
+                    node.message(peer, Gnutella06Msg::Descriptor(descriptor));
+                }
+                Payload::Bye { reason } => told.push((peer.0, codec::named_in(&reason))),
+                _ => {}
+            }
+        }
+    }
+    let first = |peer| told.iter().find(|(to, _)| *to == peer).and_then(|(_, tries)| tries.first().copied());
+    // 102 has room for two, 103 for one.
+    let wanted = [102, 102, 103].map(|peer| SimPeer(peer).contact());
+    assert_eq!([1, 2, 3].map(first), wanted, "{told:?}");
 }
 
 #[test]
