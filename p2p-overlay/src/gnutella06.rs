@@ -3,8 +3,7 @@
 //!
 //! *RFC-Gnutella 0.6* (Klingberg and Manfredi, 2002); *Ultrapeers* (Singla and Rohrs, 2002); *Query Routing for the
 //! Gnutella Network* 0.4 (Rohrs, 2001); *Gnutella Dynamic Query Protocol* 0.1 (Fisk, 2003). Descriptors are those of
-//! [`Gnutella`](crate::Gnutella) 0.4, with two more. Files are moved by [`Sharing`](crate::Sharing). What is not
-//! here yet: connections that are deflated as a whole.
+//! [`Gnutella`](crate::Gnutella) 0.4, with two more. Files are moved by [`Sharing`](crate::Sharing).
 //!
 //! - **A leaf** has a few ultrapeers. It sends them a table of what it shares, gets the queries that might match and no
 //!   others, and passes nothing on.
@@ -20,13 +19,14 @@
 //!   on for one query, and those taken from one source, are bounded. A table that is more than half full asks for
 //!   everything: its leaf gets nothing.
 //!
-//! In this order: [`Gnutella06`], its configuration, how inputs are told apart. Then `handshake` and `codec` (bytes),
-//! `qrp` and `update` (query tables), `ggep` (what pongs say beside), `neighbours` (who is connected, and as what),
+//! In this order: [`Gnutella06`], its configuration, how inputs are told apart. Then `handshake`, `codec` and `deflated`
+//! (bytes), `qrp` and `update` (query tables), `ggep` (what pongs say beside), `neighbours` (who is connected, and as what),
 //! `tables` (who gets which), `passing` (queries and hits of others), `guiding` (searches that are guided here),
 //! `asking` (those of this node's users).
 
 mod asking;
 mod codec;
+mod deflated;
 mod ggep;
 mod guiding;
 mod handshake;
