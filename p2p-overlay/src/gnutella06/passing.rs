@@ -133,12 +133,8 @@ impl<P: Place> Gnutella06<P> {
 
     /// Passes another ultrapeer's question on, if that has asked no more than its share: on the last hop, to those who
     /// might have it.
-    fn pass_on(&mut self, cx: &mut Cx<'_, Self>, from: P, words: &Asked, mut descriptor: Descriptor) {
-        descriptor.ttl = descriptor.ttl.saturating_sub(1);
-        descriptor.hops = descriptor.hops.saturating_add(1);
-        if descriptor.ttl == 0 {
-            return;
-        }
+    fn pass_on(&mut self, cx: &mut Cx<'_, Self>, from: P, words: &Asked, descriptor: Descriptor) {
+        let Some(descriptor) = descriptor.onward() else { return };
         let (now, share) = (cx.now(), self.config.passing);
         if !self.neighbours.get_mut(&from).is_some_and(|from| from.passing.take(now, share)) {
             self.tally.dropped += 1;
@@ -196,15 +192,13 @@ impl<P: Place> Gnutella06<P> {
     }
 
     /// Passes an answer back; says whether there was a way.
-    fn pass_back(&mut self, cx: &mut Cx<'_, Self>, via: P, mut descriptor: Descriptor) -> bool {
-        descriptor.ttl = descriptor.ttl.saturating_sub(1);
-        descriptor.hops = descriptor.hops.saturating_add(1);
-        let there = descriptor.ttl > 0 && self.neighbours.contains_key(&via);
-        match there {
-            true => self.tell(cx, via, descriptor),
-            false => self.tally.dropped += 1,
-        }
-        there
+    fn pass_back(&mut self, cx: &mut Cx<'_, Self>, via: P, descriptor: Descriptor) -> bool {
+        let Some(descriptor) = descriptor.onward().filter(|_| self.neighbours.contains_key(&via)) else {
+            self.tally.dropped += 1;
+            return false;
+        };
+        self.tell(cx, via, descriptor);
+        true
     }
 
     /// Somebody wants a servent to connect to it.
