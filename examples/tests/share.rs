@@ -146,7 +146,7 @@ fn a_folder_is_found_by_its_ticket_and_a_file_by_its_hash() {
     let contact = first.says("contact");
     let copy = folder.join("copy");
     let (well, said) = Running::start(share().arg("get").arg(ticket.to_string()).arg(&copy)).ends();
-    assert!(well && same(&song, &copy.join("live/01.ogg")), "{said:?}");
+    assert!(well && same(&song, copy.join("live/01.ogg")), "{said:?}");
     // Another process has one of the songs; it is found in the hash table that both belong to.
     let (second, _) = serve(&song, &["--join", &contact]);
     let root = second.says("root");
