@@ -127,8 +127,8 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
             }
         }
         let mut trail = Trail::new(seek.avoid.clone());
-        if self.onward(topic, false, &mut trail) == Next::Nowhere {
-            // They may have been well all the time.
+        if let Next::Nowhere | Next::Later = self.onward(topic, false, &mut trail) {
+            // They may have been well all the time: nobody else knows of a root, or can be one while they live.
             self.forgive(topic);
         }
         self.ask_for_a_parent(cx, topic, false);

@@ -1,4 +1,4 @@
-//! Trees mend, and roots are replaced over every overlay in which a key has one root: who is heir to a dead one, and when,
+//! Trees mend over every overlay in which a key has one root, each in its own way: who is heir to a dead root, and when,
 //! is the overlay's to say.
 
 use std::collections::BTreeSet;
@@ -9,7 +9,8 @@ use p2p_core::sim::{Session, churn, run_seeds};
 use p2p_core::{Rng, SimPeer};
 use p2p_overlay::measure::Simulated;
 use p2p_overlay::{
-    Can, CanConfig, Chord, Pastry, PastryConfig, ScribeConfig, SingleRoot, Tapestry, TapestryConfig,
+    Can, CanConfig, Chord, Next, Overlay, Pastry, PastryConfig, ScribeConfig, SingleRoot, Tapestry,
+    TapestryConfig, Topic,
 };
 
 use super::world::{World, topic, world};
@@ -25,6 +26,7 @@ fn tapestry() -> TapestryConfig {
     TapestryConfig { upkeep: 5 * SECOND, probe: 5 * SECOND, ..TapestryConfig::default() }
 }
 
+/// In two dimensions, where most dead ends are.
 fn can() -> CanConfig {
     CanConfig { update: 5 * SECOND, dimensions: 2, ..CanConfig::default() }
 }
@@ -41,7 +43,8 @@ fn forwarders_die<O: Simulated + SingleRoot>(seeds: u64, config: O::Config) {
         assert!(world.reaches_all(topic(0), SECOND));
         let forwarders = world.forwarders(topic(0));
         let victims: Vec<SimPeer> = forwarders.iter().step_by(3).copied().collect();
-        assert!(victims.len() > 5, "{} forwarders", forwarders.len());
+        // Over Pastry a tree is two levels deep, and few pass messages on.
+        assert!(victims.len() > 3, "{} forwarders", forwarders.len());
         victims.iter().for_each(|peer| world.sim.crash(*peer));
         let took = world.recovers_in(topic(0), RESUMES);
         println!("seed {seed}: {} forwarders of 100 nodes die, after {took:?} all is well", victims.len());
@@ -54,6 +57,9 @@ fn forwarders_die<O: Simulated + SingleRoot>(seeds: u64, config: O::Config) {
 #[test]
 fn messages_reach_all_again_after_forwarders_die() {
     forwarders_die::<Chord<SimPeer>>(5, chord());
+    forwarders_die::<Pastry<SimPeer>>(2, pastry());
+    forwarders_die::<Tapestry<SimPeer>>(2, tapestry());
+    forwarders_die::<Can<SimPeer>>(2, can());
 }
 
 fn the_root_dies<O: Simulated + SingleRoot>(seeds: u64, config: O::Config) {
@@ -130,4 +136,70 @@ fn members_come_and_go<O: Simulated + SingleRoot>(seeds: u64, config: O::Config)
 #[test]
 fn most_messages_arrive_under_churn() {
     members_come_and_go::<Chord<SimPeer>>(2, chord());
+    members_come_and_go::<Pastry<SimPeer>>(1, pastry());
+    members_come_and_go::<Tapestry<SimPeer>>(1, tapestry());
+    members_come_and_go::<Can<SimPeer>>(1, can());
+}
+
+/// A node's neighbours that live.
+fn beside(world: &World<Can<SimPeer>>, peer: SimPeer) -> Vec<SimPeer> {
+    let node = world.sim.node(peer).unwrap().machine().overlay();
+    let neighbours = node.table().neighbours().map(|(other, _)| other);
+    neighbours.filter(|other| world.sim.node(*other).is_some()).collect()
+}
+
+/// Whom a node can reach by those who live.
+fn reached(world: &World<Can<SimPeer>>, from: SimPeer) -> BTreeSet<SimPeer> {
+    let (mut reached, mut next) = (BTreeSet::from([from]), vec![from]);
+    while let Some(peer) = next.pop() {
+        next.extend(beside(world, peer).into_iter().filter(|other| reached.insert(*other)));
+    }
+    reached
+}
+
+/// Greedy routing over CAN meets dead ends where many are dead. A quarter is, and nothing is repaired: most who can be
+/// reached get into the tree all the same. (Ours: 523 of 600; without detours 381. A join remembers 16 of the silent and of the dead ends, and
+/// gives up where there are more.)
+#[test]
+fn a_join_finds_its_way_around_dead_ends() {
+    let at_rest = CanConfig { update: Duration::ZERO, ..can() };
+    let (mut dead_ends, mut topics, mut joined, mut members) = (0, 0, 0, 0);
+    for seed in 1..=3 {
+        let mut world: World<Can<SimPeer>> = world(seed, 200, at_rest, ScribeConfig::default());
+        let mut peers = world.sim.alive().to_vec();
+        Rng::stream(seed, 5).shuffle(&mut peers);
+        let dead = peers.split_off(150);
+        dead.iter().for_each(|peer| world.sim.crash(*peer));
+        let owned = |topic: &Topic| {
+            let is_mine = |peer: &&SimPeer| {
+                world.sim.node(**peer).unwrap().machine().overlay().next(&topic.0, &[]) == Next::Mine
+            };
+            Some((*topic, *peers.iter().find(is_mine)?))
+        };
+        let owned: Vec<(Topic, SimPeer)> =
+            (0..).map(topic).filter_map(|topic| owned(&topic)).take(10).collect();
+        for (topic, owner) in &owned {
+            let around = reached(&world, *owner);
+            let is_stuck = |peer: &SimPeer| {
+                world.sim.node(*peer).unwrap().machine().overlay().next(&topic.0, &dead) == Next::Nowhere
+            };
+            dead_ends += usize::from(around.iter().any(is_stuck));
+            let some: Vec<SimPeer> =
+                peers.iter().filter(|peer| around.contains(peer)).take(20).copied().collect();
+            some.into_iter().for_each(|peer| world.subscribe(*topic, peer));
+        }
+        world.sim.run_for(900 * SECOND);
+        for (topic, owner) in &owned {
+            topics += 1;
+            for member in world.members(*topic) {
+                let up = |at: &SimPeer| world.sim.node(*at).and_then(|node| node.machine().parent(*topic));
+                let root = std::iter::successors(Some(member), up).take(200).last();
+                joined += usize::from(root == Some(*owner));
+                members += 1;
+            }
+        }
+    }
+    println!("{dead_ends} of {topics} topics have dead ends; {joined} of {members} members are in the tree");
+    assert!(2 * dead_ends > topics, "{dead_ends} of {topics} topics have dead ends");
+    assert!(10 * joined > 8 * members, "{joined} of {members} members");
 }
