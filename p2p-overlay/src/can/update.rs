@@ -112,6 +112,8 @@ impl<P: Keyed> CanTable<P> {
         CanState { claims: self.claims.as_slice().into(), neighbours }
     }
 
+    // ---- questions
+
     pub(super) fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P, full: bool) {
         let deadline = cx.now() + self.config.lookup.hop_timeout;
         let is_proved = self.position(peer).is_some_and(|at| self.neighbours[at].proved);

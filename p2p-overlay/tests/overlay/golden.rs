@@ -70,7 +70,7 @@ fn kademlia_under_churn() {
 
 #[test]
 fn pastry_under_churn() {
-    assert_eq!(trace::<Pastry<SimPeer>>(), "e34f401c818682f9");
+    assert_eq!(trace::<Pastry<SimPeer>>(), "bc9c1081bcbd7993");
 }
 
 #[test]
