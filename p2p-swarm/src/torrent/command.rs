@@ -12,7 +12,7 @@ use super::magnet::Magnet;
 use super::metainfo::{Metainfo, MetainfoError, SwarmId};
 use super::picker::Order;
 use super::source::SourceKind;
-use super::status::TorrentStatus;
+use super::status::{SessionStats, TorrentStatus};
 use super::throttle::RateLimits;
 use super::tracker::{Announce, AnnounceReply, TrackerError};
 use super::web::{WebError, WebRange, WebSeedStatus};
@@ -62,8 +62,11 @@ impl Add {
 /// How a torrent is treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TorrentConfig {
-    /// How fast its blocks come and go, within what [all](super::SessionConfig::rates) may. As fast as they can.
+    /// How fast its blocks come and go, within what [all](super::SessionConfig::rates) may; see [`SetRates`]. As fast as they
+    /// can.
     pub rates: RateLimits,
+    /// Whether it begins [paused](Pause): what is there is hashed, and nothing else is done. No.
+    pub paused: bool,
     /// Which pieces come first. The rarest.
     pub order: Order,
     /// Whether it is super-seeded (BEP 16) where all of it is here: peers are told of its pieces one by one, until all of them
@@ -109,6 +112,32 @@ pub struct Read {
 /// Have nothing more to do with a torrent. Its files stay.
 #[derive(Clone, Copy, Debug)]
 pub struct Remove {
+    /// The torrent.
+    pub torrent: TorrentId,
+}
+
+/// Limit how fast blocks come and go from now on; what was said before holds no more.
+#[derive(Clone, Copy, Debug)]
+pub struct SetRates {
+    /// Of which torrent, within what all may; `None`: of all together.
+    pub torrent: Option<TorrentId>,
+    /// How fast.
+    pub rates: RateLimits,
+}
+
+/// Pause a torrent. It leaves its swarms: connections are closed, nobody is let in, nothing is asked for or sent, and its
+/// trackers hear that it stops. All that is known of it stays, and what has come is made safe. What is there of it can be
+/// [read](Read) still; whoever [waits](Wait) goes on waiting. It is paused until it is [resumed](Resume).
+#[derive(Clone, Copy, Debug)]
+pub struct Pause {
+    /// The torrent.
+    pub torrent: TorrentId,
+}
+
+/// Let a torrent that was [paused](Pause) go on from where it was; nothing is hashed again. What is paused since its files
+/// failed is tried again at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Resume {
     /// The torrent.
     pub torrent: TorrentId,
 }
@@ -188,6 +217,10 @@ pub struct Status {
     pub torrent: TorrentId,
 }
 
+/// Tell how the session stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Stats;
+
 /// Why a torrent is not, or no more, worked on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TorrentError {
@@ -234,10 +267,18 @@ pub enum SessionCommand {
     Wait(Wait),
     /// See [`Read`].
     Read(Read),
+    /// See [`SetRates`].
+    SetRates(SetRates),
+    /// See [`Pause`].
+    Pause(Pause),
+    /// See [`Resume`].
+    Resume(Resume),
     /// See [`Remove`].
     Remove(Remove),
     /// See [`Status`].
     Status(Status),
+    /// See [`Stats`].
+    Stats,
     /// See [`Announcing`].
     Announcing(Announcing),
     /// See [`Announced`].
@@ -272,11 +313,13 @@ pub enum SessionOutcome {
     Added(Result<TorrentId, TorrentError>),
     /// Of [`Wait`] and [`Read`].
     Done(Result<(), TorrentError>),
-    /// Of [`AddPeers`], [`Remove`], [`Announced`], [`Heard`] and [`Fetched`]: whether there is such a torrent, announce or
-    /// fetch.
+    /// Of [`AddPeers`], [`SetRates`], [`Pause`], [`Resume`], [`Remove`], [`Announced`], [`Heard`] and [`Fetched`]: whether
+    /// there is such a torrent, announce or fetch.
     Known(bool),
     /// Of [`Status`].
     Status(Option<Box<TorrentStatus>>),
+    /// Of [`Stats`].
+    Stats(SessionStats),
     /// Of [`Stop`], and of [`Announcing`] and [`Fetching`] when somebody else does it, or nobody may.
     Stopped,
 }
@@ -298,10 +341,11 @@ pub enum SessionEvent {
     WebSeedDropped(TorrentId, WebSeedStatus),
     /// A peer says that its node of the Mainline DHT is there (BEP 5).
     DhtNode(SocketAddr),
-    /// A torrent's files could not be written or read, since there is no room perhaps. It is tried again after 5 s, and after
-    /// longer each time, up to a minute; nothing of it is lost.
-    Paused(TorrentId, TorrentError),
-    /// They could be, and it goes on.
+    /// A torrent is paused: since that was [asked](Pause) for, or for a reason: its files could not be written or read, since
+    /// there is no room perhaps. Then it is tried again after 5 s, and after longer each time, up to a minute; nothing of it
+    /// is lost.
+    Paused(TorrentId, Option<TorrentError>),
+    /// It goes on, with nothing that would keep it from that.
     Resumed(TorrentId),
     /// A torrent is worked on no more.
     Failed(TorrentId, TorrentError),
@@ -343,6 +387,9 @@ macro_rules! plain {
 
 plain!(Add, Added, Result<TorrentId, TorrentError>);
 plain!(AddPeers, Known, bool);
+plain!(SetRates, Known, bool);
+plain!(Pause, Known, bool);
+plain!(Resume, Known, bool);
 plain!(Remove, Known, bool);
 plain!(Announced, Known, bool);
 plain!(Heard, Known, bool);
@@ -361,6 +408,24 @@ impl<M: TakesCommands> Request<M> for Status {
     fn reply(outcome: SessionOutcome) -> Option<Self::Reply> {
         match outcome {
             SessionOutcome::Status(status) => Some(status.map(|status| *status)),
+            _ => None,
+        }
+    }
+}
+
+impl<M: TakesCommands> Request<M> for Stats {
+    type Item = ();
+    type Reply = SessionStats;
+
+    fn command(self) -> SessionCommand {
+        SessionCommand::Stats
+    }
+    fn item(_: SessionItem) -> Option<()> {
+        None
+    }
+    fn reply(outcome: SessionOutcome) -> Option<SessionStats> {
+        match outcome {
+            SessionOutcome::Stats(stats) => Some(stats),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 //! - `links`: whom to connect to, handshakes, who else is there (BEP 11), and who goes;
 //! - `exchange`: what is had, wanted and asked for, both ways;
 //! - `gathering`: metadata and hashes for links, and for peers that have only a link;
+//! - `holding`: what its user has paused;
 //! - `limiting`: how fast blocks are asked for and read, and whose turn it is;
 //! - `keeping`: what comes back from the worker: what is right, and who lied;
 //! - `opening`: what is there of a torrent when it is taken on;
@@ -18,6 +19,7 @@ mod announcing;
 mod config;
 mod exchange;
 mod gathering;
+mod holding;
 mod keeping;
 mod limiting;
 mod links;
@@ -38,8 +40,8 @@ use p2p_core::{Cx, JobId, Link, OpId, Protocol, Time};
 use super::address::Addressed;
 use super::candidates::Candidates;
 use super::command::{
-    Add, AddPeers, Announcing, Remove, SessionCommand, SessionEvent, SessionItem, SessionOutcome, Source,
-    Status, ToAnnounce, TorrentError, TorrentId, Wait,
+    Add, AddPeers, Announcing, Pause, Remove, Resume, SessionCommand, SessionEvent, SessionItem,
+    SessionOutcome, Source, Status, ToAnnounce, TorrentError, TorrentId, Wait,
 };
 use super::gather::Metadata;
 use super::job::{Tag, TorrentDone, TorrentJob};
@@ -49,8 +51,8 @@ use super::mse::{Encryption, Mse};
 use super::peer::Conn;
 use super::picker::Wrong;
 use super::source::SourceKind;
-use super::status::TorrentStatus;
-use super::throttle::Throttle;
+use super::status::{SessionStats, TorrentStatus};
+use super::throttle::{RateLimits, Throttle};
 use super::wire::{Block, PeerMsg, PeerName};
 use crate::rate::Rate;
 use crate::serve::Serving;
@@ -135,6 +137,8 @@ pub struct Session<P> {
     goodbyes: VecDeque<(u64, ToAnnounce)>,
     /// Who waits until they were.
     stopping: Vec<OpId>,
+    /// Bytes of blocks that came, and that went, of torrents that were removed.
+    of_removed: (u64, u64),
     /// What trackers know it by though its address changes.
     key: u32,
     next_announce: u64,
@@ -185,6 +189,7 @@ impl<P: Addressed> Session<P> {
             next_fetch: 0,
             goodbyes: VecDeque::new(),
             stopping: Vec::new(),
+            of_removed: (0, 0),
             key: 0,
             next_announce: 0,
             next_torrent: 0,
@@ -214,6 +219,21 @@ impl<P: Addressed> Session<P> {
     /// How a torrent stands.
     pub fn status(&self, torrent: TorrentId) -> Option<TorrentStatus> {
         self.torrents.get(&torrent.0).map(|torrent| torrent.status(&self.conns))
+    }
+
+    /// How it stands.
+    pub fn stats(&self) -> SessionStats {
+        let sum = |of: fn(&Torrent<P>) -> u64| self.torrents.values().map(of).sum::<u64>();
+        let (downloaded, uploaded) = self.of_removed;
+        SessionStats {
+            torrents: self.torrents.keys().copied().map(TorrentId).collect(),
+            peers: self.torrents.values().map(|torrent| torrent.peers.len()).sum(),
+            rates: RateLimits { up: self.up.rate(), down: self.down.rate() },
+            downloaded: downloaded + sum(|torrent| torrent.downloaded),
+            uploaded: uploaded + sum(|torrent| torrent.uploaded),
+            down: sum(|torrent| torrent.down.per_second()),
+            up: sum(|torrent| torrent.up.per_second()),
+        }
     }
 
     /// For each piece of a torrent how many of the peers that are connected have it.
@@ -264,6 +284,7 @@ impl<P: Addressed> Session<P> {
             writing: 0,
             starved: false,
             syncing: false,
+            held: config.paused,
             paused: None,
             rested: None,
             fresh: false,
@@ -348,6 +369,8 @@ impl<P: Addressed> Session<P> {
             cx.finish(waiting.op, SessionOutcome::Done(Err(TorrentError::Unknown)));
         }
         torrent.close(cx);
+        self.of_removed.0 += torrent.downloaded;
+        self.of_removed.1 += torrent.uploaded;
         let mse = &self.mse;
         self.swarms.retain(|swarm, of| {
             if *of == number {
@@ -427,6 +450,9 @@ impl<P: Addressed> Protocol for Session<P> {
             }
             SessionCommand::Wait(wait) => return self.wait(cx, op, wait),
             SessionCommand::Read(read) => return self.read(cx, op, read),
+            SessionCommand::SetRates(rates) => SessionOutcome::Known(self.set_rates(cx, rates)),
+            SessionCommand::Pause(Pause { torrent }) => SessionOutcome::Known(self.pause(cx, torrent.0)),
+            SessionCommand::Resume(Resume { torrent }) => SessionOutcome::Known(self.resume(cx, torrent.0)),
             SessionCommand::Remove(Remove { torrent }) => SessionOutcome::Known(self.remove(cx, torrent.0)),
             SessionCommand::Announcing(Announcing(kind)) => return self.announcer(cx, op, kind),
             SessionCommand::Announced(announced) => SessionOutcome::Known(self.announced(cx, announced)),
@@ -437,6 +463,7 @@ impl<P: Addressed> Protocol for Session<P> {
             SessionCommand::Status(Status { torrent }) => {
                 SessionOutcome::Status(self.status(torrent).map(Box::new))
             }
+            SessionCommand::Stats => SessionOutcome::Stats(self.stats()),
         };
         cx.finish(op, outcome);
     }

@@ -207,19 +207,22 @@ impl<P: Addressed> Session<P> {
         match conn.features.fast {
             // Each request is answered all the same (BEP 6); but what it alone was to be asked for, others are.
             true => torrent.running().into_iter().for_each(|picker| picker.gone(peer)),
-            false => _ = self.release(peer),
+            false => _ = self.release(peer, 0),
         }
         self.fill_all(cx, number);
     }
 
-    /// What a peer was asked for is to be asked of others.
-    pub(super) fn release(&mut self, peer: P) -> VecDeque<(Block, Time)> {
+    /// What a peer was asked for, but for the first so many blocks, is to be asked of others.
+    pub(super) fn release(&mut self, peer: P, but: usize) -> VecDeque<(Block, Time)> {
         let Some((torrent, conn)) = self.pair(peer) else { return VecDeque::new() };
-        let asked = std::mem::take(&mut conn.asked);
+        let asked = conn.asked.split_off(but.min(conn.asked.len()));
         asked.iter().for_each(|(block, _)| conn.withdrawn(*block));
+        let owes_nothing = conn.asked.is_empty();
         if let Some(picker) = torrent.running() {
             asked.iter().for_each(|(block, _)| picker.unasked(*block));
-            picker.gone(peer);
+            if owes_nothing {
+                picker.gone(peer);
+            }
         }
         torrent.paused.iter_mut().for_each(|paused| paused.released(&asked));
         let number = torrent.number;
@@ -230,7 +233,7 @@ impl<P: Addressed> Session<P> {
     /// A peer has not sent what it was asked for: it need not any more.
     pub(super) fn late(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let Some(number) = self.conns.get(&peer).map(|conn| conn.torrent) else { return };
-        for (block, _) in self.release(peer) {
+        for (block, _) in self.release(peer, 0) {
             cx.send(peer, PeerMsg::Cancel(block));
         }
         self.fill_all(cx, number);

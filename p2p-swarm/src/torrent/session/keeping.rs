@@ -129,7 +129,7 @@ impl<P: Addressed> Session<P> {
     }
 
     /// Hands out again what was postponed, as far as it is still to be done.
-    pub(super) fn resume(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn hand_out_postponed(&mut self, cx: &mut Cx<'_, Self>) {
         for (number, tag) in std::mem::take(&mut self.postponed) {
             if tag == Tag::Close {
                 cx.start(TorrentJob { torrent: number, tag, work: Work::Close { have: None } });

@@ -87,6 +87,11 @@ impl<P: Copy> Paused<P> {
         }
     }
 
+    /// It is tried again then.
+    pub(super) fn try_at(&mut self, at: Time) {
+        self.at = at;
+    }
+
     fn wait(&mut self, now: Time) {
         self.at = now + self.rest;
         self.rest = (self.rest * 2).min(LONGEST_REST);
@@ -117,7 +122,7 @@ impl<P: Addressed> Session<P> {
                 new.wait(now);
                 *paused = Some(new);
                 if first {
-                    cx.emit(SessionEvent::Paused(TorrentId(number), why.into()));
+                    cx.emit(SessionEvent::Paused(TorrentId(number), Some(why.into())));
                 }
             }
         }
@@ -136,7 +141,7 @@ impl<P: Addressed> Session<P> {
         torrent.paused.iter_mut().for_each(|paused| paused.block = None);
         let peers: Vec<P> = torrent.peers.iter().copied().collect();
         for peer in peers {
-            for (block, _) in self.release(peer) {
+            for (block, _) in self.release(peer, 0) {
                 cx.send(peer, PeerMsg::Cancel(block));
             }
             if again != Again::Write {
@@ -165,14 +170,16 @@ impl<P: Addressed> Session<P> {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         if let Some(paused) = torrent.paused.take() {
             torrent.rested = Some((paused.rest, cx.now()));
-            cx.emit(SessionEvent::Resumed(TorrentId(number)));
+            if !torrent.held {
+                cx.emit(SessionEvent::Resumed(TorrentId(number)));
+            }
         }
     }
 
     /// Tries again what has failed, if it is time.
     pub(super) fn try_again(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let now = cx.now();
-        let Some(torrent) = self.torrents.get_mut(&number) else { return };
+        let Some(torrent) = self.torrents.get_mut(&number).filter(|torrent| !torrent.held) else { return };
         let looked_at = torrent.is_looked_at();
         // Whatever a peer is asked for, or is written, is what it is tried with.
         let asks = |peer| self.conns.get(peer).is_some_and(|conn| !conn.asked.is_empty());

@@ -42,6 +42,7 @@ fn answer(length: u32, block: Block) -> PeerMsg {
 struct Alone {
     script: Script<Session<SimPeer>>,
     worker: MemoryTorrents,
+    disk: MemoryFiles,
     metainfo: Metainfo,
 }
 
@@ -78,7 +79,8 @@ impl Alone {
         let config = SessionConfig { requests_per_peer: 4, ..config };
         let mut alone = Alone {
             script: Script::new(Session::new(config, Some(1))),
-            worker: MemoryTorrents::new(files),
+            worker: MemoryTorrents::new(files.clone()),
+            disk: files,
             metainfo,
         };
         let add = add(&alone.metainfo);
@@ -238,6 +240,7 @@ fn hashes_are_given_to_who_asks_for_them_rightly() {
     }
 }
 
+mod holding;
 mod pausing;
 
 const A: SimPeer = SimPeer(1);

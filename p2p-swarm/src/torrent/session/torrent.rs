@@ -19,7 +19,7 @@ use super::super::peer::Conn;
 use super::super::picker::{Order, Picker};
 use super::super::source::SourceKind;
 use super::super::status::{PeerStatus, TorrentStage, TorrentStatus};
-use super::super::throttle::Throttle;
+use super::super::throttle::{RateLimits, Throttle};
 use super::super::tiers::Tiers;
 use super::Session;
 use super::opening::Opening;
@@ -57,6 +57,8 @@ pub(super) struct Torrent<P> {
     /// The worker had no room for some; they are asked for again.
     pub(super) starved: bool,
     pub(super) syncing: bool,
+    /// Whether its user has paused it.
+    pub(super) held: bool,
     /// If its files failed: until they can be used again.
     pub(super) paused: Option<Paused<P>>,
     /// How long it would have rested next when it went on last, and when that was.
@@ -228,7 +230,7 @@ impl<P: Addressed> Torrent<P> {
             name: self.name.clone(),
             stage: match &self.stage {
                 Stage::Failed(_) => TorrentStage::Failed,
-                _ if self.paused.is_some() => TorrentStage::Paused,
+                _ if self.held || self.paused.is_some() => TorrentStage::Paused,
                 Stage::Metadata(_) => TorrentStage::Metadata,
                 Stage::Hashes(_) => TorrentStage::Hashes,
                 Stage::Opening(_) => TorrentStage::Checking,
@@ -239,6 +241,7 @@ impl<P: Addressed> Torrent<P> {
                 Stage::Failed(why) => Some(why.clone()),
                 _ => self.paused.as_ref().map(Paused::why),
             },
+            rates: RateLimits { up: self.up_limit.rate(), down: self.down_limit.rate() },
             pieces: picker.map_or(0, |picker| picker.have().count() as u32),
             wanted: picker.map_or(0, Picker::wanted),
             size: self.info.as_ref().map(|info| info.size()),

@@ -42,7 +42,7 @@ impl Alone {
     }
 
     /// A peer sends a block that it was asked for, which cannot be written.
-    fn pause(&mut self, peer: SimPeer) {
+    pub(super) fn pause(&mut self, peer: SimPeer) {
         let (block, _) = *self.conn(peer).asked.back().unwrap();
         self.script.message(peer, answer(16384, block));
         self.work_but(no_writes);
