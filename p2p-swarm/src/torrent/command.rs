@@ -10,7 +10,7 @@ use p2p_core::{Protocol, Request};
 
 use super::magnet::Magnet;
 use super::metainfo::{Metainfo, MetainfoError, SwarmId};
-use super::picker::Order;
+use super::picker::{Order, Priority};
 use super::source::SourceKind;
 use super::status::{SessionStats, TorrentStatus};
 use super::throttle::RateLimits;
@@ -123,6 +123,17 @@ pub struct SetRates {
     pub torrent: Option<TorrentId>,
     /// How fast.
     pub rates: RateLimits,
+}
+
+/// Say how much files of a torrent are wanted, at any time. When all that is wanted is there the torrent is done; if more is
+/// wanted then it is not, and done again later.
+#[derive(Clone, Debug)]
+pub struct SetPriorities {
+    /// The torrent. While what a link stands for is not known no file is refused.
+    pub torrent: TorrentId,
+    /// Some of its [files](super::Info::files), by their places among them. The others stay as they were: as the link
+    /// [selects](super::Magnet::select), or as others are.
+    pub files: Vec<(u32, Priority)>,
 }
 
 /// Pause a torrent. It leaves its swarms: connections are closed, nobody is let in, nothing is asked for or sent, and its
@@ -239,8 +250,8 @@ pub enum TorrentError {
     /// It has no such file.
     #[error("the torrent has no file of that number")]
     NoFile,
-    /// It is not there, and not wanted: the link selects other files (BEP 53).
-    #[error("it is not there, and the link does not select it: read what it selects, or take all")]
+    /// It is not there, and not wanted: the link selects other files (BEP 53), or its [priority](SetPriorities) says so.
+    #[error("it is not there, and not wanted: read what is, or give its file another priority")]
     NotWanted,
     /// The file is shorter.
     #[error("the file has {length} bytes: read a range of those")]
@@ -269,6 +280,8 @@ pub enum SessionCommand {
     Read(Read),
     /// See [`SetRates`].
     SetRates(SetRates),
+    /// See [`SetPriorities`].
+    SetPriorities(SetPriorities),
     /// See [`Pause`].
     Pause(Pause),
     /// See [`Resume`].
@@ -311,7 +324,7 @@ pub enum SessionItem {
 pub enum SessionOutcome {
     /// Of [`Add`].
     Added(Result<TorrentId, TorrentError>),
-    /// Of [`Wait`] and [`Read`].
+    /// Of [`Wait`], [`Read`] and [`SetPriorities`].
     Done(Result<(), TorrentError>),
     /// Of [`AddPeers`], [`SetRates`], [`Pause`], [`Resume`], [`Remove`], [`Announced`], [`Heard`] and [`Fetched`]: whether
     /// there is such a torrent, announce or fetch.
@@ -388,6 +401,7 @@ macro_rules! plain {
 plain!(Add, Added, Result<TorrentId, TorrentError>);
 plain!(AddPeers, Known, bool);
 plain!(SetRates, Known, bool);
+plain!(SetPriorities, Done, Result<(), TorrentError>);
 plain!(Pause, Known, bool);
 plain!(Resume, Known, bool);
 plain!(Remove, Known, bool);

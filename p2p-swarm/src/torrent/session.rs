@@ -10,6 +10,7 @@
 //! - `opening`: what is there of a torrent when it is taken on;
 //! - `pausing`: what becomes of a torrent whose files cannot be written or read;
 //! - `reading`: files that are read while they come;
+//! - `selecting`: which files are wanted, and how much;
 //! - `super_seeding`: pieces that are given out one by one;
 //! - `tick`: once a second rates, chokes, and what is late;
 //! - `torrent`: what is known of one;
@@ -26,6 +27,7 @@ mod links;
 mod opening;
 mod pausing;
 mod reading;
+mod selecting;
 mod super_seeding;
 mod tick;
 mod torrent;
@@ -68,7 +70,7 @@ const MAX_BANNED: usize = 1000;
 
 /// A BitTorrent client.
 ///
-/// What it keeps in memory: of each torrent its metadata, at most 64 trackers, and some twelve bytes for each piece, and for each connection a
+/// What it keeps in memory: of each torrent its metadata, at most 64 trackers, and some thirteen bytes for each piece, and for each connection a
 /// bit for each piece; at most `connections` of them. Of what peers say nothing else grows but requests, at most
 /// `requests_per_peer` of each, addresses, 1,000 for each torrent, and blocks that are not yet written.
 ///
@@ -270,6 +272,7 @@ impl<P: Addressed> Session<P> {
             name: None,
             folder,
             select: Vec::new(),
+            priorities: BTreeMap::new(),
             info: None,
             layers: Arc::default(),
             stage: Stage::Metadata(Metadata::default()),
@@ -451,6 +454,9 @@ impl<P: Addressed> Protocol for Session<P> {
             SessionCommand::Wait(wait) => return self.wait(cx, op, wait),
             SessionCommand::Read(read) => return self.read(cx, op, read),
             SessionCommand::SetRates(rates) => SessionOutcome::Known(self.set_rates(cx, rates)),
+            SessionCommand::SetPriorities(priorities) => {
+                SessionOutcome::Done(self.set_priorities(cx, priorities))
+            }
             SessionCommand::Pause(Pause { torrent }) => SessionOutcome::Known(self.pause(cx, torrent.0)),
             SessionCommand::Resume(Resume { torrent }) => SessionOutcome::Known(self.resume(cx, torrent.0)),
             SessionCommand::Remove(Remove { torrent }) => SessionOutcome::Known(self.remove(cx, torrent.0)),

@@ -169,7 +169,11 @@ impl<P: Addressed> Session<P> {
     fn synced(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let Some(torrent) = self.torrents.get_mut(&number).filter(|torrent| torrent.syncing) else { return };
         torrent.syncing = false;
-        torrent.done = true;
+        // More may be wanted by now.
+        torrent.done = torrent.picker().is_some_and(Picker::is_done);
+        if !torrent.done {
+            return;
+        }
         let now = cx.now();
         if torrent.picker().is_some_and(|picker| picker.have().is_full()) {
             torrent.tiers.values_mut().for_each(|tiers| tiers.completed(now));
@@ -185,6 +189,7 @@ impl<P: Addressed> Session<P> {
     fn verified(&mut self, cx: &mut Cx<'_, Self>, number: u64, piece: u32) {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         let Some(picker) = torrent.running() else { return };
+        let wanted = picker.wants(piece);
         let wrong = picker.verified(piece);
         torrent.fresh = true;
         if let Some(wrong) = wrong {
@@ -197,7 +202,7 @@ impl<P: Addressed> Session<P> {
             let Some(conn) = self.conns.get_mut(&peer) else { continue };
             cx.send(peer, PeerMsg::Have(piece));
             conn.told = cx.now();
-            if conn.have.contains(piece.into()) {
+            if wanted && conn.have.contains(piece.into()) {
                 conn.wanted = conn.wanted.saturating_sub(1);
                 self.interest(cx, peer);
             }

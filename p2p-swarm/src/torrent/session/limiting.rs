@@ -50,9 +50,14 @@ impl<P: Addressed> Session<P> {
     fn ask_for_less(&mut self, cx: &mut Cx<'_, Self>, of: Option<u64>, rate: u64) {
         let owes = |(_, conn): &(&P, &Conn)| of.is_none_or(|of| of == conn.torrent) && !conn.asked.is_empty();
         let owing: Vec<P> = self.conns.iter().filter(owes).map(|(peer, _)| *peer).collect();
-        let each = rate / u64::from(BLOCK) / (owing.len() as u64).max(1);
+        let each = (rate / u64::from(BLOCK) / (owing.len() as u64).max(1)).max(1);
         for peer in owing {
-            for (block, _) in self.release(peer, each.max(1) as usize) {
+            let mut kept = 0;
+            let keeps = |_: &Block| {
+                kept += 1;
+                kept <= each
+            };
+            for (block, _) in self.release(peer, keeps) {
                 cx.send(peer, PeerMsg::Cancel(block));
             }
         }

@@ -141,7 +141,7 @@ impl<P: Addressed> Session<P> {
         torrent.paused.iter_mut().for_each(|paused| paused.block = None);
         let peers: Vec<P> = torrent.peers.iter().copied().collect();
         for peer in peers {
-            for (block, _) in self.release(peer, 0) {
+            for (block, _) in self.release(peer, |_| false) {
                 cx.send(peer, PeerMsg::Cancel(block));
             }
             if again != Again::Write {

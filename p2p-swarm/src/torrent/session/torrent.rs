@@ -16,7 +16,7 @@ use super::super::gather::{Hashes, Metadata};
 use super::super::job::{Tag, TorrentJob, Work};
 use super::super::metainfo::{Info, InfoHashes, PieceLayers, SwarmId};
 use super::super::peer::Conn;
-use super::super::picker::{Order, Picker};
+use super::super::picker::{Order, Picker, Priority};
 use super::super::source::SourceKind;
 use super::super::status::{PeerStatus, TorrentStage, TorrentStatus};
 use super::super::throttle::{RateLimits, Throttle};
@@ -34,8 +34,10 @@ pub(super) struct Torrent<P> {
     pub(super) hashes: InfoHashes,
     pub(super) name: Option<String>,
     pub(super) folder: PathBuf,
-    /// Which files are wanted; all, if none are named.
+    /// Which files are wanted by its link; all, if none are named.
     pub(super) select: Vec<RangeInclusive<u32>>,
+    /// How much files are wanted of which the user has said so.
+    pub(super) priorities: BTreeMap<u32, Priority>,
     pub(super) info: Option<Arc<Info>>,
     pub(super) layers: Arc<PieceLayers>,
     pub(super) stage: Stage<P>,
