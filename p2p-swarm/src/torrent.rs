@@ -3,7 +3,7 @@
 //! - [`Metainfo`] is a `.torrent` file, of the first version (BEP 3), the second (BEP 52), or both; [`Magnet`] a link.
 //! - [`PeerMsg`] is what peers say to each other, and [`PeerCodec`] its bytes over TCP.
 //! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Read`], [`SetRates`], [`SetPriorities`], [`Pause`],
-//!   [`Resume`], [`Status`], [`Stats`] and [`Remove`] as typed requests, and [`TorrentWorker`]s do its jobs on a
+//!   [`Resume`], [`Move`], [`Status`], [`Stats`] and [`Remove`] as typed requests, and [`TorrentWorker`]s do its jobs on a
 //!   [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`; a [`Client`], which has it run over uTP, too, on
 //!   `p2p_core::net::both`.
 //! - [`SessionConfig`] says how all are treated, and [`TorrentConfig`] how one is: its rates, which pieces come first, whether it
@@ -54,7 +54,7 @@ mod worker;
 pub use address::{Addressed, Carrier};
 pub use client::{Client, client};
 pub use command::{
-    Add, AddPeers, Announced, Announcing, Fetched, Fetching, Heard, Pause, Read, Remove, Resume,
+    Add, AddPeers, Announced, Announcing, Fetched, Fetching, Heard, Move, Pause, Read, Remove, Resume,
     SessionCommand, SessionEvent, SessionItem, SessionOutcome, SetPriorities, SetRates, Source, Stats,
     Status, Stop, TakesCommands, ToAnnounce, ToFetch, TorrentConfig, TorrentError, TorrentId, Wait,
 };

@@ -109,6 +109,16 @@ pub struct Read {
     pub range: Range<u64>,
 }
 
+/// Move a torrent's files to another folder, where nothing may lie in their place; it goes on meanwhile. Between file systems
+/// they are copied, which takes its time. If that fails they are where they were.
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// The torrent.
+    pub torrent: TorrentId,
+    /// The folder that its file, or its folder, is to lie in.
+    pub folder: PathBuf,
+}
+
 /// Have nothing more to do with a torrent. Its files stay.
 #[derive(Clone, Copy, Debug)]
 pub struct Remove {
@@ -259,6 +269,9 @@ pub enum TorrentError {
         /// Its length.
         length: u64,
     },
+    /// Its files are on their way to another folder.
+    #[error("it is being moved already: wait until that is over")]
+    Moving,
     /// There are as many readers as the session takes.
     #[error("64 files are being read already: end one")]
     Readers,
@@ -286,6 +299,8 @@ pub enum SessionCommand {
     Pause(Pause),
     /// See [`Resume`].
     Resume(Resume),
+    /// See [`Move`].
+    Move(Move),
     /// See [`Remove`].
     Remove(Remove),
     /// See [`Status`].
@@ -324,7 +339,7 @@ pub enum SessionItem {
 pub enum SessionOutcome {
     /// Of [`Add`].
     Added(Result<TorrentId, TorrentError>),
-    /// Of [`Wait`], [`Read`] and [`SetPriorities`].
+    /// Of [`Wait`], [`Read`], [`SetPriorities`] and [`Move`].
     Done(Result<(), TorrentError>),
     /// Of [`AddPeers`], [`SetRates`], [`Pause`], [`Resume`], [`Remove`], [`Announced`], [`Heard`] and [`Fetched`]: whether
     /// there is such a torrent, announce or fetch.
@@ -402,6 +417,7 @@ plain!(Add, Added, Result<TorrentId, TorrentError>);
 plain!(AddPeers, Known, bool);
 plain!(SetRates, Known, bool);
 plain!(SetPriorities, Done, Result<(), TorrentError>);
+plain!(Move, Done, Result<(), TorrentError>);
 plain!(Pause, Known, bool);
 plain!(Resume, Known, bool);
 plain!(Remove, Known, bool);

@@ -7,6 +7,7 @@
 //! - `holding`: what its user has paused;
 //! - `limiting`: how fast blocks are asked for and read, and whose turn it is;
 //! - `keeping`: what comes back from the worker: what is right, and who lied;
+//! - `moving`: files that go to another folder;
 //! - `opening`: what is there of a torrent when it is taken on;
 //! - `pausing`: what becomes of a torrent whose files cannot be written or read;
 //! - `reading`: files that are read while they come;
@@ -24,6 +25,7 @@ mod holding;
 mod keeping;
 mod limiting;
 mod links;
+mod moving;
 mod opening;
 mod pausing;
 mod reading;
@@ -271,6 +273,7 @@ impl<P: Addressed> Session<P> {
             hashes,
             name: None,
             folder,
+            moving: None,
             select: Vec::new(),
             priorities: BTreeMap::new(),
             info: None,
@@ -352,8 +355,8 @@ impl<P: Addressed> Session<P> {
         torrent.paused = None;
         // What was written may be lost: nothing is written down of it.
         torrent.close(cx);
-        for waiting in torrent.waiting.drain(..) {
-            cx.finish(waiting.op, SessionOutcome::Done(Err(why.clone())));
+        for op in torrent.askers() {
+            cx.finish(op, SessionOutcome::Done(Err(why.clone())));
         }
         self.stop_readers(cx, number, &why);
         self.forget_fetches(|of| of == number);
@@ -367,9 +370,9 @@ impl<P: Addressed> Session<P> {
         self.forget_fetches(|of| of == number);
         self.say_goodbye(cx, number);
         self.hang_up(cx, number);
-        let Some(torrent) = self.torrents.remove(&number) else { return false };
-        for waiting in &torrent.waiting {
-            cx.finish(waiting.op, SessionOutcome::Done(Err(TorrentError::Unknown)));
+        let Some(mut torrent) = self.torrents.remove(&number) else { return false };
+        for op in torrent.askers() {
+            cx.finish(op, SessionOutcome::Done(Err(TorrentError::Unknown)));
         }
         torrent.close(cx);
         self.of_removed.0 += torrent.downloaded;
@@ -459,6 +462,7 @@ impl<P: Addressed> Protocol for Session<P> {
             }
             SessionCommand::Pause(Pause { torrent }) => SessionOutcome::Known(self.pause(cx, torrent.0)),
             SessionCommand::Resume(Resume { torrent }) => SessionOutcome::Known(self.resume(cx, torrent.0)),
+            SessionCommand::Move(to) => return self.move_files(cx, op, to),
             SessionCommand::Remove(Remove { torrent }) => SessionOutcome::Known(self.remove(cx, torrent.0)),
             SessionCommand::Announcing(Announcing(kind)) => return self.announcer(cx, op, kind),
             SessionCommand::Announced(announced) => SessionOutcome::Known(self.announced(cx, announced)),
@@ -481,6 +485,7 @@ impl<P: Addressed> Protocol for Session<P> {
         self.reader_gone(cx, op);
         for torrent in self.torrents.values_mut() {
             torrent.waiting.retain(|waiting| waiting.op != op);
+            torrent.moving.iter_mut().for_each(|moving| moving.forget(op));
         }
     }
 

@@ -1,6 +1,7 @@
 //! How a session and its torrents stand, for whoever asks.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::address::Carrier;
 use super::command::{TorrentError, TorrentId};
@@ -35,6 +36,8 @@ pub struct TorrentStatus {
     pub hashes: InfoHashes,
     /// What it is called, if that is known.
     pub name: Option<String>,
+    /// The folder that its file, or its folder, lies in.
+    pub folder: PathBuf,
     /// What is being done.
     pub stage: TorrentStage,
     /// Why it is not worked on, if it failed, or if it is paused and nobody has asked for that.

@@ -32,6 +32,7 @@ impl<P: Addressed> Session<P> {
             (Tag::Block(block), Ok(Output::Wrong)) => self.wrong(cx, number, block.piece),
             (Tag::Trace(piece), Ok(Output::Digests(digests))) => self.traced(cx, number, piece, digests),
             (Tag::Try, Ok(_)) => self.works_again(cx, number, tag),
+            (Tag::Move, Ok(_)) => self.moved(cx, number, Ok(())),
             (_, Ok(_)) => {}
             // More has come than the worker can take in: it is asked for again, though not at once.
             (Tag::Block(block), Err(StoreError::Job(JobError::QueueFull))) => {
@@ -54,6 +55,7 @@ impl<P: Addressed> Session<P> {
                 let length = self.length_of(number, piece);
                 self.trouble(cx, number, error, Again::Read(Block { piece, begin: 0, length }));
             }
+            (Tag::Move, Err(error)) => self.moved(cx, number, Err(error)),
             // Nobody needs it any more.
             (Tag::Close, Err(_)) => {}
             (_, Err(error)) => self.trouble(cx, number, error, Again::Look),
@@ -139,6 +141,7 @@ impl<P: Addressed> Session<P> {
                 (Tag::Open, Stage::Opening(_)) => torrent.open(cx),
                 (Tag::Check { from, until }, Stage::Opening(_)) => torrent.check(cx, from..until),
                 (Tag::Sync | Tag::Save, Stage::Running(_)) => torrent.sync(cx, tag),
+                (Tag::Move, _) => self.move_on(cx, number),
                 (Tag::Trace(piece), Stage::Running(_)) if torrent.serves() => {
                     torrent.start(cx, tag, Work::Digests { piece });
                 }

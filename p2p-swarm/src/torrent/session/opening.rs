@@ -121,6 +121,7 @@ impl<P: Addressed> Session<P> {
             self.catch_up(cx, peer);
         }
         self.finish(cx, number);
+        self.move_on(cx, number);
         self.readers_go_on(cx, number);
         self.hurry(cx, number);
         self.dial(cx, number);

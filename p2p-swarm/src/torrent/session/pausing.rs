@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use p2p_core::{Cx, Time};
 
+use super::moving::Moving;
 use super::opening::Opening;
 use super::{Session, SessionEvent, Stage, TorrentId};
 use crate::job::StoreError;
@@ -180,7 +181,8 @@ impl<P: Addressed> Session<P> {
     pub(super) fn try_again(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let now = cx.now();
         let Some(torrent) = self.torrents.get_mut(&number).filter(|torrent| !torrent.held) else { return };
-        let looked_at = torrent.is_looked_at();
+        // Nor is it looked at where its files were while they go elsewhere.
+        let looked_at = torrent.is_looked_at() || torrent.moving.as_ref().is_some_and(Moving::is_begun);
         // Whatever a peer is asked for, or is written, is what it is tried with.
         let asks = |peer| self.conns.get(peer).is_some_and(|conn| !conn.asked.is_empty());
         let out = torrent.writing > 0 || torrent.peers.iter().any(asks);

@@ -241,6 +241,7 @@ fn hashes_are_given_to_who_asks_for_them_rightly() {
 }
 
 mod holding;
+mod moving;
 mod pausing;
 
 const A: SimPeer = SimPeer(1);
@@ -412,6 +413,7 @@ fn a_full_queue_of_jobs_puts_off_and_ends_nothing() {
                 Work::Digests { .. } => ("digests", 1),
                 Work::Sync { .. } => ("sync", 1),
                 Work::Close { .. } => ("close", 1),
+                Work::Move { .. } => ("move", 1),
                 Work::Read(_) => ("read", 0),
             };
             let before = refused.entry(kind).or_default();

@@ -22,6 +22,7 @@ use super::super::status::{PeerStatus, TorrentStage, TorrentStatus};
 use super::super::throttle::{RateLimits, Throttle};
 use super::super::tiers::Tiers;
 use super::Session;
+use super::moving::Moving;
 use super::opening::Opening;
 use super::pausing::Paused;
 use super::web::WebSeed;
@@ -34,6 +35,8 @@ pub(super) struct Torrent<P> {
     pub(super) hashes: InfoHashes,
     pub(super) name: Option<String>,
     pub(super) folder: PathBuf,
+    /// If its files are to go elsewhere.
+    pub(super) moving: Option<Moving>,
     /// Which files are wanted by its link; all, if none are named.
     pub(super) select: Vec<RangeInclusive<u32>>,
     /// How much files are wanted of which the user has said so.
@@ -167,6 +170,12 @@ impl<P: Addressed> Torrent<P> {
         }
     }
 
+    /// Those who wait for it to be done or moved, and wait no longer.
+    pub(super) fn askers(&mut self) -> Vec<OpId> {
+        let moving = self.moving.take().and_then(|moving| moving.asker());
+        self.waiting.drain(..).map(|waiting| waiting.op).chain(moving).collect()
+    }
+
     /// Has the worker look what is there.
     pub(super) fn open(&mut self, cx: &mut Cx<'_, Session<P>>) {
         let Some(info) = self.info.clone() else { return };
@@ -230,6 +239,7 @@ impl<P: Addressed> Torrent<P> {
         TorrentStatus {
             hashes: self.hashes,
             name: self.name.clone(),
+            folder: self.folder.clone(),
             stage: match &self.stage {
                 Stage::Failed(_) => TorrentStage::Failed,
                 _ if self.held || self.paused.is_some() => TorrentStage::Paused,

@@ -8,7 +8,7 @@ const BLOCK: u32 = 16384;
 
 impl Alone {
     /// Tells the session something, and what came of it.
-    fn asks(&mut self, command: SessionCommand) -> SessionOutcome {
+    pub(super) fn asks(&mut self, command: SessionCommand) -> SessionOutcome {
         let op = self.script.command(command);
         let mut outcomes = self.script.outcomes();
         assert_eq!(outcomes.last().map(|(of, _)| *of), Some(op));
@@ -30,7 +30,7 @@ impl Alone {
     }
 
     /// A peer connects, has everything and gives it: what it is asked for.
-    fn gives_all(&mut self, peer: SimPeer) -> Vec<Block> {
+    pub(super) fn gives_all(&mut self, peer: SimPeer) -> Vec<Block> {
         self.greet(peer);
         self.say(peer, PeerMsg::HaveAll);
         requests(&self.say(peer, PeerMsg::Unchoke))

@@ -18,7 +18,7 @@ fn no_reads(work: &Work) -> Option<StoreError> {
 
 impl Alone {
     /// The worker does what there is to do, but for what fails.
-    fn work_but(&mut self, fails: impl Fn(&Work) -> Option<StoreError>) {
+    pub(super) fn work_but(&mut self, fails: impl Fn(&Work) -> Option<StoreError>) {
         loop {
             let jobs = self.script.jobs();
             if jobs.is_empty() {
