@@ -110,7 +110,8 @@ pub struct Read {
 }
 
 /// Move a torrent's files to another folder, where nothing may lie in their place; it goes on meanwhile. Between file systems
-/// they are copied, which takes its time. If that fails they are where they were.
+/// they are copied, which takes its time. If that fails they are where they were; if the process ends meanwhile each of them
+/// is whole in the one folder or the other.
 #[derive(Clone, Debug)]
 pub struct Move {
     /// The torrent.

@@ -330,8 +330,8 @@ impl<P: Peer> Picker<P> {
     fn fresh(&self, theirs: &Bits, priority: Priority, open: Option<u32>, rng: &mut Rng) -> Option<u32> {
         let fresh = |piece: &u32| {
             let of = u64::from(*piece);
-            let can = self.missing.contains(of) && theirs.contains(of) && !self.begun.contains_key(piece);
-            can && self.priority(*piece) == priority
+            let can = self.priority(*piece) == priority && self.missing.contains(of) && theirs.contains(of);
+            can && !self.begun.contains_key(piece)
         };
         let count = self.have.len() as u32;
         match (self.order, open) {

@@ -78,6 +78,8 @@ impl<P: Addressed> Session<P> {
         let Some(Moving { asker, to, .. }) = torrent.moving.take() else { return };
         if result.is_ok() {
             torrent.folder = to;
+            // What was copied is written down where it is.
+            torrent.fresh = true;
         }
         if let Some(asker) = asker {
             cx.finish(asker, SessionOutcome::Done(result.clone().map_err(TorrentError::from)));

@@ -3,6 +3,9 @@
 //! Nothing is written over there, and either all of them go or none: if one cannot be moved, those that were go back. Between
 //! file systems, where there is no renaming, a file is copied, and removed when its copy is safe. Folders that are left empty
 //! stay.
+//!
+//! If the process ends meanwhile each file is whole, in the one folder or in the other: a copy has its name only when it is
+//! safe. Until then it is what a record that is being written is, which the next takes the place of.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -29,6 +32,7 @@ impl<S: Storage> Torrent<S> {
             })
             .collect();
         let new = |file: usize| to.join(&self.info.files()[file].path);
+        let copies = |folder: &Path| record::unfinished(&record::path(folder, &self.info));
         for path in there.iter().map(|file| new(*file)) {
             match storage.kind(&path) {
                 Ok(_) => return Err(StoreError::Exists(path)),
@@ -40,16 +44,20 @@ impl<S: Storage> Torrent<S> {
         let before: Vec<Option<Stamp>> =
             there.iter().map(|file| storage.stamp(&self.path(*file)).ok()).collect();
         for (done, file) in there.iter().enumerate() {
-            if let Err(error) = move_file(storage, &self.path(*file), &new(*file)) {
+            if let Err(error) = move_file(storage, &self.path(*file), &new(*file), &copies(&to)) {
                 for back in &there[..done] {
                     // What cannot go back is missing here, and found to be.
-                    let _ = move_file(storage, &new(*back), &self.path(*back));
+                    let _ = move_file(storage, &new(*back), &self.path(*back), &copies(&self.folder));
                 }
                 return Err(at(&new(*file))(error));
             }
         }
-        // If the record stays behind, or speaks of files that were copied, they are hashed again.
-        let _ = storage.rename(&record::path(&self.folder, &self.info), &record::path(&to, &self.info));
+        // What speaks of files that were copied is not believed, and written anew.
+        let record = record::path(&self.folder, &self.info);
+        if storage.rename(&record, &record::path(&to, &self.info)).is_err() {
+            let _ = storage.remove(&record);
+            self.record = None;
+        }
         self.folder = to;
         for (file, before) in there.into_iter().zip(before) {
             // What others have changed since it was hashed is not what it was.
@@ -62,31 +70,29 @@ impl<S: Storage> Torrent<S> {
 }
 
 /// Moves a file to where there is none. If it fails it is where it was.
-fn move_file<S: Storage>(storage: &mut S, from: &Path, to: &Path) -> io::Result<()> {
-    // The folder is made with it.
-    let mut new = storage.create(to)?;
-    let moved = match storage.rename(from, to) {
-        Err(error) if error.kind() == ErrorKind::CrossesDevices => {
-            copy(storage, from, &mut new).and_then(|()| storage.remove(from))
-        }
-        renamed => renamed,
-    };
-    if moved.is_err() {
-        let _ = storage.remove(to);
+fn move_file<S: Storage>(storage: &mut S, from: &Path, to: &Path, copy: &Path) -> io::Result<()> {
+    match storage.rename(from, to) {
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => {}
+        renamed => return renamed,
     }
-    moved
+    if let Err(error) = write_copy(storage, from, copy).and_then(|()| storage.rename(copy, to)) {
+        let _ = storage.remove(copy);
+        return Err(error);
+    }
+    storage.remove(from).inspect_err(|_| _ = storage.remove(to))
 }
 
-/// Copies a file, safely.
-fn copy<S: Storage>(storage: &mut S, from: &Path, new: &mut S::File) -> io::Result<()> {
-    let mut old = storage.open(from)?;
+/// Copies a file over whatever is there, safely.
+fn write_copy<S: Storage>(storage: &mut S, from: &Path, copy: &Path) -> io::Result<()> {
+    let (mut old, mut new) = (storage.open(from)?, storage.create(copy)?);
     let length = storage.len(&mut old)?;
+    storage.resize(&mut new, length)?;
     let mut buffer = Vec::new();
     for at in (0..length).step_by(CHUNK as usize) {
         storage.read_at(&mut old, at, CHUNK.min(length - at) as usize, &mut buffer)?;
-        storage.write_at(new, at, &buffer)?;
+        storage.write_at(&mut new, at, &buffer)?;
     }
-    storage.sync(new)
+    storage.sync(&mut new)
 }
 
 #[cfg(test)]

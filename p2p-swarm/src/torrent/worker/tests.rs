@@ -16,9 +16,11 @@ pub(super) struct Disk {
     pub(super) files: MemoryFiles,
     pub(super) open: Arc<()>,
     pub(super) reading_fails: Option<ErrorKind>,
-    /// Of files that go there, and how.
+    /// Of files that go there or come from there, and how.
     pub(super) renaming_fails: Option<(PathBuf, ErrorKind)>,
     pub(super) syncing_fails: Arc<AtomicBool>,
+    /// So many more changes are made, and then none.
+    pub(super) changes: Option<Arc<AtomicU64>>,
     /// How many bytes were read.
     pub(super) read: Arc<AtomicU64>,
 }
@@ -26,6 +28,12 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn open_files(&self) -> usize {
         Arc::strong_count(&self.open) - 2
+    }
+
+    fn change(&self) -> io::Result<()> {
+        let Some(left) = &self.changes else { return Ok(()) };
+        let one_less = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        one_less.map(|_| ()).map_err(|_| ErrorKind::Interrupted.into())
     }
 }
 
@@ -36,12 +44,14 @@ impl Storage for Disk {
         Ok((self.files.open(path)?, self.open.clone()))
     }
     fn create(&mut self, path: &Path) -> io::Result<Self::File> {
+        self.change()?;
         Ok((self.files.create(path)?, self.open.clone()))
     }
     fn len(&mut self, file: &mut Self::File) -> io::Result<u64> {
         self.files.len(&mut file.0)
     }
     fn resize(&mut self, file: &mut Self::File, len: u64) -> io::Result<()> {
+        self.change()?;
         self.files.resize(&mut file.0, len)
     }
     fn read_at(
@@ -60,26 +70,28 @@ impl Storage for Disk {
         }
     }
     fn write_at(&mut self, file: &mut Self::File, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.change()?;
         self.files.write_at(&mut file.0, at, bytes)
     }
     fn stamp(&mut self, path: &Path) -> io::Result<Stamp> {
         self.files.stamp(path)
     }
     fn sync(&mut self, file: &mut Self::File) -> io::Result<()> {
+        self.change()?;
         match self.syncing_fails.load(Ordering::Relaxed) {
             true => Err(ErrorKind::StorageFull.into()),
             false => self.files.sync(&mut file.0),
         }
     }
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change()?;
         match &self.renaming_fails {
-            Some((place, kind)) if to.starts_with(place) && from.parent() != to.parent() => {
-                Err((*kind).into())
-            }
+            Some((place, kind)) if to.starts_with(place) != from.starts_with(place) => Err((*kind).into()),
             _ => self.files.rename(from, to),
         }
     }
     fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.change()?;
         self.files.remove(path)
     }
     fn kind(&mut self, path: &Path) -> io::Result<FileKind> {

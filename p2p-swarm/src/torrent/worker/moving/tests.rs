@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use super::super::tests::{Disk, LEN, bits, has_record, look, open, run, torrent, write};
 use super::super::{Output, TorrentWorker};
 use super::*;
@@ -35,7 +38,7 @@ fn reads(worker: &mut TorrentWorker<Disk>, content: &[u8], piece: u32) {
 #[test]
 fn what_is_there_moves_and_is_gone_on_with() {
     for crosses in [false, true] {
-        let renaming_fails = crosses.then_some((PathBuf::new(), ErrorKind::CrossesDevices));
+        let renaming_fails = crosses.then_some(("x".into(), ErrorKind::CrossesDevices));
         let disk = Disk { renaming_fails, ..Disk::default() };
         let (mut worker, metainfo, content) = three_of_four(&disk);
         assert!(matches!(move_to(&mut worker, "x/y"), Ok(Output::Moved)));
@@ -91,4 +94,42 @@ fn nothing_is_written_over_and_what_cannot_all_go_stays() {
     assert_eq!(names(&disk), before);
     [0, 11, 39].into_iter().for_each(|piece| reads(&mut worker, &content, piece));
     assert!(matches!(move_to(&mut worker, "1"), Ok(Output::Moved)), "where it is it may go");
+}
+
+#[test]
+fn whenever_the_process_ends_each_file_is_whole_in_one_folder_or_the_other() {
+    for crosses in [false, true] {
+        let mut ends = 0;
+        loop {
+            let mut disk = Disk { changes: Some(Arc::new(u64::MAX.into())), ..Disk::default() };
+            disk.renaming_fails = crosses.then_some(("x".into(), ErrorKind::CrossesDevices));
+            let (mut worker, metainfo, _) = three_of_four(&disk);
+            run(&mut worker, 1, Work::Sync { have: bits(40, [0, 11, 39]) }).unwrap();
+            let before: Vec<_> = names(&disk).iter().map(|name| disk.files.read(name)).collect();
+            disk.changes.iter().for_each(|left| left.store(ends, Ordering::Relaxed));
+            let moved = move_to(&mut worker, "x");
+            drop(worker);
+            disk.files.crash(&mut p2p_core::Rng::new(ends));
+            for (name, content) in ["t/000", "t/001", "t/003"].into_iter().zip(&before) {
+                let places = ["1", "x"].map(|folder| disk.files.read(Path::new(folder).join(name)));
+                let [old, new] = places.each_ref().map(|place| place.as_ref() == content.as_ref());
+                assert!(old || new, "{name} is lost after {ends} changes");
+                assert!(
+                    places.iter().flatten().all(|place| Some(place) == content.as_ref()),
+                    "{name}, {ends}"
+                );
+            }
+            if moved.is_ok() {
+                break;
+            }
+            // Whoever goes on in the old folder moves what is left.
+            disk.changes = None;
+            let mut worker = TorrentWorker::new(disk.clone());
+            open(&mut worker, 1, &metainfo).unwrap();
+            let again = move_to(&mut worker, "x");
+            assert!(matches!(again, Ok(Output::Moved) | Err(StoreError::Exists(_))), "{again:?}");
+            ends += 1;
+        }
+        assert!(ends >= if crosses { 15 } else { 3 }, "{ends} changes");
+    }
 }
