@@ -1,5 +1,5 @@
-//! `bitcoin` as users run it: it follows nodes that have a real node's blocks, through a reorganisation and `kill -9`, and shows
-//! where transactions are.
+//! `bitcoin` as users run it: it follows nodes that have a real node's blocks, through a reorganisation and `kill -9`, shows where
+//! transactions are, and finds what pays to scripts.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -13,10 +13,10 @@ use p2p_core::foreign::TcpPeer;
 use p2p_core::net::tcp;
 use p2p_core::{Cx, Key, Limits, Link, NoJob, NoWorker, OpId, Protocol, Request};
 use p2p_ledger::bitcoin::{
-    BitcoinBlock, BitcoinInput, BitcoinMsg, BitcoinNetwork, BitcoinOutput, BitcoinTransaction, Inventory,
-    MerkleBlock, NODE_NETWORK, Version,
+    BitcoinBlock, BitcoinInput, BitcoinMsg, BitcoinNetwork, BitcoinOutput, BitcoinTransaction, FilterRange,
+    Inventory, MerkleBlock, NODE_COMPACT_FILTERS, NODE_NETWORK, Version,
 };
-use p2p_ledger::{BitcoinHeader, Decode, Encode, Header, OutPoint, TxId, WorkHeader};
+use p2p_ledger::{BitcoinHeader, BlockId, Decode, Encode, Filter, Header, OutPoint, TxId, WorkHeader};
 use support::{Running, run, said};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_bitcoin");
@@ -26,6 +26,24 @@ struct Server {
     blocks: Vec<BitcoinBlock>,
     /// Who is told of new ones.
     told: BTreeSet<TcpPeer>,
+    /// It says that nothing is in any block.
+    hides: bool,
+}
+
+impl Server {
+    /// The filter of each block: nothing is spent in them.
+    fn filters(&self) -> impl Iterator<Item = Filter> {
+        self.blocks.iter().map(|block| {
+            let outputs = block.transactions.iter().flat_map(|one| &one.outputs).filter(|_| !self.hides);
+            let scripts = outputs.map(|output| &output.script[..]);
+            Filter::new(&Filter::key(&block.header.id()), scripts.filter(|script| script[0] != 0x6a))
+        })
+    }
+
+    /// The last of some blocks, as how manieth.
+    fn height_of(&self, id: &BlockId) -> usize {
+        self.blocks.iter().position(|block| block.header.id() == *id).unwrap() + 1
+    }
 }
 
 /// It has these blocks from now on.
@@ -60,7 +78,8 @@ impl Protocol for Server {
         match msg {
             BitcoinMsg::Version(theirs) => {
                 let height = self.blocks.len() as u32;
-                let version = Version { services: NODE_NETWORK, height, agent: "/test/".into(), ..theirs };
+                let services = NODE_NETWORK | NODE_COMPACT_FILTERS;
+                let version = Version { services, height, agent: "/test/".into(), ..theirs };
                 cx.send(from, BitcoinMsg::Version(version));
                 cx.send(from, BitcoinMsg::Verack);
             }
@@ -77,6 +96,20 @@ impl Protocol for Server {
                     let found = self.blocks.iter().find(has).filter(|_| one.kind == Inventory::BLOCK);
                     let answer = found.cloned().map(BitcoinMsg::Block);
                     cx.send(from, answer.unwrap_or_else(|| BitcoinMsg::NotFound(vec![one])));
+                }
+            }
+            BitcoinMsg::GetCFHeaders(FilterRange { start, stop }) => {
+                let (start, last) = (start as usize, self.height_of(&stop));
+                let previous = self.filters().take(start - 1);
+                let first = BitcoinNetwork::regtest().first_filter;
+                let previous = previous.fold(first, |previous, filter| filter.header(&previous));
+                let hashes = self.filters().take(last).skip(start - 1).map(|filter| filter.hash());
+                cx.send(from, BitcoinMsg::CFHeaders(stop, previous, hashes.collect()));
+            }
+            BitcoinMsg::GetCFilters(FilterRange { start, stop }) => {
+                let (start, last) = (start as usize, self.height_of(&stop));
+                for (filter, block) in self.filters().zip(&self.blocks).take(last).skip(start - 1) {
+                    cx.send(from, BitcoinMsg::CFilter(block.header.id(), filter.as_bytes().to_vec()));
                 }
             }
             _ => {}
@@ -97,8 +130,8 @@ impl Protocol for Server {
     }
 }
 
-async fn serve(blocks: &[BitcoinBlock]) -> (tcp::Running<Server>, String) {
-    let server = Server { blocks: blocks.to_vec(), told: BTreeSet::new() };
+async fn serve(blocks: &[BitcoinBlock], hides: bool) -> (tcp::Running<Server>, String) {
+    let server = Server { blocks: blocks.to_vec(), told: BTreeSet::new(), hides };
     let codec = |_| BitcoinNetwork::regtest().codec();
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let running = tcp::spawn(server, codec, Some(listen), Limits::default(), [NoWorker]).await.unwrap();
@@ -138,8 +171,8 @@ fn block_after(parent: &BitcoinBlock, height: u64) -> BitcoinBlock {
 async fn a_chain_is_followed_and_kept_and_transactions_are_found_in_it() {
     let blocks = real_blocks();
     let id = |block: &BitcoinBlock| block.header.id().to_string();
-    let (_behind, behind) = serve(&blocks[..100]).await;
-    let (whole, at) = serve(&blocks).await;
+    let (_behind, behind) = serve(&blocks[..100], false).await;
+    let (whole, at) = serve(&blocks, false).await;
     let data = std::env::temp_dir().join(format!("p2p-bitcoin-{}", std::process::id()));
     let (file, data) = (data.join("regtest.headers"), data.to_str().unwrap().to_owned());
     let part = ["--network", "regtest", "--connect", &behind, "--connect", &at, "--data", &data];
@@ -213,4 +246,44 @@ async fn a_chain_is_followed_and_kept_and_transactions_are_found_in_it() {
         assert!(refused.contains(why), "{refused}");
     }
     std::fs::remove_dir_all(data).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_pays_to_a_script_is_found_among_liars_and_no_script_is_told() {
+    let mut blocks = real_blocks();
+    for height in [151, 152] {
+        blocks.push(block_after(&blocks[blocks.len() - 1], height));
+    }
+    let (_honest, honest) = serve(&blocks, false).await;
+    let (_liar, liar) = serve(&blocks, true).await;
+    let scan = |scripts: &[&str], more: &[&str]| {
+        let part = ["--network", "regtest", "--connect", &liar, "--connect", &honest];
+        run(PROGRAM, &[&["scan"][..], scripts, &part, more].concat())
+    };
+    // Those two pay to anybody.
+    let found = scan(&["51"], &[]).unwrap();
+    let paid: Vec<&str> = found.lines().filter_map(|line| line.strip_prefix("paid: ")).collect();
+    let pays = |at: usize| format!("50 {}:0 at {}", blocks[at].transactions[0].id(), at + 1);
+    assert_eq!(paid, [pays(150), pays(151)]);
+    assert_eq!(
+        (said(&found, "unspent"), said(&found, "scanned")),
+        ("100".into(), format!("152 {}", blocks[151].header.id()))
+    );
+    // All others pay to one key.
+    let script: String =
+        blocks[9].transactions[0].outputs[0].script.iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = scan(&[&script], &["--from", "140", "--json"]).unwrap();
+    let found: Vec<serde_json::Value> =
+        found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let heights: Vec<u64> = found.iter().filter_map(|line| line["height"].as_u64()).collect();
+    assert_eq!(heights, (140..=150).collect::<Vec<u64>>());
+    assert_eq!(found.last().unwrap()["scanned"], 152);
+    for (scripts, more, why) in [
+        (&["5x"], &[][..], "5x: it is no address"),
+        (&["bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"], &[], "another network"),
+        (&["51"], &["--from", "154"], "there is no block 153 yet"),
+    ] {
+        let refused = scan(scripts, more).unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+    }
 }

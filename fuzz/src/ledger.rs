@@ -84,6 +84,7 @@ pub fn bitcoin(bytes: &[u8]) {
             BitcoinMsg::Block(block) => drop(block.is_whole()),
             BitcoinMsg::Tx(transaction) => drop(transaction.is_about(&[vec![1], vec![2; 20]].into())),
             BitcoinMsg::FilterLoad(filter) => drop(filter.has(b"item")),
+            BitcoinMsg::CFilter(_, bytes) => self::filter(bytes),
             _ => {}
         }
         let mut output = bytes::BytesMut::new();

@@ -110,7 +110,7 @@ impl Bcoin {
 async fn client(nodes: &[SocketAddr], config: BitcoinConfig) -> Running<BitcoinClient<TcpPeer>> {
     let network = BitcoinNetwork::regtest();
     let headers = network.headers(HeaderRules::default());
-    let client = BitcoinClient::new(nodes.iter().copied(), headers, config);
+    let client = BitcoinClient::new(&network, nodes.iter().copied(), headers, config);
     tcp::spawn(client, move |_| network.codec(), None, Limits::default(), [NoWorker]).await.unwrap()
 }
 

@@ -1,15 +1,19 @@
 //! Bitcoin's own network, for whoever has the headers alone (Nakamoto 2008, §8): a client that follows the chain of real nodes
-//! over TCP, and shows that a transaction is in one of its blocks. Feature `bitcoin`.
+//! over TCP, shows that a transaction is in one of its blocks, and finds what pays to somebody. Feature `bitcoin`.
 //!
 //! - **Headers** come from every node that it was given, and are checked: the chain is the one with the most work that any of them
 //!   shows. New ones are said unasked (BIP 130).
 //! - **Transactions** are looked for in whole blocks, of which nothing can be left out. That costs up to 1 MB for each, for they come
 //!   without witnesses; or by filters (BIP 37), if [`BitcoinConfig::filters`] says so: then the node learns, roughly, what is looked for, may keep it to
 //!   itself, and sends no more than that.
+//! - **Payments** are found by the filters of blocks (BIP 157, 158; [`Scan`]), which are the same for everybody: no node learns what is
+//!   looked for. All nodes that serve filters name them all, and where they differ the block tells who lies. What one honest node
+//!   that answers in time says is found, whatever the others do.
 //! - **Proofs** ([`MerkleBlock`]) are Bitcoin Core's own: what `gettxoutproof` gives, and `verifytxoutproof` takes.
 //!
 //! What nodes say is bounded: a message by 4,000,000 bytes, and by what [`Limits`](p2p_core::Limits) let wait; there are at most 16
-//! nodes, and nothing that was not asked for is kept. A node that has provably lied is not dialled again. Addresses that nodes tell are not looked at: whom
+//! nodes, and nothing that was not asked for is kept; of each node at most 2,000 filter headers that are not believed yet, and 32 bytes for
+//! every 1,000th block. What is believed of filters takes 64 bytes for each block from a little before where somebody scans. A node that has provably lied is not dialled again. Addresses that nodes tell are not looked at: whom
 //! to trust with being one honest node among some is for the application to say.
 //!
 //! ```no_run
@@ -22,7 +26,8 @@
 //! # -> Result<(), Box<dyn std::error::Error>> {
 //! let network = BitcoinNetwork::main();
 //! let headers = network.headers(HeaderRules::default());
-//! let client = BitcoinClient::<TcpPeer>::new(["127.0.0.1:8333".parse()?], headers, BitcoinConfig::default());
+//! let nodes = ["127.0.0.1:8333".parse()?];
+//! let client = BitcoinClient::<TcpPeer>::new(&network, nodes, headers, BitcoinConfig::default());
 //! // In a program: p2p_core::net::tcp::spawn(client, move |_| network.codec(), None, Limits::default(), [])
 //! let client = spawn(client).await;
 //! let tip = client.ask(Synced).await??;
@@ -35,16 +40,20 @@
 //! # }
 //! ```
 //!
-//! In this order: [`BitcoinClient`], `network`, `codec` (what is said), `transaction`, `merkle`, `bloom`, `nodes` (who is dialled,
-//! and greeted), `headers`, `tasks` (what users want), `request`.
+//! In this order: [`BitcoinClient`], `network`, `address`, `codec` (what is said), `transaction`, `merkle`, `bloom`, `nodes` (who is dialled,
+//! and greeted), `headers`, `filters` (which are believed), `dispute` (who lies about them), `tasks` (what users want), `scan`, `request`.
 
+mod address;
 mod bloom;
 mod codec;
+mod dispute;
+mod filters;
 mod headers;
 mod merkle;
 mod network;
 mod nodes;
 mod request;
+mod scan;
 mod tasks;
 mod transaction;
 
@@ -57,31 +66,38 @@ use std::time::Duration;
 use p2p_core::{Cx, Link, NoJob, OpId, Protocol};
 use p2p_overlay::Place;
 
+use crate::header::Header;
 use crate::headers::Tip;
 use crate::ledger::Change;
 
+use filters::Filters;
 use nodes::Node;
 use tasks::Task;
 
+pub use address::{AddressPrefixes, InvalidAddress};
 pub use bloom::Bloom;
-pub use codec::{BitcoinCodec, BitcoinMsg, Inventory, NODE_BLOOM, NODE_NETWORK, Version};
+pub use codec::{
+    BitcoinCodec, BitcoinMsg, FilterRange, Inventory, NODE_BLOOM, NODE_COMPACT_FILTERS, NODE_NETWORK, Version,
+};
 pub use merkle::{BrokenProof, MerkleBlock};
 pub use network::{BitcoinHeaders, BitcoinNetwork};
+pub use nodes::Useless;
 pub use request::{
     BitcoinCommand, BitcoinError, BitcoinOutcome, BitcoinStatus, HeaderAt, HeadersAfter, Matching, Prove,
-    Proved, Status, Synced,
+    Proved, Scan, Status, Synced,
 };
 pub use transaction::{BitcoinBlock, BitcoinInput, BitcoinOutput, BitcoinTransaction};
 
 /// A client of nodes of one of Bitcoin's networks. It runs over TCP, each connection with a codec of
-/// [`BitcoinNetwork::codec`]; users ask by [`Synced`], [`Status`], [`HeaderAt`], [`HeadersAfter`], [`Prove`] and
-/// [`Matching`].
+/// [`BitcoinNetwork::codec`]; users ask by [`Synced`], [`Status`], [`HeaderAt`], [`HeadersAfter`], [`Prove`],
+/// [`Matching`] and [`Scan`].
 pub struct BitcoinClient<P> {
     config: BitcoinConfig,
     chain: BitcoinHeaders,
     /// Where the chain ended when that was said last.
     told: Tip,
     nodes: Vec<Node<P>>,
+    filters: Filters,
     /// The number of the last connection.
     number: u64,
     tasks: BTreeMap<OpId, Task>,
@@ -118,14 +134,18 @@ pub enum BitcoinEvent {
     Changed(Arc<Change>),
     /// A node has provably lied, in this way, and is not dialled any more.
     Lied(SocketAddr, Arc<str>),
+    /// A node is of no use now, for another reason than before.
+    Useless(SocketAddr, Useless),
 }
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
 
 impl<P: Place> BitcoinClient<P> {
-    /// A client that begins with the first header of `chain`, or with what else is in it, and dials these nodes: at most 16.
+    /// A client of a network that begins with the first header of `chain`, or with what else is in it, and dials these nodes: at
+    /// most 16.
     pub fn new(
+        network: &BitcoinNetwork,
         nodes: impl IntoIterator<Item = SocketAddr>,
         chain: BitcoinHeaders,
         config: BitcoinConfig,
@@ -137,7 +157,8 @@ impl<P: Place> BitcoinClient<P> {
             }
         }
         let nodes = once.into_iter().map(Node::new).collect();
-        BitcoinClient { config, told: chain.tip(), chain, nodes, number: 0, tasks: BTreeMap::new() }
+        let filters = Filters::new(network.first.id(), network.first_filter);
+        BitcoinClient { config, told: chain.tip(), chain, nodes, filters, number: 0, tasks: BTreeMap::new() }
     }
 
     /// The headers: to be kept for the next time, say.
@@ -159,6 +180,7 @@ impl<P: Place> BitcoinClient<P> {
             self.be_patient(cx.now());
             cx.emit(BitcoinEvent::Changed(Arc::new(change)));
         }
+        self.learn_filters(cx);
         for task in self.tasks.keys().copied().collect::<Vec<OpId>>() {
             self.step(cx, task);
         }
@@ -193,10 +215,21 @@ impl<P: Place> Protocol for BitcoinClient<P> {
             BitcoinMsg::MerkleBlock(tree) => self.tree_came(cx, at, tree),
             BitcoinMsg::Tx(transaction) => self.transaction_came(cx, at, transaction),
             BitcoinMsg::NotFound(all) => self.missing(at, &all),
+            BitcoinMsg::CFHeaders(stop, previous, hashes) => {
+                self.filter_headers_came(cx, at, stop, previous, &hashes);
+            }
+            BitcoinMsg::CFCheckpt(stop, headers) => self.checkpoints_came(cx, at, stop, headers),
+            BitcoinMsg::CFilter(block, bytes) => {
+                self.disputed_filter_came(cx, at, block, &bytes);
+                self.filter_came(cx, at, block, bytes);
+            }
             // This one serves nobody, and what is unknown says nothing to it.
             BitcoinMsg::GetHeaders(_)
             | BitcoinMsg::GetData(_)
             | BitcoinMsg::FilterLoad(_)
+            | BitcoinMsg::GetCFilters(_)
+            | BitcoinMsg::GetCFHeaders(_)
+            | BitcoinMsg::GetCFCheckpt(_)
             | BitcoinMsg::SendHeaders
             | BitcoinMsg::Pong(_)
             | BitcoinMsg::Other

@@ -8,7 +8,10 @@
 //! A filter's header is a hash of it and of the header before, so that servers that differ can be told apart block by block.
 //! What the items are is for the chain to say: of Bitcoin the scripts of all outputs and of all that is spent, but for empty
 //! ones and those that begin with `OP_RETURN`. Of our own blocks they are what [`Tx::about`] says, which follows from the block
-//! alone: so whoever has a block can tell which of two filters is a lie.
+//! alone: so whoever has a block can tell which of two filters is a lie. `headers` is what somebody says of filters, and what is
+//! believed.
+
+mod headers;
 
 use p2p_core::Key;
 use siphasher::sip::SipHasher24;
@@ -16,6 +19,8 @@ use siphasher::sip::SipHasher24;
 use crate::codec::{InvalidEncoding, Reader, put_compact_size};
 use crate::id::{BlockId, twice};
 use crate::transaction::Tx;
+
+pub(crate) use headers::{FilterHeaders, Said};
 
 /// How many bits of a distance are written as they are; the rest of it is counted.
 const BITS: u32 = 19;
@@ -138,6 +143,24 @@ impl Filter {
         false
     }
 
+    /// Whether all of these are in it, as far as can be told.
+    pub fn has_all<'a>(&self, key: &[u8; 16], items: impl IntoIterator<Item = &'a [u8]>) -> bool {
+        let wanted = hashed(key, self.count, items);
+        let mut wanted = wanted.iter().peekable();
+        let (mut bits, mut number) = (self.bits(), 0u64);
+        for _ in 0..self.count {
+            let Some(distance) = bits.distance() else { return false };
+            number = number.saturating_add(distance);
+            while wanted.next_if(|wanted| **wanted == number).is_some() {}
+            match wanted.peek() {
+                None => return true,
+                Some(wanted) if **wanted < number => return false,
+                Some(_) => {}
+            }
+        }
+        wanted.peek().is_none()
+    }
+
     /// The filter's hash. As Bitcoin shows hashes: the last byte first.
     pub fn hash(&self) -> Key {
         twice(&self.bytes)
@@ -238,6 +261,12 @@ mod tests {
             for item in &items {
                 let also = others.iter().map(|other| &other[..]).chain([&item[..]]);
                 prop_assert!(filter.has_any(&key, also));
+            }
+            prop_assert!(filter.has_all(&key, slices(&items)));
+            // With one that is not they are not all.
+            let more = others.iter().map(|other| &other[..]).filter(|other| !filter.has_any(&key, [*other]));
+            for other in more.take(3) {
+                prop_assert!(!filter.has_all(&key, slices(&items).chain([other])));
             }
             prop_assert!(!filter.has_any(&key, []));
             let longer = [filter.as_bytes(), &[0]].concat();

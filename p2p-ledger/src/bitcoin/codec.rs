@@ -18,6 +18,10 @@ const MAX_PAYLOAD: usize = 4_000_000;
 pub(super) const MAX_HEADERS: usize = 2_000;
 const MAX_LOCATOR: usize = 101;
 const MAX_INVENTORY: usize = 50_000;
+/// The most hashes of filters in a message.
+pub(super) const MAX_FILTER_HASHES: usize = 2_000;
+/// The one kind of filters that there is (BIP 158). What is said of others is not looked at.
+const BASIC: u8 = 0;
 /// The longest name that a node gives itself, in bytes.
 const MAX_AGENT: usize = 256;
 /// Magic number, name, length, checksum.
@@ -54,6 +58,18 @@ pub enum BitcoinMsg {
     Tx(BitcoinTransaction),
     /// A block.
     Block(BitcoinBlock),
+    /// Give the filters of these blocks (BIP 157): at most 1,000.
+    GetCFilters(FilterRange),
+    /// The filter of a block, as it travels.
+    CFilter(BlockId, Vec<u8>),
+    /// Name the filters of these blocks: at most 2,000.
+    GetCFHeaders(FilterRange),
+    /// The filter header before those blocks, the last of which is this one, and the hashes of their filters.
+    CFHeaders(BlockId, Key, Vec<Key>),
+    /// Name the filter headers of every 1,000th block up to this one.
+    GetCFCheckpt(BlockId),
+    /// Those, without the first block's.
+    CFCheckpt(BlockId, Vec<Key>),
     /// Something that is not known here. It is not sent.
     Other,
     /// Closes the connection. It is not received.
@@ -83,6 +99,17 @@ pub struct Version {
 pub const NODE_NETWORK: u64 = 1;
 /// The node takes Bloom filters (BIP 111).
 pub const NODE_BLOOM: u64 = 1 << 2;
+/// The node serves the filters of blocks (BIP 157).
+pub const NODE_COMPACT_FILTERS: u64 = 1 << 6;
+
+/// Blocks, of which the filters are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterRange {
+    /// The height of the first.
+    pub start: u32,
+    /// The last.
+    pub stop: BlockId,
+}
 
 /// Something that a node has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +211,7 @@ impl Wire for BitcoinMsg {
 }
 
 /// The first four bytes of SHA-256 twice.
-fn checksum_of(payload: &[u8]) -> [u8; 4] {
+pub(super) fn checksum_of(payload: &[u8]) -> [u8; 4] {
     let mut hash = *twice(payload).as_bytes();
     hash.reverse();
     [hash[0], hash[1], hash[2], hash[3]]
@@ -221,6 +248,38 @@ fn read(name: &[u8], payload: &[u8]) -> Result<BitcoinMsg, InvalidEncoding> {
         b"merkleblock" => BitcoinMsg::MerkleBlock(MerkleBlock::from_bytes(payload)?),
         b"tx" => BitcoinMsg::Tx(BitcoinTransaction::from_bytes(payload)?),
         b"block" => BitcoinMsg::Block(BitcoinBlock::from_bytes(payload)?),
+        _ if payload.first() == Some(&BASIC) => return read_of_filters(name, &payload[1..]),
+        _ => BitcoinMsg::Other,
+    })
+}
+
+/// What follows the kind of filters.
+fn read_of_filters(name: &[u8], payload: &[u8]) -> Result<BitcoinMsg, InvalidEncoding> {
+    let input = &mut Reader::new(payload);
+    let range = |input: &mut Reader<'_>| {
+        Ok::<_, InvalidEncoding>(FilterRange { start: input.u32()?, stop: BlockId(reversed(input)?) })
+    };
+    let hashes = |input: &mut Reader<'_>, most: usize| {
+        let count = input.compact_size(most)?;
+        (0..count).map(|_| reversed(input)).collect::<Result<Vec<Key>, _>>()
+    };
+    Ok(match name {
+        b"getcfilters" => BitcoinMsg::GetCFilters(range(input)?),
+        b"cfilter" => {
+            let block = BlockId(reversed(input)?);
+            let len = input.compact_size(MAX_PAYLOAD)?;
+            BitcoinMsg::CFilter(block, input.bytes(len)?.to_vec())
+        }
+        b"getcfheaders" => BitcoinMsg::GetCFHeaders(range(input)?),
+        b"cfheaders" => {
+            let (stop, previous) = (BlockId(reversed(input)?), reversed(input)?);
+            BitcoinMsg::CFHeaders(stop, previous, hashes(input, MAX_FILTER_HASHES)?)
+        }
+        b"getcfcheckpt" => BitcoinMsg::GetCFCheckpt(BlockId(reversed(input)?)),
+        b"cfcheckpt" => {
+            let stop = BlockId(reversed(input)?);
+            BitcoinMsg::CFCheckpt(stop, hashes(input, MAX_PAYLOAD / 32)?)
+        }
         _ => BitcoinMsg::Other,
     })
 }
@@ -238,6 +297,10 @@ fn write(msg: &BitcoinMsg, out: &mut Vec<u8>) -> Option<&'static [u8]> {
             out.extend_from_slice(&kind.to_le_bytes());
             put_reversed(out, hash);
         }
+    };
+    let hashes = |all: &[Key], out: &mut Vec<u8>| {
+        put_compact_size(out, all.len());
+        all.iter().for_each(|hash| put_reversed(out, hash));
     };
     Some(match msg {
         BitcoinMsg::Version(version) => {
@@ -298,8 +361,48 @@ fn write(msg: &BitcoinMsg, out: &mut Vec<u8>) -> Option<&'static [u8]> {
             block.encode(out);
             b"block"
         }
+        BitcoinMsg::GetCFilters(range) => {
+            put_range(out, range);
+            b"getcfilters"
+        }
+        BitcoinMsg::CFilter(block, filter) => {
+            put_of_filters(out, block);
+            put_compact_size(out, filter.len());
+            out.extend_from_slice(filter);
+            b"cfilter"
+        }
+        BitcoinMsg::GetCFHeaders(range) => {
+            put_range(out, range);
+            b"getcfheaders"
+        }
+        BitcoinMsg::CFHeaders(stop, previous, all) => {
+            put_of_filters(out, stop);
+            put_reversed(out, previous);
+            hashes(all, out);
+            b"cfheaders"
+        }
+        BitcoinMsg::GetCFCheckpt(stop) => {
+            put_of_filters(out, stop);
+            b"getcfcheckpt"
+        }
+        BitcoinMsg::CFCheckpt(stop, all) => {
+            put_of_filters(out, stop);
+            hashes(all, out);
+            b"cfcheckpt"
+        }
         BitcoinMsg::Other | BitcoinMsg::HangUp => return None,
     })
+}
+
+fn put_of_filters(out: &mut Vec<u8>, block: &BlockId) {
+    out.push(BASIC);
+    put_reversed(out, &block.0);
+}
+
+fn put_range(out: &mut Vec<u8>, FilterRange { start, stop }: &FilterRange) {
+    out.push(BASIC);
+    out.extend_from_slice(&start.to_le_bytes());
+    put_reversed(out, &stop.0);
 }
 
 /// The protocol's version that is spoken here: of witnesses, and headers said unasked.

@@ -80,6 +80,7 @@ impl<P: Place> BitcoinClient<P> {
         }
         let shown = headers.last().and_then(|last| self.chain.place(&last.id()));
         link.height = link.height.max(shown.map_or(0, |place| place.height));
+        link.shown = shown.map(|place| place.id).or(link.shown);
         match followed {
             Followed::More(after) => self.ask_headers(cx, at, after),
             Followed::All | Followed::Unconnected => self.nodes[at].done(),

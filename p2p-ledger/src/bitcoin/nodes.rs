@@ -4,15 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p_core::{Cx, Down, Time};
+use p2p_core::{Cx, Down, Key, Time};
 use p2p_overlay::{Place, of_address};
 
 use super::codec::{BitcoinMsg, NODE_NETWORK, VERSION, Version};
+use super::filters::FilterAsk;
 use super::tasks::Fetch;
 use super::{BitcoinClient, BitcoinEvent};
 use crate::consensus::ProofOfWork;
+use crate::filter::Said;
 use crate::header::BitcoinHeader;
 use crate::headers::HeaderSync;
+use crate::id::BlockId;
 
 /// How many nodes there are.
 pub(super) const MOST: usize = 16;
@@ -23,6 +26,26 @@ const SOON: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(60);
 /// How this program calls itself (BIP 14).
 const AGENT: &str = concat!("/p2p-ledger:", env!("CARGO_PKG_VERSION"), "/");
+
+/// Why a node is of no use now. It is dialled again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Useless {
+    /// Nobody is there.
+    #[error("it cannot be reached")]
+    Unreachable,
+    /// It does not greet.
+    #[error("it does not say who it is")]
+    Silent,
+    /// It does not want this client.
+    #[error("it closes the connection before it has said who it is: it may be of another network")]
+    Closed,
+    /// It is of another network, or no node at all.
+    #[error("what it says is no message of this network")]
+    Stranger,
+    /// It has not all blocks, or is too old.
+    #[error("it does not serve all blocks, or speaks too old a version of the protocol")]
+    Unable,
+}
 
 /// What is known of a node.
 #[derive(Debug)]
@@ -38,6 +61,16 @@ pub(super) struct Node<P> {
     pub(super) is_late: bool,
     /// How many blocks it was asked for in vain since it last gave one.
     pub(super) withheld: u32,
+    /// What it says of filters.
+    pub(super) said: Said,
+    /// The filter headers that it has named of every 1,000th block up to this one.
+    pub(super) checkpoints: Option<(BlockId, Vec<Key>)>,
+    /// How often it said something else of a filter than was believed in the end, and nothing showed who was right.
+    pub(super) overruled: u32,
+    /// It is not heard about filters any more.
+    pub(super) is_mute: bool,
+    /// It was of no use when it was dialled last.
+    useless: Option<Useless>,
     /// How it has provably lied.
     pub(super) lied: Option<Arc<str>>,
 }
@@ -60,17 +93,34 @@ pub(super) struct LinkTo<P> {
     pub(super) turn: Time,
     /// The height that its chain has, as far as it has said.
     pub(super) height: u64,
+    /// The last header that it has shown.
+    pub(super) shown: Option<BlockId>,
     /// It has shown all headers that it has.
     pub(super) is_done: bool,
     /// Its headers are followed by themselves.
     pub(super) sync: Option<HeaderSync<ProofOfWork<BitcoinHeader>>>,
+    /// What it was asked about filter headers.
+    pub(super) asked_filters: Option<FilterAsk>,
     /// What it was asked for.
     pub(super) fetch: Option<Fetch>,
 }
 
 impl<P: Place> Node<P> {
     pub(super) fn new(addr: SocketAddr) -> Node<P> {
-        Node { addr, link: None, next: Time::ZERO, failures: 0, is_late: false, withheld: 0, lied: None }
+        Node {
+            addr,
+            link: None,
+            next: Time::ZERO,
+            failures: 0,
+            is_late: false,
+            withheld: 0,
+            said: Said::from(0),
+            checkpoints: None,
+            overruled: 0,
+            is_mute: false,
+            useless: None,
+            lied: None,
+        }
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -101,6 +151,18 @@ impl<P: Place> Node<P> {
         self.failures == 0 && self.link.as_ref().is_some_and(|link| !link.is_ready)
     }
 
+    /// The filter header that it has named of the block that is this many times the 1,000th.
+    pub(super) fn checkpoint(&self, number: u64) -> Option<Key> {
+        let (_, headers) = self.checkpoints.as_ref()?;
+        headers.get(usize::try_from(number.checked_sub(1)?).ok()?).copied()
+    }
+
+    /// Whether it is there, and nothing is to be expected of it.
+    pub(super) fn is_hopeless(&self) -> bool {
+        let useless = matches!(self.useless, Some(Useless::Closed | Useless::Stranger | Useless::Unable));
+        self.lied.is_some() || useless
+    }
+
     /// What it does for others.
     pub(super) fn services(&self) -> u64 {
         let version = self.ready().and_then(|link| link.version.as_ref());
@@ -123,13 +185,18 @@ impl<P: Place> BitcoinClient<P> {
             };
             let late = |until: Option<Time>| until.is_some_and(|until| until <= now);
             let (asked, fetch) = (link.asked.map(|(until, _)| until), link.fetch.as_ref().map(Fetch::until));
-            let silent = now.since(link.heard);
+            let asked_filters = link.asked_filters.as_ref().map(|asked| asked.until);
+            let (silent, is_ready) = (now.since(link.heard), link.is_ready);
             let gone = match link.is_ready {
                 false => silent >= self.config.timeout,
                 true => silent >= self.config.silence.saturating_add(self.config.timeout),
             };
-            if gone || late(asked) || late(fetch) {
+            if gone || late(asked) || late(asked_filters) || late(fetch) {
                 self.nodes[at].is_late |= late(asked);
+                self.nodes[at].is_mute |= late(asked_filters);
+                if !is_ready {
+                    self.useless(cx, at, Useless::Silent);
+                }
                 self.part(cx, at);
             } else if link.is_ready && silent >= self.config.silence && !link.pinged {
                 link.pinged = true;
@@ -155,8 +222,10 @@ impl<P: Place> BitcoinClient<P> {
             asked: None,
             turn: Time::ZERO,
             height: 0,
+            shown: None,
             is_done: false,
             sync: None,
+            asked_filters: None,
             fetch: None,
         });
         let version = Version {
@@ -176,6 +245,7 @@ impl<P: Place> BitcoinClient<P> {
         let Some(link) = self.nodes[at].link.as_mut().filter(|link| link.version.is_none()) else { return };
         if version.version < OLDEST || version.services & NODE_NETWORK == 0 {
             // It has not what is wanted here, and may have it one day.
+            self.useless(cx, at, Useless::Unable);
             self.part(cx, at);
             self.nodes[at].next = cx.now() + LATE;
             return;
@@ -192,7 +262,7 @@ impl<P: Place> BitcoinClient<P> {
         if link.version.is_none() || link.is_ready {
             return;
         }
-        (link.is_ready, link.heard) = (true, cx.now());
+        (link.is_ready, link.heard, node.useless) = (true, cx.now(), None);
         cx.send(link.peer, BitcoinMsg::SendHeaders);
     }
 
@@ -206,6 +276,16 @@ impl<P: Place> BitcoinClient<P> {
 
     /// A connection has ended.
     pub(super) fn lost(&mut self, cx: &mut Cx<'_, Self>, at: usize, why: Down) {
+        let useless = match why {
+            Down::Unreachable => Some(Useless::Unreachable),
+            Down::TimedOut => Some(Useless::Silent),
+            Down::Closed => Some(Useless::Closed),
+            Down::Misbehaved => Some(Useless::Stranger),
+            Down::Idle | Down::Overflow | Down::Shutdown => None,
+        };
+        if let Some(useless) = useless.filter(|_| !self.nodes[at].is_ready()) {
+            self.useless(cx, at, useless);
+        }
         self.forget(cx, at);
         if why == Down::Misbehaved {
             // It may be somebody on the way who speaks: nothing proves who it is.
@@ -221,6 +301,15 @@ impl<P: Place> BitcoinClient<P> {
         node.next = cx.now() + cx.rng().duration(wait, wait * 3 / 2);
         if let Some(fetch) = link.fetch {
             self.in_vain(&fetch, at);
+        }
+        self.leaves_dispute(at);
+    }
+
+    /// A node is of no use, as it was before, or not.
+    fn useless(&mut self, cx: &mut Cx<'_, Self>, at: usize, why: Useless) {
+        let node = &mut self.nodes[at];
+        if node.useless.replace(why) != Some(why) {
+            cx.emit(BitcoinEvent::Useless(node.addr, why));
         }
     }
 

@@ -4,10 +4,11 @@ use p2p_overlay::Place;
 
 use super::BitcoinClient;
 use super::merkle::MerkleBlock;
-use super::transaction::BitcoinTransaction;
+use super::transaction::{BitcoinBlock, BitcoinTransaction};
 use crate::header::BitcoinHeader;
 use crate::headers::Tip;
 use crate::id::{BlockId, TxId};
+use crate::ledger::{Mark, Scanned};
 use crate::request::request;
 
 /// A command to a [`BitcoinClient`]: see the typed requests.
@@ -25,6 +26,8 @@ pub enum BitcoinCommand {
     Prove(Prove),
     /// See [`Matching`].
     Matching(Matching),
+    /// See [`Scan`].
+    Scan(Scan),
 }
 
 /// How a command ended.
@@ -42,6 +45,8 @@ pub enum BitcoinOutcome {
     Proved(Result<Option<Proved>, BitcoinError>),
     /// Of [`Matching`].
     Matched(Result<Vec<BitcoinTransaction>, BitcoinError>),
+    /// Of [`Scan`].
+    Scanned(Result<Scanned<BitcoinBlock>, BitcoinError>),
 }
 
 /// Why something is not known.
@@ -53,6 +58,9 @@ pub enum BitcoinError {
     /// No node could be reached in time that has it.
     #[error("no node could be reached that answers")]
     NoNode,
+    /// None of the nodes serves the filters of blocks.
+    #[error("no node that could be reached serves the filters of blocks (BIP 157)")]
+    NoFilters,
     /// 64 questions are open.
     #[error("too much is asked at once")]
     Busy,
@@ -118,6 +126,19 @@ pub struct Matching {
     pub items: Vec<Vec<u8>>,
 }
 
+/// The next block of the chain after a mark that may be about some scripts: it pays to one, or spends what was paid to one. It is found
+/// by the filters of blocks (BIP 157, 158), the same for everybody, so that no node learns the scripts; and the block is asked of a
+/// node that is drawn by lot. Of the blocks that are about none of them one in 784,931 is found for each script, and so is one of whose
+/// filter nodes say different things: look at its transactions. A mark whose filter header is zero need not be where a scan ended: it is
+/// any block of the chain.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// How far the chain was looked at; [`Mark::START`] for all.
+    pub after: Mark,
+    /// Scripts of outputs, as they are in transactions.
+    pub scripts: Vec<Vec<u8>>,
+}
+
 request!([P: Place] BitcoinClient<P>, Status, BitcoinStatus, |self| BitcoinCommand::Status,
     BitcoinOutcome::Status);
 request!([P: Place] BitcoinClient<P>, Synced, Result<Tip, BitcoinError>, |self| BitcoinCommand::Synced,
@@ -130,3 +151,5 @@ request!([P: Place] BitcoinClient<P>, Prove, Result<Option<Proved>, BitcoinError
     |self| BitcoinCommand::Prove(self), BitcoinOutcome::Proved);
 request!([P: Place] BitcoinClient<P>, Matching, Result<Vec<BitcoinTransaction>, BitcoinError>,
     |self| BitcoinCommand::Matching(self), BitcoinOutcome::Matched);
+request!([P: Place] BitcoinClient<P>, Scan, Result<Scanned<BitcoinBlock>, BitcoinError>,
+    |self| BitcoinCommand::Scan(self), BitcoinOutcome::Scanned);

@@ -12,56 +12,83 @@ use super::BitcoinClient;
 use super::bloom::Bloom;
 use super::codec::{BitcoinMsg, Inventory, MAX_HEADERS, NODE_BLOOM};
 use super::merkle::MerkleBlock;
+use super::nodes::Node;
 use super::request::{
     BitcoinCommand, BitcoinError, BitcoinOutcome, BitcoinStatus, HeaderAt, HeadersAfter, Matching, Prove,
-    Proved,
+    Proved, Scan,
 };
 use super::transaction::{BitcoinBlock, BitcoinTransaction};
 use crate::header::Header;
 use crate::id::{BlockId, TxId, put_reversed};
+use crate::ledger::Mark;
 
 /// How many tasks there are.
 const MOST: usize = 64;
 /// How many of all other transactions a filter has. Fewer would tell more.
 const ODDS: f64 = 0.001;
 /// How soon all nodes are asked again that were asked in vain.
-const PAUSE: Duration = Duration::from_secs(5);
+pub(super) const PAUSE: Duration = Duration::from_secs(5);
 
 /// Something that is wanted.
 #[derive(Debug)]
 pub(super) struct Task {
-    want: Want,
-    /// What is looked for in a block.
-    items: Arc<BTreeSet<Vec<u8>>>,
+    pub(super) want: Want,
+    /// What is looked for in a block, or by its filter.
+    pub(super) items: Arc<BTreeSet<Vec<u8>>>,
     /// Until when somebody has to answer.
-    until: Time,
+    pub(super) until: Time,
     /// When somebody is asked.
-    next: Time,
+    pub(super) next: Time,
     /// Who was asked in vain.
-    tried: Vec<SocketAddr>,
+    pub(super) tried: Vec<SocketAddr>,
     /// By no filter: nobody wants one, or one has not found it, and only the whole block shows that it is not there.
     whole: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Want {
+pub(super) enum Want {
     Synced,
     Prove(Prove),
     Matching(BlockId),
+    Scan {
+        after: Mark,
+        /// How far it has come.
+        at: Mark,
+        /// The block after that may be it.
+        found: bool,
+    },
+}
+
+impl Task {
+    /// Something has come of it: more may come until then.
+    pub(super) fn gets_on(&mut self, until: Time) {
+        self.until = until;
+        self.tried.clear();
+    }
 }
 
 /// What a node was asked for.
 #[derive(Debug)]
 pub(super) struct Fetch {
-    op: OpId,
-    block: BlockId,
-    until: Time,
-    /// By a filter, what has come of it.
-    filtered: Option<Filtered>,
+    pub(super) op: OpId,
+    /// The block, or the last of those whose filters were asked for.
+    pub(super) block: BlockId,
+    pub(super) until: Time,
+    pub(super) parts: Parts,
+}
+
+/// What of blocks a node was asked for.
+#[derive(Debug)]
+pub(super) enum Parts {
+    Whole,
+    /// What a Bloom filter finds, and what has come of it.
+    Filtered(Filtered),
+    /// The filters of some blocks, which come one by one.
+    Filters,
 }
 
 #[derive(Debug, Default)]
-struct Filtered {
+pub(super) struct Filtered {
     tree: Option<MerkleBlock>,
     /// What is still to come of what it shows.
     due: BTreeSet<TxId>,
@@ -71,6 +98,13 @@ struct Filtered {
 impl Fetch {
     pub(super) fn until(&self) -> Time {
         self.until
+    }
+
+    fn filtered(&mut self) -> Option<&mut Filtered> {
+        match &mut self.parts {
+            Parts::Filtered(filtered) => Some(filtered),
+            Parts::Whole | Parts::Filters => None,
+        }
     }
 }
 
@@ -97,6 +131,9 @@ impl<P: Place> BitcoinClient<P> {
             }
             BitcoinCommand::Matching(Matching { block, items }) => {
                 (Want::Matching(block), items.into_iter().collect())
+            }
+            BitcoinCommand::Scan(Scan { after, scripts }) => {
+                (Want::Scan { after, at: after, found: false }, scripts.into_iter().collect())
             }
         };
         let (items, until, whole) = (Arc::new(items), cx.now() + self.config.patience, !self.config.filters);
@@ -125,8 +162,9 @@ impl<P: Place> BitcoinClient<P> {
                 return cx.finish(op, BitcoinOutcome::Synced(Ok(self.chain.tip())));
             }
             Want::Synced => None,
+            Want::Scan { .. } => return self.scan_on(cx, op),
         };
-        let is_late = task.until <= now;
+        let is_late = task.until <= now || self.nodes.iter().all(Node::is_hopeless);
         match (block.filter(|block| self.chain.is_on_chain(&block.id)), task.want) {
             (None, Want::Prove(Prove { block, .. }) | Want::Matching(block)) if synced => {
                 self.fail(cx, op, BitcoinError::NotOnChain(block));
@@ -159,10 +197,8 @@ impl<P: Place> BitcoinClient<P> {
     /// If all nodes were asked in vain they are asked again, but not at once.
     fn pause(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         let Some(task) = self.tasks.get_mut(&op) else { return };
-        let honest = || self.nodes.iter().filter(|node| node.lied.is_none());
-        if honest().count() == 0 {
-            self.fail(cx, op, BitcoinError::NoNode);
-        } else if honest().all(|node| task.tried.contains(&node.addr)) {
+        let mut honest = self.nodes.iter().filter(|node| node.lied.is_none());
+        if honest.all(|node| task.tried.contains(&node.addr)) {
             task.tried.clear();
             task.next = cx.now() + PAUSE;
         }
@@ -173,7 +209,7 @@ impl<P: Place> BitcoinClient<P> {
         self.nodes.iter().any(|node| node.ready().is_some_and(|link| link.fetch.as_ref().is_some_and(of)))
     }
 
-    fn fail(&mut self, cx: &mut Cx<'_, Self>, op: OpId, why: BitcoinError) {
+    pub(super) fn fail(&mut self, cx: &mut Cx<'_, Self>, op: OpId, why: BitcoinError) {
         let Some(task) = self.tasks.remove(&op) else { return };
         cx.finish(
             op,
@@ -181,6 +217,7 @@ impl<P: Place> BitcoinClient<P> {
                 Want::Synced => BitcoinOutcome::Synced(Err(why)),
                 Want::Prove(_) => BitcoinOutcome::Proved(Err(why)),
                 Want::Matching(_) => BitcoinOutcome::Matched(Err(why)),
+                Want::Scan { .. } => BitcoinOutcome::Scanned(Err(why)),
             },
         );
     }
@@ -195,19 +232,24 @@ impl<P: Place> BitcoinClient<P> {
         items: &BTreeSet<Vec<u8>>,
         whole: bool,
     ) {
-        let whole = whole || self.nodes[at].services() & NODE_BLOOM == 0;
+        if whole || self.nodes[at].services() & NODE_BLOOM == 0 {
+            return self.fetch_whole(cx, op, at, block);
+        }
         let until = cx.now() + self.config.timeout;
         let Some(link) = &mut self.nodes[at].link else { return };
-        let (kind, filtered) = match whole {
-            true => (Inventory::BLOCK, None),
-            false => (Inventory::FILTERED_BLOCK, Some(Filtered::default())),
-        };
-        if filtered.is_some() {
-            let tweak = cx.rng().next_u64() as u32;
-            cx.send(link.peer, BitcoinMsg::FilterLoad(Bloom::new(items, ODDS, tweak)));
-        }
-        link.fetch = Some(Fetch { op, block, until, filtered });
-        cx.send(link.peer, BitcoinMsg::GetData(vec![Inventory { kind, hash: block.0 }]));
+        let tweak = cx.rng().next_u64() as u32;
+        cx.send(link.peer, BitcoinMsg::FilterLoad(Bloom::new(items, ODDS, tweak)));
+        link.fetch = Some(Fetch { op, block, until, parts: Parts::Filtered(Filtered::default()) });
+        let wanted = Inventory { kind: Inventory::FILTERED_BLOCK, hash: block.0 };
+        cx.send(link.peer, BitcoinMsg::GetData(vec![wanted]));
+    }
+
+    pub(super) fn fetch_whole(&mut self, cx: &mut Cx<'_, Self>, op: OpId, at: usize, block: BlockId) {
+        let until = cx.now() + self.config.timeout;
+        let Some(link) = &mut self.nodes[at].link else { return };
+        link.fetch = Some(Fetch { op, block, until, parts: Parts::Whole });
+        let wanted = Inventory { kind: Inventory::BLOCK, hash: block.0 };
+        cx.send(link.peer, BitcoinMsg::GetData(vec![wanted]));
     }
 
     /// A node could not be asked, or has not what it was asked for.
@@ -232,23 +274,32 @@ impl<P: Place> BitcoinClient<P> {
     pub(super) fn block_came(&mut self, cx: &mut Cx<'_, Self>, at: usize, block: BitcoinBlock) {
         let Some(link) = &mut self.nodes[at].link else { return };
         let id = block.header.id();
-        let Some(fetch) = link.fetch.take_if(|fetch| fetch.block == id && fetch.filtered.is_none()) else {
+        let is_asked = |fetch: &mut Fetch| fetch.block == id && matches!(fetch.parts, Parts::Whole);
+        let (fetch, disputed) = (link.fetch.take_if(is_asked), self.is_disputed(&id));
+        if fetch.is_none() && !disputed {
             return;
-        };
+        }
         if !block.is_whole() {
             return self.lied(cx, at, "the transactions of a block are not those that its header commits to");
         }
+        if disputed {
+            self.disputed_block_came(&block);
+        }
+        let Some(Fetch { op, .. }) = fetch else { return };
         self.nodes[at].withheld = 0;
+        if self.tasks.get(&op).is_some_and(|task| matches!(task.want, Want::Scan { .. })) {
+            return self.scanned_block_came(cx, op, block);
+        }
         let BitcoinBlock { header, transactions } = block;
         let ids: Vec<TxId> = transactions.iter().map(BitcoinTransaction::id).collect();
-        self.found(cx, (fetch.op, true), transactions, |id| MerkleBlock::new(header, &ids, |one| one == id));
+        self.found(cx, (op, true), transactions, |id| MerkleBlock::new(header, &ids, |one| one == id));
     }
 
     pub(super) fn tree_came(&mut self, cx: &mut Cx<'_, Self>, at: usize, tree: MerkleBlock) {
         let Some(link) = &mut self.nodes[at].link else { return };
         let id = tree.header.id();
         let Some(fetch) = link.fetch.as_mut().filter(|fetch| fetch.block == id) else { return };
-        let Some(filtered) = fetch.filtered.as_mut().filter(|filtered| filtered.tree.is_none()) else {
+        let Some(filtered) = fetch.filtered().filter(|filtered| filtered.tree.is_none()) else {
             return;
         };
         match tree.shown() {
@@ -260,7 +311,7 @@ impl<P: Place> BitcoinClient<P> {
 
     pub(super) fn transaction_came(&mut self, cx: &mut Cx<'_, Self>, at: usize, one: BitcoinTransaction) {
         let Some(link) = &mut self.nodes[at].link else { return };
-        let Some(filtered) = link.fetch.as_mut().and_then(|fetch| fetch.filtered.as_mut()) else { return };
+        let Some(filtered) = link.fetch.as_mut().and_then(Fetch::filtered) else { return };
         if filtered.due.remove(&one.id()) {
             filtered.came.push(one);
             self.filtered(cx, at);
@@ -270,10 +321,10 @@ impl<P: Place> BitcoinClient<P> {
     /// Whether all that a tree shows has come.
     fn filtered(&mut self, cx: &mut Cx<'_, Self>, at: usize) {
         let is_whole = |fetch: &mut Fetch| {
-            fetch.filtered.as_ref().is_some_and(|filtered| filtered.tree.is_some() && filtered.due.is_empty())
+            fetch.filtered().is_some_and(|filtered| filtered.tree.is_some() && filtered.due.is_empty())
         };
         let fetch = self.nodes[at].link.as_mut().and_then(|link| link.fetch.take_if(is_whole));
-        if let Some(Fetch { op, filtered: Some(Filtered { tree, came, .. }), .. }) = fetch {
+        if let Some(Fetch { op, parts: Parts::Filtered(Filtered { tree, came, .. }), .. }) = fetch {
             self.found(cx, (op, false), came, |_| tree);
         }
     }
@@ -289,7 +340,7 @@ impl<P: Place> BitcoinClient<P> {
     ) {
         let Some(task) = self.tasks.get_mut(&op) else { return };
         let (block, outcome) = match task.want {
-            Want::Synced => return,
+            Want::Synced | Want::Scan { .. } => return,
             Want::Matching(block) => {
                 let about = transactions.into_iter().filter(|one| one.is_about(&task.items)).collect();
                 (block, BitcoinOutcome::Matched(Ok(about)))

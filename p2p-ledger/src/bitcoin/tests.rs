@@ -1,5 +1,6 @@
 //! Bytes against a real node's, and clients among nodes that lie, leave and disagree.
 
+mod filters;
 mod wire;
 mod worlds;
 

@@ -6,6 +6,9 @@
 //!   run ahead and take the next window's first back, and drive the target up as he likes: the *time warp*.
 //! - [`Retarget::Testnet`]: the same, but that a block may come with the least work when none has for twice the time that one should
 //!   take; those after it go on with the target before it.
+//! - [`Retarget::Testnet4`]: the same (BIP 94), but that a window's target follows from that of the first block of the one before,
+//!   which is no easy one, so that an easy one at its end makes no others easy; and the first block of a window may be at most ten
+//!   minutes older than the one before it, which leaves no room for a time warp.
 //! - [`Retarget::Window`]: Bitcoin's with all intervals, each window beginning with the header that the last ended with.
 //! - [`Retarget::Asert`]: at every block, by how far the chain is ahead of an ideal schedule; twice as hard for each
 //!   half-life that it is. Nothing but the last header's time and height matters, so there is no window to play with. The
@@ -18,6 +21,9 @@ use super::Past;
 use crate::header::WorkHeader;
 use crate::target::Compact;
 
+/// How many seconds the first header of a window may be older than the one before it, where there is to be no time warp (BIP 94).
+const MAX_TIMEWARP: u64 = 600;
+
 /// How the target follows the work that is put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retarget {
@@ -28,8 +34,13 @@ pub enum Retarget {
         /// How many blocks a window has. 2,016.
         blocks: u64,
     },
-    /// As Bitcoin's test network does it.
+    /// As Bitcoin's test network does it, the third.
     Testnet {
+        /// How many blocks a window has. 2,016.
+        blocks: u64,
+    },
+    /// As the fourth does it (BIP 94).
+    Testnet4 {
         /// How many blocks a window has. 2,016.
         blocks: u64,
     },
@@ -50,8 +61,25 @@ impl Retarget {
     pub(crate) fn reach(self) -> u64 {
         match self {
             Retarget::Never | Retarget::Asert { .. } => 1,
-            Retarget::Bitcoin { blocks } | Retarget::Testnet { blocks } => blocks,
+            Retarget::Bitcoin { blocks } | Retarget::Testnet { blocks } | Retarget::Testnet4 { blocks } => {
+                blocks
+            }
             Retarget::Window { blocks } => blocks.saturating_add(1),
+        }
+    }
+
+    /// When what follows `past` may be at the earliest, beside what the median of times says.
+    pub(crate) fn earliest<H: WorkHeader>(self, past: &Past<'_, H>) -> u64 {
+        match self {
+            Retarget::Testnet4 { blocks } if (past.height() + 1).is_multiple_of(blocks.max(1)) => {
+                past.parent().time().saturating_sub(MAX_TIMEWARP)
+            }
+            Retarget::Never
+            | Retarget::Bitcoin { .. }
+            | Retarget::Testnet { .. }
+            | Retarget::Testnet4 { .. }
+            | Retarget::Window { .. }
+            | Retarget::Asert { .. } => 0,
         }
     }
 
@@ -68,19 +96,24 @@ impl Retarget {
             if blocks == 0 || !height.is_multiple_of(blocks) || intervals > past.height() {
                 return parent.bits();
             }
-            let first = past.header(past.height() - intervals).time();
-            window(parent.bits(), first, parent.time(), spacing.saturating_mul(blocks), limit)
+            let first = past.header(past.height() - intervals);
+            let old = if matches!(self, Retarget::Testnet4 { .. }) { first.bits() } else { parent.bits() };
+            window(old, first.time(), parent.time(), spacing.saturating_mul(blocks), limit)
         };
         match self {
             Retarget::Never => parent.bits(),
             Retarget::Bitcoin { blocks } => over(blocks, blocks.saturating_sub(1)),
-            Retarget::Testnet { blocks } if height.is_multiple_of(blocks.max(1)) => {
+            Retarget::Testnet { blocks } | Retarget::Testnet4 { blocks }
+                if height.is_multiple_of(blocks.max(1)) =>
+            {
                 over(blocks, blocks.saturating_sub(1))
             }
-            Retarget::Testnet { .. } if time > parent.time().saturating_add(spacing.saturating_mul(2)) => {
+            Retarget::Testnet { .. } | Retarget::Testnet4 { .. }
+                if time > parent.time().saturating_add(spacing.saturating_mul(2)) =>
+            {
                 limit
             }
-            Retarget::Testnet { blocks } => {
+            Retarget::Testnet { blocks } | Retarget::Testnet4 { blocks } => {
                 let of_window = (0..=past.height()).rev().map(|at| (at, past.header(at).bits()));
                 let mut ends = of_window
                     .skip_while(|(at, bits)| *at > 0 && !at.is_multiple_of(blocks) && *bits == limit);

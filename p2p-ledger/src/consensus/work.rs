@@ -50,6 +50,12 @@ impl<H: WorkHeader> ProofOfWork<H> {
         ProofOfWork::bitcoin().retargeted(Retarget::Testnet { blocks: 2016 })
     }
 
+    /// Those of the fourth (BIP 94): such blocks make no others easy, and there is no time warp. What BIP 94 says of anything but
+    /// headers is not here.
+    pub fn testnet4() -> ProofOfWork<H> {
+        ProofOfWork::bitcoin().retargeted(Retarget::Testnet4 { blocks: 2016 })
+    }
+
     /// Those of Bitcoin's regression tests: one hash of two is enough, for ever.
     pub fn regtest() -> ProofOfWork<H> {
         ProofOfWork::new(Compact(0x207f_ffff), 600).retargeted(Retarget::Never)
@@ -95,7 +101,7 @@ impl<H: WorkHeader> Consensus for ProofOfWork<H> {
         if found != expected {
             return Err(Fault::Bits { expected, found });
         }
-        let earliest = past.median_time().saturating_add(1);
+        let earliest = past.median_time().saturating_add(1).max(self.retarget.earliest(past));
         if header.time() < earliest {
             return Err(Fault::TooOld { earliest, found: header.time() });
         }

@@ -52,7 +52,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         height: u64,
         servers: impl Iterator<Item = (M::Peer, &'a Server)>,
     ) -> Vec<Key> {
-        servers.filter_map(|(_, server)| server.said.of(height, &self.belief)).collect()
+        servers.filter_map(|(_, server)| server.said.of(height, self.belief.headers())).collect()
     }
 
     /// Whether some of the servers say different things of a block, or something else than is believed.
@@ -135,7 +135,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
 
     /// Those that answer and have shown the block, or say something of its filter.
     fn who_may_have(&self, height: u64) -> Vec<M::Peer> {
-        let says = |server: &Server| server.said.of(height, &self.belief).is_some();
+        let says = |server: &Server| server.said.of(height, self.belief.headers()).is_some();
         let all = self.live().filter(|(_, server)| self.reach(server) >= height || says(server));
         all.map(|(peer, _)| peer).collect()
     }
@@ -215,7 +215,9 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
 
     /// What the filter header of a block is, now that the block is here.
     fn truth(&mut self, cx: &mut Cx<'_, Self>, height: u64, header: Key) {
-        let other = |server: &Server| server.said.of(height, &self.belief).is_some_and(|said| said != header);
+        let other = |server: &Server| {
+            server.said.of(height, self.belief.headers()).is_some_and(|said| said != header)
+        };
         let liars = self.servers.iter().filter(|(_, server)| other(server));
         for peer in liars.map(|(peer, _)| *peer).collect::<Vec<_>>() {
             self.lied(cx, peer, "it names a filter that is not the block's");

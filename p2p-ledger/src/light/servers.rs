@@ -6,9 +6,9 @@ use std::time::Duration;
 use p2p_core::{Cx, Keyed, Time};
 use p2p_overlay::Membership;
 
-use super::belief::Said;
 use super::{LightAnswer, LightAsk, LightEvent, LightMsg, LightNode};
 use crate::consensus::Consensus;
+use crate::filter::Said;
 use crate::id::BlockId;
 use crate::node::LedgerMsg;
 use crate::state::State;
@@ -98,7 +98,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             withholds: false,
             is_silent: false,
             next: Time::ZERO,
-            said: Said::default(),
+            said: Said::from(0),
         });
         true
     }

@@ -50,6 +50,25 @@ fn windows_are_retargeted_as_on_the_main_chain() {
     }
 }
 
+/// Headers of these targets, so many seconds apart.
+fn spaced(bits: &[Compact], seconds: u32) -> Vec<BitcoinHeader> {
+    let header = |(height, bits): (usize, &Compact)| BitcoinHeader {
+        version: 1,
+        previous: BlockId::NONE,
+        root: p2p_core::Key::ZERO,
+        time: seconds * height as u32,
+        bits: *bits,
+        nonce: 0,
+    };
+    bits.iter().enumerate().map(header).collect()
+}
+
+/// The target of what comes so long after the last of these.
+fn bits_after(rules: &ProofOfWork<BitcoinHeader>, headers: &[BitcoinHeader], seconds: u64) -> Compact {
+    let (height, time) = (headers.len() as u64 - 1, headers[headers.len() - 1].time());
+    rules.next_bits(&Past::new(height, &|height| headers.get(height as usize)), time + seconds)
+}
+
 /// As Bitcoin Core has it where `fPowAllowMinDifficultyBlocks` is set, in windows of eight.
 #[test]
 fn the_test_network_takes_an_easy_block_after_twenty_minutes() {
@@ -57,20 +76,7 @@ fn the_test_network_takes_an_easy_block_after_twenty_minutes() {
     const HARD: Compact = Compact(0x1b04_04cb);
     let rules: ProofOfWork<BitcoinHeader> =
         ProofOfWork::new(EASY, 600).retargeted(Retarget::Testnet { blocks: 8 });
-    // What comes so long after headers of these targets, ten minutes apart.
-    let after = |bits: &[Compact], seconds: u64| {
-        let header = |(height, bits): (usize, &Compact)| BitcoinHeader {
-            version: 1,
-            previous: BlockId::NONE,
-            root: p2p_core::Key::ZERO,
-            time: 600 * height as u32,
-            bits: *bits,
-            nonce: 0,
-        };
-        let headers: Vec<BitcoinHeader> = bits.iter().enumerate().map(header).collect();
-        let (height, time) = (headers.len() as u64 - 1, headers[headers.len() - 1].time());
-        rules.next_bits(&Past::new(height, &|height| headers.get(height as usize)), time + seconds)
-    };
+    let after = |bits: &[Compact], seconds: u64| bits_after(&rules, &spaced(bits, 600), seconds);
     let mut bits = vec![HARD; 10];
     assert_eq!((after(&bits, 1_200), after(&bits, 1_201)), (HARD, EASY));
     bits.extend([EASY, EASY]);
@@ -81,6 +87,53 @@ fn the_test_network_takes_an_easy_block_after_twenty_minutes() {
     // At its end all goes by the last one, and by no waiting: seven intervals in the time of eight.
     bits.resize(16, HARD);
     assert_eq!(after(&bits, 9_999), window(HARD, 0, 7 * 600, 8 * 600, EASY));
+}
+
+/// BIP 94: "the base difficulty value must be taken from the first block of the previous difficulty period", which is no easy one.
+/// The target of difficulty 4 after a window that was too quick is that of Bitcoin Core's `mining_testnet.py`.
+#[test]
+fn the_fourth_test_network_makes_no_blocks_easy_because_of_an_easy_one() {
+    const EASY: Compact = Compact(0x1d00_ffff);
+    const HARD: Compact = Compact(0x1b04_04cb);
+    let (third, fourth) = (ProofOfWork::testnet(), ProofOfWork::testnet4());
+    let quick = spaced(&[EASY; 2016], 60);
+    assert_eq!(bits_after(&fourth, &quick, 600), Compact(0x1c3f_ffc0));
+    // Only the last one is easy: the third network's window is, too.
+    let mut bits = vec![HARD; 2016];
+    bits[2015] = EASY;
+    let headers = spaced(&bits, 600);
+    let on_time = |old| window(old, 0, 2015 * 600, 2016 * 600, EASY);
+    assert_eq!(bits_after(&third, &headers, 600), on_time(EASY));
+    assert_eq!(bits_after(&fourth, &headers, 600), on_time(HARD));
+    // The first of a window is never easy; any other is after twenty minutes, and those after it are as hard as before.
+    assert_eq!(bits_after(&fourth, &headers, 9_999), on_time(HARD));
+    let (begun, easy) = (spaced(&[HARD; 2], 600), spaced(&[HARD, EASY], 600));
+    assert_eq!((bits_after(&fourth, &begun, 1_200), bits_after(&fourth, &begun, 1_201)), (HARD, EASY));
+    assert_eq!(bits_after(&fourth, &easy, 600), HARD);
+}
+
+/// BIP 94: the first block of a window is at most 600 seconds older than the one before it; any other may be older.
+#[test]
+fn the_fourth_test_network_leaves_no_room_for_a_time_warp() {
+    let bits = Compact(0x207f_ffff);
+    let rules = |retarget| ProofOfWork::<BitcoinHeader>::new(bits, 600).retargeted(retarget);
+    let (third, fourth) = (rules(Retarget::Testnet { blocks: 20 }), rules(Retarget::Testnet4 { blocks: 20 }));
+    for (count, is_first) in [(20, true), (19, false), (21, false)] {
+        let mut headers = spaced(&vec![bits; count], 1);
+        let last = headers.last_mut().unwrap();
+        last.time = 10_000;
+        let (height, last) = (count as u64 - 1, last.time());
+        let past = |height: u64| headers.get(height as usize);
+        let past = Past::new(height, &past);
+        let check = |rules: &ProofOfWork<BitcoinHeader>, time: u64| {
+            let header = rules.draft(&past, p2p_core::Key::ZERO, time);
+            rules.check(&header, &past, 20_000)
+        };
+        assert_eq!(check(&fourth, last - 600), Ok(()));
+        let too_old = Err(Fault::TooOld { earliest: last - 600, found: last - 601 });
+        assert_eq!(check(&fourth, last - 601), if is_first { too_old } else { Ok(()) }, "after {count}");
+        assert_eq!(check(&third, last - 601), Ok(()));
+    }
 }
 
 /// The vectors of aserti3-2d that Bitcoin Cash Node publishes; of the three random runs the first 201 lines.

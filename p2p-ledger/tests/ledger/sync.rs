@@ -132,8 +132,13 @@ fn the_first_time_already_checks_every_rule() {
 /// Windows are longer than what is held otherwise: the same chain is followed header by header and through a sync.
 #[test]
 fn windows_are_checked_from_what_is_held() {
-    let retargets =
-        [Retarget::Window { blocks: 20 }, Retarget::Bitcoin { blocks: 20 }, Retarget::Testnet { blocks: 20 }];
+    let blocks = 20;
+    let retargets = [
+        Retarget::Window { blocks },
+        Retarget::Bitcoin { blocks },
+        Retarget::Testnet { blocks },
+        Retarget::Testnet4 { blocks },
+    ];
     for retarget in retargets {
         let rules: Pow = ProofOfWork::new(genesis().seal.bits, 600).retargeted(retarget);
         let minimum_work = U256::from(400);

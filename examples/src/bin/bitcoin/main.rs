@@ -4,16 +4,19 @@
 //! cargo run --release --bin bitcoin -- follow --connect HOST:8333 --data me       # prints: tip: …, work: …, and what comes
 //! cargo run --release --bin bitcoin -- prove TXID --connect HOST:8333 --data me   # prints: block: …, confirmations: …, proof: …
 //! cargo run --release --bin bitcoin -- prove TXID --connect HOST:8333 --block 170 --json
+//! cargo run --release --bin bitcoin -- scan ADDRESS --connect HOST:8333 --from 800000   # prints: paid: …, spent: …, scanned: …
 //! cargo run --release --bin bitcoin -- follow --connect 127.0.0.1:18444 --network regtest
 //! ```
 //!
 //! No node is believed: the chain is the one with the most work that any of those shows which are named with `--connect`, and a
-//! transaction is looked for in whole blocks, whose headers commit to what is in them. There is no default node.
+//! transaction is looked for in whole blocks, whose headers commit to what is in them. What pays to an address is found by the
+//! filters of blocks, of which one honest node tells which are right, and no node learns the address. There is no default node.
 
 #![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
 #![expect(clippy::disallowed_types, reason = "a program has a clock")]
 
 mod kept;
+mod scan;
 
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
@@ -35,6 +38,7 @@ use p2p_ledger::{BlockId, Change, Encode, Header, HeaderRules, Tip, TxId};
 use serde_json::json;
 
 use kept::Kept;
+use scan::scan;
 
 /// The chain of Bitcoin's own network, by its headers alone.
 #[derive(Parser)]
@@ -64,6 +68,17 @@ enum Command {
         #[arg(long, default_value_t = 144, conflicts_with = "block")]
         last: u64,
     },
+    /// Finds what pays to addresses, and what spends that, by the filters of blocks (BIP 157): no node learns the addresses.
+    Scan {
+        #[command(flatten)]
+        part: Part,
+        /// Addresses, or scripts of outputs in hexadecimal digits.
+        #[arg(required = true, value_name = "ADDRESS or SCRIPT")]
+        scripts: Vec<String>,
+        /// The first block that is looked at.
+        #[arg(long, default_value_t = 1, value_name = "HEIGHT")]
+        from: u64,
+    },
 }
 
 /// Which chain, and whom to ask.
@@ -90,6 +105,8 @@ enum Network {
     Main,
     /// The third for tests.
     Testnet,
+    /// The fourth.
+    Testnet4,
     /// One's own, for regression tests.
     Regtest,
 }
@@ -100,6 +117,7 @@ impl Network {
         match self {
             Network::Main => (BitcoinNetwork::main(), "main.headers"),
             Network::Testnet => (BitcoinNetwork::testnet(), "testnet.headers"),
+            Network::Testnet4 => (BitcoinNetwork::testnet4(), "testnet4.headers"),
             Network::Regtest => (BitcoinNetwork::regtest(), "regtest.headers"),
         }
     }
@@ -134,6 +152,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Prove { part, transaction, block, last } => {
             prove(&part, TxId(transaction), block, last).await
         }
+        Command::Scan { part, scripts, from } => scan(&part, &scripts, from).await,
     }
 }
 
@@ -164,20 +183,25 @@ impl Session {
         if let Some(kept) = &kept {
             part.tell("kept", kept.height());
         }
-        let machine = BitcoinClient::new(nodes, headers, BitcoinConfig::default());
+        let machine = BitcoinClient::new(&network, nodes, headers, BitcoinConfig::default());
         let limits = Limits::default();
         let running = tcp::spawn(machine, move |_| network.codec(), None, limits, [NoWorker]).await?;
         let client = running.handle();
         Ok(Session { events: client.events(), client, running, kept })
     }
 
-    /// Waits until all nodes that are there have shown what they have; what comes meanwhile is kept.
+    /// Waits until all nodes that are there have shown what they have.
     async fn synced(&mut self) -> Result<Tip, Failure> {
         let client = self.client.clone();
-        let mut synced = pin!(client.ask(Synced));
-        let tip = loop {
+        Ok(self.meanwhile(client.ask(Synced)).await???)
+    }
+
+    /// Waits for something; what comes meanwhile is kept.
+    async fn meanwhile<T>(&mut self, wanted: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut wanted = pin!(wanted);
+        let done = loop {
             tokio::select! {
-                tip = &mut synced => break tip??,
+                done = &mut wanted => break done,
                 Some(event) = self.events.next() => {
                     if change_of(event).is_some() {
                         self.keep().await?;
@@ -190,7 +214,7 @@ impl Session {
             change_of(event);
         }
         self.keep().await?;
-        Ok(tip)
+        Ok(done)
     }
 
     async fn keep(&mut self) -> Result<(), Failure> {
@@ -201,12 +225,16 @@ impl Session {
     }
 }
 
-/// What has changed; who lies is named instead.
+/// What has changed; who lies, or is of no use, is named instead.
 fn change_of(event: BitcoinEvent) -> Option<Arc<Change>> {
     match event {
         BitcoinEvent::Changed(change) => Some(change),
         BitcoinEvent::Lied(node, how) => {
             warn(&format!("{node} lies: {how}"));
+            None
+        }
+        BitcoinEvent::Useless(node, why) => {
+            warn(&format!("{node}: {why}"));
             None
         }
     }

@@ -114,6 +114,50 @@ fn what_is_too_long_or_of_another_network_is_refused_before_it_comes() {
     assert!(read(&ping).unwrap_err().to_string().contains("checksum"));
 }
 
+/// As BIP 157 lays them out: the kind of filters, heights with the lowest byte first, hashes the other way round than they are shown.
+#[test]
+fn what_is_said_of_filters_travels_as_bip_157_has_it() {
+    let key = |byte: u8| Key::new(std::array::from_fn(|at| byte + at as u8));
+    let reversed = |byte: u8| -> Vec<u8> { (0..32).rev().map(|at| byte + at).collect() };
+    let (stop, start) = (BlockId(key(1)), 0x0102_0304);
+    let hashes = || vec![key(2), key(3)];
+    let range = [&[0, 4, 3, 2, 1][..], &reversed(1)].concat();
+    let of = |rest: &[&[u8]]| [&[0][..], &reversed(1), &rest.concat()].concat();
+    let listed = [reversed(2), reversed(3)].concat();
+    let cases = [
+        (BitcoinMsg::GetCFilters(FilterRange { start, stop }), "getcfilters", range.clone()),
+        (BitcoinMsg::GetCFHeaders(FilterRange { start, stop }), "getcfheaders", range),
+        (BitcoinMsg::GetCFCheckpt(stop), "getcfcheckpt", of(&[])),
+        (BitcoinMsg::CFilter(stop, vec![7, 8, 9]), "cfilter", of(&[&[3, 7, 8, 9]])),
+        (BitcoinMsg::CFHeaders(stop, key(4), hashes()), "cfheaders", of(&[&reversed(4), &[2], &listed])),
+        (BitcoinMsg::CFCheckpt(stop, hashes()), "cfcheckpt", of(&[&[2], &listed])),
+    ];
+    for (msg, name, payload) in cases {
+        let mut bytes = BytesMut::new();
+        BitcoinNetwork::main().codec().encode(msg.clone(), &mut bytes);
+        assert_eq!(String::from_utf8_lossy(&bytes[4..16]).trim_end_matches('\0'), name);
+        assert_eq!(bytes[24..], payload, "{name}");
+        // Of another kind of filters nothing is known.
+        let mut other = payload;
+        other[0] = 1;
+        assert_eq!(decoded(name, &other), Ok(Some(BitcoinMsg::Other)), "{name}");
+    }
+}
+
+/// What a message with this name and payload is.
+fn decoded(name: &str, payload: &[u8]) -> Result<Option<BitcoinMsg>, p2p_core::foreign::Malformed> {
+    let network = BitcoinNetwork::regtest();
+    let mut bytes = BytesMut::from(&network.magic[..]);
+    bytes.put_slice(name.as_bytes());
+    bytes.put_bytes(0, 12 - name.len());
+    bytes.put_u32_le(payload.len() as u32);
+    let mut hash = *crate::id::twice(payload).as_bytes();
+    hash.reverse();
+    bytes.put_slice(&hash[..4]);
+    bytes.put_slice(payload);
+    network.codec().decode(&mut bytes, &mut BytesMut::new())
+}
+
 /// A count says how many follow, and costs nothing until they do.
 #[test]
 fn a_claimed_count_costs_nothing() {
@@ -125,7 +169,9 @@ fn a_claimed_count_costs_nothing() {
     let network = BitcoinNetwork::regtest();
     let header = network.first.to_bytes();
     let to_outputs = [&[2, 0, 0, 0, 1][..], &[0; 36], &[0; 5]].concat();
-    let messages: [(&str, &[u8]); 8] = [
+    // What is about filters begins with their kind.
+    let of_filters = [0; 65];
+    let messages: [(&str, &[u8]); 11] = [
         ("inv", &[]),
         ("getdata", &[]),
         ("headers", &[]),
@@ -134,19 +180,14 @@ fn a_claimed_count_costs_nothing() {
         ("tx", &to_outputs),
         ("block", &header),
         ("filterload", &[]),
+        ("cfilter", &of_filters[..33]),
+        ("cfheaders", &of_filters),
+        ("cfcheckpt", &of_filters[..33]),
     ];
     for (name, head) in messages {
         // More than enough for one of them.
         let payload = [head, &huge, &[0; 100]].concat();
-        let mut bytes = BytesMut::from(&network.magic[..]);
-        bytes.put_slice(name.as_bytes());
-        bytes.put_bytes(0, 12 - name.len());
-        bytes.put_u32_le(payload.len() as u32);
-        let mut hash = *crate::id::twice(&payload).as_bytes();
-        hash.reverse();
-        bytes.put_slice(&hash[..4]);
-        bytes.put_slice(&payload);
-        let why = network.codec().decode(&mut bytes, &mut BytesMut::new()).unwrap_err().to_string();
+        let why = decoded(name, &payload).unwrap_err().to_string();
         assert!(why.contains(&u64::MAX.to_string()), "{name}: {why}");
     }
 }
@@ -176,7 +217,18 @@ fn messages() -> impl Strategy<Value = BitcoinMsg> {
         },
     );
     let header = BitcoinNetwork::main().first;
+    let key = || any::<[u8; 32]>().prop_map(Key::new);
+    let id = move || key().prop_map(BlockId);
+    let hashes = move || proptest::collection::vec(key(), 0..20);
+    let range = (any::<u32>(), id()).prop_map(|(start, stop)| FilterRange { start, stop });
     prop_oneof![
+        range.clone().prop_map(BitcoinMsg::GetCFilters),
+        range.prop_map(BitcoinMsg::GetCFHeaders),
+        id().prop_map(BitcoinMsg::GetCFCheckpt),
+        (id(), any::<Vec<u8>>()).prop_map(|(block, filter)| BitcoinMsg::CFilter(block, filter)),
+        (id(), key(), hashes())
+            .prop_map(|(stop, previous, hashes)| BitcoinMsg::CFHeaders(stop, previous, hashes)),
+        (id(), hashes()).prop_map(|(stop, headers)| BitcoinMsg::CFCheckpt(stop, headers)),
         version,
         any::<u64>().prop_map(BitcoinMsg::Ping),
         any::<u64>().prop_map(BitcoinMsg::Pong),

@@ -7,27 +7,30 @@ use ruint::aliases::U256;
 use p2p_core::sim::{Encoding, Latency, Network, Sim, run_seeds};
 use p2p_core::{SimPeer, Time};
 
+use super::filters::FilterLie;
 use super::*;
 
 /// A node of a regression-test network, or a client of such.
-enum Machine {
+pub(super) enum Machine {
     Client(Box<BitcoinClient<SimPeer>>),
     Server(Server),
 }
 
 /// A node, and how it lies.
 #[derive(Clone)]
-struct Server {
-    blocks: Vec<BitcoinBlock>,
-    services: u64,
+pub(super) struct Server {
+    pub(super) blocks: Vec<BitcoinBlock>,
+    pub(super) services: u64,
     lie: Lie,
+    /// How it lies about the filters of blocks, and from which block on.
+    pub(super) about_filters: Option<(FilterLie, u64)>,
     filters: BTreeMap<SimPeer, Bloom>,
     /// Who is told of new blocks.
     told: BTreeMap<SimPeer, BlockId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Lie {
+pub(super) enum Lie {
     None,
     /// Nothing is in its blocks that anybody looks for.
     Withholds,
@@ -40,9 +43,10 @@ enum Lie {
 }
 
 impl Server {
-    fn new(blocks: Vec<BitcoinBlock>, lie: Lie) -> Server {
+    pub(super) fn new(blocks: Vec<BitcoinBlock>, lie: Lie) -> Server {
         let services = NODE_NETWORK | NODE_BLOOM;
-        Server { blocks, services, lie, filters: BTreeMap::new(), told: BTreeMap::new() }
+        let (filters, told) = (BTreeMap::new(), BTreeMap::new());
+        Server { blocks, services, lie, about_filters: None, filters, told }
     }
 
     fn tip(&self) -> BlockId {
@@ -81,6 +85,9 @@ impl Server {
             }
             BitcoinMsg::FilterLoad(filter) => drop(self.filters.insert(from, filter)),
             BitcoinMsg::GetData(wanted) => wanted.iter().for_each(|one| self.give(cx, from, one)),
+            BitcoinMsg::GetCFilters(_) | BitcoinMsg::GetCFHeaders(_) | BitcoinMsg::GetCFCheckpt(_) => {
+                self.answers_about_filters(&msg).into_iter().for_each(|answer| cx.send(from, answer));
+            }
             _ => {}
         }
     }
@@ -162,13 +169,13 @@ fn within(cx: &mut Cx<'_, Machine>, run: impl FnOnce(&mut Cx<'_, BitcoinClient<S
 }
 
 /// A client and its nodes, which are numbered from 0 on.
-struct World {
-    sim: Sim<Machine>,
+pub(super) struct World {
+    pub(super) sim: Sim<Machine>,
     client: SimPeer,
 }
 
 impl World {
-    fn new(seed: u64, servers: Vec<Server>, config: BitcoinConfig) -> World {
+    pub(super) fn new(seed: u64, servers: Vec<Server>, config: BitcoinConfig) -> World {
         World::with(seed, servers, config, HeaderRules::default())
     }
 
@@ -184,18 +191,19 @@ impl World {
         let nodes: Vec<SimPeer> =
             servers.into_iter().map(|server| sim.spawn(|_| Machine::Server(server))).collect();
         let addrs: Vec<SocketAddr> = nodes.iter().map(|peer| peer.contact().unwrap().addr).collect();
-        let headers = BitcoinNetwork::regtest().headers(rules);
-        let client = sim.spawn(|_| Machine::Client(Box::new(BitcoinClient::new(addrs, headers, config))));
+        let network = BitcoinNetwork::regtest();
+        let client = BitcoinClient::new(&network, addrs, network.headers(rules), config);
+        let client = sim.spawn(|_| Machine::Client(Box::new(client)));
         World { sim, client }
     }
 
-    fn ask(&mut self, command: BitcoinCommand) -> BitcoinOutcome {
+    pub(super) fn ask(&mut self, command: BitcoinCommand) -> BitcoinOutcome {
         self.sim.command(self.client, command);
         assert!(self.sim.run_to_outcome(Time::from_nanos(u64::MAX)), "it never ends");
         self.sim.take_outcomes().pop().unwrap().outcome
     }
 
-    fn synced(&mut self) -> Tip {
+    pub(super) fn synced(&mut self) -> Tip {
         match self.ask(BitcoinCommand::Synced) {
             BitcoinOutcome::Synced(tip) => tip.unwrap(),
             other => panic!("{other:?}"),
@@ -220,21 +228,21 @@ impl World {
         }
     }
 
-    fn client(&self) -> &BitcoinClient<SimPeer> {
+    pub(super) fn client(&self) -> &BitcoinClient<SimPeer> {
         match self.sim.node(self.client).unwrap() {
             Machine::Client(client) => client,
             Machine::Server(_) => unreachable!(),
         }
     }
 
-    fn server(&mut self, number: u32) -> &mut Server {
+    pub(super) fn server(&mut self, number: u32) -> &mut Server {
         match self.sim.node_mut(SimPeer(number)).unwrap() {
             Machine::Server(server) => server,
             Machine::Client(_) => unreachable!(),
         }
     }
 
-    fn liars(&self) -> Vec<String> {
+    pub(super) fn liars(&self) -> Vec<String> {
         self.client().liars().map(|(addr, how)| format!("{addr} {how}")).collect()
     }
 }
@@ -391,7 +399,7 @@ fn new_blocks_come_by_themselves_and_a_longer_branch_takes_over() {
             .into_iter()
             .map(|(_, event)| match event {
                 BitcoinEvent::Changed(change) => change,
-                BitcoinEvent::Lied(..) => panic!("{event:?}"),
+                BitcoinEvent::Lied(..) | BitcoinEvent::Useless(..) => panic!("{event:?}"),
             })
             .collect();
         let gone: Vec<BlockId> = changes.iter().flat_map(|change| change.disconnected.clone()).collect();
@@ -412,6 +420,7 @@ fn nodes_that_go_are_dialled_again() {
         let mut servers: Vec<Server> = (0..3).map(|_| Server::new(blocks.clone(), Lie::None)).collect();
         servers[2].services = 0;
         let mut world = World::new(seed, servers, BitcoinConfig::default());
+        world.sim.take_events();
         world.synced();
         for _ in 0..3 {
             world.sim.crash(SimPeer(0));
@@ -428,7 +437,32 @@ fn nodes_that_go_are_dialled_again() {
             assert!(world.prove(paid, payment.id()).unwrap().is_some());
         }
         assert!(world.liars().is_empty());
+        // It was said once each time that they were not there, and all along of the one that has no blocks.
+        let mut useless = [0; 3];
+        for (_, event) in world.sim.take_events() {
+            if let BitcoinEvent::Useless(addr, why) = event {
+                let at = (0..3).find(|at| SimPeer(*at).contact().unwrap().addr == addr).unwrap() as usize;
+                useless[at] += 1;
+                assert_eq!(why == Useless::Unable, at == 2, "{at}: {why}");
+            }
+        }
+        assert_eq!((useless[0] <= 6, useless[1] <= 6, useless[2]), (true, true, 1), "{useless:?}");
     });
+}
+
+/// Where all nodes are there, and none is of use, nobody is kept waiting.
+#[test]
+fn nodes_of_no_use_are_named_at_once() {
+    let mut server = Server::new(blocks(3, 1), Lie::None);
+    server.services = 0;
+    let mut world = World::new(1, vec![server; 2], BitcoinConfig::default());
+    world.sim.take_events();
+    let synced = world.ask(BitcoinCommand::Synced);
+    assert!(matches!(synced, BitcoinOutcome::Synced(Err(BitcoinError::NoNode))), "{synced:?}");
+    assert!(world.sim.now() < Time::ZERO + Duration::from_secs(5));
+    let events = world.sim.take_events();
+    assert!(events.iter().all(|(_, event)| matches!(event, BitcoinEvent::Useless(_, Useless::Unable))));
+    assert_eq!(events.len(), 2);
 }
 
 /// Nothing is looked at that comes from somebody whom nobody knows, or from a node that has not greeted.
@@ -436,14 +470,18 @@ fn nodes_that_go_are_dialled_again() {
 fn who_has_not_greeted_is_not_heard() {
     let (blocks, _, payment) = chain();
     let addr = SimPeer(0).contact().unwrap().addr;
-    let headers = BitcoinNetwork::regtest().headers(HeaderRules::default());
-    let client = BitcoinClient::<SimPeer>::new([addr], headers, BitcoinConfig::default());
+    let network = BitcoinNetwork::regtest();
+    let headers = network.headers(HeaderRules::default());
+    let client = BitcoinClient::<SimPeer>::new(&network, [addr], headers, BitcoinConfig::default());
     let mut script = p2p_core::Script::new(client);
     assert!(matches!(script.sent()[..], [(SimPeer(0), BitcoinMsg::Version(_))]));
     let stray = [
         BitcoinMsg::Block(blocks[20].clone()),
         BitcoinMsg::Tx(payment),
         BitcoinMsg::Headers(blocks.iter().map(|block| block.header).collect()),
+        BitcoinMsg::CFHeaders(blocks[20].header.id(), Key::ZERO, vec![Key::ZERO; 21]),
+        BitcoinMsg::CFCheckpt(blocks[20].header.id(), vec![]),
+        BitcoinMsg::CFilter(blocks[20].header.id(), vec![0]),
         BitcoinMsg::Ping(1),
         BitcoinMsg::Verack,
     ];
