@@ -55,7 +55,7 @@ fn gossip_under_churn() {
 
 #[test]
 fn can_under_churn() {
-    assert_eq!(trace::<Can<SimPeer>>(), "9bf2e43a5b2e3369");
+    assert_eq!(trace::<Can<SimPeer>>(), "9a991f3b50ef10ff");
 }
 
 #[test]
