@@ -4,17 +4,20 @@
 //! - **Headers** come from every node that it was given, and are checked: the chain is the one with the most work that any of them
 //!   shows. New ones are said unasked (BIP 130).
 //! - **Transactions** are looked for in whole blocks, of which nothing can be left out. That costs up to 1 MB for each, for they come
-//!   without witnesses; or by filters (BIP 37), if [`BitcoinConfig::filters`] says so: then the node learns, roughly, what is looked for, may keep it to
-//!   itself, and sends no more than that.
+//!   without witnesses; or by filters (BIP 37), if [`BitcoinConfig::filters`] says so: then the node learns, roughly, what is looked
+//!   for, may keep it to itself, and sends no more than that.
 //! - **Payments** are found by the filters of blocks (BIP 157, 158; [`Scan`]), which are the same for everybody: no node learns what is
 //!   looked for. All nodes that serve filters name them all, and where they differ the block tells who lies. What one honest node
-//!   that answers in time says is found, whatever the others do.
+//!   that answers in time says is found, whatever the others do; unless as many others or more leave out of the filters of nine blocks
+//!   what these spend, which no block shows: then it is not heard any more.
 //! - **Proofs** ([`MerkleBlock`]) are Bitcoin Core's own: what `gettxoutproof` gives, and `verifytxoutproof` takes.
 //!
 //! What nodes say is bounded: a message by 4,000,000 bytes, and by what [`Limits`](p2p_core::Limits) let wait; there are at most 16
-//! nodes, and nothing that was not asked for is kept; of each node at most 2,000 filter headers that are not believed yet, and 32 bytes for
-//! every 1,000th block. What is believed of filters takes 64 bytes for each block from a little before where somebody scans. A node that has provably lied is not dialled again. Addresses that nodes tell are not looked at: whom
-//! to trust with being one honest node among some is for the application to say.
+//! nodes, and nothing that was not asked for is kept; of each node at most 2,000 filter headers that are not believed yet, 32 bytes
+//! for every 1,000th block, and while nodes name several filters of a block the filter that it has named, and the block once for all. What is
+//! believed of filters takes 64 bytes for each block from a little before where somebody scans. A node that has provably lied is
+//! not dialled again. Addresses that nodes tell are not looked at: whom to trust with being one honest node among some is for the
+//! application to say.
 //!
 //! ```no_run
 //! use std::time::Duration;
