@@ -9,7 +9,10 @@ use std::process::Command;
 
 use p2p_core::Wire;
 use p2p_examples::ledger::{Founding, Terms};
-use p2p_ledger::{Batch, Coins, Header, MemoryStore, NoPredicate, RedbStore, Store};
+use p2p_ledger::{
+    Batch, Coins, Encode, Header, Lock, MemoryStore, NoPredicate, Pool, PoolRules, PublicKey, RedbStore,
+    Store, template,
+};
 use serde::{Deserialize, Serialize};
 use support::{Node, Running, eventually, number, run_with_input, said};
 
@@ -306,6 +309,50 @@ fn a_pruning_node_that_is_killed_keeps_its_last_blocks_and_every_coin() {
     let refused = purse.does(&one.contact, &["balance"]).unwrap_err();
     assert!(refused.contains("not kept here any more"), "{refused}");
     drop(one);
+    std::fs::remove_dir_all(data).unwrap();
+}
+
+/// A node without a chain fetches one, over the network and onto its disk, from a node that has 1,000 blocks, or `P2P_BLOCKS`, but
+/// no more than 10,000; and has it when it is back.
+#[test]
+fn a_fresh_node_syncs_a_long_chain() {
+    let blocks = number("P2P_BLOCKS", 1_000).min(10_000) as u64;
+    let data = std::env::temp_dir().join(format!("p2p-coin-fresh-{}", std::process::id()));
+    let folder = |name: &str| data.join(name).to_str().unwrap().to_owned();
+    std::fs::create_dir_all(folder("old")).unwrap();
+    // Its blocks are easy, and just in time until now: so they stay easy.
+    let terms = Currency { subsidy: 50, maturity: 4 };
+    let now = Founding::new(1, terms.clone()).unwrap().time;
+    let founding = Founding { time: now - blocks, bits: 0x207f_ffff, spacing: 1, terms };
+    std::fs::write(Path::new(&folder("old")).join("founding"), founding.to_bytes()).unwrap();
+    let store = RedbStore::open(Path::new(&folder("old")).join("chain.redb")).unwrap();
+    let mut chain = founding.chain(store, None, [7; 32]).unwrap();
+    let (pool, to) = (Pool::new(PoolRules::default()), Lock::Key(PublicKey([7; 32])).to_bytes());
+    for height in 1..=blocks {
+        let mut block = template(&chain, &pool, &to, founding.time + height).unwrap();
+        assert!(founding.rules().mine(&mut block.header, 0, 1 << 20));
+        chain.accept(block, now).unwrap();
+    }
+    let tip = chain.tip();
+    assert_eq!(tip.height, blocks);
+    drop(chain);
+
+    let old = node(&["--data", &folder("old")]);
+    assert_eq!(old.height, blocks);
+    let join = ["--join", &old.contact, "--data", &folder("fresh")];
+    let mut fresh = node(&join);
+    assert_eq!(fresh.height, 0);
+    let status = eventually("the chain", || {
+        let status = coin(&["status", "--join", &fresh.contact])?;
+        match said(&status, "tip") == format!("{blocks} {}", tip.id) {
+            true => Ok(status),
+            false => Err(status),
+        }
+    });
+    assert_eq!(said(&status, "supply"), (50 * blocks).to_string());
+    fresh.running.kill();
+    assert_eq!(node(&join).height, blocks);
+    drop(old);
     std::fs::remove_dir_all(data).unwrap();
 }
 
