@@ -43,23 +43,24 @@ fn all_hear(all: &mut [Running], lines: Range<usize>) -> Duration {
         let says = lines.clone();
         let speaker = &mut *speaker;
         scope.spawn(move || says.for_each(|line| writeln!(speaker.input, "{line:0100}").unwrap()));
-        others.iter().enumerate().for_each(|(i, chat)| hears_all(i + 1, chat, lines.clone()));
+        others.iter().enumerate().for_each(|(i, chat)| hears(i + 1, chat, lines.clone(), true));
     });
-    hears_all(0, speaker, lines);
+    hears(0, speaker, lines, true);
     began.elapsed()
 }
 
-fn hears_all(i: usize, chat: &Running, lines: Range<usize>) {
-    for line in lines {
-        let heard = loop {
-            let heard = chat.hears();
-            // Neighbours come and go.
-            if !heard.starts_with('(') && !heard.ends_with(": hello") {
-                break heard;
-            }
-        };
-        let text = heard.rsplit(' ').next().unwrap();
-        assert_eq!(text.parse(), Ok(line), "process {i}: {heard}");
+/// Somebody hears these lines, in order: all of them, or at least the last.
+fn hears(i: usize, chat: &Running, lines: Range<usize>, all: bool) {
+    let mut next = lines.start;
+    while next < lines.end {
+        let heard = chat.hears();
+        // Neighbours come and go.
+        if heard.starts_with('(') || heard.ends_with(": hello") {
+            continue;
+        }
+        let line: usize = heard.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(line == next || line > next && !all, "process {i}, instead of {next}: {heard}");
+        next = line + 1;
     }
     let mebibytes = chat.most_memory() >> 20;
     assert!(mebibytes <= MOST >> 20, "process {i} has used {mebibytes} MiB");
@@ -79,13 +80,14 @@ fn all_hear_all_that_one_says_though_one_of_them_stops() {
     let stopped = all.pop().unwrap();
     stopped.signal("STOP");
     let without_one = all_hear(&mut all, lines..2 * lines);
-    // They wait for it for little more than a second.
-    assert!(without_one < 3 * whole + Duration::from_secs(5), "{whole:?}, and then {without_one:?}");
+    // They wait for it for a second. Beside that it took them between 0.73 and 1.18 of what it had taken with all.
+    assert!(without_one < whole * 3 / 2 + Duration::from_secs(5), "{whole:?}, and then {without_one:?}");
     println!("{processes} processes, {lines} lines: {whole:?}; with one that has stopped: {without_one:?}");
     let most = all.iter().map(Running::most_memory).max().unwrap();
     println!("at most {} MiB in one process", most >> 20);
-    // It is back when it goes on.
+    // When it goes on it hears what there is for it: all, if that is no more than waits for a neighbour, or is kept.
+    let all_is_kept = lines * 256 <= 4 << 20 && without_one < Duration::from_secs(20);
     stopped.signal("CONT");
-    writeln!(all[0].input, "back").unwrap();
-    while !stopped.hears().ends_with(": back") {}
+    writeln!(all[0].input, "{:0100}", 2 * lines).unwrap();
+    hears(processes, &stopped, lines..2 * lines + 1, all_is_kept);
 }

@@ -5,12 +5,10 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use p2p_core::Rng;
-use support::{Running, number};
+use support::{Folder, Running, number, same};
 
 fn fs(args: &[&str]) -> Result<String, String> {
     let output = Command::new(env!("CARGO_BIN_EXE_fs")).args(args).output().unwrap();
@@ -27,39 +25,6 @@ fn node(args: &[&str]) -> (Running, String) {
     (running, contact)
 }
 
-/// A folder that goes when the test ends.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("p2p-fs-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-
-    /// A file of noise.
-    fn file(&self, name: &str, size: usize) -> String {
-        let mut content = vec![0; size];
-        Rng::new(size as u64).fill(&mut content);
-        std::fs::write(self.path(name), content).unwrap();
-        self.path(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn same(a: impl AsRef<Path>, b: impl AsRef<Path>) -> bool {
-    std::fs::read(a).unwrap() == std::fs::read(b).unwrap()
-}
-
 /// Files are put in all three ways through the first nodes, which are killed with `kill -9`: they come out through the others as
 /// they were, also those that were sealed, and as far as there are lists they are in them.
 #[test]
@@ -71,14 +36,17 @@ fn files_survive_the_death_of_processes_in_all_three_ways() {
         let first = nodes[0].1.clone();
         nodes.push(node(&["--join", &first]));
     }
-    let me = folder.path("me");
+    let me = folder.text("me");
     let put = |through: &str, system: &str, more: &[&str], file: &str| {
         let mut args = vec!["put", "--system", system, "--join", through, "--data", &me];
         args.extend(more);
         args.push(file);
         fs(&args).map(|said| said.strip_prefix("name: ").unwrap().to_owned())
     };
-    let [large, small] = [folder.file("large", 3_000_000), folder.file("small", 700_000)];
+    let [large, small] = [("large", 3_000_000), ("small", 700_000)].map(|(name, size)| {
+        folder.noise(name, size);
+        folder.text(name)
+    });
     let (first, second) = (nodes[0].1.clone(), nodes[1].1.clone());
     let mut names = vec![
         ("cfs", put(&first, "cfs", &["--name", "music/large"], &large).unwrap(), &large, false),
@@ -96,7 +64,7 @@ fn files_survive_the_death_of_processes_in_all_three_ways() {
     let through = |i: usize| nodes[i % nodes.len()].1.as_str();
     let until = Instant::now() + Duration::from_secs(120);
     for (i, (system, name, file, sealed)) in names.iter().enumerate() {
-        let copy = folder.path("copy");
+        let copy = folder.text("copy");
         let mut args = vec!["get", "--system", system, "--join", through(i), "--data", &me];
         args.extend(sealed.then_some("--encrypt"));
         args.extend([name.as_str(), &copy]);
@@ -108,15 +76,15 @@ fn files_survive_the_death_of_processes_in_all_three_ways() {
     }
     // Whoever has not the key gets what was sealed, and does not take it for the file.
     let (_, sealed, _, _) = &names[3];
-    let other = folder.path("other");
-    let copy = folder.path("sealed");
+    let other = folder.text("other");
+    let copy = folder.text("sealed");
     fs(&["get", "--join", through(0), sealed, &copy]).unwrap();
     assert!(!same(&copy, &small));
     let refused =
-        fs(&["get", "--join", through(0), "--data", &other, "--encrypt", sealed, &folder.path("x")])
+        fs(&["get", "--join", through(0), "--data", &other, "--encrypt", sealed, &folder.text("x")])
             .unwrap_err();
     assert!(refused.contains("another key"), "{refused}");
-    assert!(!Path::new(&folder.path("x")).exists(), "nothing is left of what is not genuine");
+    assert!(!folder.join("x").exists(), "nothing is left of what is not genuine");
 
     let owner = newest.split_once('/').unwrap().0;
     let list = |system: &str, name: &str| fs(&["ls", "--system", system, "--join", through(1), name]);
@@ -130,29 +98,30 @@ fn files_survive_the_death_of_processes_in_all_three_ways() {
 #[test]
 fn what_is_wrong_is_said() {
     let folder = Folder::new("wrong");
-    let file = folder.file("file", 100);
-    let nobody = fs(&["put", "--data", &folder.path("me"), &file]).unwrap_err();
+    folder.noise("file", 100);
+    let file = folder.text("file");
+    let nobody = fs(&["put", "--data", &folder.text("me"), &file]).unwrap_err();
     assert!(nobody.contains("--join"), "{nobody}");
-    assert!(fs(&["get", "ada/x", &folder.path("x")]).unwrap_err().contains("base32"));
+    assert!(fs(&["get", "ada/x", &folder.text("x")]).unwrap_err().contains("base32"));
     let (_running, contact) = node(&[]);
     let nowhere =
-        fs(&["put", "--join", &contact, "--data", &folder.path("me"), &folder.path("none")]).unwrap_err();
+        fs(&["put", "--join", &contact, "--data", &folder.text("me"), &folder.text("none")]).unwrap_err();
     assert!(nowhere.contains("none"), "{nowhere}");
     assert!(
-        fs(&["get", "--join", &contact, "nothing", &folder.path("x")]).unwrap_err().contains("OWNER/NAME")
+        fs(&["get", "--join", &contact, "nothing", &folder.text("x")]).unwrap_err().contains("OWNER/NAME")
     );
     assert!(fs(&["put", "--join", &contact, "--encrypt", "x"]).unwrap_err().contains("--data"));
-    let name = fs(&["put", "--join", &contact, "--data", &folder.path("me"), &file]).unwrap();
+    let name = fs(&["put", "--join", &contact, "--data", &folder.text("me"), &file]).unwrap();
     let name = name.strip_prefix("name: ").unwrap();
-    let missing = fs(&["get", "--join", &contact, &format!("{name}x"), &folder.path("x")]).unwrap_err();
+    let missing = fs(&["get", "--join", &contact, &format!("{name}x"), &folder.text("x")]).unwrap_err();
     assert!(missing.contains("leads nowhere"), "{missing}");
     for system in ["past", "archive"] {
         let missing =
-            fs(&["get", "--system", system, "--join", &contact, name, &folder.path("x")]).unwrap_err();
+            fs(&["get", "--system", system, "--join", &contact, name, &folder.text("x")]).unwrap_err();
         assert!(missing.contains("not found"), "{system}: {missing}");
     }
     // What is already there is not lost when the next try fails.
-    std::fs::write(folder.path("y"), "there").unwrap();
-    assert!(fs(&["get", "--system", "past", "--join", &contact, name, &folder.path("y")]).is_err());
-    assert_eq!(std::fs::read(folder.path("y")).unwrap(), b"there");
+    std::fs::write(folder.join("y"), "there").unwrap();
+    assert!(fs(&["get", "--system", "past", "--join", &contact, name, &folder.text("y")]).is_err());
+    assert_eq!(std::fs::read(folder.join("y")).unwrap(), b"there");
 }

@@ -4,29 +4,23 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 #![allow(clippy::disallowed_methods, reason = "it has files")]
 
+mod support;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
 use p2p_core::net::Node;
 use p2p_core::sim::Liar;
-use p2p_core::{Contact, Keypair, Rng};
+use p2p_core::{Contact, Keypair};
 use p2p_examples::{SkypeFiles, login_server, patiently, skype_config};
 use p2p_overlay::{
     DiskFolder, Download, Fetch, Fetcher, Hit, Query, Role, Scope, Search, Skype, SkypeMsg, SkypeUser,
     items_in,
 };
-
-/// A folder that goes when the test ends.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use support::Folder;
 
 /// A user's name, and its key.
 fn user(name: &str, key: &Keypair, login: Contact, node: &Node, open: bool) -> SkypeUser {
@@ -46,12 +40,9 @@ fn seen_of(content: &[u8], seen: &[u8]) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_cannot_read_the_file_that_it_carries() {
-    let folder = Folder(std::env::temp_dir().join(format!("p2p-relayed-{}", std::process::id())));
-    let (share, out) = (folder.0.join("share"), folder.0.join("out"));
-    std::fs::create_dir_all(&share).unwrap();
-    let mut content = vec![0; 300_000];
-    Rng::new(1).fill(&mut content);
-    std::fs::write(share.join("a secret.txt"), &content).unwrap();
+    let folder = Folder::new("files");
+    let (share, out) = (folder.join("share"), folder.join("out"));
+    let content = std::fs::read(folder.noise("share/a secret.txt", 300_000)).unwrap();
     let [server, hub, ada, bob] = [1, 2, 3, 4].map(|seed| Keypair::from_seed(&[seed; 32]));
 
     let login_node = bind(&server, true).await;

@@ -1,154 +1,32 @@
 //! `search` as a user runs it: many processes that share files of a folder, some of which die, or accept nobody.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
-#![allow(clippy::disallowed_methods, reason = "it has files")]
+#![allow(unreachable_pub, clippy::disallowed_methods, reason = "it has files")]
 
+#[path = "search/network.rs"]
+mod network;
 mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
-use p2p_core::Rng;
-use support::{Running, number};
-
-fn search() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_search"))
-}
-
-/// A folder that goes when the test ends.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("p2p-search-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    /// A folder within it.
-    fn within(&self, name: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A file of noise.
-fn noise(path: &Path, seed: usize, len: usize) {
-    let mut bytes = vec![0; len];
-    Rng::new(seed as u64).fill(&mut bytes);
-    std::fs::write(path, bytes).unwrap();
-}
-
-/// A running node and where it is.
-fn node(system: &str, share: &Path, join: &[&str], more: &[&str]) -> (Running, String) {
-    let mut command = search();
-    command.args(["node", "--system", system, "--share"]).arg(share).args(more);
-    command.args(join.iter().flat_map(|addr| ["--join", addr]));
-    let running = Running::start(&mut command);
-    let contact = running.says("contact");
-    (running, contact)
-}
-
-/// Begins to fetch one file to a folder.
-fn fetch(system: &str, join: &[&str], out: &Path, words: &[&str], more: &[&str]) -> Running {
-    let mut command = search();
-    command.args(["get", "--system", system, "--hits", "1", "--patience", "80", "--out"]).arg(out);
-    command.args(join.iter().flat_map(|addr| ["--join", addr]));
-    Running::start(command.args(more).args(words))
-}
-
-fn same(a: &Path, b: &Path) -> bool {
-    std::fs::read(a).unwrap() == std::fs::read(b).unwrap()
-}
-
-/// A network of processes, each of which shares a file of its own.
-struct Network {
-    system: &'static str,
-    folder: Folder,
-    /// Through whom others join, each with its number, if it shares something.
-    doors: Vec<(Running, String, Option<usize>)>,
-    /// The others.
-    nodes: Vec<(Running, usize)>,
-}
-
-impl Network {
-    /// So many processes, a half of which are doors.
-    fn of_servents(system: &'static str, processes: usize, door: &[&str], other: &[&str]) -> Network {
-        let folder = Folder::new(system);
-        let mut network = Network { system, folder, doors: Vec::new(), nodes: Vec::new() };
-        for i in 0..processes {
-            let share = network.share(i);
-            let doors = network.addresses();
-            let some: Vec<&str> = doors.iter().rev().take(3).map(String::as_str).collect();
-            match i < processes / 2 {
-                true => {
-                    let (running, contact) = node(system, &share, &some, door);
-                    network.doors.push((running, contact, Some(i)));
-                }
-                false => network.nodes.push((node(system, &share, &some, other).0, i)),
-            }
-        }
-        network
-    }
-
-    /// The folder that a node shares, with its file.
-    fn share(&self, i: usize) -> PathBuf {
-        let share = self.folder.within(&format!("share {i}"));
-        noise(&share.join(Network::file(i)), i, 300_000 + i);
-        share
-    }
-
-    fn file(i: usize) -> String {
-        format!("song number{i} (live).mp3")
-    }
-
-    fn addresses(&self) -> Vec<String> {
-        self.doors.iter().map(|(_, contact, _)| contact.clone()).collect()
-    }
-
-    /// Fetches the files of all who live, all at once, and runs `then` in the middle.
-    fn all_are_fetched(&mut self, name: &str, more: &[&str], then: impl FnOnce(&mut Network)) {
-        let out = self.folder.within(name);
-        let doors = self.addresses();
-        // Those who will be left.
-        let doors: Vec<&str> = doors.iter().rev().take(2).map(String::as_str).collect();
-        then(self);
-        let shared = self.doors.iter().filter_map(|(.., i)| *i);
-        let living: Vec<usize> = shared.chain(self.nodes.iter().map(|(_, i)| *i)).collect();
-        let under_way: Vec<(usize, Running)> = living
-            .into_iter()
-            .map(|i| (i, fetch(self.system, &doors, &out, &[&format!("number{i}")], more)))
-            .collect();
-        for (i, fetching) in under_way {
-            let (well, said) = fetching.ends();
-            assert!(well, "{} {i}: {said:?}", self.system);
-            let file = Network::file(i);
-            let there = self.folder.0.join(format!("share {i}")).join(&file);
-            assert!(same(&there, &out.join(&file)), "{} {i} differs", self.system);
-        }
-    }
-}
+use network::{LONG, Network, fetch, fetch_from, node, report, search};
+use p2p_overlay::hashes_of;
+use support::{Folder, Running, number, same};
 
 fn processes() -> usize {
     number("P2P_PROCESSES", 8)
 }
 
-/// A third of the servents are killed by `kill -9`: the files of all others are still found and fetched.
+/// A third of those through whom others join are killed by `kill -9`: the files of all others are still found and fetched,
+/// and what was coming from one of them comes from another.
 fn servents_share_and_survive(system: &'static str, door: &[&str], other: &[&str]) {
     let mut network = Network::of_servents(system, processes(), door, other);
-    network.all_are_fetched("first", &[], |_| {});
+    network.all_are_fetched(&[]);
     let dying = network.doors.len().div_ceil(3);
-    network.all_are_fetched("second", other, |network| drop(network.doors.drain(..dying)));
+    network.all_are_fetched_while_doors_die(dying, other, |_| {});
 }
 
 #[test]
@@ -180,17 +58,15 @@ fn linked_index(listen: &str, links: &[&str]) -> (Running, String) {
 #[test]
 fn napster_outlives_its_index() {
     let (server, contact) = index("127.0.0.1:0");
-    let folder = Folder::new("napster");
-    let doors = vec![(server, contact.clone(), None)];
-    let mut network = Network { system: "napster", folder, doors, nodes: Vec::new() };
+    let mut network = Network::new("napster", "napster", &[0]);
+    network.doors.push((server, contact.clone(), None));
     for i in 0..processes() {
         let share = network.share(i);
         let nick = format!("user{i}");
         network.nodes.push((node("napster", &share, &[&contact], &["--nick", &nick]).0, i));
     }
-    network.all_are_fetched("first", &[], |_| {});
-    network.all_are_fetched("second", &[], |network| {
-        network.doors.clear();
+    network.all_are_fetched(&[]);
+    network.all_are_fetched_while_doors_die(1, &[], |network| {
         network.doors.push((index(&contact).0, contact.clone(), None));
     });
 }
@@ -198,8 +74,7 @@ fn napster_outlives_its_index() {
 /// Users of three servers, one of which dies for good: its users go to another.
 #[test]
 fn linked_servers_are_one_index() {
-    let folder = Folder::new("linked");
-    let mut network = Network { system: "napster", folder, doors: Vec::new(), nodes: Vec::new() };
+    let mut network = Network::new("linked", "napster", &[0]);
     for _ in 0..3 {
         let before = network.addresses();
         let links = before.iter().flat_map(|addr| ["--link", addr]);
@@ -214,8 +89,8 @@ fn linked_servers_are_one_index() {
         let (own, next) = (&servers[i % 3], &servers[(i + 1) % 3]);
         network.nodes.push((node("napster", &share, &[own, next], &["--nick", &nick]).0, i));
     }
-    network.all_are_fetched("first", &[], |_| {});
-    network.all_are_fetched("second", &[], |network| drop(network.doors.remove(0)));
+    network.all_are_fetched(&[]);
+    network.all_are_fetched_while_doors_die(1, &[], |_| {});
 }
 
 /// What was given to the network stays when whoever gave it is killed, the moment it has said that it is shared.
@@ -229,7 +104,7 @@ fn freenet_outlives_who_has_shared() {
         network.push(node("freenet", &empty, &[&contact], &[]));
     }
     let share = folder.within("share");
-    noise(&share.join("a song.mp3"), 4, 200_000);
+    folder.noise("share/a song.mp3", 200_000);
     let (mut giver, _) = node("freenet", &share, &[&contact], &[]);
     assert_eq!(giver.says("shared"), "a song.mp3");
     giver.kill();
@@ -237,7 +112,7 @@ fn freenet_outlives_who_has_shared() {
         let out = folder.within(&format!("out {i}"));
         let (well, said) = fetch("freenet", &[door], &out, &["a", "song", "mp3"], &[]).ends();
         assert!(well, "{said:?}");
-        assert!(same(&share.join("a song.mp3"), &out.join("a song.mp3")));
+        assert!(same(share.join("a song.mp3"), out.join("a song.mp3")));
     }
 }
 
@@ -256,10 +131,9 @@ fn login_server(data: Option<&Path>, listen: &str) -> (Running, String) {
 /// and who comes later logs in at the server's next life.
 #[test]
 fn skype_outlives_its_login_server_and_a_third_of_its_super_nodes() {
-    let folder = Folder::new("skype");
-    let data = folder.within("names");
+    let mut network = Network::new("skype", "skype", &[0, processes() - 1]);
+    let data = network.folder.within("names");
     let (server, login) = login_server(Some(&data), "127.0.0.1:0");
-    let mut network = Network { system: "skype", folder, doors: Vec::new(), nodes: Vec::new() };
     for i in 0..processes() {
         let share = network.share(i);
         let doors = network.addresses();
@@ -276,12 +150,11 @@ fn skype_outlives_its_login_server_and_a_third_of_its_super_nodes() {
         }
     }
     let more = ["--login", &login[..]];
-    network.all_are_fetched("first", &more, |_| {});
+    network.all_are_fetched(&more);
     let dying = network.doors.len().div_ceil(3);
     let addr = login.rsplit_once('@').unwrap().1.to_owned();
     let mut again = None;
-    network.all_are_fetched("second", &more, |network| {
-        network.doors.drain(..dying);
+    network.all_are_fetched_while_doors_die(dying, &more, |_| {
         drop(server);
         again = Some(login_server(Some(&data), &addr));
     });
@@ -293,7 +166,7 @@ fn skype_outlives_its_login_server_and_a_third_of_its_super_nodes() {
 fn two_who_are_firewalled_exchange_a_file_through_a_relay() {
     let folder = Folder::new("relayed");
     let share = folder.within("share");
-    noise(&share.join("a rare song.mp3"), 5, 1_000_000);
+    folder.noise("share/a rare song.mp3", 1_000_000);
     let (_server, login) = login_server(None, "127.0.0.1:0");
     let (_hub, hub) = node("skype", &folder.within("empty"), &[], &["--login", &login]);
     let profile = ["--login", &login, "--firewalled", "--nick", "ada", "--profile", "Ada of London"];
@@ -310,11 +183,11 @@ fn two_who_are_firewalled_exchange_a_file_through_a_relay() {
     assert!(hub.contains(source.trim_matches('"').split('@').next().unwrap()), "{source} is not {hub}");
     let (well, said) = fetch("skype", &[&hub], &out, &["london", "rare"], &more).ends();
     assert!(well, "{said:?}");
-    assert!(same(&share.join("a rare song.mp3"), &out.join("a rare song.mp3")));
+    assert!(same(share.join("a rare song.mp3"), out.join("a rare song.mp3")));
     // Whoever accepts connections is connected to instead.
     let open = folder.within("open");
     let (well, said) = fetch("skype", &[&hub], &open, &["ada", "rare"], &["--login", &login]).ends();
-    assert!(well && same(&share.join("a rare song.mp3"), &open.join("a rare song.mp3")), "{said:?}");
+    assert!(well && same(share.join("a rare song.mp3"), open.join("a rare song.mp3")), "{said:?}");
 }
 
 /// Killed in the middle and started again, a download asks for what is missing.
@@ -322,8 +195,7 @@ fn two_who_are_firewalled_exchange_a_file_through_a_relay() {
 fn a_download_that_was_killed_goes_on() {
     let folder = Folder::new("resumed");
     let share = folder.within("share");
-    const SIZE: u64 = 40_000_000;
-    noise(&share.join("a long song.mp3"), 6, SIZE as usize);
+    folder.noise("share/a long song.mp3", LONG);
     let (_sharer, contact) = node("gnutella06", &share, &[], &[]);
     let out = folder.within("out");
     let more = ["--json"];
@@ -341,10 +213,10 @@ fn a_download_that_was_killed_goes_on() {
     assert!(!out.join("a long song.mp3").exists(), "it was killed in the middle");
     let (well, said) = fetch("gnutella06", &[&contact], &out, &["long"], &more).ends();
     assert!(well, "{said:?}");
-    assert!(same(&share.join("a long song.mp3"), &out.join("a long song.mp3")));
-    let said: serde_json::Value = serde_json::from_str(said.last().unwrap()).unwrap();
+    assert!(same(share.join("a long song.mp3"), out.join("a long song.mp3")));
+    let said = report(&said);
     let (resumed, received) = (said["resumed"].as_u64().unwrap(), said["received"].as_u64().unwrap());
-    assert!(resumed >= 39 << 16 && resumed + received == SIZE, "{said}");
+    assert!(resumed >= 39 << 16 && resumed + received == LONG as u64, "{said}");
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1, "nothing is left beside it");
 }
 
@@ -352,12 +224,12 @@ fn a_download_that_was_killed_goes_on() {
 fn a_firewalled_sharer_is_reached(system: &str, door: &str) {
     let folder = Folder::new(&format!("firewalled {system}"));
     let share = folder.within("share");
-    noise(&share.join("a rare song.mp3"), 1, 700_000);
+    folder.noise("share/a rare song.mp3", 700_000);
     let (_hidden, contact) = node(system, &share, &[door], &["--firewalled"]);
     assert_eq!(contact, "none");
-    let (well, said) = fetch(system, &[door], &folder.0, &["rare"], &[]).ends();
+    let (well, said) = fetch(system, &[door], &folder, &["rare"], &[]).ends();
     assert!(well, "{system}: {said:?}");
-    assert!(same(&share.join("a rare song.mp3"), &folder.0.join("a rare song.mp3")));
+    assert!(same(share.join("a rare song.mp3"), folder.join("a rare song.mp3")));
 }
 
 #[test]
@@ -366,29 +238,36 @@ fn a_firewalled_sharer_is_reached_by_push() {
     let (_server, contact) = index("127.0.0.1:0");
     a_firewalled_sharer_is_reached("napster", &contact);
     for system in ["gnutella04", "gnutella06", "kazaa"] {
-        let (_first, first) = node(system, &empty.0, &[], &[]);
+        let (_first, first) = node(system, &empty, &[], &[]);
         // The push goes over another servent.
-        let (_second, second) = node(system, &empty.0, &[&first], &[]);
+        let (_second, second) = node(system, &empty, &[&first], &[]);
         a_firewalled_sharer_is_reached(system, &second);
     }
 }
 
-/// Three have it, and all of them give a part.
+/// Three have it, by three names, and more than one gives a part: it is asked for by what it is made of.
 #[test]
 fn one_content_comes_from_all_who_have_it() {
-    let folder = Folder::new("three");
-    let share = folder.within("share");
-    noise(&share.join("a long song.mp3"), 2, 6_000_000);
-    let (_first, first) = node("gnutella06", &share, &[], &[]);
-    let _others = [(); 2].map(|()| node("gnutella06", &share, &[&first], &[]));
-    let out = folder.within("out");
-    let mut command = search();
-    command.args(["get", "--json", "--hits", "3", "--wait", "20", "--join", &first, "--out"]).arg(&out);
-    let (well, said) = Running::start(command.arg("long")).ends();
-    assert!(well, "{said:?}");
-    let said: serde_json::Value = serde_json::from_str(&said[0]).unwrap();
-    assert!(said["size"] == 6_000_000 && said["sources"].as_u64() > Some(1), "{said}");
-    assert!(same(&share.join("a long song.mp3"), &out.join("a long song.mp3")));
+    for (system, which) in [("gnutella06", 0), ("kazaa", 1)] {
+        let folder = Folder::new(&format!("three {system}"));
+        let song = folder.noise("song", 6_000_000);
+        let urn = hashes_of(&std::fs::read(&song).unwrap())[which].to_string();
+        let mut nodes: Vec<(Running, String)> = Vec::new();
+        for name in ["first.mp3", "second.mp3", "third.mp3"] {
+            let share = folder.within(&format!("share {name}"));
+            std::fs::hard_link(&song, share.join(name)).unwrap();
+            let join: Vec<&str> = nodes.iter().take(1).map(|(_, contact)| contact.as_str()).collect();
+            let started = node(system, &share, &join, &[]);
+            nodes.push(started);
+        }
+        let out = folder.within("out");
+        let more = ["--name", "song.mp3", &urn];
+        let (well, said) = fetch_from(3, system, &[&nodes[0].1], &out, &more).ends();
+        assert!(well, "{system}: {said:?}");
+        let said = report(&said);
+        assert!(said["size"] == 6_000_000 && said["sources"].as_u64() > Some(1), "{system}: {said}");
+        assert!(same(&song, out.join("song.mp3")), "{system}");
+    }
 }
 
 fn exchange(addr: &str, bytes: &[u8]) -> Vec<u8> {
@@ -406,8 +285,7 @@ fn exchange(addr: &str, bytes: &[u8]) -> Vec<u8> {
 fn the_port_speaks_http_and_survives_garbage() {
     let folder = Folder::new("http");
     let share = folder.within("share");
-    let path = share.join("song.mp3");
-    noise(&path, 3, 100_000);
+    let path = folder.noise("share/song.mp3", 100_000);
     let content = std::fs::read(&path).unwrap();
     for system in ["gnutella04", "gnutella06"] {
         let (_node, addr) = node(system, &share, &[], &[]);
@@ -425,7 +303,7 @@ fn the_port_speaks_http_and_survives_garbage() {
         let words = ["song"];
         let out = folder.within(system);
         let (well, said) = fetch(system, &[&addr], &out, &words, &[]).ends();
-        assert!(well && same(&path, &out.join("song.mp3")), "{said:?}");
+        assert!(well && same(&path, out.join("song.mp3")), "{said:?}");
         let urn = said.iter().find_map(|line| line.strip_prefix("hash: ")).unwrap();
         let request =
             format!("GET /uri-res/N2R?{urn} HTTP/1.1\r\nRange: bytes=5-20\r\nConnection: close\r\n\r\n");
@@ -453,7 +331,7 @@ fn what_is_wrong_is_said() {
     assert!(wrong(&["node", "--share", "no/such/folder"]).contains("no/such/folder"));
     assert!(wrong(&["find", "--system", "napster", "x"]).contains("--join"));
     assert!(wrong(&["find", "--system", "telepathy", "x"]).contains("gnutella06"));
-    let (_node, addr) = node("gnutella04", &empty.0, &[], &[]);
+    let (_node, addr) = node("gnutella04", &empty, &[], &[]);
     let find =
         |words| ["find", "--system", "gnutella04", "--join", &addr, "--patience", "2", "--wait", "1", words];
     assert!(wrong(&find("nowhere")).contains("nothing was found"));

@@ -7,15 +7,14 @@
 
 mod support;
 
-use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use p2p_core::net::Node;
 use p2p_core::sim::Liar;
-use p2p_core::{Contact, Request, Rng};
+use p2p_core::{Contact, Request};
 use p2p_swarm::{FetchItem, FileWorker, Files, Share, Swarm, SwarmCommand, SwarmMsg, SwarmOutcome, Ticket};
-use support::{Running, number};
+use support::{Folder, Running, number, same};
 
 const LIE_ABOUT: &str = "P2P_SHARE_TEST_LIE_ABOUT";
 
@@ -40,56 +39,6 @@ fn main() {
 /// How large the file is: 64 MiB, and in the second tier 1 GiB.
 fn size() -> usize {
     number("P2P_SHARE_MIB", 64) << 20
-}
-
-/// A folder that goes when the test ends.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("p2p-share-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// A file of noise.
-    fn file(&self, name: &str, size: usize) -> PathBuf {
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let mut file = std::fs::File::create(&path).unwrap();
-        let mut rng = Rng::new(size as u64);
-        let mut noise = vec![0; 1 << 20];
-        for at in (0..size).step_by(noise.len()) {
-            rng.fill(&mut noise);
-            file.write_all(&noise[..noise.len().min(size - at)]).unwrap();
-        }
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn same(a: &Path, b: &Path) -> bool {
-    let open = |path| BufReader::with_capacity(1 << 20, std::fs::File::open(path).unwrap());
-    let (mut a, mut b) = (open(a), open(b));
-    let (mut of_a, mut of_b) = (vec![0; 1 << 20], vec![0; 1 << 20]);
-    loop {
-        let n = a.read(&mut of_a).unwrap();
-        if n == 0 {
-            return b.read(&mut of_b).unwrap() == 0;
-        }
-        if b.read_exact(&mut of_b[..n]).is_err() || of_a[..n] != of_b[..n] {
-            return false;
-        }
-    }
 }
 
 fn share() -> Command {
@@ -142,7 +91,7 @@ fn lie(path: PathBuf) {
 /// Three provide a file: one is killed half-way, one lies. The file arrives as it is, and the liar is named.
 fn a_file_survives_a_death_and_a_liar() {
     let folder = Folder::new("three");
-    let (path, out) = (folder.file("film", size()), folder.path("copy"));
+    let (path, out) = (folder.noise("film", size()), folder.join("copy"));
     let (_honest, ticket) = serve(&path, &[]);
     let (dying, second) = serve(&path, &[]);
     let liar = Running::start(Command::new(std::env::current_exe().unwrap()).env(LIE_ABOUT, &path));
@@ -161,7 +110,7 @@ fn a_file_survives_a_death_and_a_liar() {
 /// not synced.
 fn a_killed_fetcher_goes_on_where_it_was() {
     let folder = Folder::new("killed");
-    let (path, out) = (folder.file("film", 4 * size()), folder.path("copy"));
+    let (path, out) = (folder.noise("film", 4 * size()), folder.join("copy"));
     let (_provider, ticket) = serve(&path, &[]);
     let get = || Running::start(share().arg("get").arg(ticket.to_string()).arg(&out));
     let fetcher = get();
@@ -191,17 +140,17 @@ fn until_half_is_there(out: &Path, size: usize) {
 
 fn a_folder_is_found_by_its_ticket_and_a_file_by_its_hash() {
     let folder = Folder::new("album");
-    let song = folder.file("album/live/01.ogg", 300_000);
-    folder.file("album/02.ogg", 5);
-    let (first, ticket) = serve(&folder.path("album"), &[]);
+    let song = folder.noise("album/live/01.ogg", 300_000);
+    folder.noise("album/02.ogg", 5);
+    let (first, ticket) = serve(&folder.join("album"), &[]);
     let contact = first.says("contact");
-    let copy = folder.path("copy");
+    let copy = folder.join("copy");
     let (well, said) = Running::start(share().arg("get").arg(ticket.to_string()).arg(&copy)).ends();
-    assert!(well && same(&song, &copy.join("live/01.ogg")), "{said:?}");
+    assert!(well && same(&song, copy.join("live/01.ogg")), "{said:?}");
     // Another process has one of the songs; it is found in the hash table that both belong to.
     let (second, _) = serve(&song, &["--join", &contact]);
     let root = second.says("root");
-    let found = folder.path("found.ogg");
+    let found = folder.join("found.ogg");
     let get = Running::start(share().args(["get", &root]).arg(&found).args(["--join", &contact]));
     let (well, said) = get.ends();
     assert!(well && same(&song, &found), "{said:?}");
@@ -209,7 +158,7 @@ fn a_folder_is_found_by_its_ticket_and_a_file_by_its_hash() {
 
 fn what_is_wrong_is_said() {
     let folder = Folder::new("wrong");
-    let out = folder.path("out");
+    let out = folder.join("out");
     let wrong = |command: &mut Command| {
         let output = command.output().unwrap();
         assert!(!output.status.success());

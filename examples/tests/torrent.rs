@@ -7,32 +7,10 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use p2p_core::Rng;
-use support::Running;
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("p2p-torrent-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(path.join("seed/album/live")).unwrap();
-        Folder(path)
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use support::{Folder, Running};
 
 fn torrent() -> Command {
     Command::new(env!("CARGO_BIN_EXE_torrent"))
@@ -42,11 +20,14 @@ const HERE: [&str; 2] = ["--listen", "127.0.0.1:0"];
 
 /// A folder with a song, and a torrent of it; the song, and the torrent's link, in which nobody is named.
 fn album(folder: &Folder, bytes: usize, options: &[&str]) -> (Vec<u8>, String) {
-    let mut song = vec![0; bytes];
-    Rng::new(bytes as u64).fill(&mut song);
-    std::fs::write(folder.at("seed/album/01.ogg"), &song).unwrap();
+    let song = std::fs::read(folder.noise("seed/album/01.ogg", bytes)).unwrap();
     let mut create = torrent();
-    create.arg("create").arg(folder.at("seed/album")).arg("-o").arg(folder.at("album.torrent")).args(options);
+    create
+        .arg("create")
+        .arg(folder.join("seed/album"))
+        .arg("-o")
+        .arg(folder.join("album.torrent"))
+        .args(options);
     let made = create.output().unwrap();
     assert!(made.status.success(), "{made:?}");
     let said = String::from_utf8(made.stdout).unwrap();
@@ -56,21 +37,21 @@ fn album(folder: &Folder, bytes: usize, options: &[&str]) -> (Vec<u8>, String) {
 
 fn seed(folder: &Folder, options: &[&str]) -> Running {
     let mut seed = torrent();
-    seed.arg("seed").arg(folder.at("album.torrent")).arg(folder.at("seed")).args(HERE).args(options);
+    seed.arg("seed").arg(folder.join("album.torrent")).arg(folder.join("seed")).args(HERE).args(options);
     Running::start(&mut seed)
 }
 
 fn get(folder: &Folder, what: &str, to: &str, options: &[&str]) -> Running {
-    Running::start(torrent().arg("get").arg(what).arg(folder.at(to)).args(HERE).args(options))
+    Running::start(torrent().arg("get").arg(what).arg(folder.join(to)).args(HERE).args(options))
 }
 
 fn has_come(folder: &Folder, to: &str, song: &[u8]) -> bool {
-    std::fs::read(folder.at(to).join("album/01.ogg")).is_ok_and(|copy| copy == song)
+    std::fs::read(folder.join(to).join("album/01.ogg")).is_ok_and(|copy| copy == song)
 }
 
 /// Waits until something of a download is there.
 fn begins(folder: &Folder, to: &str, get: &Running) {
-    let begun = folder.at(to).join("album/01.ogg");
+    let begun = folder.join(to).join("album/01.ogg");
     for _ in 0..180 {
         if begun.exists() {
             break;
@@ -113,15 +94,14 @@ fn is_announced(link: &str, node: &str) {
 #[test]
 fn a_folder_crosses_by_its_link_and_who_was_killed_goes_on() {
     let folder = Folder::new("folder");
-    let mut songs = [("01.ogg", vec![0; 24 << 20]), ("live/02.ogg", vec![0; 1_234_567])];
-    for (i, (name, song)) in songs.iter_mut().enumerate() {
-        Rng::new(i as u64).fill(song);
-        std::fs::write(folder.at("seed/album").join(name), song).unwrap();
-    }
-    let file = folder.at("album.torrent");
-    let made = torrent().arg("create").arg(folder.at("seed/album")).arg("-o").arg(&file).status().unwrap();
+    let songs = [("01.ogg", 24 << 20), ("live/02.ogg", 1_234_567)].map(|(name, size)| {
+        let song = folder.noise(&format!("seed/album/{name}"), size);
+        (name, std::fs::read(song).unwrap())
+    });
+    let file = folder.join("album.torrent");
+    let made = torrent().arg("create").arg(folder.join("seed/album")).arg("-o").arg(&file).status().unwrap();
     assert!(made.success());
-    let check = |at: &str| torrent().arg("check").arg(&file).arg(folder.at(at)).status().unwrap().success();
+    let check = |at: &str| torrent().arg("check").arg(&file).arg(folder.join(at)).status().unwrap().success();
     assert!(check("seed"));
 
     // Slowly, so that it can be killed in the middle.
@@ -135,7 +115,7 @@ fn a_folder_crosses_by_its_link_and_who_was_killed_goes_on() {
     let (well, said) = get(&folder, &link, "copy", &[]).ends();
     assert!(well, "{said:?}");
     for (name, song) in &songs {
-        assert!(std::fs::read(folder.at("copy/album").join(name)).unwrap() == *song, "{name}");
+        assert!(std::fs::read(folder.join("copy/album").join(name)).unwrap() == *song, "{name}");
     }
     assert!(check("copy"));
 }
@@ -151,7 +131,7 @@ fn a_tracker_alone_brings_them_together_over_http_and_udp() {
         let seed = seed(&folder, &["--utp", utp]);
         seed.says("magnet");
         let (well, said) =
-            get(&folder, &folder.at("album.torrent").display().to_string(), "copy", &["--utp", utp]).ends();
+            get(&folder, &folder.join("album.torrent").display().to_string(), "copy", &["--utp", utp]).ends();
         assert!(well, "{said:?}");
         assert!(said.iter().any(|line| line.contains(&url)), "{said:?}");
         assert!(has_come(&folder, "copy", &song));
@@ -226,7 +206,7 @@ fn peers_are_found_though_the_tracker_dies() {
 fn neighbours_find_each_other() {
     let folder = Folder::new("lsd");
     let (song, _) = album(&folder, 300_000, &[]);
-    let file = folder.at("album.torrent").display().to_string();
+    let file = folder.join("album.torrent").display().to_string();
     let seed = seed(&folder, &["--lsd"]);
     seed.says("magnet");
     let (well, said) = get(&folder, &file, "copy", &["--lsd"]).ends();
@@ -260,12 +240,12 @@ fn a_web_server_alone_is_enough() {
     let folder = Folder::new("web");
     let (song, _) = album(&folder, 3_000_000, &[]);
     let url = web_server(song.clone());
-    let (file, torrent_file) = (folder.at("seed/album/01.ogg"), folder.at("one.torrent"));
+    let (file, torrent_file) = (folder.join("seed/album/01.ogg"), folder.join("one.torrent"));
     let mut create = torrent();
     create.arg("create").arg(&file).arg("-o").arg(&torrent_file).args(["--web-seed", &url]);
     assert!(create.output().unwrap().status.success());
     let (well, said) = get(&folder, &torrent_file.display().to_string(), "copy", &[]).ends();
-    assert!(well && std::fs::read(folder.at("copy/01.ogg")).unwrap() == song, "{said:?}");
+    assert!(well && std::fs::read(folder.join("copy/01.ogg")).unwrap() == song, "{said:?}");
     assert!(said.iter().any(|line| line.contains(&format!("{url}: 3000000 down"))), "{said:?}");
 }
 
@@ -273,7 +253,7 @@ fn a_web_server_alone_is_enough() {
 fn rates_are_kept_at_both_ends() {
     let folder = Folder::new("rates");
     let (song, _) = album(&folder, 3 << 20, &[]);
-    let file = folder.at("album.torrent").display().to_string();
+    let file = folder.join("album.torrent").display().to_string();
     for (name, up, down) in [("up", "1.5M", "100M"), ("down", "100M", "1536")] {
         let seed = seed(&folder, &["--max-up", up]);
         let peer = seed.says("listening");
@@ -316,7 +296,7 @@ fn a_file_is_streamed_while_it_comes() {
     let slow = seed(&folder, &["--max-up", "100K"]);
     let link = slow.says("magnet");
     let mut stream = torrent();
-    stream.args(["stream", &link]).arg(folder.at("copy")).args(HERE).args(["--file", "01.ogg"]);
+    stream.args(["stream", &link]).arg(folder.join("copy")).args(HERE).args(["--file", "01.ogg"]);
     let stream = Running::start(&mut stream);
     let listening = stream.says("listening");
     let url = stream.says("stream");
@@ -354,7 +334,7 @@ fn what_is_streamed_is_not_for_strangers_pages_nor_for_any_number_at_a_time() {
     let (song, _) = album(&folder, 16 << 20, &[]);
     let seed = seed(&folder, &[]);
     let mut stream = torrent();
-    stream.args(["stream", &seed.says("magnet")]).arg(folder.at("copy")).args(HERE);
+    stream.args(["stream", &seed.says("magnet")]).arg(folder.join("copy")).args(HERE);
     let stream = Running::start(&mut stream);
     let url = stream.says("stream");
     let (head, body) = answer(ask(&url, "GET", "", "evil.example"));
@@ -382,7 +362,7 @@ fn what_is_streamed_is_not_for_strangers_pages_nor_for_any_number_at_a_time() {
 fn a_download_without_room_waits_for_it_and_goes_on() {
     let folder = Folder::new("room");
     let (song, _) = album(&folder, 3 << 20, &[]);
-    let file = folder.at("album.torrent").display().to_string();
+    let file = folder.join("album.torrent").display().to_string();
     let seed = seed(&folder, &[]);
     let peer = seed.says("listening");
     // Who would be killed for a file too long is told so instead.
@@ -393,7 +373,7 @@ fn a_download_without_room_waits_for_it_and_goes_on() {
         env!("CARGO_BIN_EXE_torrent"),
         "get",
     ]);
-    limited.arg(&file).arg(folder.at("copy")).args(HERE).args(["--peer", &peer]);
+    limited.arg(&file).arg(folder.join("copy")).args(HERE).args(["--peer", &peer]);
     let get = Running::start(&mut limited);
     let why = get.says("paused");
     assert!(why.contains("01.ogg") && why.contains("too large"), "{why}");
@@ -409,7 +389,7 @@ fn what_a_torrent_says_does_not_command_the_terminal() {
     let folder = Folder::new("escape");
     album(&folder, 1000, &["--comment", "\u{1b}[31mred"]);
     for what in [
-        folder.at("album.torrent").display().to_string(),
+        folder.join("album.torrent").display().to_string(),
         format!("magnet:?xt=urn:btih:{}&dn=%1b%5b31mred&x.pe=%1b%5b31mred", "a".repeat(40)),
     ] {
         let said = torrent().args(["info", &what]).output().unwrap().stdout;

@@ -1,13 +1,15 @@
 //! What `p2p-ledger` is sent: each value has one encoding, and what a chain is told, in whatever order, leaves it sound.
 
 use p2p_core::foreign::Codec;
-use p2p_core::{Key, Keypair};
+use p2p_core::{Contact, Key, Keypair};
 use p2p_ledger::bitcoin::{BitcoinMsg, BitcoinNetwork};
 use p2p_ledger::{
     BitcoinHeader, Block, BlockHeader, BlockId, Chain, ChainRules, Coins, CompactBlock, Contradiction,
-    Decode, Endorsement, Filter, Header, HeaderChain, HeaderRules, Lock, MemoryStore, MerkleProof, NameMove,
-    Notice, OutPoint, Output, Partial, ProofOfWork, Transaction, Tx, Verifier, Work, transactions_root,
+    Decode, Endorsement, Filter, Header, HeaderChain, HeaderRules, LedgerMsg, Lock, MemoryStore, MerkleProof,
+    NameMove, Notice, OutPoint, Output, Partial, ProofOfWork, Transaction, Tx, Verifier, Work,
+    transactions_root,
 };
+use p2p_overlay::HyParViewMsg;
 use sha2::{Digest, Sha256};
 
 /// A value of these bytes has no other encoding.
@@ -15,6 +17,11 @@ fn decoded<T: Decode>(bytes: &[u8]) -> Option<T> {
     let value = T::from_bytes(bytes).ok()?;
     assert!(value.to_bytes() == bytes, "two encodings of one value");
     Some(value)
+}
+
+/// `Wire` of what the nodes of a ledger say to each other.
+pub fn ledger_msg(bytes: &[u8]) {
+    crate::decoded::<LedgerMsg<HyParViewMsg<Contact>>>(bytes);
 }
 
 /// A transaction of coins.

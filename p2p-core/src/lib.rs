@@ -36,7 +36,7 @@ pub use handle::{Ask, AskError, Events, Handle, MAX_OPEN_CALLS, MAX_WAITING, REA
 pub use identity::{KeyFileError, Keypair, ParsePeerIdError, PeerId};
 pub use key::{Key, ParseKeyError};
 pub use limits::Limits;
-pub use liveness::{Health, Rtt, Suspicion};
+pub use liveness::{Health, Proximity, Rtt, Suspicion};
 pub use peers::{Address, GIVEN_UP, HostCache, Learnt, MAX_ADDRESSES, Subnet};
 pub use pending::Pending;
 pub use prefetch::prefetch;

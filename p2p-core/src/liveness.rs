@@ -1,11 +1,12 @@
 //! How long a peer may take to answer, and when its silence means something.
 //!
 //! [`Rtt`] is TCP's estimator (RFC 6298): a smoothed round-trip time and its deviation give a timeout that backs off
-//! with every loss. [`Suspicion`] counts unanswered probes: a peer is first suspected, and dead only when further
+//! with every loss. [`Proximity`] is the smoothed time alone, for tables that prefer who is near. [`Suspicion`] counts unanswered probes: a peer is first suspected, and dead only when further
 //! probes have gone unanswered too, so that one lost packet costs nobody its neighbour. What is a probe is up to each
 //! protocol. Live, QUIC also asks silent connections for a sign of life ([`Limits::silence_timeout`](crate::Limits))
 //! and estimates the round-trip time of each (`net::Node::rtt`).
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// A round-trip time estimate (RFC 6298).
@@ -62,6 +63,63 @@ impl Rtt {
     pub fn timeout(&self) -> Duration {
         let base = self.estimate.map_or(Rtt::INITIAL, |(smoothed, deviation)| smoothed + deviation * 4);
         base.max(Rtt::MIN).saturating_mul(1 << self.backoff).min(Rtt::MAX)
+    }
+}
+
+/// How near a peer is: its round trip, smoothed as [`Rtt`] does, in the four bytes that a table of hundreds of thousands
+/// has room for. It compares: who is nearer is less, and nobody is further than who was never measured.
+///
+/// ```
+/// use p2p_core::Proximity;
+/// use std::time::Duration;
+///
+/// let mut proximity = Proximity::UNKNOWN;
+/// assert_eq!(proximity.rtt(), None);
+/// proximity.sample(Duration::from_millis(80));
+/// proximity.sample(Duration::from_millis(160));
+/// assert_eq!(proximity.rtt(), Some(Duration::from_millis(90)));
+/// assert!(proximity < Proximity::UNKNOWN);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Proximity(NonZeroU32);
+
+impl Proximity {
+    /// Of whom no round trip has been measured.
+    pub const UNKNOWN: Proximity = Proximity(NonZeroU32::MAX);
+
+    /// After one round trip.
+    pub fn of(measured: Duration) -> Proximity {
+        let micros = measured.as_micros().clamp(1, u128::from(u32::MAX) - 1) as u32;
+        NonZeroU32::new(micros).map_or(Proximity::UNKNOWN, Proximity)
+    }
+
+    /// Takes in one measured round trip.
+    pub fn sample(&mut self, measured: Duration) {
+        let new = Proximity::of(measured);
+        *self = match self.micros() {
+            None => new,
+            Some(smoothed) => {
+                let smoothed = smoothed - smoothed / 8 + new.0.get() / 8;
+                Proximity(NonZeroU32::new(smoothed.clamp(1, u32::MAX - 1)).unwrap_or(new.0))
+            }
+        };
+    }
+
+    /// The smoothed round trip in microseconds, at least 1, once there is a sample.
+    #[inline]
+    pub fn micros(self) -> Option<u32> {
+        (self != Proximity::UNKNOWN).then(|| self.0.get())
+    }
+
+    /// The smoothed round trip, once there is a sample.
+    pub fn rtt(self) -> Option<Duration> {
+        self.micros().map(|micros| Duration::from_micros(micros.into()))
+    }
+}
+
+impl Default for Proximity {
+    fn default() -> Proximity {
+        Proximity::UNKNOWN
     }
 }
 
@@ -162,6 +220,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn proximity_is_the_smoothed_time(samples in prop::collection::vec(0..60_000_000u32, 1..50)) {
+            let (mut proximity, mut rtt) = (Proximity::UNKNOWN, Rtt::default());
+            for micros in samples {
+                proximity.sample(Duration::from_micros(micros.into()));
+                rtt.sample(Duration::from_micros(micros.into()));
+            }
+            let (one, other) = (proximity.rtt().unwrap(), rtt.smoothed().unwrap());
+            prop_assert!(one.abs_diff(other) < Duration::from_micros(20), "{one:?} and {other:?}");
+        }
+
+        #[test]
+        fn a_measured_peer_is_nearer_than_an_unknown_one(samples in prop::collection::vec(any::<Duration>(), 1..9)) {
+            let mut proximity = Proximity::default();
+            samples.into_iter().for_each(|sample| proximity.sample(sample));
+            prop_assert!(proximity < Proximity::UNKNOWN);
+        }
+
         #[test]
         fn the_timeout_stays_in_bounds(samples in prop::collection::vec(prop::option::of(any::<Duration>()), 0..50)) {
             let mut rtt = Rtt::default();

@@ -8,7 +8,7 @@
 //! ```
 //! use p2p_core::SimPeer;
 //! use p2p_dht::measure::siege::{Attack, Siege};
-//! use p2p_overlay::{KademliaConfig, KademliaTable, Mode};
+//! use p2p_overlay::{KademliaConfig, KademliaTable};
 //! use std::time::Duration;
 //!
 //! let at_rest = KademliaConfig { upkeep: Duration::ZERO, ..KademliaConfig::default() };

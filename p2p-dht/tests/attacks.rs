@@ -12,7 +12,7 @@ use p2p_dht::measure::flood::{Flood, Flooded};
 use p2p_dht::measure::siege::{Attack, Outcome, Siege};
 use p2p_dht::{Allocation, DhtConfig};
 use p2p_overlay::{
-    ChordConfig, ChordTable, Kademlia, KademliaConfig, KademliaTable, LookupConfig, Mode, PastryConfig,
+    ChordConfig, ChordTable, Kademlia, KademliaConfig, KademliaTable, LookupConfig, PastryConfig,
     PastryTable, SubnetLimits,
 };
 
@@ -49,8 +49,7 @@ fn a_fifth_of_adversaries_loses_next_to_nothing_of_eight_copies() {
     assert_eq!((calm.puts.right, calm.gets.right), (100, 100));
     for attack in [Attack::Drop, Attack::Misroute] {
         let plain = run(&format!("{attack:?}"), attack, kademlia());
-        let lookup = LookupConfig { mode: Mode::Iterative { parallel: 3, paths: 8 }, ..kademlia().lookup };
-        let paths = run(&format!("{attack:?}, 8 paths"), attack, KademliaConfig { lookup, ..kademlia() });
+        let paths = run(&format!("{attack:?}, 8 paths"), attack, KademliaConfig { paths: 8, ..kademlia() });
         // S/Kademlia (2007), §5: lookups on eight paths succeed in 99 of 100 cases where a fifth are adversaries.
         assert!(paths.gets.share() >= 0.99, "{attack:?}: {:?}", paths.gets);
         assert!(plain.gets.right <= paths.gets.right, "{attack:?}: {:?}", plain.gets);

@@ -92,6 +92,9 @@ impl<P: Keyed> SingleRoot for Can<P> {
     fn next_if_claimed(&self, key: &Key, avoid: &[P]) -> Next<P> {
         self.table().next(key, avoid, true)
     }
+    fn detour(&self, key: &Key, avoid: &[P]) -> Option<P> {
+        self.table().way_around(key, avoid)
+    }
 }
 
 /// How a CAN node behaves.
@@ -120,7 +123,8 @@ pub struct CanConfig {
     /// A node gives none of its zones to a newcomer of whose subnet so many are its neighbours already, by
     /// [`SubnetLimits::table`]: it has to try elsewhere. No bound; where strangers may join, [`SubnetLimits::default`].
     /// Whoever holds a zone next to its own a node has to know, or nobody could route to it: so it is here that a
-    /// table is kept from filling up.
+    /// table is kept from filling up. It keeps nobody out who lies: whoever claims a zone, with a version that is high
+    /// enough, gets it, for the paper has nothing by which others could tell.
     pub subnets: Option<SubnetLimits>,
     /// How lookups behave; the upkeep's questions have the same timeout. While the zone of a dead node is being taken
     /// over, questions for it get nowhere: they are tried again each second, ten times in all.
@@ -375,10 +379,10 @@ impl<P: Keyed> CanTable<P> {
     fn rank(&self, neighbour: &Neighbour<P>, own: u128, distance: u128) -> Rank {
         let silent = neighbour.suspicion.unanswered() > 0;
         let progress = || (own as f64).sqrt() - (distance as f64).sqrt();
-        let cost = match (self.config.by_rtt, neighbour.rtt_us) {
+        let cost = match (self.config.by_rtt, neighbour.proximity.micros()) {
             (false, _) => 0.0,
-            (true, 0) => f64::MAX,
-            (true, rtt_us) => f64::from(rtt_us) / progress().max(1.0),
+            (true, None) => f64::MAX,
+            (true, Some(micros)) => f64::from(micros) / progress().max(1.0),
         };
         Rank { silent, cost, distance }
     }

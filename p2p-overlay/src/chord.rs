@@ -11,6 +11,7 @@
 mod converged;
 mod join;
 mod ring;
+mod simulated;
 mod upkeep;
 mod virtuals;
 mod whole;

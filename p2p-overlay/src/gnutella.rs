@@ -85,6 +85,8 @@ pub struct GnutellaConfig {
     /// How often it dials whom it knows by hearsay only: most of those that a newcomer is told of are full. Every 5 s, 4 at
     /// once.
     pub hearsay: Rate,
+    /// How many addresses a neighbour may name where nobody is, before it is no longer believed. 3.
+    pub lies: u8,
     /// How often it connects to somebody who asks for a push. Every second, 5 at once.
     pub push: Rate,
     /// How many results it passes on for one query. 256.
@@ -123,6 +125,7 @@ impl Default for GnutellaConfig {
             queries: Rate { every: Duration::from_secs(1), burst: 20 },
             answers: Rate { every: Duration::from_millis(10), burst: 200 },
             hearsay: Rate { every: Duration::from_secs(5), burst: 4 },
+            lies: 3,
             push: Rate { every: Duration::from_secs(1), burst: 5 },
             hits_per_query: 256,
             hits_per_source: 32,
@@ -262,13 +265,13 @@ impl<P: Place> Gnutella<P> {
         }
     }
 
-    /// A servent that knows these hosts, from its last run.
+    /// A servent that knows these hosts too, from its last run; as many as their cache holds.
     pub fn with_hosts(mut self, hosts: HostCache) -> Gnutella<P> {
-        self.hosts = Hosts::new(hosts);
+        self.hosts.remember(hosts);
         self
     }
 
-    /// The hosts it knows, to be saved.
+    /// The hosts it knows, to be saved, and given to [`Gnutella::with_hosts`].
     pub fn hosts(&self) -> &HostCache {
         self.hosts.cache()
     }

@@ -3,8 +3,7 @@
 //!
 //! *RFC-Gnutella 0.6* (Klingberg and Manfredi, 2002); *Ultrapeers* (Singla and Rohrs, 2002); *Query Routing for the
 //! Gnutella Network* 0.4 (Rohrs, 2001); *Gnutella Dynamic Query Protocol* 0.1 (Fisk, 2003). Descriptors are those of
-//! [`Gnutella`](crate::Gnutella) 0.4, with two more. Files are moved by [`Sharing`](crate::Sharing). What is not
-//! here yet: connections that are deflated as a whole.
+//! [`Gnutella`](crate::Gnutella) 0.4, with two more. Files are moved by [`Sharing`](crate::Sharing).
 //!
 //! - **A leaf** has a few ultrapeers. It sends them a table of what it shares, gets the queries that might match and no
 //!   others, and passes nothing on.
@@ -14,15 +13,20 @@
 //!   far as what has come so far says, until enough has come. A leaf tells what it has, and when it has enough.
 //! - **Roles** change by [`Promotion`]: what is needed is how full the ultrapeers are, which pongs tell.
 //! - **Pushes** go back the way of the hit, over ultrapeers too, and bear the nonce of 0.4.
-//! - **Limits** are those of 0.4. A table that is more than half full asks for everything: its leaf gets nothing.
+//! - **Limits**: token buckets for what one neighbour may send, hits apart, and for its own queries, as in 0.4. Of a
+//!   leaf's searches its share is guided at once, the newest; of another ultrapeer's queries a share is passed on. So one
+//!   leaf leaves the others their shares, and a flood among ultrapeers leaves what leaves need. Results that are passed
+//!   on for one query, and those taken from one source, are bounded. A table that is more than half full asks for
+//!   everything: its leaf gets nothing.
 //!
-//! In this order: [`Gnutella06`], its configuration, how inputs are told apart. Then `handshake` and `codec` (bytes),
-//! `qrp` and `update` (query tables), `ggep` (what pongs say beside), `neighbours` (who is connected, and as what),
+//! In this order: [`Gnutella06`], its configuration, how inputs are told apart. Then `handshake`, `codec` and `deflated`
+//! (bytes), `qrp` and `update` (query tables), `ggep` (what pongs say beside), `neighbours` (who is connected, and as what),
 //! `tables` (who gets which), `passing` (queries and hits of others), `guiding` (searches that are guided here),
 //! `asking` (those of this node's users).
 
 mod asking;
 mod codec;
+mod deflated;
 mod ggep;
 mod guiding;
 mod handshake;
@@ -91,7 +95,8 @@ pub struct Gnutella06Config {
     pub hop_wait: Duration,
     /// How many results end the search of a leaf, or of a user who wants more than these (dynamic queries §2.5.2). 150.
     pub enough: u32,
-    /// How many searches an ultrapeer guides at once. 256.
+    /// How many searches of its leaves an ultrapeer guides at once, each of [`Gnutella06Config::leaves`] an equal share:
+    /// a leaf that asks for more has its newest guided. Those of its users are beside these. 256.
     pub guided: usize,
     /// How often it connects to somebody who asks for a push. Every second, 5 at once.
     pub push: Rate,
@@ -101,6 +106,12 @@ pub struct Gnutella06Config {
     pub promotion: PromotionConfig,
     /// How many descriptors one neighbour may send, hits, pongs and tables apart. One every 20 ms, 100 at once.
     pub descriptors: Rate,
+    /// How many of them may be queries of its own, that nobody has passed on yet; all of a leaf's are. One every second,
+    /// 20 at once.
+    pub queries: Rate,
+    /// How many queries of one ultrapeer go further than to its own leaves: each becomes as many as there are other
+    /// ultrapeers. One every 500 ms, 20 at once: those of 32, to 31 each, are what a line of 1,000 kbit/s carries.
+    pub passing: Rate,
     /// How many hits, pongs and tables. One every 10 ms, 200 at once.
     pub answers: Rate,
     /// How often it dials whom it knows by hearsay only. Every 2 s, 10 at once.
@@ -141,6 +152,8 @@ impl Default for Gnutella06Config {
             push_timeout: Duration::from_secs(20),
             promotion: PromotionConfig::default(),
             descriptors: Rate { every: Duration::from_millis(20), burst: 100 },
+            queries: Rate { every: Duration::from_secs(1), burst: 20 },
+            passing: Rate { every: Duration::from_millis(500), burst: 20 },
             answers: Rate { every: Duration::from_millis(10), burst: 200 },
             hearsay: Rate { every: Duration::from_secs(2), burst: 10 },
             hits_per_query: 256,
@@ -183,7 +196,8 @@ pub struct Gnutella06Tally {
 
 /// A Gnutella 0.6 servent, leaf or ultrapeer. It has at most [`Gnutella06Config::leaves`] leaves and
 /// [`Gnutella06Config::degree`] ultrapeers, handshakes under way among them, with a query table of at most 32 KiB of each;
-/// it knows 512 hosts, remembers [`Gnutella06Config::routes`] queries, and guides [`Gnutella06Config::guided`].
+/// it knows 512 hosts, remembers [`Gnutella06Config::routes`] queries, and guides [`Gnutella06Config::guided`] of its
+/// leaves and [`Gnutella06Config::capacity`] of its users.
 ///
 /// Its users hold a [`Handle`](p2p_core::Handle), which is a [`Search`](crate::Search):
 ///
@@ -318,7 +332,35 @@ impl<P: Place> Gnutella06<P> {
         }
     }
 
-    /// The hosts it knows, to be saved.
+    /// A servent that knows these hosts too, from its last run; as many as their cache holds.
+    ///
+    /// ```
+    /// use p2p_core::SimPeer;
+    /// use p2p_core::sim::{Network, Sim};
+    /// use p2p_overlay::{Gnutella06, Gnutella06Config, Place, Role};
+    /// use std::time::Duration;
+    ///
+    /// let mut sim = Sim::<Gnutella06<SimPeer>>::new(1, Network::default());
+    /// let config = Gnutella06Config::default();
+    /// for _ in 0..3 {
+    ///     sim.spawn(|birth| {
+    ///         let seed = birth.alive.first().and_then(SimPeer::contact);
+    ///         Gnutella06::new(birth.peer.contact(), seed, Role::Ultrapeer, config)
+    ///     });
+    /// }
+    /// sim.run_for(Duration::from_secs(60));
+    /// let saved = sim.node(SimPeer(2)).unwrap().hosts().clone();
+    ///
+    /// let again = sim.spawn(|_| Gnutella06::new(None, [], Role::Leaf, config).with_hosts(saved));
+    /// sim.run_for(Duration::from_secs(10));
+    /// assert!(sim.node(again).unwrap().ultrapeers().next().is_some());
+    /// ```
+    pub fn with_hosts(mut self, hosts: HostCache) -> Gnutella06<P> {
+        self.hosts.remember(hosts);
+        self
+    }
+
+    /// The hosts it knows, to be saved, and given to [`Gnutella06::with_hosts`].
     pub fn hosts(&self) -> &HostCache {
         self.hosts.cache()
     }
@@ -470,5 +512,7 @@ impl<P: Place> fmt::Debug for Gnutella06<P> {
     }
 }
 
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 mod tests;

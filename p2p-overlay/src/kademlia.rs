@@ -14,6 +14,7 @@ mod buckets;
 mod converged;
 mod join;
 mod seats;
+mod simulated;
 mod upkeep;
 mod whole;
 
@@ -91,11 +92,14 @@ pub struct KademliaConfig {
     /// whatever their bucket, η = 5, and not only the k nearest, so that with high probability all s are among them.
     /// A lookup for s peers gives them. 0: off; at most 16.
     pub siblings: usize,
+    /// On how many paths that have no node in common an iterative lookup goes, d, so that liars on one cannot mislead the
+    /// others (S/Kademlia §4.4). 1; 1 to 16.
+    pub paths: u8,
     /// How many peers of one subnet are contacts, in all and in each bucket; of those in waiting as many in each. No
     /// bound; where strangers may join, [`SubnetLimits::default`]. It holds in a node's neighbourhood too: there is
     /// no ring to break, and who is kept out there is not found, but the next nearest are.
     pub subnets: Option<SubnetLimits>,
-    /// How lookups behave; the upkeep's questions have the same timeout. Three at a time, α (§2.3), on one path.
+    /// How lookups behave; the upkeep's questions have the same timeout. Three at a time, α (§2.3).
     pub lookup: LookupConfig,
 }
 
@@ -108,6 +112,7 @@ impl Default for KademliaConfig {
             upkeep: Duration::from_secs(15),
             refresh: Duration::from_secs(3600),
             siblings: 0,
+            paths: 1,
             subnets: None,
             lookup: LookupConfig { mode: Mode::iterative(3), ..LookupConfig::default() },
         }

@@ -31,10 +31,12 @@
 //! - Now and then a node asks for what cannot be there. Who has it nevertheless, or gives hits that do not match, is
 //!   not spoken to for an hour. Who only lies of items that match is not recognised; it has no more room than anybody.
 //! - A source that accepts no connections connects to whoever asks its super-node for that, and nowhere else: the
-//!   super-node passes on nobody's address but the asker's own.
+//!   super-node passes on nobody's address but the asker's own, and where nodes have keys the source looks whether the
+//!   asker has signed what it wants. A super-node that lies, or asks itself and says that it is elsewhere, turns each of
+//!   its own on one host no more often than [`KazaaConfig::push_each`].
 //!
 //! In this order: [`Kazaa`], how inputs are told apart. Then `config`, `msg` (messages), `known` (refresh
-//! lists), `neighbours` (who is connected), `probing` (whom to choose), `roles`, `word` (what sources sign), `index` (what ordinary
+//! lists), `neighbours` (who is connected), `probing` (whom to choose), `roles`, `word` (what nodes sign), `index` (what ordinary
 //! nodes share), `passing` (questions of others), `asking` (those of this node's users), `reaching` (connections to sources).
 
 mod asking;
@@ -51,6 +53,7 @@ mod word;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use p2p_core::{Contact, Cx, Down, Keypair, Link, NoJob, OpId, PeerId, Protocol, Time};
@@ -71,7 +74,7 @@ use reaching::Reaching;
 use word::Signer;
 
 pub use config::KazaaConfig;
-pub use msg::{KazaaMsg, Known, Places, Shared, Source};
+pub use msg::{KazaaMsg, Known, Places, Shared, Source, Wish};
 pub use word::Word;
 
 /// What a node has done; an experiment adds them up.
@@ -174,6 +177,8 @@ pub struct Kazaa<P: Place> {
     strangers: Bucket,
     visits: Bucket,
     pushes: Bucket,
+    /// The same of each host, the last 512 at least.
+    pushed: Recent<SocketAddr, Bucket>,
     searches: BTreeMap<OpId, Searching<P>>,
     reaches: BTreeMap<OpId, Reaching>,
     /// The number of the last connection it has made.
@@ -254,6 +259,7 @@ impl<P: Place> Kazaa<P> {
             strangers: Bucket::default(),
             visits: Bucket::default(),
             pushes: Bucket::default(),
+            pushed: Recent::new(1024),
             searches: BTreeMap::new(),
             reaches: BTreeMap::new(),
             number: 0,
@@ -267,7 +273,7 @@ impl<P: Place> Kazaa<P> {
         Kazaa { signer: Some(Signer::new(keypair)), ..self }
     }
 
-    /// The super-nodes it knows, to be saved.
+    /// The super-nodes it knows, to be saved, and given as seeds to its next run.
     pub fn known(&self) -> impl Iterator<Item = Contact> {
         self.nodes.iter()
     }
@@ -363,11 +369,9 @@ impl<P: Place> Protocol for Kazaa<P> {
             KazaaMsg::Query { id, origin, query, ttl } => self.on_query(cx, from, id, origin, &query, ttl),
             KazaaMsg::Offer { id, hits } => self.on_offer(cx, from, id, hits),
             KazaaMsg::Results { id, via, hits } => self.on_results(cx, from, id, via, hits),
-            KazaaMsg::Push { nonce, source, name, listen } => {
-                self.on_push(cx, from, nonce, source, name, listen);
-            }
+            KazaaMsg::Push { source, wish } => self.on_push(cx, from, source, wish),
             KazaaMsg::Unreached { nonce } => self.on_unreached(cx, nonce),
-            KazaaMsg::Dial { nonce, to, name } => self.on_dial(cx, &from, nonce, to, name),
+            KazaaMsg::Dial(wish) => self.on_dial(cx, &from, wish),
             KazaaMsg::Give { nonce } => self.on_give(cx, from, nonce),
         }
     }

@@ -64,6 +64,7 @@ mod structured;
 mod subnets;
 mod swim;
 mod tapestry;
+mod trail;
 #[cfg(test)]
 mod trouble;
 
@@ -90,7 +91,7 @@ pub use hyparview::{HyParView, HyParViewConfig, HyParViewMsg, HyParViewTimer};
 pub use kademlia::{Kademlia, KademliaConfig, KademliaMsg, KademliaTable};
 pub use kazaa::{
     Kazaa, KazaaConfig, KazaaEvent, KazaaMsg, KazaaTally, KazaaTimer, Known, Places, Shared as KazaaShared,
-    Source as KazaaSource, Word as KazaaWord,
+    Source as KazaaSource, Wish as KazaaWish, Word as KazaaWord,
 };
 pub use lookup::{Hint, LookupConfig, LookupMsg};
 pub use membership::{Membership, MembershipCommand, Neighbour, Parting};

@@ -8,6 +8,9 @@
 //!   path, or (*semi-recursive*) straight from the root to the asker;
 //! - *iterative* ([`shortlist`]): the asker asks nodes itself, several at a time.
 //!
+//! Where nobody can say right now who is responsible ([`Next::Later`]) the question is held, by the node that has it or by
+//! the asker, and put again [`LookupConfig::hop_timeout`] later.
+//!
 //! A lookup ends when the root itself says so: that it is alive is part of the answer. Where no node can say so
 //! (Kademlia) an iterative lookup ends when the [closest](converge) nodes have all answered. The asker tries again when
 //! a question was lost with the node that had it, and may doubt the [answer](density).
@@ -25,6 +28,7 @@ use std::time::Duration;
 
 use crate::routed::{Routed, RoutedMsg, RoutedTimer};
 use crate::structured::{Find, Found, Looked, LookupError, MAX_REPLICAS, Maintenance, Mode, Next, Replicas};
+use crate::trail::Trail;
 use converge::Closest;
 use density::Suspect;
 use hop::{Held, Relay, Task};
@@ -55,7 +59,8 @@ pub struct LookupConfig {
     /// lookups in which chance may raise a false alarm; 0.001 is reasonable. Such a lookup asks for 16 peers at least.
     /// For Chord, Kademlia and Pastry; of the others distances do not tell how dense nodes are. `None`: no check.
     pub density_check: Option<f64>,
-    /// How many questions wait at a node at once, own and others'. One more is not accepted. 1024.
+    /// How many questions wait at a node at once, own and others'. One more is not accepted. Of the answers that go back
+    /// through it, of which there are as many at most, no more than an eighth go to one peer. 1024.
     pub capacity: usize,
 }
 
@@ -114,6 +119,8 @@ struct Begun<P> {
     /// How many of them are wanted.
     wanted: u8,
     mode: Mode,
+    /// How many disjoint paths it follows, where it is iterative and converges.
+    paths: u8,
     via: Option<P>,
     deadline: Time,
     tries_left: u8,
@@ -127,6 +134,8 @@ struct Begun<P> {
 #[derive(Clone, Debug)]
 enum Asking<P> {
     Nobody,
+    /// Nobody until then: this node cannot say right now who is responsible.
+    Later(Time),
     /// Until the root answers.
     Root(Box<Shortlist<P>>),
     /// Until the closest have answered.
@@ -181,6 +190,7 @@ impl<P: Keyed> Lookups<P> {
             find: find.replicas(self.sample(purpose, find.replicas)),
             wanted: find.replicas,
             mode: find.mode.unwrap_or(self.config.mode),
+            paths: table.paths(),
             via,
             deadline: Time::MAX,
             tries_left,
@@ -210,6 +220,11 @@ impl<P: Keyed> Lookups<P> {
         lookup.tries_left = tries_left;
         lookup.ticket = cx.rng().next_u64();
         lookup.deadline = cx.now() + timeout;
+        self.set_out(cx, table, index);
+    }
+
+    fn set_out<M: Maintenance<Peer = P>>(&mut self, cx: &mut Cx<'_, Routed<M>>, table: &mut M, index: usize) {
+        let lookup = &self.begun[index];
         let (ticket, find, via) = (lookup.ticket, lookup.find, lookup.via);
         match lookup.mode {
             mode @ (Mode::Recursive | Mode::SemiRecursive) => {
@@ -223,16 +238,15 @@ impl<P: Keyed> Lookups<P> {
                     waits: 0,
                     claimed: false,
                     back: mode == Mode::Recursive,
-                    avoid: Vec::new(),
-                    trail: Vec::new(),
+                    trail: Trail::new(Vec::new()),
                 };
                 match via {
                     Some(first) if first != table.me() => self.pass_on(cx, first, task, false),
                     _ => self.route(cx, table, task),
                 }
             }
-            Mode::Iterative { parallel, paths } => match M::CONVERGES {
-                true => self.begin_converging(cx, table, index, parallel, paths),
+            Mode::Iterative { parallel } => match M::CONVERGES {
+                true => self.begin_converging(cx, table, index, parallel),
                 false => self.begin_iterative(cx, table, index, parallel),
             },
         }
@@ -325,12 +339,10 @@ impl<P: Keyed> Lookups<P> {
                     avoid.truncate(AVOIDED);
                     let wanted = usize::from(replicas.min(MAX_REPLICAS));
                     let hint = match M::CONVERGES {
-                        true => Some(Hint::Toward(table.candidates(&key, wanted, &avoid))),
+                        true => Hint::Toward(table.candidates(&key, wanted, &avoid)),
                         false => hint(table, &key, replicas, claimed, &avoid),
                     };
-                    if let Some(hint) = hint {
-                        cx.send(from, RoutedMsg::Lookup(LookupMsg::Answer { id, hint }));
-                    }
+                    cx.send(from, RoutedMsg::Lookup(LookupMsg::Answer { id, hint }));
                 }
             }
             LookupMsg::Answer { id, hint } => match self.asked.answer(id, from) {
@@ -353,8 +365,9 @@ impl<P: Keyed> Lookups<P> {
     ) {
         let Some(index) = self.find_begun(ticket) else { return };
         match (&self.begun[index].asking, hint) {
-            (Asking::Nobody, _) => {}
+            (Asking::Nobody | Asking::Later(_), _) => {}
             (Asking::Root(_), hint) => self.on_hint(cx, table, from, index, hint),
+            (Asking::Closest(_), Hint::Later) => self.on_closer(cx, table, from, index, &[]),
             (Asking::Closest(_), Hint::Toward(peers) | Hint::Mine(peers) | Hint::Root(peers)) => {
                 self.on_closer(cx, table, from, index, &peers);
             }
@@ -369,8 +382,15 @@ impl<P: Keyed> Lookups<P> {
             self.on_silence(cx, table, peer, question);
         }
         for index in (0..self.begun.len()).rev() {
-            if let Asking::Closest(_) = &self.begun[index].asking {
-                self.ask_closer(cx, table, index);
+            match &mut self.begun[index].asking {
+                Asking::Nobody => {}
+                Asking::Later(until) if *until > now => {}
+                Asking::Later(_) => self.set_out(cx, table, index),
+                Asking::Root(list) => {
+                    list.wake(now);
+                    self.ask_more(cx, table, index);
+                }
+                Asking::Closest(_) => self.ask_closer(cx, table, index),
             }
         }
         while let Some(index) = self.begun.iter().position(|lookup| lookup.deadline <= now) {
@@ -405,14 +425,14 @@ impl<P: Keyed> Lookups<P> {
         match question {
             Question::Hop(mut task) => {
                 task.timeouts = task.timeouts.saturating_add(1);
-                task.avoid(peer);
+                task.trail.avoid(peer, AVOIDED);
                 self.route(cx, table, task);
             }
             Question::Ask(ticket) => {
                 let Some(index) = self.find_begun(ticket) else { return };
                 self.begun[index].timeouts += 1;
                 match self.begun[index].asking {
-                    Asking::Nobody => {}
+                    Asking::Nobody | Asking::Later(_) => {}
                     Asking::Root(_) => self.on_silent_hint(cx, table, peer, index),
                     Asking::Closest(_) => self.on_silent_closest(cx, table, peer, index),
                 }
@@ -425,8 +445,10 @@ impl<P: Keyed> Lookups<P> {
         let now = cx.now();
         let deadlines = self.begun.iter().map(|lookup| lookup.deadline);
         let late = self.begun.iter().filter_map(|lookup| match &lookup.asking {
+            Asking::Nobody => None,
+            Asking::Later(until) => Some(*until),
+            Asking::Root(list) => list.next_held(),
             Asking::Closest(closest) => closest.next_late(now),
-            Asking::Nobody | Asking::Root(_) => None,
         });
         let relays = self.relays.iter().map(|relay| relay.until);
         let held = self.held.iter().map(|held| held.again);
@@ -451,17 +473,17 @@ fn replica_peers<M: Maintenance>(table: &M, key: &Key, replicas: u8) -> Vec<M::P
     }
 }
 
-/// What this node knows about a key, the peers in `avoid` left out; `None` while that is about to change.
+/// What this node knows about a key, the peers in `avoid` left out.
 fn hint<M: Maintenance>(
     table: &M,
     key: &Key,
     replicas: u8,
     claimed: bool,
     avoid: &[M::Peer],
-) -> Option<Hint<M::Peer>> {
-    Some(match table.next(key, avoid, claimed) {
+) -> Hint<M::Peer> {
+    match table.next(key, avoid, claimed) {
         Next::Mine => Hint::Mine(replica_peers(table, key, replicas)),
-        Next::Later => return None,
+        Next::Later => Hint::Later,
         Next::Root(first) => {
             let mut left_out = avoid.to_vec();
             left_out.push(first);
@@ -473,7 +495,7 @@ fn hint<M: Maintenance>(
             Hint::Root(left_out.split_off(avoid.len()))
         }
         Next::Toward(_) | Next::Nowhere => Hint::Toward(table.candidates(key, HINTS, avoid)),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -136,8 +136,11 @@ impl Default for Experiment {
 pub struct Report {
     /// Lookups that were begun by nodes that then lived on until the end of the lookup.
     pub lookups: u64,
-    /// Lookups that ended at the node, or the nodes, that a brute-force look at all live nodes gave at that moment.
+    /// Lookups that ended at the node, or the nodes, that a brute-force look at all live nodes that take part gave at that
+    /// moment.
     pub succeeded: u64,
+    /// Nodes that were alive whenever a lookup ended, all together, and of those the ones that took part.
+    pub living: (u64, u64),
     /// Pairs of lookups of one key from two nodes at one time that both ended, and of those the ones that ended alike.
     pub pairs: (u64, u64),
     /// Lookups of whose answer the asker said that it is implausible.
@@ -169,6 +172,11 @@ impl Report {
     /// The share of pairs that agree.
     pub fn agreement(&self) -> f64 {
         self.pairs.1 as f64 / self.pairs.0.max(1) as f64
+    }
+
+    /// The share of the nodes alive that took part, on average: the others were joining.
+    pub fn joined(&self) -> f64 {
+        self.living.1 as f64 / self.living.0.max(1) as f64
     }
 
     /// Bytes sent per node and second.
@@ -245,8 +253,11 @@ impl Experiment {
                 self.collect(sim, &mut asked, &mut firsts, &mut census, &mut report);
             }
             let key = sim.workload_rng().key();
+            let joined = |sim: &Sim<O>, peer: &SimPeer| sim.node(*peer).is_some_and(O::is_joined);
+            if !sim.alive().iter().any(|peer| joined(sim, peer)) {
+                continue; // There is nobody to ask.
+            }
             for _ in 0..2 {
-                let joined = |sim: &Sim<O>, peer: &SimPeer| sim.node(*peer).is_some_and(O::is_joined);
                 let origin = loop {
                     let at = sim.workload_rng().next_u64();
                     let origin = sim.alive()[(at % sim.alive().len() as u64) as usize];
@@ -297,6 +308,8 @@ impl Experiment {
             let any = sim.alive().first().and_then(|peer| sim.node(*peer));
             let place = any.map_or(key, |node| node.place(&key));
             let owners = O::owners(census.look(sim), &place, self.replicas.into());
+            report.living.0 += sim.alive().len() as u64;
+            report.living.1 += (sim.alive().len() - census.outside.len()) as u64;
             let right = outcome.as_ref().is_ok_and(|found| O::is_right(&found.peers, &owners));
             record::<O>(report, right, &outcome, at - began);
         }

@@ -50,6 +50,8 @@ pub struct NapsterConfig {
     pub files_each: usize,
     /// And of all. 100,000.
     pub files: usize,
+    /// How many results of one search may be one user's. 32.
+    pub results_each: usize,
     /// How many others one user may have on the hot list. 100.
     pub hot: usize,
     /// How many messages a user may send it. One every 10 ms, 2,000 at once: that is what a newcomer shares.
@@ -82,6 +84,7 @@ impl Default for NapsterConfig {
             users: 4096,
             files_each: 1000,
             files: 100_000,
+            results_each: 32,
             hot: 100,
             messages: Rate { every: Duration::from_millis(10), burst: 2000 },
             link: 0,

@@ -16,6 +16,7 @@ mod join;
 mod leases;
 mod leaves;
 mod rows;
+mod simulated;
 mod upkeep;
 mod whole;
 

@@ -56,6 +56,13 @@ impl<M: Maintenance> Routed<M> {
         &mut self.table
     }
 
+    /// The layer above has asked a peer in vain: as if a lookup had.
+    pub fn silent(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer) {
+        self.table.at(cx.now());
+        self.table.silent(cx.now(), peer);
+        self.upkeep(cx, |table, cx| table.attend(cx));
+    }
+
     /// Hands the maintenance an input, and sees to the lookups that it wants.
     fn upkeep(&mut self, cx: &mut Cx<'_, Self>, input: impl FnOnce(&mut M, &mut Cx<'_, M>)) {
         let table = &mut self.table;

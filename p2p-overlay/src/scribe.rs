@@ -17,6 +17,8 @@
 //!   child was pushed down.)
 //! - a full node passes a newcomer down to one of its children, at random; the paper's bottleneck remover moves the
 //!   child that is furthest away, which nobody here has measured.
+//! - a join meets dead ends where the overlay's routes do (CAN's, around the dead); it goes around them as lookups do, and
+//!   a dead end takes nobody for its child.
 //! - a root that learns of another one becomes its child, and brings the whole tree along.
 //!
 //! It promises what [`PubSub`](crate::PubSub) does, and no more. A message that the root has taken is lost below a node
@@ -42,6 +44,7 @@ use p2p_core::{Cx, Link, NoJob, OpId, Pending, Protocol, Time, Up};
 
 use crate::pubsub::{Delivery, MAX_MESSAGE, Topic};
 use crate::structured::{Looked, Next, SingleRoot};
+use crate::trail::Trail;
 
 use publish::Publishing;
 use tree::{Member, Place, Tree};
@@ -173,6 +176,8 @@ impl ScribeConfig {
     }
 }
 
+/// How many silent peers and dead ends a message remembers that is on its way to a root.
+const AVOIDED: usize = 16;
 /// What was passed on this often is dropped: it is going in circles.
 const MAX_HOPS: u16 = 128;
 
@@ -290,6 +295,20 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
             true => self.overlay.next_if_claimed(&topic.0, avoid),
             false => self.overlay.next(&topic.0, avoid),
         }
+    }
+
+    /// As [`Scribe::next`]; around a dead end, if this node is one.
+    fn onward(&self, topic: Topic, claimed: bool, trail: &mut Trail<O::Peer>) -> Next<O::Peer> {
+        match self.next(topic, claimed, &trail.avoid) {
+            Next::Nowhere => self.around(topic, trail).map_or(Next::Nowhere, Next::Toward),
+            next => next,
+        }
+    }
+
+    /// Where a message goes that has got nowhere here.
+    fn around(&self, topic: Topic, trail: &mut Trail<O::Peer>) -> Option<O::Peer> {
+        let detour = self.overlay.detour(&topic.0, &trail.avoid);
+        trail.around(self.overlay.me(), detour, AVOIDED)
     }
 
     /// Whether this node, if it is taken for a topic's root, knows of no other.

@@ -15,6 +15,8 @@
 //! wrong ([`SearchError`]), and the trait. `item` has what is shared, `library` what one node shares,
 //! `machine` what a machine needs to be searched through.
 
+#[cfg(test)]
+pub(crate) mod attacks;
 mod item;
 mod library;
 mod machine;

@@ -229,7 +229,31 @@ impl<P: Place> Skype<P> {
         self.as_node()?.buddies.get(name)?.presence()
     }
 
-    /// The super-nodes that a node knows, to be saved.
+    /// A node that knows these super-nodes too, from its last run; as many as their cache holds. A login server needs none.
+    ///
+    /// ```
+    /// use p2p_core::{HostCache, Keypair, Learnt, SimPeer};
+    /// use p2p_overlay::{Place, Role, Skype, SkypeConfig, SkypeUser};
+    /// use std::time::Duration;
+    ///
+    /// let [contact, login, hub] = [0, 1, 2].map(|peer| SimPeer(peer).contact().unwrap());
+    /// let mut saved = HostCache::new(200, 200);
+    /// saved.note(hub, Learnt::Proved, Duration::from_secs(1_000_000));
+    ///
+    /// let [keypair, server] = [1, 2].map(|seed| Keypair::from_seed(&[seed; 32]));
+    /// let (name, profile, server) = ("ada".into(), String::new(), server.id());
+    /// let user = SkypeUser { keypair, name, profile, server, login, contact, open: true };
+    /// let node = Skype::<SimPeer>::node(user, [], Role::Leaf, SkypeConfig::default()).with_hosts(saved);
+    /// assert_eq!(node.hosts().unwrap().best(), [hub]);
+    /// ```
+    pub fn with_hosts(mut self, hosts: HostCache) -> Skype<P> {
+        if let Kind::Node(node) = &mut self.kind {
+            node.hosts.remember(hosts);
+        }
+        self
+    }
+
+    /// The super-nodes that a node knows, to be saved, and given to [`Skype::with_hosts`].
     pub fn hosts(&self) -> Option<&HostCache> {
         self.as_node().map(|node| node.hosts.cache())
     }

@@ -74,7 +74,10 @@ impl Region {
     }
 }
 
-/// How a lookup travels.
+/// How a lookup travels: in each of these manners over every overlay.
+///
+/// Several paths at once are no manner of travelling but a matter of the one overlay in which more than one node answers:
+/// [`KademliaConfig::paths`](crate::KademliaConfig::paths).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// From node to node, and the answer back the same way.
@@ -85,16 +88,13 @@ pub enum Mode {
     Iterative {
         /// How many it asks at a time (Kademlia's α), on each path.
         parallel: u8,
-        /// How many paths it follows that have no node in common (S/Kademlia §4.4), so that liars on one cannot
-        /// mislead the others. Where the root alone can say that it is the root there is but one.
-        paths: u8,
     },
 }
 
 impl Mode {
-    /// Iteratively, this many at a time, on one path.
+    /// Iteratively, this many at a time.
     pub const fn iterative(parallel: u8) -> Mode {
-        Mode::Iterative { parallel, paths: 1 }
+        Mode::Iterative { parallel }
     }
 }
 
@@ -168,6 +168,17 @@ pub enum Implausible<P> {
     Thin,
 }
 
+impl<P> Next<P> {
+    /// Whom to pass something on to, and whether that peer is taken for the root.
+    pub(crate) fn hop(self) -> Option<(P, bool)> {
+        match self {
+            Next::Root(peer) => Some((peer, true)),
+            Next::Toward(peer) => Some((peer, false)),
+            Next::Mine | Next::Nowhere | Next::Later => None,
+        }
+    }
+}
+
 impl<P: Copy> Found<P> {
     /// The node that is responsible.
     pub fn root(&self) -> P {
@@ -232,6 +243,11 @@ pub trait SingleRoot: Overlay {
     /// As [`Overlay::next`], for a node that somebody took for the root ([`Next::Root`]): it is [`Next::Mine`] unless
     /// somebody better is known. So the heir of a dead root takes over before its own tables say that it is the heir.
     fn next_if_claimed(&self, key: &Key, avoid: &[Self::Peer]) -> Next<Self::Peer>;
+    /// Whom something may go on to that has got [nowhere](Next::Nowhere) here: see [`Maintenance::detour`].
+    fn detour(&self, key: &Key, avoid: &[Self::Peer]) -> Option<Self::Peer> {
+        let _ = (key, avoid);
+        None
+    }
 }
 
 /// [`Find`] is a typed request to any overlay.
@@ -292,6 +308,11 @@ pub trait Maintenance:
     fn me(&self) -> Self::Peer;
     /// Whether the node takes part in an overlay.
     fn is_joined(&self) -> bool;
+    /// On how many paths that have no node in common an iterative lookup goes, where lookups
+    /// [converge](Maintenance::CONVERGES).
+    fn paths(&self) -> u8 {
+        1
+    }
     /// The best next hop for a key, leaving out some peers. If `claimed`, the asker took this node for the root: it
     /// should be [`Next::Mine`] unless somebody better is known.
     fn next(&self, key: &Key, avoid: &[Self::Peer], claimed: bool) -> Next<Self::Peer>;

@@ -12,8 +12,9 @@
 //! is the first to hear of it (§IV-C).
 //!
 //! All members are neighbours, so this suits groups of up to a few hundred. What differs from the papers: the dead are
-//! remembered for a while, so that old news does not bring them back; and groups that were cut in two find together
-//! again, as with [`HyParView`](crate::HyParView).
+//! remembered for a while, so that old news does not bring them back; groups that were cut in two find together
+//! again, as with [`HyParView`](crate::HyParView); and news of an incarnation that nobody can have come to is not
+//! believed, but for what a member says of itself.
 //!
 //! In this order: [`Swim`] and its configuration, what members say, how inputs are told apart; `members` (what is known
 //! of each, and which news is newer), `probe` (pinging and suspecting), `spread` (news, joining, leaving).
@@ -64,7 +65,7 @@ pub struct Swim<P> {
     config: SwimConfig,
     members: Members<P>,
     /// How often this node had to say that it lives.
-    incarnation: u32,
+    incarnation: u64,
     rumours: Vec<Rumour<P>>,
     /// Whom to ping next, the next last.
     round: Vec<P>,
@@ -117,7 +118,7 @@ pub struct News<P> {
     /// Of whom.
     pub(super) peer: P,
     /// In which of its incarnations.
-    pub(super) incarnation: u32,
+    pub(super) incarnation: u64,
     pub(super) state: MemberState,
 }
 
@@ -136,6 +137,10 @@ pub enum MemberState {
 
 /// How much news a datagram carries.
 const MAX_NEWS: usize = 8;
+/// News of an incarnation that is further than this above the known one was made up: nobody is taken for dead so often in
+/// between, and who is said to have died in the last one there is could not say that it lives. Nor does a forger get there
+/// in steps: they are 2^44.
+const MAX_LEAP: u64 = 1 << 20;
 
 /// What members say to each other.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -145,7 +150,7 @@ pub enum SwimMsg<P> {
         /// Numbers the question.
         sequence: u32,
         /// The sender's.
-        incarnation: u32,
+        incarnation: u64,
         /// What the sender has learnt.
         news: Vec<News<P>>,
     },
@@ -169,7 +174,7 @@ pub enum SwimMsg<P> {
     /// From a newcomer to a member. Answered by [`SwimMsg::Group`].
     Join {
         /// The newcomer's.
-        incarnation: u32,
+        incarnation: u64,
     },
     /// All whom the sender knows.
     Group(Vec<News<P>>),

@@ -19,6 +19,7 @@ mod join;
 mod levels;
 mod multicast;
 mod objects;
+mod simulated;
 mod upkeep;
 mod whole;
 
@@ -297,7 +298,7 @@ impl<P: Keyed> TapestryTable<P> {
 
     /// The round trip to a neighbour, once it has been measured.
     pub fn rtt(&self, peer: P) -> Option<Duration> {
-        self.levels.find(peer)?.rtt()
+        self.levels.find(peer)?.proximity.rtt()
     }
 
     /// How long a peer has to answer.

@@ -62,6 +62,7 @@ struct Output {
 struct Row {
     workload: &'static str,
     overlay: Kind,
+    joined: f64,
     success: f64,
     agreement: f64,
     hops: f64,
@@ -106,6 +107,7 @@ fn row(args: &Args, name: &'static str, workload: Workload, overlay: Kind) -> Ro
     Row {
         workload: name,
         overlay,
+        joined: report.joined(),
         success: report.success(),
         agreement: report.agreement(),
         hops: report.hops.mean(),
@@ -124,14 +126,15 @@ fn print(text: &str) {
 
 fn table(output: &Output) {
     print(&format!(
-        "{:<9} {:<9} {:>7} {:>7} {:>6} {:>8} {:>8} {:>8} {:>8}",
-        "network", "overlay", "right", "agree", "hops", "timeouts", "p50 ms", "p99 ms", "B/node/s"
+        "{:<9} {:<9} {:>7} {:>7} {:>7} {:>6} {:>8} {:>8} {:>8} {:>8}",
+        "network", "overlay", "joined", "right", "agree", "hops", "timeouts", "p50 ms", "p99 ms", "B/node/s"
     ));
     for row in &output.rows {
         print(&format!(
-            "{:<9} {:<9} {:>7.4} {:>7.4} {:>6.2} {:>8.3} {:>8.0} {:>8.0} {:>8.0}",
+            "{:<9} {:<9} {:>7.4} {:>7.4} {:>7.4} {:>6.2} {:>8.3} {:>8.0} {:>8.0} {:>8.0}",
             row.workload,
             format!("{:?}", row.overlay).to_lowercase(),
+            row.joined,
             row.success,
             row.agreement,
             row.hops,

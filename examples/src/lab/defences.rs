@@ -1,6 +1,6 @@
 //! The defences that `lab defend` and `lab sybil` try, one at a time.
 
-use p2p_overlay::{KademliaConfig, LookupConfig, Mode, SubnetLimits};
+use p2p_overlay::{KademliaConfig, LookupConfig, SubnetLimits};
 use serde::Serialize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -26,16 +26,19 @@ impl Defence {
     }
 
     pub(crate) fn guard(self, lookup: LookupConfig) -> LookupConfig {
-        let mode = match self {
-            Defence::Paths => Mode::Iterative { parallel: 3, paths: 8 },
-            _ => lookup.mode,
-        };
-        LookupConfig { mode, density_check: (self == Defence::Density).then_some(1e-3), ..lookup }
+        LookupConfig { density_check: (self == Defence::Density).then_some(1e-3), ..lookup }
     }
 
     pub(crate) fn kademlia(self) -> KademliaConfig {
         let config = KademliaConfig::default();
         let siblings = if self == Defence::Siblings { 16 } else { 0 };
-        KademliaConfig { siblings, subnets: self.subnets(), lookup: self.guard(config.lookup), ..config }
+        let paths = if self == Defence::Paths { 8 } else { 1 };
+        KademliaConfig {
+            siblings,
+            paths,
+            subnets: self.subnets(),
+            lookup: self.guard(config.lookup),
+            ..config
+        }
     }
 }

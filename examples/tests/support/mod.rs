@@ -1,16 +1,24 @@
-//! Programs that run beside a test.
+//! Programs that run beside a test, and folders for them.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses some of it")]
 #![allow(
+    clippy::disallowed_methods,
     clippy::disallowed_types,
     clippy::unwrap_used,
-    reason = "what is waited for has a bound; a test may fail"
+    reason = "it has files; what is waited for has a bound; a test may fail"
 )]
+
+mod folder;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
+
+pub use folder::{Folder, same};
+
+/// How long a program may take that is waited for.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// A running program; ended by its process id when dropped, as by `kill -9`.
 pub struct Running {
@@ -25,7 +33,6 @@ impl Running {
         let mut child = piped.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, said) = mpsc::channel();
-        #[allow(clippy::disallowed_methods, reason = "reads a process's output beside the test")]
         std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Running { input: child.stdin.take().unwrap(), child, said }
     }
@@ -54,6 +61,12 @@ impl Running {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+
+    /// How many bytes it has read from files.
+    pub fn has_read(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap();
+        io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
     }
 
     /// Its number among the processes.
@@ -89,9 +102,18 @@ impl Running {
         self.ends()
     }
 
-    /// Whether it ends well, and what it has printed by then.
+    /// Whether it ends well, and what it has printed by then: in ten minutes at most.
     pub fn ends(mut self) -> (bool, Vec<String>) {
-        let lines = self.said.iter().collect();
+        let (until, mut lines) = (Instant::now() + LONGEST, Vec::new());
+        loop {
+            match self.said.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => lines.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("process {} has not ended in {LONGEST:?}, and has said {lines:?}", self.id())
+                }
+            }
+        }
         (self.child.wait().unwrap().success(), lines)
     }
 }

@@ -2,9 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::Duration;
 
-use p2p_core::{Peer, Suspicion, Time, prefetch};
+use p2p_core::{Peer, Proximity, Suspicion, Time, prefetch};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::zones::{Claim, Claims};
@@ -17,8 +16,7 @@ pub(super) struct Neighbour<P> {
     /// Its own neighbours, as it has told: who is to hear of it when it dies.
     pub(super) told: Around<P>,
     pub(super) suspicion: Suspicion,
-    /// Smoothed, in microseconds; 0 before the first measurement.
-    pub(super) rtt_us: u32,
+    pub(super) proximity: Proximity,
     /// When it has last told of them.
     pub(super) exchanged: Option<Time>,
     /// The stamp of what it was told last.
@@ -36,21 +34,12 @@ impl<P> Neighbour<P> {
             claims,
             told: Around::default(),
             suspicion: Suspicion::default(),
-            rtt_us: 0,
+            proximity: Proximity::UNKNOWN,
             exchanged: None,
             stamp: 0,
             rumoured: false,
             proved: true,
         }
-    }
-
-    /// Takes in one measured round trip, as TCP does (RFC 6298).
-    pub(super) fn measured(&mut self, took: Duration) {
-        let sample = took.as_micros().clamp(1, 1 << 31) as u32;
-        self.rtt_us = match self.rtt_us {
-            0 => sample,
-            smoothed => (smoothed - smoothed / 8 + sample / 8).max(1),
-        };
     }
 }
 

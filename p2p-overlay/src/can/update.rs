@@ -303,10 +303,9 @@ impl<P: Keyed> CanTable<P> {
     /// A peer that is no neighbour has answered: it takes the place of one with whom it shares its zones, if it is
     /// nearer (§3.4).
     pub(super) fn prefer(&mut self, peer: P, claims: Claims, took: Duration) {
-        let sample = took.as_micros() as u64;
         let is_further = |other: &Neighbour<P>| {
             other.claims == claims
-                && u64::from(other.rtt_us) * 4 > sample * 5
+                && other.proximity.rtt().is_some_and(|rtt| rtt * 4 > took * 5)
                 && !self.claims.contains(&claims[0])
         };
         if !self.shares_zones() || claims.is_empty() {
@@ -315,7 +314,7 @@ impl<P: Keyed> CanTable<P> {
         if let Some(at) = self.neighbours.iter().position(is_further) {
             let further = self.neighbours.replace(at, Neighbour::new(peer, claims));
             self.neighbours[at].told = further.told;
-            self.neighbours[at].measured(took);
+            self.neighbours[at].proximity.sample(took);
             self.news();
         }
     }

@@ -113,7 +113,7 @@ impl<P: Keyed> Protocol for CanTable<P> {
                     self.on_state(cx, from, state);
                 }
                 match (self.position(from), claims) {
-                    (Some(at), _) => self.neighbours[at].measured(cx.now().since(sent)),
+                    (Some(at), _) => self.neighbours[at].proximity.sample(cx.now().since(sent)),
                     (None, Some(claims)) => self.prefer(from, claims, cx.now().since(sent)),
                     (None, None) => {}
                 }

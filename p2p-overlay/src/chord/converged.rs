@@ -1,12 +1,11 @@
-//! The tables of a whole ring, computed directly, and Chord in experiments.
+//! The tables of a whole ring, computed directly.
 
 use std::sync::Arc;
 
-use p2p_core::sim::View;
-use p2p_core::{Key, Keyed, NoWorker, SimPeer};
+use p2p_core::{Key, Keyed};
 
 use super::{CHOICES, Chord, ChordConfig, ChordTable, Spot};
-use crate::measure::Simulated;
+
 use crate::routed::Routed;
 
 impl<P: Keyed> Chord<P> {
@@ -59,29 +58,5 @@ impl<P: Keyed> ChordTable<P> {
             }
         }
         ChordTable { successors, ..table }
-    }
-}
-
-impl Simulated for Chord<SimPeer> {
-    type Config = ChordConfig;
-    /// ToN §V-C: the path ends at the key's predecessor.
-    const LAST_HOP_COUNTS: bool = false;
-
-    fn converged(peers: &[SimPeer], config: ChordConfig) -> Vec<Self> {
-        Chord::converged(peers, config)
-    }
-
-    fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: ChordConfig) -> Self {
-        Chord::with(me, seeds, config)
-    }
-
-    fn owners(nodes: &[(Key, SimPeer)], key: &Key, n: usize) -> Vec<SimPeer> {
-        let at = nodes.partition_point(|(node, _)| node < key);
-        let (before, after) = nodes.split_at(at);
-        after.iter().chain(before).take(n).map(|(_, peer)| *peer).collect()
-    }
-
-    fn is_whole(view: &View<'_, Self, NoWorker>) -> Result<(), String> {
-        super::whole::is_whole(view)
     }
 }

@@ -65,6 +65,18 @@ impl Collecting {
         self.seen.len()
     }
 
+    /// A query goes to so many neighbours.
+    pub(crate) fn charge(&mut self, query: &Descriptor, neighbours: usize) {
+        self.cost.messages += neighbours as u64;
+        self.cost.bytes += (neighbours * query.wire_size()) as u64;
+    }
+
+    /// A query of its own has come around.
+    pub(crate) fn came_back(&mut self, query: &Descriptor) {
+        self.charge(query, 1);
+        self.cost.duplicates += 1;
+    }
+
     /// A hit comes; what of it is new, of at most `most` from one source.
     pub(crate) fn hits<P: Place>(&mut self, descriptor: &Descriptor, most: u16) -> Vec<Hit<P>> {
         let Payload::QueryHit(hit) = &descriptor.payload else { return Vec::new() };
@@ -144,8 +156,7 @@ impl<P: Place> Gnutella<P> {
         }
         let payload = Payload::Query { min_speed: 0, criteria, extension };
         let query = Descriptor { id, ttl: search.radius, hops: 0, payload };
-        search.asked.cost.messages += peers.len() as u64;
-        search.asked.cost.bytes += (peers.len() * query.wire_size()) as u64;
+        search.asked.charge(&query, peers.len());
         search.asked.cost.peers = search.asked.cost.peers.max(peers.len() as u64);
         self.queries.insert(id, QueryRoute::new(Way::Own(op)));
         self.tally.queries += peers.len() as u64;
@@ -177,9 +188,7 @@ impl<P: Place> Gnutella<P> {
     /// A query of its own has come around.
     pub(super) fn came_back(&mut self, op: OpId, query: &Descriptor) {
         if let Some(search) = self.searches.get_mut(&op) {
-            search.asked.cost.messages += 1;
-            search.asked.cost.duplicates += 1;
-            search.asked.cost.bytes += query.wire_size() as u64;
+            search.asked.came_back(query);
         }
     }
 

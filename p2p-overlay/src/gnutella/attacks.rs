@@ -4,19 +4,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use futures::StreamExt;
 use p2p_core::SimPeer;
-use p2p_core::sim::{Bandwidth, Encoding, Liar, Network, Rewrite, Sim};
+use p2p_core::sim::{Liar, Rewrite, Sim};
 
 use super::*;
-use crate::search::{Fetch, Item, Query, Reach, Scope};
+use crate::search::attacks::{ANY, Flood, slow_lines};
+use crate::search::{Fetch, Hit, Item, Query, Reach, Scope, Search};
 
 type World = Sim<Liar<Gnutella<SimPeer>>>;
 
 const HONEST: u32 = 40;
 const ATTACKERS: u32 = 3;
-
-/// As many as anybody wants.
-const ANY: Rate = Rate { every: Duration::from_nanos(1), burst: u32::MAX };
 
 fn config(defended: bool) -> GnutellaConfig {
     let config = GnutellaConfig { capacity: 100_000, ..GnutellaConfig::default() };
@@ -27,6 +26,7 @@ fn config(defended: bool) -> GnutellaConfig {
             queries: ANY,
             answers: ANY,
             hearsay: ANY,
+            lies: u8::MAX,
             hits_per_query: u16::MAX,
             hits_per_source: u16::MAX,
             ..config
@@ -34,20 +34,22 @@ fn config(defended: bool) -> GnutellaConfig {
     }
 }
 
-/// Servents on lines of 240 kbit/s, each with a song of its own; the attackers have joined with the rest, and do what
-/// `lie` makes of what they say from the moment that the world has settled.
-fn world(defended: bool, lie: impl Fn() -> Rewrite<Gnutella<SimPeer>>) -> World {
-    let line = Bandwidth { up: 30_000, down: 30_000, queue: 30_000 };
-    let network = Network { encoding: Encoding::Measure, bandwidth: Some(line), ..Network::default() };
+/// Servents on lines of 240 kbit/s, each with a song of its own, who say what `truth` makes of it; the attackers have
+/// joined with the rest, and say what `lie` makes of it from the moment that the world has settled.
+fn world(
+    config: GnutellaConfig,
+    truth: impl Fn() -> Rewrite<Gnutella<SimPeer>>,
+    lie: impl Fn() -> Rewrite<Gnutella<SimPeer>>,
+) -> World {
     let begun = Arc::new(AtomicBool::new(false));
-    let mut sim = World::new(1, network);
+    let mut sim = World::new(1, slow_lines());
     for peer in 0..HONEST + ATTACKERS {
         let seed = (peer > 0).then(|| SimPeer(0).contact()).flatten();
-        let mut servent = Gnutella::new(SimPeer(peer).contact(), seed, config(defended));
+        let mut servent = Gnutella::new(SimPeer(peer).contact(), seed, config);
         servent.library_mut().insert(Item::new(format!("song {peer}"), 1000)).unwrap();
-        let (begun, mut lie) = (begun.clone(), lie());
+        let (begun, truth, mut lie) = (begun.clone(), truth(), lie());
         sim.spawn(|_| match peer < HONEST {
-            true => Liar::honest(servent),
+            true => Liar::new(servent, truth),
             false => Liar::new(servent, move |rng, to, msg| match begun.load(Ordering::Relaxed) {
                 true => lie(rng, to, msg),
                 false => vec![(to, msg)],
@@ -63,72 +65,46 @@ fn honest() -> Rewrite<Gnutella<SimPeer>> {
     Box::new(|_, to, msg| vec![(to, msg)])
 }
 
-fn tally(sim: &World) -> GnutellaTally {
-    let each = (0..HONEST).filter_map(|peer| sim.node(SimPeer(peer))).map(|node| node.machine().tally());
-    each.fold(GnutellaTally::default(), |sum, node| GnutellaTally {
-        queries: sum.queries + node.queries,
-        hearsay: sum.hearsay + node.hearsay,
-        ..sum
-    })
+/// The queries that honest servents have passed on.
+fn queries(sim: &World) -> u64 {
+    let each = (0..HONEST).filter_map(|peer| sim.node(SimPeer(peer)));
+    each.map(|node| node.machine().tally().queries).sum()
 }
 
-fn search(words: &str, hits: u32) -> GnutellaCommand<SimPeer> {
-    let scope = Scope { hits, deadline: Duration::from_secs(5), reach: Reach::Auto };
-    GnutellaCommand::Search(SearchCommand::Search(Query::text(words), scope))
-}
-
-/// Honest servents look for each other's songs, one a second; the share that is found, while each attacker asks 200
-/// things a second.
-fn under_a_flood(defended: bool, attacked: bool) -> (f64, u64) {
-    let mut sim = world(defended, honest);
-    let before = tally(&sim).queries;
-    for second in 0..12u32 {
-        let op = |sim: &mut World| {
-            let (from, what) = (sim.workload_rng().below(40) as u32, sim.workload_rng().below(40) as u32);
-            sim.command(SimPeer(from), search(&format!("song {}", if what == from { 40 } else { what }), 1));
-        };
-        op(&mut sim);
-        for tick in 0..50u32 {
-            for attacker in (HONEST..HONEST + ATTACKERS).filter(|_| attacked) {
-                for i in 0..4 {
-                    sim.command(SimPeer(attacker), search(&format!("nothing {second} {tick} {i}"), 1));
-                }
-            }
-            sim.run_for(Duration::from_millis(20));
-        }
-    }
-    sim.run_for(Duration::from_secs(10));
-    let ended = sim.take_outcomes().into_iter().filter(|ended| ended.peer.0 < HONEST);
-    let found = ended.filter(|ended| {
-        matches!(&ended.outcome, GnutellaOutcome::Search(SearchOutcome::Searched(Ok(searched)))
-            if searched.end == crate::search::End::Enough)
-    });
-    (found.count() as f64 / 12.0, (tally(&sim).queries - before) / u64::from(HONEST))
+/// The share of what honest servents look for that is found while attackers flood, and the queries that each passes on.
+fn under_a_flood(defended: bool, attackers: u32) -> (f64, u64) {
+    let mut sim = world(config(defended), honest, honest);
+    let before = queries(&sim);
+    let attackers = HONEST..HONEST + attackers;
+    let flood = Flood { askers: 0..HONEST, singers: 0..HONEST, attackers, reach: Reach::Auto };
+    (flood.run(&mut sim), (queries(&sim) - before) / u64::from(HONEST))
 }
 
 #[test]
 fn a_flood_of_queries_is_stopped_by_the_neighbours() {
-    let quiet = under_a_flood(true, false);
-    let (defended, open) = (under_a_flood(true, true), under_a_flood(false, true));
+    let quiet = under_a_flood(true, 0);
+    let (defended, open) = (under_a_flood(true, ATTACKERS), under_a_flood(false, ATTACKERS));
     println!("found, and queries passed on by each: quiet {quiet:?}, defended {defended:?}, open {open:?}");
     assert!(quiet.0 > 0.95, "{quiet:?}");
     assert!(defended.0 > open.0 + 0.3, "defended {defended:?}, open {open:?}");
     assert!(defended.1 < open.1, "defended {defended:?}, open {open:?}");
 }
 
-/// Every pong of the attackers becomes twenty, of servents that do not exist: how many there are in ten minutes, and
-/// how many servents honest ones dial by hearsay. (How few a servent dials for one such neighbour is a test of its
-/// own.)
-#[test]
-fn forged_pongs_cause_few_dials() {
-    let forged = Arc::new(AtomicU64::new(0));
+/// Every pong of the attackers becomes twenty, which name hosts of a victim's network, where nobody answers: how often
+/// honest servents dial there in ten minutes, for how many pongs. (How few one servent dials for one such neighbour is a
+/// test of its own.)
+fn dials_to_a_victim(defended: bool) -> (u64, u64) {
+    // 10.0.39.0/24.
+    const VICTIM: std::ops::Range<u32> = 9984..10_240;
+    let [forged, dialled] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
     let lie = || -> Rewrite<Gnutella<SimPeer>> {
         let forged = forged.clone();
         Box::new(move |rng, to, msg| match &msg {
             GnutellaMsg::Descriptor(descriptor @ Descriptor { payload: Payload::Pong(pong), .. }) => {
                 forged.fetch_add(20, Ordering::Relaxed);
                 let forged = (0..20).map(|_| {
-                    let contact = SimPeer(10_000 + rng.below(1_000_000) as u32).contact().unwrap();
+                    let host = VICTIM.start + rng.below(VICTIM.len() as u64) as u32;
+                    let contact = SimPeer(host).contact().unwrap();
                     let payload = Payload::Pong(Pong { contact, ..pong.clone() });
                     (to, GnutellaMsg::Descriptor(Descriptor { payload, hops: 1, ..descriptor.clone() }))
                 });
@@ -137,14 +113,28 @@ fn forged_pongs_cause_few_dials() {
             _ => vec![(to, msg)],
         })
     };
-    let mut sim = world(true, lie);
-    // A third is gone: those that stay look for neighbours.
-    (0..13).for_each(|peer| sim.crash(SimPeer(peer)));
-    let before = tally(&sim).hearsay;
+    let counted = || -> Rewrite<Gnutella<SimPeer>> {
+        let dialled = dialled.clone();
+        Box::new(move |_, to, msg| {
+            let dials = msg == GnutellaMsg::Connect && VICTIM.contains(&to.0);
+            dialled.fetch_add(u64::from(dials), Ordering::Relaxed);
+            vec![(to, msg)]
+        })
+    };
+    // More neighbours than they find: they never cease to look.
+    let config = GnutellaConfig { wanted: 25, most: 25, ..config(defended) };
+    let mut sim = world(config, counted, lie);
     sim.run_for(Duration::from_secs(600));
-    let (dials, forged) = (tally(&sim).hearsay - before, forged.load(Ordering::Relaxed));
-    println!("{dials} dials for {forged} forged pongs");
-    assert!(forged > 1000 && dials < 5 * u64::from(HONEST) && dials * 20 < forged, "{dials} for {forged}");
+    (dialled.load(Ordering::Relaxed), forged.load(Ordering::Relaxed))
+}
+
+#[test]
+fn forged_pongs_turn_few_on_a_victim() {
+    let (defended, open) = (dials_to_a_victim(true), dials_to_a_victim(false));
+    println!("dials to a victim, for how many forged pongs: defended {defended:?}, open {open:?}");
+    // Each four at once, and one every five seconds.
+    assert!(defended.1 > 1000 && defended.0 <= u64::from(HONEST) * (4 + 600 / 5), "{defended:?}");
+    assert!(defended.0 * 2 < open.0, "defended {defended:?}, open {open:?}");
 }
 
 /// The attackers answer everything with a thousand results: how many of two hundred hits are honest.
@@ -170,37 +160,17 @@ fn honest_hits_among_spam(defended: bool) -> (usize, usize) {
             _ => vec![(to, msg)],
         })
     };
-    let mut sim = world(defended, lie);
+    let mut sim = world(config(defended), honest, lie);
     // A neighbour of an attacker asks: it hears the attacker first.
     let attacker = sim.node(SimPeer(HONEST)).unwrap().machine();
     let asker = attacker.neighbours().find(|peer| peer.0 < HONEST).unwrap();
     let handle = sim.handle(asker);
-    let hits = sim.block_on(async move {
-        let GnutellaCommand::Search(command) = search("song", 200) else { return Vec::new() };
-        futures::StreamExt::collect::<Vec<_>>(handle.ask(SpamSearch(command))).await
+    let hits: Vec<Hit<SimPeer>> = sim.block_on(async move {
+        let scope = Scope { hits: 200, deadline: Duration::from_secs(5), reach: Reach::Auto };
+        handle.search(Query::text("song"), scope).collect().await
     });
-    let honest = hits.iter().filter(|found| match found {
-        SearchItem::Hit(hit) => matches!(hit.fetch, Fetch::Direct(peer) if peer.0 < HONEST),
-        SearchItem::End(_) => false,
-    });
+    let honest = hits.iter().filter(|hit| matches!(hit.fetch, Fetch::Direct(peer) if peer.0 < HONEST));
     (honest.count(), hits.len())
-}
-
-/// A liar's own form of a search.
-struct SpamSearch(SearchCommand<SimPeer>);
-
-impl p2p_core::Request<Liar<Gnutella<SimPeer>>> for SpamSearch {
-    type Item = SearchItem<SimPeer>;
-    type Reply = ();
-    fn command(self) -> GnutellaCommand<SimPeer> {
-        GnutellaCommand::Search(self.0)
-    }
-    fn item(found: SearchItem<SimPeer>) -> Option<SearchItem<SimPeer>> {
-        Some(found)
-    }
-    fn reply(_: GnutellaOutcome<SimPeer>) -> Option<()> {
-        Some(())
-    }
 }
 
 #[test]

@@ -193,6 +193,12 @@ impl Shared {
 }
 
 impl Descriptor {
+    /// The same for the next hop; `None` if there is none.
+    pub(crate) fn onward(self) -> Option<Descriptor> {
+        let ttl = self.ttl.checked_sub(1).filter(|ttl| *ttl > 0)?;
+        Some(Descriptor { ttl, hops: self.hops.saturating_add(1), ..self })
+    }
+
     /// Its bytes on the wire of TCP.
     pub fn wire_size(&self) -> usize {
         HEADER + self.payload.len()

@@ -32,6 +32,14 @@ impl<P: Place> Hosts<P> {
         &self.cache
     }
 
+    /// Knows these from an earlier run, beside those it knows; as many as their cache holds.
+    pub(crate) fn remember(&mut self, saved: HostCache) {
+        let told = std::mem::replace(&mut self.cache, saved);
+        for (id, address) in told.iter() {
+            self.cache.note(Contact::new(id, address.addr), address.learnt, address.seen);
+        }
+    }
+
     /// Somebody is said, by `by`, or known to be there.
     pub(crate) fn note(&mut self, contact: Contact, learnt: Learnt, wall: Duration, by: Option<P>) {
         if is_somewhere(&contact)
@@ -152,6 +160,16 @@ mod tests {
             by_hearsay.extend(two.into_iter().flatten().filter(|(_, by_hearsay)| *by_hearsay));
         }
         assert_eq!(by_hearsay.iter().map(|(contact, _)| contact.id).collect::<BTreeSet<_>>().len(), 6);
+    }
+
+    #[test]
+    fn saved_hosts_are_known_beside_the_seeds() {
+        let mut hosts = Hosts::<SimPeer>::new(HostCache::new(100, 100));
+        hosts.note(contact(1), Learnt::Told, Duration::ZERO, None);
+        let mut saved = HostCache::new(100, 100);
+        saved.note(contact(2), Learnt::Proved, Duration::from_secs(1));
+        hosts.remember(saved);
+        assert_eq!(hosts.cache().best(), [contact(2), contact(1)]);
     }
 
     #[test]

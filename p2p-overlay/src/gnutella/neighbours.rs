@@ -10,8 +10,6 @@ use crate::place::{Place, is_somewhere};
 
 /// Pongs kept of each neighbour.
 const MOST_PONGS: usize = 10;
-/// How many addresses a neighbour may name where nobody is, before it is no longer believed.
-const MOST_LIES: u8 = 3;
 
 /// Somebody who is connected, or to be.
 #[derive(Debug)]
@@ -62,9 +60,9 @@ impl Neighbour {
         self.state == State::Up
     }
 
-    /// Whether it has named too many that are not there.
-    fn lies(&self) -> bool {
-        self.lies >= MOST_LIES
+    /// Whether it has named this many, too many, that are not there.
+    fn lies(&self, too_many: u8) -> bool {
+        self.lies >= too_many
     }
 }
 
@@ -76,9 +74,10 @@ impl<P: Place> Gnutella<P> {
     /// Dials until there are enough neighbours, or nobody is left to dial.
     pub(super) fn look_for_neighbours(&mut self, cx: &mut Cx<'_, Self>) {
         while self.count(State::Up) + self.count(State::Dialled) < self.config.wanted {
-            let (neighbours, listen) = (&self.neighbours, self.listen);
+            let (neighbours, listen, too_many) = (&self.neighbours, self.listen, self.config.lies);
             let skip = |contact: &Contact, named_by: Option<&P>| {
-                let lies = named_by.and_then(|peer| neighbours.get(peer)).is_some_and(Neighbour::lies);
+                let named_by = named_by.and_then(|peer| neighbours.get(peer));
+                let lies = named_by.is_some_and(|neighbour| neighbour.lies(too_many));
                 lies || listen == Some(*contact)
                     || neighbours.values().any(|other| other.contact == Some(*contact))
             };
@@ -280,7 +279,7 @@ impl<P: Place> Gnutella<P> {
         let local = contact.addr.ip().is_loopback()
             && !neighbour.contact.is_some_and(|known| known.addr.ip().is_loopback())
             && !from.may_be(&contact);
-        if !is_somewhere(&contact) || local || neighbour.lies() {
+        if !is_somewhere(&contact) || local || neighbour.lies(self.config.lies) {
             self.tally.dropped += 1;
             return;
         }

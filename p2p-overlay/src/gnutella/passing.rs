@@ -46,12 +46,8 @@ impl<P> QueryRoute<P> {
 
 impl<P: Place> Gnutella<P> {
     /// Passes a question on to all neighbours but the one it came from; how many that were.
-    pub(super) fn pass_on(&mut self, cx: &mut Cx<'_, Self>, from: P, mut descriptor: Descriptor) -> u64 {
-        descriptor.ttl = descriptor.ttl.saturating_sub(1);
-        descriptor.hops = descriptor.hops.saturating_add(1);
-        if descriptor.ttl == 0 {
-            return 0;
-        }
+    pub(super) fn pass_on(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: Descriptor) -> u64 {
+        let Some(descriptor) = descriptor.onward() else { return 0 };
         let mut sent = 0;
         for peer in self.neighbours().filter(|peer| *peer != from) {
             self.tell(cx, peer, descriptor.clone());
@@ -61,15 +57,13 @@ impl<P: Place> Gnutella<P> {
     }
 
     /// Passes an answer back; says whether there was a way.
-    pub(super) fn pass_back(&mut self, cx: &mut Cx<'_, Self>, via: P, mut descriptor: Descriptor) -> bool {
-        descriptor.ttl = descriptor.ttl.saturating_sub(1);
-        descriptor.hops = descriptor.hops.saturating_add(1);
-        let there = descriptor.ttl > 0 && self.neighbours.contains_key(&via);
-        match there {
-            true => self.tell(cx, via, descriptor),
-            false => self.tally.dropped += 1,
-        }
-        there
+    pub(super) fn pass_back(&mut self, cx: &mut Cx<'_, Self>, via: P, descriptor: Descriptor) -> bool {
+        let Some(descriptor) = descriptor.onward().filter(|_| self.neighbours.contains_key(&via)) else {
+            self.tally.dropped += 1;
+            return false;
+        };
+        self.tell(cx, via, descriptor);
+        true
     }
 
     /// Somebody looks for something.

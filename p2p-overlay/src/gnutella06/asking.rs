@@ -49,9 +49,8 @@ impl<P: Place> Gnutella06<P> {
         match self.role() {
             Role::Leaf => {
                 let query = Descriptor { id, ttl: self.config.ttl, hops: 0, payload };
-                asked.cost.messages = hubs.len() as u64;
+                asked.charge(&query, hubs.len());
                 asked.cost.peers = hubs.len() as u64;
-                asked.cost.bytes = (hubs.len() * query.wire_size()) as u64;
                 self.tally.queries += hubs.len() as u64;
                 self.searches.insert(op, Searching { id, asked });
                 for hub in hubs {
@@ -68,6 +67,21 @@ impl<P: Place> Gnutella06<P> {
     /// How many hits a user wants.
     pub(super) fn wanted_by(&self, op: OpId) -> u32 {
         self.searches.get(&op).map_or(1, |search| search.asked.scope.hits.clamp(1, MAX_HITS))
+    }
+
+    /// So many neighbours are asked for a user of this ultrapeer, each for the first time.
+    pub(super) fn charge(&mut self, op: OpId, query: &Descriptor, neighbours: usize) {
+        if let Some(search) = self.searches.get_mut(&op) {
+            search.asked.charge(query, neighbours);
+            search.asked.cost.peers += neighbours as u64;
+        }
+    }
+
+    /// A query of its own has come around.
+    pub(super) fn came_back(&mut self, op: OpId, query: &Descriptor) {
+        if let Some(search) = self.searches.get_mut(&op) {
+            search.asked.came_back(query);
+        }
     }
 
     /// A hit for a query of its own.

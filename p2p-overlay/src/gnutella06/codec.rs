@@ -1,13 +1,14 @@
 //! Gnutella 0.6 over TCP: a handshake in three steps, then descriptors (RFC-Gnutella 0.6, §2.1).
 //!
 //! Whoever dials says what it is, whoever is dialled answers with what it is, and the first agrees, perhaps as something
-//! else: an ultrapeer that is not needed becomes a leaf.
+//! else: an ultrapeer that is not needed becomes a leaf. To who takes it in so, descriptors are sent deflated.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use p2p_core::foreign::{After, Codec, Malformed, TcpPeer};
 use p2p_core::{Contact, Lane, Wire};
 use serde::{Deserialize, Serialize};
 
+use super::deflated::{Deflater, Inflater};
 use super::handshake::{Hello, addresses};
 use crate::gnutella::codec::{give, given, greeting};
 use crate::gnutella::descriptor::MAX_PAYLOAD;
@@ -52,13 +53,20 @@ const OK: &str = "GNUTELLA/0.6 200 OK";
 const REFUSED: &str = "GNUTELLA/0.6 503 Not now";
 /// Who is there, for people who look into it.
 const AGENT: &str = concat!("User-Agent: p2p/", env!("CARGO_PKG_VERSION"), "\r\n");
+/// This end takes a deflated stream in, and sends one.
+const ACCEPTS: &str = "Accept-Encoding: deflate\r\n";
+const DEFLATES: &str = "Content-Encoding: deflate\r\n";
 /// The longest step of a handshake, in bytes.
 const MAX_STEP: usize = 4 << 10;
 
-/// One connection's.
+/// One connection's; some 400 KiB, if it is deflated both ways.
 #[derive(Debug)]
 pub struct Gnutella06Codec {
     phase: Phase,
+    /// Whether the other end takes a deflated stream in.
+    accepts: bool,
+    deflater: Option<Deflater>,
+    inflater: Option<Inflater>,
 }
 
 /// What comes next.
@@ -82,7 +90,17 @@ impl Gnutella06Codec {
             TcpPeer::Dialled { .. } => Phase::Answer,
             TcpPeer::Accepted { .. } => Phase::Connect,
         };
-        Gnutella06Codec { phase }
+        Gnutella06Codec { phase, accepts: false, deflater: None, inflater: None }
+    }
+
+    fn descriptor(&mut self, input: &mut BytesMut) -> Result<Option<Descriptor>, Malformed> {
+        let Some(inflater) = &mut self.inflater else { return Descriptor::decode(input) };
+        loop {
+            let came = Descriptor::decode(inflater.plain())?;
+            if came.is_some() || !inflater.more(input)? {
+                return Ok(came);
+            }
+        }
     }
 }
 
@@ -91,7 +109,7 @@ impl Codec for Gnutella06Codec {
 
     fn decode(&mut self, input: &mut BytesMut, _: &mut BytesMut) -> Result<Option<Gnutella06Msg>, Malformed> {
         match self.phase {
-            Phase::Descriptors => return Ok(Descriptor::decode(input)?.map(Gnutella06Msg::Descriptor)),
+            Phase::Descriptors => return Ok(self.descriptor(input)?.map(Gnutella06Msg::Descriptor)),
             Phase::Over if input.is_empty() => return Ok(None),
             Phase::Over => return Err(Malformed("bytes after a refusal".into())),
             Phase::Connect | Phase::Answer | Phase::Agree => {}
@@ -105,6 +123,8 @@ impl Codec for Gnutella06Codec {
         let lines = String::from_utf8_lossy(&lines);
         let (first, headers) = lines.split_once('\n').unwrap_or((&lines, ""));
         let hello = Hello::read(headers);
+        self.accepts |= says_deflate(headers, "accept-encoding");
+        let deflated = says_deflate(headers, "content-encoding");
         let (msg, phase) = match (self.phase, status(first)) {
             (Phase::Connect, _) if first.trim_end() == CONNECT => {
                 (Gnutella06Msg::Connect(hello), Phase::Agree)
@@ -115,23 +135,31 @@ impl Codec for Gnutella06Codec {
             _ => return Err(Malformed(format!("expected a step of the 0.6 handshake; came {first:?}"))),
         };
         self.phase = phase;
+        self.inflater = (phase == Phase::Descriptors && deflated).then(Inflater::new);
         Ok(Some(msg))
     }
 
     fn encode(&mut self, msg: Gnutella06Msg, output: &mut BytesMut) -> After {
-        let mut step = |first: &str, hello: Option<&Hello>| {
+        let mut step = |first: &str, hello: &Hello, encodings: &[&str]| {
             let mut text = format!("{first}\r\n{AGENT}");
-            if let Some(hello) = hello {
-                hello.write(&mut text);
-            }
+            hello.write(&mut text);
+            encodings.iter().for_each(|line| text.push_str(line));
             text.push_str("\r\n");
             output.put_slice(text.as_bytes());
         };
+        let deflates = if self.accepts { DEFLATES } else { "" };
         match msg {
-            Gnutella06Msg::Connect(hello) => step(CONNECT, Some(&hello)),
-            Gnutella06Msg::Welcome(hello) | Gnutella06Msg::Agree(hello) => step(OK, Some(&hello)),
+            Gnutella06Msg::Connect(hello) => step(CONNECT, &hello, &[ACCEPTS]),
+            Gnutella06Msg::Welcome(hello) => {
+                step(OK, &hello, &[ACCEPTS, deflates]);
+                self.deflater = self.accepts.then(Deflater::default);
+            }
+            Gnutella06Msg::Agree(hello) => {
+                step(OK, &hello, &[deflates]);
+                self.deflater = self.accepts.then(Deflater::default);
+            }
             Gnutella06Msg::Refuse(tries) => {
-                step(REFUSED, Some(&Hello { tries, ..Hello::default() }));
+                step(REFUSED, &Hello { tries, ..Hello::default() }, &[]);
                 return After::Close;
             }
             Gnutella06Msg::Give { index, servent, name } => {
@@ -139,7 +167,14 @@ impl Codec for Gnutella06Codec {
                 self.phase = Phase::Over;
             }
             Gnutella06Msg::Descriptor(descriptor) => {
-                descriptor.encode(output);
+                match &mut self.deflater {
+                    None => descriptor.encode(output),
+                    Some(deflater) => {
+                        let mut plain = BytesMut::new();
+                        descriptor.encode(&mut plain);
+                        deflater.put(&plain, output);
+                    }
+                }
                 if descriptor.is_last() {
                     return After::Close;
                 }
@@ -153,6 +188,15 @@ impl ForeignSearch for Gnutella06Codec {
     fn gives(msg: &Gnutella06Msg) -> bool {
         matches!(msg, Gnutella06Msg::Give { .. })
     }
+}
+
+/// Whether the header of this name, in small letters, says `deflate`.
+fn says_deflate(headers: &str, name: &str) -> bool {
+    let mut headers = headers.lines().filter_map(|line| line.split_once(':'));
+    headers.any(|(this, value)| {
+        let mut values = value.split(',');
+        this.trim().eq_ignore_ascii_case(name) && values.any(|value| value.trim() == "deflate")
+    })
 }
 
 /// The number of a line `GNUTELLA/0.6 <number> <text>`.
@@ -203,6 +247,11 @@ mod tests {
         (String::from_utf8(out.to_vec()).unwrap(), after)
     }
 
+    /// What zlib's own program makes of the ping below, flushed, at the beginning of a stream, and of the same again.
+    const DEFLATED: [&[u8]; 2] = [
+        b"\x78\x9c\x62\x64\x62\x66\x61\x65\x63\xe7\xe0\xe4\xe2\xe6\xe1\xe5\xe3\x17\x60\x60\x64\0\x01\0\0\0\0\xff\xff",
+        b"\x62\xc4\x2e\x0c\0\0\0\xff\xff",
+    ];
     const PING: &[u8] = &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 0, 1, 0, 0, 0, 0, 0];
 
     /// The handshake of the specification's §2.1: three steps, and binary data after the last.
@@ -215,7 +264,7 @@ mod tests {
             first,
             "GNUTELLA CONNECT/0.6\r\nUser-Agent: p2p/".to_owned()
                 + env!("CARGO_PKG_VERSION")
-                + "\r\nX-Ultrapeer: True\r\n\r\n"
+                + "\r\nX-Ultrapeer: True\r\nAccept-Encoding: deflate\r\n\r\n"
         );
         assert_eq!(decode(&mut there, first.as_bytes()), [Gnutella06Msg::Connect(is(true))]);
         let welcome = Hello { needed: Some(false), ..is(true) };
@@ -226,10 +275,35 @@ mod tests {
         assert_eq!(decode(&mut here, second.as_bytes()), [Gnutella06Msg::Welcome(welcome)]);
         let (third, after) = encode(&mut here, Gnutella06Msg::Agree(is(false)));
         assert_eq!(after, After::Open);
-        let came = decode(&mut there, &[third.as_bytes(), PING].concat());
-        assert!(
-            matches!(&came[..], [Gnutella06Msg::Agree(hello), Gnutella06Msg::Descriptor(_)] if *hello == is(false))
-        );
+        assert!(second.contains("\r\nAccept-Encoding: deflate\r\nContent-Encoding: deflate\r\n"), "{second}");
+        assert!(third.contains("\r\nContent-Encoding: deflate\r\n"), "{third}");
+        let came = decode(&mut there, &[third.as_bytes(), DEFLATED[0]].concat());
+        let [Gnutella06Msg::Agree(hello), ping @ Gnutella06Msg::Descriptor(_)] = &came[..] else {
+            panic!("{came:?}")
+        };
+        assert_eq!(*hello, is(false));
+        assert_eq!(decode(&mut there, DEFLATED[1]), std::slice::from_ref(ping));
+        // And from here to there, however it is deflated.
+        let mut deflated = BytesMut::new();
+        here.encode(ping.clone(), &mut deflated);
+        assert_ne!(deflated, PING);
+        let mut again = Inflater::new();
+        again.more(&mut deflated).unwrap();
+        assert_eq!(again.plain()[..], *PING);
+    }
+
+    /// Who does not say that it takes in, or sends, a deflated stream gets, and is read as, a plain one.
+    #[test]
+    fn who_does_not_deflate_is_talked_to_as_before() {
+        let mut there = codec(false);
+        decode(&mut there, b"GNUTELLA CONNECT/0.6\r\nAccept-Encoding: gzip\r\n\r\n");
+        let (second, _) = encode(&mut there, Gnutella06Msg::Welcome(Hello::default()));
+        assert!(!second.contains("Content-Encoding"), "{second}");
+        let came = decode(&mut there, &[b"GNUTELLA/0.6 200 OK\r\n\r\n", PING].concat());
+        let [_, ping] = &came[..] else { panic!("{came:?}") };
+        let mut plain = BytesMut::new();
+        there.encode(ping.clone(), &mut plain);
+        assert_eq!(plain, PING);
     }
 
     #[test]
@@ -282,9 +356,13 @@ mod tests {
     proptest! {
         /// However the bytes are cut, the same messages come.
         #[test]
-        fn the_stream_may_be_cut_anywhere(cut in 0usize..90) {
-            let bytes =
-                [b"GNUTELLA CONNECT/0.6\r\nX-Degree: 9\r\n\r\nGNUTELLA/0.6 200 OK\r\n\r\n", PING].concat();
+        fn the_stream_may_be_cut_anywhere(cut in 0usize..130, deflated in any::<bool>()) {
+            let begin = &b"GNUTELLA CONNECT/0.6\r\nX-Degree: 9\r\n\r\nGNUTELLA/0.6 200 OK\r\n"[..];
+            let (encoding, ping) = match deflated {
+                true => (&b"Content-Encoding: deflate\r\n\r\n"[..], DEFLATED[0]),
+                false => (&b"\r\n"[..], PING),
+            };
+            let bytes = [begin, encoding, ping].concat();
             let (mut codec, mut input, mut came) = (codec(false), BytesMut::new(), 0);
             let cut = cut.min(bytes.len());
             for part in [&bytes[..cut], &bytes[cut..]] {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use p2p_core::Cx;
+use p2p_core::{Cx, Time};
 
 use super::passing::{Way, asked};
 use super::{Asked, Gnutella06, Gnutella06Timer};
@@ -24,6 +24,7 @@ const HORIZON: u64 = 200_000;
 #[derive(Debug)]
 pub(super) struct Guided<P> {
     pub way: Way<P>,
+    begun: Time,
     payload: Payload,
     words: Asked,
     /// How many results have come, and how many would do.
@@ -60,9 +61,8 @@ fn ttl(results: u32, enough: u32, asked: u64, left: u64, degree: u16, most: u8) 
 impl<P: Place> Gnutella06<P> {
     /// Begins with the leaves and a probe.
     pub(super) fn begin_guiding(&mut self, cx: &mut Cx<'_, Self>, way: Way<P>, id: Guid, payload: Payload) {
-        if self.guided.len() >= self.config.guided {
-            self.tally.dropped += 1;
-            return;
+        if let Way::Via(leaf) = way {
+            self.make_room(cx, leaf);
         }
         let (enough, from, hops) = match way {
             Way::Own(op) => (self.wanted_by(op).min(self.config.enough), None, 0),
@@ -71,7 +71,7 @@ impl<P: Place> Gnutella06<P> {
         };
         let words = asked(&payload);
         let descriptor = Descriptor { id, ttl: 1, hops, payload: payload.clone() };
-        self.ask_leaves(cx, from, &words, &descriptor);
+        let leaves = self.ask_leaves(cx, from, &words, &descriptor);
         let might = self
             .up(Role::Ultrapeer)
             .filter(|(_, other)| other.table().is_some_and(|table| table.may_match(&words)));
@@ -80,6 +80,7 @@ impl<P: Place> Gnutella06<P> {
         might.truncate(PROBED.min(self.ultrapeers().count().div_ceil(3)));
         let mut guided = Guided {
             way,
+            begun: cx.now(),
             payload,
             words,
             results: 0,
@@ -93,17 +94,31 @@ impl<P: Place> Gnutella06<P> {
             guided.asked.insert(peer);
             guided.horizon += 1;
         }
+        if let Way::Own(op) = way {
+            self.charge(op, &descriptor, leaves + guided.asked.len());
+        }
         self.guided.insert(id, guided);
         cx.set_timer(self.config.hop_wait, Gnutella06Timer::Guide(id));
+    }
+
+    /// A leaf that has its share of searches under way gives up the oldest, which has asked the most.
+    fn make_room(&mut self, cx: &mut Cx<'_, Self>, leaf: P) {
+        let share = self.config.guided / self.config.leaves.max(1);
+        let theirs = self.guided.iter().filter(|(_, guided)| guided.way == Way::Via(leaf));
+        let theirs: Vec<(Time, Guid)> = theirs.map(|(id, guided)| (guided.begun, *id)).collect();
+        let oldest = theirs.iter().min().filter(|_| theirs.len() >= share.max(1));
+        if let Some((_, id)) = oldest {
+            self.tally.dropped += 1;
+            self.stop_guiding(cx, *id);
+        }
     }
 
     /// Whoever was asked last has had time to answer: asks the next, or ends it.
     pub(super) fn guide(&mut self, cx: &mut Cx<'_, Self>, id: Guid) {
         let Some(mut guided) = self.guided.remove(&id) else { return };
-        let asker_gone = matches!(guided.way, Way::Via(leaf) if !self.neighbours.contains_key(&leaf));
         let mut left: Vec<P> = self.ultrapeers().filter(|peer| !guided.asked.contains(peer)).collect();
         let hops = u8::from(matches!(guided.way, Way::Via(_)));
-        while guided.results < guided.enough && !left.is_empty() && !asker_gone {
+        while guided.results < guided.enough && !left.is_empty() {
             let peer = left.swap_remove(cx.rng().index(left.len()));
             let Some(neighbour) = self.neighbours.get(&peer) else { continue };
             let (degree, most) = (neighbour.degree, neighbour.max_ttl);
@@ -113,6 +128,9 @@ impl<P: Place> Gnutella06<P> {
             guided.asked.insert(peer);
             guided.horizon = guided.horizon.saturating_add(horizon(degree, ttl));
             if self.ask_ultrapeer(cx, peer, &guided.words, &descriptor) {
+                if let Way::Own(op) = guided.way {
+                    self.charge(op, &descriptor, 1);
+                }
                 self.guided.insert(id, guided);
                 return cx.set_timer(self.config.hop_wait * u32::from(ttl), Gnutella06Timer::Guide(id));
             }
@@ -136,9 +154,10 @@ impl<P: Place> Gnutella06<P> {
         }
     }
 
-    /// Guides nothing any more: it is a leaf now, or has nobody to ask.
-    pub(super) fn drop_guided(&mut self, cx: &mut Cx<'_, Self>) {
-        for id in self.guided.keys().copied().collect::<Vec<Guid>>() {
+    /// Nobody is waiting for those that have come so any more, or this is a leaf now.
+    pub(super) fn drop_guided(&mut self, cx: &mut Cx<'_, Self>, which: impl Fn(Way<P>) -> bool) {
+        let dropped = self.guided.iter().filter(|(_, guided)| which(guided.way)).map(|(id, _)| *id);
+        for id in dropped.collect::<Vec<Guid>>() {
             self.stop_guiding(cx, id);
         }
     }

@@ -9,6 +9,7 @@ use p2p_core::{Contact, Cx, Down, Learnt, Time};
 use super::codec::{Gnutella06Msg, farewell, named_in};
 use super::ggep::Room;
 use super::handshake::{Hello, TRIES};
+use super::passing::Way;
 use super::update::TableReader;
 use super::{Gnutella06, Gnutella06Event, Gnutella06Timer, QueryTable};
 use crate::bucket::Bucket;
@@ -45,6 +46,8 @@ pub(super) struct Neighbour {
     /// and what it was told last.
     pub told: Option<Arc<QueryTable>>,
     descriptors: Bucket,
+    pub queries: Bucket,
+    pub passing: Bucket,
     answers: Bucket,
 }
 
@@ -75,6 +78,8 @@ impl Neighbour {
             reader: TableReader::default(),
             told: None,
             descriptors: Bucket::default(),
+            queries: Bucket::default(),
+            passing: Bucket::default(),
             answers: Bucket::default(),
         }
     }
@@ -272,6 +277,7 @@ impl<P: Place> Gnutella06<P> {
         let Some(neighbour) = self.neighbours.remove(&peer) else { return };
         self.stale |= neighbour.role == Role::Leaf;
         cx.clear_timer(Gnutella06Timer::Dial(peer));
+        self.drop_guided(cx, |way| way == Way::Via(peer));
         match neighbour.state {
             State::Up => cx.emit(Gnutella06Event::Down(peer)),
             State::Dialled if matches!(why, Some(Down::Unreachable | Down::TimedOut)) => {
@@ -376,7 +382,7 @@ impl<P: Place> Gnutella06<P> {
             }
             self.part(cx, peer, "another role", &[]);
         }
-        self.drop_guided(cx);
+        self.drop_guided(cx, |_| true);
     }
 
     fn hand_over_leaves(&mut self, cx: &mut Cx<'_, Self>) {

@@ -51,10 +51,18 @@ pub(super) fn asked(payload: &Payload) -> Asked {
 impl<P: Place> Gnutella06<P> {
     /// Somebody looks for something.
     pub(super) fn on_query(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: Descriptor) {
-        let asker = self.neighbours.get(&from).map(|neighbour| neighbour.role);
+        let (now, most) = (cx.now(), self.config.queries);
+        let Some(neighbour) = self.neighbours.get_mut(&from) else { return };
+        let asker = neighbour.role;
+        // A leaf passes nobody's on.
+        let own = descriptor.hops == 0 || asker == Role::Leaf;
+        if own && !neighbour.queries.take(now, most) {
+            self.tally.dropped += 1;
+            return;
+        }
         if let Some(route) = self.queries.get_mut(&descriptor.id) {
             // Whoever guides it has asked near at first, and now asks further: others may not have heard of it.
-            let further = descriptor.ttl > route.ttl && asker == Some(Role::Ultrapeer);
+            let further = descriptor.ttl > route.ttl && asker == Role::Ultrapeer;
             let passes =
                 matches!(route.way, Way::Via(via) if self.neighbours.get(&via).is_some_and(is_ultrapeer));
             if further && passes && self.promotion.role() == Role::Ultrapeer {
@@ -63,18 +71,21 @@ impl<P: Place> Gnutella06<P> {
                 return self.pass_on(cx, from, &words, descriptor);
             }
             self.tally.duplicates += 1;
+            if let Way::Own(op) = route.way {
+                self.came_back(op, &descriptor);
+            }
             return;
         }
         self.queries.insert(descriptor.id, Route::new(Way::Via(from), descriptor.ttl));
         self.tally.reached += 1;
         self.answer(cx, from, &descriptor);
         match (self.role(), asker) {
-            (Role::Leaf, _) | (_, None) => {}
-            (Role::Ultrapeer, Some(Role::Leaf)) => {
+            (Role::Leaf, _) => {}
+            (Role::Ultrapeer, Role::Leaf) => {
                 // Its hits are for it alone: it cannot have passed on another's question.
                 self.begin_guiding(cx, Way::Via(from), descriptor.id, descriptor.payload);
             }
-            (Role::Ultrapeer, Some(Role::Ultrapeer)) => {
+            (Role::Ultrapeer, Role::Ultrapeer) => {
                 let words = asked(&descriptor.payload);
                 self.ask_leaves(cx, Some(from), &words, &descriptor);
                 self.pass_on(cx, from, &words, descriptor);
@@ -94,34 +105,39 @@ impl<P: Place> Gnutella06<P> {
         }
     }
 
-    /// Asks the leaves that might have it.
+    /// Asks the leaves that might have it; how many.
     pub(super) fn ask_leaves(
         &mut self,
         cx: &mut Cx<'_, Self>,
         but: Option<P>,
         words: &Asked,
         descriptor: &Descriptor,
-    ) {
+    ) -> usize {
         let leaves = self.up(Role::Leaf).filter(|(peer, _)| Some(*peer) != but);
         // Who has told no table shares nothing.
         let might =
             leaves.map(|(peer, leaf)| (peer, leaf.table().is_some_and(|table| table.may_match(words))));
+        let mut asked = 0;
         for (peer, might) in might.collect::<Vec<(P, bool)>>() {
             if !might {
                 self.tally.leaves_spared += 1;
                 continue;
             }
+            asked += 1;
             self.tally.to_leaves += 1;
             let hops = descriptor.hops.saturating_add(1);
             self.tell(cx, peer, Descriptor { ttl: 1, hops, ..descriptor.clone() });
         }
+        asked
     }
 
-    /// Passes another ultrapeer's question on: on the last hop, to those who might have it.
-    fn pass_on(&mut self, cx: &mut Cx<'_, Self>, from: P, words: &Asked, mut descriptor: Descriptor) {
-        descriptor.ttl = descriptor.ttl.saturating_sub(1);
-        descriptor.hops = descriptor.hops.saturating_add(1);
-        if descriptor.ttl == 0 {
+    /// Passes another ultrapeer's question on, if that has asked no more than its share: on the last hop, to those who
+    /// might have it.
+    fn pass_on(&mut self, cx: &mut Cx<'_, Self>, from: P, words: &Asked, descriptor: Descriptor) {
+        let Some(descriptor) = descriptor.onward() else { return };
+        let (now, share) = (cx.now(), self.config.passing);
+        if !self.neighbours.get_mut(&from).is_some_and(|from| from.passing.take(now, share)) {
+            self.tally.dropped += 1;
             return;
         }
         for peer in self.ultrapeers().filter(|peer| *peer != from).collect::<Vec<P>>() {
@@ -176,15 +192,13 @@ impl<P: Place> Gnutella06<P> {
     }
 
     /// Passes an answer back; says whether there was a way.
-    fn pass_back(&mut self, cx: &mut Cx<'_, Self>, via: P, mut descriptor: Descriptor) -> bool {
-        descriptor.ttl = descriptor.ttl.saturating_sub(1);
-        descriptor.hops = descriptor.hops.saturating_add(1);
-        let there = descriptor.ttl > 0 && self.neighbours.contains_key(&via);
-        match there {
-            true => self.tell(cx, via, descriptor),
-            false => self.tally.dropped += 1,
-        }
-        there
+    fn pass_back(&mut self, cx: &mut Cx<'_, Self>, via: P, descriptor: Descriptor) -> bool {
+        let Some(descriptor) = descriptor.onward().filter(|_| self.neighbours.contains_key(&via)) else {
+            self.tally.dropped += 1;
+            return false;
+        };
+        self.tell(cx, via, descriptor);
+        true
     }
 
     /// Somebody wants a servent to connect to it.

@@ -9,7 +9,7 @@ use p2p_core::sim::{Encoding, Network, Sim};
 use p2p_core::{Script, SimPeer};
 
 use super::*;
-use crate::gnutella::{Descriptor, GnutellaConfig, Payload, QueryHit, Shared};
+use crate::gnutella::{Descriptor, GnutellaConfig, Payload, Pong, QueryHit, Shared};
 use crate::measure::sharing::Sharing;
 use crate::search::{End, Item, Query, Scope, Search, SearchError};
 
@@ -40,7 +40,11 @@ fn hello(role: Role) -> Hello {
 
 /// An ultrapeer with leaves 1, 2, ... and ultrapeers 101, 102, ...
 fn hub(leaves: u32, ultrapeers: u32) -> Node {
-    let mut node = Script::new(servent(Role::Ultrapeer));
+    hub_of(servent(Role::Ultrapeer), leaves, ultrapeers)
+}
+
+fn hub_of(servent: Gnutella06<SimPeer>, leaves: u32, ultrapeers: u32) -> Node {
+    let mut node = Script::new(servent);
     for (count, base, role) in [(leaves, 0, Role::Leaf), (ultrapeers, 100, Role::Ultrapeer)] {
         for peer in (1..=count).map(|i| SimPeer(base + i)) {
             node.message(peer, Gnutella06Msg::Connect(hello(role)));
@@ -229,6 +233,57 @@ fn a_leaf_says_when_it_has_enough() {
     }
 }
 
+/// Each of thirty has eight of 256; the newest are guided, of as many as it may ask.
+#[test]
+fn a_leaf_that_asks_for_much_has_its_share_and_leaves_the_others_theirs() {
+    let mut node = hub(2, 6);
+    for id in 0..100 {
+        say(&mut node, 1, id, 3, 0, query("song"));
+        node.advance(Duration::from_millis(10));
+    }
+    let guided = |node: &Node| node.machine().guided.keys().copied().collect::<Vec<Guid>>();
+    assert_eq!(guided(&node), (12..20).map(guid).collect::<Vec<_>>(), "twenty at once, the last eight");
+    assert_eq!(node.machine().tally().dropped, 80 + 12);
+    say(&mut node, 2, 200, 3, 0, query("song"));
+    assert_eq!(guided(&node).len(), 9);
+    node.link(SimPeer(1), Link::Down(Down::Closed));
+    assert_eq!(guided(&node), [guid(200)], "nobody waits for the others any more");
+}
+
+/// An ultrapeer's users have as many as there may be, however much its leaves ask.
+#[test]
+fn leaves_leave_an_ultrapeers_own_users_their_searches() {
+    let config = Gnutella06Config { guided: 1, capacity: 2, ..config() };
+    let mut node = hub_of(Gnutella06::new(ME.contact(), [], Role::Ultrapeer, config), 2, 6);
+    for leaf in [1, 2] {
+        say(&mut node, leaf, leaf as u16, 3, 0, query("song"));
+    }
+    let search = || SearchCommand::Search(Query::text("tune"), Scope::default());
+    let ops: Vec<OpId> = (0..3).map(|_| node.command(search())).collect();
+    let busy = SearchOutcome::Searched(Err(SearchError::Busy));
+    assert_eq!(node.outcomes(), [(ops[2], busy)]);
+    said(&mut node);
+    node.advance(Duration::from_millis(2400));
+    assert_eq!(said(&mut node).len(), 4, "two leaves' and two users' are guided");
+}
+
+#[test]
+fn an_ultrapeer_that_asks_for_much_has_its_share_passed_on() {
+    let mut node = hub(1, 4);
+    tells(&mut node, 1, "a song");
+    for id in 0..1000 {
+        say(&mut node, 101, id, 3, 1, query("song"));
+    }
+    let sent = said(&mut node);
+    let (leaves, others): (Vec<_>, Vec<_>) = sent.iter().partition(|(to, _)| *to == 1);
+    assert_eq!((leaves.len(), others.len()), (100, 20 * 3), "its share is twenty at once");
+    for id in 2000..3000 {
+        say(&mut node, 102, id, 3, 0, query("song"));
+    }
+    let passed = said(&mut node).iter().filter(|(to, _)| *to > 100).count();
+    assert_eq!(passed, 20 * 3, "another's share is its own");
+}
+
 #[test]
 fn a_leaf_passes_nothing_on() {
     let mut node = leaf(2);
@@ -270,6 +325,32 @@ fn a_leafs_user_asks_all_its_ultrapeers_and_stops_them() {
     assert_eq!(said(&mut node).iter().filter(|(_, sent)| sent.payload == stop).count(), 3);
 }
 
+/// Two leaves that might have it and a third of the ultrapeers at first, then all the others; and one who passes it back.
+#[test]
+fn an_ultrapeers_user_is_told_what_it_has_asked() {
+    let mut node = hub(3, 6);
+    for peer in [1, 2].into_iter().chain(101..=106) {
+        tells(&mut node, peer, "a song");
+    }
+    let scope = Scope { deadline: Duration::from_secs(60), ..Scope::default() };
+    node.command(SearchCommand::Search(Query::text("song"), scope));
+    let mut sent = said(&mut node);
+    assert_eq!(sent.len(), 2 + 2);
+    let back = Descriptor { ttl: 1, hops: 2, ..sent[3].1.clone() };
+    node.message(SimPeer(101), Gnutella06Msg::Descriptor(back));
+    // Three hops each.
+    for _ in 0..4 {
+        node.advance(Duration::from_secs(8));
+        sent.extend(said(&mut node));
+    }
+    let outcomes = node.outcomes();
+    let [(_, SearchOutcome::Searched(Ok(searched)))] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!((searched.end, sent.len()), (End::Exhausted, 8), "{sent:?}");
+    let cost = searched.cost;
+    assert_eq!((cost.messages, cost.peers, cost.duplicates), (9, 8, 1));
+    assert_eq!(cost.bytes, 9 * sent[0].1.wire_size() as u64);
+}
+
 #[test]
 fn what_cannot_be_searched_is_refused_with_a_reason() {
     let mut node = leaf(1);
@@ -308,6 +389,35 @@ fn who_is_sent_away_goes_where_it_is_told() {
     let reason = codec::farewell("retired", &[other]);
     say(&mut node, 101, 5, 1, 0, Payload::Bye { reason });
     assert!(matches!(&node.sent()[..], [(SimPeer(77), Gnutella06Msg::Connect(_))]));
+}
+
+/// Nobody can connect to it, so that it retires after a minute: its leaves go where there is room, the most first.
+#[test]
+fn who_retires_names_its_leaves_those_who_have_room() {
+    let mut node = hub_of(Gnutella06::new(None, [], Role::Ultrapeer, config()), 3, 3);
+    let mut told = Vec::new();
+    for _ in 0..120 {
+        node.advance(Duration::from_secs(1));
+        for (peer, msg) in node.sent() {
+            let Gnutella06Msg::Descriptor(Descriptor { id, payload, .. }) = msg else { continue };
+            match payload {
+                Payload::Ping { .. } => {
+                    let leaves = if peer.0 == 101 { 0 } else { 104 - peer.0 as u8 };
+                    let extension = Room { leaves, ultrapeers: 0 }.write();
+                    let contact = peer.contact().unwrap();
+                    let pong = Payload::Pong(Pong { contact, files: 0, kilobytes: 0, extension });
+                    let descriptor = Descriptor { id, ttl: 1, hops: 0, payload: pong };
+                    node.message(peer, Gnutella06Msg::Descriptor(descriptor));
+                }
+                Payload::Bye { reason } => told.push((peer.0, codec::named_in(&reason))),
+                _ => {}
+            }
+        }
+    }
+    let first = |peer| told.iter().find(|(to, _)| *to == peer).and_then(|(_, tries)| tries.first().copied());
+    // 102 has room for two, 103 for one.
+    let wanted = [102, 102, 103].map(|peer| SimPeer(peer).contact());
+    assert_eq!([1, 2, 3].map(first), wanted, "{told:?}");
 }
 
 #[test]

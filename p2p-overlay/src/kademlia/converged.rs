@@ -1,11 +1,10 @@
-//! The tables of a whole network, computed directly, and Kademlia in experiments.
+//! The tables of a whole network, computed directly.
 
-use p2p_core::sim::View;
-use p2p_core::{Key, Keyed, NoWorker, Rng, SimPeer};
+use p2p_core::{Key, Keyed, Rng};
 
 use super::buckets::Spot;
 use super::{Kademlia, KademliaConfig, KademliaTable};
-use crate::measure::{Simulated, sample};
+use crate::measure::sample;
 use crate::routed::Routed;
 
 impl<P: Keyed> Kademlia<P> {
@@ -108,25 +107,4 @@ pub(super) fn closest<P: Keyed>(nodes: &[(Key, P)], key: &Key, n: usize) -> Vec<
     closest.sort_unstable_by_key(|(node, _)| node.xor(key));
     closest.truncate(n);
     closest
-}
-
-impl Simulated for Kademlia<SimPeer> {
-    type Config = KademliaConfig;
-    const LAST_HOP_COUNTS: bool = true;
-
-    fn converged(peers: &[SimPeer], config: KademliaConfig) -> Vec<Self> {
-        Kademlia::converged(peers, config)
-    }
-
-    fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: KademliaConfig) -> Self {
-        Kademlia::with(me, seeds, config)
-    }
-
-    fn owners(nodes: &[(Key, SimPeer)], key: &Key, n: usize) -> Vec<SimPeer> {
-        closest(nodes, key, n).into_iter().map(|(_, peer)| peer).collect()
-    }
-
-    fn is_whole(view: &View<'_, Self, NoWorker>) -> Result<(), String> {
-        super::whole::is_whole(view)
-    }
 }

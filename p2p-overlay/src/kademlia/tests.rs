@@ -9,7 +9,7 @@ use super::buckets::Buckets;
 use super::{Kademlia, KademliaConfig, KademliaMsg, converged, whole};
 use crate::lookup::{Hint, LookupMsg};
 use crate::routed::RoutedMsg;
-use crate::structured::{Find, Overlay};
+use crate::structured::{Find, Mode, Overlay};
 use crate::trouble::{IN_PIECES, comes_back, troubled};
 
 const K: usize = 4;
@@ -102,6 +102,27 @@ fn whoever_came_last_makes_room_for_a_neighbour() {
     let now = contacts(&table);
     assert!(!now.contains(&far[K - 1]), "the one that came last stays: {now:?}");
     assert!([neighbour, far[0], far[1], far[2]].iter().all(|peer| now.contains(peer)), "{now:?}");
+}
+
+#[test]
+fn every_mode_finds_the_closest() {
+    let modes = [Mode::SemiRecursive, Mode::Recursive, Mode::iterative(1), Mode::iterative(3)];
+    for (mode, paths) in modes.map(|mode| (mode, 1)).into_iter().chain([(Mode::iterative(3), 8)]) {
+        let config = KademliaConfig { upkeep: Duration::ZERO, paths, ..KademliaConfig::default() };
+        let peers: Vec<SimPeer> = (0..100).map(SimPeer).collect();
+        let mut sim = Sim::<Kademlia<SimPeer>>::new(3, Network::default());
+        for node in Kademlia::converged(&peers, config) {
+            sim.spawn(|_| node);
+        }
+        let mut rng = Rng::new(9);
+        for _ in 0..50 {
+            let key = rng.key();
+            let closest = peers.iter().copied().min_by_key(|peer| peer.key().xor(&key));
+            let handle = sim.handle(*rng.choose(&peers).unwrap());
+            let found = sim.block_on(async move { handle.ask(Find::key(key).mode(mode)).await }).unwrap();
+            assert_eq!(found.ok().map(|found| found.root()), closest, "{mode:?} on {paths} paths");
+        }
+    }
 }
 
 #[test]

@@ -199,6 +199,9 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
 impl<P: Keyed> Maintenance for KademliaTable<P> {
     const CONVERGES: bool = true;
 
+    fn paths(&self) -> u8 {
+        self.config.paths
+    }
     fn me(&self) -> P {
         self.me
     }

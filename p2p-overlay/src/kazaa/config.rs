@@ -61,6 +61,8 @@ pub struct KazaaConfig {
     pub hearsay: Rate,
     /// How often it connects to somebody who wants a file. Every second, 5 at once.
     pub push: Rate,
+    /// And to one host: nobody knows whether who wants the file is there. Every 10 s, 3 at once.
+    pub push_each: Rate,
     /// How long a source has to connect, when it was asked to. 20 s.
     pub push_timeout: Duration,
     /// How many items a node shares. 10,000.
@@ -117,6 +119,7 @@ impl Default for KazaaConfig {
             offers: Rate { every: Duration::from_millis(100), burst: 20 },
             hearsay: Rate { every: Duration::from_secs(2), burst: 10 },
             push: Rate { every: Duration::from_secs(1), burst: 5 },
+            push_each: Rate { every: Duration::from_secs(10), burst: 3 },
             push_timeout: Duration::from_secs(20),
             items: 10_000,
             items_each: 500,

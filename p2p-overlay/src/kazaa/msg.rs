@@ -111,32 +111,21 @@ pub enum KazaaMsg {
     /// To the super-node of a source that accepts no connections: it shall connect. Answered by [`KazaaMsg::Unreached`]
     /// if it cannot be told.
     Push {
-        /// What the source has to say then.
-        nonce: u64,
         /// The source.
         source: PeerId,
-        /// The item's name.
-        name: String,
-        /// Where the sender is reached; somebody else's address is not passed on.
-        listen: Contact,
+        /// What it is asked for, by the sender: somebody else's address is not passed on.
+        wish: Wish,
     },
     /// The source is not there.
     Unreached {
-        /// Of the push.
+        /// Of the wish.
         nonce: u64,
     },
     /// From a super-node to its own: somebody wants this and cannot connect.
-    Dial {
-        /// Of the push.
-        nonce: u64,
-        /// Where to.
-        to: Contact,
-        /// The item's name.
-        name: String,
-    },
+    Dial(Wish),
     /// From a source that was asked to connect: here it is.
     Give {
-        /// Of the push.
+        /// Of the wish.
         nonce: u64,
     },
 }
@@ -173,6 +162,19 @@ pub struct Source {
     /// What.
     pub item: Item,
     /// What shows that the source says so itself, in networks of keys.
+    pub word: Option<Word>,
+}
+
+/// What a source that accepts no connections is asked for: to connect, and to give something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// What the source has to say then.
+    pub nonce: u64,
+    /// The item's name.
+    pub name: String,
+    /// Where whoever asks is reached.
+    pub to: Contact,
+    /// What shows that it asks itself, in networks of keys.
     pub word: Option<Word>,
 }
 
@@ -280,11 +282,9 @@ mod tests {
             }),
             (id, contact.clone(), prop::collection::vec(source, 0..8))
                 .prop_map(|(id, via, hits)| KazaaMsg::Results { id, via, hits }),
-            (id, contact, "\\PC{0,60}").prop_map(|(nonce, listen, name)| KazaaMsg::Push {
-                nonce,
-                source: listen.id,
-                name,
-                listen
+            (id, contact, "\\PC{0,60}", any::<bool>()).prop_map(|(nonce, to, name, signed)| KazaaMsg::Push {
+                source: to.id,
+                wish: Wish { nonce, word: signed.then(|| word(&Item::new("song", 1))), name, to }
             }),
         ]
     }

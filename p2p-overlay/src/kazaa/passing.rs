@@ -54,12 +54,9 @@ impl<P: Place> Kazaa<P> {
                 found.push(Source { id: listen.id, listen: Some(listen), item, word });
             }
         }
-        let mut of_each: BTreeMap<P, u16> = BTreeMap::new();
-        let others = self.index.items.find_of(query).filter(|(_, owner, _)| Some(*owner) != but);
-        let others = others.filter_map(|(_, owner, item)| {
-            let count = of_each.entry(*owner).or_default();
-            *count = count.saturating_add(1);
-            let owned = self.neighbours.get(owner).filter(|_| *count <= self.config.hits_per_source)?;
+        let others = self.index.items.find_some_of(query, self.config.hits_per_source.into());
+        let others = others.filter(|(_, owner, _)| Some(*owner) != but).filter_map(|(_, owner, item)| {
+            let owned = self.neighbours.get(owner)?;
             let word = self.index.word(owner, &item.name);
             Some(Source { id: id_of(owner), listen: owned.contact, item: item.clone(), word })
         });

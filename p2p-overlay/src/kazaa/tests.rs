@@ -12,6 +12,7 @@ use p2p_core::{Key, Script, SimPeer};
 use super::msg::digest;
 use super::word::Word;
 use super::*;
+use crate::bucket::Rate;
 use crate::place::simulated_keypair;
 use crate::search::{
     ContentHash, End, Fetch, Hit, Item, Query, Reach, Scope, Search, SearchError, SearchItem,
@@ -52,9 +53,16 @@ fn hub_of(ordinary: u32, supers: u32, config: KazaaConfig) -> Node {
 
 /// An ordinary node that shares a song, whose super-node is 101.
 fn ordinary() -> Node {
-    let mut kazaa = Kazaa::new(ME.contact(), [place(101)], Role::Leaf, KazaaConfig::default());
+    ordinary_of(false, KazaaConfig::default())
+}
+
+fn ordinary_of(keys: bool, config: KazaaConfig) -> Node {
+    let mut kazaa = Kazaa::new(ME.contact(), [place(101)], Role::Leaf, config);
     kazaa.library_mut().insert(Item::new("a song", 9)).unwrap();
-    let mut node = Script::new(kazaa);
+    let mut node = Script::new(match keys {
+        true => kazaa.with_key(simulated_keypair(ME)),
+        false => kazaa,
+    });
     answer_probes(&mut node, |_| Some(room()));
     node.message(SimPeer(101), KazaaMsg::Welcome { room: room(), entrusted: false, known: Vec::new() });
     node.sent();

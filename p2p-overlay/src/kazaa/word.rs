@@ -1,7 +1,9 @@
-//! A source's word: what it shares, and where it is reached, signed, so that nobody else says so in its name.
+//! A node's word: what it shares and where it is reached, or what it wants of whom, signed, so that nobody else says so in
+//! its name.
 //!
 //! Of a hit only the content proves what it is, once it is there. But who is said to have it is dialled before that,
-//! and is the one who is blamed: so hits name nobody who has not said so itself. FastTrack had nothing like it.
+//! and is the one who is blamed: so hits name nobody who has not said so itself. And who is said to want something is
+//! dialled by whoever has it. FastTrack had nothing like it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,15 +12,19 @@ use p2p_core::{Contact, Keypair, PeerId};
 use serde::{Deserialize, Serialize};
 
 use super::Kazaa;
-use super::msg::{Shared, Source};
+use super::msg::{Shared, Source, Wish};
 use crate::place::{Place, is_somewhere};
+use crate::recent::Recent;
 use crate::search::{ContentHash, Item};
 use crate::signing::{Signature, Signing};
 
 /// How far clocks may differ.
 const SKEW: Duration = Duration::from_secs(300);
+/// How many wishes a source remembers, the last half at least: more than it may grant while the word for one is good.
+const GRANTED: usize = 2048;
 
-/// What shows that a source itself says what a hit says. It is good for [`KazaaConfig::lifetime`](super::KazaaConfig).
+/// What shows that a source itself says what a hit says: good for [`KazaaConfig::lifetime`](super::KazaaConfig). Or that
+/// whoever is said to want something does: good for five minutes, as far as clocks agree, and once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Word {
     /// Seconds since the Unix epoch.
@@ -58,6 +64,23 @@ impl Word {
         }
     }
 
+    /// The word of somebody who wants this of the source of this key.
+    pub(super) fn wishing(keypair: &Keypair, source: &PeerId, wish: &Wish, wall: Duration) -> Word {
+        let unsigned = Word { made: wall.as_secs(), signature: Signature::NONE };
+        Word { signature: Signature::new(keypair, unsigned.signing_wish(source, wish)), ..unsigned }
+    }
+
+    /// Whether it is that, of this key, and new.
+    fn wishes(self, key: &PeerId, source: &PeerId, wish: &Wish, wall: Duration) -> bool {
+        let new = self.age(wall).is_some_and(|age| age <= SKEW);
+        new && self.signature.is_by(key, self.signing_wish(source, wish))
+    }
+
+    fn signing_wish(&self, source: &PeerId, wish: &Wish) -> Signing {
+        let signing = Signing::new("kazaa", "wish").number(self.made).key(source);
+        signing.number(wish.nonce).text(&wish.name).contact(&wish.to)
+    }
+
     fn signing(&self, key: &PeerId, listen: Option<&Contact>, item: &Item) -> Signing {
         let Item { name, size, hashes, metadata } = item;
         let signing = Signing::new("kazaa", "hit").number(self.made).key(key);
@@ -75,16 +98,18 @@ impl Word {
     }
 }
 
-/// Gives this node's own word: each item is signed once, and again when a half of its time is over.
+/// Gives this node's own word: each item is signed once, and again when a half of its time is over. And remembers the
+/// wishes of others that it has granted.
 pub(super) struct Signer {
     keypair: Keypair,
     /// By the item's name, of those who are shared.
     words: BTreeMap<String, Word>,
+    granted: Recent<u64, ()>,
 }
 
 impl Signer {
     pub(super) fn new(keypair: Keypair) -> Signer {
-        Signer { keypair, words: BTreeMap::new() }
+        Signer { keypair, words: BTreeMap::new(), granted: Recent::new(GRANTED) }
     }
 
     /// An item has changed, or is shared no longer.
@@ -104,6 +129,18 @@ impl Signer {
         let word = Word::new(&self.keypair, listen, item, wall);
         self.words.insert(item.name.clone(), word);
         word
+    }
+
+    /// This node's word for what it wants of the source of this key.
+    pub(super) fn wish(&self, source: &PeerId, wish: &Wish, wall: Duration) -> Word {
+        Word::wishing(&self.keypair, source, wish, wall)
+    }
+
+    /// Whether this key has signed that it wants this of this node, for the first time.
+    pub(super) fn grants(&mut self, key: &PeerId, wish: &Wish, wall: Duration) -> bool {
+        let own = self.keypair.id();
+        wish.word.is_some_and(|word| word.wishes(key, &own, wish, wall))
+            && self.granted.insert(wish.nonce, ())
     }
 }
 
@@ -184,6 +221,21 @@ mod tests {
         assert_eq!(worth(&good, NOW - SKEW - second), Worth::Forged, "nobody signs for later");
         let later = Word { made: good.word.unwrap().made + 5, ..good.word.unwrap() };
         assert_eq!(worth(&Source { word: Some(later), ..good }, NOW), Worth::Forged);
+    }
+
+    #[test]
+    fn a_word_for_a_wish_is_good_for_a_few_minutes() {
+        let [asker, source] = [1, 2].map(|peer| simulated_keypair(SimPeer(peer)));
+        let to = SimPeer(1).contact().unwrap();
+        let wish = Wish { nonce: 7, name: "Blue Monday".into(), to, word: None };
+        let word = Word::wishing(&asker, &source.id(), &wish, NOW);
+        let at = |wall| word.wishes(&asker.id(), &source.id(), &wish, wall);
+        let second = Duration::from_secs(1);
+        assert!(at(NOW) && at(NOW + SKEW) && at(NOW - SKEW));
+        assert!(!at(NOW + SKEW + second) && !at(NOW - SKEW - second));
+        assert!(!word.wishes(&asker.id(), &asker.id(), &wish, NOW), "of another source");
+        let another = Wish { name: "Blue Tuesday".into(), ..wish.clone() };
+        assert!(!word.wishes(&asker.id(), &source.id(), &another, NOW));
     }
 
     #[test]

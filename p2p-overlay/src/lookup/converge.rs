@@ -130,11 +130,10 @@ impl<P: Keyed> Lookups<P> {
         table: &mut M,
         index: usize,
         parallel: u8,
-        paths: u8,
     ) {
         let lookup = &mut self.begun[index];
         let (key, me) = (lookup.find.key, table.me());
-        let mut closest = Closest::new(lookup.find.replicas, parallel, paths);
+        let mut closest = Closest::new(lookup.find.replicas, parallel, lookup.paths);
         let first = match lookup.via {
             Some(first) => vec![first],
             None => table.candidates(&key, closest.width * closest.paths.len(), lookup.left_out()),

@@ -29,10 +29,11 @@ use crate::structured::{Found, Implausible, Maintenance, Mode};
 
 /// How many peers a lookup asks for so that there is something to be counted.
 const SAMPLE: u8 = 16;
-/// How a lookup is tried again whose answer was too thin (S/Kademlia §5: 8 paths withstand a fifth of liars).
-const PAST_LIARS: Mode = Mode::Iterative { parallel: 3, paths: 8 };
-/// And too dense: whom a crowd stands before any honest node can tell.
-const PAST_A_CROWD: Mode = Mode::iterative(3);
+/// How a lookup is tried again.
+const OTHERWISE: Mode = Mode::iterative(3);
+/// On how many paths, if its answer was too thin (S/Kademlia §5: 8 withstand a fifth of liars). If it was too dense one will
+/// do: whom a crowd stands before any honest node can tell.
+const PAST_LIARS: u8 = 8;
 
 /// What an answer came to before it was tried otherwise.
 #[derive(Clone, Debug)]
@@ -152,7 +153,8 @@ impl<P: Keyed> Lookups<P> {
             }
             (None, _) => return Some(answer),
         };
-        lookup.mode = if suspect.is_dense { PAST_A_CROWD } else { PAST_LIARS };
+        lookup.mode = OTHERWISE;
+        lookup.paths = if suspect.is_dense { 1 } else { PAST_LIARS };
         lookup.suspect = Some(Box::new(suspect));
         self.try_again(cx, table, index);
         None

@@ -3,9 +3,10 @@
 use p2p_core::{Cx, Key, Keyed, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{LookupMsg, Lookups, Question, replica_peers};
+use super::{AVOIDED, LookupMsg, Lookups, Question, replica_peers};
 use crate::routed::{Routed, RoutedMsg};
 use crate::structured::{LookupError, Maintenance, Mode, Next};
+use crate::trail::Trail;
 
 /// A question on its way from node to node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,20 +28,8 @@ pub struct Task<P> {
     pub(super) back: bool,
     /// How often it was held.
     pub(super) waits: u16,
-    /// Peers found silent on the way, or from which it had to go back, the latest last.
-    pub(super) avoid: Vec<P>,
-    /// Who has sent it on a detour: it goes back to the latest, the last one, if that leads nowhere.
-    pub(super) trail: Vec<P>,
-}
-
-impl<P: Keyed> Task<P> {
-    /// Leaves a peer out from now on.
-    pub(super) fn avoid(&mut self, peer: P) {
-        if self.avoid.len() >= super::AVOIDED {
-            self.avoid.remove(0);
-        }
-        self.avoid.push(peer);
-    }
+    /// Whom it leaves out, and how it goes around dead ends. At most [`AVOIDED`].
+    pub(super) trail: Trail<P>,
 }
 
 /// A question that waits until it can be told who is responsible.
@@ -49,6 +38,10 @@ pub(super) struct Held<P> {
     pub(super) again: Time,
     task: Task<P>,
 }
+
+/// Of the answers that may go back through a node at once one in so many may go to one peer: it takes as many that
+/// ask for what never comes to keep others out, and then only from having answers go back.
+const SHARE: usize = 8;
 
 /// Where the answer to a lookup that was passed on goes back to.
 #[derive(Clone, Copy, Debug)]
@@ -69,14 +62,13 @@ impl<P: Keyed> Lookups<P> {
         mut task: Task<P>,
     ) {
         // Half of the questions are for this node's own lookups.
-        let busy = self.asked.len() >= self.config.capacity / 2 || self.relays.len() >= self.config.capacity;
+        let busy = self.asked.len() >= self.config.capacity / 2 || task.back && !self.may_relay(from);
         if busy || !table.is_joined() {
             return; // The sender will find somebody else.
         }
         cx.send(from, RoutedMsg::Lookup(LookupMsg::Accepted { hop }));
         task.hops = task.hops.saturating_add(1);
-        task.avoid.truncate(super::AVOIDED);
-        task.trail.truncate(super::AVOIDED);
+        task.trail.truncate(AVOIDED);
         if task.hops > self.config.max_hops {
             return cx.send(task.origin, RoutedMsg::Lookup(LookupMsg::Lost { ticket: task.ticket }));
         }
@@ -94,20 +86,10 @@ impl<P: Keyed> Lookups<P> {
         table: &mut M,
         mut task: Task<P>,
     ) {
-        let mut next = table.next(&task.key, &task.avoid, task.claimed);
-        // Once it cannot remember more dead ends it would only go in circles: for long, and where messages are lost in
-        // ever more copies, for whoever did not hear that a question was accepted passes it on once more.
-        if next == Next::Nowhere && task.avoid.len() < super::AVOIDED {
-            if let Some(peer) = table.detour(&task.key, &task.avoid) {
-                // Whoever is further from the key must not send the question back here.
-                task.avoid(table.me());
-                task.trail.truncate(super::AVOIDED - 1);
-                task.trail.push(table.me());
-                next = Next::Toward(peer);
-            } else if let Some(peer) = task.trail.pop() {
-                task.avoid(table.me());
-                next = Next::Toward(peer);
-            }
+        let mut next = table.next(&task.key, &task.trail.avoid, task.claimed);
+        if next == Next::Nowhere {
+            let detour = table.detour(&task.key, &task.trail.avoid);
+            next = task.trail.around(table.me(), detour, AVOIDED).map_or(next, Next::Toward);
         }
         match next {
             Next::Mine => self.answer(cx, table, task),
@@ -142,7 +124,7 @@ impl<P: Keyed> Lookups<P> {
         while let Some(at) = self.held.iter().position(|held| held.again <= cx.now()) {
             let Held { mut task, .. } = self.held.swap_remove(at);
             task.waits = task.waits.saturating_add(1);
-            task.avoid.clear();
+            task.trail.avoid.clear();
             if u64::from(task.waits) < most {
                 self.route(cx, table, task);
             }
@@ -202,6 +184,13 @@ impl<P: Keyed> Lookups<P> {
         } else if let Some(to) = self.take_relay(ticket) {
             cx.send(to, RoutedMsg::Lookup(LookupMsg::Found { ticket, peers, hops, timeouts }));
         }
+    }
+
+    /// Whether one more answer may go back to a peer through this node: no peer has more than its [`SHARE`].
+    fn may_relay(&self, to: P) -> bool {
+        let capacity = self.config.capacity;
+        let theirs = self.relays.iter().filter(|relay| relay.to == to).count();
+        self.relays.len() < capacity && theirs < capacity.div_ceil(SHARE)
     }
 
     fn take_relay(&mut self, ticket: u64) -> Option<P> {

@@ -67,4 +67,6 @@ pub enum Hint<P> {
     Root(Vec<P>),
     /// These are nearer.
     Toward(Vec<P>),
+    /// Nobody can say right now: ask again soon ([`Next::Later`](crate::Next::Later)).
+    Later,
 }

@@ -1,6 +1,6 @@
 //! Iterative lookups for a root that knows that it is one: the asker asks each node itself.
 
-use p2p_core::{Cx, Key, Keyed, Peer};
+use p2p_core::{Cx, Key, Keyed, Peer, Time};
 
 use super::{AVOIDED, Asking, Hint, LookupMsg, Lookups, Question, hint};
 use crate::routed::{Routed, RoutedMsg};
@@ -32,6 +32,8 @@ struct Known<P> {
 enum State {
     New,
     Asked,
+    /// It could not say who is responsible: it is asked again then.
+    Held(Time),
     Answered,
     Silent,
 }
@@ -55,7 +57,23 @@ impl<P: Peer> Shortlist<P> {
     }
 
     fn waiting(&self, claimed: bool) -> usize {
-        self.known.iter().filter(|known| known.state == State::Asked && known.claimed == claimed).count()
+        let awaited = |known: &&Known<P>| matches!(known.state, State::Asked | State::Held(_));
+        self.known.iter().filter(awaited).filter(|known| known.claimed == claimed).count()
+    }
+
+    /// When the next that is held is to be asked again.
+    pub(super) fn next_held(&self) -> Option<Time> {
+        let held = self.known.iter().filter_map(|known| match known.state {
+            State::Held(until) => Some(until),
+            State::New | State::Asked | State::Answered | State::Silent => None,
+        });
+        held.min()
+    }
+
+    /// Those that were held for long enough may be asked again.
+    pub(super) fn wake(&mut self, now: Time) {
+        let due = |known: &&mut Known<P>| matches!(known.state, State::Held(until) if until <= now);
+        self.known.iter_mut().filter(due).for_each(|known| known.state = State::New);
     }
 
     /// Whom to ask next: of the peers said to be the root the first, one at a time; else the nearest.
@@ -108,9 +126,12 @@ impl<P: Keyed> Lookups<P> {
             list.add(first, Key::MAX, false, 1);
         } else {
             match hint(table, &find.key, find.replicas, false, &list.left_out) {
-                Some(Hint::Mine(peers)) => return self.found(cx, table, index, (peers, 0, 0)),
-                Some(own) => add_hint::<M>(&mut list, own, table.me(), &find.key, 1),
-                None => return, // It is tried again when it is late.
+                Hint::Mine(peers) => return self.found(cx, table, index, (peers, 0, 0)),
+                Hint::Later => {
+                    lookup.asking = Asking::Later(cx.now() + self.config.hop_timeout);
+                    return;
+                }
+                own => add_hint::<M>(&mut list, own, table.me(), &find.key, 1),
             }
         }
         if list.known.is_empty() {
@@ -121,7 +142,7 @@ impl<P: Keyed> Lookups<P> {
     }
 
     /// Asks as many as may be asked at a time; starts over if nobody is left.
-    fn ask_more<M: Maintenance<Peer = P>>(
+    pub(super) fn ask_more<M: Maintenance<Peer = P>>(
         &mut self,
         cx: &mut Cx<'_, Routed<M>>,
         table: &mut M,
@@ -151,10 +172,15 @@ impl<P: Keyed> Lookups<P> {
         table: &mut M,
         from: P,
         index: usize,
-        hint: Hint<P>,
+        mut hint: Hint<P>,
     ) {
         let lookup = &mut self.begun[index];
         let Asking::Root(list) = &mut lookup.asking else { return };
+        let again = cx.now() + self.config.hop_timeout;
+        if let Hint::Later = hint {
+            list.settle(from, State::Held(again));
+            return;
+        }
         let depth = list.settle(from, State::Answered);
         if let Hint::Mine(peers) = hint {
             if peers.first() == Some(&from) {
@@ -162,13 +188,21 @@ impl<P: Keyed> Lookups<P> {
             }
             return self.ask_more(cx, table, index);
         }
-        let key = lookup.find.key;
+        let (key, replicas) = (lookup.find.key, lookup.find.replicas);
         if let Hint::Root(peers) = &hint {
             let silent = list.silent();
             if peers.iter().find(|peer| !silent.contains(peer)) == Some(&table.me()) {
-                let peers = super::replica_peers(table, &key, lookup.find.replicas);
-                return self.found(cx, table, index, (peers, depth, 0));
+                // It is for this node to say whether it is the root.
+                hint = super::hint(table, &key, replicas, true, &silent);
             }
+        }
+        match hint {
+            Hint::Mine(peers) => return self.found(cx, table, index, (peers, depth, 0)),
+            Hint::Later => {
+                lookup.asking = Asking::Later(again);
+                return;
+            }
+            Hint::Root(_) | Hint::Toward(_) => {}
         }
         add_hint::<M>(list, hint, table.me(), &key, depth.saturating_add(1));
         self.ask_more(cx, table, index);
@@ -199,7 +233,7 @@ fn add_hint<M: Maintenance>(
     let (peers, claimed) = match hint {
         Hint::Root(peers) => (peers, true),
         Hint::Toward(peers) => (peers, false),
-        Hint::Mine(_) => return,
+        Hint::Mine(_) | Hint::Later => return,
     };
     for (rank, peer) in peers.into_iter().filter(|peer| *peer != me).take(super::HINTS).enumerate() {
         let distance = match claimed {

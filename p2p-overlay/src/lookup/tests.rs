@@ -1,33 +1,50 @@
-use p2p_core::{Script, SimPeer};
+use p2p_core::{Rng, Script, SimPeer};
 
 use super::*;
 use crate::can::{Can, CanConfig};
 use crate::chord::{Chord, ChordConfig};
+use crate::pastry::{Pastry, PastryConfig};
 use crate::structured::Overlay;
 
-/// Whoever sends questions whose answers never come back must not fill the list of relays for good.
-#[test]
-fn relays_whose_answer_never_comes_are_forgotten() {
-    let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
-    let config = ChordConfig { stabilize: Duration::ZERO, ..ChordConfig::default() };
-    let mut script = Script::new(Chord::converged(&peers, config).swap_remove(0));
-    let mut rng = p2p_core::Rng::new(1);
-    let mut ask = |script: &mut Script<Chord<SimPeer>>, ticket| {
-        let task = Task {
-            ticket,
-            origin: SimPeer(1),
-            key: rng.key(),
-            replicas: 1,
-            hops: 0,
-            timeouts: 0,
-            waits: 0,
-            claimed: false,
-            back: true,
-            avoid: Vec::new(),
-            trail: Vec::new(),
-        };
-        script.message(SimPeer(1), RoutedMsg::Lookup(LookupMsg::Forward { hop: ticket as u32, task }));
-        // Whoever it is passed on to accepts it, and says no more.
+fn task(ticket: u64, origin: SimPeer, key: Key) -> Task<SimPeer> {
+    Task {
+        ticket,
+        origin,
+        key,
+        replicas: 1,
+        hops: 0,
+        timeouts: 0,
+        waits: 0,
+        claimed: false,
+        back: false,
+        trail: Trail::new(Vec::new()),
+    }
+}
+
+/// A node of a ring at rest, which is to pass questions on.
+struct Passing {
+    script: Script<Chord<SimPeer>>,
+    rng: Rng,
+    ticket: u64,
+}
+
+impl Passing {
+    fn new() -> Passing {
+        let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
+        let config = ChordConfig { stabilize: Duration::ZERO, ..ChordConfig::default() };
+        let script = Script::new(Chord::converged(&peers, config).swap_remove(0));
+        Passing { script, rng: Rng::new(1), ticket: 0 }
+    }
+
+    /// Whether it accepts one from that peer, the answer to which goes `back` through it or does not. Whoever it passes
+    /// it on to accepts it, and says no more.
+    fn accepts(&mut self, from: u32, back: bool) -> bool {
+        let (from, script, rng) = (SimPeer(from), &mut self.script, &mut self.rng);
+        let others = |key: &Key| script.machine().next(key, &[]) != Next::Mine;
+        let key = std::iter::repeat_with(|| rng.key()).find(others).unwrap();
+        self.ticket += 1;
+        let (hop, task) = (self.ticket as u32, Task { back, ..task(self.ticket, from, key) });
+        script.message(from, RoutedMsg::Lookup(LookupMsg::Forward { hop, task }));
         let mut accepted = false;
         for (to, msg) in script.sent() {
             match msg {
@@ -39,14 +56,78 @@ fn relays_whose_answer_never_comes_are_forgotten() {
             }
         }
         accepted
+    }
+}
+
+/// Whoever sends questions whose answers never come back must not fill the list of relays for good. While it is full,
+/// what is answered straight is passed on as ever.
+#[test]
+fn relays_whose_answer_never_comes_are_forgotten() {
+    let mut node = Passing::new();
+    let taken = (0..3000).filter(|i| node.accepts(1 + i % 60, true)).count();
+    assert_eq!(taken, 1024);
+    assert!(!node.accepts(61, true) && node.accepts(61, false));
+    node.script.advance(LookupConfig::default().timeout);
+    assert!(node.accepts(61, true), "the list is still full after the answers were due");
+}
+
+#[test]
+fn no_peer_takes_more_than_its_share_of_the_relays() {
+    let mut node = Passing::new();
+    assert_eq!((0..3000).filter(|_| node.accepts(1, true)).count(), 1024 / 8);
+    assert!(node.accepts(1, false), "this needs no relay");
+    assert_eq!((0..3000).filter(|_| node.accepts(2, true)).count(), 1024 / 8);
+}
+
+/// A root that cannot say yet that it is the root lives, and is asked again when it may.
+#[test]
+fn who_says_later_is_asked_again_and_does_not_pass_for_dead() {
+    let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
+    let config = PastryConfig { upkeep: Duration::ZERO, ..PastryConfig::default() };
+    let mut script = Script::new(Pastry::converged(&peers, config).swap_remove(0));
+    let mut rng = Rng::new(1);
+    let keys = std::iter::repeat_with(|| rng.key());
+    let with_root = |key| match script.machine().next(&key, &[]) {
+        Next::Root(root) => Some((key, root)),
+        _ => None,
     };
-    let taken = (0..3000).filter(|&ticket| ask(&mut script, ticket)).count();
-    assert!(
-        (1024..1200).contains(&taken),
-        "{taken} taken: the bound is 1,024, and some keys are the node's own"
-    );
-    script.advance(LookupConfig::default().timeout);
-    assert!(ask(&mut script, 9999), "the list is still full after the answers were due");
+    let (key, root) = keys.filter_map(with_root).next().unwrap();
+    script.command(Find::key(key).mode(Mode::iterative(3)));
+    let hop_timeout = LookupConfig::default().hop_timeout;
+    let asked = |script: &mut Script<Pastry<SimPeer>>| match script.sent()[..] {
+        [(to, RoutedMsg::Lookup(LookupMsg::Ask { id, claimed: true, .. }))] if to == root => id,
+        ref other => panic!("{other:?}"),
+    };
+    for _ in 0..3 {
+        let id = asked(&mut script);
+        script.message(root, RoutedMsg::Lookup(LookupMsg::Answer { id, hint: Hint::Later }));
+        script.advance(hop_timeout - Duration::from_millis(1));
+        assert!(script.sent().is_empty());
+        script.advance(Duration::from_millis(1));
+    }
+    let id = asked(&mut script);
+    script.message(root, RoutedMsg::Lookup(LookupMsg::Answer { id, hint: Hint::Mine(vec![root]) }));
+    let outcomes = script.outcomes();
+    let [(_, Ok(found))] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!((found.root(), found.timeouts), (root, 0));
+}
+
+/// Others take this node for the root, and it is not: it is not for them to say.
+#[test]
+fn nobody_is_talked_into_being_the_root_of_its_own_lookup() {
+    let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
+    let config = PastryConfig { upkeep: Duration::ZERO, ..PastryConfig::default() };
+    let mut script = Script::new(Pastry::converged(&peers, config).swap_remove(0));
+    let mut rng = Rng::new(1);
+    let away = |key: &Key| matches!(script.machine().next(key, &[]), Next::Toward(_));
+    let key = std::iter::repeat_with(|| rng.key()).find(away).unwrap();
+    script.command(Find::key(key).mode(Mode::iterative(1)));
+    let sent = script.sent();
+    let [(first, RoutedMsg::Lookup(LookupMsg::Ask { id, .. }))] = sent[..] else { panic!("{sent:?}") };
+    let hint = Hint::Root(vec![SimPeer(0)]);
+    script.message(first, RoutedMsg::Lookup(LookupMsg::Answer { id, hint }));
+    assert!(script.outcomes().is_empty(), "it knows who is nearer");
+    assert!(matches!(script.sent()[..], [(_, RoutedMsg::Lookup(LookupMsg::Ask { .. })), ..]));
 }
 
 /// A question in a dead end takes a detour, until it has met more dead ends than it can remember.
@@ -55,7 +136,7 @@ fn who_cannot_remember_more_dead_ends_is_lost() {
     let peers: Vec<SimPeer> = (0..256).map(SimPeer).collect();
     let config = CanConfig { update: Duration::ZERO, ..CanConfig::default() };
     let mut script = Script::new(Can::converged(&peers, config).swap_remove(0));
-    let mut rng = p2p_core::Rng::new(1);
+    let mut rng = Rng::new(1);
     // A key for which everybody nearer has been silent, and others are left.
     let (key, mut avoid) = std::iter::repeat_with(|| rng.key())
         .find_map(|key| {
@@ -68,20 +149,8 @@ fn who_cannot_remember_more_dead_ends_is_lost() {
         })
         .unwrap();
     let mut goes_on = |avoid: &[SimPeer]| {
-        let (origin, avoid) = (SimPeer(999), avoid.to_vec());
-        let task = Task {
-            ticket: 1,
-            origin,
-            key,
-            replicas: 1,
-            hops: 1,
-            timeouts: 0,
-            waits: 0,
-            claimed: false,
-            back: false,
-            avoid,
-            trail: Vec::new(),
-        };
+        let origin = SimPeer(999);
+        let task = Task { trail: Trail::new(avoid.to_vec()), ..task(1, origin, key) };
         script.message(SimPeer(1), RoutedMsg::Lookup(LookupMsg::Forward { hop: 1, task }));
         let sent = script.sent();
         let lost = sent.iter().any(|(to, msg)| {

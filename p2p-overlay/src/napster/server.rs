@@ -177,10 +177,12 @@ impl<P: Place> Server<P> {
         }
     }
 
-    /// Files that match, but the asker's own: who has them, what they are, from where and how fast.
+    /// Files that match, but the asker's own, and no more of one user's than that may give: who has them, what they are,
+    /// from where and how fast.
     pub(super) fn find(&self, from: P, words: &str, most: u16) -> Vec<(String, NapsterFile, Ipv4Addr, u8)> {
         let query = Query::text(words);
-        let found = self.files.find_of(&query).filter(|(_, owner, _)| **owner != from);
+        let found = self.files.find_some_of(&query, self.config.results_each);
+        let found = found.filter(|(_, owner, _)| **owner != from);
         let found = found.take(most.min(MOST_RESULTS).into()).filter_map(|(_, owner, item)| {
             let user = self.users.get(owner)?;
             Some((user.nick.clone(), file(item), ip(user.contact), user.link))

@@ -51,6 +51,20 @@ fn the_index_knows_what_is_shared_while_its_owner_is_there() {
     assert_eq!(results(&mut server, 2, "song").len(), 0);
 }
 
+/// She shares a thousand before he shares one.
+#[test]
+fn who_has_most_leaves_the_others_room_among_the_results() {
+    let mut server = Script::new(Napster::server(NapsterConfig::default()));
+    for (peer, nick) in [(1, "eve"), (2, "ada"), (3, "bob")] {
+        log_in(&mut server, peer, nick);
+    }
+    (0..1000).for_each(|i| share(&mut server, 1, &format!("song {i}")));
+    share(&mut server, 2, "a song");
+    let found = results(&mut server, 3, "song");
+    assert_eq!(found.iter().filter(|file| file.starts_with("eve: ")).count(), 32);
+    assert_eq!(found.last().map(String::as_str), Some("ada: a song"));
+}
+
 #[test]
 fn a_nick_is_whoever_has_it_first() {
     let mut server = server();

@@ -1,14 +1,12 @@
-//! The tables of a whole network, computed directly, and Pastry in experiments.
+//! The tables of a whole network, computed directly.
 
 use std::sync::Arc;
 
-use p2p_core::sim::View;
-use p2p_core::{Key, Keyed, NoWorker, Rng, SimPeer, Time};
+use p2p_core::{Key, Keyed, Rng, Time};
 
 use super::leaves::{Side, Spot};
-use super::rows::Near;
 use super::{Lease, Pastry, PastryConfig, PastryTable};
-use crate::measure::Simulated;
+
 use crate::routed::Routed;
 
 /// How often chance is asked for somebody in one place.
@@ -74,7 +72,7 @@ impl<P: Keyed> PastryTable<P> {
                         // Some may be too many of their subnet.
                         for _ in 0..CHOICES {
                             let (key, peer) = same[rng.index(same.len())];
-                            self.rows.offer(&key, Near::new(peer, None));
+                            self.rows.offer(&key, peer, None);
                             if !self.rows.misses(&key) {
                                 break;
                             }
@@ -83,36 +81,5 @@ impl<P: Keyed> PastryTable<P> {
                 }
             }
         }
-    }
-}
-
-impl Simulated for Pastry<SimPeer> {
-    type Config = PastryConfig;
-    const LAST_HOP_COUNTS: bool = true;
-
-    fn converged(peers: &[SimPeer], config: PastryConfig) -> Vec<Self> {
-        Pastry::converged(peers, config)
-    }
-
-    fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: PastryConfig) -> Self {
-        Pastry::with(me, seeds, config)
-    }
-
-    fn owners(nodes: &[(Key, SimPeer)], key: &Key, n: usize) -> Vec<SimPeer> {
-        // The nearest on either side, of which the nearest are the nearest of all.
-        let at = nodes.partition_point(|(node, _)| node < key);
-        let (before, after) = nodes.split_at(at);
-        let most = n.min(nodes.len());
-        let ahead = after.iter().chain(before).take(most);
-        let behind = before.iter().rev().chain(after.iter().rev()).take(most);
-        let mut near: Vec<&(Key, SimPeer)> = ahead.chain(behind).collect();
-        // Of two that are as near it is the one before.
-        near.sort_unstable_by_key(|(node, _)| (node.ring_gap(key), key.distance(node) < node.distance(key)));
-        near.dedup();
-        near.into_iter().take(most).map(|(_, peer)| *peer).collect()
-    }
-
-    fn is_whole(view: &View<'_, Self, NoWorker>) -> Result<(), String> {
-        super::whole::is_whole(view)
     }
 }

@@ -7,7 +7,6 @@
 
 use p2p_core::{Cx, Keyed, Time};
 
-use super::rows::Near;
 use super::upkeep::Asked;
 use super::{PastryMsg, PastryTable};
 use crate::structured::Next;
@@ -93,7 +92,7 @@ impl<P: Keyed> PastryTable<P> {
             }
             _ => {
                 joining.greeting = Some(cx.now());
-                self.rows.offer(&from.key(), Near::new(from, None));
+                self.rows.offer(&from.key(), from, None);
                 leaves.iter().chain([&from]).for_each(|leaf| self.greet(cx, *leaf));
             }
         }
@@ -112,7 +111,7 @@ impl<P: Keyed> PastryTable<P> {
         }
     }
 
-    pub(super) fn hello(&mut self, cx: &mut Cx<'_, Self>, peer: P, tries: u8) {
+    pub(super) fn hello(&mut self, cx: &mut Cx<'_, Self>, peer: P, tries: u32) {
         // A newcomer knows nobody who would not say hello too.
         let leaves = if self.joined { self.leaves_but(peer) } else { Vec::new() };
         let since = cx.now();

@@ -2,10 +2,9 @@
 //! differ in the next, one for each other value of that digit (§2.1). Of several that fit a place the one with the
 //! shortest round-trip time is kept (§2.5).
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-use p2p_core::{Key, Keyed, prefetch};
+use p2p_core::{Key, Keyed, Proximity, prefetch};
 
 use crate::subnets::SubnetLimits;
 
@@ -14,24 +13,11 @@ const BITS: usize = 128;
 /// How many of the nearest peers are remembered, |M| (§2.1).
 const NEIGHBOURS: usize = 32;
 
-/// A peer and its round-trip time.
+/// A peer and how near it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Near<P> {
     pub(super) peer: P,
-    /// Microseconds; the largest, if nobody has measured it.
-    rtt: NonZeroU32,
-}
-
-impl<P> Near<P> {
-    pub(super) fn new(peer: P, rtt: Option<Duration>) -> Near<P> {
-        let micros = rtt.map_or(u128::MAX, |rtt| rtt.as_micros());
-        let rtt = u32::try_from(micros).ok().and_then(NonZeroU32::new);
-        Near { peer, rtt: rtt.unwrap_or(if micros == 0 { NonZeroU32::MIN } else { NonZeroU32::MAX }) }
-    }
-
-    fn is_measured(&self) -> bool {
-        self.rtt != NonZeroU32::MAX
-    }
+    pub(super) proximity: Proximity,
 }
 
 /// The routing table: at most 2^b − 1 peers in each of 128/b rows.
@@ -105,22 +91,23 @@ impl<P: Keyed> Rows<P> {
         })
     }
 
-    /// Takes a peer in, where nobody is or somebody further away.
-    pub(super) fn offer(&mut self, key: &Key, near: Near<P>) {
-        let Some(place) = self.place(key).filter(|place| self.fits(*place, near.peer)) else { return };
+    /// Takes a peer in, where nobody is or somebody further away, and its round trip, if that was measured.
+    pub(super) fn offer(&mut self, key: &Key, peer: P, rtt: Option<Duration>) {
+        let Some(place) = self.place(key).filter(|place| self.fits(*place, peer)) else { return };
         if self.places.len() <= place {
             let rows = place / self.width() + 1;
             self.places.reserve_exact(rows * self.width() - self.places.len());
             self.places.resize(rows * self.width(), None);
         }
-        let held = &mut self.places[place];
-        let is_better = match held {
-            None => true,
-            Some(held) if held.peer == near.peer => near.is_measured(),
-            Some(held) => near.rtt < held.rtt,
-        };
-        if is_better {
-            *held = Some(near);
+        let proximity = rtt.map_or(Proximity::UNKNOWN, Proximity::of);
+        match &mut self.places[place] {
+            Some(held) if held.peer == peer => {
+                if let Some(rtt) = rtt {
+                    held.proximity.sample(rtt);
+                }
+            }
+            Some(held) if proximity >= held.proximity => {}
+            place => *place = Some(Near { peer, proximity }),
         }
     }
 
@@ -153,14 +140,14 @@ impl<P: Keyed> Neighbours<P> {
         self.0.iter().map(|near| near.peer)
     }
 
-    /// Takes a peer in whose round-trip time is known, if it is near enough.
-    pub(super) fn offer(&mut self, near: Near<P>) {
-        if near.is_measured() {
-            self.remove(near.peer);
-            let at = self.0.partition_point(|other| other.rtt <= near.rtt);
-            self.0.insert(at, near);
-            self.0.truncate(NEIGHBOURS);
-        }
+    /// Takes a peer in whose round trip was measured, if it is near enough.
+    pub(super) fn offer(&mut self, peer: P, rtt: Duration) {
+        let known = self.0.iter().position(|near| near.peer == peer).map(|at| self.0.remove(at));
+        let mut proximity = known.map_or(Proximity::UNKNOWN, |near| near.proximity);
+        proximity.sample(rtt);
+        let at = self.0.partition_point(|other| other.proximity <= proximity);
+        self.0.insert(at, Near { peer, proximity });
+        self.0.truncate(NEIGHBOURS);
     }
 
     pub(super) fn remove(&mut self, peer: P) {

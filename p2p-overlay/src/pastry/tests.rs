@@ -7,7 +7,9 @@ use p2p_core::{NoWorker, Rng, Script, SimPeer};
 use proptest::prelude::*;
 
 use super::*;
+use crate::lookup::{Hint, LookupMsg};
 use crate::routed::RoutedMsg;
+use crate::structured::{Find, Mode};
 use crate::trouble::{IN_ONE_PIECE, IN_PIECES, comes_back, troubled};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -215,6 +217,60 @@ fn who_was_greeted_too_long_ago_is_greeted_again() {
         script.advance(100 * MS);
     }
     panic!("it has not joined");
+}
+
+/// With leases and upkeep, as it runs.
+#[test]
+fn every_mode_finds_the_nearest() {
+    for mode in [Mode::SemiRecursive, Mode::Recursive, Mode::iterative(1), Mode::iterative(3)] {
+        let mut sim = world(3, 100, PastryConfig::default(), false);
+        let mut rng = Rng::new(9);
+        for _ in 0..50 {
+            let key = rng.key();
+            let nearest = sim.alive().iter().copied().min_by_key(|peer| peer.key().ring_gap(&key));
+            let handle = sim.handle(*rng.choose(sim.alive()).unwrap());
+            let found = sim.block_on(async move { handle.ask(Find::key(key).mode(mode)).await }).unwrap();
+            assert_eq!(found.ok().map(|found| found.root()), nearest, "{mode:?}");
+        }
+    }
+}
+
+/// A node without leases that is asked says so, and its own lookup in every mode goes on as soon as it has them.
+#[test]
+fn who_has_no_lease_yet_says_later_and_waits_no_longer_than_for_that() {
+    let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
+    for mode in [Mode::SemiRecursive, Mode::Recursive, Mode::iterative(1), Mode::iterative(3)] {
+        let mut node = Pastry::converged(&peers, PastryConfig::default()).swap_remove(0);
+        node.table_mut().leases = [Lease { from: None, to: None }; 2];
+        let mut script = Script::new(node);
+        let key = SimPeer(0).key();
+        let ask = LookupMsg::Ask { id: 1, key, replicas: 1, claimed: true, avoid: vec![] };
+        script.message(SimPeer(1), RoutedMsg::Lookup(ask));
+        let later = script.sent().into_iter().any(|(to, msg)| {
+            to == SimPeer(1)
+                && matches!(msg, RoutedMsg::Lookup(LookupMsg::Answer { id: 1, hint: Hint::Later }))
+        });
+        assert!(later, "{mode:?}");
+        script.command(Find::key(key).mode(mode));
+        // It asks for its leases three times in the time that one lasts.
+        let (lease, hop_timeout) = (PastryConfig::default().lease, LookupConfig::default().hop_timeout);
+        let mut waited = Duration::ZERO;
+        let looked = loop {
+            if let Some((_, looked)) = script.outcomes().pop() {
+                break looked;
+            }
+            for (to, msg) in script.sent() {
+                if let RoutedMsg::Upkeep(PastryMsg::Renew { id, .. }) = msg {
+                    let granted = PastryMsg::Lease { id, granted: true, between: None };
+                    script.message(to, RoutedMsg::Upkeep(granted));
+                }
+            }
+            assert!(waited <= lease / 3 + 2 * hop_timeout, "{mode:?}");
+            script.advance(100 * MS);
+            waited += 100 * MS;
+        };
+        assert_eq!(looked.map(|found| found.root()), Ok(SimPeer(0)), "{mode:?}");
+    }
 }
 
 /// Whoever names strangers over and over does not keep a node from its leases.

@@ -7,13 +7,12 @@
 
 use std::time::Duration;
 
-use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire};
+use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Suspicion, Time, Wire};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::join::MAX_AVOIDED;
 use super::leaves::{Side, Spot};
-use super::rows::Near;
 use super::{MAX_ASKED, MAX_LEAVES, PastryMsg, PastryTable, Recovery};
 use crate::doors::SELDOM;
 use crate::lookup::part;
@@ -29,11 +28,11 @@ pub(super) enum Asked {
     /// The way to this node's own key.
     Path,
     /// To be known, or to compare leaves. How often it was asked before.
-    Hello { since: Time, tries: u8 },
+    Hello { since: Time, tries: u32 },
     /// A row, or a neighbourhood: whom to compare with those that are known.
     Peers,
     /// Whether it lives, and since when. How often it was asked before.
-    Ping { since: Time, tries: u8 },
+    Ping { since: Time, tries: u32 },
     /// Whether it grants a lease, and since when.
     Renew { side: Side, since: Time },
 }
@@ -51,8 +50,6 @@ pub enum PastryTimer {
 
 /// The tag of the lookup by which two networks become one.
 const MERGE: u32 = 0;
-/// So many silences in a row, and a peer is dead.
-const DEAD_AFTER: u8 = 3;
 const MAX_SUSPECTS: usize = 64;
 /// How many peers an answer may name.
 const MAX_NAMED: usize = 32;
@@ -107,7 +104,7 @@ impl<P: Keyed> PastryTable<P> {
         }
     }
 
-    pub(super) fn ping(&mut self, cx: &mut Cx<'_, Self>, peer: P, tries: u8) {
+    pub(super) fn ping(&mut self, cx: &mut Cx<'_, Self>, peer: P, tries: u32) {
         let since = cx.now();
         self.ask(cx, peer, Asked::Ping { since, tries }, |id| PastryMsg::Ping { id });
     }
@@ -138,9 +135,11 @@ impl<P: Keyed> PastryTable<P> {
         if is_known && rtt.is_none() {
             return;
         }
-        let (key, near) = (peer.key(), Near::new(peer, rtt));
-        self.rows.offer(&key, near);
-        self.neighbours.offer(near);
+        let key = peer.key();
+        self.rows.offer(&key, peer, rtt);
+        if let Some(rtt) = rtt {
+            self.neighbours.offer(peer, rtt);
+        }
         // Who has not joined is told by hello, and not in passing.
         if self.joined && !is_known {
             self.take_leaf(cx, Spot::at(&self.key.distance(&key), peer));
@@ -184,7 +183,7 @@ impl<P: Keyed> PastryTable<P> {
                     self.ask_the_way(cx);
                 }
             }
-            Asked::Hello { tries, .. } if self.is_greeting() => match tries + 1 < DEAD_AFTER {
+            Asked::Hello { tries, .. } if self.is_greeting() => match tries + 1 < Suspicion::DEAD_AFTER {
                 true => self.hello(cx, peer, tries + 1),
                 false => {
                     let until = cx.now() + self.config.lease * 9 / 8;
@@ -197,7 +196,7 @@ impl<P: Keyed> PastryTable<P> {
             },
             // Somebody had named it.
             Asked::Ping { .. } if !self.knows(peer) => {}
-            Asked::Ping { tries, .. } if tries + 1 < DEAD_AFTER => {
+            Asked::Ping { tries, .. } if tries + 1 < Suspicion::DEAD_AFTER => {
                 self.suspect(peer);
                 self.ping(cx, peer, tries + 1);
             }

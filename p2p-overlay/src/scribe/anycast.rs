@@ -7,9 +7,10 @@ use bytes::Bytes;
 use p2p_core::{Cx, NoJob, OpId, Peer};
 
 use super::tree::Member;
-use super::{AnycastError, MAX_HOPS, Scribe, ScribeMsg, ScribeOutcome, ScribeTimer, Visit};
+use super::{AVOIDED, AnycastError, MAX_HOPS, Scribe, ScribeMsg, ScribeOutcome, ScribeTimer, Visit};
 use crate::pubsub::{Delivery, Message, Topic};
-use crate::structured::{Next, SingleRoot};
+use crate::structured::SingleRoot;
+use crate::trail::Trail;
 
 /// How many nodes of a tree an anycast visits, and how many it knows of that it has yet to visit.
 const MAX_VISITS: usize = 64;
@@ -30,6 +31,7 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
                 ticket,
                 hops: 0,
                 claimed: false,
+                trail: Trail::new(Vec::new()),
                 visited: Vec::new(),
                 to_visit: Vec::new(),
                 bytes,
@@ -41,6 +43,7 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
         if visit.bytes.len() > self.config.max_bytes {
             return;
         }
+        visit.trail.truncate(AVOIDED);
         visit.visited.truncate(MAX_VISITS);
         visit.to_visit.truncate(MAX_VISITS);
         let me = self.overlay.me();
@@ -57,12 +60,12 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
 
     fn toward_the_tree(&mut self, cx: &mut Cx<'_, Self>, mut visit: Visit<O::Peer>) {
         visit.hops = visit.hops.saturating_add(1);
-        let (to, claimed) = match self.next(visit.topic, visit.claimed, &[]) {
-            Next::Root(peer) if visit.hops <= MAX_HOPS => (peer, true),
-            Next::Toward(peer) if visit.hops <= MAX_HOPS => (peer, false),
-            _ => return self.not_taken(cx, &visit),
-        };
-        cx.send(to, ScribeMsg::Anycast(Visit { claimed, ..visit }));
+        match self.onward(visit.topic, visit.claimed, &mut visit.trail).hop() {
+            Some((to, claimed)) if visit.hops <= MAX_HOPS => {
+                cx.send(to, ScribeMsg::Anycast(Visit { claimed, ..visit }));
+            }
+            _ => self.not_taken(cx, &visit),
+        }
     }
 
     /// This node is in the tree.

@@ -3,12 +3,10 @@
 use p2p_core::{Cx, NoJob, OpId};
 
 use super::tree::{Child, MAX_PATH, Member, Parent, Path, Place, Seek, Tree};
-use super::{Join, MAX_HOPS, Scribe, ScribeMsg, ScribeOutcome, ScribeTimer};
+use super::{AVOIDED, Join, MAX_HOPS, Scribe, ScribeMsg, ScribeOutcome, ScribeTimer};
 use crate::pubsub::{Delivery, PubSubError, Topic};
 use crate::structured::{Next, SingleRoot};
-
-/// How many silent peers a join remembers.
-const AVOIDED: usize = 8;
+use crate::trail::Trail;
 
 impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
     // ---- members: this node's users
@@ -25,7 +23,7 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
         tree.members.insert(op, member);
         self.members.insert(op, topic);
         match is_new {
-            true => self.ask_for_a_parent(cx, topic, self.next(topic, false, &[])),
+            true => self.ask_for_a_parent(cx, topic, false),
             false => self.tell_members(cx, topic),
         }
     }
@@ -110,13 +108,12 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
         let Some(tree) = self.trees.get_mut(&topic) else { return };
         let claimed = matches!(tree.place, Place::Root);
         let avoid: Vec<O::Peer> = silent.into_iter().collect();
-        tree.place = Place::Seeking(Seek { ticket, tries: 0, via: None, avoid: avoid.clone() });
+        tree.place = Place::Seeking(Seek { ticket, tries: 0, via: None, avoid });
         if !claimed {
             // A root that steps down is found below the other one soon.
             self.tell_children(cx, topic);
         }
-        let next = self.next(topic, claimed, &avoid);
-        self.ask_for_a_parent(cx, topic, next);
+        self.ask_for_a_parent(cx, topic, claimed);
     }
 
     /// Nobody has answered.
@@ -129,14 +126,12 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
                 seek.avoid.remove(0);
             }
         }
-        let avoid = seek.avoid.clone();
-        let mut next = self.next(topic, false, &avoid);
-        if next == Next::Nowhere && !avoid.is_empty() {
-            // They may have been well all the time.
+        let mut trail = Trail::new(seek.avoid.clone());
+        if let Next::Nowhere | Next::Later = self.onward(topic, false, &mut trail) {
+            // They may have been well all the time: nobody else knows of a root, or can be one while they live.
             self.forgive(topic);
-            next = self.next(topic, false, &[]);
         }
-        self.ask_for_a_parent(cx, topic, next);
+        self.ask_for_a_parent(cx, topic, false);
     }
 
     fn forgive(&mut self, topic: Topic) {
@@ -145,22 +140,23 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
         }
     }
 
-    fn ask_for_a_parent(&mut self, cx: &mut Cx<'_, Self>, topic: Topic, next: Next<O::Peer>) {
+    /// Sends a join towards the root; if `claimed`, somebody takes this node for it.
+    fn ask_for_a_parent(&mut self, cx: &mut Cx<'_, Self>, topic: Topic, claimed: bool) {
+        let Some(Tree { place: Place::Seeking(seek), .. }) = self.trees.get(&topic) else { return };
+        let mut trail = Trail::new(seek.avoid.clone());
+        let next = self.onward(topic, claimed, &mut trail);
+        if next == Next::Mine {
+            return self.become_root(cx, topic);
+        }
         let me = self.overlay.me();
-        let Some(tree) = self.trees.get_mut(&topic) else { return };
-        let Place::Seeking(seek) = &mut tree.place else { return };
-        let (to, claimed) = match next {
-            Next::Mine => return self.become_root(cx, topic),
-            Next::Root(peer) => (Some(peer), true),
-            Next::Toward(peer) => (Some(peer), false),
-            Next::Nowhere | Next::Later => (None, false),
-        };
+        let Some(Tree { place: Place::Seeking(seek), .. }) = self.trees.get_mut(&topic) else { return };
         let timeout = self.config.join_timeout * (1 << seek.tries.min(3));
         seek.tries += 1;
-        seek.via = to;
-        if let Some(to) = to {
-            let (ticket, avoid) = (seek.ticket, seek.avoid.clone());
-            let join = Join { topic, child: me, ticket, hops: 0, claimed, down: false, avoid };
+        seek.via = None;
+        if let Some((to, claimed)) = next.hop() {
+            seek.via = Some(to);
+            let ticket = seek.ticket;
+            let join = Join { topic, child: me, ticket, hops: 0, claimed, down: false, trail };
             cx.send(to, ScribeMsg::Join(join));
         }
         let after = cx.rng().duration(timeout, timeout * 5 / 4);
@@ -173,19 +169,19 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
     pub(super) fn on_join(&mut self, cx: &mut Cx<'_, Self>, from: O::Peer, mut join: Join<O::Peer>) {
         let topic = join.topic;
         join.hops = join.hops.saturating_add(1);
-        join.avoid.truncate(AVOIDED);
+        join.trail.truncate(AVOIDED);
         if join.hops > MAX_HOPS || !self.overlay.is_joined() {
             return; // The child will find somebody else.
         }
         if join.child == self.overlay.me() {
-            return self.on_own_join(cx, &join);
+            return self.on_own_join(cx, join);
         }
         if let Some(tree) = self.trees.get(&topic) {
             if join.down && tree.parent() != Some(from) {
                 return; // A child takes what its parent passes on, and nobody else's.
             }
             // Who is silent to others need not be dead: that is believed only while nothing else is known of a root.
-            let avoid: &[O::Peer] = if tree.is_rooted() { &[] } else { &join.avoid };
+            let avoid: &[O::Peer] = if tree.is_rooted() { &[] } else { &join.trail.avoid };
             if join.claimed && !join.down && self.next(topic, true, avoid) == Next::Mine {
                 self.become_root(cx, topic);
             }
@@ -194,29 +190,43 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
         if join.down {
             return;
         }
-        let next = self.next(topic, join.claimed, &join.avoid);
+        // A dead end is no place in a tree: it has the join go another way.
+        if self.next(topic, join.claimed, &join.trail.avoid) == Next::Nowhere
+            && let Some(peer) = self.around(topic, &mut join.trail)
+        {
+            return cx.send(peer, ScribeMsg::Join(Join { claimed: false, ..join }));
+        }
         match self.has_entries_left() && self.add_tree(cx, topic) {
             true => {
                 if let Some(Tree { place: Place::Seeking(seek), .. }) = self.trees.get_mut(&topic) {
-                    seek.avoid.clone_from(&join.avoid);
+                    seek.avoid.clone_from(&join.trail.avoid);
                 }
+                let claimed = join.claimed;
                 self.adopt(cx, from, join);
-                self.ask_for_a_parent(cx, topic, next);
+                self.ask_for_a_parent(cx, topic, claimed);
             }
             false => self.pass_up(cx, join),
         }
     }
 
-    /// Its own question has come around: nobody who was asked knows of another root.
-    fn on_own_join(&mut self, cx: &mut Cx<'_, Self>, join: &Join<O::Peer>) {
-        let Some(tree) = self.trees.get(&join.topic) else { return };
-        if let Place::Seeking(seek) = &tree.place
-            && seek.ticket == join.ticket
-            && join.claimed
-            && self.next(join.topic, true, &seek.avoid) == Next::Mine
-        {
-            self.become_root(cx, join.topic);
+    /// Its own question has come around: nobody who was asked knows of another root, or a dead end has sent it back.
+    fn on_own_join(&mut self, cx: &mut Cx<'_, Self>, mut join: Join<O::Peer>) {
+        let topic = join.topic;
+        let Some(Tree { place: Place::Seeking(seek), .. }) = self.trees.get(&topic) else { return };
+        if seek.ticket != join.ticket {
+            return;
         }
+        if join.claimed {
+            if self.next(topic, true, &seek.avoid) == Next::Mine {
+                self.become_root(cx, topic);
+            }
+            return;
+        }
+        let Some((to, claimed)) = self.onward(topic, false, &mut join.trail).hop() else { return };
+        if let Some(Tree { place: Place::Seeking(seek), .. }) = self.trees.get_mut(&topic) {
+            seek.via = Some(to);
+        }
+        cx.send(to, ScribeMsg::Join(Join { claimed, ..join }));
     }
 
     fn has_entries_left(&self) -> bool {
@@ -243,21 +253,24 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
     }
 
     /// Passes a newcomer on towards the root, without being its parent.
-    fn pass_up(&mut self, cx: &mut Cx<'_, Self>, join: Join<O::Peer>) {
-        let mut avoid = join.avoid.clone();
+    fn pass_up(&mut self, cx: &mut Cx<'_, Self>, mut join: Join<O::Peer>) {
+        let mut avoid = join.trail.avoid.clone();
         avoid.push(join.child);
-        let (to, claimed) = match self.next(join.topic, join.claimed, &avoid) {
-            Next::Root(peer) => (peer, true),
-            Next::Toward(peer) => (peer, false),
-            Next::Mine | Next::Nowhere | Next::Later => return Self::refuse(cx, &join),
+        let hop = match self.next(join.topic, join.claimed, &avoid) {
+            Next::Nowhere => self.around(join.topic, &mut join.trail).map(|peer| (peer, false)),
+            next => next.hop(),
         };
-        cx.send(to, ScribeMsg::Join(Join { claimed, down: false, ..join }));
+        match hop {
+            Some((to, claimed)) => cx.send(to, ScribeMsg::Join(Join { claimed, down: false, ..join })),
+            None => Self::refuse(cx, &join),
+        }
     }
 
     /// Has one of the children take a newcomer (the bottleneck remover of JSAC §IV, turned around).
     fn push_down(&mut self, cx: &mut Cx<'_, Self>, join: Join<O::Peer>) {
         let Some(tree) = self.trees.get(&join.topic) else { return };
-        let able = tree.children.iter().filter(|(peer, child)| child.proved && !join.avoid.contains(peer));
+        let able =
+            tree.children.iter().filter(|(peer, child)| child.proved && !join.trail.avoid.contains(peer));
         let able: Vec<O::Peer> = able.map(|(peer, _)| *peer).collect();
         match cx.rng().choose(&able) {
             Some(&to) => cx.send(to, ScribeMsg::Join(Join { down: true, claimed: false, ..join })),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tree::Path;
 use crate::pubsub::{MAX_MESSAGE, Topic, lane};
+use crate::trail::Trail;
 
 /// What a message has beside its bytes, at most.
 const LISTS: usize = 16 << 10;
@@ -119,8 +120,8 @@ pub struct Join<P> {
     pub(super) claimed: bool,
     /// From a parent that has no room to its child, which should take it.
     pub(super) down: bool,
-    /// Who is silent, as far as the child knows.
-    pub(super) avoid: Vec<P>,
+    /// Who is silent, as far as the child knows, and how it goes around dead ends.
+    pub(super) trail: Trail<P>,
 }
 
 /// A message for one member, on its way.
@@ -134,6 +135,8 @@ pub struct Visit<P> {
     pub(super) hops: u16,
     /// The sender takes the receiver for the root.
     pub(super) claimed: bool,
+    /// How it goes around dead ends on its way to the tree.
+    pub(super) trail: Trail<P>,
     /// The nodes of the tree that it has been at.
     pub(super) visited: Vec<P>,
     /// Those that it is to go to, the next one last.

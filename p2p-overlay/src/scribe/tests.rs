@@ -60,7 +60,7 @@ fn asked(script: &mut Script<Node>) -> (SimPeer, u64) {
 }
 
 fn join(topic: Topic, child: SimPeer) -> Join<SimPeer> {
-    Join { topic, child, ticket: 1, hops: 0, claimed: false, down: false, avoid: Vec::new() }
+    Join { topic, child, ticket: 1, hops: 0, claimed: false, down: false, trail: Trail::new(Vec::new()) }
 }
 
 fn multicast(topic: Topic, sequence: u64, bytes: &[u8]) -> Msg<Chord<SimPeer>> {
@@ -215,7 +215,7 @@ fn nobody_is_talked_into_being_the_root() {
     let everybody: Vec<SimPeer> = (1..64).map(SimPeer).collect();
     let predecessor = script.machine().overlay().table().predecessor().unwrap();
     for avoid in [vec![predecessor], everybody] {
-        let forged = Join { claimed: true, avoid, ..join(topic, STRANGER) };
+        let forged = Join { claimed: true, trail: Trail::new(avoid), ..join(topic, STRANGER) };
         script.message(STRANGER, ScribeMsg::Join(forged.clone()));
         script.message(STRANGER, ScribeMsg::Join(Join { child: SimPeer(0), ..forged }));
         assert_eq!(script.machine().parent(topic), Some(parent));
@@ -326,6 +326,7 @@ fn anycast(topic: Topic) -> Visit<SimPeer> {
         ticket: 3,
         hops: 0,
         claimed: false,
+        trail: Trail::new(Vec::new()),
         visited: Vec::new(),
         to_visit: Vec::new(),
         bytes: "work".into(),
@@ -421,7 +422,7 @@ proptest! {
                     hops: rng.below(200) as u16,
                     claimed: rng.chance(0.3),
                     down: rng.chance(0.2),
-                    avoid: (0..rng.below(12)).map(|_| some(&mut rng)).collect(),
+                    trail: Trail::new((0..rng.below(20)).map(|_| some(&mut rng)).collect()),
                 }),
                 4 => ScribeMsg::Accepted { topic, ticket, path },
                 5 => ScribeMsg::Heartbeat { topic, path },

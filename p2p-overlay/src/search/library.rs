@@ -157,6 +157,20 @@ impl<O: Ord + Clone> Library<O> {
         })
     }
 
+    /// The same, but of each owner the first `each` only: whoever has more leaves the others room.
+    pub fn find_some_of(
+        &self,
+        query: &Query,
+        each: usize,
+    ) -> impl Iterator<Item = (u32, &O, &Item)> + use<'_, O> {
+        let mut given: BTreeMap<&O, usize> = BTreeMap::new();
+        self.find_of(query).filter(move |(_, owner, _)| {
+            let given = given.entry(*owner).or_default();
+            *given += 1;
+            *given <= each
+        })
+    }
+
     /// All items, by their numbers.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (u32, &Item)> {
         self.items.iter().map(|(index, (_, item))| (*index, item))
@@ -220,6 +234,10 @@ mod tests {
         }
         let query = Query::text("song");
         assert_eq!(index.find_of(&query).map(|(_, owner, _)| *owner).collect::<Vec<_>>(), ["ada", "bob"]);
+        index.insert_of("ada", Item::new("another song", 1)).unwrap();
+        let first: Vec<u32> = index.find_some_of(&query, 1).map(|(number, _, _)| number).collect();
+        assert_eq!(first, [0, 1], "one of each");
+        index.remove_of(&"ada", "another song");
         assert_eq!(index.items_of(&"ada").map(|item| &item.name[..]).collect::<Vec<_>>(), ["song"]);
         index.remove_all_of(&"ada");
         assert_eq!(index.items_of(&"ada").count(), 0);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use p2p_core::{Peer, Time};
 
-use super::{MemberState, News};
+use super::{MAX_LEAP, MemberState, News};
 
 /// The members, and those that were: no more than may be.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Members<P> {
 
 #[derive(Clone, Copy, Debug)]
 struct Member {
-    incarnation: u32,
+    incarnation: u64,
     state: MemberState,
     since: Time,
 }
@@ -69,13 +69,14 @@ impl<P: Peer> Members<P> {
         self.alive.iter().filter_map(|peer| self.news_of(*peer))
     }
 
-    /// Takes in news. A higher incarnation is newer; of the same incarnation, the worse. The dead live again by a
-    /// higher one only.
+    /// Takes in news. A higher incarnation is newer, unless it is far too high; of the same incarnation, the worse. The
+    /// dead live again by a higher one only.
     pub(super) fn apply(&mut self, news: News<P>, now: Time) -> Change {
         let News { peer, incarnation, state } = news;
         let known = self.all.get(&peer).copied();
         let newer = match known {
             None => lives(state),
+            Some(known) if incarnation.saturating_sub(known.incarnation) > MAX_LEAP => false,
             Some(known) if lives(known.state) && !lives(state) => incarnation >= known.incarnation,
             Some(known) => (incarnation, state) > (known.incarnation, known.state),
         };
@@ -96,6 +97,14 @@ impl<P: Peer> Members<P> {
             }
             (false, false) => Change::None,
             (true, true) => Change::Other,
+        }
+    }
+
+    /// A member itself says which incarnation it is in: from what is far from that, nothing follows.
+    pub(super) fn correct(&mut self, peer: P, incarnation: u64) {
+        let known = self.all.get_mut(&peer);
+        if let Some(known) = known.filter(|known| known.incarnation.abs_diff(incarnation) > MAX_LEAP) {
+            known.incarnation = incarnation.saturating_sub(1);
         }
     }
 

@@ -114,11 +114,11 @@ impl<P: Peer> Swim<P> {
         cx: &mut Cx<'_, Self>,
         from: P,
         sequence: u32,
-        incarnation: u32,
+        incarnation: u64,
         news: Vec<News<P>>,
     ) {
         let stranger = self.members.state(from).is_none();
-        self.hear(cx, [News { peer: from, incarnation, state: MemberState::Alive }]);
+        self.hear_from(cx, from, incarnation);
         self.hear(cx, news);
         let news = self.news_for(from);
         cx.send(from, SwimMsg::Ack { sequence, news });

@@ -3,7 +3,7 @@
 use p2p_core::{Cx, Peer};
 
 use super::members::Change;
-use super::{MAX_NEWS, MemberState, News, Swim, SwimMsg, SwimTimer};
+use super::{MAX_LEAP, MAX_NEWS, MemberState, News, Swim, SwimMsg, SwimTimer};
 use crate::doors::SELDOM;
 use crate::membership::{Neighbour, Parting};
 
@@ -62,9 +62,17 @@ impl<P: Peer> Swim<P> {
         }
     }
 
+    /// A member says of itself that it lives.
+    pub(super) fn hear_from(&mut self, cx: &mut Cx<'_, Self>, from: P, incarnation: u64) {
+        self.members.correct(from, incarnation);
+        self.hear(cx, [News { peer: from, incarnation, state: MemberState::Alive }]);
+    }
+
     /// Somebody takes this node for dead: says that it lives.
     fn hear_of_myself(&mut self, news: News<P>) {
-        if news.state != MemberState::Alive && news.incarnation >= self.incarnation {
+        // What was said of an earlier life of this node may be somewhat higher.
+        let told = self.incarnation..=self.incarnation.saturating_add(MAX_LEAP);
+        if news.state != MemberState::Alive && told.contains(&news.incarnation) {
             self.incarnation = news.incarnation.saturating_add(1);
             self.pass_on(News { peer: self.me, incarnation: self.incarnation, state: MemberState::Alive });
         }
@@ -124,8 +132,8 @@ impl<P: Peer> Swim<P> {
         }
     }
 
-    pub(super) fn on_join(&mut self, cx: &mut Cx<'_, Self>, from: P, incarnation: u32) {
-        self.hear(cx, [News { peer: from, incarnation, state: MemberState::Alive }]);
+    pub(super) fn on_join(&mut self, cx: &mut Cx<'_, Self>, from: P, incarnation: u64) {
+        self.hear_from(cx, from, incarnation);
         self.tell_group(cx, from);
     }
 

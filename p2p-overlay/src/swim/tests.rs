@@ -9,7 +9,7 @@ type Msg = SwimMsg<SimPeer>;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn news(peer: u32, incarnation: u32, state: MemberState) -> News<SimPeer> {
+fn news(peer: u32, incarnation: u64, state: MemberState) -> News<SimPeer> {
     News { peer: SimPeer(peer), incarnation, state }
 }
 
@@ -58,6 +58,40 @@ fn who_is_taken_for_dead_says_that_it_lives() {
         _ => None,
     });
     assert_eq!(told.expect("an answer"), [news(0, 1, MemberState::Alive)]);
+}
+
+/// Nobody could say that it lives after the last of all incarnations.
+#[test]
+fn news_of_an_incarnation_that_is_far_too_high_is_not_believed() {
+    let mut script = member();
+    for peer in [0, 2] {
+        for incarnation in [MAX_LEAP + 1, u64::MAX] {
+            says(&mut script, news(peer, incarnation, MemberState::Dead));
+        }
+    }
+    assert_eq!((script.machine().incarnation, script.machine().active().len()), (0, 4));
+    // As far as it may be.
+    says(&mut script, news(0, MAX_LEAP, MemberState::Dead));
+    assert_eq!(script.machine().incarnation, MAX_LEAP + 1);
+    says(&mut script, news(2, MAX_LEAP, MemberState::Dead));
+    assert_eq!(script.machine().active().len(), 3);
+    says(&mut script, news(2, MAX_LEAP + 1, MemberState::Alive));
+    assert_eq!(script.machine().active().len(), 4, "and it says that it lives");
+}
+
+#[test]
+fn what_a_member_says_of_itself_outweighs_what_was_made_up() {
+    let mut script = member();
+    for state in [MemberState::Alive, MemberState::Dead] {
+        says(&mut script, news(9, u64::MAX, state));
+    }
+    assert!(!script.machine().active().contains(&SimPeer(9)), "nobody knew better");
+    script.message(SimPeer(9), Msg::Join { incarnation: 1 });
+    assert!(script.machine().active().contains(&SimPeer(9)));
+    // Somebody has had it say that it lives, again and again, and this member has not heard of that.
+    script.message(SimPeer(9), Msg::Ping { sequence: 1, incarnation: 5 * MAX_LEAP, news: Vec::new() });
+    says(&mut script, news(9, 5 * MAX_LEAP, MemberState::Dead));
+    assert!(!script.machine().active().contains(&SimPeer(9)));
 }
 
 #[test]
@@ -123,14 +157,14 @@ fn tables_keep_their_bounds_whatever_is_said() {
             let sequence = rng.below(5) as u32;
             let states = [MemberState::Alive, MemberState::Suspect, MemberState::Dead, MemberState::Left];
             let mut list: Vec<_> = (0..rng.index(12))
-                .map(|_| news(rng.below(12) as u32, rng.below(4) as u32, states[rng.index(4)]))
+                .map(|_| news(rng.below(12) as u32, rng.below(4), states[rng.index(4)]))
                 .collect();
-            list.extend(rng.chance(0.01).then(|| news(0, u32::MAX, MemberState::Dead)));
+            list.extend(rng.chance(0.01).then(|| news(0, u64::MAX, MemberState::Dead)));
             let msg = match rng.below(7) {
-                0 => Msg::Ping { sequence, incarnation: rng.below(4) as u32, news: list },
+                0 => Msg::Ping { sequence, incarnation: rng.below(4), news: list },
                 1 => Msg::Ack { sequence, news: list },
                 2 => Msg::PingFor { sequence, target: SimPeer(rng.below(12) as u32), news: list },
-                3 => Msg::Join { incarnation: rng.below(4) as u32 },
+                3 => Msg::Join { incarnation: rng.below(4) },
                 4 => Msg::Group(list),
                 _ => {
                     script.advance(rng.duration(Duration::ZERO, 3 * SECOND));

@@ -1,15 +1,13 @@
-//! The tables of a whole network, computed directly, and Tapestry in experiments.
+//! The tables of a whole network, computed directly.
 
 use std::sync::Arc;
 
-use p2p_core::sim::View;
-use p2p_core::{Key, Keyed, NoWorker, Rng, SimPeer};
+use p2p_core::{Key, Keyed, Rng};
 
 use super::levels::{KEPT, LEVELS};
 use super::{Tapestry, TapestryConfig, TapestryTable};
-use crate::measure::{Simulated, sample};
+use crate::measure::sample;
 use crate::routed::Routed;
-use crate::structured::Replicas;
 
 impl<P: Keyed> Tapestry<P> {
     /// The nodes of a network at rest, in order of `peers`: in each slot are three of those that belong there, chosen
@@ -55,7 +53,7 @@ fn with_digit<P>(nodes: &[(Key, P)], level: usize, digit: u8) -> &[(Key, P)] {
 }
 
 /// The root of a key, of nodes sorted by their keys: at each level those with the first digit that anybody has.
-fn root<P: Copy>(nodes: &[(Key, P)], key: &Key) -> Option<P> {
+pub(super) fn root<P: Copy>(nodes: &[(Key, P)], key: &Key) -> Option<P> {
     let mut alike = nodes;
     for level in 0..LEVELS {
         if alike.len() <= 1 {
@@ -66,30 +64,4 @@ fn root<P: Copy>(nodes: &[(Key, P)], key: &Key) -> Option<P> {
         alike = slots.find(|slot| !slot.is_empty())?;
     }
     alike.first().map(|(_, peer)| *peer)
-}
-
-impl Simulated for Tapestry<SimPeer> {
-    type Config = TapestryConfig;
-    /// The last digit that tells a node from the others is resolved by a hop to it.
-    const LAST_HOP_COUNTS: bool = true;
-
-    fn converged(peers: &[SimPeer], config: TapestryConfig) -> Vec<Self> {
-        Tapestry::converged(peers, config)
-    }
-
-    fn newcomer(me: SimPeer, seeds: Vec<SimPeer>, config: TapestryConfig) -> Self {
-        Tapestry::with(me, seeds, config)
-    }
-
-    /// Each of its keys has a root.
-    fn owners(nodes: &[(Key, SimPeer)], key: &Key, n: usize) -> Vec<SimPeer> {
-        match TapestryTable::<SimPeer>::replica_keys(key, n) {
-            Replicas::Keys(keys) => keys.iter().filter_map(|key| root(nodes, key)).collect(),
-            Replicas::Peers(peers) => peers,
-        }
-    }
-
-    fn is_whole(view: &View<'_, Self, NoWorker>) -> Result<(), String> {
-        super::whole::is_whole(view)
-    }
 }

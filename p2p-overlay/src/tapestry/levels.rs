@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use p2p_core::{Key, Keyed, Suspicion, prefetch};
+use p2p_core::{Key, Keyed, Proximity, Suspicion, prefetch};
 
 use crate::subnets::SubnetLimits;
 
@@ -17,19 +17,11 @@ pub(super) const LEVELS: usize = Key::<32>::BITS / 4;
 /// How many neighbours a slot keeps: the primary and two backups (JSAC §III-B).
 pub(super) const KEPT: usize = 3;
 
-/// Further than anybody whose distance is known.
-const UNMEASURED: u32 = u32::MAX;
-
-fn micros(rtt: Option<Duration>) -> u32 {
-    rtt.map_or(UNMEASURED, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(UNMEASURED))
-}
-
 /// A peer in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Neighbour<P> {
     pub(super) peer: P,
-    /// The round trip in microseconds, smoothed; [`UNMEASURED`] until it has been measured.
-    rtt: u32,
+    pub(super) proximity: Proximity,
     level: u8,
     digit: u8,
     /// How often it has been silent since it was last heard from.
@@ -40,18 +32,13 @@ pub(super) struct Neighbour<P> {
 
 impl<P> Neighbour<P> {
     /// Which stands first in a slot.
-    fn rank(&self) -> (bool, bool, u32) {
-        (!self.joined, self.silent > 0, self.rtt)
+    fn rank(&self) -> (bool, bool, Proximity) {
+        (!self.joined, self.silent > 0, self.proximity)
     }
 
     /// The slot that it is in.
     pub(super) fn place(&self) -> (u8, u8) {
         (self.level, self.digit)
-    }
-
-    /// The round trip, as far as it is known.
-    pub(super) fn rtt(&self) -> Option<Duration> {
-        (self.rtt < UNMEASURED).then(|| Duration::from_micros(self.rtt.into()))
     }
 
     /// It was asked in vain, and nothing has been heard from it since.
@@ -145,11 +132,10 @@ impl<P: Keyed> Levels<P> {
 
     /// A peer takes part, and this is how far it is, if that was measured. Says whether it is in the table now.
     pub(super) fn hear(&mut self, peer: P, rtt: Option<Duration>) -> bool {
-        let is_known = self.hear_again(peer, rtt);
-        let rtt = micros(rtt);
-        is_known
+        let proximity = rtt.map_or(Proximity::UNKNOWN, Proximity::of);
+        self.hear_again(peer, rtt)
             || self.place(&peer.key()).is_some_and(|(level, digit)| {
-                self.insert(Neighbour { peer, rtt, level, digit, silent: 0, joined: true })
+                self.insert(Neighbour { peer, proximity, level, digit, silent: 0, joined: true })
             })
     }
 
@@ -159,12 +145,9 @@ impl<P: Keyed> Levels<P> {
         let known = &mut self.slots[at];
         let was_joined = std::mem::replace(&mut known.joined, true);
         known.silent = 0;
-        known.rtt = match micros(rtt) {
-            UNMEASURED => known.rtt,
-            first if known.rtt == UNMEASURED => first,
-            // As TCP smooths it (RFC 6298 §2.3).
-            next => known.rtt - known.rtt / 8 + next / 8,
-        };
+        if let Some(rtt) = rtt {
+            known.proximity.sample(rtt);
+        }
         self.changed |= !was_joined;
         self.sort(at);
         true
@@ -176,7 +159,14 @@ impl<P: Keyed> Levels<P> {
             return true;
         }
         self.place(&peer.key()).is_some_and(|(level, digit)| {
-            self.insert(Neighbour { peer, rtt: UNMEASURED, level, digit, silent: 0, joined: false })
+            self.insert(Neighbour {
+                peer,
+                proximity: Proximity::UNKNOWN,
+                level,
+                digit,
+                silent: 0,
+                joined: false,
+            })
         })
     }
 
@@ -190,7 +180,8 @@ impl<P: Keyed> Levels<P> {
         let last = slot.last().filter(|_| slot.len() >= KEPT).copied();
         if let Some(last) = last {
             // Measured anew, a distance is never quite the same.
-            let nearer = new.rtt < last.rtt - last.rtt / 4;
+            let micros = |one: &Neighbour<P>| one.proximity.micros().unwrap_or(u32::MAX);
+            let nearer = micros(&new) < micros(&last) - micros(&last) / 4;
             if !new.joined || last.joined && !last.is_doubtful() && !nearer {
                 return false;
             }
@@ -250,7 +241,7 @@ impl<P: Keyed> Levels<P> {
     pub(super) fn fill(&mut self, peers: impl IntoIterator<Item = (Key, P)>) {
         let all = peers.into_iter().filter_map(|(key, peer)| {
             let (level, digit) = self.place(&key)?;
-            Some(Neighbour { peer, rtt: UNMEASURED, level, digit, silent: 0, joined: true })
+            Some(Neighbour { peer, proximity: Proximity::UNKNOWN, level, digit, silent: 0, joined: true })
         });
         let all: Vec<Neighbour<P>> = all.collect();
         match self.subnets {
@@ -303,7 +294,7 @@ impl<P: Keyed> Levels<P> {
     /// The nearest of some neighbours, by round trip; those of whom it is not known last.
     pub(super) fn nearest(among: &[Neighbour<P>], n: usize) -> Vec<P> {
         let mut joined: Vec<&Neighbour<P>> = among.iter().filter(|other| other.joined).collect();
-        joined.sort_by_key(|other| (other.is_doubtful(), other.rtt, Reverse(other.level)));
+        joined.sort_by_key(|other| (other.is_doubtful(), other.proximity, Reverse(other.level)));
         joined.into_iter().take(n).map(|other| other.peer).collect()
     }
 

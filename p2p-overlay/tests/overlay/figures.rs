@@ -34,8 +34,10 @@ pub(crate) fn in_bamboos_range<O: Simulated>(calm: O::Config, restless: O::Confi
         let report = experiment.run::<O>(config);
         let (right, agree, bytes) = (report.success(), report.agreement(), report.bytes_per_node_s());
         println!(
-            "{minutes} minutes: {right:.4} right, {agree:.4} agree, {bytes:.0} bytes a node and second, {:?} timeouts",
-            report.timeouts
+            "{minutes} minutes: {right:.4} right, {agree:.4} agree, {bytes:.0} bytes a node and second, {:?} timeouts, {:.4} \
+             of the living take part",
+            report.timeouts,
+            report.joined()
         );
         assert!(right >= success, "{right} right at {minutes} minutes");
         assert!(bytes < 900.0, "{bytes} bytes a node and second");

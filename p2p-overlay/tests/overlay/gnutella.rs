@@ -12,8 +12,8 @@ use p2p_core::net::Node;
 use p2p_core::net::tcp::{self, Running};
 use p2p_core::{Contact, Handle, Limits, NoWorker};
 use p2p_overlay::{
-    Fetch, Gnutella, Gnutella06, Gnutella06Config, GnutellaCodec, GnutellaConfig, Hit, Item, Listen, Place,
-    Query, Reach, Role, Scope, Search, of_address,
+    Fetch, Gnutella, Gnutella06, Gnutella06Codec, Gnutella06Config, GnutellaCodec, GnutellaConfig, Hit, Item,
+    Listen, Place, Query, Reach, Role, Scope, Search, of_address,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -76,6 +76,33 @@ async fn servents_over_tcp_find_each_other_and_push() {
     assert_eq!((hit.item.size, hit.fetch), (7, Fetch::Push));
     let reached = patient(asker.reach(&hit)).await.unwrap();
     assert!(matches!(reached, TcpPeer::Accepted { .. }), "it has connected to the asker: {reached:?}");
+}
+
+/// An ultrapeer and two leaves of 0.6, whose connections are deflated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaves_over_tcp_find_each_other_through_their_ultrapeer() {
+    let config = Gnutella06Config { upkeep: Duration::from_millis(200), ..Gnutella06Config::default() };
+    let mut running: Vec<Running<Gnutella06<TcpPeer>>> = Vec::new();
+    for (role, listen) in [(Role::Ultrapeer, Some(loopback())), (Role::Leaf, None), (Role::Leaf, None)] {
+        let seed = running.first().and_then(Running::local_addr).map(of_address);
+        let mut servent = Gnutella06::new(None, seed, role, config);
+        servent.library_mut().insert(Item::new(format!("song {}", running.len()), 7)).unwrap();
+        let codec = Gnutella06Codec::new;
+        running.push(tcp::spawn(servent, codec, listen, Limits::default(), [NoWorker; 0]).await.unwrap());
+    }
+    for (from, to) in [(1, 2), (2, 1), (0, 2), (1, 0)] {
+        let asker: Arc<dyn Search<TcpPeer>> = Arc::new(running[from].handle());
+        let scope = Scope { hits: 1, deadline: Duration::from_millis(500), ..Scope::default() };
+        let found = async {
+            loop {
+                // Its table may not be there yet.
+                if let Some(hit) = asker.search(Query::text(&format!("song {to}")), scope).next().await {
+                    return hit;
+                }
+            }
+        };
+        assert_eq!(patient(found).await.item.name, format!("song {to}"));
+    }
 }
 
 /// A servent by hand: each byte as Clip2 has it.

@@ -70,7 +70,7 @@ fn kademlia_under_churn() {
 
 #[test]
 fn pastry_under_churn() {
-    assert_eq!(trace::<Pastry<SimPeer>>(), "03fb07ef4ef86945");
+    assert_eq!(trace::<Pastry<SimPeer>>(), "e34f401c818682f9");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use p2p_core::sim::{Liar, Sim};
 use p2p_core::{Key, Keyed, Protocol, SimPeer};
 use p2p_overlay::measure::Experiment;
-use p2p_overlay::{Find, Hint, Kademlia, KademliaConfig, LookupMsg, Mode, RoutedMsg};
+use p2p_overlay::{Find, Hint, Kademlia, KademliaConfig, LookupMsg, RoutedMsg};
 
 use crate::figures::{in_bamboos_range, steady};
 
@@ -56,22 +56,22 @@ fn lookups_in_bamboos_range() {
 #[test]
 fn disjoint_paths_withstand_adversaries() {
     let (nodes, lookups) = (10_000, 500);
-    let config = KademliaConfig { k: 16, ..at_rest() };
     let peers: Vec<SimPeer> = (0..nodes).map(SimPeer).collect();
     let lies = |peer: SimPeer| peer.0.is_multiple_of(5);
     let colluders: Vec<(Key, SimPeer)> =
         peers.iter().filter(|peer| lies(**peer)).map(|peer| (peer.key(), *peer)).collect();
     // The adversaries know what is looked for: they name these.
     let named: Arc<Mutex<Vec<SimPeer>>> = Arc::default();
-    let mut sim = Sim::<Liar<Kademlia<SimPeer>>>::new(7, steady());
-    for (node, &peer) in Kademlia::converged(&peers, config).into_iter().zip(&peers) {
-        let named = named.clone();
-        sim.spawn(|_| match lies(peer) {
-            false => Liar::honest(node),
-            true => Liar::new(node, move |_, to, msg| vec![(to, mislead(msg, &named.lock().unwrap()))]),
-        });
-    }
-    let mut found = |paths: u8| {
+    let found = |paths: u8| {
+        let config = KademliaConfig { k: 16, paths, ..at_rest() };
+        let mut sim = Sim::<Liar<Kademlia<SimPeer>>>::new(7, steady());
+        for (node, &peer) in Kademlia::converged(&peers, config).into_iter().zip(&peers) {
+            let named = named.clone();
+            sim.spawn(|_| match lies(peer) {
+                false => Liar::honest(node),
+                true => Liar::new(node, move |_, to, msg| vec![(to, mislead(msg, &named.lock().unwrap()))]),
+            });
+        }
         let mut right = 0;
         for _ in 0..lookups {
             // Who looks is honest, and so is the node that is looked for.
@@ -85,8 +85,7 @@ fn disjoint_paths_withstand_adversaries() {
             let mut closest = colluders.clone();
             closest.sort_unstable_by_key(|(key, _)| key.xor(&target.key()));
             *named.lock().unwrap() = closest.iter().map(|(_, peer)| *peer).take(32).collect();
-            let mode = Mode::Iterative { parallel: 3, paths };
-            sim.command(from, Find::key(target.key()).replicas(1).mode(mode));
+            sim.command(from, Find::key(target.key()));
             let until = sim.now() + Duration::from_secs(60);
             assert!(sim.run_to_outcome(until));
             let ended = sim.take_outcomes().pop().unwrap();

@@ -13,7 +13,8 @@ use p2p_overlay::{
     Can, CanConfig, Chord, ChordConfig, ContentHash, Find, Freenet, FreenetBlock, FreenetConfig, Gossip,
     HyParViewConfig, Insert, Item, Kademlia, KademliaConfig, Locate, Lookup, LookupConfig, Maintenance, Mode,
     ObjectConfig, Overlay, Pastry, PastryConfig, PlumtreeConfig, PubSub, Query, Retrieve, Scope, Scribe,
-    ScribeConfig, Search, Subscription, Tapestry, TapestryConfig, TapestryObjects, TapestryTable, Topic,
+    ScribeConfig, Search, SingleRoot, Subscription, Tapestry, TapestryConfig, TapestryObjects, TapestryTable,
+    Topic,
 };
 
 type Network<O> = Vec<(Node, Handle<O>)>;
@@ -183,42 +184,71 @@ async fn reach_all(publisher: &Arc<dyn PubSub<Contact>>, readers: &mut [Reader],
         .expect("ten messages never reach all in order");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scribe_over_quic_goes_on_when_its_root_dies() {
-    let chord = ChordConfig { stabilize: PERIOD, fingers: 4, ..ChordConfig::default() };
-    let chord = ChordConfig { lookup: patient(chord.lookup), ..chord };
+/// All of eight nodes receive what is published; the root dies, then its heir, and the publisher is another node each
+/// time.
+async fn scribe_goes_on_when_its_root_dies<O>(make: impl Fn(Contact, Option<Contact>) -> O)
+where
+    O: SingleRoot<Peer = Contact, Msg: Wire, Job = p2p_core::NoJob>,
+{
     let scribe = ScribeConfig {
         heartbeat: PERIOD,
         join_timeout: 2 * PERIOD,
         timeout: Duration::from_secs(1),
         ..ScribeConfig::default()
     };
-    let mut network: Vec<(Node, Arc<dyn PubSub<Contact>>)> = Vec::new();
+    let mut network: Vec<(Node, Handle<Scribe<O>>)> = Vec::new();
     let mut first = None;
     for _ in 0..8 {
         let node = Node::builder().bind("127.0.0.1:0").await.unwrap();
-        let overlay = Chord::with(node.contact(), first, chord);
-        let handle = node.spawn("scribe/1", Scribe::new(overlay, scribe)).unwrap();
+        let handle = node.spawn("scribe/1", Scribe::new(make(node.contact(), first), scribe)).unwrap();
         first = first.or(Some(node.contact()));
-        network.push((node, Arc::new(handle)));
+        network.push((node, handle));
     }
+    let pubsub = |handle: &Handle<Scribe<O>>| Arc::new(handle.clone()) as Arc<dyn PubSub<Contact>>;
     let weather = Topic::named("weather");
-    // The root dies, then its heir, and the publisher is another node each time.
-    network.sort_by_key(|(node, _)| weather.0.distance(&node.contact().key()));
     let mut published = 0;
     let mut readers = Vec::new();
-    for (_, pubsub) in &network {
-        readers.push(Reader::new(pubsub).await);
+    for (_, handle) in &network {
+        readers.push(Reader::new(&pubsub(handle)).await);
     }
-    reach_all(&network[7].1, &mut readers, &mut published).await;
+    reach_all(&pubsub(&network[7].1), &mut readers, &mut published).await;
     for _ in 0..2 {
-        let (root, _) = network.remove(0);
-        drop(readers.remove(0));
-        drop(root);
-        reach_all(&network[3].1, &mut readers, &mut published).await;
+        let root = network[0].1.ask(Find::key(weather.0)).await.unwrap().unwrap().root();
+        let at = network.iter().position(|(node, _)| node.contact() == root).unwrap();
+        drop(readers.remove(at));
+        drop(network.remove(at));
+        reach_all(&pubsub(&network[3].1), &mut readers, &mut published).await;
     }
     network[0].1.unsubscribe(weather).await.unwrap();
     assert!(readers[0].subscription.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scribe_over_can_over_quic_goes_on_when_its_root_dies() {
+    let config = CanConfig { update: PERIOD, dimensions: 2, ..CanConfig::default() };
+    let config = CanConfig { lookup: patient(config.lookup), ..config };
+    scribe_goes_on_when_its_root_dies(|me, seed| Can::with(me, seed, config)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scribe_over_chord_over_quic_goes_on_when_its_root_dies() {
+    let config = ChordConfig { stabilize: PERIOD, fingers: 4, ..ChordConfig::default() };
+    let config = ChordConfig { lookup: patient(config.lookup), ..config };
+    scribe_goes_on_when_its_root_dies(|me, seed| Chord::with(me, seed, config)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scribe_over_pastry_over_quic_goes_on_when_its_root_dies() {
+    let config = PastryConfig { upkeep: PERIOD, lease: 5 * PERIOD, ..PastryConfig::default() };
+    let config = PastryConfig { lookup: patient(config.lookup), ..config };
+    scribe_goes_on_when_its_root_dies(|me, seed| Pastry::with(me, seed, config)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scribe_over_tapestry_over_quic_goes_on_when_its_root_dies() {
+    let config = TapestryConfig { upkeep: PERIOD, probe: 2 * PERIOD, ..TapestryConfig::default() };
+    let config = TapestryConfig { lookup: patient(config.lookup), ..config };
+    scribe_goes_on_when_its_root_dies(|me, seed| Tapestry::with(me, seed, config)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

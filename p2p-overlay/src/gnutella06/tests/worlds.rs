@@ -76,6 +76,46 @@ fn a_crowd_promotes_its_own_and_settles() {
     assert_eq!(homeless.count(), 0);
 }
 
+/// Two ultrapeers with six leaves each, where one is enough: one retires, and three seconds later its leaves are the
+/// other's, with what they share.
+#[test]
+fn who_retires_hands_over_its_leaves() {
+    let promotion = PromotionConfig {
+        stay: Duration::from_secs(240),
+        smoothing: Duration::from_secs(30),
+        chance: 200,
+        ..PromotionConfig::default()
+    };
+    let config = Gnutella06Config { hubs: 1, leaves: 100, promotion, ..config() };
+    let mut sim = Sim::<Gnutella06<SimPeer>>::new(5, Network::default());
+    for peer in 0..14 {
+        let role = if peer < 2 { Role::Ultrapeer } else { Role::Leaf };
+        let door = if peer == 1 { 0 } else { peer % 2 };
+        let door = SimPeer(door).contact().filter(|_| peer > 0);
+        sim.spawn(|birth| {
+            let mut servent = Gnutella06::new(birth.peer.contact(), door, role, config);
+            servent.library_mut().insert(Item::new(format!("song{peer}"), 1000)).unwrap();
+            servent
+        });
+    }
+    sim.run_for(Duration::from_secs(180));
+    let leaves = |sim: &Sim<Gnutella06<SimPeer>>, hub: u32| {
+        let hub = sim.node(SimPeer(hub)).filter(|hub| hub.role() == Role::Ultrapeer);
+        hub.map(|hub| hub.leaves().filter(|leaf| leaf.0 >= 2).count())
+    };
+    assert_eq!([0, 1].map(|hub| leaves(&sim, hub)), [Some(6); 2]);
+    while leaves(&sim, 0).is_some() && leaves(&sim, 1).is_some() {
+        assert!(sim.now().as_secs_f64() < 3600.0, "nobody retires");
+        sim.run_for(Duration::from_secs(1));
+    }
+    sim.run_for(Duration::from_secs(3));
+    assert_eq!(leaves(&sim, 0).or(leaves(&sim, 1)), Some(12), "three seconds later");
+    for peer in 2..14 {
+        let song = format!("song{}", if peer < 13 { peer + 1 } else { 2 });
+        assert_eq!(find(&mut sim, peer, &song, 1), BTreeSet::from([song.clone()]));
+    }
+}
+
 #[test]
 fn leaves_of_a_dead_ultrapeer_find_others() {
     let mut sim = world(4, 8, 40, config());

@@ -1,6 +1,9 @@
 //! Sources that sign.
 
+use p2p_core::Wire;
+
 use super::*;
+use crate::kazaa::msg::Reference;
 
 /// What an ordinary node 1 with keys says of its song, to a super-node; `by` signs.
 fn signed_by(by: u32, name: &str, wall: Duration) -> Shared {
@@ -57,4 +60,34 @@ fn who_hands_on_a_forged_hit_is_not_listened_to() {
     assert_eq!(names, ["song"], "nothing behind the forged one is looked at");
     assert_eq!(node.machine().tally().banned, 1);
     assert_eq!(node.machine().parent(), None);
+}
+
+/// Between two of one super-node's: the asker signs, and the source connects, once.
+#[test]
+fn a_source_connects_to_who_has_signed_that_it_wants_this() {
+    let asker = Kazaa::<SimPeer>::new(SimPeer(7).contact(), [place(101)], Role::Leaf, KazaaConfig::default());
+    let mut asker = Script::new(asker.with_key(simulated_keypair(SimPeer(7))));
+    let reference = Reference { via: place(101), source: place(ME.0).id, name: "a song".into() };
+    let hit =
+        Hit { item: Item::new("a song", 9), fetch: Fetch::Push, reference: reference.to_bytes().into() };
+    asker.command(SearchCommand::Reach(hit));
+    let pushed = asker.sent().into_iter().find_map(|(_, msg)| match msg {
+        KazaaMsg::Push { wish, .. } => Some(wish),
+        _ => None,
+    });
+    let wish = pushed.unwrap();
+    let given = |wish: &Wish| {
+        let mut node = ordinary_of(true, KazaaConfig::default());
+        (0..3).for_each(|_| node.message(SimPeer(101), KazaaMsg::Dial(wish.clone())));
+        node.sent()
+    };
+    let give = KazaaMsg::Give { nonce: wish.nonce };
+    assert_eq!(given(&wish), [(SimPeer(7), give)], "nobody repeats it in the asker's place");
+    for forged in [
+        Wish { to: place(8), ..wish.clone() },
+        Wish { nonce: wish.nonce ^ 1, ..wish.clone() },
+        Wish { word: None, ..wish.clone() },
+    ] {
+        assert_eq!(given(&forged), [], "{forged:?}");
+    }
 }

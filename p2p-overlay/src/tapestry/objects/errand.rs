@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pointers::Pointer;
 use super::{Asked, ObjectMsg, ObjectTimer, TapestryObjects};
-use crate::structured::{Maintenance, Next, Overlay};
+use crate::structured::{Next, Overlay};
 use crate::tapestry::salted;
 
 /// Something to be done on the way to one of an object's roots.
@@ -211,7 +211,7 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
 
     /// A peer did not accept what it was sent.
     pub(super) fn on_silence(&mut self, cx: &mut Cx<'_, Self>, peer: P, question: Asked<P>) {
-        self.overlay.table_mut().silent(cx.now(), peer);
+        self.below(cx, |overlay, cx| overlay.silent(cx, peer));
         match question {
             Asked::Pass(errand) => self.go_around(cx, peer, errand),
             Asked::Seek(errand) => self.on_gone(cx, peer, errand),

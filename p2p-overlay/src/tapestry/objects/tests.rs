@@ -156,6 +156,28 @@ fn publish(server: SimPeer, lifetime_ms: u32) -> Task<SimPeer> {
     Task::Publish { server, ticket: None, lifetime_ms, way: 0 }
 }
 
+/// A neighbour that takes no errands is dead, and what points its way is looked at soon, though nobody says anything.
+#[test]
+fn whoever_takes_no_errands_has_ways_looked_at_again() {
+    let hour = 3600 * SECOND;
+    let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
+    let config = TapestryConfig { upkeep: hour, probe: hour, ..TapestryConfig::default() };
+    let node = Tapestry::converged(&peers, config).remove(0);
+    let mut script = Script::new(TapestryObjects::new(node, ObjectConfig::default()));
+    for i in 0..100u32 {
+        script.message(SimPeer(1), errand(Key::of(&i.to_be_bytes()), publish(SimPeer(1), 1_000_000)));
+    }
+    let neighbours =
+        |script: &Script<TapestryObjects<SimPeer>>| script.machine().overlay().table().neighbours().count();
+    let is_due = |script: &Script<TapestryObjects<SimPeer>>| {
+        script.timers().any(|timer| *timer == ObjectTimer::Reroute)
+    };
+    let before = neighbours(&script);
+    assert!(!is_due(&script));
+    script.advance(SECOND);
+    assert!(neighbours(&script) < before && is_due(&script));
+}
+
 #[test]
 fn only_the_server_can_have_a_pointer_forgotten() {
     let (mut script, stranger) = node();
