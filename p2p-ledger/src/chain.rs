@@ -359,6 +359,16 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         self.advance()
     }
 
+    /// The same of a block that this node itself has made: it is taken in however many headers of its height others have made,
+    /// whose bodies may never come.
+    ///
+    /// # Errors
+    /// As [`Chain::accept`].
+    pub fn accept_own(&mut self, block: BlockOf<C, S>, now: u64) -> Result<Found<S>, BlockError> {
+        self.headers.accept_own(&block.header, now)?;
+        self.accept(block, now)
+    }
+
     /// Goes over to the best complete branch, as long as there is a better one than where the state stands.
     fn advance(&mut self) -> Result<Found<S>, BlockError> {
         let mut found = Outcome::default();
@@ -368,12 +378,18 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
             let better = complete.filter(|(at, _)| index.entry(*at).work > self.tip().work);
             let best = better.max_by_key(|(at, since)| (index.entry(*at).work, Reverse(*since)));
             let Some((best, _)) = best else { return Ok(found) };
-            match self.switch(best)? {
-                Ok((disconnected, connected)) => {
+            match self.switch(best) {
+                // Who has sent what is invalid is to be known nevertheless.
+                Err(failure) if !found.invalid.is_empty() => {
+                    found.failure = Some(failure);
+                    return Ok(found);
+                }
+                Err(failure) => return Err(failure.into()),
+                Ok(Ok((disconnected, connected))) => {
                     found.disconnected.extend(disconnected);
                     found.connected.extend(connected);
                 }
-                Err((at, why)) => {
+                Ok(Err((at, why))) => {
                     found.invalid.push((self.headers.index().entry(at).id, why));
                     self.give_up(at);
                 }

@@ -44,6 +44,13 @@ pub trait Consensus: Send + 'static {
     /// How much a valid header adds to its chain.
     fn work(&self, header: &Self::Header) -> U256;
 
+    /// Who has made a header, if it has cost nothing but a signature: then it is bounded how many of a height are kept of each
+    /// author, and not how many in all. `None`, if it has cost work.
+    fn author(&self, header: &Self::Header) -> Option<u64> {
+        let _ = header;
+        None
+    }
+
     /// The header after `past` that commits to these transactions, complete but for its seal.
     fn draft(&self, past: &Past<'_, Self::Header>, root: Key, time: u64) -> Self::Header;
 }

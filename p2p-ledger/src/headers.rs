@@ -12,11 +12,13 @@
 //! - A branch is kept only if it ends within [`margin`](HeaderRules::margin) blocks' work of the best, and has the minimum.
 //!   So a flood of easy headers that begin far back is refused before any of them is kept. A caller passes as many
 //!   at once as it is willing to hold; a chain that is longer than that comes through a [`HeaderSync`].
-//! - Of each height so many headers are kept, [`siblings`](HeaderRules::siblings); more only as part of a branch that is
-//!   better than the best. When its block is found invalid what is too much is forgotten.
+//! - Of each height so many headers are kept, [`siblings`](HeaderRules::siblings), or two of each
+//!   [author](Consensus::author); more only as part of a branch that is better than the best, or with a block of this node's own.
+//!   When its block is found invalid what is too much is forgotten.
 //!
 //! A header is never refused for ever because of what it came with: only its own bytes and those before it count.
 
+mod crowd;
 mod follow;
 mod index;
 mod sync;
@@ -30,6 +32,7 @@ use crate::header::Header;
 use crate::id::BlockId;
 use crate::ledger::Change;
 
+use crowd::{Crowd, MOST_OF_ONE_AUTHOR};
 pub(crate) use follow::{Followed, follow};
 pub(crate) use index::{Entry, GENESIS};
 pub use sync::{HeaderSync, SyncError, SyncStep};
@@ -49,7 +52,7 @@ pub struct HeaderRules {
     pub minimum_work: U256,
     /// How many blocks' work of the present kind a branch may be behind the best chain. 144, as in Bitcoin Core.
     pub margin: u64,
-    /// How many headers of one height are kept. 64.
+    /// How many headers of one height are kept, where they have no [author](Consensus::author). 64.
     pub siblings: usize,
 }
 
@@ -141,6 +144,7 @@ pub struct HeaderChain<C: Consensus> {
     consensus: C,
     rules: HeaderRules,
     index: index::Index<C::Header>,
+    crowd: Crowd,
     /// Where the state stands, if there is one.
     stands: Option<u32>,
 }
@@ -148,7 +152,8 @@ pub struct HeaderChain<C: Consensus> {
 impl<C: Consensus> HeaderChain<C> {
     /// A chain that begins with this header, which is not checked.
     pub fn new(consensus: C, first: C::Header, rules: HeaderRules) -> HeaderChain<C> {
-        HeaderChain { consensus, rules, index: index::Index::new(first), stands: None }
+        let (index, crowd) = (index::Index::new(first), Crowd::default());
+        HeaderChain { consensus, rules, index, crowd, stands: None }
     }
 
     /// What makes a header count here.
@@ -164,7 +169,16 @@ impl<C: Consensus> HeaderChain<C> {
         self.take(headers, now, true)
     }
 
-    /// The same, of headers that are known to be part of a chain with enough work if `weigh` is false.
+    /// Takes in the header of a block of this node's own, which is worth its room however many others there are.
+    pub(crate) fn accept_own(&mut self, header: &C::Header, now: u64) -> Result<usize, Refused> {
+        let header = std::slice::from_ref(header);
+        match self.take(header, now, true) {
+            Err(Refused::Crowded { .. }) => self.take(header, now, false),
+            taken => taken,
+        }
+    }
+
+    /// The same, of headers that are known to be worth their room if `weigh` is false.
     fn take(&mut self, headers: &[C::Header], now: u64, weigh: bool) -> Result<usize, Refused> {
         let known = headers.iter().take_while(|header| self.index.find(&header.id()).is_some()).count();
         let new = &headers[known..];
@@ -179,7 +193,7 @@ impl<C: Consensus> HeaderChain<C> {
             new.iter().enumerate().find_map(|(i, _)| self.check(base, &mut branch, &new[..=i], now).err());
         let worth = if weigh { self.is_worth_it(base, &branch) } else { Ok(()) };
         let added = match worth {
-            Ok(()) => self.index.extend(base, branch),
+            Ok(()) => self.extend(base, branch),
             Err(refused) => return Err(fault.unwrap_or(refused)),
         };
         fault.map_or(Ok(added), Err)
@@ -265,12 +279,29 @@ impl<C: Consensus> HeaderChain<C> {
             return Err(Refused::LowWork { needed, found: end.work });
         }
         if end.work <= tip.work {
-            let full = |entry: &&Entry<C::Header>| self.index.count_at(entry.height) >= self.rules.siblings;
+            let full = |entry: &&Entry<C::Header>| {
+                let (count, most) = self.siblings(entry);
+                count >= most
+            };
             if let Some(Entry { height, .. }) = branch.iter().find(full) {
                 return Err(Refused::Crowded { height: *height });
             }
         }
         Ok(())
+    }
+
+    /// How many headers like this one are kept, and how many may be.
+    fn siblings(&self, entry: &Entry<C::Header>) -> (usize, usize) {
+        let author = self.consensus.author(&entry.header);
+        let most = author.map_or(self.rules.siblings, |_| MOST_OF_ONE_AUTHOR);
+        (self.crowd.count(entry.height, author), most)
+    }
+
+    fn extend(&mut self, base: u32, branch: Vec<Entry<C::Header>>) -> usize {
+        for entry in &branch {
+            self.crowd.add(entry.height, self.consensus.author(&entry.header));
+        }
+        self.index.extend(base, branch)
     }
 
     /// The end of the chain.
@@ -359,7 +390,15 @@ impl<C: Consensus> HeaderChain<C> {
 
     /// Gives up a header and all that follow it: its block has been found invalid. What is too much of it is forgotten.
     pub(crate) fn invalidate(&mut self, at: u32) {
-        self.index.invalidate(at, self.rules.siblings);
+        self.index.invalidate(at);
+        // The last that came are forgotten: their places are free.
+        while let Some(last) = self.index.last().filter(|last| last.invalid)
+            && let (count, most) = self.siblings(last)
+            && count > most
+        {
+            self.crowd.remove(last.height, self.consensus.author(&last.header));
+            self.index.forget_last();
+        }
     }
 
     /// Takes in a header that has been checked before; `None` if it follows none that is here.
@@ -368,13 +407,14 @@ impl<C: Consensus> HeaderChain<C> {
         let before = self.index.entry(base);
         let work = before.work.saturating_add(self.consensus.work(&header));
         let (id, height) = (header.id(), before.height + 1);
-        self.index.extend(base, vec![Entry { header, id, parent: base, height, work, invalid: false }]);
+        self.extend(base, vec![Entry { header, id, parent: base, height, work, invalid: false }]);
         self.index.find(&id)
     }
 
     /// Forgets all but the first.
     pub(crate) fn forget_all(&mut self) {
         self.index = index::Index::new(self.index.entry(GENESIS).header.clone());
+        self.crowd = Crowd::default();
         self.stands = None;
     }
 

@@ -7,14 +7,14 @@
 //!
 //! - **Headers first.** Neighbours show each other headers ([`Chain::after`](crate::Chain::after)), and only those whose
 //!   bodies they have. What follows nothing known is not kept, but asked about. A chain with too little work is not kept
-//!   either; one that is too long to tell is followed through a [`HeaderSync`](crate::HeaderSync), one at a time.
+//!   either; one that is too long to tell is followed through a [`HeaderSync`](crate::HeaderSync), one at a time, in turns.
 //! - **Bodies** of a branch with more work come from all neighbours that have shown it, a window from each; one that is late
 //!   is asked of another (`bodies`).
 //! - **New blocks** come to three neighbours' choice as compact blocks unasked, to others as headers (BIP 152, BIP 130).
 //! - **Transactions** are announced by their names once they are in the pool, and asked for by whoever has them not.
 //! - **Light clients** are strangers who ask for headers, filters, proofs and blocks, and are answered in turn
 //!   ([`LightNode`](crate::LightNode)).
-//! - **What gets lost** is noticed: now and then one neighbour is asked what it has.
+//! - **What gets lost** is noticed: now and then one neighbour is asked what it has, headers and what waits there.
 //! - **Blame.** Who provably breaks the rules is banned for a day: a header without work, a body that is not its header's, a
 //!   block that is invalid, bytes that cannot be read, more than may be asked for at once; a light client, too, who gives what
 //!   cannot be read, or bad signatures time and again. Who is merely of no use, slow,
@@ -24,7 +24,7 @@
 //! signatures and waits for the disk, in order. The machine never waits.
 //!
 //! What a node holds is bounded: the chain and the pool by their rules, of each neighbour one block in parts, 15,000 names of
-//! transactions, 64 jobs with 8 MiB; of each of 256 light clients 8 questions with 128 KiB; 1,024 bodies that are wanted, 5,000 transactions that were asked for, 100 that wait for others,
+//! transactions, 64 jobs with 6 MiB; of each of 256 light clients 8 questions with 128 KiB; 1,024 bodies that are wanted, 5,000 transactions that were asked for, 100 that wait for others,
 //! 1,024 who are banned.
 //!
 //! In this order: [`LedgerNode`], its configuration, and how inputs are told apart. Then `msg` (what nodes say), `job` and
@@ -140,21 +140,21 @@ pub struct LedgerNode<M: Membership, C: Consensus, S: State> {
     inventory: Inventory<M::Peer>,
     /// Light clients.
     clients: Clients<M::Peer>,
-    /// Whose headers are followed by themselves.
-    syncing: Option<M::Peer>,
+    /// Whose headers are followed by themselves, and until when others wait for their turn.
+    syncing: Option<(M::Peer, Time)>,
+    /// How long a turn is.
+    turn: Duration,
     /// Who sends new blocks unasked, at this node's wish; the one that was first with a block lately is the last.
     pushers: Vec<M::Peer>,
     /// Transactions are to be announced.
     announcing: bool,
-    /// How long bodies are taken to be: as the longest was that was good.
-    longest: usize,
 }
 
 /// How a node of a ledger behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct LedgerConfig {
     /// How many bodies a neighbour is asked for at once at most, up to 32: 16. But no more than have room on a link, were all as
-    /// long as the longest so far, or 1 MiB: three, then.
+    /// long as [they may be](crate::ChainRules::block_bytes): of 1 MiB three.
     pub window: usize,
     /// How long a neighbour has to send a body before another is asked: 10 s. For one that is late it is doubled, up to two
     /// minutes, until it is in time again; what comes late is taken nevertheless, if nobody else was faster.
@@ -165,7 +165,8 @@ pub struct LedgerConfig {
     pub transaction_timeout: Duration,
     /// How long transactions are gathered before they are announced. 200 ms.
     pub announce: Duration,
-    /// How often one neighbour, another each time, is asked what it has that this node has not. 10 s.
+    /// How often one neighbour, another each time, is asked what it has that this node has not: headers, and a thousand of the
+    /// transactions that wait there. 10 s.
     pub poll: Duration,
     /// How long somebody is banned for who provably broke the rules. 24 h.
     pub ban: Duration,
@@ -228,6 +229,7 @@ enum JobFor<P> {
     Complete { from: P, id: crate::BlockId },
     Read { from: P, id: crate::BlockId },
     Add { from: P },
+    Lacking { from: P, is_full: bool },
     Waiting { from: P },
     Pool { to: P },
     Serve { to: P, id: u32, is_submit: bool },
@@ -259,6 +261,7 @@ impl<P: Copy> JobFor<P> {
             | JobFor::Complete { from, .. }
             | JobFor::Read { from, .. }
             | JobFor::Add { from }
+            | JobFor::Lacking { from, .. }
             | JobFor::Waiting { from }
             | JobFor::Pool { to: from } => Some(*from),
             JobFor::Stand | JobFor::EndSync | JobFor::Serve { .. } | JobFor::User(..) => None,
@@ -271,8 +274,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// How many jobs one neighbour may have open, and how many bytes of its they may hold: two of the largest blocks.
 const MOST_JOBS: usize = 64;
 const MOST_HELD: usize = 2 * MAX_BLOCK;
-/// How many bytes of bodies a neighbour is asked for at once: less than what a link holds.
-const WINDOW_BYTES: usize = 3 << 20;
+/// How many bytes of bodies a neighbour is asked for at once.
+const WINDOW_BYTES: usize = MAX_BLOCK;
 /// How far behind the best header a node has better things to do than transactions.
 const BEHIND: u64 = 10;
 
@@ -297,9 +300,9 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             inventory: Inventory::new(),
             clients: Clients::new(),
             syncing: None,
+            turn: headers::TURN,
             pushers: Vec::new(),
             announcing: false,
-            longest: 1 << 20,
         }
     }
 
@@ -448,6 +451,7 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
             LedgerMsg::Have(ids) => self.on_have(cx, from, ids),
             LedgerMsg::Want(ids) => self.on_want(cx, from, ids),
             LedgerMsg::Transactions(transactions) => self.on_transactions(cx, from, transactions),
+            LedgerMsg::GetPool { from: first } => self.on_get_pool(cx, from, first),
         }
     }
 
@@ -472,7 +476,7 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
     }
 
     fn on_job(&mut self, cx: &mut Cx<'_, Self>, id: JobId, done: LedgerDone<C, S>) {
-        let Some((what, bytes)) = self.jobs.remove(&id) else { return };
+        let Some((what, _)) = self.jobs.remove(&id) else { return };
         match (what, done) {
             (JobFor::User(op, asked), done) => self.answered(cx, op, asked, done),
             (JobFor::Stand, LedgerDone::Standing(standing)) => self.stands_at(cx, standing),
@@ -491,9 +495,6 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
             (JobFor::Wanted { from }, LedgerDone::Wanted(wanted)) => self.wanted_found(cx, from, wanted),
             (JobFor::Wanted { from }, _) => self.wanted_found(cx, from, Vec::new()),
             (JobFor::Accept { from, id }, LedgerDone::Block(done)) => {
-                if done.refused.is_none() {
-                    self.longest = self.longest.max(bytes);
-                }
                 self.block_done(cx, from, Some(id), *done, false);
             }
             (JobFor::Accept { id, .. } | JobFor::Complete { id, .. }, LedgerDone::Failed(_)) => {
@@ -513,6 +514,9 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
                 self.read_next(cx, from);
             }
             (JobFor::Add { from }, LedgerDone::Added(done)) => self.added(cx, from, done),
+            (JobFor::Lacking { from, is_full }, LedgerDone::Lacking(ids)) => {
+                self.ask_for_lacking(cx, from, is_full, ids);
+            }
             (JobFor::Waiting { from }, LedgerDone::Waiting(transactions)) => {
                 cx.send(from, LedgerMsg::Transactions(transactions));
             }
@@ -520,7 +524,7 @@ impl<M: Membership, C: Consensus, S: State> Protocol for LedgerNode<M, C, S> {
                 self.served(cx, to, id, is_submit, Some(done));
             }
             (JobFor::Serve { to, id, is_submit }, _) => self.served(cx, to, id, is_submit, None),
-            (JobFor::Pool { to }, LedgerDone::Pool(ids)) => self.announce_pool(cx, to, ids),
+            (JobFor::Pool { to }, LedgerDone::Pool(ids)) => self.tell_pool(cx, to, ids),
             // What failed is tried again when it is missed.
             (_, _) => {}
         }

@@ -19,6 +19,8 @@ mod select;
 
 use std::collections::BTreeSet;
 
+use p2p_core::Key;
+
 use crate::chain::{Chain, Outcome};
 use crate::codec::Encode;
 use crate::consensus::Consensus;
@@ -34,7 +36,8 @@ use graph::{Entry, Graph};
 /// What a pool holds, and what it refuses.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolRules {
-    /// How many bytes of transactions it holds. 32 MiB.
+    /// How many bytes of transactions it holds, as they travel. In memory each takes about 1 KB more: where they are as short as a
+    /// board's notices, six times as much in all. 32 MiB.
     pub bytes: usize,
     /// The longest transaction, in bytes. 100,000.
     pub transaction_bytes: usize,
@@ -148,6 +151,15 @@ impl<S: State> Pool<S> {
         self.graph.by_wtxid().keys()
     }
 
+    /// So many of them at most: from this name on, and then from the first. What is told here depends on others stands after them.
+    pub fn witnessed_from(&self, from: &WtxId, most: usize) -> Vec<WtxId> {
+        let all = self.graph.by_wtxid();
+        let some = all.range(from..).chain(all.range(..from)).take(most);
+        let mut some: Vec<(u64, WtxId)> = some.map(|(wtxid, id)| (self.graph.order(id), *wtxid)).collect();
+        some.sort_unstable();
+        some.into_iter().map(|(_, wtxid)| wtxid).collect()
+    }
+
     /// What one pays.
     pub fn fee(&self, id: &TxId) -> Option<u64> {
         self.graph.get(id).map(|entry| entry.own.fee)
@@ -168,6 +180,17 @@ impl<S: State> Pool<S> {
         chain: &mut Chain<C, S, D>,
         transaction: S::Tx,
         now: u64,
+    ) -> Result<Vec<TxId>, PoolError<S::Error>> {
+        self.admit(chain, transaction, now, None)
+    }
+
+    /// The same of one whose signatures have been checked, if they are those with this hash.
+    fn admit<C: Consensus, D: Store>(
+        &mut self,
+        chain: &mut Chain<C, S, D>,
+        transaction: S::Tx,
+        now: u64,
+        checked: Option<Key>,
     ) -> Result<Vec<TxId>, PoolError<S::Error>> {
         let id = transaction.id();
         if self.graph.get(&id).is_some() {
@@ -200,10 +223,12 @@ impl<S: State> Pool<S> {
         self.check_replacement(own, &conflicts, &replaced)?;
         let evicted = self.make_room(own, &replaced, &ancestors)?;
         // What is dear to check comes last.
-        chain.verifier().verify(&checks).then_some(()).ok_or(PoolError::Signature)?;
+        let signatures = checks.digest();
+        let is_good = checked == Some(signatures) || chain.verifier().verify(&checks);
+        is_good.then_some(()).ok_or(PoolError::Signature)?;
         replaced.iter().chain(&evicted).for_each(|id| drop(self.graph.remove(id)));
         let wtxid = transaction.wtxid();
-        self.graph.insert(id, Entry::new(transaction, wtxid, own, now, parents, footprint));
+        self.graph.insert(id, Entry::new(transaction, wtxid, signatures, own, now, parents, footprint));
         Ok(replaced.into_iter().collect())
     }
 
@@ -278,7 +303,7 @@ impl<S: State> Pool<S> {
 
     /// Follows the chain after it has changed: what is in its blocks goes, and what conflicts with that; what was in blocks
     /// that were undone comes back, if it can. If footprints do not [tell all](State::footprints_tell_all), everything is
-    /// looked at anew.
+    /// looked at anew, but for the signatures that were checked.
     ///
     /// # Errors
     /// The storage failed.
@@ -306,10 +331,11 @@ impl<S: State> Pool<S> {
             again.extend(chain.block(id)?.into_iter().flat_map(|block| block.transactions));
         }
         let waited = std::mem::take(&mut self.graph);
-        let waited = waited.into_entries().map(|entry| (entry.transaction, entry.arrived));
-        for (transaction, arrived) in again.into_iter().map(|one| (one, now)).chain(waited) {
+        let waited = waited.into_entries();
+        let waited = waited.map(|entry| (entry.transaction, entry.arrived, Some(entry.signatures)));
+        for (transaction, arrived, checked) in again.into_iter().map(|one| (one, now, None)).chain(waited) {
             // Another error: it is in the new branch, or cannot be any more, or never could alone, as a block's first.
-            if let Err(PoolError::Store(failure)) = self.add(chain, transaction, arrived) {
+            if let Err(PoolError::Store(failure)) = self.admit(chain, transaction, arrived, checked) {
                 return Err(failure);
             }
         }

@@ -93,6 +93,15 @@ impl Checks {
         self.0.is_empty()
     }
 
+    /// A hash of them all.
+    pub(crate) fn digest(&self) -> Key {
+        let mut hasher = blake3::Hasher::new();
+        for Check { key, signature, message } in &self.0 {
+            hasher.update(&key.0).update(signature).update(message);
+        }
+        Key::new(*hasher.finalize().as_bytes())
+    }
+
     /// Whether all are good, each checked alone.
     pub fn verify_each(&self) -> bool {
         self.0.iter().all(Check::verify)
@@ -106,6 +115,7 @@ pub struct Verifier {
     threads: usize,
     good: [BTreeSet<Key>; 2],
     half: usize,
+    checked: u64,
 }
 
 /// Below this a batch is not worth another thread.
@@ -115,7 +125,7 @@ impl Verifier {
     /// One that checks on the caller's thread and remembers the last 65,536 good signatures, or half of them: 4 MiB.
     /// The secret is any 32 bytes that others do not know.
     pub fn new(secret: [u8; 32]) -> Verifier {
-        Verifier { secret, threads: 1, good: Default::default(), half: 1 << 15 }
+        Verifier { secret, threads: 1, good: Default::default(), half: 1 << 15, checked: 0 }
     }
 
     /// With so many threads for large batches.
@@ -126,6 +136,11 @@ impl Verifier {
     /// Remembering at most so many good signatures.
     pub fn remembering(self, most: usize) -> Verifier {
         Verifier { half: most.div_ceil(2), ..self }
+    }
+
+    /// How many signatures it has checked: those that it remembered do not count.
+    pub fn checked(&self) -> u64 {
+        self.checked
     }
 
     /// Something that others cannot know; it is no part of a batch, whose digests are of other lengths.
@@ -140,6 +155,7 @@ impl Verifier {
         let digests = checks.0.iter().map(|check| (check.digest(&self.secret), check));
         let new: Vec<(Key, &Check)> = digests.filter(|(digest, _)| !known(digest)).collect();
         let good = self.verify_new(&new);
+        self.checked += new.len() as u64;
         if good {
             new.iter().for_each(|(digest, _)| self.remember(*digest));
         }

@@ -68,6 +68,8 @@ pub struct Wallet {
     given: u32,
     /// Those, and some more.
     keys: BTreeMap<PublicKey, u32>,
+    /// A key was used that was not given out, so there may be more: those after it were not looked for in the blocks before.
+    uses_more: bool,
     coins: BTreeMap<OutPoint, Owned>,
     /// Own payments that are in no block, each after what it depends on.
     pending: Vec<Transaction>,
@@ -150,6 +152,7 @@ impl Wallet {
             maturity,
             given: 0,
             keys: BTreeMap::new(),
+            uses_more: false,
             coins: BTreeMap::new(),
             pending: Vec::new(),
             earlier: Vec::new(),
@@ -249,7 +252,8 @@ impl Wallet {
         }
     }
 
-    /// The next block of the chain.
+    /// The next block of the chain. Where keys are used that this wallet has not given out, blocks may come in an order in which
+    /// some are not found: [`catch_up`](Wallet::catch_up) looks again.
     pub fn connect<H: Header>(&mut self, block: &Block<H, Transaction>) {
         let mark = Mark { height: self.height + 1, id: block.header.id(), filters: Key::ZERO };
         self.connect_at(mark, block);
@@ -279,6 +283,7 @@ impl Wallet {
             });
             for (index, output) in (0..).zip(&transaction.outputs) {
                 let Some(key) = self.key_of(&output.lock) else { continue };
+                self.uses_more |= key >= self.given;
                 self.look_ahead(key + 1);
                 let at = OutPoint { id, index };
                 let spent = self.pending.iter().any(|one| spends(one, &at));
@@ -424,9 +429,11 @@ impl Wallet {
         (self.height, self.history) = (0, Vec::new());
         self.last.clear();
         self.coins.clear();
+        self.uses_more = false;
     }
 
-    /// Follows a ledger to where it stands now; says where that is.
+    /// Follows a ledger to where it stands now; says where that is. If it comes by keys that were not given out, as it does when it
+    /// is found again from its secret alone, it goes through the chain once more, until it finds no others.
     ///
     /// # Errors
     /// See [`LedgerError`]. What has been followed by then stays.
@@ -444,6 +451,10 @@ impl Wallet {
                     }
                 }
                 Scanned::End(mark) => {
+                    if self.uses_more {
+                        self.begin_anew();
+                        continue;
+                    }
                     self.skip_to(mark);
                     let tip = ledger.tip().await?;
                     if mark.id == tip.id || tip.height == 0 {

@@ -14,11 +14,13 @@ pub struct Outcome<E> {
     pub connected: Vec<BlockId>,
     /// Blocks that have been found invalid, and why. All that follow them are given up.
     pub invalid: Vec<(BlockId, InvalidBlock<E>)>,
+    /// The storage failed on the way to the next best branch: the chain goes over to it with the next block that comes.
+    pub failure: Option<StoreError>,
 }
 
 impl<E> Default for Outcome<E> {
     fn default() -> Self {
-        Outcome { disconnected: Vec::new(), connected: Vec::new(), invalid: Vec::new() }
+        Outcome { disconnected: Vec::new(), connected: Vec::new(), invalid: Vec::new(), failure: None }
     }
 }
 
@@ -61,7 +63,7 @@ pub enum BlockError {
     /// Too much is waiting, and all of it more useful.
     #[error("too many blocks are waiting for others")]
     Full,
-    /// The storage failed; nothing has changed.
+    /// The storage failed; nothing has changed, and nothing was found out.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

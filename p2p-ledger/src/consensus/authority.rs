@@ -82,6 +82,11 @@ impl Consensus for ProofOfAuthority {
         U256::from(1 + u8::from(self.in_turn(header.height) == header.seal.signer))
     }
 
+    /// The signer.
+    fn author(&self, header: &Self::Header) -> Option<u64> {
+        Some(header.seal.signer.into())
+    }
+
     /// To be [signed](ProofOfAuthority::sign).
     fn draft(&self, past: &Past<'_, Self::Header>, root: Key, time: u64) -> Self::Header {
         let height = past.height() + 1;

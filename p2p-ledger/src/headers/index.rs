@@ -36,8 +36,6 @@ pub(crate) struct Index<H> {
     by_id: BTreeMap<BlockId, u32>,
     /// The best chain, by height.
     best: Vec<u32>,
-    /// How many of each height there are.
-    counts: Vec<usize>,
     /// Those that none follows, by their work.
     heads: BTreeSet<(U256, u32)>,
     /// The best chain goes through this one, whatever the others' work.
@@ -50,8 +48,7 @@ impl<H: Header> Index<H> {
         let entry = Entry { header: first, id, parent: GENESIS, height: 0, work: U256::ZERO, invalid: false };
         let by_id = BTreeMap::from([(id, GENESIS)]);
         let heads = BTreeSet::from([(U256::ZERO, GENESIS)]);
-        let (best, counts) = (vec![GENESIS], vec![1]);
-        Index { entries: vec![entry], by_id, best, counts, heads, last_final: GENESIS }
+        Index { entries: vec![entry], by_id, best: vec![GENESIS], heads, last_final: GENESIS }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -81,10 +78,6 @@ impl<H: Header> Index<H> {
 
     pub(crate) fn last_final(&self) -> &Entry<H> {
         self.entry(self.last_final)
-    }
-
-    pub(crate) fn count_at(&self, height: u64) -> usize {
-        self.counts.get(height as usize).copied().unwrap_or(0)
     }
 
     /// Where the way back from here meets the best chain.
@@ -154,10 +147,6 @@ impl<H: Header> Index<H> {
         let (mut parent, added) = (base, branch.len());
         for entry in branch {
             let at = self.entries.len() as u32;
-            match self.counts.get_mut(entry.height as usize) {
-                Some(count) => *count += 1,
-                None => self.counts.push(1),
-            }
             self.by_id.insert(entry.id, at);
             self.heads.remove(&(self.entry(parent).work, parent));
             self.heads.insert((entry.work, at));
@@ -182,21 +171,24 @@ impl<H: Header> Index<H> {
         self.best.extend(way.into_iter().rev());
     }
 
-    /// Marks this and all that follow it. Of the others the best is the best, of two the one that came first. Of a height of
-    /// which there are more than `most` the last that came are forgotten, if they are marked: their places are free.
-    pub(crate) fn invalidate(&mut self, at: u32, most: usize) {
+    /// Marks this and all that follow it. Of the others the best is the best, of two the one that came first.
+    pub(crate) fn invalidate(&mut self, at: u32) {
         self.entries[at as usize].invalid = true;
         for i in at as usize + 1..self.entries.len() {
             self.entries[i].invalid |= self.entries[self.entries[i].parent as usize].invalid;
         }
         self.choose();
-        while let Some(last) = self.entries.last()
-            && last.invalid
-            && self.count_at(last.height) > most
-        {
-            self.counts[last.height as usize] -= 1;
+    }
+
+    /// The one that came last.
+    pub(crate) fn last(&self) -> Option<&Entry<H>> {
+        self.entries.last()
+    }
+
+    /// Forgets the one that came last, which is marked: its place will be another's.
+    pub(crate) fn forget_last(&mut self) {
+        if let Some(last) = self.entries.pop() {
             self.by_id.remove(&last.id);
-            self.entries.pop();
         }
     }
 

@@ -142,10 +142,11 @@ impl<C: Consensus> HeaderSync<C> {
         consensus.check_seal(header).map_err(Refused::Fault)?;
         // `held` ends at the last height.
         let below = self.last.height - self.held.len() as u64;
-        let start = chain.index.find(&self.start.id);
+        // It may have been found invalid, and forgotten.
+        let start = chain.index.find(&self.start.id).ok_or(Refused::Unconnected(self.start.id))?;
         let at = |height: u64| match height.checked_sub(below + 1) {
             Some(i) if height > self.start.height => self.held.get(i as usize),
-            _ => start.and_then(|start| chain.index.ancestor(start, height)).map(|entry| &entry.header),
+            _ => chain.index.ancestor(start, height).map(|entry| &entry.header),
         };
         consensus.check(header, &Past::new(self.last.height, &at), now).map_err(Refused::Fault)?;
         let seconds = now.saturating_sub(chain.header(&self.start.id).map_or(0, Header::time));

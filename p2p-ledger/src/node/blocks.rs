@@ -24,8 +24,9 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
     /// Asks for bodies, as far as windows allow.
     pub(super) fn fetch(&mut self, cx: &mut Cx<'_, Self>) {
         let (at, timeout) = (cx.now(), self.config.block_timeout);
-        let Some(next) = self.standing.as_ref().map(|standing| standing.tip.height + 1) else { return };
-        let window = (WINDOW_BYTES / self.longest.max(1)).clamp(1, self.config.window);
+        let Some(standing) = &self.standing else { return };
+        let next = standing.tip.height + 1;
+        let window = (WINDOW_BYTES / standing.block_bytes.max(1)).clamp(1, self.config.window);
         let peers = &mut self.peers;
         while let Some(question) = self.bodies.next(at, timeout, window, |peer| peers.contains_key(&peer)) {
             // Of old blocks nothing waits in the pool.

@@ -15,15 +15,20 @@ use crate::state::State;
 
 /// How long a chain with too little work is left alone.
 const POOR: Duration = Duration::from_secs(600);
+/// How long one neighbour's headers are followed while another waits. Whenever that was too short the next turn is twice as long,
+/// up to a bound, so that a slow link gets there too.
+pub(super) const TURN: Duration = Duration::from_secs(600);
+const MOST_TURN: Duration = TURN.saturating_mul(32);
 
 impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
     /// Asks a neighbour for the headers after what is known here, or after this one.
     pub(super) fn ask_headers(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer, after: Option<BlockId>) {
         let until = cx.now() + self.config.headers_timeout;
+        let is_followed = self.is_followed(peer);
         let Some(standing) = &self.standing else { return };
         let Some(state) = self.peers.get_mut(&peer) else { return };
         // While a peer's headers are followed by themselves, only what is asked for that is answered.
-        if state.asked.is_some() || (after.is_none() && self.syncing == Some(peer)) {
+        if state.asked.is_some() || (after.is_none() && is_followed) {
             state.again = true;
             return;
         }
@@ -63,7 +68,7 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             }
         }
         let now = now(cx);
-        if answered && self.syncing == Some(from) {
+        if answered && self.is_followed(from) {
             if !self.start_for(
                 cx,
                 from,
@@ -113,15 +118,25 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         self.fetch(cx);
     }
 
+    /// Whether a neighbour's headers are followed by themselves.
+    pub(super) fn is_followed(&self, peer: M::Peer) -> bool {
+        self.syncing.is_some_and(|(followed, _)| followed == peer)
+    }
+
     /// Follows headers by themselves that are too little work so far.
     fn begin_sync(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, headers: Bytes) {
         let is_poor = self.peers.get(&from).is_none_or(|state| state.poor_until > cx.now());
-        if self.syncing.is_some() || is_poor {
+        if is_poor || self.syncing.is_some_and(|(_, until)| until > cx.now()) {
             return;
+        }
+        if let Some((before, _)) = self.syncing {
+            self.end_sync(cx);
+            self.leave_alone(cx, before);
+            self.turn = (2 * self.turn).min(MOST_TURN);
         }
         let job = LedgerJob::Sync { begin: true, headers, now: now(cx) };
         if self.start_for(cx, from, job, JobFor::Sync { from }) {
-            self.syncing = Some(from);
+            self.syncing = Some((from, cx.now() + self.turn));
             if let Some(state) = self.peers.get_mut(&from) {
                 // The answer to another question would be taken for its next headers.
                 state.asked = None;
@@ -134,21 +149,26 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         self.start(cx, LedgerJob::EndSync, JobFor::EndSync);
     }
 
+    /// A neighbour's headers are not followed again for a while.
+    fn leave_alone(&mut self, cx: &Cx<'_, Self>, peer: M::Peer) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.poor_until = cx.now() + POOR;
+        }
+    }
+
     pub(super) fn synced(&mut self, cx: &mut Cx<'_, Self>, from: M::Peer, step: Result<SyncStep, Refusal>) {
-        if self.syncing != Some(from) {
+        if !self.is_followed(from) {
             return;
         }
         match step {
             Ok(SyncStep::After(id)) => self.ask_headers(cx, from, Some(id)),
             Ok(SyncStep::Done) => {
-                self.syncing = None;
+                (self.syncing, self.turn) = (None, TURN);
                 self.ask_headers(cx, from, None);
             }
             Err(refusal) => {
                 self.end_sync(cx);
-                if let Some(state) = self.peers.get_mut(&from) {
-                    state.poor_until = cx.now() + POOR;
-                }
+                self.leave_alone(cx, from);
                 if let Refusal::Misbehaved(why) = refusal {
                     self.ban(cx, from, &why);
                 }

@@ -28,8 +28,6 @@ const MOST_QUEUED: usize = 5_000;
 pub(super) struct Inventory<P> {
     asked: BTreeMap<WtxId, Asked<P>>,
     of_one: BTreeMap<P, usize>,
-    /// What has come into the pool.
-    seen: Recent<WtxId>,
     /// What was refused as the chain stands.
     refused: Recent<WtxId>,
 }
@@ -43,17 +41,11 @@ struct Asked<P> {
 
 impl<P: Peer> Inventory<P> {
     pub(super) fn new() -> Inventory<P> {
-        Inventory {
-            asked: BTreeMap::new(),
-            of_one: BTreeMap::new(),
-            seen: Recent::new(1 << 16),
-            refused: Recent::new(1 << 14),
-        }
+        Inventory { asked: BTreeMap::new(), of_one: BTreeMap::new(), refused: Recent::new(1 << 14) }
     }
 
-    /// The chain has gone on: what was refused may be taken now, and what had come into the pool may be gone.
+    /// The chain has gone on: what was refused may be taken now.
     pub(super) fn chain_has_changed(&mut self) {
-        self.seen.clear();
         self.refused.clear();
     }
 
@@ -65,9 +57,9 @@ impl<P: Peer> Inventory<P> {
         }
     }
 
-    /// Whether to ask a peer for what it has announced.
+    /// Whether to ask a peer for what it has announced and the pool lacks.
     fn is_worth_asking(&mut self, id: WtxId, of: P, until: Time) -> bool {
-        if self.seen.contains(&id) || self.refused.contains(&id) {
+        if self.refused.contains(&id) {
             return false;
         }
         let room = self.asked.len() < MOST_ASKED && self.of_one.get(&of).is_none_or(|of| *of < MOST_OF_ONE);
@@ -115,17 +107,30 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         if ids.len() > MAX_INVENTORY {
             return self.ban(cx, from, "it announces more transactions at once than may be");
         }
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        for id in &ids {
+            peer.knows.insert(*id);
+        }
         // Who is behind cannot judge them.
-        let is_behind = self.is_behind();
+        if !self.is_behind() {
+            let is_full = ids.len() == MAX_INVENTORY;
+            self.start_for(cx, from, LedgerJob::Lacking { ids }, JobFor::Lacking { from, is_full });
+        }
+    }
+
+    /// Asks for what a neighbour has announced and the pool lacks.
+    pub(super) fn ask_for_lacking(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        from: M::Peer,
+        is_full: bool,
+        ids: Vec<WtxId>,
+    ) {
         let until = cx.now() + self.config.transaction_timeout;
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        let mut wanted = Vec::new();
-        for id in ids {
-            peer.knows.insert(id);
-            if !is_behind && self.inventory.is_worth_asking(id, from, until) {
-                wanted.push(id);
-            }
-        }
+        let wanted = ids.into_iter().filter(|id| self.inventory.is_worth_asking(*id, from, until));
+        let wanted: Vec<WtxId> = wanted.collect();
+        peer.has_more |= is_full && !wanted.is_empty();
         if !wanted.is_empty() {
             cx.send(from, LedgerMsg::Want(wanted));
         }
@@ -155,7 +160,14 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         for id in &done.refused {
             self.inventory.refused.insert(*id);
         }
+        let is_good = !done.admitted.is_empty();
         self.announce_transactions(cx, done.admitted, Some(from));
+        let has_come = is_good && !self.inventory.of_one.contains_key(&from);
+        if let Some(peer) = self.peers.get_mut(&from).filter(|_| has_come)
+            && std::mem::take(&mut peer.has_more)
+        {
+            self.ask_pool(cx, from);
+        }
         // An honest peer may be at another block, or have another pool: what it takes in is not for us then.
         self.annoy(cx, from, (unasked + done.unsigned) as u32);
     }
@@ -167,9 +179,6 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         ids: Vec<WtxId>,
         except: Option<M::Peer>,
     ) {
-        for id in &ids {
-            self.inventory.seen.insert(*id);
-        }
         let mut any = false;
         for (_, peer) in self.peers.iter_mut().filter(|(name, _)| Some(**name) != except) {
             let new = ids.iter().filter(|id| !peer.knows.contains(id)).copied();
@@ -182,13 +191,6 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         }
     }
 
-    /// Names what waits here to one neighbour.
-    pub(super) fn announce_pool(&mut self, cx: &mut Cx<'_, Self>, to: M::Peer, ids: Vec<WtxId>) {
-        let Some(peer) = self.peers.get_mut(&to) else { return };
-        peer.announce.extend(ids.into_iter().filter(|id| !peer.knows.contains(id)).take(MOST_QUEUED));
-        self.announce_transactions(cx, Vec::new(), None);
-    }
-
     pub(super) fn announce_now(&mut self, cx: &mut Cx<'_, Self>) {
         self.announcing = false;
         for (name, peer) in &mut self.peers {
@@ -197,6 +199,29 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             for some in new.chunks(MAX_INVENTORY) {
                 cx.send(*name, LedgerMsg::Have(some.to_vec()));
             }
+        }
+    }
+
+    /// Asks a neighbour what waits there, unless this node could not judge it: from a name by lot on, for it does not say all.
+    pub(super) fn ask_pool(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer) {
+        if !self.is_behind() {
+            let from = WtxId(cx.rng().key());
+            cx.send(peer, LedgerMsg::GetPool { from });
+        }
+    }
+
+    pub(super) fn on_get_pool(&mut self, cx: &mut Cx<'_, Self>, to: M::Peer, from: WtxId) {
+        self.start_for(cx, to, LedgerJob::Pool { from }, JobFor::Pool { to });
+    }
+
+    /// Names what waits here, even what this neighbour has been told before: that may have been lost.
+    pub(super) fn tell_pool(&mut self, cx: &mut Cx<'_, Self>, to: M::Peer, ids: Vec<WtxId>) {
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        for id in &ids {
+            peer.knows.insert(*id);
+        }
+        if !ids.is_empty() {
+            cx.send(to, LedgerMsg::Have(ids));
         }
     }
 

@@ -125,15 +125,20 @@ pub enum LedgerJob<C: Consensus, S: State> {
         /// The time.
         now: u64,
     },
+    /// Says which transactions do not wait here.
+    Lacking {
+        /// Their names.
+        ids: Vec<WtxId>,
+    },
     /// Reads transactions that wait, for a peer.
     Waiting {
         /// Their names.
         ids: Vec<WtxId>,
     },
-    /// Names transactions that wait.
+    /// Names transactions that wait, for a peer.
     Pool {
-        /// How many at most.
-        most: usize,
+        /// Where to begin.
+        from: WtxId,
     },
     /// Looks at the state.
     Inspect(Look<S>),
@@ -200,6 +205,8 @@ pub enum LedgerDone<C: Consensus, S: State> {
     Added(AddDone),
     /// Of [`LedgerJob::Submit`]: its name, and what has come into the pool.
     Submitted(Result<TxId, LedgerError>, Vec<WtxId>),
+    /// Of [`LedgerJob::Lacking`].
+    Lacking(Vec<WtxId>),
     /// Of [`LedgerJob::Waiting`]: a list of transactions.
     Waiting(Bytes),
     /// Of [`LedgerJob::Pool`].
@@ -225,6 +232,8 @@ pub struct Standing {
     pub locator: Vec<BlockId>,
     /// Up to which height there are no bodies any more; 0, if all are there.
     pub pruned: u64,
+    /// How long a block may be, in bytes.
+    pub block_bytes: usize,
 }
 
 /// Why something a peer has sent was of no use.
@@ -354,7 +363,7 @@ impl<C: Consensus, S: State> LedgerJob<C, S> {
             | LedgerJob::Complete { transactions: bytes, .. }
             | LedgerJob::Add { transactions: bytes, .. } => bytes.len(),
             LedgerJob::After { locator } => 32 * locator.len(),
-            LedgerJob::Waiting { ids } => 32 * ids.len(),
+            LedgerJob::Lacking { ids } | LedgerJob::Waiting { ids } => 32 * ids.len(),
             LedgerJob::Read { form, .. } => form.bytes(),
             LedgerJob::Serve { ask, .. } => ask.bytes(),
             LedgerJob::Stand { .. }
@@ -401,6 +410,7 @@ impl<C: Consensus, S: State> fmt::Debug for LedgerJob<C, S> {
             LedgerJob::HeaderAt { .. } => "HeaderAt",
             LedgerJob::Add { .. } => "Add",
             LedgerJob::Submit { .. } => "Submit",
+            LedgerJob::Lacking { .. } => "Lacking",
             LedgerJob::Waiting { .. } => "Waiting",
             LedgerJob::Pool { .. } => "Pool",
             LedgerJob::Inspect(_) => "Inspect",
@@ -425,6 +435,7 @@ impl<C: Consensus, S: State> fmt::Debug for LedgerDone<C, S> {
             LedgerDone::HeaderAt(header) => write!(f, "HeaderAt({header:?})"),
             LedgerDone::Added(done) => write!(f, "{done:?}"),
             LedgerDone::Submitted(result, _) => write!(f, "Submitted({result:?})"),
+            LedgerDone::Lacking(ids) => write!(f, "Lacking({} ids)", ids.len()),
             LedgerDone::Waiting(bytes) => write!(f, "Waiting({} bytes)", bytes.len()),
             LedgerDone::Pool(ids) => write!(f, "Pool({} ids)", ids.len()),
             LedgerDone::Served(done) => write!(f, "{done:?}"),

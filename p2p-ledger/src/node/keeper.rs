@@ -77,7 +77,8 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
     fn standing(&self) -> Standing {
         let headers = self.chain.headers();
         let (tip, best, locator) = (self.chain.tip(), headers.tip(), headers.locator());
-        Standing { tip, best, locator, pruned: self.chain.pruned() }
+        let block_bytes = self.chain.rules().block_bytes;
+        Standing { tip, best, locator, pruned: self.chain.pruned(), block_bytes }
     }
 
     /// What the short names of a block are drawn with: nobody else can know it beforehand.
@@ -138,16 +139,25 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
 
     fn accept(&mut self, block: BlockOf<C, S>, now: u64) -> BlockDone {
         let id = block.header.id();
-        let mut done = BlockDone {
-            id: Some(id),
-            place: None,
-            refused: None,
-            invalid: Vec::new(),
-            progress: None,
-            admitted: Vec::new(),
-            failure: None,
-        };
-        match self.chain.accept(block, now) {
+        let accepted = self.chain.accept(block, now);
+        self.accepted(id, accepted, now)
+    }
+
+    fn accept_own(&mut self, block: BlockOf<C, S>, now: u64) -> BlockDone {
+        let id = block.header.id();
+        let accepted = self.chain.accept_own(block, now);
+        self.accepted(id, accepted, now)
+    }
+
+    /// What came of a block.
+    fn accepted(
+        &mut self,
+        id: BlockId,
+        accepted: Result<Outcome<S::Error>, BlockError>,
+        now: u64,
+    ) -> BlockDone {
+        let mut done = empty(Some(id));
+        match accepted {
             Ok(outcome) => self.follow(outcome, now, &mut done),
             Err(BlockError::Header(refused)) => done.refused = Some(refusal(&refused)),
             Err(BlockError::Mutated(_)) => done.refused = Some(Refusal::Mutated),
@@ -168,7 +178,10 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
             done.failure = Some(failure.to_string());
         }
         done.invalid = outcome.invalid.iter().map(|(id, why)| (*id, why.to_string())).collect();
-        let Outcome { disconnected, connected, .. } = outcome;
+        let Outcome { disconnected, connected, failure, .. } = outcome;
+        if let Some(failure) = failure {
+            done.failure = Some(failure.to_string());
+        }
         let Some(first) = connected.first() else { return };
         let headers = self.chain.headers();
         let fork = headers.header(first).map_or(BlockId::NONE, Header::previous);
@@ -375,7 +388,7 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
                 }
                 Ok(block) => LedgerDone::Block(Box::new(self.accept(block, now))),
             },
-            LedgerJob::Mined { block, now } => LedgerDone::Block(Box::new(self.accept(block, now))),
+            LedgerJob::Mined { block, now } => LedgerDone::Block(Box::new(self.accept_own(block, now))),
             LedgerJob::Compact { compact, now } => self.compact(&compact, now),
             LedgerJob::Complete { partial, transactions, now } => {
                 match decoded_list::<S::Tx>(&transactions, MAX_TRANSACTIONS) {
@@ -400,10 +413,12 @@ impl<C: Consensus, S: State, D: Store> Keeper<C, S, D> {
                 let (result, admitted) = self.submit(transaction, now);
                 LedgerDone::Submitted(result.map_err(|error| not_submitted(&error)), admitted)
             }
-            LedgerJob::Waiting { ids } => LedgerDone::Waiting(self.waiting(&ids)),
-            LedgerJob::Pool { most } => {
-                LedgerDone::Pool(self.pool.iter().take(most).map(Tx::wtxid).collect())
+            LedgerJob::Lacking { mut ids } => {
+                ids.retain(|id| self.pool.get_witnessed(id).is_none());
+                LedgerDone::Lacking(ids)
             }
+            LedgerJob::Waiting { ids } => LedgerDone::Waiting(self.waiting(&ids)),
+            LedgerJob::Pool { from } => LedgerDone::Pool(self.pool.witnessed_from(&from, MAX_INVENTORY)),
             LedgerJob::Inspect(look) => {
                 look(self.chain.state(), &self.chain.view(), self.chain.tip());
                 LedgerDone::Nothing

@@ -19,8 +19,9 @@ pub const MAX_ANNOUNCED: usize = 8;
 pub const MAX_LOCATOR: usize = 101;
 /// The most transactions that are announced, or asked for, at once.
 pub const MAX_INVENTORY: usize = 1_000;
-/// The largest block that travels, in bytes; [`ChainRules::block_bytes`](crate::ChainRules) is at most that.
-pub const MAX_BLOCK: usize = 4 << 20;
+/// The largest block that travels, in bytes; [`ChainRules::block_bytes`](crate::ChainRules) is at most that. It leaves room for
+/// others of a node's messages on a link, which holds 4 MiB.
+pub const MAX_BLOCK: usize = 3 << 20;
 
 /// Longer ones travel on streams of their own.
 const LARGE: usize = 4 << 10;
@@ -87,12 +88,18 @@ pub enum LedgerMsg<M> {
     /// From whoever keeps no bodies up to a height any more, to a new neighbour and in place of a block that was asked for
     /// (BIP 159 has a flag for it).
     Pruned(u64),
-    /// Announces transactions that have come into the sender's pool. Answered by [`LedgerMsg::Want`].
+    /// Announces transactions that have come into the sender's pool, or answers [`LedgerMsg::GetPool`]. Answered by [`LedgerMsg::Want`].
     Have(Vec<WtxId>),
     /// Asks for transactions. Answered by [`LedgerMsg::Transactions`].
     Want(Vec<WtxId>),
     /// A list of transactions.
     Transactions(#[serde(with = "payload")] Bytes),
+    /// From whoever may have missed transactions. Answered by [`LedgerMsg::Have`] with the names of what waits at the other: at
+    /// most [`MAX_INVENTORY`], from this one on, and then from the first (BIP 35 asks for all).
+    GetPool {
+        /// Where to begin.
+        from: WtxId,
+    },
     /// From a light client, who need not be a neighbour, or to one.
     Light(LightMsg),
 }
@@ -107,7 +114,8 @@ impl<M: Serialize + DeserializeOwned + Wire> Wire for LedgerMsg<M> {
             LedgerMsg::GetHeaders { .. }
             | LedgerMsg::Push(_)
             | LedgerMsg::GetBlock { .. }
-            | LedgerMsg::Pruned(_) => 0,
+            | LedgerMsg::Pruned(_)
+            | LedgerMsg::GetPool { .. } => 0,
             LedgerMsg::Headers { headers: bytes, .. }
             | LedgerMsg::Compact(bytes)
             | LedgerMsg::Block { block: bytes, .. }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use p2p_core::{Cx, Time};
 use p2p_overlay::{Membership, MembershipCommand};
 
-use super::job::{Form, LedgerJob, PartOf, Standing};
-use super::msg::{LedgerMsg, MAX_INVENTORY};
+use super::job::{Form, PartOf, Standing};
+use super::msg::LedgerMsg;
 use super::recent::Recent;
-use super::{JobFor, LedgerEvent, LedgerNode, LedgerTimer, TICK};
+use super::{LedgerEvent, LedgerNode, LedgerTimer, TICK};
 use crate::consensus::Consensus;
 use crate::headers::Tip;
 use crate::id::{BlockId, WtxId};
@@ -49,6 +49,8 @@ pub(super) struct PeerState<C: Consensus, S: State> {
     pub(super) knows: Recent<WtxId>,
     /// Transactions that it is to be told of.
     pub(super) announce: Vec<WtxId>,
+    /// It has named as many that wait as it may at once: when those have come it is asked for more.
+    pub(super) has_more: bool,
     /// Up to which height it has no bodies.
     pub(super) pruned: u64,
     /// How many questions for headers it has left unanswered, one after the other.
@@ -72,6 +74,7 @@ impl<C: Consensus, S: State> PeerState<C, S> {
             poor_until: now,
             knows: Recent::new(10_000),
             announce: Vec::new(),
+            has_more: false,
             pruned: 0,
             silent: 0,
             points: 0,
@@ -99,7 +102,7 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             return;
         }
         self.pushers.retain(|pusher| *pusher != peer);
-        if self.syncing == Some(peer) {
+        if self.is_followed(peer) {
             self.end_sync(cx);
         }
         self.bodies.forget(peer);
@@ -107,7 +110,7 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         self.fetch(cx);
     }
 
-    /// Asks a new neighbour what it has, and tells it what waits here.
+    /// Asks a new neighbour what it has.
     fn greet(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer) {
         if self.pushers.len() < self.config.pushers {
             self.pushers.push(peer);
@@ -119,18 +122,24 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             cx.send(peer, LedgerMsg::Pruned(pruned));
         }
         self.ask_headers(cx, peer, None);
-        if !self.is_behind() {
-            let job = LedgerJob::Pool { most: MAX_INVENTORY };
-            self.start_for(cx, peer, job, JobFor::Pool { to: peer });
-        }
+        self.ask_pool(cx, peer);
     }
 
     pub(super) fn stands_at(&mut self, cx: &mut Cx<'_, Self>, standing: Standing) {
+        let was_behind = self.is_behind();
         if self.standing.replace(standing).is_none() {
             for peer in self.peers.keys().copied().collect::<Vec<_>>() {
                 self.greet(cx, peer);
             }
+        } else if was_behind && let Some(peer) = self.anybody(cx) {
+            self.ask_pool(cx, peer);
         }
+    }
+
+    /// A neighbour by lot.
+    fn anybody(&self, cx: &mut Cx<'_, Self>) -> Option<M::Peer> {
+        let peers: Vec<M::Peer> = self.peers.keys().copied().collect();
+        cx.rng().choose(&peers).copied()
     }
 
     /// It has provably broken the rules.
@@ -188,7 +197,7 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             }
         }
         for peer in silent {
-            if self.syncing == Some(peer) {
+            if self.is_followed(peer) {
                 self.end_sync(cx);
             }
             self.annoy(cx, peer, 20);
@@ -211,9 +220,9 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         cx.set_timer(self.config.poll, LedgerTimer::Poll);
         self.banned.retain(|_, until| *until > cx.now());
         self.stand(cx);
-        let peers: Vec<M::Peer> = self.peers.keys().copied().collect();
-        if let Some(peer) = cx.rng().choose(&peers).copied() {
+        if let Some(peer) = self.anybody(cx) {
             self.ask_headers(cx, peer, None);
+            self.ask_pool(cx, peer);
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
 
+use p2p_core::Key;
+
 use crate::id::{TxId, WtxId};
 use crate::state::Footprint;
 
@@ -50,6 +52,8 @@ impl Eq for Rate {}
 pub(super) struct Entry<T> {
     pub(super) transaction: T,
     pub(super) wtxid: WtxId,
+    /// The hash of the signatures that were checked.
+    pub(super) signatures: Key,
     pub(super) own: Rate,
     /// With all that depend on it.
     family: Rate,
@@ -65,13 +69,15 @@ impl<T> Entry<T> {
     pub(super) fn new(
         transaction: T,
         wtxid: WtxId,
+        signatures: Key,
         own: Rate,
         arrived: u64,
         parents: BTreeSet<TxId>,
         footprint: Footprint,
     ) -> Entry<T> {
         let children = BTreeSet::new();
-        Entry { transaction, wtxid, own, family: own, arrived, order: 0, parents, children, footprint }
+        let (family, order) = (own, 0);
+        Entry { transaction, wtxid, signatures, own, family, arrived, order, parents, children, footprint }
     }
 
     /// What is lost with it, at best: it pays for itself, or those that depend on it pay for it.
@@ -279,7 +285,7 @@ impl<T> Graph<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use p2p_core::{Key, Rng};
+    use p2p_core::Rng;
     use proptest::prelude::*;
 
     #[test]
@@ -305,7 +311,7 @@ mod tests {
                     let (footprint, wtxid) = (Footprint { uses, makes }, WtxId(Key::of(&n.to_be_bytes())));
                     let own = Rate { fee: rng.below(100), bytes: 1 + rng.below(100) };
                     let parents = graph.makers(&footprint);
-                    graph.insert(TxId(Key::of(&n.to_le_bytes())), Entry::new((), wtxid, own, n, parents, footprint));
+                    graph.insert(TxId(Key::of(&n.to_le_bytes())), Entry::new((), wtxid, Key::ZERO, own, n, parents, footprint));
                 } else if let Some(id) = rng.choose(&graph.in_order()).copied() {
                     let going = match rng.chance(0.5) {
                         true => graph.with_descendants([id]),

@@ -108,17 +108,20 @@ impl WalletFile {
         wallet: &Wallet,
         cost: [u32; 3],
     ) -> Result<WalletFile, WalletFileError> {
-        // Nobody else makes one there meanwhile.
-        private().create_new(true).open(&path).map_err(|source| failed(&path, source))?;
-        let made = || {
-            let lock = locked(&path)?;
-            let salt = random();
-            let key = stretched(password, &salt, cost).ok_or_else(|| out_of_memory(&path))?;
-            let file = WalletFile { path: path.clone(), salt, cost, key, _lock: lock };
-            file.save(wallet)?;
-            Ok(file)
+        let is_free = || match path.try_exists() {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(failed(&path, io::ErrorKind::AlreadyExists.into())),
+            Err(source) => Err(failed(&path, source)),
         };
-        made().inspect_err(|_| drop(fs::remove_file(&path)))
+        is_free()?;
+        // Nobody else makes one there meanwhile; and there is none until it is whole.
+        let lock = locked(&path)?;
+        is_free()?;
+        let salt = random();
+        let key = stretched(password, &salt, cost).ok_or_else(|| out_of_memory(&path))?;
+        let file = WalletFile { path: path.clone(), salt, cost, key, _lock: lock };
+        file.save(wallet)?;
+        Ok(file)
     }
 
     /// Opens a wallet's file; the wallet knows of no block.

@@ -55,19 +55,16 @@ impl Wallet {
             return Err(PayError::Nothing);
         }
         let payment = Output { value, lock: to.lock() };
-        let fee = |inputs: usize, outputs: usize| {
-            let bytes = size(&payment, inputs, outputs) as u64;
-            bytes.saturating_mul(rate).div_ceil(1_000)
-        };
-        // What another input costs is part of what a coin is worth.
-        let input = fee(1, 1) - fee(0, 1);
-        let chosen = self.choose(value.saturating_add(fee(0, 1)), input, fee(0, 2) - fee(0, 1) + input)?;
+        let price = |bytes: usize| (bytes as u64).saturating_mul(rate).div_ceil(1_000);
+        let fee = |inputs: usize, outputs: usize| price(size(&payment, inputs, outputs));
+        // What another input costs is part of what a coin is worth. Each is rounded up, and the rest is as long as it is where the
+        // inputs' count is longest: so together they are never too little.
+        let one = size(&payment, 1, 1) - size(&payment, 0, 1);
+        let (rest, input) = (price(size(&payment, MAX_INPUTS, 1) - MAX_INPUTS * one), price(one));
+        let slack = fee(0, 2) - fee(0, 1) + input;
+        let chosen = self.choose(value.saturating_add(rest), input, slack)?;
         let sum: u64 = chosen.iter().map(|(_, coin)| coin.value).sum();
-        let without_change = value.saturating_add(fee(chosen.len(), 1));
         let with_change = value.saturating_add(fee(chosen.len(), 2));
-        if sum < without_change {
-            return Err(PayError::TooLittle { needed: without_change, ready: sum });
-        }
         let mut outputs = vec![payment];
         // Change that would cost more than it is worth is left to the miner.
         if sum > with_change.saturating_add(input) {
@@ -97,7 +94,8 @@ impl Wallet {
         }
         if worth(&coins) < needed {
             let ready = coins.iter().map(|(_, coin)| coin.value).sum();
-            return Err(PayError::TooLittle { needed, ready });
+            let inputs = input.saturating_mul(coins.len() as u64);
+            return Err(PayError::TooLittle { needed: needed.saturating_add(inputs), ready });
         }
         coins.sort_by_key(|(at, coin)| (std::cmp::Reverse(coin.value), *at));
         let values: Vec<u64> = coins.iter().map(|(_, coin)| coin.value - input).collect();

@@ -79,6 +79,21 @@ fn what_can_be_paid_exactly_needs_no_change() {
     assert_eq!(wallet.balance().ready, most);
 }
 
+/// What twenty inputs cost, rounded up together, is more than what each costs rounded down.
+#[test]
+fn many_small_coins_pay_for_themselves() {
+    let mut wallet = wallet(1);
+    paid(&mut wallet, &[101; 20]);
+    let payment = wallet.pay(elsewhere(), 999, 10).unwrap();
+    assert!(fee(&payment, 101) >= (payment.to_bytes().len() as u64 * 10).div_ceil(1_000));
+}
+
+/// What a payment of coins of this value leaves to the miner.
+fn fee(payment: &Transaction, coin: u64) -> u64 {
+    let paid: u64 = payment.outputs.iter().map(|output| output.value).sum();
+    payment.inputs.len() as u64 * coin - paid
+}
+
 #[test]
 fn a_payment_to_another_chain_is_refused() {
     let mut wallet = wallet(1);
@@ -208,6 +223,30 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Whoever has coins that are enough, with what inputs of their number cost and next to nothing to spare, pays.
+    #[test]
+    fn who_has_enough_pays(count in 1usize..40, coin in 20u64..500, share in 0.0..1.0, rate in 0u64..400) {
+        let mut wallet = wallet(1);
+        paid(&mut wallet, &vec![coin; count]);
+        let all = count as u64 * coin;
+        let value = 1 + (share * all as f64) as u64;
+        // An input has 107 bytes, all else with one output less than 110.
+        let input = (107 * rate).div_ceil(1_000);
+        let is_enough = (1..=count as u64).any(|n| n * coin >= value + n * input + (110 * rate).div_ceil(1_000));
+        match wallet.pay(elsewhere(), value, rate) {
+            Ok(payment) => {
+                let bytes = payment.to_bytes().len() as u64;
+                prop_assert!(fee(&payment, coin) >= (bytes * rate).div_ceil(1_000));
+            }
+            Err(PayError::TooLittle { needed, ready }) => prop_assert!(!is_enough && needed > ready),
+            Err(why) => prop_assert!(false, "{}", why),
+        }
+    }
+}
+
+proptest! {
     #[test]
     fn an_address_comes_back_and_a_mistyped_one_does_not(chain: u32, key: [u8; 32], at in 0usize..64, to in 0u8..31) {
         let address = Address { chain, key: PublicKey(key) };
@@ -257,6 +296,23 @@ fn a_file_that_was_changed_anywhere_is_refused() {
     }
     std::fs::write(&path, &bytes[..70]).unwrap();
     assert!(WalletFile::open(&path, "a password", CHAIN, MATURITY).is_err());
+    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(path.with_extension("lock")).unwrap();
+}
+
+/// Whoever dies while the password is stretched leaves no file that is no wallet.
+#[test]
+fn a_file_is_there_once_it_is_whole() {
+    let path = std::env::temp_dir().join(format!("p2p-ledger-whole-{}", std::process::id()));
+    let made = std::thread::scope(|scope| {
+        let making =
+            scope.spawn(|| WalletFile::make(path.clone(), "a password", &wallet(1), [8 << 10, 4, 1]));
+        while !making.is_finished() {
+            assert!(std::fs::read(&path).map_or(true, |bytes| !bytes.is_empty()), "an empty file");
+        }
+        making.join().unwrap()
+    });
+    drop(made.unwrap());
     std::fs::remove_file(&path).unwrap();
     std::fs::remove_file(path.with_extension("lock")).unwrap();
 }

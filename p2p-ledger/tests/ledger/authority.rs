@@ -73,6 +73,22 @@ fn a_minority_of_the_signers_stands_still() {
     assert_eq!(chain.accept(&[third, again], NOW), Ok(2));
 }
 
+/// At its turn it signs as many headers as it likes, which costs it nothing, and shows no body: the others go on without it.
+#[test]
+fn one_signer_cannot_fill_a_height() {
+    let mut ledger = Ledger::new(Board { chain: 3 });
+    let crowd = (0..100u8).filter(|i| {
+        let header = follow(&genesis(), rules().in_turn(1), Key::of(&[*i]));
+        ledger.0.accept_headers(&[header], NOW).is_ok()
+    });
+    assert_eq!(crowd.count(), 2);
+    for (height, signer) in [(1, 2), (2, 3), (3, 4)] {
+        let header = follow(ledger.0.tip_header(), signer, transactions_root::<Notice>(&[]));
+        ledger.0.accept(Block { header, transactions: vec![] }, NOW).unwrap();
+        assert_eq!((ledger.0.tip().height, ledger.0.tip_header().seal.signer), (height, signer));
+    }
+}
+
 #[test]
 fn what_no_authority_has_signed_or_too_early_is_refused() {
     let mut chain = headers();

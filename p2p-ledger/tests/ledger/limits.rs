@@ -320,3 +320,22 @@ fn a_block_that_could_not_be_written_is_tried_again() {
     assert_eq!(chain.waiting(), 1);
     assert_eq!(chain.accept(longer, NOW).unwrap().connected.len(), 2);
 }
+
+/// Whoever has sent what is invalid is to be known, though the next best branch cannot be written.
+#[test]
+fn what_is_invalid_is_said_though_the_storage_fails_then() {
+    let headers = HeaderChain::new(Pow::regtest(), genesis(), HeaderRules::default());
+    let (coins, verifier) = (p2p_ledger::Coins::new(crate::support::CHAIN, SUBSIDY), Verifier::new([9; 32]));
+    let mut chain = Chain::new(headers, coins, Failing::default(), verifier, ChainRules::default());
+    let good = block(&genesis(), 1, SUBSIDY, &[]);
+    let bad = block(&good.header, 1, SUBSIDY + 1, &[]);
+    chain.accept_headers(&headers_of(&[good.clone(), bad.clone()]), NOW).unwrap();
+    chain.store_mut().fails = true;
+    chain.accept(bad.clone(), NOW).unwrap();
+    let outcome = chain.accept(good.clone(), NOW).unwrap();
+    assert_eq!((outcome.invalid[0].0, outcome.connected.len()), (bad.header.id(), 0));
+    assert!(outcome.failure.is_some());
+    chain.store_mut().fails = false;
+    let next = block(&good.header, 1, SUBSIDY, &[]);
+    assert_eq!(chain.accept(next, NOW).unwrap().connected.len(), 2);
+}

@@ -4,10 +4,12 @@ use p2p_core::Worker;
 use p2p_ledger::{
     Act, Age, Block, Board, Chain, ChainRules, CoinError, Encode, Header, HeaderChain, HeaderRules, Lock,
     MemoryStore, Miner, Notice, OutPoint, Part, Pool, PoolError, PoolRules, Solo, Transaction, Tx, Verifier,
-    Witness, template,
+    Witness, template, transactions_root,
 };
 
-use crate::support::{CHAIN, MATURITY, Node, Pow, SUBSIDY, block, branch, genesis, keypair, pay, spend};
+use crate::support::{
+    CHAIN, MATURITY, NOW, Node, Pow, SUBSIDY, block, branch, follow, genesis, keypair, pay, spend,
+};
 
 type CoinPool = Pool<p2p_ledger::Coins>;
 
@@ -107,6 +109,28 @@ fn no_more_than_a_family_depends_on_each_other() {
         let added = star.add(&mut node.0, spend(2, centre.out_point(index), [pay(3, 10)]), 0);
         assert_eq!(added, if index < 24 { Ok(vec![]) } else { Err(PoolError::Dependence) }, "{index} around");
     }
+}
+
+/// What waits is applied anew after a block that may have changed what it depends on; its signatures are good already.
+#[test]
+fn signatures_of_what_waits_are_checked_once() {
+    let board = Board { chain: CHAIN };
+    let headers = HeaderChain::new(Pow::regtest(), genesis(), HeaderRules::default());
+    let (store, verifier) = (MemoryStore::default(), Verifier::new([9; 32]).remembering(0));
+    let mut chain = Chain::new(headers, board, store, verifier, ChainRules::default());
+    let mut pool = Pool::new(PoolRules::default());
+    for topic in 0..10u8 {
+        pool.add(&mut chain, board.open(&keypair(1), &[topic]), 0).unwrap();
+    }
+    let checked = chain.verifier().checked();
+    assert_eq!(checked, 10);
+    let other: Vec<Notice> = vec![board.open(&keypair(2), b"another")];
+    let header = follow(&Pow::regtest(), &genesis(), transactions_root(&other));
+    let outcome = chain.accept(Block { header, transactions: other }, NOW).unwrap();
+    let checked = chain.verifier().checked();
+    assert_eq!((checked, outcome.connected.len()), (11, 1));
+    pool.follow(&mut chain, &outcome, 0).unwrap();
+    assert_eq!((pool.len(), chain.verifier().checked()), (10, 11));
 }
 
 #[test]

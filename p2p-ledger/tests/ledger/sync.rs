@@ -73,6 +73,16 @@ fn a_chain_that_never_gets_there_is_forgotten() {
     assert_eq!(chain.len(), 1);
 }
 
+/// As when it was found invalid meanwhile.
+#[test]
+fn a_start_that_was_forgotten_ends_it() {
+    let (mut before, peer) = (chain(), headers(300, b"honest"));
+    before.accept(&peer[1..=MINIMUM as usize], NOW).unwrap();
+    let mut sync = HeaderSync::new(&before, &peer[5].id(), [1; 32]);
+    let refused = sync.accept(&mut chain(), &peer[6..10], NOW);
+    assert_eq!(refused, Err(SyncError::Refused(Refused::Unconnected(peer[5].id()))));
+}
+
 /// Meanwhile somebody else has brought the chain farther.
 #[test]
 fn a_tip_that_moves_between_the_two_times_makes_nobody_a_cheat() {

@@ -1,15 +1,17 @@
 //! What adversaries among the neighbours can do, and what comes of it.
 
+use std::time::Duration;
+
 use p2p_core::{Key, SimPeer, Worker};
 use p2p_ledger::{
-    Block, CompactBlock, Consensus, Encode, Header, HeaderRules, LedgerMsg, MAX_HEADERS, OutPoint,
-    Transaction, Tx, TxId, WtxId,
+    Block, BlockId, CompactBlock, Consensus, Encode, Header, HeaderRules, LedgerConfig, LedgerMsg,
+    MAX_HEADERS, OutPoint, PoolRules, Transaction, Tx, TxId, WtxId,
 };
 use ruint::aliases::U256;
 
 use super::support::{
-    CHAIN, CoinBlock, Light, Lone, MATURITY, Never, Pow, SUBSIDY, block, branch, genesis, headers, list, pay,
-    sent_block, spend,
+    CHAIN, CoinBlock, Light, Lone, MATURITY, Never, Pow, SUBSIDY, block, books, branch, genesis, headers,
+    list, pay, sent_block, spend,
 };
 
 /// A chain on which person 1 has coins to spend, and the first of them.
@@ -53,6 +55,21 @@ fn a_flood_of_orphans_takes_no_room() {
     assert!(lone.books.pool().is_empty(), "it waits");
     transactions(&mut lone, 3, std::slice::from_ref(&parent));
     assert_eq!(lone.books.pool().len(), 2);
+    assert_eq!(lone.banned(), []);
+}
+
+/// All the headers that there is room for at a height are somebody's who has no bodies: this node's own block goes on.
+#[test]
+fn a_miner_is_not_shut_out_by_headers_without_bodies() {
+    let mut lone = Lone::new();
+    for miner in 0..64 {
+        lone.announces(1, &[block(&genesis(), miner, &[])]);
+    }
+    let own = block(&genesis(), 99, &[]);
+    lone.announces(2, std::slice::from_ref(&own));
+    assert_eq!(lone.books.chain().headers().place(&own.header.id()), None, "there is no room");
+    lone.mined(own.clone());
+    assert_eq!(lone.tip().id, own.header.id());
     assert_eq!(lone.banned(), []);
 }
 
@@ -178,6 +195,64 @@ fn a_new_node_follows_a_long_chain_with_enough_work() {
     }
     assert_eq!(lone.tip().height, chain.len() as u64);
     assert_eq!(lone.banned(), []);
+}
+
+/// So many headers, in about as little time as they can be made in.
+fn crowded(length: usize, root: &[u8]) -> Vec<CoinBlock> {
+    let mut parent = genesis();
+    let follow = |_| {
+        let is_later = parent.height < 12 || parent.height.is_multiple_of(5);
+        let (height, time) = (parent.height + 1, parent.time + u64::from(is_later));
+        let mut header =
+            Light { height, previous: parent.id(), root: Key::of(root), time, seal: parent.seal };
+        assert!(Pow::regtest().mine(&mut header, 0, 1 << 20));
+        parent = header.clone();
+        Block { header, transactions: Vec::new() }
+    };
+    (0..length).map(follow).collect()
+}
+
+/// It sends as many as go into one message, just in time, of a chain that gets nowhere soon. Another, who has a chain with enough
+/// work, has its turn after ten minutes.
+#[test]
+fn who_shows_a_chain_without_end_does_not_keep_others_waiting() {
+    let minimum_work = U256::from(2 * 16_000);
+    let rules = HeaderRules { minimum_work, ..HeaderRules::default() };
+    let headers_timeout = Duration::from_secs(100);
+    let config = LedgerConfig { headers_timeout, ..LedgerConfig::default() };
+    let mut lone = Lone::configured(books(rules, PoolRules::default()), config);
+    let (endless, good) = (crowded(15_000, b"endless"), crowded(16_100, b"good"));
+    let answer = |chain: &[CoinBlock], locator: &[BlockId]| {
+        let from = chain.iter().rposition(|block| locator.contains(&block.header.id()));
+        let rest = &chain[from.map_or(0, |at| at + 1)..];
+        headers(&rest[..rest.len().min(MAX_HEADERS)])
+    };
+    let mut late = Vec::new();
+    for second in 0..900 {
+        for (peer, msg) in lone.sent() {
+            let LedgerMsg::GetHeaders { id, locator } = msg else { continue };
+            match peer.0 {
+                1 if second > 0 => late.push((second + 95, id, locator)),
+                1 => {
+                    let headers = answer(&endless, &locator);
+                    lone.says(1, LedgerMsg::Headers { answers: Some(id), headers });
+                }
+                // It comes when the other is followed already.
+                2 if second > 5 => {
+                    let headers = answer(&good, &locator);
+                    lone.says(2, LedgerMsg::Headers { answers: Some(id), headers });
+                }
+                peer => lone.says(peer, LedgerMsg::Headers { answers: Some(id), headers: headers(&[]) }),
+            }
+        }
+        let now: Vec<(u32, u32, Vec<BlockId>)> = late.extract_if(.., |(at, ..)| *at <= second).collect();
+        for (_, id, locator) in now {
+            lone.says(1, LedgerMsg::Headers { answers: Some(id), headers: answer(&endless, &locator) });
+        }
+        lone.advance(1);
+    }
+    assert_eq!(lone.banned(), []);
+    assert!(lone.books.chain().headers().tip().height >= 16_000);
 }
 
 /// A peer shows the headers of a better branch, and keeps the bodies for itself. Another has them; and while nobody has,
@@ -370,7 +445,7 @@ fn a_neighbour_has_so_much_looked_at_at_once_and_no_more() {
     for _ in 0..100 {
         lone.script.message(SimPeer(1), LedgerMsg::Headers { answers: None, headers: large.clone() });
     }
-    assert_eq!(lone.script.jobs().len(), 8, "of one MiB each");
+    assert_eq!(lone.script.jobs().len(), 6, "of one MiB each");
     for _ in 0..100 {
         let id = blocks[0].header.id();
         lone.script.message(SimPeer(2), LedgerMsg::GetBlock { id, compact: false });

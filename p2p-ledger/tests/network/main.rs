@@ -12,6 +12,7 @@ mod hour;
 mod light;
 #[cfg(feature = "wallet")]
 mod light_wallets;
+mod pools;
 mod propagation;
 mod relay;
 mod support;

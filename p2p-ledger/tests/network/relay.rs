@@ -4,7 +4,8 @@ use p2p_core::SimPeer;
 use p2p_ledger::{CompactBlock, Encode, Header, LedgerCommand, LedgerError, LedgerMsg, LedgerOutcome, Tx};
 
 use super::support::{
-    Lone, MATURITY, SUBSIDY, block, branch, genesis, headers, list, pay, pruned_books, sent_block, spend,
+    Lone, MATURITY, SUBSIDY, block, branch, genesis, headers, list, long_books, pay, pruned_books,
+    sent_block, spend,
 };
 
 /// A node with some blocks, all of whose neighbours have shown that they have them too.
@@ -102,6 +103,31 @@ fn missing_ancestors_are_fetched() {
     assert_eq!(lone.banned(), []);
 }
 
+/// All four neighbours have it: each brings its share.
+#[test]
+fn a_long_chain_comes_from_all_who_have_it() {
+    let blocks = branch(&genesis(), 1, 64);
+    let mut lone = Lone::new();
+    let mut brought = [0; 4];
+    for _ in 0..200 {
+        for (peer, msg) in lone.sent() {
+            match msg {
+                LedgerMsg::GetHeaders { id, .. } => {
+                    lone.says(peer.0, LedgerMsg::Headers { answers: Some(id), headers: headers(&blocks) });
+                }
+                LedgerMsg::GetBlock { id, .. } => {
+                    brought[peer.0 as usize - 1] += 1;
+                    let block = blocks.iter().find(|block| block.header.id() == id).unwrap();
+                    lone.says(peer.0, sent_block(block));
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!((lone.tip().height, brought.iter().sum::<u32>()), (64, 64));
+    assert!(brought.iter().all(|blocks| *blocks >= 10), "{brought:?}");
+}
+
 /// Whoever keeps the last bodies alone says so: the others are asked of those who have them, and nobody is to blame.
 #[test]
 fn old_bodies_are_asked_of_those_who_keep_them() {
@@ -139,6 +165,20 @@ fn old_bodies_are_asked_of_those_who_keep_them() {
     assert_eq!(lone.tip().height, 40);
     assert!(asked > 0, "the last are asked of both");
     assert_eq!(lone.banned(), []);
+}
+
+/// A link holds 4 MiB: what is asked for has room there, however long it is, and leaves some.
+#[test]
+fn no_more_is_asked_for_at_once_than_a_link_holds() {
+    let blocks = branch(&genesis(), 1, 40);
+    for (block_bytes, window) in [(100_000, 16), (1 << 20, 3), (3 << 19, 2), (3 << 20, 1)] {
+        let mut lone = Lone::keeping(long_books(block_bytes));
+        let question = lone.question(1);
+        lone.says(1, LedgerMsg::Headers { answers: Some(question), headers: headers(&blocks) });
+        let asked = lone.sent_to(1).iter().filter(|msg| matches!(msg, LedgerMsg::GetBlock { .. })).count();
+        assert_eq!(asked, window, "of {block_bytes} bytes");
+        assert!(asked * block_bytes <= 3 << 20);
+    }
 }
 
 #[test]

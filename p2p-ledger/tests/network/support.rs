@@ -36,6 +36,12 @@ pub(crate) fn pruned_books(keep: u64) -> Books {
     books_with(headers, PoolRules::default(), ChainRules { keep: Some(keep), ..ChainRules::default() })
 }
 
+/// The same, of blocks that have at most so many bytes.
+pub(crate) fn long_books(block_bytes: usize) -> Books {
+    let rules = ChainRules { block_bytes, ..ChainRules::default() };
+    books_with(HeaderRules::default(), PoolRules::default(), rules)
+}
+
 fn books_with(headers: HeaderRules, pool: PoolRules, rules: ChainRules) -> Books {
     let coins = Coins { halving: 0, maturity: MATURITY, ..Coins::new(CHAIN, SUBSIDY) };
     let headers = HeaderChain::new(Pow::regtest(), genesis(), headers);
@@ -146,8 +152,12 @@ impl Lone {
     }
 
     pub(crate) fn keeping(books: Books) -> Lone {
+        Lone::configured(books, LedgerConfig::default())
+    }
+
+    pub(crate) fn configured(books: Books, config: LedgerConfig) -> Lone {
         let membership = Fixed::new(SimPeer(0), (1..=4).map(SimPeer));
-        let script = Script::new(Machine::new(membership, LedgerConfig::default()));
+        let script = Script::new(Machine::new(membership, config));
         let mut lone = Lone { script, books, sent: Vec::new(), events: Vec::new() };
         lone.work();
         lone

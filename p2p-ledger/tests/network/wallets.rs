@@ -95,6 +95,23 @@ fn what_wallets_have_adds_up_to_what_was_made() {
     }
 }
 
+/// The later keys were paid first: nothing is passed over for that.
+#[test]
+fn a_wallet_is_found_again_in_whatever_order_its_keys_were_paid() {
+    let mut sim = world(2);
+    let new = || Wallet::new([1; 32], CHAIN, MATURITY);
+    let mut before = new();
+    let keys: Vec<Address> = (0..70).map(|_| before.receive()).collect();
+    // Each is within twenty of another that was paid, or of the first.
+    for at in [60, 50, 35, 25, 19, 10] {
+        mine(&mut sim, 0, keys[at]);
+    }
+    let (known, mut again) = (follow(&mut sim, 1, &mut before), new());
+    assert_eq!(known.ready + known.new, 6 * SUBSIDY);
+    assert_eq!(follow(&mut sim, 1, &mut again), known);
+    assert_eq!((again.given(), again.history().count()), (61, 6));
+}
+
 /// A node that was cut off has gone another way; a wallet that has followed it finds back.
 #[test]
 fn a_wallet_goes_over_to_the_better_chain() {

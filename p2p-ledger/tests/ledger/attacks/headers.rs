@@ -89,6 +89,27 @@ fn a_flood_of_headers_with_little_work_is_not_kept() {
     assert_eq!(crowd.count(), 63, "and the chain's own");
 }
 
+/// Somebody has made all headers that there is room for at a height, and shows no bodies. Whoever makes a block there goes on with
+/// it, and the next block brings it to the others.
+#[test]
+fn headers_without_bodies_do_not_shut_out_a_block() {
+    let [mut node, mut other] = std::array::from_fn(|_| {
+        let rules = HeaderRules { siblings: 4, ..HeaderRules::default() };
+        Node::with(rules, ChainRules::default())
+    });
+    for i in 0..4u8 {
+        let header = follow(&Pow::regtest(), &genesis(), Key::of(&[i]));
+        node.0.accept_headers(std::slice::from_ref(&header), NOW).unwrap();
+        other.0.accept_headers(&[header], NOW).unwrap();
+    }
+    let own = block(&genesis(), 1, SUBSIDY, &[]);
+    assert_eq!(other.accept(&own), Err(BlockError::Header(Refused::Crowded { height: 1 })));
+    assert_eq!(node.0.accept_own(own.clone(), NOW).unwrap().connected, [own.header.id()]);
+    let next = node.mine(1, &[]);
+    other.accept_branch(&[own, next.clone()]);
+    assert_eq!((node.0.tip().id, other.0.tip().id), (next.header.id(), next.header.id()));
+}
+
 #[test]
 fn orphans_are_refused_and_cost_nothing() {
     let mut node = Node::new();
