@@ -8,79 +8,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use async_trait::async_trait;
-use p2p_core::net::tcp::{self, Running};
-use p2p_core::net::udp;
-use p2p_core::{Limits, NoWorker};
-use p2p_dht::mainline::Secret;
-use p2p_swarm::torrent::http::{HttpClient, HttpCodec, Resolve};
-use p2p_swarm::torrent::tracker::{
-    CountPeers, HttpTracker, Tracker, TrackerClient, TrackerConfig, UdpClient, UdpCodec, UdpTracker,
-};
 use p2p_swarm::torrent::{Format, Magnet, Metainfo, Source, Stop, find_peers};
 use serde_json::json;
+use support::tracker::{Ours, client, urls};
 use support::{
     FORMATS, Folder, Kill, Libtorrent, MANY, add, aria2, ends_well, free_port, listens, same, session,
     tracked, wait,
 };
-
-struct System;
-
-#[async_trait]
-impl Resolve for System {
-    async fn resolve(&self, host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
-        Ok(tokio::net::lookup_host((host, port)).await?.collect())
-    }
-}
-
-struct Ours {
-    http: Running<HttpTracker>,
-    _udp: Running<UdpTracker>,
-    addr: SocketAddr,
-}
-
-impl Ours {
-    async fn start() -> Ours {
-        loop {
-            let Tracker { http, udp } = Tracker::new(TrackerConfig::default(), Secret::generate());
-            let (here, limits) = ("127.0.0.1:0".parse().unwrap(), Limits::default());
-            let codec = |_| HttpCodec::server();
-            let http = tcp::spawn(http, codec, Some(here), limits.clone(), [NoWorker]).await.unwrap();
-            let addr = http.local_addr().unwrap();
-            // The port may be taken for the other wire: then another is chosen.
-            if let Ok(udp) = udp::spawn(udp, UdpCodec::server(), addr, limits, [NoWorker]).await {
-                return Ours { http, _udp: udp, addr };
-            }
-        }
-    }
-
-    async fn peers(&self) -> usize {
-        self.http.handle().ask(CountPeers).await.unwrap().peers
-    }
-}
-
-fn urls(addr: SocketAddr) -> [String; 2] {
-    [format!("http://{addr}/announce"), format!("udp://{addr}/announce")]
-}
-
-/// What asks trackers for us.
-struct Client {
-    ask: TrackerClient<System>,
-    _http: Running<HttpClient>,
-    _udp: Running<UdpClient>,
-}
-
-async fn client() -> Client {
-    let (here, limits) = ("127.0.0.1:0".parse().unwrap(), Limits::default());
-    let codec = |_| HttpCodec::client();
-    let http = tcp::spawn(HttpClient::default(), codec, None, limits.clone(), [NoWorker]).await.unwrap();
-    let udp = udp::spawn(UdpClient::default(), UdpCodec::client(), here, limits, [NoWorker]).await.unwrap();
-    Client {
-        ask: TrackerClient::new(http.handle(), Some(udp.handle()), None, System),
-        _http: http,
-        _udp: udp,
-    }
-}
 
 /// We get what somebody seeds whom only a tracker names.
 async fn get(folder: &Folder, metainfo: &Metainfo, torrent: Source) {
@@ -205,7 +139,7 @@ async fn we_find_each_other_on_opentracker() {
         add(&seed, Source::Metainfo(metainfo.clone()), folder.at("seed"), vec![]).await;
         get(&folder, &metainfo, Source::Magnet(Magnet::from(&metainfo))).await;
         let swarm = metainfo.info().hashes().swarms().next().unwrap();
-        let ask = self::client().await;
+        let ask = support::tracker::client().await;
         let stands = ask.ask.scrape(url, &[swarm]).await.unwrap();
         assert_eq!((stands[0].0, stands[0].1.seeders, stands[0].1.completed), (swarm, 1, 1), "{stands:?}");
         seed.handle().ask(Stop).await.unwrap();

@@ -439,25 +439,17 @@ impl<P: Keyed> CanTable<P> {
         mates.map(|mate| mate.peer).collect()
     }
 
-    /// Where copies of an object lie: with those who share the zone, if zones are shared.
-    fn copies(&self, key: &Key, n: usize) -> Replicas<P> {
+    /// Where copies of an object lie: with those who share the zone, if zones are shared; or else at its key and at
+    /// hashes of that (§3.5: several hash functions).
+    fn replica_set(&self, key: &Key, n: usize) -> Replicas<P> {
         if !self.shares_zones() {
-            return CanTable::replica_keys(key, n);
+            return Replicas::at_salted(key, n);
         }
         let point = self.space.point(key);
         let Some(own) = self.claims.iter().find(|claim| claim.zone.contains(&point)) else {
             return Replicas::Peers(Vec::new());
         };
         Replicas::Peers([self.me].into_iter().chain(self.mates(own)).take(n).collect())
-    }
-
-    /// The copies of an object lie at its key and at hashes of that (§3.5: several hash functions).
-    fn replica_keys(key: &Key, n: usize) -> Replicas<P> {
-        let salted = |i: usize| match i {
-            0 => *key,
-            _ => Key::of(&[key.as_bytes().as_slice(), &(i as u32).to_be_bytes()].concat()),
-        };
-        Replicas::Keys((0..n).map(salted).collect())
     }
 
     fn region(&self) -> Region {

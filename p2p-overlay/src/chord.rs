@@ -279,7 +279,7 @@ impl<P: Keyed> ChordTable<P> {
     }
 
     /// Up to `n` nodes before an offset, the nearest to it first.
-    fn preceding(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
+    fn nearest(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
         let offset = self.key.distance(key);
         let usable = |peer: &P| !avoid.contains(peer) && !self.suspects.contains(peer);
         let known = self.fingers.iter().flatten().chain(&self.successors);
@@ -292,7 +292,7 @@ impl<P: Keyed> ChordTable<P> {
 
     /// The node at or after a key and those that follow it, as far as the ring is known without a gap. A node that
     /// knows nobody before it cannot tell what is its own, unless the asker says so.
-    fn replica_peers(&self, key: &Key, n: usize, claimed: bool) -> Replicas<P> {
+    fn replica_set(&self, key: &Key, n: usize, claimed: bool) -> Replicas<P> {
         let offset = self.key.distance(key);
         let ahead = &self.successors;
         let behind: Vec<&Spot<P>> = self.before.iter().rev().chain(&self.predecessor).collect();

@@ -18,6 +18,7 @@ mod simulated;
 mod upkeep;
 mod whole;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_core::{Key, Keyed, Pending};
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::doors::Doors;
 use crate::lookup::LookupConfig;
 use crate::routed::Routed;
-use crate::structured::{Mode, Next, Region};
+use crate::structured::{Mode, Next, Region, Replicas};
 use crate::subnets::SubnetLimits;
 
 use buckets::{Buckets, Spot};
@@ -119,6 +120,25 @@ impl Default for KademliaConfig {
     }
 }
 
+impl KademliaConfig {
+    /// k, within its bounds.
+    fn most(&self) -> usize {
+        self.k.clamp(1, MAX_K)
+    }
+
+    /// b, within its bounds.
+    fn width(&self) -> u8 {
+        self.bits.clamp(1, 8)
+    }
+
+    /// How many nodes of its neighbourhood a node knows: k, or η times as many as it keeps siblings.
+    fn neighbourhood(&self) -> usize {
+        self.most().max(ETA * self.siblings.min(MAX_SIBLINGS))
+    }
+}
+
+/// The largest buckets.
+const MAX_K: usize = 32;
 /// S/Kademlia's η.
 const ETA: usize = 5;
 /// The most siblings: η times as many go into one message.
@@ -137,7 +157,8 @@ pub struct KademliaTable<P> {
     /// The level whose range is refreshed next, after joining: from the nearest bucket to the furthest.
     exploring: Option<usize>,
     doors: Doors<P>,
-    config: KademliaConfig,
+    /// Shared where many nodes are configured alike.
+    config: Arc<KademliaConfig>,
 }
 
 /// What Kademlia nodes say beside lookups.
@@ -170,20 +191,18 @@ pub enum KademliaMsg<P> {
 
 impl<P: Keyed> KademliaTable<P> {
     /// The tables of a node that has not joined yet; without seeds, of the only node of a new network.
-    pub fn new(me: P, seeds: impl IntoIterator<Item = P>, config: KademliaConfig) -> KademliaTable<P> {
+    pub fn new(
+        me: P,
+        seeds: impl IntoIterator<Item = P>,
+        config: impl Into<Arc<KademliaConfig>>,
+    ) -> KademliaTable<P> {
+        let config = config.into();
         let doors = Doors::new(me, seeds);
-        let config = KademliaConfig {
-            k: config.k.clamp(1, 32),
-            bits: config.bits.clamp(1, 8),
-            siblings: config.siblings.min(MAX_SIBLINGS),
-            ..config
-        };
-        let near = config.k.max(ETA * config.siblings);
         KademliaTable {
             me,
             joined: doors.is_founder(),
-            buckets: Buckets::new(me.key(), config.k, config.replacements, config.bits)
-                .with(near, config.subnets),
+            buckets: Buckets::new(me.key(), config.most(), config.replacements, config.width())
+                .with(config.neighbourhood(), config.subnets),
             asked: Pending::with_capacity(64),
             exploring: None,
             doors,
@@ -213,11 +232,11 @@ impl<P: Keyed> KademliaTable<P> {
     }
 
     /// This node and its contacts, those closest to a key first.
-    fn closest_with_me(&self, key: &Key, n: usize) -> Vec<P> {
+    fn replica_set(&self, key: &Key, n: usize) -> Replicas<P> {
         let mut closest = self.buckets.closest(key, n, &[]);
         let own = Spot::at(&self.key().xor(key), self.me);
         closest.insert(closest.partition_point(|other| other.is_before(&own, key)), own);
-        closest.into_iter().map(|spot| spot.peer).take(n).collect()
+        Replicas::Peers(closest.into_iter().map(|spot| spot.peer).take(n).collect())
     }
 
     /// A key is nearest to this node if it agrees with it in every bit for which there is a node that does not: what

@@ -66,7 +66,8 @@ pub trait Simulated: Overlay<Peer = SimPeer, Job = NoJob, Msg: Wire> {
     fn is_right(found: &[SimPeer], owners: &[SimPeer]) -> bool {
         found == owners
     }
-    /// What the overlay's paper wants of its tables when all is quiet.
+    /// What the overlay's paper wants of its tables when all is quiet: for so long that the upkeep has gone through all of
+    /// them nobody has come, left or been cut off. Who checks it knows when that is; it holds of networks at rest, too.
     ///
     /// # Errors
     /// What is not so.

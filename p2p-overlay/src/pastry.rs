@@ -382,7 +382,7 @@ impl<P: Keyed> PastryTable<P> {
 
     /// Up to `n` peers that are nearer to a key, the best first: those that share more digits with it, then by their
     /// distance.
-    fn nearer(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
+    fn nearest(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
         let own = self.key.ring_gap(key);
         let known = self.leaves.peers().chain(self.rows.rows_from(0));
         let mut nearer: Vec<(usize, Key, P)> = known
@@ -398,7 +398,7 @@ impl<P: Keyed> PastryTable<P> {
         nearer.into_iter().take(n).map(|(_, _, peer)| peer).collect()
     }
 
-    fn replica_peers(&self, key: &Key, n: usize) -> Replicas<P> {
+    fn replica_set(&self, key: &Key, n: usize) -> Replicas<P> {
         let mut peers = match self.joined {
             true => self.leaves.nearest_to(self.me, &self.key.distance(key)),
             false => Vec::new(),

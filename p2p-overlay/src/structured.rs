@@ -37,6 +37,21 @@ pub enum Replicas<P> {
     Keys(Vec<Key>),
 }
 
+impl<P> Replicas<P> {
+    /// At the key itself and at [`salted`] ones, which have nothing to do with each other. All nodes name the same.
+    pub(crate) fn at_salted(key: &Key, n: usize) -> Replicas<P> {
+        Replicas::Keys((0..n).map(|salt| salted(key, salt as u8)).collect())
+    }
+}
+
+/// A key with a salt, by which an object has several places; with none, itself.
+pub(crate) fn salted(key: &Key, salt: u8) -> Key {
+    match salt {
+        0 => *key,
+        _ => Key::of(&[key.as_bytes().as_slice(), &[salt]].concat()),
+    }
+}
+
 /// The part of the key space that a node is responsible for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Region {

@@ -320,10 +320,14 @@ impl<P: Keyed> TapestryTable<P> {
         self.levels.nearer(key, avoid).next().map_or(Next::Mine, |next| Next::Toward(next.peer))
     }
 
-    /// An object has several roots, which have nothing to do with each other: those of its key, and of its key with a
-    /// salt (JSAC §II-A). All nodes name the same keys.
-    fn replica_keys(key: &Key, n: usize) -> Replicas<P> {
-        Replicas::Keys((0..n).map(|i| salted(key, i as u8)).collect())
+    /// Up to `n` neighbours that are nearer to a key, the nearest first.
+    fn nearest(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
+        self.levels.nearer(key, avoid).take(n).map(|other| other.peer).collect()
+    }
+
+    /// An object has several roots: those of its key, and of its key with a salt (JSAC §II-A).
+    fn replica_set(key: &Key, n: usize) -> Replicas<P> {
+        Replicas::at_salted(key, n)
     }
 
     fn region(&self) -> Region {
@@ -332,16 +336,6 @@ impl<P: Keyed> TapestryTable<P> {
             false => Region::Nothing,
         }
     }
-}
-
-/// The key whose root is one of an object's roots.
-fn salted(key: &Key, salt: u8) -> Key {
-    if salt == 0 {
-        return *key;
-    }
-    let mut bytes = key.as_bytes().to_vec();
-    bytes.push(salt);
-    Key::of(&bytes)
 }
 
 /// How far a key is from another, by its digits: how many steps each comes after the other's, the first digit first.

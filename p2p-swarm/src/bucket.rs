@@ -56,6 +56,16 @@ impl Bucket {
         self.left = (self.left - tokens).max(self.left.min(-below));
     }
 
+    /// From now on it fills at another rate, up to another bound. What is there stays, as far as it may; what is lacking
+    /// is made up for in no more time than before.
+    pub(crate) fn set_rate(&mut self, rate: f64, most: f64, now: Time) {
+        self.fill(now);
+        if self.left < 0.0 {
+            self.left *= (rate / self.rate).min(1.0);
+        }
+        (self.rate, self.most, self.left) = (rate, most, self.left.min(most));
+    }
+
     /// So many that were taken were not used.
     pub(crate) fn give_back(&mut self, tokens: f64) {
         self.left = (self.left + tokens).min(self.most);
@@ -98,6 +108,26 @@ mod tests {
         bucket.spend(10.0);
         bucket.spend_at_most(1e9, 20.0);
         assert_eq!(bucket.left, -30.0);
+    }
+
+    #[test]
+    fn another_rate_holds_at_once_and_what_is_lacking_takes_no_longer() {
+        let second = |at| Time::ZERO + Duration::from_secs(at);
+        for (rate, lacking, wait) in [(100.0, -20.0, 0.2), (10.0, -20.0, 2.0), (1.0, -2.0, 2.0)] {
+            let mut bucket = Bucket::new(10.0, 5.0, second(0));
+            bucket.spend(25.0);
+            bucket.set_rate(rate, rate / 2.0, second(0));
+            assert_eq!(bucket.left, lacking, "{rate}");
+            assert_eq!(bucket.wait(second(0)), Duration::from_secs_f64(wait) + Duration::from_millis(1));
+            // A minute later it is full.
+            assert!(bucket.wait(second(60)).is_zero() && bucket.left == rate / 2.0, "{rate}");
+        }
+        // What fills for the first time has nothing yet.
+        let mut bucket = Bucket::new(0.0, 0.0, second(0));
+        bucket.set_rate(10.0, 5.0, second(9));
+        assert!(!bucket.take(1.0, second(9)) && bucket.take(1.0, second(10)));
+        bucket.set_rate(0.0, 0.0, second(10));
+        assert_eq!(bucket.wait(second(99)), Duration::MAX);
     }
 
     #[test]

@@ -60,10 +60,10 @@ pub trait Storage: Send + 'static {
     /// # Errors
     /// What the system says.
     fn sync(&mut self, file: &mut Self::File) -> io::Result<()>;
-    /// Gives a file another name, in place of what had it.
+    /// Gives a file another name, in place of what had it; its folders are made if they are not there.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says; `CrossesDevices` if it would be on another file system.
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     ///

@@ -2,9 +2,10 @@
 //!
 //! - [`Metainfo`] is a `.torrent` file, of the first version (BEP 3), the second (BEP 52), or both; [`Magnet`] a link.
 //! - [`PeerMsg`] is what peers say to each other, and [`PeerCodec`] its bytes over TCP.
-//! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Read`], [`Status`] and [`Remove`] as typed requests, and
-//!   [`TorrentWorker`]s do its jobs on a [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`; a [`Client`],
-//!   which has it run over uTP, too, on `p2p_core::net::both`.
+//! - [`Session`] is the client: it takes [`Add`], [`AddPeers`], [`Wait`], [`Read`], [`SetRates`], [`SetPriorities`], [`Pause`],
+//!   [`Resume`], [`Move`], [`Status`], [`Stats`] and [`Remove`] as typed requests, and [`TorrentWorker`]s do its jobs on a
+//!   [`Storage`](crate::Storage). Live it runs on `p2p_core::net::tcp`; a [`Client`], which has it run over uTP, too, on
+//!   `p2p_core::net::both`.
 //! - [`SessionConfig`] says how all are treated, and [`TorrentConfig`] how one is: its rates, which pieces come first, whether it
 //!   is super-seeded.
 //! - [`Mse`] encrypts its connections.
@@ -53,9 +54,9 @@ mod worker;
 pub use address::{Addressed, Carrier};
 pub use client::{Client, client};
 pub use command::{
-    Add, AddPeers, Announced, Announcing, Fetched, Fetching, Heard, Read, Remove, SessionCommand,
-    SessionEvent, SessionItem, SessionOutcome, Source, Status, Stop, TakesCommands, ToAnnounce, ToFetch,
-    TorrentConfig, TorrentError, TorrentId, Wait,
+    Add, AddPeers, Announced, Announcing, Fetched, Fetching, Heard, Move, Pause, Read, Remove, Resume,
+    SessionCommand, SessionEvent, SessionItem, SessionOutcome, SetPriorities, SetRates, Source, Stats,
+    Status, Stop, TakesCommands, ToAnnounce, ToFetch, TorrentConfig, TorrentError, TorrentId, Wait,
 };
 pub use dht::DhtSource;
 pub use job::{TorrentDone, TorrentJob};
@@ -69,10 +70,10 @@ pub use metainfo::{
     MAX_PIECES, Metainfo, MetainfoError, SwarmId, TorrentFile,
 };
 pub use mse::{Encryption, Mse};
-pub use picker::Order;
+pub use picker::{Order, Priority};
 pub use session::{Carriers, Session, SessionConfig, SessionTimer};
 pub use source::{Found, PeerSource, SourceKind, find_peers};
-pub use status::{PeerStatus, TorrentStage, TorrentStatus};
+pub use status::{PeerStatus, SessionStats, TorrentStage, TorrentStatus};
 pub use throttle::RateLimits;
 pub use tiers::TrackerStatus;
 pub use url::{ParseUrlError, Scheme, Url};

@@ -8,8 +8,8 @@ use p2p_core::sim::Session;
 use p2p_overlay::measure::siege::{Attack, Outcome, Siege};
 use p2p_overlay::measure::{Experiment, Simulated};
 use p2p_overlay::{
-    Chord, ChordConfig, ChordTable, Kademlia, KademliaConfig, KademliaTable, Pastry, PastryConfig,
-    PastryTable, Tapestry, TapestryConfig, TapestryTable,
+    Can, CanConfig, Chord, ChordConfig, ChordTable, Kademlia, KademliaConfig, KademliaTable, Pastry,
+    PastryConfig, PastryTable, Tapestry, TapestryConfig, TapestryTable,
 };
 use serde::Serialize;
 
@@ -85,6 +85,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         let at_rest = TapestryConfig { upkeep: Duration::ZERO, ..config };
         besiege(args, &mut rows, "tapestry", defence, |siege| siege.run::<TapestryTable<SimPeer>>(at_rest));
         rows.push(under_churn::<Tapestry<SimPeer>>(args, "tapestry", defence, config));
+        // Its limits hold where a zone is given away: under churn.
+        let config = CanConfig { subnets, ..CanConfig::default() };
+        rows.push(under_churn::<Can<SimPeer>>(args, "can", defence, config));
     }
     let Args { nodes, lookups, seed, .. } = *args;
     let output = Output { nodes, lookups, seed, rows };

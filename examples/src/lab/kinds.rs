@@ -52,41 +52,56 @@ pub(crate) trait Run {
     fn run<O: Simulated>(self, config: O::Config) -> Self::Output;
 }
 
+impl How {
+    fn every(self, period: Duration) -> Duration {
+        if self.at_rest { Duration::ZERO } else { period }
+    }
+
+    pub(crate) fn can(self) -> CanConfig {
+        let config = CanConfig::default();
+        CanConfig {
+            dimensions: self.dimensions.unwrap_or(config.dimensions),
+            zone_peers: self.zone_peers.unwrap_or(config.zone_peers),
+            realities: self.realities.unwrap_or(config.realities),
+            update: self.every(config.update),
+            ..config
+        }
+    }
+
+    pub(crate) fn chord(self) -> ChordConfig {
+        let config = ChordConfig::default();
+        let (stabilize, fingers) = match self.often {
+            true => (Duration::from_secs(5), 3),
+            false => (config.stabilize, config.fingers),
+        };
+        ChordConfig { stabilize: self.every(stabilize), fingers, ..config }
+    }
+
+    pub(crate) fn kademlia(self) -> KademliaConfig {
+        let config = KademliaConfig::default();
+        KademliaConfig { upkeep: self.every(config.upkeep), ..config }
+    }
+
+    pub(crate) fn pastry(self) -> PastryConfig {
+        let config = PastryConfig::default();
+        PastryConfig { upkeep: self.every(config.upkeep), ..config }
+    }
+
+    pub(crate) fn tapestry(self) -> TapestryConfig {
+        let config = TapestryConfig::default();
+        TapestryConfig { upkeep: self.every(config.upkeep), ..config }
+    }
+}
+
 /// Does something with an overlay.
 pub(crate) fn on<R: Run>(kind: Kind, how: How, run: R) -> R::Output {
-    let every = |period| if how.at_rest { Duration::ZERO } else { period };
     match kind {
-        Kind::Can => {
-            let config = CanConfig::default();
-            let dimensions = how.dimensions.unwrap_or(config.dimensions);
-            let zone_peers = how.zone_peers.unwrap_or(config.zone_peers);
-            let config = CanConfig { dimensions, zone_peers, update: every(config.update), ..config };
-            match how.realities {
-                Some(realities) => run.run::<CanRealities<SimPeer>>(CanConfig { realities, ..config }),
-                None => run.run::<Can<SimPeer>>(config),
-            }
-        }
-        Kind::Chord => {
-            let config = match how.often {
-                true => {
-                    ChordConfig { stabilize: Duration::from_secs(5), fingers: 3, ..ChordConfig::default() }
-                }
-                false => ChordConfig::default(),
-            };
-            run.run::<Chord<SimPeer>>(ChordConfig { stabilize: every(config.stabilize), ..config })
-        }
-        Kind::Kademlia => {
-            let config = KademliaConfig::default();
-            run.run::<Kademlia<SimPeer>>(KademliaConfig { upkeep: every(config.upkeep), ..config })
-        }
-        Kind::Pastry => {
-            let config = PastryConfig::default();
-            run.run::<Pastry<SimPeer>>(PastryConfig { upkeep: every(config.upkeep), ..config })
-        }
-        Kind::Tapestry => {
-            let config = TapestryConfig::default();
-            run.run::<Tapestry<SimPeer>>(TapestryConfig { upkeep: every(config.upkeep), ..config })
-        }
+        Kind::Can if how.realities.is_some() => run.run::<CanRealities<SimPeer>>(how.can()),
+        Kind::Can => run.run::<Can<SimPeer>>(how.can()),
+        Kind::Chord => run.run::<Chord<SimPeer>>(how.chord()),
+        Kind::Kademlia => run.run::<Kademlia<SimPeer>>(how.kademlia()),
+        Kind::Pastry => run.run::<Pastry<SimPeer>>(how.pastry()),
+        Kind::Tapestry => run.run::<Tapestry<SimPeer>>(how.tapestry()),
     }
 }
 

@@ -7,10 +7,10 @@ use clap::ValueEnum;
 use p2p_core::SimPeer;
 use p2p_core::sim::Histogram;
 use p2p_overlay::measure::multicast::{Groups, Report};
-use p2p_overlay::{
-    Can, CanConfig, Chord, ChordConfig, Pastry, PastryConfig, ScribeConfig, Tapestry, TapestryConfig,
-};
+use p2p_overlay::{Can, Chord, Pastry, ScribeConfig, Tapestry};
 use serde::Serialize;
+
+use crate::kinds::How;
 
 /// What to simulate.
 #[derive(clap::Args)]
@@ -93,24 +93,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         config: ScribeConfig { max_children: args.max_children, ..ScribeConfig::default() },
         ..Groups::default()
     };
-    let every = |period| if args.settle == 0 { Duration::ZERO } else { period };
+    let how = How { at_rest: args.settle == 0, ..How::default() };
     let report = match args.overlay {
-        Kind::Can => {
-            let config = CanConfig::default();
-            groups.run::<Can<SimPeer>>(CanConfig { update: every(config.update), ..config })
-        }
-        Kind::Chord => {
-            let config = ChordConfig::default();
-            groups.run::<Chord<SimPeer>>(ChordConfig { stabilize: every(config.stabilize), ..config })
-        }
-        Kind::Pastry => {
-            let config = PastryConfig::default();
-            groups.run::<Pastry<SimPeer>>(PastryConfig { upkeep: every(config.upkeep), ..config })
-        }
-        Kind::Tapestry => {
-            let config = TapestryConfig::default();
-            groups.run::<Tapestry<SimPeer>>(TapestryConfig { upkeep: every(config.upkeep), ..config })
-        }
+        Kind::Can => groups.run::<Can<SimPeer>>(how.can()),
+        Kind::Chord => groups.run::<Chord<SimPeer>>(how.chord()),
+        Kind::Pastry => groups.run::<Pastry<SimPeer>>(how.pastry()),
+        Kind::Tapestry => groups.run::<Tapestry<SimPeer>>(how.tapestry()),
     };
     let output = output(args, &report);
     match args.json {

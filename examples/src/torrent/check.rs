@@ -35,11 +35,12 @@ impl Check {
                     session.shutdown().await;
                     return if good == pieces { Ok(()) } else { Err("the content is not whole".into()) };
                 }
-                SessionEvent::Failed(_, why) | SessionEvent::Paused(_, why) => return Err(why.into()),
+                SessionEvent::Failed(_, why) | SessionEvent::Paused(_, Some(why)) => return Err(why.into()),
                 SessionEvent::Metadata(..)
                 | SessionEvent::Done(_)
                 | SessionEvent::Lied(..)
                 | SessionEvent::WebSeedDropped(..)
+                | SessionEvent::Paused(_, None)
                 | SessionEvent::Resumed(_)
                 | SessionEvent::DhtNode(_) => {}
             }

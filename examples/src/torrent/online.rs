@@ -226,7 +226,7 @@ fn places_of(torrent: &Source) -> usize {
 /// Tells the user of what only a user can mend.
 fn tell(event: &SessionEvent) {
     match event {
-        SessionEvent::Paused(_, why) => say("paused", format!("{why}: it goes on when that is mended")),
+        SessionEvent::Paused(_, Some(why)) => say("paused", format!("{why}: it goes on when that is mended")),
         SessionEvent::Resumed(_) => say("resumed", "it goes on"),
         SessionEvent::Metadata(..)
         | SessionEvent::Checked(..)
@@ -234,6 +234,7 @@ fn tell(event: &SessionEvent) {
         | SessionEvent::Lied(..)
         | SessionEvent::WebSeedDropped(..)
         | SessionEvent::DhtNode(_)
+        | SessionEvent::Paused(_, None)
         | SessionEvent::Failed(..) => {}
     }
 }

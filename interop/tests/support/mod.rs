@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod tracker;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -143,11 +145,29 @@ pub fn tracked(folder: &Folder, format: Format, files: &[(&str, usize)], tracker
     metainfo
 }
 
+/// The first file that is not there, or is another.
+fn differs(folder: &Folder, metainfo: &Metainfo, to: &str) -> Option<PathBuf> {
+    let files = metainfo.info().files().iter().filter(|file| file.kind == Kind::File);
+    let pairs = files.map(|file| (folder.at("seed").join(&file.path), folder.at(to).join(&file.path)));
+    let is_other = |(theirs, ours): &(PathBuf, PathBuf)| {
+        !std::fs::read(ours).is_ok_and(|ours| ours == std::fs::read(theirs).unwrap())
+    };
+    pairs.into_iter().find(is_other).map(|(_, ours)| ours)
+}
+
+/// Waits until all is there, and the same: of programs that do not say when it is.
+pub async fn comes(folder: &Folder, metainfo: &Metainfo, to: &str) {
+    let all = async {
+        while differs(folder, metainfo, to).is_some() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let came = timeout(Duration::from_secs(60), all).await;
+    assert!(came.is_ok(), "{:?} has not come", differs(folder, metainfo, to));
+}
+
 pub fn same(folder: &Folder, metainfo: &Metainfo, to: &str) {
-    for file in metainfo.info().files().iter().filter(|file| file.kind == Kind::File) {
-        let (theirs, ours) = (folder.at("seed").join(&file.path), folder.at(to).join(&file.path));
-        assert!(std::fs::read(theirs).unwrap() == std::fs::read(&ours).unwrap(), "{}", ours.display());
-    }
+    assert_eq!(differs(folder, metainfo, to), None, "this is not there, or another");
     assert!(!folder.at(to).join(metainfo.info().name()).join(".pad").exists(), "pad files are not made");
 }
 
@@ -218,6 +238,48 @@ pub fn aria2(folder: &Folder, arguments: &[&str]) -> Child {
     ]);
     command.args(arguments).arg(folder.at("t.torrent")).stdout(Stdio::null());
     command.spawn().expect("aria2c is missing: run interop/setup")
+}
+
+/// Transmission's daemon, which takes on `t.torrent` with its files in `to`. It speaks IPv4 on loopback, and dials nobody
+/// there by itself.
+pub fn transmission(folder: &Folder, to: &str, port: u16, encryption: Encryption, utp: bool) -> Kill {
+    let home = folder.at(&format!("transmission-{port}"));
+    let watched = home.join("watched");
+    std::fs::create_dir_all(&watched).unwrap();
+    let settings = json!({
+        "bind-address-ipv4": "127.0.0.1", "bind-address-ipv6": "::1", "peer-port": port,
+        "peer-port-random-on-start": false, "port-forwarding-enabled": false, "rpc-enabled": false,
+        "dht-enabled": false, "lpd-enabled": false, "utp-enabled": utp,
+        "encryption": match encryption {
+            Encryption::Off => 0,
+            Encryption::Preferred => 1,
+            Encryption::Required => 2,
+        },
+        "download-dir": folder.at(to), "watch-dir": &watched, "watch-dir-enabled": true,
+    });
+    std::fs::write(home.join("settings.json"), settings.to_string()).unwrap();
+    std::fs::copy(folder.at("t.torrent"), watched.join("t.torrent")).unwrap();
+    let mut command = Command::new("transmission-daemon");
+    command.args(["--foreground", "--log-error", "--config-dir"]).arg(&home);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    Kill(child.expect("transmission-daemon is missing: run interop/setup"))
+}
+
+/// rTorrent, which takes on `t.torrent` with its files in `to`. It takes no torrent that names no tracker.
+pub fn rtorrent(folder: &Folder, to: &str, port: u16) -> Kill {
+    std::fs::create_dir_all(folder.at(to)).unwrap();
+    let settings = format!(
+        "system.daemon.set = true\nnetwork.bind_address.set = 127.0.0.1\n\
+         network.port_range.set = {port}-{port}\nnetwork.port_random.set = no\ndht.mode.set = disable\n\
+         directory.default.set = {}\nschedule2 = load,0,0,\"load.start={}\"\n",
+        folder.at(to).display(),
+        folder.at("t.torrent").display(),
+    );
+    let settings = folder.write("rtorrent.rc", settings.as_bytes());
+    let mut command = Command::new("rtorrent");
+    command.args(["-n", "-o", &format!("import={}", settings.display())]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    Kill(child.expect("rtorrent is missing: run interop/setup"))
 }
 
 pub struct Kill(pub Child);

@@ -221,7 +221,7 @@ impl<P: Keyed> Maintenance for Realities<P> {
     /// The copies of an object lie at its point in each reality; further ones at other points.
     fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
         let realities = self.tables.len();
-        let Replicas::Keys(points) = CanTable::<P>::replica_keys(key, n.div_ceil(realities)) else {
+        let Replicas::Keys(points) = Replicas::<P>::at_salted(key, n.div_ceil(realities)) else {
             return Replicas::Peers(Vec::new());
         };
         let at = |point: Key| (0..realities as u8).map(move |reality| lead(&point, reality));

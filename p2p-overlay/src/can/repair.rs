@@ -13,10 +13,9 @@
 use p2p_core::{Cx, Health, Keyed, Time};
 
 use super::neighbours::{Around, Neighbour};
-use super::upkeep::{CanTimer, GAP, MERGE};
+use super::upkeep::{CanTimer, GAP};
 use super::zones::{Claims, MAX_ZONES, abuts, gaps, volume};
 use super::{CanMsg, CanTable, Claim, Zone};
-use crate::doors::SELDOM;
 use crate::structured::Want;
 
 /// A dead neighbour's zone.
@@ -234,18 +233,5 @@ impl<P: Keyed> CanTable<P> {
             && self.claims.len() < MAX_ZONES
             && !self.claims.iter().any(|own| own.zone.overlaps(&claim.zone))
             && !self.neighbours.iter().any(|other| other.claims.iter().any(|its| better(other.peer, its)))
-    }
-
-    // ---- merge
-
-    pub(super) fn knock(&mut self, cx: &mut Cx<'_, Self>) {
-        let via = self.doors.any(cx.rng());
-        if via.is_some()
-            && cx.rng().below(SELDOM) == 0
-            && let Some(claim) = cx.rng().choose(&self.claims).copied()
-        {
-            let key = claim.zone.key(cx.rng());
-            cx.emit(Want { tag: MERGE, key, replicas: 1, via });
-        }
     }
 }

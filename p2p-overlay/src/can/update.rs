@@ -112,6 +112,8 @@ impl<P: Keyed> CanTable<P> {
         CanState { claims: self.claims.as_slice().into(), neighbours }
     }
 
+    // ---- questions
+
     pub(super) fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P, full: bool) {
         let deadline = cx.now() + self.config.lookup.hop_timeout;
         let is_proved = self.position(peer).is_some_and(|at| self.neighbours[at].proved);
@@ -238,6 +240,10 @@ impl<P: Keyed> CanTable<P> {
             left = left_of(&left, peer, &other.claims, other.peer, shared).into();
             is_other |= theirs != other.claims;
             other.claims = theirs;
+            if other.claims.is_empty() && other.proved {
+                // It may live on beyond a cut, and not know that another holds its zone.
+                self.doors.lose(other.peer);
+            }
         }
         if is_other {
             self.forget_around();
@@ -263,6 +269,10 @@ impl<P: Keyed> CanTable<P> {
             Some(at) => {
                 self.neighbours.swap_remove(at);
                 is_news = true;
+                if self.neighbours.is_empty() {
+                    // Where it has gone the others are.
+                    self.doors.lose(peer);
+                }
             }
             None if is_near(&left) && !is_needless => {
                 if self.neighbours.len() >= MAX_NEIGHBOURS

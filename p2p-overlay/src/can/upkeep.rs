@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{CanMsg, CanTable};
+use crate::doors::SELDOM;
 use crate::structured::{Answer, LookupError, Maintenance, Next, Region, Replicas, Want};
 
 impl<P: Serialize + DeserializeOwned> Wire for CanMsg<P> {
@@ -41,6 +42,8 @@ impl<P: Keyed> CanTable<P> {
         self.neighbours.position(peer)
     }
 
+    // ---- upkeep
+
     fn look_after(&mut self, cx: &mut Cx<'_, Self>) {
         self.leave_if_cut_off(cx);
         let now = cx.now();
@@ -54,6 +57,17 @@ impl<P: Keyed> CanTable<P> {
         self.repair(cx);
         self.reassign(cx);
         self.knock(cx);
+    }
+
+    fn knock(&mut self, cx: &mut Cx<'_, Self>) {
+        let via = self.doors.any(cx.rng());
+        if via.is_some()
+            && cx.rng().below(SELDOM) == 0
+            && let Some(claim) = cx.rng().choose(&self.claims).copied()
+        {
+            let key = claim.zone.key(cx.rng());
+            cx.emit(Want { tag: MERGE, key, replicas: 1, via });
+        }
     }
 }
 
@@ -210,7 +224,7 @@ impl<P: Keyed> Maintenance for CanTable<P> {
         self.way_around(key, avoid)
     }
     fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
-        self.copies(key, n)
+        self.replica_set(key, n)
     }
     fn mine(&self) -> Region {
         self.region()

@@ -315,7 +315,7 @@ fn the_next_hop_is_nearer_and_the_dead_are_left_out() {
             assert!(peer.key().is_between(&table.key, &key), "past the key");
             avoid.push(peer);
         }
-        let all = table.preceding(&key, 100, &[]);
+        let all = table.nearest(&key, 100, &[]);
         assert!(avoid.is_empty() || all.first() == avoid.first(), "{all:?} {avoid:?}");
         assert!(avoid.iter().all(|peer| all.contains(peer)));
     }

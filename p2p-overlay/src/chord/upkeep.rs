@@ -78,7 +78,14 @@ impl<P: Keyed> ChordTable<P> {
         self.successors.first().is_none_or(|first| spot.is_before(first, &self.key))
     }
 
-    // ---- merge
+    // ---- upkeep
+
+    fn look_after(&mut self, cx: &mut Cx<'_, Self>) {
+        self.stabilize(cx);
+        self.ask_suspects(cx);
+        (0..self.config.fingers).for_each(|_| self.fix_a_finger(cx));
+        self.knock(cx);
+    }
 
     fn knock(&mut self, cx: &mut Cx<'_, Self>) {
         let via = self.doors.any(cx.rng());
@@ -99,25 +106,6 @@ impl<P: Keyed> ChordTable<P> {
     pub(super) fn stabilize(&mut self, cx: &mut Cx<'_, Self>) {
         if let Some(first) = self.successors.first() {
             self.ask(cx, first.peer, Asked::Successor);
-        }
-    }
-
-    fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked<P>) {
-        self.ask_again(cx, peer, why, 0);
-    }
-
-    fn ask_again(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked<P>, silent: u32) {
-        let deadline = cx.now() + self.config.lookup.hop_timeout;
-        if let Ok(id) = self.asked.insert(peer, deadline, Question { why, silent }) {
-            cx.send(peer, ChordMsg::GetState { id });
-        }
-        self.arm(cx);
-    }
-
-    fn arm(&mut self, cx: &mut Cx<'_, Self>) {
-        match self.asked.next_deadline() {
-            Some(at) => cx.set_timer(at - cx.now(), ChordTimer::Late),
-            None => cx.clear_timer(ChordTimer::Late),
         }
     }
 
@@ -241,6 +229,27 @@ impl<P: Keyed> ChordTable<P> {
                 self.before.clear();
             }
             self.changed = true;
+        }
+    }
+
+    // ---- questions
+
+    fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked<P>) {
+        self.ask_again(cx, peer, why, 0);
+    }
+
+    fn ask_again(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked<P>, silent: u32) {
+        let deadline = cx.now() + self.config.lookup.hop_timeout;
+        if let Ok(id) = self.asked.insert(peer, deadline, Question { why, silent }) {
+            cx.send(peer, ChordMsg::GetState { id });
+        }
+        self.arm(cx);
+    }
+
+    fn arm(&mut self, cx: &mut Cx<'_, Self>) {
+        match self.asked.next_deadline() {
+            Some(at) => cx.set_timer(at - cx.now(), ChordTimer::Late),
+            None => cx.clear_timer(ChordTimer::Late),
         }
     }
 
@@ -406,13 +415,9 @@ impl<P: Keyed> Protocol for ChordTable<P> {
                 };
                 let next = cx.rng().duration(period / 2, period * 3 / 2);
                 cx.set_timer(next, ChordTimer::Stabilize);
-                if self.joined {
-                    self.stabilize(cx);
-                    self.ask_suspects(cx);
-                    (0..self.config.fingers).for_each(|_| self.fix_a_finger(cx));
-                    self.knock(cx);
-                } else {
-                    self.try_to_join(cx);
+                match self.joined {
+                    true => self.look_after(cx),
+                    false => self.try_to_join(cx),
                 }
             }
             ChordTimer::Late => {
@@ -456,7 +461,7 @@ impl<P: Keyed> Maintenance for ChordTable<P> {
         self.next_hop(key, avoid, claimed)
     }
     fn candidates(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
-        self.preceding(key, n, avoid)
+        self.nearest(key, n, avoid)
     }
     fn distance(peer: &Key, key: &Key) -> Option<Key> {
         Some(peer.distance(key))
@@ -469,7 +474,7 @@ impl<P: Keyed> Maintenance for ChordTable<P> {
         Some((self.successors.len(), part(&last.distance(&self.key))))
     }
     fn replicas(&self, key: &Key, n: usize, claimed: bool) -> Replicas<P> {
-        self.replica_peers(key, n, claimed)
+        self.replica_set(key, n, claimed)
     }
     fn mine(&self) -> Region {
         self.region()

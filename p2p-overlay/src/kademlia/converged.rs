@@ -1,5 +1,7 @@
 //! The tables of a whole network, computed directly.
 
+use std::sync::Arc;
+
 use p2p_core::{Key, Keyed, Rng};
 
 use super::buckets::Spot;
@@ -13,14 +15,16 @@ impl<P: Keyed> Kademlia<P> {
     pub fn converged(peers: &[P], config: KademliaConfig) -> Vec<Kademlia<P>> {
         let mut nodes: Vec<(Key, P)> = peers.iter().map(|peer| (peer.key(), *peer)).collect();
         nodes.sort_unstable();
-        let table = |peer: &P| KademliaTable::among(&nodes, *peer, config);
-        peers.iter().map(|peer| Routed::new(table(peer), config.lookup)).collect()
+        let lookup = Arc::new(config.lookup);
+        let config = Arc::new(config);
+        let table = |peer: &P| KademliaTable::among(&nodes, *peer, config.clone());
+        peers.iter().map(|peer| Routed::new(table(peer), lookup.clone())).collect()
     }
 }
 
 impl<P: Keyed> KademliaTable<P> {
     /// The tables of one of some sorted nodes.
-    fn among(nodes: &[(Key, P)], me: P, config: KademliaConfig) -> KademliaTable<P> {
+    fn among(nodes: &[(Key, P)], me: P, config: Arc<KademliaConfig>) -> KademliaTable<P> {
         let mut table = KademliaTable::new(me, [], config);
         let own = table.key();
         let seed = own.as_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
@@ -28,8 +32,8 @@ impl<P: Keyed> KademliaTable<P> {
         let mut contacts = Vec::new();
         let mut add = |(key, peer): &(Key, P)| contacts.push(Spot::at(&own.xor(key), *peer));
         // Where some are left out others take their places.
-        let some = table.config.k * if table.config.subnets.is_some() { 2 } else { 1 };
-        let buckets = buckets(nodes, &own, table.config.bits.into());
+        let some = table.config.most() * if table.config.subnets.is_some() { 2 } else { 1 };
+        let buckets = buckets(nodes, &own, table.config.width().into());
         for same in &buckets {
             sample(&mut rng, same.len(), some).for_each(|i| add(&same[i]));
         }

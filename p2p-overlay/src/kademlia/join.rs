@@ -16,7 +16,7 @@ impl<P: Keyed> KademliaTable<P> {
             self.joined = true;
             return;
         };
-        let replicas = self.config.k as u8;
+        let replicas = self.config.most() as u8;
         cx.emit(Want { tag: JOIN, key: self.key(), replicas, via: Some(door) });
     }
 

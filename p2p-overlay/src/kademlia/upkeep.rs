@@ -62,6 +62,25 @@ impl<P: Keyed> KademliaTable<P> {
         }
     }
 
+    // ---- questions
+
+    fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P, question: impl FnOnce(u32) -> KademliaMsg<P>) {
+        let deadline = cx.now() + self.config.lookup.hop_timeout;
+        if let Ok(id) = self.asked.insert(peer, deadline, ()) {
+            cx.send(peer, question(id));
+        }
+        self.arm(cx);
+    }
+
+    fn arm(&mut self, cx: &mut Cx<'_, Self>) {
+        match self.asked.next_deadline() {
+            Some(at) => cx.set_timer(at - cx.now(), KademliaTimer::Late),
+            None => cx.clear_timer(KademliaTimer::Late),
+        }
+    }
+
+    // ---- the dead
+
     /// A peer did not answer. Whoever has heard from nobody for long has to join again.
     fn on_silence(&mut self, now: Time, peer: P) {
         if self.is_at_rest() {
@@ -76,21 +95,6 @@ impl<P: Keyed> KademliaTable<P> {
             }
             self.joined = false;
             self.doors.begin();
-        }
-    }
-
-    fn ask(&mut self, cx: &mut Cx<'_, Self>, peer: P, question: impl FnOnce(u32) -> KademliaMsg<P>) {
-        let deadline = cx.now() + self.config.lookup.hop_timeout;
-        if let Ok(id) = self.asked.insert(peer, deadline, ()) {
-            cx.send(peer, question(id));
-        }
-        self.arm(cx);
-    }
-
-    fn arm(&mut self, cx: &mut Cx<'_, Self>) {
-        match self.asked.next_deadline() {
-            Some(at) => cx.set_timer(at - cx.now(), KademliaTimer::Late),
-            None => cx.clear_timer(KademliaTimer::Late),
         }
     }
 }
@@ -224,7 +228,7 @@ impl<P: Keyed> Maintenance for KademliaTable<P> {
         self.buckets.neighbourhood().map(|(nodes, last)| (nodes, part(&last)))
     }
     fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
-        Replicas::Peers(self.closest_with_me(key, n))
+        self.replica_set(key, n)
     }
     fn mine(&self) -> Region {
         self.region()

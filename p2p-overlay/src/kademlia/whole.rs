@@ -19,8 +19,8 @@ fn has_its_own(table: &KademliaTable<SimPeer>, nodes: &[(Key, SimPeer)]) -> Resu
     if !table.joined {
         return Err(format!("{me} has not joined"));
     }
-    let near = closest(nodes, &key, table.config.k + 1).into_iter().map(|(_, peer)| peer);
-    let near: Vec<SimPeer> = near.filter(|peer| *peer != me).take(table.config.k).collect();
+    let near = closest(nodes, &key, table.config.most() + 1).into_iter().map(|(_, peer)| peer);
+    let near: Vec<SimPeer> = near.filter(|peer| *peer != me).take(table.config.most()).collect();
     if table.buckets.near() != near {
         return Err(format!("nearest to {me} are {near:?}, not {:?}", table.buckets.near()));
     }

@@ -97,20 +97,17 @@ impl<P: Keyed> PastryTable<P> {
             Some(neighbour) => self.ping(cx, neighbour, 0),
             None => {}
         }
-        let door = self.doors.any(cx.rng()).filter(|door| seldom && !self.leaves.holds(*door));
-        if door.is_some() {
-            let replicas = self.config.leaves.min(MAX_LEAVES) as u8;
-            cx.emit(Want { tag: MERGE, key: self.key, replicas, via: door });
+        if seldom {
+            self.knock(cx);
         }
     }
 
-    pub(super) fn ping(&mut self, cx: &mut Cx<'_, Self>, peer: P, tries: u32) {
-        let since = cx.now();
-        self.ask(cx, peer, Asked::Ping { since, tries }, |id| PastryMsg::Ping { id });
-    }
-
-    fn is_being_pinged(&self, peer: P) -> bool {
-        self.asked.iter().any(|(to, what)| to == peer && matches!(what, Asked::Ping { .. }))
+    fn knock(&mut self, cx: &mut Cx<'_, Self>) {
+        let via = self.doors.any(cx.rng()).filter(|door| !self.leaves.holds(*door));
+        if via.is_some() {
+            let replicas = self.config.leaves.min(MAX_LEAVES) as u8;
+            cx.emit(Want { tag: MERGE, key: self.key, replicas, via });
+        }
     }
 
     /// Somebody names a peer: it is pinged if it would be a leaf, or its place in the routing table is free; `compare`,
@@ -118,7 +115,7 @@ impl<P: Keyed> PastryTable<P> {
     pub(super) fn consider(&mut self, cx: &mut Cx<'_, Self>, peer: P, compare: bool) {
         let is_known = self.leaves.holds(peer) || self.rows.holds(peer) && !compare;
         let is_busy = self.asked.len() >= MAX_ASKED / 2;
-        if peer == self.me || is_known || is_busy || self.is_being_pinged(peer) {
+        if peer == self.me || is_known || is_busy || self.is_pinged(peer) {
             return;
         }
         let key = peer.key();
@@ -157,100 +154,16 @@ impl<P: Keyed> PastryTable<P> {
         }
     }
 
-    // ---- the dead
-
-    fn knows(&self, peer: P) -> bool {
-        self.leaves.holds(peer) || self.rows.holds(peer) || self.neighbours.peers().any(|other| other == peer)
-    }
-
-    pub(super) fn suspect(&mut self, peer: P) {
-        if self.knows(peer)
-            && !self.is_at_rest()
-            && self.suspects.len() < MAX_SUSPECTS
-            && !self.suspects.contains(&peer)
-        {
-            self.suspects.push(peer);
-        }
-    }
-
-    fn on_silence(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked) {
-        match why {
-            Asked::Path => {
-                let Some(joining) = &mut self.joining else { return };
-                joining.path.retain(|other| *other != peer);
-                if joining.avoid.len() < MAX_AVOIDED {
-                    joining.avoid.push(peer);
-                    self.ask_the_way(cx);
-                }
-            }
-            Asked::Hello { tries, .. } if self.is_greeting() => match tries + 1 < Suspicion::DEAD_AFTER {
-                true => self.hello(cx, peer, tries + 1),
-                false => {
-                    let until = cx.now() + self.config.lease * 9 / 8;
-                    if self.unheard.len() < MAX_LEAVES {
-                        self.unheard.push((peer, until));
-                    }
-                    self.suspect(peer);
-                    self.join_if_known(cx);
-                }
-            },
-            // Somebody had named it.
-            Asked::Ping { .. } if !self.knows(peer) => {}
-            Asked::Ping { tries, .. } if tries + 1 < Suspicion::DEAD_AFTER => {
-                self.suspect(peer);
-                self.ping(cx, peer, tries + 1);
-            }
-            // Until then it is asked with each heartbeat.
-            Asked::Ping { .. } if self.has_promised(cx.now(), peer) => self.suspect(peer),
-            Asked::Ping { .. } => self.forget(cx, peer),
-            Asked::Hello { .. } | Asked::Peers | Asked::Renew { .. } => {
-                self.suspect(peer);
-                if !self.is_being_pinged(peer) {
-                    self.ping(cx, peer, 1);
-                }
-            }
-        }
-    }
-
-    /// Leaves a dead peer out of all tables.
-    fn forget(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
-        self.suspects.retain(|suspect| *suspect != peer);
-        self.neighbours.remove(peer);
-        let row = self.rows.remove(peer);
-        let was_leaf = self.leaves.remove(peer);
-        if row.is_some() || was_leaf {
-            self.doors.lose(peer);
-        }
-        for lease in &mut self.leases {
-            lease.from = lease.from.filter(|(from, _)| *from != peer);
-        }
-        if let Some(row) = row {
-            // Lazily (§2.4): whoever has the same row is asked for somebody in the place of the dead.
-            let peers: Vec<P> = self.rows.row(row).collect();
-            if let Some(&other) = cx.rng().choose(&peers) {
-                self.ask(cx, other, Asked::Peers, |id| PastryMsg::GetRow { id, row: row as u8 });
-            }
-        }
-        if !was_leaf {
-            return;
-        }
-        self.changed = true;
-        if self.leaves.is_empty() && self.joined {
-            self.joined = false;
-            self.doors.begin();
-            return;
-        }
-        if self.joined {
-            self.renew(cx);
-        }
-        let is_ahead = self.key.distance(&peer.key()) < Key::power_of_two(255);
-        let side = if is_ahead { Side::Ahead } else { Side::Behind };
-        if let (Recovery::Reactive, Some(last)) = (self.config.recovery, self.leaves.last(side)) {
-            self.hello(cx, last, 0);
-        }
-    }
-
     // ---- questions
+
+    pub(super) fn ping(&mut self, cx: &mut Cx<'_, Self>, peer: P, tries: u32) {
+        let since = cx.now();
+        self.ask(cx, peer, Asked::Ping { since, tries }, |id| PastryMsg::Ping { id });
+    }
+
+    fn is_pinged(&self, peer: P) -> bool {
+        self.asked.iter().any(|(to, what)| to == peer && matches!(what, Asked::Ping { .. }))
+    }
 
     pub(super) fn ask(
         &mut self,
@@ -310,6 +223,99 @@ impl<P: Keyed> PastryTable<P> {
             }
             // An answer to something else is none.
             (what, _) => self.on_silence(cx, from, what),
+        }
+    }
+
+    // ---- the dead
+
+    fn knows(&self, peer: P) -> bool {
+        self.leaves.holds(peer) || self.rows.holds(peer) || self.neighbours.peers().any(|other| other == peer)
+    }
+
+    pub(super) fn suspect(&mut self, peer: P) {
+        if self.knows(peer)
+            && !self.is_at_rest()
+            && self.suspects.len() < MAX_SUSPECTS
+            && !self.suspects.contains(&peer)
+        {
+            self.suspects.push(peer);
+        }
+    }
+
+    fn on_silence(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked) {
+        match why {
+            Asked::Path => {
+                let Some(joining) = &mut self.joining else { return };
+                joining.path.retain(|other| *other != peer);
+                if joining.avoid.len() < MAX_AVOIDED {
+                    joining.avoid.push(peer);
+                    self.ask_the_way(cx);
+                }
+            }
+            Asked::Hello { tries, .. } if self.is_greeting() => match tries + 1 < Suspicion::DEAD_AFTER {
+                true => self.hello(cx, peer, tries + 1),
+                false => {
+                    let until = cx.now() + self.config.lease * 9 / 8;
+                    if self.unheard.len() < MAX_LEAVES {
+                        self.unheard.push((peer, until));
+                    }
+                    self.suspect(peer);
+                    self.join_if_known(cx);
+                }
+            },
+            // Somebody had named it.
+            Asked::Ping { .. } if !self.knows(peer) => {}
+            Asked::Ping { tries, .. } if tries + 1 < Suspicion::DEAD_AFTER => {
+                self.suspect(peer);
+                self.ping(cx, peer, tries + 1);
+            }
+            // Until then it is asked with each heartbeat.
+            Asked::Ping { .. } if self.has_promised(cx.now(), peer) => self.suspect(peer),
+            Asked::Ping { .. } => self.forget(cx, peer),
+            Asked::Hello { .. } | Asked::Peers | Asked::Renew { .. } => {
+                self.suspect(peer);
+                if !self.is_pinged(peer) {
+                    self.ping(cx, peer, 1);
+                }
+            }
+        }
+    }
+
+    /// Leaves a dead peer out of all tables.
+    fn forget(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        self.suspects.retain(|suspect| *suspect != peer);
+        self.neighbours.remove(peer);
+        let row = self.rows.remove(peer);
+        let was_leaf = self.leaves.remove(peer);
+        if row.is_some() || was_leaf {
+            self.doors.lose(peer);
+        }
+        for lease in &mut self.leases {
+            lease.from = lease.from.filter(|(from, _)| *from != peer);
+        }
+        if let Some(row) = row {
+            // Lazily (§2.4): whoever has the same row is asked for somebody in the place of the dead.
+            let peers: Vec<P> = self.rows.row(row).collect();
+            if let Some(&other) = cx.rng().choose(&peers) {
+                self.ask(cx, other, Asked::Peers, |id| PastryMsg::GetRow { id, row: row as u8 });
+            }
+        }
+        if !was_leaf {
+            return;
+        }
+        self.changed = true;
+        if self.leaves.is_empty() && self.joined {
+            self.joined = false;
+            self.doors.begin();
+            return;
+        }
+        if self.joined {
+            self.renew(cx);
+        }
+        let is_ahead = self.key.distance(&peer.key()) < Key::power_of_two(255);
+        let side = if is_ahead { Side::Ahead } else { Side::Behind };
+        if let (Recovery::Reactive, Some(last)) = (self.config.recovery, self.leaves.last(side)) {
+            self.hello(cx, last, 0);
         }
     }
 }
@@ -416,7 +422,7 @@ impl<P: Keyed> Protocol for PastryTable<P> {
                 cx.set_timer(next, PastryTimer::Heartbeat);
                 self.renew(cx);
                 for suspect in self.suspects.clone() {
-                    if !self.is_being_pinged(suspect) {
+                    if !self.is_pinged(suspect) {
                         self.ping(cx, suspect, 0);
                     }
                 }
@@ -477,7 +483,7 @@ impl<P: Keyed> Maintenance for PastryTable<P> {
         self.next_hop(key, avoid)
     }
     fn candidates(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
-        self.nearer(key, n, avoid)
+        self.nearest(key, n, avoid)
     }
     fn distance(peer: &Key, key: &Key) -> Option<Key> {
         Some(peer.ring_gap(key))
@@ -489,7 +495,7 @@ impl<P: Keyed> Maintenance for PastryTable<P> {
         self.leaves.span().map(|(leaves, [ahead, behind])| (leaves, part(&ahead) + part(&behind)))
     }
     fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
-        self.replica_peers(key, n)
+        self.replica_set(key, n)
     }
     fn mine(&self) -> Region {
         self.region()

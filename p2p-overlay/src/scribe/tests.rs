@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::tree::{MAX_PATH, Seen};
 use super::*;
+use crate::can::{Can, CanConfig};
 use crate::chord::{Chord, ChordConfig};
 use crate::pubsub::{Message, PubSubError};
 use crate::structured::Overlay;
@@ -317,6 +318,67 @@ fn who_is_no_root_takes_no_message() {
         assert!(said, "{sent:?}");
     }
     assert_eq!(script.machine().topics().len(), 0, "nobody has subscribed");
+}
+
+/// A node of a CAN at rest, a topic for which it is a dead end once those that are nearer are left out, and these.
+fn dead_end() -> (Script<Scribe<Can<SimPeer>>>, Topic, Vec<SimPeer>) {
+    let peers: Vec<SimPeer> = (0..256).map(SimPeer).collect();
+    let at_rest = CanConfig { update: Duration::ZERO, ..CanConfig::default() };
+    let overlay = Can::converged(&peers, at_rest).remove(0);
+    let topics = (0..).map(|i: u32| Topic(Key::of(&i.to_be_bytes())));
+    let with_nearer = topics.map(|topic| {
+        let mut nearer = Vec::new();
+        while let Next::Toward(peer) = overlay.next(&topic.0, &nearer) {
+            nearer.push(peer);
+        }
+        (topic, nearer)
+    });
+    let is_dead_end = |(topic, nearer): &(Topic, Vec<SimPeer>)| {
+        !nearer.is_empty()
+            && overlay.next(&topic.0, nearer) == Next::Nowhere
+            && overlay.detour(&topic.0, nearer).is_some()
+    };
+    let (topic, nearer) = with_nearer.into_iter().find(is_dead_end).unwrap();
+    (Script::new(Scribe::new(overlay, ScribeConfig::default())), topic, nearer)
+}
+
+/// A member at a dead end asks those that are nearer, then one that is not, who is told not to send the join back. If it
+/// does, with no way on from there, yet another is asked.
+#[test]
+fn a_member_at_a_dead_end_asks_whoever_may_know_a_way_around() {
+    let (mut script, topic, nearer) = dead_end();
+    script.command(ScribeCommand::Subscribe { topic });
+    let mut joins = Vec::new();
+    for _ in 0..=nearer.len() {
+        joins.extend(script.sent());
+        script.advance(20 * SECOND);
+    }
+    let mut joins = joins.into_iter().filter_map(|(to, msg)| match msg {
+        ScribeMsg::Join(join) => Some((to, join)),
+        _ => None,
+    });
+    let asked: Vec<SimPeer> = joins.by_ref().take(nearer.len()).map(|(to, _)| to).collect();
+    assert_eq!(asked, nearer);
+    let (around, mut join) = joins.next().unwrap();
+    assert!(!nearer.contains(&around) && join.trail.avoid.contains(&SimPeer(0)));
+    script.sent();
+    assert_eq!(join.trail.around(around, None, AVOIDED), Some(SimPeer(0)), "it comes back");
+    script.message(around, ScribeMsg::Join(join));
+    let sent = script.sent();
+    let [(other, ScribeMsg::Join(join))] = &sent[..] else { panic!("{sent:?}") };
+    assert!(*other != around && !nearer.contains(other) && join.child == SimPeer(0));
+}
+
+/// It is no place in a tree: it takes nobody for its child.
+#[test]
+fn a_dead_end_passes_a_join_on() {
+    let (mut script, topic, nearer) = dead_end();
+    let forged = Join { trail: Trail::new(nearer.clone()), ..join(topic, STRANGER) };
+    script.message(STRANGER, ScribeMsg::Join(forged));
+    let sent = script.sent();
+    let [(to, ScribeMsg::Join(join))] = &sent[..] else { panic!("{sent:?}") };
+    assert!(!nearer.contains(to) && join.child == STRANGER && join.trail.avoid.contains(&SimPeer(0)));
+    assert_eq!(script.machine().topics().len(), 0);
 }
 
 fn anycast(topic: Topic) -> Visit<SimPeer> {

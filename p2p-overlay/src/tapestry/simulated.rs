@@ -23,7 +23,7 @@ impl Simulated for Tapestry<SimPeer> {
 
     /// Each of its keys has a root.
     fn owners(nodes: &[(Key, SimPeer)], key: &Key, n: usize) -> Vec<SimPeer> {
-        match TapestryTable::<SimPeer>::replica_keys(key, n) {
+        match TapestryTable::<SimPeer>::replica_set(key, n) {
             Replicas::Keys(keys) => keys.iter().filter_map(|key| root(nodes, key)).collect(),
             Replicas::Peers(peers) => peers,
         }

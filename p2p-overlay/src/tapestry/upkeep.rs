@@ -136,6 +136,8 @@ impl<P: Keyed> TapestryTable<P> {
         }
     }
 
+    // ---- questions
+
     fn is_pinged(&self, peer: P) -> bool {
         self.asked.iter().any(|(asked, what)| asked == peer && matches!(what, Asked::Ping { .. }))
     }
@@ -181,8 +183,6 @@ impl<P: Keyed> TapestryTable<P> {
         }
         self.late = self.asked.next_deadline();
     }
-
-    // ---- what others ask and say
 
     /// Two neighbours of each slot of some levels; of one alone also who has this node in its table.
     fn rows(&self, from: u8, upto: u8, asker: P) -> Vec<P> {
@@ -426,13 +426,13 @@ impl<P: Keyed> Maintenance for TapestryTable<P> {
         self.next_hop(key, avoid)
     }
     fn candidates(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
-        self.levels.nearer(key, avoid).take(n).map(|other| other.peer).collect()
+        self.nearest(key, n, avoid)
     }
     fn distance(peer: &Key, key: &Key) -> Option<Key> {
         Some(digits_after(peer, key))
     }
     fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
-        Self::replica_keys(key, n)
+        Self::replica_set(key, n)
     }
     fn mine(&self) -> Region {
         self.region()

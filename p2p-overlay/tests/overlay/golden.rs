@@ -55,7 +55,7 @@ fn gossip_under_churn() {
 
 #[test]
 fn can_under_churn() {
-    assert_eq!(trace::<Can<SimPeer>>(), "9bf2e43a5b2e3369");
+    assert_eq!(trace::<Can<SimPeer>>(), "9a991f3b50ef10ff");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn kademlia_under_churn() {
 
 #[test]
 fn pastry_under_churn() {
-    assert_eq!(trace::<Pastry<SimPeer>>(), "e34f401c818682f9");
+    assert_eq!(trace::<Pastry<SimPeer>>(), "bc9c1081bcbd7993");
 }
 
 #[test]

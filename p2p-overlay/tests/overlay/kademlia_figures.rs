@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use p2p_core::sim::{Liar, Sim};
-use p2p_core::{Key, Keyed, Protocol, SimPeer};
-use p2p_overlay::measure::Experiment;
-use p2p_overlay::{Find, Hint, Kademlia, KademliaConfig, LookupMsg, RoutedMsg};
+use p2p_core::{Key, Keyed, SimPeer};
+use p2p_overlay::measure::{Experiment, mislead};
+use p2p_overlay::{Find, Kademlia, KademliaConfig, RoutedMsg};
 
 use crate::figures::{in_bamboos_range, steady};
 
@@ -69,7 +69,11 @@ fn disjoint_paths_withstand_adversaries() {
             let named = named.clone();
             sim.spawn(|_| match lies(peer) {
                 false => Liar::honest(node),
-                true => Liar::new(node, move |_, to, msg| vec![(to, mislead(msg, &named.lock().unwrap()))]),
+                true => Liar::new(node, move |_, to, msg| {
+                    let RoutedMsg::Lookup(msg) = msg else { return vec![(to, msg)] };
+                    let (to, msg) = mislead((peer, to), msg, &named.lock().unwrap(), true);
+                    vec![(to, RoutedMsg::Lookup(msg))]
+                }),
             });
         }
         let mut right = 0;
@@ -97,13 +101,4 @@ fn disjoint_paths_withstand_adversaries() {
     println!("found over one path: {one:.3}, over eight: {eight:.3}");
     assert!(eight >= 0.99, "{eight} over eight paths");
     assert!(one < eight, "one path is as good: the adversaries do no harm");
-}
-
-type Msg = <Kademlia<SimPeer> as Protocol>::Msg;
-
-/// An answer to a lookup names these and nobody else.
-fn mislead(msg: Msg, named: &[SimPeer]) -> Msg {
-    let RoutedMsg::Lookup(LookupMsg::Answer { id, hint: Hint::Toward(peers) }) = msg else { return msg };
-    let peers = named.iter().copied().take(peers.len()).collect();
-    RoutedMsg::Lookup(LookupMsg::Answer { id, hint: Hint::Toward(peers) })
 }

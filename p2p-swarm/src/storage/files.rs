@@ -68,6 +68,7 @@ impl Storage for Files {
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder(to))?;
         fs::rename(from, to)?;
         // The new name is safe when the folder is. Where folders cannot be opened, renaming is safe by itself.
         match File::open(folder(to)) {

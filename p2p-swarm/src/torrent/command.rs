@@ -10,9 +10,9 @@ use p2p_core::{Protocol, Request};
 
 use super::magnet::Magnet;
 use super::metainfo::{Metainfo, MetainfoError, SwarmId};
-use super::picker::Order;
+use super::picker::{Order, Priority};
 use super::source::SourceKind;
-use super::status::TorrentStatus;
+use super::status::{SessionStats, TorrentStatus};
 use super::throttle::RateLimits;
 use super::tracker::{Announce, AnnounceReply, TrackerError};
 use super::web::{WebError, WebRange, WebSeedStatus};
@@ -62,8 +62,11 @@ impl Add {
 /// How a torrent is treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TorrentConfig {
-    /// How fast its blocks come and go, within what [all](super::SessionConfig::rates) may. As fast as they can.
+    /// How fast its blocks come and go, within what [all](super::SessionConfig::rates) may; see [`SetRates`]. As fast as they
+    /// can.
     pub rates: RateLimits,
+    /// Whether it begins [paused](Pause): what is there is hashed, and nothing else is done. No.
+    pub paused: bool,
     /// Which pieces come first. The rarest.
     pub order: Order,
     /// Whether it is super-seeded (BEP 16) where all of it is here: peers are told of its pieces one by one, until all of them
@@ -106,9 +109,57 @@ pub struct Read {
     pub range: Range<u64>,
 }
 
+/// Move a torrent's files to another folder, where nothing may lie in their place; it goes on meanwhile. Between file systems
+/// they are copied, which takes its time. If that fails they are where they were; if the process ends meanwhile each of them
+/// is whole in the one folder or the other.
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// The torrent.
+    pub torrent: TorrentId,
+    /// The folder that its file, or its folder, is to lie in.
+    pub folder: PathBuf,
+}
+
 /// Have nothing more to do with a torrent. Its files stay.
 #[derive(Clone, Copy, Debug)]
 pub struct Remove {
+    /// The torrent.
+    pub torrent: TorrentId,
+}
+
+/// Limit how fast blocks come and go from now on; what was said before holds no more.
+#[derive(Clone, Copy, Debug)]
+pub struct SetRates {
+    /// Of which torrent, within what all may; `None`: of all together.
+    pub torrent: Option<TorrentId>,
+    /// How fast.
+    pub rates: RateLimits,
+}
+
+/// Say how much files of a torrent are wanted, at any time. When all that is wanted is there the torrent is done; if more is
+/// wanted then it is not, and done again later.
+#[derive(Clone, Debug)]
+pub struct SetPriorities {
+    /// The torrent. While what a link stands for is not known no file is refused.
+    pub torrent: TorrentId,
+    /// Some of its [files](super::Info::files), by their places among them. The others stay as they were: as the link
+    /// [selects](super::Magnet::select), or as others are.
+    pub files: Vec<(u32, Priority)>,
+}
+
+/// Pause a torrent. It leaves its swarms: connections are closed, nobody is let in, nothing is asked for or sent, and its
+/// trackers hear that it stops. All that is known of it stays, and what has come is made safe. What is there of it can be
+/// [read](Read) still; whoever [waits](Wait) goes on waiting. It is paused until it is [resumed](Resume).
+#[derive(Clone, Copy, Debug)]
+pub struct Pause {
+    /// The torrent.
+    pub torrent: TorrentId,
+}
+
+/// Let a torrent that was [paused](Pause) go on from where it was; nothing is hashed again. What is paused since its files
+/// failed is tried again at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Resume {
     /// The torrent.
     pub torrent: TorrentId,
 }
@@ -188,6 +239,10 @@ pub struct Status {
     pub torrent: TorrentId,
 }
 
+/// Tell how the session stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Stats;
+
 /// Why a torrent is not, or no more, worked on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TorrentError {
@@ -206,8 +261,8 @@ pub enum TorrentError {
     /// It has no such file.
     #[error("the torrent has no file of that number")]
     NoFile,
-    /// It is not there, and not wanted: the link selects other files (BEP 53).
-    #[error("it is not there, and the link does not select it: read what it selects, or take all")]
+    /// It is not there, and not wanted: the link selects other files (BEP 53), or its [priority](SetPriorities) says so.
+    #[error("it is not there, and not wanted: read what is, or give its file another priority")]
     NotWanted,
     /// The file is shorter.
     #[error("the file has {length} bytes: read a range of those")]
@@ -215,6 +270,9 @@ pub enum TorrentError {
         /// Its length.
         length: u64,
     },
+    /// Its files are on their way to another folder.
+    #[error("it is being moved already: wait until that is over")]
+    Moving,
     /// There are as many readers as the session takes.
     #[error("64 files are being read already: end one")]
     Readers,
@@ -234,10 +292,22 @@ pub enum SessionCommand {
     Wait(Wait),
     /// See [`Read`].
     Read(Read),
+    /// See [`SetRates`].
+    SetRates(SetRates),
+    /// See [`SetPriorities`].
+    SetPriorities(SetPriorities),
+    /// See [`Pause`].
+    Pause(Pause),
+    /// See [`Resume`].
+    Resume(Resume),
+    /// See [`Move`].
+    Move(Move),
     /// See [`Remove`].
     Remove(Remove),
     /// See [`Status`].
     Status(Status),
+    /// See [`Stats`].
+    Stats,
     /// See [`Announcing`].
     Announcing(Announcing),
     /// See [`Announced`].
@@ -270,13 +340,15 @@ pub enum SessionItem {
 pub enum SessionOutcome {
     /// Of [`Add`].
     Added(Result<TorrentId, TorrentError>),
-    /// Of [`Wait`] and [`Read`].
+    /// Of [`Wait`], [`Read`], [`SetPriorities`] and [`Move`].
     Done(Result<(), TorrentError>),
-    /// Of [`AddPeers`], [`Remove`], [`Announced`], [`Heard`] and [`Fetched`]: whether there is such a torrent, announce or
-    /// fetch.
+    /// Of [`AddPeers`], [`SetRates`], [`Pause`], [`Resume`], [`Remove`], [`Announced`], [`Heard`] and [`Fetched`]: whether
+    /// there is such a torrent, announce or fetch.
     Known(bool),
     /// Of [`Status`].
     Status(Option<Box<TorrentStatus>>),
+    /// Of [`Stats`].
+    Stats(SessionStats),
     /// Of [`Stop`], and of [`Announcing`] and [`Fetching`] when somebody else does it, or nobody may.
     Stopped,
 }
@@ -298,10 +370,11 @@ pub enum SessionEvent {
     WebSeedDropped(TorrentId, WebSeedStatus),
     /// A peer says that its node of the Mainline DHT is there (BEP 5).
     DhtNode(SocketAddr),
-    /// A torrent's files could not be written or read, since there is no room perhaps. It is tried again after 5 s, and after
-    /// longer each time, up to a minute; nothing of it is lost.
-    Paused(TorrentId, TorrentError),
-    /// They could be, and it goes on.
+    /// A torrent is paused: since that was [asked](Pause) for, or for a reason: its files could not be written or read, since
+    /// there is no room perhaps. Then it is tried again after 5 s, and after longer each time, up to a minute; nothing of it
+    /// is lost.
+    Paused(TorrentId, Option<TorrentError>),
+    /// It goes on, with nothing that would keep it from that.
     Resumed(TorrentId),
     /// A torrent is worked on no more.
     Failed(TorrentId, TorrentError),
@@ -343,6 +416,11 @@ macro_rules! plain {
 
 plain!(Add, Added, Result<TorrentId, TorrentError>);
 plain!(AddPeers, Known, bool);
+plain!(SetRates, Known, bool);
+plain!(SetPriorities, Done, Result<(), TorrentError>);
+plain!(Move, Done, Result<(), TorrentError>);
+plain!(Pause, Known, bool);
+plain!(Resume, Known, bool);
 plain!(Remove, Known, bool);
 plain!(Announced, Known, bool);
 plain!(Heard, Known, bool);
@@ -361,6 +439,24 @@ impl<M: TakesCommands> Request<M> for Status {
     fn reply(outcome: SessionOutcome) -> Option<Self::Reply> {
         match outcome {
             SessionOutcome::Status(status) => Some(status.map(|status| *status)),
+            _ => None,
+        }
+    }
+}
+
+impl<M: TakesCommands> Request<M> for Stats {
+    type Item = ();
+    type Reply = SessionStats;
+
+    fn command(self) -> SessionCommand {
+        SessionCommand::Stats
+    }
+    fn item(_: SessionItem) -> Option<()> {
+        None
+    }
+    fn reply(outcome: SessionOutcome) -> Option<SessionStats> {
+        match outcome {
+            SessionOutcome::Stats(stats) => Some(stats),
             _ => None,
         }
     }

@@ -48,6 +48,8 @@ pub(crate) enum Tag {
     Sync,
     /// or as is done now and then,
     Save,
+    /// to move them,
+    Move,
     /// to close them.
     Close,
     /// A block that came.
@@ -77,6 +79,8 @@ pub(crate) enum Work {
     Read(Block),
     /// Make what was written survive a crash, and write down that these pieces are there.
     Sync { have: Bits },
+    /// Sync what is there and move it to another folder.
+    Move { to: PathBuf },
     /// Nobody wants it now: sync what is there, write it down if it is known, and close.
     Close { have: Option<Bits> },
 }
@@ -100,6 +104,7 @@ pub(crate) enum Output {
     Digests(Vec<[u8; 32]>),
     Read(Bytes),
     Synced,
+    Moved,
     Closed,
 }
 

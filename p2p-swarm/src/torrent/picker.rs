@@ -7,8 +7,9 @@
 //! When every block that is wanted has been asked for, those that are still out are asked of others
 //! too, and whoever is late is told that it is not wanted any more (endgame). Cohen 2003.
 //!
-//! What somebody waits for comes before all that ([`urgent`]); and where content is to come in order
-//! ([`Order::Sequential`]), the first pieces take the place of the rarest.
+//! What somebody waits for comes before all that ([`urgent`]), and of the rest what is wanted most ([`Priority`]): all this is
+//! among pieces that are wanted as much. Where content is to come in order ([`Order::Sequential`]), the first pieces take the
+//! place of the rarest.
 //!
 //! A piece that turns out wrong, with blocks of several peers, is asked for again of one alone: if it is wrong again that
 //! one has lied, and if it is right the blocks that differ say who had.
@@ -16,6 +17,7 @@
 mod stretch;
 mod urgent;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use p2p_core::{Peer, Rng, Time};
@@ -42,6 +44,24 @@ pub enum Order {
     /// The first: of what has come the most can be used, and a swarm where all do so is a slow one.
     Sequential,
 }
+
+/// How much a file is wanted, and so the pieces that it lies in; one that several lie in as much as the one of them that is
+/// wanted most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Not at all. What of it shares a piece with another comes with that.
+    Skip,
+    /// When nothing else is to be had.
+    Low,
+    /// As others are.
+    #[default]
+    Normal,
+    /// Before all others.
+    High,
+}
+
+/// Those that are wanted, the first first.
+const BY_PRIORITY: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
 
 /// A block of a piece that was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +97,11 @@ pub(crate) struct Wrong<P> {
 pub(crate) struct Picker<P> {
     lens: Lens,
     have: Bits,
-    /// Those that are wanted and not there.
+    /// How much each is wanted.
+    priorities: Vec<Priority>,
+    /// Those that are wanted and not there; and how many these are, for each priority.
     missing: Bits,
+    left: [u32; 4],
     wanted: u32,
     order: Order,
     rarity: Rarity,
@@ -87,6 +110,8 @@ pub(crate) struct Picker<P> {
     begun: BTreeMap<u32, Begun<P>>,
     /// Blocks of begun pieces that were not asked for.
     open: u64,
+    /// So many of those that were begun are not wanted any more, and count for nothing here; what has come of them is kept.
+    aside: u64,
     /// What was wrong, until it is known who lied.
     wrong: BTreeMap<u32, Vec<Wrong<P>>>,
 }
@@ -126,28 +151,54 @@ pub(crate) enum Came {
 }
 
 impl<P: Peer> Picker<P> {
-    /// Of a torrent of which some pieces are there and some are wanted.
+    /// Of a torrent of which some pieces are there, and all are wanted so much.
     pub(crate) fn new(
         info: &std::sync::Arc<Info>,
         have: Bits,
-        wanted: &Bits,
+        priorities: Vec<Priority>,
         order: Order,
         rng: &mut Rng,
     ) -> Picker<P> {
-        let mut missing = Bits::new(have.len());
-        wanted.iter().filter(|piece| !have.contains(*piece)).for_each(|piece| _ = missing.insert(piece));
-        Picker {
+        let mut picker = Picker {
             lens: Lens(info.clone()),
             rarity: Rarity::new(info.piece_count(), rng),
             have,
-            missing,
-            wanted: wanted.count() as u32,
+            priorities: Vec::new(),
+            missing: Bits::default(),
+            left: [0; 4],
+            wanted: 0,
             order,
             urgent: Vec::new(),
             begun: BTreeMap::new(),
             open: 0,
+            aside: 0,
             wrong: BTreeMap::new(),
+        };
+        picker.want(priorities);
+        picker
+    }
+
+    /// Pieces are wanted so much from now on. Of those that are not wanted any more nothing may be asked for.
+    pub(crate) fn want(&mut self, priorities: Vec<Priority>) {
+        (self.missing, self.left, self.wanted) = (Bits::new(self.have.len()), [0; 4], 0);
+        for (piece, priority) in (0..).zip(&priorities).filter(|(_, priority)| **priority > Priority::Skip) {
+            self.wanted += 1;
+            if !self.have.contains(piece) {
+                self.missing.insert(piece);
+                self.left[*priority as usize] += 1;
+            }
         }
+        self.priorities = priorities;
+        let (missing, begun) = (&self.missing, &self.begun);
+        let wanted = || begun.iter().filter(move |(piece, _)| missing.contains(u64::from(**piece)));
+        self.open = wanted().map(|(_, begun)| u64::from(begun.missing)).sum();
+        self.aside = begun.len() as u64 - wanted().count() as u64;
+        self.urgent.retain(|(_, piece)| missing.contains((*piece).into()));
+    }
+
+    /// How much a piece is wanted.
+    fn priority(&self, piece: u32) -> Priority {
+        self.priorities.get(piece as usize).copied().unwrap_or(Priority::Skip)
     }
 
     /// The pieces that are there.
@@ -227,6 +278,9 @@ impl<P: Peer> Picker<P> {
 
     /// The next block of a begun piece that nobody was asked for.
     fn next_of(&mut self, peer: P, piece: u32) -> Option<Block> {
+        if !self.wants(piece) {
+            return None;
+        }
         let begun = self.begun.get_mut(&piece).filter(|begun| begun.missing > 0)?;
         if begun.alone.is_some_and(|alone| alone != peer) {
             return None;
@@ -238,32 +292,49 @@ impl<P: Peer> Picker<P> {
         Some(self.lens.block(piece, at as u32))
     }
 
-    /// The rarest of the begun pieces that have blocks to ask for, or the first.
+    /// Of the begun pieces that have blocks to ask for and are wanted most the rarest, or the first.
     fn open_piece(&mut self, peer: P, theirs: &Bits) -> Option<u32> {
         if self.open == 0 {
             return None;
         }
         let mine = |begun: &Begun<P>| begun.missing > 0 && begun.alone.is_none_or(|alone| alone == peer);
-        let open =
-            self.begun.iter().filter(|(piece, begun)| theirs.contains(u64::from(**piece)) && mine(begun));
-        let mut open = open.map(|(piece, _)| *piece);
+        let can = |piece: &u32| theirs.contains(u64::from(*piece)) && self.wants(*piece);
+        let open = self.begun.iter().filter(|(piece, begun)| can(piece) && mine(begun));
+        let open = open.map(|(piece, _)| *piece);
+        let priority = |piece: &u32| Reverse(self.priority(*piece));
         match self.order {
-            Order::Rarest => open.min_by_key(|piece| self.rarity.count(*piece)),
-            Order::Sequential => open.next(),
+            Order::Rarest => open.min_by_key(|piece| (priority(piece), self.rarity.count(*piece))),
+            Order::Sequential => open.min_by_key(priority),
         }
     }
 
-    /// Begins a piece; where one is open only if that is much rarer.
+    /// Begins a piece; where one is open only if that is wanted less, or as much and the new one is much rarer.
     fn begin(&mut self, theirs: &Bits, open: Option<u32>, rng: &mut Rng) -> Option<u32> {
-        if self.begun.len() as u64 >= self.missing.count() {
+        if self.begun.len() as u64 - self.aside >= self.missing.count() {
             return None;
         }
+        let least = open.map_or(Priority::Low, |open| self.priority(open));
+        for priority in BY_PRIORITY.into_iter().take_while(|priority| *priority >= least) {
+            let open = open.filter(|open| self.priority(*open) == priority);
+            if self.left[priority as usize] > 0
+                && let Some(piece) = self.fresh(theirs, priority, open, rng)
+            {
+                self.begin_piece(piece);
+                return Some(piece);
+            }
+        }
+        None
+    }
+
+    /// A piece that is wanted so much and that nobody has begun; where one is open only one much rarer.
+    fn fresh(&self, theirs: &Bits, priority: Priority, open: Option<u32>, rng: &mut Rng) -> Option<u32> {
         let fresh = |piece: &u32| {
             let of = u64::from(*piece);
-            self.missing.contains(of) && theirs.contains(of) && !self.begun.contains_key(piece)
+            let can = self.priority(*piece) == priority && self.missing.contains(of) && theirs.contains(of);
+            can && !self.begun.contains_key(piece)
         };
         let count = self.have.len() as u32;
-        let piece = match (self.order, open) {
+        match (self.order, open) {
             (Order::Sequential, None) => (0..count).find(fresh),
             (Order::Rarest, None) if self.have.count() < RANDOM_FIRST => {
                 let from = rng.index(count as usize) as u32;
@@ -275,9 +346,7 @@ impl<P: Peer> Picker<P> {
                 self.rarity.rarest().take_while(|piece| self.rarity.count(*piece) <= most).find(fresh)
             }
             (Order::Rarest | Order::Sequential, Some(_)) => None,
-        }?;
-        self.begin_piece(piece);
-        Some(piece)
+        }
     }
 
     fn begin_piece(&mut self, piece: u32) {
@@ -289,7 +358,7 @@ impl<P: Peer> Picker<P> {
 
     /// Whether all that is wanted was asked for.
     pub(crate) fn is_endgame(&self) -> bool {
-        self.open == 0 && self.begun.len() as u64 == self.missing.count()
+        self.open == 0 && self.begun.len() as u64 - self.aside == self.missing.count()
     }
 
     /// A block that others were asked for, the fewest first.
@@ -319,7 +388,7 @@ impl<P: Peer> Picker<P> {
 
     /// The blocks of a piece that are out, and may be asked of a peer too: of how many each was asked.
     fn out_of(&self, peer: P, piece: u32) -> impl Iterator<Item = (u8, Block)> {
-        let usable = |begun: &&Begun<P>| begun.alone.is_none_or(|alone| alone == peer);
+        let usable = |begun: &&Begun<P>| self.wants(piece) && begun.alone.is_none_or(|alone| alone == peer);
         let begun = self.begun.get(&piece).filter(usable);
         let blocks = begun.map(|begun| begun.blocks.as_slice()).unwrap_or_default().iter().enumerate();
         blocks.filter_map(move |(at, state)| match *state {
@@ -341,12 +410,13 @@ impl<P: Peer> Picker<P> {
 
     /// A peer will not send a block that it was asked for.
     pub(crate) fn unasked(&mut self, block: Block) {
+        let wanted = self.wants(block.piece);
         let Some(state) = self.state(block) else { return };
         match state {
             State::Asked(asked) if *asked > 1 => *asked -= 1,
             State::Asked(_) => {
                 *state = State::Missing;
-                self.open += 1;
+                self.open += u64::from(wanted);
                 if let Some(begun) = self.begun.get_mut(&block.piece) {
                     begun.missing += 1;
                 }
@@ -367,9 +437,10 @@ impl<P: Peer> Picker<P> {
 
     /// A block that came was not kept.
     pub(crate) fn lost(&mut self, block: Block) {
+        let wanted = self.wants(block.piece);
         let Some(state) = self.state(block).filter(|state| matches!(state, State::Here(_))) else { return };
         *state = State::Missing;
-        self.open += 1;
+        self.open += u64::from(wanted);
         if let Some(begun) = self.begun.get_mut(&block.piece) {
             begun.missing += 1;
         }
@@ -384,10 +455,15 @@ impl<P: Peer> Picker<P> {
 
     /// A piece is right. What was wrong of it before, if anything was, is to be compared with it.
     pub(crate) fn verified(&mut self, piece: u32) -> Option<Vec<Wrong<P>>> {
-        if let Some(begun) = self.begun.remove(&piece) {
-            self.open -= u64::from(begun.missing);
+        let wanted = self.wants(piece);
+        match self.begun.remove(&piece) {
+            Some(begun) if wanted => self.open -= u64::from(begun.missing),
+            Some(_) => self.aside -= 1,
+            None => {}
         }
-        self.missing.remove(piece.into());
+        if self.missing.remove(piece.into()) {
+            self.left[self.priority(piece) as usize] -= 1;
+        }
         self.urgent.retain(|(_, urgent)| *urgent != piece);
         self.have.insert(piece.into());
         self.wrong.remove(&piece)
@@ -406,9 +482,12 @@ impl<P: Peer> Picker<P> {
     /// Begins a piece again that was wrong. If several had sent it, their blocks' hashes are kept, and the next to have a
     /// part in it is `alone`, if somebody is named.
     pub(crate) fn retry(&mut self, piece: u32, wrong: Option<Wrong<P>>, alone: Option<P>) {
+        let wanted = self.wants(piece);
         if let Some(begun) = self.begun.get_mut(&piece) {
             begun.blocks.fill(State::Missing);
-            self.open += begun.blocks.len() as u64 - u64::from(begun.missing);
+            if wanted {
+                self.open += begun.blocks.len() as u64 - u64::from(begun.missing);
+            }
             begun.missing = begun.blocks.len() as u32;
             begun.alone = alone;
         }

@@ -4,11 +4,14 @@
 //! - `links`: whom to connect to, handshakes, who else is there (BEP 11), and who goes;
 //! - `exchange`: what is had, wanted and asked for, both ways;
 //! - `gathering`: metadata and hashes for links, and for peers that have only a link;
+//! - `holding`: what its user has paused;
 //! - `limiting`: how fast blocks are asked for and read, and whose turn it is;
 //! - `keeping`: what comes back from the worker: what is right, and who lied;
+//! - `moving`: files that go to another folder;
 //! - `opening`: what is there of a torrent when it is taken on;
 //! - `pausing`: what becomes of a torrent whose files cannot be written or read;
 //! - `reading`: files that are read while they come;
+//! - `selecting`: which files are wanted, and how much;
 //! - `super_seeding`: pieces that are given out one by one;
 //! - `tick`: once a second rates, chokes, and what is late;
 //! - `torrent`: what is known of one;
@@ -18,12 +21,15 @@ mod announcing;
 mod config;
 mod exchange;
 mod gathering;
+mod holding;
 mod keeping;
 mod limiting;
 mod links;
+mod moving;
 mod opening;
 mod pausing;
 mod reading;
+mod selecting;
 mod super_seeding;
 mod tick;
 mod torrent;
@@ -38,8 +44,8 @@ use p2p_core::{Cx, JobId, Link, OpId, Protocol, Time};
 use super::address::Addressed;
 use super::candidates::Candidates;
 use super::command::{
-    Add, AddPeers, Announcing, Remove, SessionCommand, SessionEvent, SessionItem, SessionOutcome, Source,
-    Status, ToAnnounce, TorrentError, TorrentId, Wait,
+    Add, AddPeers, Announcing, Pause, Remove, Resume, SessionCommand, SessionEvent, SessionItem,
+    SessionOutcome, Source, Status, ToAnnounce, TorrentError, TorrentId, Wait,
 };
 use super::gather::Metadata;
 use super::job::{Tag, TorrentDone, TorrentJob};
@@ -49,8 +55,8 @@ use super::mse::{Encryption, Mse};
 use super::peer::Conn;
 use super::picker::Wrong;
 use super::source::SourceKind;
-use super::status::TorrentStatus;
-use super::throttle::Throttle;
+use super::status::{SessionStats, TorrentStatus};
+use super::throttle::{RateLimits, Throttle};
 use super::wire::{Block, PeerMsg, PeerName};
 use crate::rate::Rate;
 use crate::serve::Serving;
@@ -66,7 +72,7 @@ const MAX_BANNED: usize = 1000;
 
 /// A BitTorrent client.
 ///
-/// What it keeps in memory: of each torrent its metadata, at most 64 trackers, and some twelve bytes for each piece, and for each connection a
+/// What it keeps in memory: of each torrent its metadata, at most 64 trackers, and some thirteen bytes for each piece, and for each connection a
 /// bit for each piece; at most `connections` of them. Of what peers say nothing else grows but requests, at most
 /// `requests_per_peer` of each, addresses, 1,000 for each torrent, and blocks that are not yet written.
 ///
@@ -135,6 +141,8 @@ pub struct Session<P> {
     goodbyes: VecDeque<(u64, ToAnnounce)>,
     /// Who waits until they were.
     stopping: Vec<OpId>,
+    /// Bytes of blocks that came, and that went, of torrents that were removed.
+    of_removed: (u64, u64),
     /// What trackers know it by though its address changes.
     key: u32,
     next_announce: u64,
@@ -185,6 +193,7 @@ impl<P: Addressed> Session<P> {
             next_fetch: 0,
             goodbyes: VecDeque::new(),
             stopping: Vec::new(),
+            of_removed: (0, 0),
             key: 0,
             next_announce: 0,
             next_torrent: 0,
@@ -214,6 +223,21 @@ impl<P: Addressed> Session<P> {
     /// How a torrent stands.
     pub fn status(&self, torrent: TorrentId) -> Option<TorrentStatus> {
         self.torrents.get(&torrent.0).map(|torrent| torrent.status(&self.conns))
+    }
+
+    /// How it stands.
+    pub fn stats(&self) -> SessionStats {
+        let sum = |of: fn(&Torrent<P>) -> u64| self.torrents.values().map(of).sum::<u64>();
+        let (downloaded, uploaded) = self.of_removed;
+        SessionStats {
+            torrents: self.torrents.keys().copied().map(TorrentId).collect(),
+            peers: self.torrents.values().map(|torrent| torrent.peers.len()).sum(),
+            rates: RateLimits { up: self.up.rate(), down: self.down.rate() },
+            downloaded: downloaded + sum(|torrent| torrent.downloaded),
+            uploaded: uploaded + sum(|torrent| torrent.uploaded),
+            down: sum(|torrent| torrent.down.per_second()),
+            up: sum(|torrent| torrent.up.per_second()),
+        }
     }
 
     /// For each piece of a torrent how many of the peers that are connected have it.
@@ -249,7 +273,9 @@ impl<P: Addressed> Session<P> {
             hashes,
             name: None,
             folder,
+            moving: None,
             select: Vec::new(),
+            priorities: BTreeMap::new(),
             info: None,
             layers: Arc::default(),
             stage: Stage::Metadata(Metadata::default()),
@@ -264,6 +290,7 @@ impl<P: Addressed> Session<P> {
             writing: 0,
             starved: false,
             syncing: false,
+            held: config.paused,
             paused: None,
             rested: None,
             fresh: false,
@@ -328,8 +355,8 @@ impl<P: Addressed> Session<P> {
         torrent.paused = None;
         // What was written may be lost: nothing is written down of it.
         torrent.close(cx);
-        for waiting in torrent.waiting.drain(..) {
-            cx.finish(waiting.op, SessionOutcome::Done(Err(why.clone())));
+        for op in torrent.askers() {
+            cx.finish(op, SessionOutcome::Done(Err(why.clone())));
         }
         self.stop_readers(cx, number, &why);
         self.forget_fetches(|of| of == number);
@@ -343,11 +370,13 @@ impl<P: Addressed> Session<P> {
         self.forget_fetches(|of| of == number);
         self.say_goodbye(cx, number);
         self.hang_up(cx, number);
-        let Some(torrent) = self.torrents.remove(&number) else { return false };
-        for waiting in &torrent.waiting {
-            cx.finish(waiting.op, SessionOutcome::Done(Err(TorrentError::Unknown)));
+        let Some(mut torrent) = self.torrents.remove(&number) else { return false };
+        for op in torrent.askers() {
+            cx.finish(op, SessionOutcome::Done(Err(TorrentError::Unknown)));
         }
         torrent.close(cx);
+        self.of_removed.0 += torrent.downloaded;
+        self.of_removed.1 += torrent.uploaded;
         let mse = &self.mse;
         self.swarms.retain(|swarm, of| {
             if *of == number {
@@ -427,6 +456,13 @@ impl<P: Addressed> Protocol for Session<P> {
             }
             SessionCommand::Wait(wait) => return self.wait(cx, op, wait),
             SessionCommand::Read(read) => return self.read(cx, op, read),
+            SessionCommand::SetRates(rates) => SessionOutcome::Known(self.set_rates(cx, rates)),
+            SessionCommand::SetPriorities(priorities) => {
+                SessionOutcome::Done(self.set_priorities(cx, priorities))
+            }
+            SessionCommand::Pause(Pause { torrent }) => SessionOutcome::Known(self.pause(cx, torrent.0)),
+            SessionCommand::Resume(Resume { torrent }) => SessionOutcome::Known(self.resume(cx, torrent.0)),
+            SessionCommand::Move(to) => return self.move_files(cx, op, to),
             SessionCommand::Remove(Remove { torrent }) => SessionOutcome::Known(self.remove(cx, torrent.0)),
             SessionCommand::Announcing(Announcing(kind)) => return self.announcer(cx, op, kind),
             SessionCommand::Announced(announced) => SessionOutcome::Known(self.announced(cx, announced)),
@@ -437,6 +473,7 @@ impl<P: Addressed> Protocol for Session<P> {
             SessionCommand::Status(Status { torrent }) => {
                 SessionOutcome::Status(self.status(torrent).map(Box::new))
             }
+            SessionCommand::Stats => SessionOutcome::Stats(self.stats()),
         };
         cx.finish(op, outcome);
     }
@@ -448,6 +485,7 @@ impl<P: Addressed> Protocol for Session<P> {
         self.reader_gone(cx, op);
         for torrent in self.torrents.values_mut() {
             torrent.waiting.retain(|waiting| waiting.op != op);
+            torrent.moving.iter_mut().for_each(|moving| moving.forget(op));
         }
     }
 

@@ -1,12 +1,33 @@
-//! How a torrent stands, for whoever asks.
+//! How a session and its torrents stand, for whoever asks.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::address::Carrier;
-use super::command::TorrentError;
+use super::command::{TorrentError, TorrentId};
 use super::metainfo::InfoHashes;
+use super::throttle::RateLimits;
 use super::tiers::TrackerStatus;
 use super::web::WebSeedStatus;
+
+/// How a session stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionStats {
+    /// Its torrents, in the order in which they were added.
+    pub torrents: Vec<TorrentId>,
+    /// Peers of all of them that are connected.
+    pub peers: usize,
+    /// How fast blocks of all of them may come and go.
+    pub rates: RateLimits,
+    /// Bytes of blocks that came, of torrents that were removed as well.
+    pub downloaded: u64,
+    /// Bytes of blocks that were sent, likewise.
+    pub uploaded: u64,
+    /// Bytes per second that come, of late.
+    pub down: u64,
+    /// Bytes per second that go.
+    pub up: u64,
+}
 
 /// How a torrent stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,10 +36,14 @@ pub struct TorrentStatus {
     pub hashes: InfoHashes,
     /// What it is called, if that is known.
     pub name: Option<String>,
+    /// The folder that its file, or its folder, lies in.
+    pub folder: PathBuf,
     /// What is being done.
     pub stage: TorrentStage,
-    /// Why it is not worked on, if it failed or is paused.
+    /// Why it is not worked on, if it failed, or if it is paused and nobody has asked for that.
     pub trouble: Option<TorrentError>,
+    /// How fast its blocks may come and go.
+    pub rates: RateLimits,
     /// How many pieces are there.
     pub pieces: u32,
     /// Of how many that are wanted.
@@ -56,7 +81,7 @@ pub enum TorrentStage {
     Downloading,
     /// All that is wanted is there.
     Seeding,
-    /// Its files could not be written or read: it is tried again.
+    /// Nothing: it was [paused](super::Pause). Or its files could not be written or read, and it is tried again.
     Paused,
     /// Nothing, since it failed.
     Failed,

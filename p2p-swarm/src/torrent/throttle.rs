@@ -18,6 +18,9 @@ const UNASKED: f64 = 5.0;
 /// Bytes of blocks per second, at most; `None`: as many as go. In any time no more go than the rate gives, a quarter of a
 /// second more, and a block; and no more are asked for than that, or where a web seed is asked, half a second more. Peers
 /// take turns, a block each, so however many there are each has its share.
+///
+/// Limits can be [changed](super::SetRates) at any time, and hold at once. Of what peers were asked for before, as much as
+/// comes in a second at the new rate still comes, and a block of each; the rest is taken back, the last first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
     /// That are sent. `None`.
@@ -36,6 +39,23 @@ impl Throttle {
             let per_second = rate as f64;
             (rate, Bucket::new(per_second, per_second * BURST, Time::ZERO))
         }))
+    }
+
+    /// Another limit holds from now on.
+    pub(crate) fn set(&mut self, rate: Option<u64>, now: Time) {
+        self.0 = match (self.0.take(), rate) {
+            (Some((_, mut bucket)), Some(rate)) => {
+                let per_second = rate as f64;
+                bucket.set_rate(per_second, per_second * BURST, now);
+                Some((rate, bucket))
+            }
+            (_, rate) => Throttle::new(rate).0,
+        };
+    }
+
+    /// The limit, if there is one.
+    pub(crate) fn rate(&self) -> Option<u64> {
+        self.0.as_ref().map(|(rate, _)| *rate)
     }
 
     pub(crate) fn is_limited(&self) -> bool {

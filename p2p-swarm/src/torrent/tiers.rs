@@ -188,9 +188,10 @@ impl Tiers {
         self.tiers.iter_mut().flatten().for_each(|tracker| tracker.completed = true);
     }
 
-    /// What is said when this client goes, to each that knows of it, or may.
+    /// What is said when this client goes, to each that knows of it, or may. If it comes back that is said at once.
     pub(super) fn stop(&mut self) -> Vec<Due> {
         let asking = self.asking.take().map(|(_, due, _)| due.url);
+        (self.next, self.again) = (Time::ZERO, false);
         let mut due = Vec::new();
         for tracker in self.tiers.iter_mut().flatten() {
             if tracker.may_know || asking.as_ref() == Some(&tracker.status.url) {
@@ -333,6 +334,21 @@ mod tests {
         assert_eq!(tiers.stop().len(), 1);
         tiers.answered(at(1), Err(TrackerError::TimedOut), &mut Rng::new(1));
         assert!(Tiers::new(&[], &mut Rng::new(1)).due(at(0), true).is_none());
+    }
+
+    #[test]
+    fn who_comes_back_says_so_at_once_and_has_completed_nothing() {
+        for done in [false, true] {
+            let mut tiers = tiers(&[&["a"]]);
+            asks(&mut tiers, 0, done);
+            answers(&mut tiers, 0, 1800);
+            assert_eq!(asks(&mut tiers, 100, done), None);
+            assert_eq!(tiers.stop().len(), 1);
+            assert_eq!(asks(&mut tiers, 101, done), Some(("a".into(), Event::Started)));
+            answers(&mut tiers, 101, 1800);
+            assert_eq!(asks(&mut tiers, 1900, done), None);
+            assert_eq!(asks(&mut tiers, 1901, done), Some(("a".into(), Event::Regular)));
+        }
     }
 
     #[test]

@@ -6,10 +6,12 @@
 //!
 //! - `arriving`: a piece that is not whole;
 //! - `looking`: what is there when a torrent is opened;
+//! - `moving`: its files go to another folder;
 //! - `record`: what is written down of that, so that it need not be hashed each time.
 
 mod arriving;
 mod looking;
+mod moving;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -184,6 +186,14 @@ impl<S: Storage> TorrentWorker<S> {
                 torrent.sync(storage)?;
                 torrent.remember(storage, have, doubtful);
                 Ok(Output::Synced)
+            }
+            Work::Move { to } => {
+                let before = record::path(&torrent.folder, &torrent.info);
+                torrent.move_to(storage, to)?;
+                if doubtful.contains(&before) {
+                    doubtful.insert(record::path(&torrent.folder, &torrent.info));
+                }
+                Ok(Output::Moved)
             }
             Work::Close { have } => {
                 torrent.sync(storage)?;

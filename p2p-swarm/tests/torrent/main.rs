@@ -1,9 +1,12 @@
-//! BitTorrent swarms in the simulator: the papers' figures, liars, links, rates; and content in order.
+//! BitTorrent swarms in the simulator: the papers' figures, liars, links, rates, pauses, files
+//! that are wanted more than others; and content in order.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod disks;
 mod figures;
+mod holding;
 mod rates;
+mod selecting;
 mod streaming;
 mod super_seeding;
 

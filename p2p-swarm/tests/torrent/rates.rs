@@ -1,7 +1,7 @@
-//! Limits of what comes and goes: never passed, nearly all used, and shared.
+//! Limits of what comes and goes: never passed, nearly all used, and shared; also when they change.
 
 use super::*;
-use p2p_swarm::torrent::{TorrentConfig, TorrentStatus};
+use p2p_swarm::torrent::{SetRates, TorrentConfig, TorrentStatus};
 
 /// Bytes per second that a limit lets through; lines carry a hundred times as much.
 const LIMIT: u64 = 100_000;
@@ -118,4 +118,69 @@ fn a_torrent_has_its_own_limit_and_leaves_the_rest_to_others() {
     let gone = watch(&mut swarm, |swarm| [slow, fast].map(|torrent| status(swarm, SEED, torrent).uploaded));
     keeps(&gone.iter().map(|[slow, _]| *slow).collect::<Vec<_>>(), LIMIT / 4, 0);
     keeps(&gone.iter().map(|[slow, fast]| slow + fast).collect::<Vec<_>>(), LIMIT, 0);
+}
+
+/// Other limits hold, of a torrent or of all.
+fn set(swarm: &mut Swarm, peer: SimPeer, torrent: Option<TorrentId>, rates: RateLimits) {
+    swarm.sim.take_outcomes();
+    swarm.sim.command(peer, SessionCommand::SetRates(SetRates { torrent, rates }));
+    assert!(swarm.sim.run_to_outcome(Time::MAX));
+    let ended = swarm.sim.take_outcomes().pop().unwrap();
+    assert_eq!((ended.peer, ended.outcome), (peer, SessionOutcome::Known(true)));
+}
+
+#[test]
+fn what_goes_keeps_each_limit_from_the_moment_it_is_set() {
+    let make = |peer| {
+        let up = (peer == SEED).then_some(10 * LIMIT);
+        let slots = if peer == SEED { 4 } else { 0 };
+        Liar::honest(Session::new(SessionConfig { slots, ..limited(up, None) }, Some(6881)))
+    };
+    let mut swarm = Swarm::with(4, 5, LINE, 300 * PIECE as usize, Format::V1, make);
+    swarm.begin(1, 0);
+    swarm.sim.run_for(Duration::from_secs(5));
+    let torrent = Some(TorrentId::first());
+    let of_all = |up| (None, RateLimits { up: Some(up), down: None });
+    let of_it = |up| (torrent, RateLimits { up: Some(up), down: None });
+    // Of two the lower holds.
+    for ((of, rates), holds) in [
+        (of_all(LIMIT), LIMIT),
+        (of_all(LIMIT / 4), LIMIT / 4),
+        (of_it(LIMIT / 8), LIMIT / 8),
+        (of_it(LIMIT), LIMIT / 4),
+        (of_all(2 * LIMIT), LIMIT),
+    ] {
+        set(&mut swarm, SEED, of, rates);
+        let gone = watch(&mut swarm, |swarm| status(swarm, SEED, TorrentId::first()).uploaded);
+        keeps(&gone, holds, 0);
+    }
+    [None, torrent].into_iter().for_each(|of| set(&mut swarm, SEED, of, RateLimits::default()));
+    swarm.finish(4, Duration::from_secs(60));
+}
+
+#[test]
+fn what_comes_keeps_each_limit_from_the_moment_it_is_set() {
+    let leecher = SimPeer(4);
+    let make = move |peer| {
+        let down = (peer == leecher).then_some(10 * LIMIT);
+        Liar::honest(Session::new(SessionConfig { slots: 4, ..limited(None, down) }, Some(6881)))
+    };
+    let mut swarm = Swarm::with(6, 5, LINE, 400 * PIECE as usize, Format::V2, make);
+    (1..4).for_each(|seed| swarm.disks[seed].put("t", swarm.content.clone()));
+    swarm.begin(1, 20);
+    swarm.sim.run_for(Duration::from_secs(3));
+    let torrent = Some(TorrentId::first());
+    for (of, limit) in [(None, LIMIT), (torrent, LIMIT / 4), (torrent, LIMIT / 2)] {
+        let before = status(&swarm, leecher, TorrentId::first()).downloaded;
+        set(&mut swarm, leecher, of, RateLimits { up: None, down: Some(limit) });
+        swarm.sim.run_for(Duration::from_secs(6));
+        let came = status(&swarm, leecher, TorrentId::first()).downloaded - before;
+        // As much as comes in a second was asked for before, and a block of each.
+        let most = limit * 6 + limit / 4 + (16 << 10) + limit + 4 * (16 << 10);
+        assert!(came <= most, "{came} bytes in 6 s, of {most}");
+        let gone = watch(&mut swarm, |swarm| status(swarm, leecher, TorrentId::first()).downloaded);
+        keeps(&gone, limit, limit * 8 / 100);
+    }
+    [None, torrent].into_iter().for_each(|of| set(&mut swarm, leecher, of, RateLimits::default()));
+    swarm.finish(1, Duration::from_secs(60));
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use p2p_core::{Keyed, Script, SimPeer, Wire};
+use p2p_core::{Keyed, Rng, Script, SimPeer, Wire};
 use proptest::prelude::*;
 
+use super::super::zones::abuts;
 use super::super::*;
 use super::{SECOND, quick};
 use crate::structured::Maintenance;
@@ -70,6 +71,33 @@ fn what_a_peer_says_of_others_is_a_reason_to_ask_them_and_no_more() {
     let asked =
         script.sent().into_iter().any(|(to, msg)| to == rival && matches!(msg, CanMsg::Update { .. }));
     assert!(asked);
+}
+
+/// Two nodes that were cut off from all others, and have taken their zones over, find back when the cut is mended.
+#[test]
+fn whoever_is_a_neighbour_no_more_because_of_another_is_a_way_back() {
+    let (mut script, heir) = script();
+    let table = script.machine();
+    let heirs = table.neighbours[0].claims[0];
+    let (gone, its) = (table.neighbours[1].peer, table.neighbours[1].claims[0]);
+    assert_eq!(table.doors.any(&mut Rng::new(1)), None);
+    tells(&mut script, heir, vec![heirs, its.taken_over()]);
+    let table = script.machine();
+    assert!(table.position(heir).is_some() && table.position(gone).is_none());
+    assert_eq!(table.doors.any(&mut Rng::new(1)), Some(gone), "whose zone another has taken over");
+
+    let two = Can::converged(&[SimPeer(0), SimPeer(1)], quick(2)).swap_remove(0).table().clone();
+    let (other, its) = (two.neighbours[0].peer, two.neighbours[0].claims[0]);
+    let mut small = its.split().unwrap().0;
+    while abuts(&two.claims, &small.zone) {
+        let (lower, upper) = small.split().unwrap();
+        small = if abuts(&two.claims, &lower.zone) { upper } else { lower };
+    }
+    let mut script = Script::new(two);
+    tells(&mut script, other, vec![small]);
+    let table = script.machine();
+    assert_eq!(table.neighbours.len(), 0);
+    assert_eq!(table.doors.any(&mut Rng::new(1)), Some(other), "the last, which now stands elsewhere");
 }
 
 /// Whoever names strangers over and over keeps a node neither from its neighbours nor from asking them.

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::pointers::Pointer;
 use super::{Asked, ObjectMsg, ObjectTimer, TapestryObjects};
+use crate::structured::salted;
 use crate::structured::{Next, Overlay};
-use crate::tapestry::salted;
 
 /// Something to be done on the way to one of an object's roots.
 #[derive(Clone, Debug, Serialize, Deserialize)]

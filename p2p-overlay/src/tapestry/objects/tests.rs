@@ -8,7 +8,8 @@ use super::errand::{Errand, Task};
 use super::pointers::{Pointer, Pointers};
 use super::*;
 use crate::measure::Simulated;
-use crate::tapestry::{TapestryConfig, salted};
+use crate::structured::salted;
+use crate::tapestry::TapestryConfig;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -2,11 +2,14 @@
 //!
 //! What somebody waits for comes first, and then pieces that were begun. Otherwise it goes on where the last stretch has
 //! ended, and where it cannot it begins at the start of the widest gap: so peers, who take single pieces anywhere, are met
-//! late. Where content is to come in order it is the first gap.
+//! late. Where content is to come in order it is the first gap. A stretch is of pieces that are wanted as much, and of those
+//! that are wanted most.
+
+use std::cmp::Reverse;
 
 use p2p_core::Peer;
 
-use super::{Begun, Order, Picker, State};
+use super::{BY_PRIORITY, Begun, Order, Picker, Priority, State};
 use crate::torrent::wire::Block;
 
 impl<P: Peer> Picker<P> {
@@ -15,8 +18,10 @@ impl<P: Peer> Picker<P> {
     pub(crate) fn stretch(&mut self, peer: P, last: Option<u32>, most: u64) -> Vec<Block> {
         let mut stretch: Vec<Block> = Vec::new();
         let mut bytes = 0;
-        let urgent = self.first_urgent(peer).or_else(|| self.unfinished(peer));
-        let mut next = urgent.or_else(|| self.after(peer, last)).or_else(|| self.gap());
+        let unfinished = || self.unfinished(peer).filter(|piece| self.is_first(*piece));
+        let after = || self.after(peer, last).filter(|piece| self.is_first(*piece));
+        let gap = || BY_PRIORITY.into_iter().find_map(|priority| self.gap(priority));
+        let mut next = self.first_urgent(peer).or_else(unfinished).or_else(after).or_else(gap);
         while let Some(piece) = next {
             let begins = !self.begun.contains_key(&piece);
             if begins {
@@ -32,15 +37,24 @@ impl<P: Peer> Picker<P> {
                 bytes += u64::from(block.length);
                 stretch.push(block);
             }
-            next = self.after(peer, Some(piece)).filter(|_| bytes < most);
+            let alike = |next: &u32| self.priority(*next) == self.priority(piece);
+            next = self.after(peer, Some(piece)).filter(alike).filter(|_| bytes < most);
         }
         stretch
     }
 
-    /// The first piece that was begun and has blocks for this peer.
+    /// Whether every piece that is wanted more than this one was begun.
+    fn is_first(&self, piece: u32) -> bool {
+        let priority = self.priority(piece);
+        let mut more = BY_PRIORITY.into_iter().take_while(|more| *more > priority);
+        !more.any(|more| self.gap(more).is_some())
+    }
+
+    /// Of the pieces that were begun and have blocks for this peer the first that is wanted most.
     fn unfinished(&self, peer: P) -> Option<u32> {
         let mine = |begun: &Begun<P>| begun.missing > 0 && begun.alone.is_none_or(|alone| alone == peer);
-        self.begun.iter().find(|(_, begun)| mine(begun)).map(|(piece, _)| *piece)
+        let begun = self.begun.iter().filter(|(piece, begun)| self.wants(**piece) && mine(begun));
+        begun.map(|(piece, _)| *piece).min_by_key(|piece| Reverse(self.priority(*piece)))
     }
 
     /// The piece after this one, if it is wanted and its first block can be had of this peer: nobody has begun it, or what was
@@ -53,14 +67,17 @@ impl<P: Peer> Picker<P> {
         (self.missing.contains(next.into()) && self.begun.get(&next).is_none_or(can)).then_some(next)
     }
 
-    /// Where pieces stand together that are wanted and that nobody has begun: the most of them, or the first.
-    fn gap(&self) -> Option<u32> {
+    /// Where pieces stand together that are wanted so much and that nobody has begun: the most of them, or the first.
+    fn gap(&self, priority: Priority) -> Option<u32> {
+        if self.left[priority as usize] == 0 {
+            return None;
+        }
         let mut widest: Option<(u32, u32)> = None;
         let mut gap: Option<(u32, u32)> = None;
-        let fresh =
-            self.missing.iter().map(|piece| piece as u32).filter(|piece| !self.begun.contains_key(piece));
+        let fresh = |piece: &u32| self.priority(*piece) == priority && !self.begun.contains_key(piece);
+        let mut fresh = self.missing.iter().map(|piece| piece as u32).filter(fresh);
         if self.order == Order::Sequential {
-            return fresh.min();
+            return fresh.next();
         }
         for piece in fresh {
             gap = match gap {
@@ -96,7 +113,7 @@ mod tests {
         let info = Metainfo::create(&mut disk, "t".as_ref(), &options).unwrap().info().clone();
         let mut there = Bits::new(10);
         have.iter().for_each(|piece| _ = there.insert(*piece));
-        Picker::new(&info, there, &Bits::full(10), Order::Rarest, &mut Rng::new(1))
+        Picker::new(&info, there, vec![Priority::Normal; 10], Order::Rarest, &mut Rng::new(1))
     }
 
     /// The place of the first block, and the number of blocks.
@@ -131,6 +148,22 @@ mod tests {
         assert_eq!(stretch(&mut picker, Some(3), 3 * 32768), Some((7, 0, 6)));
         picker.order = Order::Sequential;
         assert_eq!(stretch(&mut picker, Some(9), 32768), Some((1, 0, 2)));
+    }
+
+    #[test]
+    fn what_is_wanted_most_comes_first_in_a_stretch_of_its_own() {
+        let mut picker = picker(&[0]);
+        let mut priorities = vec![Priority::Normal; 10];
+        priorities[1..6].fill(Priority::Low);
+        priorities[4] = Priority::Skip;
+        priorities[8..].fill(Priority::High);
+        picker.want(priorities);
+        assert_eq!(stretch(&mut picker, Some(5), 32768), Some((8, 0, 2)));
+        assert_eq!(stretch(&mut picker, Some(8), 1 << 30), Some((9, 0, 2)));
+        assert_eq!(stretch(&mut picker, None, 1 << 30), Some((6, 0, 4)));
+        assert_eq!(stretch(&mut picker, None, 1 << 30), Some((1, 0, 6)));
+        assert_eq!(stretch(&mut picker, Some(3), 1 << 30), Some((5, 0, 2)));
+        assert_eq!(stretch(&mut picker, Some(5), 1 << 30), None, "the rest is not wanted");
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub(super) fn picker(pieces: usize, rng: &mut Rng) -> Picker<SimPeer> {
     let options = CreateOptions { format: Format::V1, piece_length: Some(32768), ..CreateOptions::default() };
     let info = Metainfo::create(&mut disk, "t".as_ref(), &options).unwrap().info().clone();
     let count = u64::from(info.piece_count());
-    let mut picker = Picker::new(&info, Bits::new(count), &Bits::full(count), Order::Rarest, rng);
+    let wanted = vec![Priority::Normal; count as usize];
+    let mut picker = Picker::new(&info, Bits::new(count), wanted, Order::Rarest, rng);
     (0..pieces as u32).for_each(|piece| picker.seen(piece));
     picker
 }
@@ -147,4 +148,63 @@ fn a_wrong_piece_is_asked_of_one_peer_alone() {
     assert!(pick(&mut picker, A, &all, &mut rng).is_some());
     assert_eq!(picker.verified(0), Some(vec![wrong]));
     assert!(picker.is_done());
+}
+
+/// What a peer that has everything is asked for, until there is nothing more: the pieces, each as often as it has blocks.
+fn all_of(picker: &mut Picker<SimPeer>, peer: SimPeer, rng: &mut Rng) -> Vec<u32> {
+    let all = Bits::full(picker.have.len());
+    let next = || picker.pick(peer, &all, None, |_| true, Time::ZERO, rng);
+    std::iter::from_fn(next).map(|block| block.piece).collect()
+}
+
+#[test]
+fn what_is_wanted_most_comes_first_also_before_what_was_begun() {
+    use Priority::{High, Low, Normal, Skip};
+    for order in [Order::Rarest, Order::Sequential] {
+        let mut rng = Rng::new(1);
+        let mut picker = picker(6, &mut rng);
+        picker.order = order;
+        picker.want(vec![Normal, Low, Skip, Normal, Low, Low]);
+        let all = Bits::full(6);
+        let begun = pick(&mut picker, A, &all, &mut rng).unwrap().piece;
+        assert!([0, 3].contains(&begun));
+        picker.want(vec![Normal, Low, Skip, Normal, High, Low]);
+        let mut asked = all_of(&mut picker, A, &mut rng);
+        assert_eq!(asked.drain(..2).collect::<Vec<_>>(), [4, 4], "{order:?}");
+        assert_eq!(asked.remove(0), begun, "and then what was begun");
+        let rest: Vec<u32> = asked.drain(..2).collect();
+        assert!(rest == [3 - begun; 2], "{rest:?}");
+        asked.sort_unstable();
+        assert_eq!(asked, [1, 1, 5, 5], "{order:?}");
+        assert!(picker.is_endgame() && picker.wanted() == 5);
+    }
+}
+
+#[test]
+fn what_is_not_wanted_any_more_is_set_aside_with_what_has_come_of_it() {
+    let mut rng = Rng::new(1);
+    let mut picker = picker(3, &mut rng);
+    picker.order = Order::Sequential;
+    let all = Bits::full(3);
+    let [first, second, third] = [(); 3].map(|()| pick(&mut picker, A, &all, &mut rng).unwrap());
+    assert_eq!([first.piece, second.piece, third.piece], [0, 0, 1]);
+    picker.came(A, first);
+    picker.unasked(second);
+    let (all_of_it, but_the_first) =
+        (vec![Priority::Normal; 3], vec![Priority::Skip, Priority::Normal, Priority::Normal]);
+    picker.want(but_the_first.clone());
+    assert_eq!((picker.wanted(), picker.wanted_of(&all), picker.wants(0)), (2, 2, false));
+    assert_eq!(all_of(&mut picker, A, &mut rng), [1, 2, 2]);
+    assert!(picker.is_endgame(), "what is set aside does not count");
+    assert_ne!(picker.pick(B, &all, Some(0), |_| false, Time::ZERO, &mut rng).unwrap().piece, 0);
+    // It is wanted again: what is there is not asked for.
+    picker.want(all_of_it.clone());
+    assert!(!picker.is_endgame());
+    assert_eq!(pick(&mut picker, A, &all, &mut rng), Some(second));
+    // It was on its way when it was not wanted again, and is right.
+    picker.came(A, second);
+    picker.want(but_the_first);
+    assert_eq!((picker.verified(0), picker.have().contains(0)), (None, true));
+    picker.want(all_of_it);
+    assert_eq!((picker.wanted(), picker.wanted_of(&all), picker.is_endgame()), (3, 2, true));
 }

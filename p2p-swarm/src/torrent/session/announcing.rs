@@ -120,14 +120,15 @@ impl<P: Addressed> Session<P> {
             return;
         };
         // What is there is not known yet, or nothing more will be.
-        if torrent.tiers.is_empty() || matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_)) {
+        let quiet = torrent.held || matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_));
+        if torrent.tiers.is_empty() || quiet {
             return;
         }
         let done = torrent.picker().is_some_and(|picker| picker.have().is_full());
         let due = torrent.tiers.iter().filter(|(_, tiers)| tiers.is_due(now)).map(|(place, _)| *place);
         let due: Vec<(SwarmId, SourceKind)> = due.collect();
         for (swarm, kind) in due {
-            // It was removed and is back: a tracker that heard of the end last would forget it.
+            // It was removed, or paused, and is back: a tracker that heard of the end last would forget it.
             if !self.announcers.contains_key(&kind)
                 || self.under_way(kind) >= AT_ONCE
                 || self.is_leaving(&swarm, kind)
@@ -252,7 +253,7 @@ impl<P: Addressed> Session<P> {
         }
     }
 
-    /// A torrent goes: those are told that know of it.
+    /// A torrent goes, or rests: those are told that know of it.
     pub(super) fn say_goodbye(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         let due = torrent

@@ -207,19 +207,28 @@ impl<P: Addressed> Session<P> {
         match conn.features.fast {
             // Each request is answered all the same (BEP 6); but what it alone was to be asked for, others are.
             true => torrent.running().into_iter().for_each(|picker| picker.gone(peer)),
-            false => _ = self.release(peer),
+            false => _ = self.release(peer, |_| false),
         }
         self.fill_all(cx, number);
     }
 
-    /// What a peer was asked for is to be asked of others.
-    pub(super) fn release(&mut self, peer: P) -> VecDeque<(Block, Time)> {
+    /// What a peer was asked for, but for what it keeps, is to be asked of others: what that is.
+    pub(super) fn release(
+        &mut self,
+        peer: P,
+        mut keeps: impl FnMut(&Block) -> bool,
+    ) -> VecDeque<(Block, Time)> {
         let Some((torrent, conn)) = self.pair(peer) else { return VecDeque::new() };
-        let asked = std::mem::take(&mut conn.asked);
+        let all = std::mem::take(&mut conn.asked).into_iter();
+        let (kept, asked): (VecDeque<_>, VecDeque<_>) = all.partition(|(block, _)| keeps(block));
+        conn.asked = kept;
         asked.iter().for_each(|(block, _)| conn.withdrawn(*block));
+        let owes_nothing = conn.asked.is_empty();
         if let Some(picker) = torrent.running() {
             asked.iter().for_each(|(block, _)| picker.unasked(*block));
-            picker.gone(peer);
+            if owes_nothing {
+                picker.gone(peer);
+            }
         }
         torrent.paused.iter_mut().for_each(|paused| paused.released(&asked));
         let number = torrent.number;
@@ -230,7 +239,7 @@ impl<P: Addressed> Session<P> {
     /// A peer has not sent what it was asked for: it need not any more.
     pub(super) fn late(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let Some(number) = self.conns.get(&peer).map(|conn| conn.torrent) else { return };
-        for (block, _) in self.release(peer) {
+        for (block, _) in self.release(peer, |_| false) {
             cx.send(peer, PeerMsg::Cancel(block));
         }
         self.fill_all(cx, number);

@@ -32,6 +32,7 @@ impl<P: Addressed> Session<P> {
             (Tag::Block(block), Ok(Output::Wrong)) => self.wrong(cx, number, block.piece),
             (Tag::Trace(piece), Ok(Output::Digests(digests))) => self.traced(cx, number, piece, digests),
             (Tag::Try, Ok(_)) => self.works_again(cx, number, tag),
+            (Tag::Move, Ok(_)) => self.moved(cx, number, Ok(())),
             (_, Ok(_)) => {}
             // More has come than the worker can take in: it is asked for again, though not at once.
             (Tag::Block(block), Err(StoreError::Job(JobError::QueueFull))) => {
@@ -54,6 +55,7 @@ impl<P: Addressed> Session<P> {
                 let length = self.length_of(number, piece);
                 self.trouble(cx, number, error, Again::Read(Block { piece, begin: 0, length }));
             }
+            (Tag::Move, Err(error)) => self.moved(cx, number, Err(error)),
             // Nobody needs it any more.
             (Tag::Close, Err(_)) => {}
             (_, Err(error)) => self.trouble(cx, number, error, Again::Look),
@@ -129,7 +131,7 @@ impl<P: Addressed> Session<P> {
     }
 
     /// Hands out again what was postponed, as far as it is still to be done.
-    pub(super) fn resume(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn hand_out_postponed(&mut self, cx: &mut Cx<'_, Self>) {
         for (number, tag) in std::mem::take(&mut self.postponed) {
             if tag == Tag::Close {
                 cx.start(TorrentJob { torrent: number, tag, work: Work::Close { have: None } });
@@ -139,6 +141,7 @@ impl<P: Addressed> Session<P> {
                 (Tag::Open, Stage::Opening(_)) => torrent.open(cx),
                 (Tag::Check { from, until }, Stage::Opening(_)) => torrent.check(cx, from..until),
                 (Tag::Sync | Tag::Save, Stage::Running(_)) => torrent.sync(cx, tag),
+                (Tag::Move, _) => self.move_on(cx, number),
                 (Tag::Trace(piece), Stage::Running(_)) if torrent.serves() => {
                     torrent.start(cx, tag, Work::Digests { piece });
                 }
@@ -169,7 +172,11 @@ impl<P: Addressed> Session<P> {
     fn synced(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let Some(torrent) = self.torrents.get_mut(&number).filter(|torrent| torrent.syncing) else { return };
         torrent.syncing = false;
-        torrent.done = true;
+        // More may be wanted by now.
+        torrent.done = torrent.picker().is_some_and(Picker::is_done);
+        if !torrent.done {
+            return;
+        }
         let now = cx.now();
         if torrent.picker().is_some_and(|picker| picker.have().is_full()) {
             torrent.tiers.values_mut().for_each(|tiers| tiers.completed(now));
@@ -185,6 +192,7 @@ impl<P: Addressed> Session<P> {
     fn verified(&mut self, cx: &mut Cx<'_, Self>, number: u64, piece: u32) {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         let Some(picker) = torrent.running() else { return };
+        let wanted = picker.wants(piece);
         let wrong = picker.verified(piece);
         torrent.fresh = true;
         if let Some(wrong) = wrong {
@@ -197,7 +205,7 @@ impl<P: Addressed> Session<P> {
             let Some(conn) = self.conns.get_mut(&peer) else { continue };
             cx.send(peer, PeerMsg::Have(piece));
             conn.told = cx.now();
-            if conn.have.contains(piece.into()) {
+            if wanted && conn.have.contains(piece.into()) {
                 conn.wanted = conn.wanted.saturating_sub(1);
                 self.interest(cx, peer);
             }

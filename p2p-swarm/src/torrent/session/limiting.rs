@@ -2,7 +2,7 @@
 //!
 //! Of what goes all peers take turns as they do without a limit. Of what comes a peer of a limited torrent, or session,
 //! stands in a line as long as it is good for more; so does a web seed. Each that has its turn is asked for a block, a web
-//! seed for as much as may come at once.
+//! seed for as much as may come at once. When a limit gets lower what was asked for beyond it is taken back.
 
 use std::time::Duration;
 
@@ -11,9 +11,58 @@ use p2p_core::Cx;
 use super::{Session, SessionTimer};
 use crate::serve::next_of;
 use crate::torrent::address::Addressed;
-use crate::torrent::wire::Block;
+use crate::torrent::command::SetRates;
+use crate::torrent::merkle::BLOCK;
+use crate::torrent::peer::Conn;
+use crate::torrent::throttle::RateLimits;
+use crate::torrent::wire::{Block, PeerMsg};
 
 impl<P: Addressed> Session<P> {
+    /// Other limits hold, for a torrent or for all together; whether there is such a torrent.
+    pub(super) fn set_rates(&mut self, cx: &mut Cx<'_, Self>, SetRates { torrent, rates }: SetRates) -> bool {
+        let now = cx.now();
+        let of = torrent.map(|torrent| torrent.0);
+        let RateLimits { up, down } = rates;
+        let (up_limit, down_limit) = match of {
+            None => (&mut self.up, &mut self.down),
+            Some(number) => match self.torrents.get_mut(&number) {
+                None => return false,
+                Some(torrent) => (&mut torrent.up_limit, &mut torrent.down_limit),
+            },
+        };
+        up_limit.set(up, now);
+        down_limit.set(down, now);
+        let numbers: Vec<u64> =
+            self.torrents.keys().copied().filter(|number| of.is_none_or(|of| of == *number)).collect();
+        if let Some(rate) = down {
+            self.ask_for_less(cx, of, rate);
+        }
+        for number in numbers {
+            self.fill_all(cx, number);
+            self.fetch(cx, number);
+        }
+        self.feed(cx);
+        self.serve(cx);
+        true
+    }
+
+    /// Takes back what peers of a torrent, or of all, were asked for and would not send in a second, if all have as much of the rate.
+    fn ask_for_less(&mut self, cx: &mut Cx<'_, Self>, of: Option<u64>, rate: u64) {
+        let owes = |(_, conn): &(&P, &Conn)| of.is_none_or(|of| of == conn.torrent) && !conn.asked.is_empty();
+        let owing: Vec<P> = self.conns.iter().filter(owes).map(|(peer, _)| *peer).collect();
+        let each = (rate / u64::from(BLOCK) / (owing.len() as u64).max(1)).max(1);
+        for peer in owing {
+            let mut kept = 0;
+            let keeps = |_: &Block| {
+                kept += 1;
+                kept <= each
+            };
+            for (block, _) in self.release(peer, keeps) {
+                cx.send(peer, PeerMsg::Cancel(block));
+            }
+        }
+    }
+
     pub(super) fn is_limited(&self, number: u64) -> bool {
         self.down.is_limited()
             || self.torrents.get(&number).is_some_and(|torrent| torrent.down_limit.is_limited())

@@ -45,7 +45,7 @@ impl<P: Addressed> Session<P> {
             let room = self.conns.len() < self.config.connections;
             let Some(torrent) = self.torrents.get_mut(&number) else { return };
             let connected = torrent.peers.len() + torrent.strangers;
-            let ready = !matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_));
+            let ready = !torrent.held && !matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_));
             if !ready || !room || connected >= self.config.peers || torrent.strangers >= HALF_OPEN {
                 return;
             }
@@ -132,7 +132,7 @@ impl<P: Addressed> Session<P> {
                 };
                 let many = !host.is_loopback() && self.conns.iter().filter(of_host).count() >= MAX_OF_HOST;
                 let Some(torrent) = torrent.filter(|_| !full) else { return cx.send(peer, PeerMsg::Goodbye) };
-                let closed = matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_));
+                let closed = torrent.held || matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_));
                 let crowded = torrent.peers.len() + torrent.strangers >= self.config.peers;
                 let pieces = torrent.pieces();
                 if closed || crowded || many || banned {
@@ -364,6 +364,8 @@ impl<P: Addressed> Session<P> {
         let both = self.config.carriers == Carriers::Both;
         let idle = conn.is_seed() && torrent.picker().is_some_and(|picker| picker.have().is_full());
         match conn.listens.filter(|_| !twin) {
+            // That it goes says nothing of it.
+            Some(addr) if torrent.held => torrent.candidates.rest(addr, now),
             // Whoever of two that have everything goes first: neither has a reason to call again soon.
             Some(addr) if idle => torrent.candidates.rest(addr, now + REST),
             Some(addr) if conn.dialled && !conn.reached && both => {

@@ -101,14 +101,8 @@ impl<P: Addressed> Session<P> {
     fn begin(&mut self, cx: &mut Cx<'_, Self>, number: u64, have: Bits) {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         let Some(info) = torrent.info.clone() else { return };
-        let mut wanted = Bits::new(info.piece_count().into());
-        for (i, file) in info.files().iter().enumerate() {
-            let i = i as u32;
-            if torrent.select.is_empty() || torrent.select.iter().any(|range| range.contains(&i)) {
-                info.pieces_of(file).for_each(|piece| _ = wanted.insert(piece.into()));
-            }
-        }
-        let picker = Picker::new(&info, have.clone(), &wanted, torrent.order, cx.rng());
+        let priorities = torrent.piece_priorities(&info);
+        let picker = Picker::new(&info, have.clone(), priorities, torrent.order, cx.rng());
         torrent.stage = Stage::Running(Box::new(picker));
         torrent.saved = cx.now();
         self.go_on(cx, number);
@@ -127,6 +121,7 @@ impl<P: Addressed> Session<P> {
             self.catch_up(cx, peer);
         }
         self.finish(cx, number);
+        self.move_on(cx, number);
         self.readers_go_on(cx, number);
         self.hurry(cx, number);
         self.dial(cx, number);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use p2p_core::{Cx, Time};
 
+use super::moving::Moving;
 use super::opening::Opening;
 use super::{Session, SessionEvent, Stage, TorrentId};
 use crate::job::StoreError;
@@ -87,6 +88,11 @@ impl<P: Copy> Paused<P> {
         }
     }
 
+    /// It is tried again then.
+    pub(super) fn try_at(&mut self, at: Time) {
+        self.at = at;
+    }
+
     fn wait(&mut self, now: Time) {
         self.at = now + self.rest;
         self.rest = (self.rest * 2).min(LONGEST_REST);
@@ -117,7 +123,7 @@ impl<P: Addressed> Session<P> {
                 new.wait(now);
                 *paused = Some(new);
                 if first {
-                    cx.emit(SessionEvent::Paused(TorrentId(number), why.into()));
+                    cx.emit(SessionEvent::Paused(TorrentId(number), Some(why.into())));
                 }
             }
         }
@@ -136,7 +142,7 @@ impl<P: Addressed> Session<P> {
         torrent.paused.iter_mut().for_each(|paused| paused.block = None);
         let peers: Vec<P> = torrent.peers.iter().copied().collect();
         for peer in peers {
-            for (block, _) in self.release(peer) {
+            for (block, _) in self.release(peer, |_| false) {
                 cx.send(peer, PeerMsg::Cancel(block));
             }
             if again != Again::Write {
@@ -165,15 +171,18 @@ impl<P: Addressed> Session<P> {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         if let Some(paused) = torrent.paused.take() {
             torrent.rested = Some((paused.rest, cx.now()));
-            cx.emit(SessionEvent::Resumed(TorrentId(number)));
+            if !torrent.held {
+                cx.emit(SessionEvent::Resumed(TorrentId(number)));
+            }
         }
     }
 
     /// Tries again what has failed, if it is time.
     pub(super) fn try_again(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let now = cx.now();
-        let Some(torrent) = self.torrents.get_mut(&number) else { return };
-        let looked_at = torrent.is_looked_at();
+        let Some(torrent) = self.torrents.get_mut(&number).filter(|torrent| !torrent.held) else { return };
+        // Nor is it looked at where its files were while they go elsewhere.
+        let looked_at = torrent.is_looked_at() || torrent.moving.as_ref().is_some_and(Moving::is_begun);
         // Whatever a peer is asked for, or is written, is what it is tried with.
         let asks = |peer| self.conns.get(peer).is_some_and(|conn| !conn.asked.is_empty());
         let out = torrent.writing > 0 || torrent.peers.iter().any(asks);

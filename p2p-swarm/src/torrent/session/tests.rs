@@ -42,6 +42,7 @@ fn answer(length: u32, block: Block) -> PeerMsg {
 struct Alone {
     script: Script<Session<SimPeer>>,
     worker: MemoryTorrents,
+    disk: MemoryFiles,
     metainfo: Metainfo,
 }
 
@@ -78,7 +79,8 @@ impl Alone {
         let config = SessionConfig { requests_per_peer: 4, ..config };
         let mut alone = Alone {
             script: Script::new(Session::new(config, Some(1))),
-            worker: MemoryTorrents::new(files),
+            worker: MemoryTorrents::new(files.clone()),
+            disk: files,
             metainfo,
         };
         let add = add(&alone.metainfo);
@@ -238,6 +240,8 @@ fn hashes_are_given_to_who_asks_for_them_rightly() {
     }
 }
 
+mod holding;
+mod moving;
 mod pausing;
 
 const A: SimPeer = SimPeer(1);
@@ -409,6 +413,7 @@ fn a_full_queue_of_jobs_puts_off_and_ends_nothing() {
                 Work::Digests { .. } => ("digests", 1),
                 Work::Sync { .. } => ("sync", 1),
                 Work::Close { .. } => ("close", 1),
+                Work::Move { .. } => ("move", 1),
                 Work::Read(_) => ("read", 0),
             };
             let before = refused.entry(kind).or_default();

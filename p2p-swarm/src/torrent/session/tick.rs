@@ -23,7 +23,7 @@ const QUIET: Duration = Duration::from_secs(100);
 
 impl<P: Addressed> Session<P> {
     pub(super) fn tick(&mut self, cx: &mut Cx<'_, Self>) {
-        self.resume(cx);
+        self.hand_out_postponed(cx);
         if self.torrents.is_empty() {
             return;
         }

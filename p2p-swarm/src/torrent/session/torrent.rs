@@ -16,12 +16,13 @@ use super::super::gather::{Hashes, Metadata};
 use super::super::job::{Tag, TorrentJob, Work};
 use super::super::metainfo::{Info, InfoHashes, PieceLayers, SwarmId};
 use super::super::peer::Conn;
-use super::super::picker::{Order, Picker};
+use super::super::picker::{Order, Picker, Priority};
 use super::super::source::SourceKind;
 use super::super::status::{PeerStatus, TorrentStage, TorrentStatus};
-use super::super::throttle::Throttle;
+use super::super::throttle::{RateLimits, Throttle};
 use super::super::tiers::Tiers;
 use super::Session;
+use super::moving::Moving;
 use super::opening::Opening;
 use super::pausing::Paused;
 use super::web::WebSeed;
@@ -34,8 +35,12 @@ pub(super) struct Torrent<P> {
     pub(super) hashes: InfoHashes,
     pub(super) name: Option<String>,
     pub(super) folder: PathBuf,
-    /// Which files are wanted; all, if none are named.
+    /// If its files are to go elsewhere.
+    pub(super) moving: Option<Moving>,
+    /// Which files are wanted by its link; all, if none are named.
     pub(super) select: Vec<RangeInclusive<u32>>,
+    /// How much files are wanted of which the user has said so.
+    pub(super) priorities: BTreeMap<u32, Priority>,
     pub(super) info: Option<Arc<Info>>,
     pub(super) layers: Arc<PieceLayers>,
     pub(super) stage: Stage<P>,
@@ -57,6 +62,8 @@ pub(super) struct Torrent<P> {
     /// The worker had no room for some; they are asked for again.
     pub(super) starved: bool,
     pub(super) syncing: bool,
+    /// Whether its user has paused it.
+    pub(super) held: bool,
     /// If its files failed: until they can be used again.
     pub(super) paused: Option<Paused<P>>,
     /// How long it would have rested next when it went on last, and when that was.
@@ -163,6 +170,12 @@ impl<P: Addressed> Torrent<P> {
         }
     }
 
+    /// Those who wait for it to be done or moved, and wait no longer.
+    pub(super) fn askers(&mut self) -> Vec<OpId> {
+        let moving = self.moving.take().and_then(|moving| moving.asker());
+        self.waiting.drain(..).map(|waiting| waiting.op).chain(moving).collect()
+    }
+
     /// Has the worker look what is there.
     pub(super) fn open(&mut self, cx: &mut Cx<'_, Session<P>>) {
         let Some(info) = self.info.clone() else { return };
@@ -226,9 +239,10 @@ impl<P: Addressed> Torrent<P> {
         TorrentStatus {
             hashes: self.hashes,
             name: self.name.clone(),
+            folder: self.folder.clone(),
             stage: match &self.stage {
                 Stage::Failed(_) => TorrentStage::Failed,
-                _ if self.paused.is_some() => TorrentStage::Paused,
+                _ if self.held || self.paused.is_some() => TorrentStage::Paused,
                 Stage::Metadata(_) => TorrentStage::Metadata,
                 Stage::Hashes(_) => TorrentStage::Hashes,
                 Stage::Opening(_) => TorrentStage::Checking,
@@ -239,6 +253,7 @@ impl<P: Addressed> Torrent<P> {
                 Stage::Failed(why) => Some(why.clone()),
                 _ => self.paused.as_ref().map(Paused::why),
             },
+            rates: RateLimits { up: self.up_limit.rate(), down: self.down_limit.rate() },
             pieces: picker.map_or(0, |picker| picker.have().count() as u32),
             wanted: picker.map_or(0, Picker::wanted),
             size: self.info.as_ref().map(|info| info.size()),

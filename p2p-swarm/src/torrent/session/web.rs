@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p_core::{Cx, OpId, Time};
 
-use super::{Session, SessionEvent, SessionItem, SessionOutcome, Stage, TorrentId};
+use super::{Session, SessionEvent, SessionItem, SessionOutcome, Stage, Torrent, TorrentId};
 use crate::torrent::address::{Addressed, Carrier};
 use crate::torrent::command::{Fetched, ToFetch};
 use crate::torrent::http::HttpError;
@@ -243,7 +243,8 @@ impl<P: Addressed> Session<P> {
     /// Asks each of a torrent's web seeds that is idle for what comes next.
     pub(super) fn fetch(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let limited = self.is_limited(number);
-        let Some(torrent) = self.torrents.get(&number).filter(|_| self.fetcher.is_some()) else { return };
+        let may = |torrent: &&Torrent<P>| self.fetcher.is_some() && !torrent.held;
+        let Some(torrent) = self.torrents.get(&number).filter(may) else { return };
         let idle = torrent.web.iter().filter(|seed| seed.is_idle(cx.now()));
         let idle: Vec<P> = idle.map(|seed| seed.peer).collect();
         for seed in idle {

@@ -41,6 +41,11 @@ pub(super) fn path(folder: &Path, info: &Info) -> PathBuf {
     folder.join(format!(".{}{RESUME}", HEXLOWER.encode(&name(info))))
 }
 
+/// What is to take the place of a record, while it is not safe.
+pub(super) fn unfinished(record: &Path) -> PathBuf {
+    record.with_extension(&NEW[1..])
+}
+
 /// Writes a file, so that it survives a crash.
 fn write<S: Storage>(storage: &mut S, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = storage.create(path)?;
@@ -103,7 +108,7 @@ impl Record {
     /// Writes it down, in place of what was. If that fails nothing new is left.
     pub(super) fn save<S: Storage>(&self, storage: &mut S, folder: &Path, info: &Info) -> io::Result<()> {
         let path = path(folder, info);
-        let new = path.with_extension(&NEW[1..]);
+        let new = unfinished(&path);
         let saved = write(storage, &new, &self.encode(info)).and_then(|()| storage.rename(&new, &path));
         if saved.is_err() {
             let _ = storage.remove(&new);

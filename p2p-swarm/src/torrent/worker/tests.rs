@@ -10,20 +10,30 @@ use crate::torrent::job::Tag;
 use crate::torrent::{CreateOptions, Format, Metainfo};
 use p2p_core::Rng;
 
-/// A disk that counts the files that are open, and may not be able to read them.
+/// A disk that counts the files that are open, and may not be able to read them, or to do other things.
 #[derive(Clone, Default)]
-struct Disk {
-    files: MemoryFiles,
-    open: Arc<()>,
-    reading_fails: Option<ErrorKind>,
-    syncing_fails: Arc<AtomicBool>,
+pub(super) struct Disk {
+    pub(super) files: MemoryFiles,
+    pub(super) open: Arc<()>,
+    pub(super) reading_fails: Option<ErrorKind>,
+    /// Of files that go there or come from there, and how.
+    pub(super) renaming_fails: Option<(PathBuf, ErrorKind)>,
+    pub(super) syncing_fails: Arc<AtomicBool>,
+    /// So many more changes are made, and then none.
+    pub(super) changes: Option<Arc<AtomicU64>>,
     /// How many bytes were read.
-    read: Arc<AtomicU64>,
+    pub(super) read: Arc<AtomicU64>,
 }
 
 impl Disk {
-    fn open_files(&self) -> usize {
+    pub(super) fn open_files(&self) -> usize {
         Arc::strong_count(&self.open) - 2
+    }
+
+    fn change(&self) -> io::Result<()> {
+        let Some(left) = &self.changes else { return Ok(()) };
+        let one_less = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        one_less.map(|_| ()).map_err(|_| ErrorKind::Interrupted.into())
     }
 }
 
@@ -34,12 +44,14 @@ impl Storage for Disk {
         Ok((self.files.open(path)?, self.open.clone()))
     }
     fn create(&mut self, path: &Path) -> io::Result<Self::File> {
+        self.change()?;
         Ok((self.files.create(path)?, self.open.clone()))
     }
     fn len(&mut self, file: &mut Self::File) -> io::Result<u64> {
         self.files.len(&mut file.0)
     }
     fn resize(&mut self, file: &mut Self::File, len: u64) -> io::Result<()> {
+        self.change()?;
         self.files.resize(&mut file.0, len)
     }
     fn read_at(
@@ -58,21 +70,28 @@ impl Storage for Disk {
         }
     }
     fn write_at(&mut self, file: &mut Self::File, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.change()?;
         self.files.write_at(&mut file.0, at, bytes)
     }
     fn stamp(&mut self, path: &Path) -> io::Result<Stamp> {
         self.files.stamp(path)
     }
     fn sync(&mut self, file: &mut Self::File) -> io::Result<()> {
+        self.change()?;
         match self.syncing_fails.load(Ordering::Relaxed) {
             true => Err(ErrorKind::StorageFull.into()),
             false => self.files.sync(&mut file.0),
         }
     }
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        self.files.rename(from, to)
+        self.change()?;
+        match &self.renaming_fails {
+            Some((place, kind)) if to.starts_with(place) != from.starts_with(place) => Err((*kind).into()),
+            _ => self.files.rename(from, to),
+        }
     }
     fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.change()?;
         self.files.remove(path)
     }
     fn kind(&mut self, path: &Path) -> io::Result<FileKind> {
@@ -88,7 +107,7 @@ fn content(len: usize) -> Vec<u8> {
 }
 
 /// A torrent of files of this length each.
-fn torrent(files: usize, len: usize, piece_length: u32, format: Format) -> (Metainfo, Vec<u8>) {
+pub(super) fn torrent(files: usize, len: usize, piece_length: u32, format: Format) -> (Metainfo, Vec<u8>) {
     let mut disk = MemoryFiles::default();
     let content = content(files * len);
     for (i, part) in content.chunks(len).enumerate() {
@@ -99,7 +118,7 @@ fn torrent(files: usize, len: usize, piece_length: u32, format: Format) -> (Meta
 }
 
 /// The pieces that are there of a torrent.
-fn open<S: Storage>(
+pub(super) fn open<S: Storage>(
     worker: &mut TorrentWorker<S>,
     number: u64,
     metainfo: &Metainfo,
@@ -116,7 +135,7 @@ fn open<S: Storage>(
 }
 
 /// Those that are believed to be there, and those that are to be hashed.
-fn look<S: Storage>(
+pub(super) fn look<S: Storage>(
     worker: &mut TorrentWorker<S>,
     number: u64,
     metainfo: &Metainfo,
@@ -130,7 +149,11 @@ fn look<S: Storage>(
     }
 }
 
-fn run<S: Storage>(worker: &mut TorrentWorker<S>, torrent: u64, work: Work) -> Result<Output, StoreError> {
+pub(super) fn run<S: Storage>(
+    worker: &mut TorrentWorker<S>,
+    torrent: u64,
+    work: Work,
+) -> Result<Output, StoreError> {
     worker.run(vec![TorrentJob { torrent, tag: Tag::Open, work }]).pop().unwrap().result
 }
 
@@ -209,7 +232,7 @@ fn files_of_all_torrents_that_are_open_are_bounded_and_those_closed_are_safe() {
 }
 
 /// A torrent of four files, of which the pieces that `which` names are written, and what the worker says is there.
-fn write(worker: &mut TorrentWorker<Disk>, content: &[u8], which: &[u32]) {
+pub(super) fn write(worker: &mut TorrentWorker<Disk>, content: &[u8], which: &[u32]) {
     for piece in which {
         let data = content[(*piece * BLOCK) as usize..].chunks(BLOCK as usize).next().unwrap().to_vec();
         let done = run(worker, 1, Work::Write { piece: *piece, begin: 0, data: data.into() });
@@ -217,13 +240,13 @@ fn write(worker: &mut TorrentWorker<Disk>, content: &[u8], which: &[u32]) {
     }
 }
 
-fn bits(len: u64, pieces: impl IntoIterator<Item = u32>) -> Bits {
+pub(super) fn bits(len: u64, pieces: impl IntoIterator<Item = u32>) -> Bits {
     let mut bits = Bits::new(len);
     pieces.into_iter().for_each(|piece| _ = bits.insert(piece.into()));
     bits
 }
 
-const LEN: usize = 10 * BLOCK as usize;
+pub(super) const LEN: usize = 10 * BLOCK as usize;
 
 #[test]
 fn what_is_unchanged_is_not_read_and_what_was_touched_is_hashed_again() {
@@ -298,7 +321,7 @@ fn believed(disk: &Disk, metainfo: &Metainfo) -> Bits {
     look(&mut TorrentWorker::new(disk.clone()), 1, metainfo, true).unwrap().0
 }
 
-fn has_record(disk: &Disk) -> bool {
+pub(super) fn has_record(disk: &Disk) -> bool {
     disk.files.names().iter().any(|name| name.extension().is_some_and(|end| end == "resume"))
 }
 

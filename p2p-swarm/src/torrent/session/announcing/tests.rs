@@ -1,6 +1,8 @@
 use super::*;
 use crate::storage::MemoryFiles;
-use crate::torrent::command::{Add, AddPeers, Announcing, Remove, SessionCommand, Source, TorrentId};
+use crate::torrent::command::{
+    Add, AddPeers, Announcing, Pause, Remove, Resume, SessionCommand, Source, TorrentId,
+};
 use crate::torrent::session::tests::work;
 use crate::torrent::worker::MemoryTorrents;
 use crate::torrent::{
@@ -311,6 +313,27 @@ fn who_leaves_and_comes_back_is_announced_when_the_tracker_has_heard_of_the_end(
     assert_eq!(tracked.wanted(), [], "it is on its way");
     tracked.answer(&stopped, &[]);
     tracked.script.advance(Duration::from_secs(1));
+    assert_eq!(tracked.one().announce.event, Event::Started);
+}
+
+#[test]
+fn a_paused_torrent_has_stopped_and_starts_again_when_it_goes_on() {
+    let mut tracked = Tracked::new(&["udp://a:1"], 1, Format::V1, false);
+    let started = tracked.one();
+    tracked.answer(&started, &[]);
+    let torrent = TorrentId::first();
+    tracked.script.command(SessionCommand::Pause(Pause { torrent }));
+    let stopped = tracked.one();
+    assert_eq!((stopped.announce.event, stopped.announce.left), (Event::Stopped, 2 * PIECE as u64));
+    tracked.script.command(SessionCommand::Resume(Resume { torrent }));
+    assert_eq!(tracked.wanted(), [], "the tracker might hear of the end last");
+    tracked.script.command(SessionCommand::Pause(Pause { torrent }));
+    assert_eq!(tracked.wanted(), [], "it knows of nothing that would end");
+    tracked.answer(&stopped, &[SimPeer(7)]);
+    tracked.dialled();
+    tracked.script.advance(Duration::from_secs(3600));
+    assert_eq!((tracked.wanted(), tracked.dialled()), (vec![], vec![]));
+    tracked.script.command(SessionCommand::Resume(Resume { torrent }));
     assert_eq!(tracked.one().announce.event, Event::Started);
 }
 

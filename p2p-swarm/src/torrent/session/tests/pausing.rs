@@ -18,7 +18,7 @@ fn no_reads(work: &Work) -> Option<StoreError> {
 
 impl Alone {
     /// The worker does what there is to do, but for what fails.
-    fn work_but(&mut self, fails: impl Fn(&Work) -> Option<StoreError>) {
+    pub(super) fn work_but(&mut self, fails: impl Fn(&Work) -> Option<StoreError>) {
         loop {
             let jobs = self.script.jobs();
             if jobs.is_empty() {
@@ -42,7 +42,7 @@ impl Alone {
     }
 
     /// A peer sends a block that it was asked for, which cannot be written.
-    fn pause(&mut self, peer: SimPeer) {
+    pub(super) fn pause(&mut self, peer: SimPeer) {
         let (block, _) = *self.conn(peer).asked.back().unwrap();
         self.script.message(peer, answer(16384, block));
         self.work_but(no_writes);
