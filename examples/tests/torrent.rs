@@ -265,6 +265,70 @@ fn rates_are_kept_at_both_ends() {
     }
 }
 
+#[test]
+fn what_is_chosen_comes_alone_and_what_is_to_be_first_comes_first() {
+    let folder = Folder::new("chosen");
+    let sizes = [("01.ogg", 2 << 20), ("live/02.ogg", 2 << 20), ("live/03.ogg", 256 << 10)];
+    let songs =
+        sizes.map(|(name, size)| std::fs::read(folder.noise(&format!("seed/album/{name}"), size)).unwrap());
+    let (album, file) = (folder.join("seed/album"), folder.text("album.torrent"));
+    assert!(torrent().arg("create").arg(album).args(["-o", &file]).output().unwrap().status.success());
+    let seed = seed(&folder, &[]);
+    let peer = seed.says("listening");
+    let link = seed.says("magnet");
+    let there = |to: &str| {
+        let came = |name| std::fs::read(folder.join(to).join("album").join(name)).unwrap_or_default();
+        [0, 1, 2].map(|song| came(sizes[song].0) == songs[song])
+    };
+    for (to, what) in [("file", &file), ("link", &link)] {
+        let options =
+            ["--peer", &peer, "--max-down", "1M", "--only", "album/live", "--first", "03.ogg", "--json"];
+        let get = get(&folder, what, to, &options);
+        // It has 16 of the 144 pieces, and as many may have been asked for before it was known which are first.
+        let pieces =
+            || serde_json::from_str::<serde_json::Value>(&get.hears()).unwrap()["pieces"].as_u64().unwrap();
+        while pieces() < 48 {}
+        assert!(there(to)[2], "{to}");
+        let (well, said) = get.ends();
+        assert!(well && there(to) == [false, true, true], "{to}: {said:?}");
+    }
+    let (well, _) = get(&folder, &file, "none", &["--peer", &peer, "--only", "02"]).ends();
+    assert!(!well, "there is no file of that name");
+}
+
+#[test]
+fn what_is_said_can_be_read_by_programs() {
+    let folder = Folder::new("json");
+    let (song, _) = album(&folder, 3 << 20, &[]);
+    let json = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let seed = seed(&folder, &["--json"]);
+    let begun = json(&seed.hears());
+    let magnet = begun["magnet"].as_str().unwrap();
+    assert!(magnet.contains(begun["listening"].as_str().unwrap()), "{begun}");
+    let (well, said) = get(&folder, magnet, "copy", &["--json", "--max-down", "1M"]).ends();
+    assert!(well && has_come(&folder, "copy", &song), "{said:?}");
+    let said: Vec<_> = said.iter().map(|line| json(line)).collect();
+    let coming =
+        said.iter().find(|status| status["stage"] == "downloading" && status["peers"][0].is_object());
+    let peer = &coming.unwrap()["peers"][0];
+    assert_eq!((&peer["addr"], &peer["carrier"]), (&begun["listening"], &"uTP".into()));
+    let last = said.last().unwrap();
+    assert_eq!(
+        (&last["stage"], &last["name"], &last["trouble"]),
+        (&"seeding".into(), &"album".into(), &().into())
+    );
+    assert_eq!((&last["pieces"], last["size"].as_u64()), (&last["wanted"], Some(3 << 20)));
+    assert!(magnet.contains(last["info_hash"].as_str().unwrap().split(' ').next().unwrap()), "{last}");
+    assert!(last["downloaded"].as_u64().unwrap() >= 3 << 20, "{last}");
+    let mut check = torrent();
+    check.args(["check", "--json"]).arg(folder.join("album.torrent")).arg(folder.join("copy"));
+    let checked = json(&String::from_utf8(check.output().unwrap().stdout).unwrap());
+    assert!(checked["right"] == checked["pieces"] && checked["right"] == last["pieces"], "{checked}");
+    let (well, said) = seed.interrupted();
+    let [end] = &said[..] else { panic!("{said:?}") };
+    assert!(well && json(end)["uploaded"].as_u64().unwrap() >= 3 << 20, "{end}");
+}
+
 /// Asks for a file over HTTP, by this name for its host, or by its address if it is empty.
 fn ask(url: &str, method: &str, range: &str, name: &str) -> TcpStream {
     let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();

@@ -7,6 +7,7 @@ use p2p_core::Limits;
 use p2p_core::net::tcp;
 use p2p_examples::Failure;
 use p2p_swarm::torrent::{Add, PeerCodec, Session, SessionConfig, SessionEvent, Source, TorrentConfig};
+use serde_json::json;
 
 use crate::online::workers;
 
@@ -16,6 +17,9 @@ pub(crate) struct Check {
     torrent: PathBuf,
     /// The folder that its file, or its folder, lies in.
     folder: PathBuf,
+    /// Says it as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Check {
@@ -31,7 +35,10 @@ impl Check {
         while let Some(event) = events.next().await {
             match event {
                 SessionEvent::Checked(_, good) => {
-                    println!("{good} of {pieces} pieces are there and right");
+                    match self.json {
+                        true => println!("{}", json!({ "right": good, "pieces": pieces })),
+                        false => println!("{good} of {pieces} pieces are there and right"),
+                    }
                     session.shutdown().await;
                     return if good == pieces { Ok(()) } else { Err("the content is not whole".into()) };
                 }

@@ -4,6 +4,7 @@
 //! cargo run --release --bin torrent -- create album/ -o album.torrent
 //! cargo run --release --bin torrent -- seed album.torrent .                  # prints: magnet: …
 //! cargo run --release --bin torrent -- get 'magnet:?…' copy/                 # on another machine
+//! cargo run --release --bin torrent -- get 'magnet:?…' copy/ --only live --first 02.ogg
 //! cargo run --release --bin torrent -- stream 'magnet:?…' copy/              # prints: stream: http://…
 //! cargo run --release --bin torrent -- tracker --listen 0.0.0.0:6969         # prints: listening: …
 //! cargo run --release --bin torrent -- get 'magnet:?…' copy/ --dht --bootstrap HOST:PORT
@@ -11,10 +12,22 @@
 //!
 //! Peers are found in the link, by `--peer`, from trackers (HTTP and UDP: the torrent's, the link's, or `--tracker URL`), in
 //! the Mainline DHT (`--dht`; it needs the address of a node), in the local network (`--lsd`), and from other peers.
+//!
+//! For programs `--json` has what is said be JSON, an object a line; what fails is still said in words, to standard error.
+//! - `get`, each second and when all is there, and `seed`, when it is interrupted: how the torrent stands. `stage` is `metadata`,
+//!   `hashes`, `checking`, `downloading`, `seeding`, `paused` or `failed`, and `trouble` why it is one of the last two, or null;
+//!   `pieces` are there of the `wanted` ones; `size` (null as long as a link has no metadata), `downloaded`, `uploaded` and `wasted`
+//!   are bytes, `down` and `up` bytes a second. Beside `info_hash`, two for a hybrid, and `name` there are lists: `peers` with `addr`, `client`, `carrier`
+//!   (`TCP` or `uTP`), `pieces`, `downloaded` and `uploaded` of each, `trackers` with `url`, `peers` and `failed`, `web_seeds` with `url`,
+//!   `downloaded` and `failed`; `failed` is why, or null.
+//! - `seed`, when it serves: `listening`, its address, and `magnet`, its link.
+//! - `check`: how many of the `pieces` are `right`.
+//! - `info`: what the torrent or the link says.
 
 #![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
 
 mod check;
+mod choice;
 mod create;
 mod get;
 mod info;

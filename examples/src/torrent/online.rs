@@ -189,7 +189,6 @@ impl Net {
         });
         let here = SocketAddr::new(self.listen.ip(), 0);
         let node = udp::spawn(machine, KrpcCodec, here, Limits::default(), [NoWorker]).await?;
-        node.local_addr().iter().for_each(|addr| say("dht", addr));
         Ok(Some(node))
     }
 
@@ -281,12 +280,17 @@ struct Trackers {
 }
 
 impl Online {
-    pub(crate) async fn start(net: &Net) -> Result<Online, Failure> {
+    /// As JSON nothing is said but by whoever has this started.
+    pub(crate) async fn start(net: &Net, json: bool) -> Result<Online, Failure> {
         let node = net.node().await?;
+        let addr = node.as_ref().and_then(Running::local_addr).filter(|_| !json);
+        addr.iter().for_each(|addr| say("dht", addr));
         let dht_port = node.as_ref().and_then(Running::local_addr).map(|addr| addr.port());
         let session = net.session(dht_port).await?;
-        let events = session.handle().events();
-        tokio::spawn(events.for_each(|event| async move { tell(&event) }));
+        if !json {
+            let events = session.handle().events();
+            tokio::spawn(events.for_each(|event| async move { tell(&event) }));
+        }
         let trackers = Trackers::start(net).await?;
         let (client, handle) = (trackers.client(net), session.handle());
         tokio::spawn(async move { find_peers(&handle, &client).await });

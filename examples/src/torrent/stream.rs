@@ -17,15 +17,15 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::{StreamExt, stream};
-use p2p_core::{Events, Handle};
+use p2p_core::Handle;
 use p2p_examples::{Failure, say};
 use p2p_swarm::torrent::{
-    Add, Client, Info, Kind, Order, Read, SessionEvent, Source, TorrentConfig, TorrentError, TorrentFile,
-    TorrentId,
+    Add, Client, Info, Kind, Order, Read, Source, TorrentConfig, TorrentError, TorrentFile, TorrentId,
 };
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::choice::metadata;
 use crate::get::watch;
 use crate::online::{Net, Online};
 use crate::ranges::{Asked, asked};
@@ -52,7 +52,7 @@ pub(crate) struct Stream {
 impl Stream {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let (torrent, peers) = self.net.wanted(&self.what).await?;
-        let online = Online::start(&self.net).await?;
+        let online = Online::start(&self.net, false).await?;
         let config = TorrentConfig { order: Order::Sequential, ..TorrentConfig::default() };
         let add = Add { peers, config, ..Add::new(torrent, &self.folder) };
         // However it ends the trackers hear of it.
@@ -98,20 +98,8 @@ impl Stream {
             Ok(axum::serve(listener, router).await?)
         };
         // When all is there it goes on being served, to players and to peers.
-        tokio::try_join!(served, watch(session, torrent)).map(|_| ())
+        tokio::try_join!(served, watch(session, torrent, false)).map(|_| ())
     }
-}
-
-/// What a link stands for, when a peer has sent it.
-async fn metadata(mut events: Events<SessionEvent>) -> Result<std::sync::Arc<Info>, Failure> {
-    while let Some(event) = events.next().await {
-        match event {
-            SessionEvent::Metadata(_, metainfo) => return Ok(metainfo.info().clone()),
-            SessionEvent::Failed(_, why) => return Err(why.into()),
-            _ => {}
-        }
-    }
-    Err("the session has ended".into())
 }
 
 /// The file whose path ends so, or the longest, and its place among the torrent's; of those that the link selects.
@@ -208,7 +196,9 @@ async fn serve(State(served): State<Served>, method: Method, headers: HeaderMap)
 /// Whether somebody asks this host by an address, or as localhost. By any other name it may be a page of a stranger's in the
 /// user's browser, whose name has come to stand for this host (DNS rebinding): that page could read all that it is sent.
 fn is_here(host: &str, port: u16) -> bool {
-    let Ok(host) = host.parse::<Authority>() else { return false };
+    let Ok(host) = host.parse::<Authority>() else {
+        return false;
+    };
     let name = host.host().trim_start_matches('[').trim_end_matches(']');
     let is_name = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
     is_name && host.port_u16().unwrap_or(80) == port
