@@ -28,6 +28,7 @@ use std::fmt;
 use p2p_core::{Cx, JobId, Key, Link, NoJob, OpId, Pending, Protocol, Time, Up};
 use p2p_overlay::{Find, Looked, Overlay, Replicas};
 
+use crate::custom::{Custom, Validator, Validators};
 use crate::record::{Record, Slot, Version};
 use crate::request::{DhtCommand, DhtItem, DhtOutcome};
 use crate::store::{StoreDone, StoreEntry, StoreJob};
@@ -76,6 +77,8 @@ pub use summary::{PARTS, Part, Sum};
 pub struct Replicated<O: Overlay> {
     overlay: O,
     config: DhtConfig,
+    /// What says which records of applications' own may be kept, given and believed.
+    validators: Validators,
     index: Index<O::Peer>,
     /// What this node has put for its clients, as if it kept that.
     clients: Index<O::Peer>,
@@ -184,6 +187,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         Replicated {
             overlay,
             config,
+            validators: Validators::default(),
             index: Index::new(&config),
             clients: Index::new(&config),
             scanned: false,
@@ -202,6 +206,12 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             republished: BTreeMap::new(),
             loopback: VecDeque::new(),
         }
+    }
+
+    /// Keeps records of an application's own too, of this namespace: those that this lets through.
+    pub fn with_validator(mut self, namespace: Key, validator: impl Validator + 'static) -> Replicated<O> {
+        self.validators.insert(namespace, validator);
+        self
     }
 
     /// The overlay.
@@ -230,6 +240,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 // it may be ahead of this node, and whoever put it ahead of them.
                 let expires = self.until(cx, self.config.lifetime).saturating_add(2 * SKEW);
                 self.begin_put(cx, op, Record::Removed { key, secret, expires }, None, false);
+            }
+            DhtCommand::PutCustom { namespace, key, sequence, value, expected } => {
+                let expires = self.until(cx, self.lifetime_of(op));
+                let record = Record::Custom(Custom { namespace, key, sequence, value, expires });
+                self.begin_put(cx, op, record, expected, false);
             }
             DhtCommand::ProvideAll { keys } => self.begin_sweep(cx, op, keys, false),
             DhtCommand::Withdraw { slot } => self.withdraw(cx, op, slot),

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::summary::{Part, Sum};
+use crate::custom::Rejection;
 use crate::record::{Record, Slot, Version};
 
 /// What nodes of the hash table say to each other.
@@ -18,7 +19,7 @@ pub enum DhtMsg<P, M> {
         id: u32,
         /// The record.
         record: Record<P>,
-        /// If a signed value is there already, it must have this sequence number.
+        /// If a value with a sequence number is there already, it must have this one.
         expected: Option<u64>,
         /// Whether a replica copies it; otherwise somebody publishes it.
         copy: bool,
@@ -112,6 +113,8 @@ pub enum Wanted {
     Providers,
     /// The values that can be removed, and what was.
     Values,
+    /// What this namespace of an application's has.
+    Custom(Key),
 }
 
 /// What a replica says about a copy that it is offered.
@@ -138,7 +141,7 @@ pub enum Refusal {
         "the record has ended, ends before what it would replace, or lasts longer than the peer keeps records"
     )]
     Lifetime,
-    /// There is a signed value with this sequence number; or, under the secret of one that can be removed, another value
+    /// There is a value with this sequence number, signed or an application's own; or, under the secret of one that can be removed, another value
     /// that lasts as long (0), or its removal (1).
     #[error("there is a value with sequence number {0}")]
     Conflict(u64),
@@ -157,6 +160,12 @@ pub enum Refusal {
     /// The replica did not answer.
     #[error("the peer is silent")]
     Silent,
+    /// The record is of an application's namespace for which the replica has no validator.
+    #[error("the peer has no validator for the record's namespace")]
+    Namespace,
+    /// The replica's validator does not let it through.
+    #[error("the application's validator at the peer does not let the record through: {0}")]
+    Rejected(Rejection),
 }
 
 impl<P: Serialize + DeserializeOwned, M: Wire> Wire for DhtMsg<P, M> {
@@ -168,6 +177,7 @@ impl<P: Serialize + DeserializeOwned, M: Wire> Wire for DhtMsg<P, M> {
         let large = |record: &Record<P>| {
             matches!(record, Record::Immutable { value, .. } if value.len() > 4096)
                 || matches!(record, Record::Mutable(signed) if signed.value().len() > 4096)
+                || matches!(record, Record::Custom(custom) if custom.value.len() > 4096)
         };
         match self {
             DhtMsg::Overlay(msg) => msg.lane(),
@@ -176,7 +186,10 @@ impl<P: Serialize + DeserializeOwned, M: Wire> Wire for DhtMsg<P, M> {
             // Each is short, but there may be many.
             DhtMsg::Loaded { records, .. } if records.len() > 4 => match records[0] {
                 Record::Removable { .. } | Record::Removed { .. } => Lane::Bulk,
-                Record::Immutable { .. } | Record::Mutable(_) | Record::Provider { .. } => Lane::Ordered,
+                Record::Immutable { .. }
+                | Record::Mutable(_)
+                | Record::Provider { .. }
+                | Record::Custom(_) => Lane::Ordered,
             },
             _ => Lane::Ordered,
         }

@@ -11,6 +11,7 @@ use crate::record::RecordKind;
 use crate::request::{DhtOutcome, Options, WithdrawError, Withdrawn};
 use crate::store::MemoryStore;
 
+mod custom;
 mod offers;
 
 const SECOND: Duration = Duration::from_secs(1);

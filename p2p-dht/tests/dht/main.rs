@@ -9,6 +9,7 @@ mod world;
 mod archive;
 mod calls;
 mod cfs;
+mod custom;
 mod liars;
 mod past;
 mod records;
