@@ -39,8 +39,8 @@ pub use record::{
     InvalidRecord, MAX_REMOVABLE, MAX_SALT, MAX_VALUE, Record, RecordKind, Signed, Slot, Version,
 };
 pub use replicated::{
-    Allocation, DhtConfig, DhtMsg, DhtTimer, OFFERED, Offered, PARTS, Part, Refusal, Replicated, Sum,
-    Verdict, Wanted,
+    Allocation, DhtConfig, DhtMsg, DhtTimer, Fetched, OFFERED, Offered, PARTS, Part, Refusal, Replicated,
+    Sum, Verdict, Wanted,
 };
 pub use request::{
     Answer, DhtCommand, DhtItem, DhtOutcome, Get, GetAt, GetCustom, GetError, GetProviders, GetSigned,

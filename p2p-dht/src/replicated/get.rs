@@ -17,6 +17,8 @@ pub(super) struct Get<P> {
     wanted: Wanted,
     /// Only this node itself has been asked.
     here: bool,
+    /// Whoever has it on the way to it has been asked, and nobody else.
+    fetching: bool,
     /// How many lookups have begun, how many are still to end, and whom they have found.
     tried: usize,
     finding: usize,
@@ -62,6 +64,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             wanted,
             // What is here, and cannot be outdated, need not be looked for.
             here: wanted == Wanted::Immutable && !self.index.of(key, wanted, 1).is_empty(),
+            fetching: false,
             tried: 0,
             finding: 0,
             located: Vec::new(),
@@ -78,11 +81,42 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         if self.puts.len() + self.gets.len() >= self.config.capacity {
             return self.finish_get(cx, op, &get, Err(GetError::Busy));
         }
+        if wanted == Wanted::Immutable
+            && let Some(cached) = self.passing.cache.get(&key, cx.now(), cx.wall().as_secs())
+        {
+            let value = cached.value.clone();
+            return self.finish_get(cx, op, &get, Ok(Some(value)));
+        }
         let here = get.here;
         self.gets.insert(op, get);
-        match here {
-            true => self.load_at(cx, op, self.overlay.me()),
-            false => self.locate_for_get(cx, op),
+        if here {
+            return self.load_at(cx, op, self.overlay.me());
+        }
+        if wanted == Wanted::Immutable && self.fetch(cx, op, key) {
+            if let Some(get) = self.gets.get_mut(&op) {
+                (get.fetching, get.waiting) = (true, 1);
+            }
+            return;
+        }
+        self.locate_for_get(cx, op);
+    }
+
+    /// What a get that has asked along the way wants.
+    pub(super) fn fetching(&self, op: OpId) -> Option<Key> {
+        self.gets.get(&op).filter(|get| get.fetching).map(|get| get.key)
+    }
+
+    /// Whoever was asked along the way has answered, or has not.
+    pub(super) fn fetch_ended(&mut self, cx: &mut Cx<'_, Self>, op: OpId, value: Option<Bytes>) {
+        let Some(get) = self.gets.get_mut(&op).filter(|get| get.fetching) else { return };
+        (get.fetching, get.waiting) = (false, 0);
+        match value {
+            None => self.locate_for_get(cx, op),
+            Some(value) => {
+                if let Some(get) = self.gets.remove(&op) {
+                    self.finish_get(cx, op, &get, Ok(Some(value)));
+                }
+            }
         }
     }
 

@@ -1,9 +1,10 @@
-//! What nodes of the hash table say to each other. In order: storing, reading, comparing copies.
+//! What nodes of the hash table say to each other. In order: storing, reading, comparing copies, reading along the way.
 
 use p2p_core::{Key, Lane, Wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::fetch::Fetched;
 use super::summary::{Part, Sum};
 use crate::custom::Rejection;
 use crate::record::{Record, Slot, Version};
@@ -85,6 +86,23 @@ pub enum DhtMsg<P, M> {
         /// None, if they are; else the sum of each part, up to [`PARTS`](super::PARTS) of them: the asker offers what it has
         /// of those that differ.
         parts: Vec<Part>,
+    },
+    /// From a reader, or from whom he has asked: the value with this hash, from the first on the way to it that has it. Answered
+    /// by [`DhtMsg::Fetched`].
+    Fetch {
+        /// Numbers the question.
+        id: u32,
+        /// The value's hash.
+        key: Key,
+        /// How many hops it may still go.
+        hops: u8,
+    },
+    /// This is it; or it was not to be had this way.
+    Fetched {
+        /// The number of the question.
+        id: u32,
+        /// The value.
+        found: Option<Fetched>,
     },
 }
 
@@ -183,6 +201,7 @@ impl<P: Serialize + DeserializeOwned, M: Wire> Wire for DhtMsg<P, M> {
             DhtMsg::Overlay(msg) => msg.lane(),
             DhtMsg::Store { record, .. } if large(record) => Lane::Bulk,
             DhtMsg::Loaded { records, .. } if records.iter().any(large) => Lane::Bulk,
+            DhtMsg::Fetched { found: Some(found), .. } if found.value.len() > 4096 => Lane::Bulk,
             // Each is short, but there may be many.
             DhtMsg::Loaded { records, .. } if records.len() > 4 => match records[0] {
                 Record::Removable { .. } | Record::Removed { .. } => Lane::Bulk,

@@ -222,6 +222,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 records.retain(|record| record.expires() > now && self.validators.check(record).is_ok());
                 self.tell(cx, from, DhtMsg::Loaded { id, records });
             }
+            (JobFor::Fetch { from, id }, StoreDone::Read(records)) => {
+                self.give_fetched(cx, from, id, records.unwrap_or_default());
+            }
             (JobFor::Republish, StoreDone::Read(records)) => {
                 records.into_iter().flatten().for_each(|record| self.republish(cx, record));
             }

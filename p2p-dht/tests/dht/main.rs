@@ -10,6 +10,7 @@ mod archive;
 mod calls;
 mod cfs;
 mod custom;
+mod hot;
 mod liars;
 mod past;
 mod records;
