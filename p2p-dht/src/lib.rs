@@ -1,9 +1,9 @@
 //! A distributed hash table over any structured overlay.
 //!
 //! [`Replicated<O>`] is a machine over the overlay `O`: it keeps records on the nodes that the overlay makes
-//! responsible for their keys, and moves the copies when nodes come and go. There are four kinds of [`Record`]:
-//! values under their hash, values [`Signed`] by a publisher who may replace them, who provides what, and values under any
-//! key, which whoever knows a secret may remove.
+//! responsible for their keys, and moves the copies when nodes come and go. There are five kinds of [`Record`]:
+//! values under their hash, values [`Signed`] by a publisher who may replace them, who provides what, values under any
+//! key, which whoever knows a secret may remove, and records of which an application's [`Validator`] says what may stand.
 //! Applications hold a [`Dht`], which does not say what is under it.
 //!
 //! What was acknowledged is at so many nodes, each of which has synced it ([`Stored::copies`]); it stays while fewer
@@ -19,6 +19,7 @@ pub mod archive;
 pub mod bencode;
 pub mod cfs;
 mod client;
+mod custom;
 mod dht;
 mod fair;
 pub mod mainline;
@@ -32,18 +33,19 @@ mod store;
 mod testing;
 
 pub use client::{Client, Gateway};
+pub use custom::{Custom, Rejection, Validator};
 pub use dht::Dht;
 pub use record::{
     InvalidRecord, MAX_REMOVABLE, MAX_SALT, MAX_VALUE, Record, RecordKind, Signed, Slot, Version,
 };
 pub use replicated::{
-    Allocation, DhtConfig, DhtMsg, DhtTimer, OFFERED, Offered, PARTS, Part, Refusal, Replicated, Sum,
-    Verdict, Wanted,
+    Allocation, DhtConfig, DhtMsg, DhtTimer, Fetched, OFFERED, Offered, PARTS, Part, Refusal, Replicated,
+    Sum, Verdict, Wanted,
 };
 pub use request::{
-    Answer, DhtCommand, DhtItem, DhtOutcome, Get, GetAt, GetError, GetProviders, GetSigned, Options, Provide,
-    ProvideAll, Publish, Put, PutAt, PutError, Remove, Report, Said, Stored, Swept, With, Withdraw,
-    WithdrawError, Withdrawn,
+    Answer, DhtCommand, DhtItem, DhtOutcome, Get, GetAt, GetCustom, GetError, GetProviders, GetSigned,
+    Newest, Options, Provide, ProvideAll, Publish, Put, PutAt, PutCustom, PutError, Remove, Report, Said,
+    Stored, Swept, With, Withdraw, WithdrawError, Withdrawn,
 };
 pub use store::{MemoryStore, StoreDone, StoreEntry, StoreJob, WriteError, Writer};
 #[cfg(feature = "redb")]

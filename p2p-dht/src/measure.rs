@@ -1,7 +1,8 @@
-//! What attacks do to a hash table, and what each defence is worth: experiments by numbers, as
+//! What attacks and crowds do to a hash table, and what each defence is worth: experiments by numbers, as
 //! [`p2p_overlay::measure`] has them for lookups.
 //!
-//! In [`siege`] some nodes are adversaries, or crowd around one key; in [`flood`] somebody puts whatever there is room for.
+//! In [`siege`] some nodes are adversaries, or crowd around one key; in [`flood`] somebody puts whatever there is room for; in
+//! [`hot`] everybody wants the same.
 //! Networks are at rest: their tables are computed, and nobody looks after them while the experiment lasts, so that what an
 //! operation costs is what was sent for it. A defence is a configuration: of the overlay, or of the table.
 //!
@@ -19,13 +20,18 @@
 
 mod adversary;
 pub mod flood;
+pub mod hot;
 pub mod siege;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use p2p_core::sim::{Encoding, Histogram, Latency, Network, Stats};
+use p2p_core::sim::{Encoding, Histogram, Latency, Network, Sim, Stats};
+use p2p_core::{OpId, Protocol, SimPeer, Time, Wire};
 
 use crate::replicated::DhtConfig;
+use crate::request::{DhtCommand, DhtOutcome};
+use crate::store::{MemoryStore, StoreJob};
 
 /// What operations of one kind came to, and what they cost.
 #[derive(Clone, Debug, Default)]
@@ -74,4 +80,47 @@ fn network() -> Network {
 /// As a table is configured, but that its nodes do not compare their copies while an experiment lasts.
 fn at_rest(dht: DhtConfig) -> DhtConfig {
     DhtConfig { repair: 30 * dht.lifetime, ..dht }
+}
+
+/// How many operations are under way at once.
+const WINDOW: usize = 64;
+
+/// Gives commands, each to one of these nodes, a few at a time.
+fn each<M>(
+    sim: &mut Sim<M, MemoryStore<SimPeer>>,
+    at: &[SimPeer],
+    mut commands: impl Iterator<Item = DhtCommand<SimPeer>>,
+    tally: &mut Tally,
+    mut is_right: impl FnMut(DhtOutcome<SimPeer>) -> bool,
+) where
+    M: Protocol<
+            Peer = SimPeer,
+            Msg: Wire,
+            Command = DhtCommand<SimPeer>,
+            Outcome = DhtOutcome<SimPeer>,
+            Job = StoreJob<SimPeer>,
+        >,
+{
+    let before = sim.stats();
+    let mut open: BTreeMap<OpId, Time> = BTreeMap::new();
+    loop {
+        while open.len() < WINDOW
+            && let Some(command) = commands.next()
+        {
+            let peer = at[sim.workload_rng().index(at.len())];
+            open.insert(sim.command(peer, command), sim.now());
+            tally.asked += 1;
+        }
+        let until = sim.now() + Duration::from_secs(600);
+        if open.is_empty() || !sim.run_to_outcome(until) {
+            break;
+        }
+        for ended in sim.take_outcomes() {
+            if let Some(began) = open.remove(&ended.op) {
+                tally.took_ms.add((ended.at - began).as_millis() as u64);
+                tally.right += u32::from(is_right(ended.outcome));
+            }
+        }
+    }
+    tally.sent(before, sim.stats());
 }

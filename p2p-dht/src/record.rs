@@ -1,5 +1,5 @@
-//! What a distributed hash table keeps: values under their hash, values signed by a publisher, who provides what, and
-//! values under any key, which whoever knows a secret may remove.
+//! What a distributed hash table keeps: values under their hash, values signed by a publisher, who provides what, values
+//! under any key, which whoever knows a secret may remove, and what an application [defines](crate::Validator).
 //!
 //! Every record says when it ends, in seconds since the Unix epoch. Its publisher decides that; copying a record never
 //! changes it. An immutable value may be put again by anybody, with a new end; a signed one only by its publisher,
@@ -11,6 +11,8 @@ use bytes::Bytes;
 use p2p_core::{Key, Keypair, PeerId, Wire, payload};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::custom::{Custom, Rejection};
 
 /// The longest value, in bytes: 64 KiB.
 pub const MAX_VALUE: usize = 64 << 10;
@@ -61,6 +63,8 @@ pub enum Record<P> {
         /// Seconds since the Unix epoch.
         expires: u64,
     },
+    /// A record of an application's own.
+    Custom(Custom),
 }
 
 /// A value signed by its publisher, under the key of the publisher and a salt.
@@ -203,6 +207,8 @@ pub enum RecordKind<P> {
     Provider(P),
     /// A value, or that it is removed, by the hash of the secret that does that.
     Removable(Key),
+    /// What this namespace has.
+    Custom(Key),
 }
 
 /// Tells copies of one record apart: the greater replaces the smaller. By the sequence number where there is one, and
@@ -210,11 +216,11 @@ pub enum RecordKind<P> {
 /// one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version {
-    /// The sequence number of a signed value; 1 of what is removed; else 0.
+    /// The sequence number of a signed value or of an application's own; 1 of what is removed; else 0.
     pub sequence: u64,
     /// When it ends, in seconds since the Unix epoch.
     pub expires: u64,
-    /// The beginning of the hash of a signed value, or of one that can be removed; else 0.
+    /// The beginning of the hash of a signed value, of an application's own, or of one that can be removed; else 0.
     pub hash: u64,
 }
 
@@ -235,6 +241,7 @@ impl<P: Copy> Record<P> {
             Record::Removed { key, secret, .. } => {
                 Slot { key: *key, kind: RecordKind::Removable(Key::of(secret)) }
             }
+            Record::Custom(custom) => Slot { key: custom.key, kind: RecordKind::Custom(custom.namespace) },
         }
     }
 
@@ -252,6 +259,10 @@ impl<P: Copy> Record<P> {
                 Version { sequence: 0, expires: *expires, hash: beginning(value) }
             }
             Record::Removed { expires, .. } => Version { sequence: 1, expires: *expires, hash: 0 },
+            Record::Custom(custom) => {
+                let hash = beginning(&custom.value);
+                Version { sequence: custom.sequence, expires: custom.expires, hash }
+            }
         }
     }
 
@@ -263,6 +274,7 @@ impl<P: Copy> Record<P> {
             | Record::Removable { expires, .. }
             | Record::Removed { expires, .. } => *expires,
             Record::Mutable(signed) => signed.expires,
+            Record::Custom(custom) => custom.expires,
         }
     }
 
@@ -273,10 +285,12 @@ impl<P: Copy> Record<P> {
             Record::Mutable(signed) => signed.value.len() + signed.salt.len() + 128,
             Record::Provider { .. } | Record::Removed { .. } => 128,
             Record::Removable { value, .. } => value.len() + 128,
+            Record::Custom(custom) => custom.value.len() + 128,
         }
     }
 
-    /// Whether it fits, and, if it is signed, whether its publisher has signed it.
+    /// Whether it fits, and, if it is signed, whether its publisher has signed it. What an application says of a record of its
+    /// own, is not asked here.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -285,13 +299,17 @@ impl<P: Copy> Record<P> {
             Record::Immutable { value, .. } if value.len() > MAX_VALUE => {
                 Err(InvalidRecord::TooLong { len: value.len() })
             }
+            Record::Custom(custom) if custom.value.len() > MAX_VALUE => {
+                Err(InvalidRecord::TooLong { len: custom.value.len() })
+            }
             Record::Removable { value, .. } if value.len() > MAX_REMOVABLE => {
                 Err(InvalidRecord::TooLongToRemove { len: value.len() })
             }
             Record::Immutable { .. }
             | Record::Provider { .. }
             | Record::Removable { .. }
-            | Record::Removed { .. } => Ok(()),
+            | Record::Removed { .. }
+            | Record::Custom(_) => Ok(()),
             Record::Mutable(signed) => {
                 signed.fits()?;
                 signed.is_genuine().then_some(()).ok_or(InvalidRecord::Signature)
@@ -333,6 +351,12 @@ pub enum InvalidRecord {
     /// It has ended, or ends later than is allowed.
     #[error("it ends in the past or too far in the future")]
     Lifetime,
+    /// It is of an application's namespace for which this node has no validator.
+    #[error("no validator for its namespace: give the node one, Replicated::with_validator")]
+    Namespace,
+    /// Its namespace's validator does not let it through.
+    #[error("the application's validator does not let it through: {0}")]
+    Rejected(Rejection),
 }
 
 #[cfg(test)]

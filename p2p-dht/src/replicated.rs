@@ -4,13 +4,15 @@
 //! whenever they change (DHash, Dabek et al. SOSP 2001, §4.2; Kademlia §2.5). Nothing here knows which overlay it is.
 //!
 //! In this order: [`Replicated`] and its configuration, and how inputs are told apart. Then `msg`, `serve` (what others
-//! ask), `put` and `get` (what the user asks) with `call` (what he wants to know of it)
-//! and `sweep` (much at once), `repair` (copies move when nodes come and go) with `summary` (whether two
+//! ask), `put` and `get` (what the user asks) with `call` (what he wants to know of it), `sweep` (much at once) and `fetch`
+//! (what many want, from a `cache` on the way), `repair` (copies move when nodes come and go) with `summary` (whether two
 //! nodes have the same) and `roots` (whose copies they are, where they lie at salted keys), `keep` (own records are published again, ended ones forgotten), over the
 //! `index` of what this node has.
 
+mod cache;
 mod call;
 mod config;
+mod fetch;
 mod get;
 mod index;
 mod keep;
@@ -28,11 +30,13 @@ use std::fmt;
 use p2p_core::{Cx, JobId, Key, Link, NoJob, OpId, Pending, Protocol, Time, Up};
 use p2p_overlay::{Find, Looked, Overlay, Replicas};
 
+use crate::custom::{Custom, Validator, Validators};
 use crate::record::{Record, Slot, Version};
-use crate::request::{DhtCommand, DhtItem, DhtOutcome};
+use crate::request::{DhtCommand, DhtItem, DhtOutcome, Said};
 use crate::store::{StoreDone, StoreEntry, StoreJob};
 
 use call::Call;
+use fetch::Passing;
 use get::Get;
 use index::Index;
 use put::Put;
@@ -41,6 +45,7 @@ use serve::SKEW;
 use sweep::Sweep;
 
 pub use config::{Allocation, DhtConfig};
+pub use fetch::Fetched;
 pub use msg::{DhtMsg, OFFERED, Offered, Refusal, Verdict, Wanted};
 pub use summary::{PARTS, Part, Sum};
 
@@ -76,6 +81,8 @@ pub use summary::{PARTS, Part, Sum};
 pub struct Replicated<O: Overlay> {
     overlay: O,
     config: DhtConfig,
+    /// What says which records of applications' own may be kept, given and believed.
+    validators: Validators,
     index: Index<O::Peer>,
     /// What this node has put for its clients, as if it kept that.
     clients: Index<O::Peer>,
@@ -91,6 +98,8 @@ pub struct Replicated<O: Overlay> {
     finds: BTreeMap<OpId, OpId>,
     puts: BTreeMap<OpId, Put<O::Peer>>,
     gets: BTreeMap<OpId, Get<O::Peer>>,
+    /// What others want of those further on, and what came of that.
+    passing: Passing<O::Peer>,
     /// Puts and gets of whose ways their users want to know.
     calls: BTreeMap<OpId, Call<O::Peer>>,
     /// Records on their way together, the puts that are a part of that, and those with one that has ended.
@@ -142,6 +151,10 @@ enum Question<P> {
     Store(OpId),
     /// To load what this get wants.
     Load(OpId),
+    /// To give what this get wants, or to ask on for it.
+    Fetch(OpId),
+    /// The same, for a peer that has asked this node under this number.
+    Pass { to: P, id: u32, key: Key },
     /// To compare the copies of this batch.
     Offer(u64),
     /// To compare all that is shared with the peer.
@@ -157,6 +170,8 @@ enum JobFor<P> {
     Store { from: P, id: u32, slot: Slot<P>, size: usize, account: u64 },
     /// A peer wants to know what is there.
     Load { from: P, id: u32 },
+    /// A peer wants a value, for itself or for another.
+    Fetch { from: P, id: u32 },
     /// To have what this node publishes itself.
     Own { slot: Slot<P>, size: usize },
     /// To publish it again.
@@ -184,15 +199,17 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         Replicated {
             overlay,
             config,
+            validators: Validators::default(),
             index: Index::new(&config),
             clients: Index::new(&config),
             scanned: false,
             scanned_to: None,
-            asked: Pending::with_capacity(4 * config.capacity),
+            asked: Pending::with_capacity(5 * config.capacity),
             late: None,
             finds: BTreeMap::new(),
             puts: BTreeMap::new(),
             gets: BTreeMap::new(),
+            passing: Passing::new(config.cache_bytes),
             calls: BTreeMap::new(),
             sweeps: BTreeMap::new(),
             swept: BTreeMap::new(),
@@ -202,6 +219,12 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             republished: BTreeMap::new(),
             loopback: VecDeque::new(),
         }
+    }
+
+    /// Keeps records of an application's own too, of this namespace: those that this lets through.
+    pub fn with_validator(mut self, namespace: Key, validator: impl Validator + 'static) -> Replicated<O> {
+        self.validators.insert(namespace, validator);
+        self
     }
 
     /// The overlay.
@@ -230,6 +253,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 // it may be ahead of this node, and whoever put it ahead of them.
                 let expires = self.until(cx, self.config.lifetime).saturating_add(2 * SKEW);
                 self.begin_put(cx, op, Record::Removed { key, secret, expires }, None, false);
+            }
+            DhtCommand::PutCustom { namespace, key, sequence, value, expected } => {
+                let expires = self.until(cx, self.lifetime_of(op));
+                let record = Record::Custom(Custom { namespace, key, sequence, value, expires });
+                self.begin_put(cx, op, record, expected, false);
             }
             DhtCommand::ProvideAll { keys } => self.begin_sweep(cx, op, keys, false),
             DhtCommand::Withdraw { slot } => self.withdraw(cx, op, slot),
@@ -351,6 +379,12 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 Some(other) => self.on_silence(cx, from, other),
                 None => {}
             },
+            DhtMsg::Fetch { id, key, hops } => self.on_fetch(cx, from, id, key, hops),
+            DhtMsg::Fetched { id, found } => {
+                if let Some(question) = self.asked.answer(id, from) {
+                    self.on_fetched(cx, from, question, found);
+                }
+            }
             DhtMsg::Offer { id, copies } => self.on_offer(cx, from, id, &copies),
             DhtMsg::Compared { id, verdicts } => match self.asked.answer(id, from) {
                 Some(Question::Offer(batch)) => self.compared(cx, batch, from, &verdicts),
@@ -370,6 +404,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         match question {
             Question::Store(op) => self.put_answered(cx, op, peer, Err(Refusal::Silent)),
             Question::Load(op) => self.get_silent(cx, op, peer),
+            Question::Fetch(op) => {
+                self.note_said(op, peer, Said::Silent);
+                self.fetch_ended(cx, op, None);
+            }
+            Question::Pass { to, id, .. } => self.pass_back(cx, to, id, None),
             Question::Offer(batch) | Question::Sum(batch) => self.offer_ignored(cx, batch, peer),
             Question::Copy(batch, _) => self.one_less(cx, batch),
         }

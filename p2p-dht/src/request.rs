@@ -11,10 +11,11 @@ use p2p_core::{Key, NoJob, Request};
 use p2p_overlay::{Find, Looked, Overlay};
 
 use crate::client::Client;
+use crate::custom::Custom;
 use crate::record::{RecordKind, Signed, Slot};
 use crate::replicated::{Refusal, Replicated, Wanted};
 
-pub use error::{GetError, PutError, WithdrawError};
+pub use error::{GetError, Newest, PutError, WithdrawError};
 
 /// A command to [`Replicated`]: see the typed requests, [`Put`], [`Publish`], [`Provide`], [`Withdraw`], [`Get`],
 /// [`GetSigned`] and [`GetProviders`].
@@ -53,6 +54,19 @@ pub enum DhtCommand<P> {
         /// The secret.
         secret: [u8; 32],
     },
+    /// See [`PutCustom`].
+    PutCustom {
+        /// Whose rules it follows.
+        namespace: Key,
+        /// The key.
+        key: Key,
+        /// Its sequence number.
+        sequence: u64,
+        /// The value.
+        value: Bytes,
+        /// The sequence number that it replaces.
+        expected: Option<u64>,
+    },
     /// See [`ProvideAll`].
     ProvideAll {
         /// The keys of what this node has.
@@ -63,7 +77,7 @@ pub enum DhtCommand<P> {
         /// What is not published any more.
         slot: Withdrawn<P>,
     },
-    /// See [`Get`], [`GetSigned`] and [`GetProviders`].
+    /// See [`Get`], [`GetSigned`], [`GetProviders`], [`GetAt`] and [`GetCustom`].
     Get {
         /// The key.
         key: Key,
@@ -115,6 +129,8 @@ pub enum DhtOutcome<P> {
     Value(Result<Bytes, GetError>),
     /// Of [`GetSigned`].
     Signed(Result<Signed, GetError>),
+    /// Of [`GetCustom`].
+    Custom(Result<Custom, GetError>),
     /// Of [`GetProviders`].
     Providers(Result<Vec<P>, GetError>),
     /// Of [`Find`].
@@ -215,6 +231,31 @@ pub struct Remove {
     pub secret: [u8; 32],
 }
 
+/// Stores a record of an application's own in the place of the one with the sequence number `expected`, if that is given, and goes
+/// on publishing it: see [`Validator`](crate::Validator), and an example there.
+#[derive(Clone, Debug)]
+pub struct PutCustom {
+    /// Whose rules it follows.
+    pub namespace: Key,
+    /// The key.
+    pub key: Key,
+    /// Of two the one with the higher number counts.
+    pub sequence: u64,
+    /// The value.
+    pub value: Bytes,
+    /// The sequence number that it replaces.
+    pub expected: Option<u64>,
+}
+
+/// The newest valid record of an application's own under a key, of a quorum of the nodes that keep it.
+#[derive(Clone, Copy, Debug)]
+pub struct GetCustom {
+    /// Whose rules it follows.
+    pub namespace: Key,
+    /// The key.
+    pub key: Key,
+}
+
 /// Says of many keys that this node has what they name, as [`Provide`] does of one, and goes on saying so. It takes some
 /// lookups for each node of the network, not one for each key; where copies lie at salted keys (CAN, Tapestry), it takes them
 /// all.
@@ -259,6 +300,11 @@ impl<P> Withdraw<P> {
     /// No longer publishes a signed value.
     pub fn signed(key: Key) -> Withdraw<P> {
         Withdraw(Withdrawn::Record(Slot { key, kind: RecordKind::Mutable }))
+    }
+
+    /// No longer publishes what a namespace has under a key.
+    pub fn custom(namespace: Key, key: Key) -> Withdraw<P> {
+        Withdraw(Withdrawn::Record(Slot { key, kind: RecordKind::Custom(namespace) }))
     }
 
     /// No longer says that this node has what a key names.
@@ -312,7 +358,7 @@ pub struct Options {
 #[derive(Clone, Copy, Debug)]
 pub struct With<R> {
     /// What is asked: [`Put`], [`Publish`], [`Provide`], [`Get`], [`GetSigned`], [`GetProviders`], [`PutAt`],
-    /// [`GetAt`] or [`Remove`].
+    /// [`GetAt`], [`Remove`], [`PutCustom`] or [`GetCustom`].
     pub request: R,
     /// How.
     pub options: Options,
@@ -368,6 +414,8 @@ impl Reported for GetProviders {}
 impl Reported for PutAt {}
 impl Reported for GetAt {}
 impl Reported for Remove {}
+impl Reported for PutCustom {}
+impl Reported for GetCustom {}
 
 impl<O: Overlay<Job = NoJob>, R: Reported + Request<Replicated<O>>> Request<Replicated<O>> for With<R> {
     type Item = R::Item;
@@ -429,6 +477,14 @@ request!(Remove, Result<Stored, PutError>, Stored, |this| DhtCommand::Remove {
 request!(GetAt, Result<Vec<Bytes>, GetError>, Values, |this| DhtCommand::Get {
     key: this.0,
     wanted: Wanted::Values
+});
+request!(PutCustom, Result<Stored, PutError>, Stored, |this| {
+    let PutCustom { namespace, key, sequence, value, expected } = this;
+    DhtCommand::PutCustom { namespace, key, sequence, value, expected }
+});
+request!(GetCustom, Result<Custom, GetError>, Custom, |this| DhtCommand::Get {
+    key: this.key,
+    wanted: Wanted::Custom(this.namespace)
 });
 request!(ProvideAll, Result<Swept, PutError>, Swept, |this| DhtCommand::ProvideAll { keys: this.0 });
 request!(Get, Result<Bytes, GetError>, Value, |this| DhtCommand::Get { key: this.0, wanted: Wanted::Immutable });

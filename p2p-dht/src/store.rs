@@ -55,9 +55,9 @@ pub enum StoreJob<P> {
 pub enum Writer {
     /// Another replica, or this node for itself: the newer copy stays.
     Replica,
-    /// A publisher. It is a conflict if a signed value is not newer than what is there; if what is there must have a
-    /// certain sequence number and has not; and if another value with one owner would stay. Nothing may end before what
-    /// it replaces, which could come back then.
+    /// A publisher. It is a conflict if a value with a sequence number, signed or an application's own, is not newer than what is
+    /// there; if what is there must have a certain one and has not; and if another value with one owner would stay. Nothing whose
+    /// end is signed may end before what it replaces, which could come back then.
     Publisher {
         /// That number.
         expected: Option<u64>,
@@ -99,7 +99,7 @@ pub struct StoreEntry<P> {
 pub enum WriteError {
     /// It is not genuine.
     Invalid,
-    /// There is a signed value with this sequence number, which is not lower, or not the one that was expected; or the
+    /// There is a value with this sequence number, which is not lower, or not the one that was expected; or the
     /// value was removed (1); or there is another with this owner that ends as late or later (0).
     Conflict(u64),
     /// It ends before what it would replace.
@@ -163,7 +163,7 @@ impl<P: Peer> StoreEntry<P> {
         if let Writer::Publisher { expected } = by {
             let same_value = there.sequence == here.sequence && there.hash == here.hash;
             let conflict = match slot.kind {
-                RecordKind::Mutable => {
+                RecordKind::Mutable | RecordKind::Custom(_) => {
                     let outdated = there.sequence >= here.sequence;
                     !same_value && (outdated || expected.is_some_and(|expected| expected != there.sequence))
                 }
@@ -173,7 +173,9 @@ impl<P: Peer> StoreEntry<P> {
             if conflict {
                 return Err(WriteError::Conflict(there.sequence));
             }
-            if here.sequence > there.sequence && here.expires < there.expires {
+            // Of a record whose end nobody has signed anybody could keep a later one out, by a later end of the older.
+            let bound = !matches!(slot.kind, RecordKind::Custom(_));
+            if bound && here.sequence > there.sequence && here.expires < there.expires {
                 return Err(WriteError::EndsBefore);
             }
         }

@@ -34,6 +34,7 @@ pub(super) fn instead<P: Keyed, M>(
         }
         DhtMsg::Stored { id, .. } => Some((to, DhtMsg::Stored { id, result: Ok(()) })),
         DhtMsg::Loaded { id, .. } => Some((to, DhtMsg::Loaded { id, records: Vec::new() })),
+        DhtMsg::Fetched { id, .. } => Some((to, DhtMsg::Fetched { id, found: None })),
         DhtMsg::Compared { id, verdicts } => {
             let verdicts = verdicts.iter().map(|_| Verdict::Has).collect();
             Some((to, DhtMsg::Compared { id, verdicts }))
@@ -42,6 +43,7 @@ pub(super) fn instead<P: Keyed, M>(
         DhtMsg::Store { .. }
         | DhtMsg::Provide { .. }
         | DhtMsg::Load { .. }
+        | DhtMsg::Fetch { .. }
         | DhtMsg::Offer { .. }
         | DhtMsg::Sum { .. } => None,
     }

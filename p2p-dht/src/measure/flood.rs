@@ -3,15 +3,14 @@
 //! Honest nodes put some records; then the flood comes, from a few nodes each of which has a subnet of its own; then honest
 //! nodes put some more, and all that honest nodes have put is read.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_core::sim::{DiskModel, Sim};
-use p2p_core::{Key, OpId, SimPeer};
+use p2p_core::{Key, SimPeer};
 use p2p_overlay::measure::Simulated;
 
-use super::{Tally, at_rest, network};
+use super::{Tally, at_rest, each, network};
 use crate::client::Client;
 use crate::replicated::{Allocation, DhtConfig, Replicated, Wanted};
 use crate::request::{DhtCommand, DhtOutcome, Options};
@@ -59,9 +58,6 @@ pub struct Flooded {
     /// The part of all room that the flood took.
     pub taken: f64,
 }
-
-/// How many operations are under way at once.
-const WINDOW: usize = 64;
 
 type World<O> = Sim<Replicated<O>, MemoryStore<SimPeer>>;
 
@@ -132,36 +128,4 @@ fn get<O: Simulated>(
 ) {
     let command = |value: Bytes| DhtCommand::Get { key: Key::of(&value), wanted: Wanted::Immutable };
     each(sim, at, values.map(command), tally, |outcome| matches!(outcome, DhtOutcome::Value(Ok(_))));
-}
-
-/// Gives commands, a few at a time.
-fn each<O: Simulated>(
-    sim: &mut World<O>,
-    at: &[SimPeer],
-    mut commands: impl Iterator<Item = DhtCommand<SimPeer>>,
-    tally: &mut Tally,
-    mut is_right: impl FnMut(DhtOutcome<SimPeer>) -> bool,
-) {
-    let before = sim.stats();
-    let mut open: BTreeMap<OpId, p2p_core::Time> = BTreeMap::new();
-    loop {
-        while open.len() < WINDOW
-            && let Some(command) = commands.next()
-        {
-            let peer = at[sim.workload_rng().index(at.len())];
-            open.insert(sim.command(peer, command), sim.now());
-            tally.asked += 1;
-        }
-        let until = sim.now() + Duration::from_secs(600);
-        if open.is_empty() || !sim.run_to_outcome(until) {
-            break;
-        }
-        for ended in sim.take_outcomes() {
-            if let Some(began) = open.remove(&ended.op) {
-                tally.took_ms.add((ended.at - began).as_millis() as u64);
-                tally.right += u32::from(is_right(ended.outcome));
-            }
-        }
-    }
-    tally.sent(before, sim.stats());
 }

@@ -225,6 +225,7 @@ fn is_right(outcome: DhtOutcome<SimPeer>, value: &Bytes) -> bool {
         DhtOutcome::Swept(_)
         | DhtOutcome::Withdrawn(_)
         | DhtOutcome::Signed(_)
+        | DhtOutcome::Custom(_)
         | DhtOutcome::Providers(_)
         | DhtOutcome::Found(_) => false,
     }

@@ -34,6 +34,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             | DhtCommand::Provide { .. }
             | DhtCommand::PutAt { .. }
             | DhtCommand::Remove { .. }
+            | DhtCommand::PutCustom { .. }
             | DhtCommand::Get { .. } => {
                 let report =
                     Report { peers: Vec::new(), lookups: 0, hops: 0, timeouts: 0, took: Duration::ZERO };

@@ -54,6 +54,10 @@ pub struct DhtConfig {
     pub allocation: Allocation,
     /// How many providers of one key a node keeps, and gives, and how many values that can be removed. 64; at most 64.
     pub max_providers: usize,
+    /// How many bytes of values that others keep a node has in memory for a while, on the way of gets, 128 counted for each beside
+    /// its own. With any, its gets of values under their hash go along the way first, and it passes on those of others. 0: then
+    /// they go straight to those who keep the value.
+    pub cache_bytes: u64,
     /// How many puts and gets are under way at once, and how many jobs. One more is refused. 1024.
     pub capacity: usize,
 }
@@ -76,6 +80,7 @@ impl Default for DhtConfig {
             max_bytes: 1 << 30,
             allocation: Allocation::Threshold(4),
             max_providers: 64,
+            cache_bytes: 0,
             capacity: 1024,
         }
     }

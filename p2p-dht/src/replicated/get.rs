@@ -7,8 +7,8 @@ use p2p_core::{Cx, Key, NoJob, OpId};
 use p2p_overlay::{Looked, LookupError, MAX_REPLICAS, Overlay};
 
 use super::{DhtMsg, Question, Replicated, Wanted};
-use crate::record::{MAX_REMOVABLE, Record, Signed};
-use crate::request::{DhtItem, DhtOutcome, GetError, Said};
+use crate::record::{MAX_REMOVABLE, Record};
+use crate::request::{DhtItem, DhtOutcome, GetError, Newest, Said};
 
 /// A key whose replicas are being asked.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Get<P> {
     wanted: Wanted,
     /// Only this node itself has been asked.
     here: bool,
+    /// Whoever has it on the way to it has been asked, and nobody else.
+    fetching: bool,
     /// How many lookups have begun, how many are still to end, and whom they have found.
     tried: usize,
     finding: usize,
@@ -28,7 +30,7 @@ pub(super) struct Get<P> {
     silent: usize,
     /// Who has answered, with the sequence number of what it has.
     answered: Vec<(P, Option<u64>)>,
-    newest: Option<Signed>,
+    newest: Option<Newest>,
     providers: Vec<P>,
     /// Values that can be removed, by their owners; and whose were. Of each as many as a replica gives, at most.
     values: BTreeMap<Key, (u64, Bytes)>,
@@ -40,6 +42,13 @@ impl<P> Get<P> {
     fn there(&self) -> impl Iterator<Item = &Bytes> {
         let there = self.values.iter().filter(|(owner, _)| !self.removed.contains(owner));
         there.map(|(_, (_, value))| value)
+    }
+
+    /// Notes a value with a sequence number, if that is the highest.
+    fn offer(&mut self, value: Newest) {
+        if self.newest.as_ref().is_none_or(|newest| newest.sequence() < value.sequence()) {
+            self.newest = Some(value);
+        }
     }
 
     /// How many peers have been asked.
@@ -55,6 +64,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             wanted,
             // What is here, and cannot be outdated, need not be looked for.
             here: wanted == Wanted::Immutable && !self.index.of(key, wanted, 1).is_empty(),
+            fetching: false,
             tried: 0,
             finding: 0,
             located: Vec::new(),
@@ -71,11 +81,42 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         if self.puts.len() + self.gets.len() >= self.config.capacity {
             return self.finish_get(cx, op, &get, Err(GetError::Busy));
         }
+        if wanted == Wanted::Immutable
+            && let Some(cached) = self.passing.cache.get(&key, cx.now(), cx.wall().as_secs())
+        {
+            let value = cached.value.clone();
+            return self.finish_get(cx, op, &get, Ok(Some(value)));
+        }
         let here = get.here;
         self.gets.insert(op, get);
-        match here {
-            true => self.load_at(cx, op, self.overlay.me()),
-            false => self.locate_for_get(cx, op),
+        if here {
+            return self.load_at(cx, op, self.overlay.me());
+        }
+        if wanted == Wanted::Immutable && self.fetch(cx, op, key) {
+            if let Some(get) = self.gets.get_mut(&op) {
+                (get.fetching, get.waiting) = (true, 1);
+            }
+            return;
+        }
+        self.locate_for_get(cx, op);
+    }
+
+    /// What a get that has asked along the way wants.
+    pub(super) fn fetching(&self, op: OpId) -> Option<Key> {
+        self.gets.get(&op).filter(|get| get.fetching).map(|get| get.key)
+    }
+
+    /// Whoever was asked along the way has answered, or has not.
+    pub(super) fn fetch_ended(&mut self, cx: &mut Cx<'_, Self>, op: OpId, value: Option<Bytes>) {
+        let Some(get) = self.gets.get_mut(&op).filter(|get| get.fetching) else { return };
+        (get.fetching, get.waiting) = (false, 0);
+        match value {
+            None => self.locate_for_get(cx, op),
+            Some(value) => {
+                if let Some(get) = self.gets.remove(&op) {
+                    self.finish_get(cx, op, &get, Ok(Some(value)));
+                }
+            }
         }
     }
 
@@ -84,7 +125,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         // A value may still be where it was before nodes came in between.
         let n = match get.wanted {
             Wanted::Immutable => self.config.replicas.saturating_mul(2).min(MAX_REPLICAS),
-            Wanted::Mutable | Wanted::Providers | Wanted::Values => self.config.replicas,
+            Wanted::Mutable | Wanted::Providers | Wanted::Values | Wanted::Custom(_) => self.config.replicas,
         };
         let finds = self.finds(get.key, n, get.tried, get.located.len());
         if let Some(get) = self.gets.get_mut(&op) {
@@ -145,7 +186,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         // No single replica fills the list of providers.
         let most = match get.wanted {
             Wanted::Values => self.config.max_providers,
-            Wanted::Immutable | Wanted::Mutable | Wanted::Providers => self.config.max_providers.div_ceil(2),
+            Wanted::Immutable | Wanted::Mutable | Wanted::Providers | Wanted::Custom(_) => {
+                self.config.max_providers.div_ceil(2)
+            }
         };
         for record in records.into_iter().take(most) {
             match (get.wanted, record) {
@@ -159,9 +202,15 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                     if signed.key() == get.key && signed.expires() > now && signed.is_genuine() =>
                 {
                     sequence = Some(signed.sequence());
-                    if get.newest.as_ref().is_none_or(|newest| newest.sequence() < signed.sequence()) {
-                        get.newest = Some(signed);
-                    }
+                    get.offer(Newest::Signed(signed));
+                }
+                (Wanted::Custom(namespace), Record::Custom(custom))
+                    if (custom.namespace, custom.key) == (namespace, get.key)
+                        && custom.expires > now
+                        && self.validators.check_custom(&custom).is_ok() =>
+                {
+                    sequence = Some(custom.sequence);
+                    get.offer(Newest::Custom(custom));
                 }
                 (Wanted::Providers, Record::Provider { key, peer, .. }) if key == get.key => {
                     let many = get.providers.len() >= self.config.max_providers;
@@ -208,7 +257,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let Some(get) = self.gets.get_mut(&op) else { return };
         let quorum = match get.wanted {
             Wanted::Immutable => false,
-            Wanted::Mutable => true,
+            Wanted::Mutable | Wanted::Custom(_) => true,
             Wanted::Providers | Wanted::Values => early,
         };
         let needed = quorum_of.min(get.asked());
@@ -247,7 +296,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         };
         let result = match lookup_error {
             Some(error) if answered == 0 => Err(error.into()),
-            _ if get.wanted == Wanted::Mutable && answered < needed => {
+            _ if matches!(get.wanted, Wanted::Mutable | Wanted::Custom(_)) && answered < needed => {
                 let newest = get.newest.clone().map(Box::new);
                 Err(GetError::Partial { answered, needed, silent, newest })
             }
@@ -265,7 +314,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let Some(newest) = &get.newest else { return };
         for (peer, sequence) in &get.answered {
             if sequence.is_none_or(|sequence| sequence < newest.sequence()) {
-                let record = Record::Mutable(newest.clone());
+                let record = match newest.clone() {
+                    Newest::Signed(signed) => Record::Mutable(signed),
+                    Newest::Custom(custom) => Record::Custom(custom),
+                };
                 // The answer is of no interest: the number stands for no question.
                 self.tell(cx, *peer, DhtMsg::Store { id: u32::MAX, record, expected: None, copy: true });
             }
@@ -291,7 +343,14 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let not_found = GetError::NotFound { answered: get.answered.len(), silent: get.silent };
         let outcome = match get.wanted {
             Wanted::Immutable => DhtOutcome::Value(result.and_then(|value| value.ok_or(not_found))),
-            Wanted::Mutable => DhtOutcome::Signed(result.and_then(|_| get.newest.clone().ok_or(not_found))),
+            Wanted::Mutable => DhtOutcome::Signed(result.and_then(|_| match get.newest.clone() {
+                Some(Newest::Signed(signed)) => Ok(signed),
+                Some(Newest::Custom(_)) | None => Err(not_found),
+            })),
+            Wanted::Custom(_) => DhtOutcome::Custom(result.and_then(|_| match get.newest.clone() {
+                Some(Newest::Custom(custom)) => Ok(custom),
+                Some(Newest::Signed(_)) | None => Err(not_found),
+            })),
             Wanted::Providers => DhtOutcome::Providers(result.map(|_| get.providers.clone())),
             Wanted::Values => DhtOutcome::Values(result.map(|_| get.there().cloned().collect())),
         };

@@ -136,14 +136,13 @@ impl<P: Keyed> Index<P> {
     pub(super) fn of(&self, key: Key, wanted: Wanted, most: usize) -> Vec<Slot<P>> {
         let from = Slot { key, kind: RecordKind::Immutable };
         let of_key = self.held.range(from..).map(|(slot, _)| *slot).take_while(|slot| slot.key == key);
-        let asked_for = of_key.filter(|slot| {
-            matches!(
-                (wanted, slot.kind),
-                (Wanted::Immutable, RecordKind::Immutable)
-                    | (Wanted::Mutable, RecordKind::Mutable)
-                    | (Wanted::Providers, RecordKind::Provider(_))
-                    | (Wanted::Values, RecordKind::Removable(_))
-            )
+        let asked_for = of_key.filter(|slot| match (wanted, slot.kind) {
+            (Wanted::Immutable, RecordKind::Immutable)
+            | (Wanted::Mutable, RecordKind::Mutable)
+            | (Wanted::Providers, RecordKind::Provider(_))
+            | (Wanted::Values, RecordKind::Removable(_)) => true,
+            (Wanted::Custom(wanted), RecordKind::Custom(namespace)) => wanted == namespace,
+            _ => false,
         });
         asked_for.take(most).collect()
     }
@@ -177,7 +176,7 @@ impl<P: Keyed> Index<P> {
         let alike = match slot.kind {
             RecordKind::Provider(_) => self.of(slot.key, Wanted::Providers, config.max_providers).len(),
             RecordKind::Removable(_) => self.of(slot.key, Wanted::Values, config.max_providers).len(),
-            RecordKind::Immutable | RecordKind::Mutable => 0,
+            RecordKind::Immutable | RecordKind::Mutable | RecordKind::Custom(_) => 0,
         };
         alike < config.max_providers
             && free_records > 0

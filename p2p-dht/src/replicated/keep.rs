@@ -7,6 +7,7 @@ use p2p_core::{Cx, JobError, NoJob, OpId, Time};
 use p2p_overlay::Overlay;
 
 use super::{DhtTimer, JobFor, Replicated};
+use crate::custom::Custom;
 use crate::record::{Record, RecordKind, Slot};
 use crate::request::{DhtOutcome, WithdrawError, Withdrawn};
 use crate::store::{StoreEntry, StoreJob, Writer};
@@ -78,6 +79,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             Record::Immutable { value, .. } => Record::Immutable { value, expires },
             Record::Provider { key, peer, .. } => Record::Provider { key, peer, expires },
             Record::Mutable(signed) => Record::Mutable(signed),
+            Record::Custom(custom) => Record::Custom(Custom { expires, ..custom }),
             // Nobody says these again by itself: what somebody else has removed would come back.
             Record::Removable { .. } | Record::Removed { .. } => return,
         };

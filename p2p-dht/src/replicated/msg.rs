@@ -1,10 +1,12 @@
-//! What nodes of the hash table say to each other. In order: storing, reading, comparing copies.
+//! What nodes of the hash table say to each other. In order: storing, reading, comparing copies, reading along the way.
 
 use p2p_core::{Key, Lane, Wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::fetch::Fetched;
 use super::summary::{Part, Sum};
+use crate::custom::Rejection;
 use crate::record::{Record, Slot, Version};
 
 /// What nodes of the hash table say to each other.
@@ -18,7 +20,7 @@ pub enum DhtMsg<P, M> {
         id: u32,
         /// The record.
         record: Record<P>,
-        /// If a signed value is there already, it must have this sequence number.
+        /// If a value with a sequence number is there already, it must have this one.
         expected: Option<u64>,
         /// Whether a replica copies it; otherwise somebody publishes it.
         copy: bool,
@@ -85,6 +87,23 @@ pub enum DhtMsg<P, M> {
         /// of those that differ.
         parts: Vec<Part>,
     },
+    /// From a reader, or from whom he has asked: the value with this hash, from the first on the way to it that has it. Answered
+    /// by [`DhtMsg::Fetched`].
+    Fetch {
+        /// Numbers the question.
+        id: u32,
+        /// The value's hash.
+        key: Key,
+        /// How many hops it may still go.
+        hops: u8,
+    },
+    /// This is it; or it was not to be had this way.
+    Fetched {
+        /// The number of the question.
+        id: u32,
+        /// The value.
+        found: Option<Fetched>,
+    },
 }
 
 /// A copy, by name.
@@ -112,6 +131,8 @@ pub enum Wanted {
     Providers,
     /// The values that can be removed, and what was.
     Values,
+    /// What this namespace of an application's has.
+    Custom(Key),
 }
 
 /// What a replica says about a copy that it is offered.
@@ -138,7 +159,7 @@ pub enum Refusal {
         "the record has ended, ends before what it would replace, or lasts longer than the peer keeps records"
     )]
     Lifetime,
-    /// There is a signed value with this sequence number; or, under the secret of one that can be removed, another value
+    /// There is a value with this sequence number, signed or an application's own; or, under the secret of one that can be removed, another value
     /// that lasts as long (0), or its removal (1).
     #[error("there is a value with sequence number {0}")]
     Conflict(u64),
@@ -157,6 +178,12 @@ pub enum Refusal {
     /// The replica did not answer.
     #[error("the peer is silent")]
     Silent,
+    /// The record is of an application's namespace for which the replica has no validator.
+    #[error("the peer has no validator for the record's namespace")]
+    Namespace,
+    /// The replica's validator does not let it through.
+    #[error("the application's validator at the peer does not let the record through: {0}")]
+    Rejected(Rejection),
 }
 
 impl<P: Serialize + DeserializeOwned, M: Wire> Wire for DhtMsg<P, M> {
@@ -168,15 +195,20 @@ impl<P: Serialize + DeserializeOwned, M: Wire> Wire for DhtMsg<P, M> {
         let large = |record: &Record<P>| {
             matches!(record, Record::Immutable { value, .. } if value.len() > 4096)
                 || matches!(record, Record::Mutable(signed) if signed.value().len() > 4096)
+                || matches!(record, Record::Custom(custom) if custom.value.len() > 4096)
         };
         match self {
             DhtMsg::Overlay(msg) => msg.lane(),
             DhtMsg::Store { record, .. } if large(record) => Lane::Bulk,
             DhtMsg::Loaded { records, .. } if records.iter().any(large) => Lane::Bulk,
+            DhtMsg::Fetched { found: Some(found), .. } if found.value.len() > 4096 => Lane::Bulk,
             // Each is short, but there may be many.
             DhtMsg::Loaded { records, .. } if records.len() > 4 => match records[0] {
                 Record::Removable { .. } | Record::Removed { .. } => Lane::Bulk,
-                Record::Immutable { .. } | Record::Mutable(_) | Record::Provider { .. } => Lane::Ordered,
+                Record::Immutable { .. }
+                | Record::Mutable(_)
+                | Record::Provider { .. }
+                | Record::Custom(_) => Lane::Ordered,
             },
             _ => Lane::Ordered,
         }

@@ -96,14 +96,14 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             true => {}
             false => this.end_call(cx, op, DhtOutcome::Stored(Err(error))),
         };
-        if let Err(invalid) = record.check() {
+        if let Err(invalid) = record.check().and_then(|()| self.validators.check(&record)) {
             return fail(self, cx, invalid.into());
         }
         let too_long = match record {
             Record::Immutable { .. } | Record::Mutable(_) => {
                 record.expires() > self.until(cx, self.config.max_lifetime)
             }
-            Record::Provider { .. } | Record::Removable { .. } => {
+            Record::Provider { .. } | Record::Removable { .. } | Record::Custom(_) => {
                 record.expires() > self.until(cx, self.config.lifetime)
             }
             // How long it lasts nobody chooses.
@@ -338,9 +338,10 @@ impl<P: Copy> Put<P> {
             (Some(sequence), _) if copies < needed => Err(match self.slot.kind {
                 RecordKind::Removable(_) if sequence == 0 => PutError::Taken,
                 RecordKind::Removable(_) => PutError::Removed,
-                RecordKind::Immutable | RecordKind::Mutable | RecordKind::Provider(_) => {
-                    PutError::Conflict { sequence }
-                }
+                RecordKind::Immutable
+                | RecordKind::Mutable
+                | RecordKind::Provider(_)
+                | RecordKind::Custom(_) => PutError::Conflict { sequence },
             }),
             (None, _) if copies < needed => Err(PutError::Quorum { copies, needed, refusals }),
             _ => Ok(Stored { key: self.slot.key, copies, refusals }),
@@ -351,7 +352,10 @@ impl<P: Copy> Put<P> {
     /// have stored it.
     fn conflict(&self) -> Option<u64> {
         let conflicts = self.refused.iter().filter_map(|(_, refusal)| match (refusal, self.slot.kind) {
-            (Refusal::Conflict(sequence), RecordKind::Mutable | RecordKind::Removable(_)) => Some(*sequence),
+            (
+                Refusal::Conflict(sequence),
+                RecordKind::Mutable | RecordKind::Removable(_) | RecordKind::Custom(_),
+            ) => Some(*sequence),
             _ => None,
         });
         conflicts.max()

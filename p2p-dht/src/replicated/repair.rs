@@ -444,7 +444,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         to: O::Peer,
         records: Vec<Record<O::Peer>>,
     ) {
-        let Some(record) = records.into_iter().next() else { return self.one_less(cx, batch) };
+        let valid = |record: &Record<O::Peer>| self.validators.check(record).is_ok();
+        let Some(record) = records.into_iter().next().filter(valid) else { return self.one_less(cx, batch) };
         let slot = record.slot();
         let store = |id| DhtMsg::Store { id, record, expected: None, copy: true };
         if !self.ask(cx, to, Question::Copy(batch, slot), store) {

@@ -8,7 +8,7 @@ use p2p_overlay::{Next, Overlay, Replicas};
 use super::put::Put;
 use super::{DhtMsg, JobFor, PAGE, Question, Refusal, Replicated, Wanted};
 use crate::client::account_of;
-use crate::record::{MAX_VALUE, Record, RecordKind, Slot, Version};
+use crate::record::{InvalidRecord, MAX_VALUE, Record, RecordKind, Slot, Version};
 use crate::store::{StoreDone, StoreEntry, StoreJob, WriteError, Writer};
 
 /// How much two clocks may differ, in seconds.
@@ -134,10 +134,14 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         if record.size() > MAX_VALUE + 256 || claimed {
             return Err(Refusal::Invalid);
         }
-        match self.may_last(cx, slot, &version) {
-            true => Ok(()),
-            false => Err(Refusal::Lifetime),
+        if !self.may_last(cx, slot, &version) {
+            return Err(Refusal::Lifetime);
         }
+        self.validators.check(record).map_err(|invalid| match invalid {
+            InvalidRecord::Namespace => Refusal::Namespace,
+            InvalidRecord::Rejected(why) => Refusal::Rejected(why),
+            _ => Refusal::Invalid,
+        })
     }
 
     /// Whether a record has not ended, and does not last longer than records may.
@@ -145,7 +149,9 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let (now, Version { sequence, expires, .. }) = (cx.wall().as_secs(), *version);
         // What is not signed can be copied by anybody, with another end: it may not be far.
         let longest = match slot.kind {
-            RecordKind::Provider(_) | RecordKind::Removable(_) => self.config.lifetime,
+            RecordKind::Provider(_) | RecordKind::Removable(_) | RecordKind::Custom(_) => {
+                self.config.lifetime
+            }
             RecordKind::Immutable | RecordKind::Mutable => self.config.max_lifetime,
         };
         // A removal lasts longer than what it removes: see `DhtCommand::Remove`.
@@ -213,8 +219,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             }
             (JobFor::Load { from, id }, StoreDone::Read(Ok(mut records))) => {
                 let now = cx.wall().as_secs();
-                records.retain(|record| record.expires() > now);
+                records.retain(|record| record.expires() > now && self.validators.check(record).is_ok());
                 self.tell(cx, from, DhtMsg::Loaded { id, records });
+            }
+            (JobFor::Fetch { from, id }, StoreDone::Read(records)) => {
+                self.give_fetched(cx, from, id, records.unwrap_or_default());
             }
             (JobFor::Republish, StoreDone::Read(records)) => {
                 records.into_iter().flatten().for_each(|record| self.republish(cx, record));

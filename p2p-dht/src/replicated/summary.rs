@@ -42,6 +42,7 @@ pub(super) fn name<P: Keyed>(slot: &Slot<P>, version: Version) -> Name {
         RecordKind::Mutable => hasher.update(&[1]),
         RecordKind::Provider(peer) => hasher.update(&[2]).update(peer.key().as_bytes()),
         RecordKind::Removable(owner) => hasher.update(&[3]).update(owner.as_bytes()),
+        RecordKind::Custom(namespace) => hasher.update(&[4]).update(namespace.as_bytes()),
     };
     let Version { sequence, expires, hash } = version;
     for number in [sequence, expires, hash] {

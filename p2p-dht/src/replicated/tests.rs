@@ -11,6 +11,8 @@ use crate::record::RecordKind;
 use crate::request::{DhtOutcome, Options, WithdrawError, Withdrawn};
 use crate::store::MemoryStore;
 
+mod custom;
+mod fetch;
 mod offers;
 
 const SECOND: Duration = Duration::from_secs(1);

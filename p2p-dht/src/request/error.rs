@@ -1,8 +1,10 @@
 //! Why there is no answer, or not the one that was hoped for.
 
+use bytes::Bytes;
 use p2p_core::{AskError, JobError};
 use p2p_overlay::LookupError;
 
+use crate::custom::Custom;
 use crate::record::{InvalidRecord, Signed};
 use crate::replicated::Refusal;
 
@@ -66,6 +68,33 @@ pub enum WithdrawError {
     Storage(JobError),
 }
 
+/// A value with a sequence number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Newest {
+    /// A signed one.
+    Signed(Signed),
+    /// An application's own.
+    Custom(Custom),
+}
+
+impl Newest {
+    /// Its sequence number.
+    pub fn sequence(&self) -> u64 {
+        match self {
+            Newest::Signed(signed) => signed.sequence(),
+            Newest::Custom(custom) => custom.sequence,
+        }
+    }
+
+    /// The value.
+    pub fn value(&self) -> &Bytes {
+        match self {
+            Newest::Signed(signed) => signed.value(),
+            Newest::Custom(custom) => &custom.value,
+        }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GetError {
@@ -90,7 +119,7 @@ pub enum GetError {
         /// How many did not.
         silent: usize,
         /// The newest of what they gave.
-        newest: Option<Box<Signed>>,
+        newest: Option<Box<Newest>>,
     },
     /// This node has too much under way.
     #[error("too many puts and gets at once: wait for some to end")]

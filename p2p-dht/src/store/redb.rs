@@ -271,6 +271,10 @@ fn place<P: Keyed>(slot: &Slot<P>) -> Place {
             place[33..].copy_from_slice(owner.as_bytes());
             3
         }
+        RecordKind::Custom(namespace) => {
+            place[33..].copy_from_slice(namespace.as_bytes());
+            4
+        }
     };
     place
 }

@@ -4,6 +4,7 @@ use p2p_core::sim::{SimFile, run_seeds};
 use p2p_core::{JobError, Key, Keypair, Rng, SimPeer, Worker};
 
 use super::*;
+use crate::custom::Custom;
 use crate::record::Signed;
 
 type Job = StoreJob<SimPeer>;
@@ -33,7 +34,7 @@ fn job(rng: &mut Rng, known: &[Slot<SimPeer>]) -> Job {
 
 fn record(rng: &mut Rng) -> Record<SimPeer> {
     let expires = 1000 + rng.below(8);
-    match rng.below(6) {
+    match rng.below(7) {
         2 => {
             let (key, secret) = (Key::of(&[rng.below(2) as u8]), [rng.below(2) as u8; 32]);
             Record::Removable { key, value: vec![1; rng.index(9)].into(), owner: Key::of(&secret), expires }
@@ -49,6 +50,11 @@ fn record(rng: &mut Rng) -> Record<SimPeer> {
         1 => {
             let (key, peer) = (Key::of(&[rng.below(2) as u8]), SimPeer(rng.below(4) as u32));
             Record::Provider { key, peer, expires }
+        }
+        4 => {
+            let [namespace, key] = [0, 1].map(|_| Key::of(&[rng.below(2) as u8]));
+            let (sequence, value) = (rng.below(4), vec![rng.below(2) as u8; rng.index(300)].into());
+            Record::Custom(Custom { namespace, key, sequence, value, expires })
         }
         _ => Record::Immutable { value: vec![7; rng.index(30) * 300].into(), expires },
     }

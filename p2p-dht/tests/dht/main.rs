@@ -9,6 +9,8 @@ mod world;
 mod archive;
 mod calls;
 mod cfs;
+mod custom;
+mod hot;
 mod liars;
 mod past;
 mod records;

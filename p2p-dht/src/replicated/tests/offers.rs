@@ -6,14 +6,14 @@ use super::*;
 use crate::record::Signed;
 
 /// A node among some, whose neighbours stay the same.
-fn among(nodes: u32) -> Chord<SimPeer> {
+pub(super) fn among(nodes: u32) -> Chord<SimPeer> {
     let peers: Vec<SimPeer> = (0..nodes).map(SimPeer).collect();
     let quiet = ChordConfig { stabilize: 3600 * SECOND, ..ChordConfig::default() };
     Chord::converged(&peers, quiet).swap_remove(0)
 }
 
 /// What is said to an offer of these.
-fn offer(bench: &mut Bench, from: u32, copies: &[(Slot<SimPeer>, Version)]) -> Vec<Verdict> {
+pub(super) fn offer(bench: &mut Bench, from: u32, copies: &[(Slot<SimPeer>, Version)]) -> Vec<Verdict> {
     bench.next += 1;
     let copies = copies.iter().map(|(slot, version)| Offered { slot: *slot, version: *version, nth: 0 });
     bench.script.message(SimPeer(from), DhtMsg::Offer { id: bench.next, copies: copies.collect() });
