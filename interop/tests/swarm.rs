@@ -61,7 +61,8 @@ async fn four_different_clients_and_two_of_ours_get_all_from_one_seed_and_each_o
     let sent = seed.handle().ask(Status { torrent: TorrentId::first() }).await.unwrap().unwrap().uploaded;
     let copies = sent as f64 / metainfo.info().size() as f64;
     println!("the seed has sent {copies:.2} copies to five");
-    assert!(copies < 4.5, "{copies:.2} copies: they have given each other nothing");
+    // Five that got all from the seed would be five copies; 3.4 were seen.
+    assert!(copies < 4.0, "{copies:.2} copies: they have given each other nothing");
     seed.shutdown().await;
     leecher.shutdown().await;
 }

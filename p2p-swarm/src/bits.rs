@@ -96,7 +96,15 @@ impl Bits {
 
     /// Those that are there.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
-        (0..self.len).filter(|one| self.contains(*one))
+        let words = self.words.iter().zip(0..).filter(|(word, _)| **word != 0);
+        words.flat_map(|(word, at)| {
+            (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| at * 64 + bit)
+        })
+    }
+
+    /// How many are there and in another set.
+    pub(crate) fn common(&self, other: &Bits) -> u64 {
+        self.words.iter().zip(&other.words).map(|(one, other)| u64::from((one & other).count_ones())).sum()
     }
 }
 
@@ -121,6 +129,8 @@ mod tests {
             }
             prop_assert_eq!(set.iter().collect::<BTreeSet<_>>(), model.clone());
             prop_assert_eq!((set.is_full(), set.count()), (model.len() as u64 == len, model.len() as u64));
+            let other = Bits::from_bitfield(&set.to_bitfield(), len).unwrap();
+            prop_assert_eq!((set.common(&other), set.common(&Bits::new(len))), (set.count(), 0));
             prop_assert_eq!(set.first_missing(from), (from..len).find(|one| !model.contains(one)));
             prop_assert_eq!(Bits::from_bitfield(&set.to_bitfield(), len), Some(set));
             prop_assert!(Bits::full(len).is_full());

@@ -46,6 +46,12 @@ impl Bucket {
         }
     }
 
+    /// Whether there is as much as there ever is.
+    pub(crate) fn is_full(&mut self, now: Time) -> bool {
+        self.fill(now);
+        self.left >= self.most
+    }
+
     /// Takes so many, whether they are there or not.
     pub(crate) fn spend(&mut self, tokens: f64) {
         self.left -= tokens;

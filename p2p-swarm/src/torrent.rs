@@ -16,8 +16,11 @@
 //! What holds:
 //!
 //! - **A piece is passed on only when it is right**: SHA-1, the tree's root, or for a hybrid both. Each block is hashed as
-//!   it comes, written once, and not read back but to resume or to tell who lied.
-//! - **Who sends what is not true is named and asked for nothing more**; who had an honest part in a wrong piece is not.
+//!   it comes, written once, and not read back but to resume, to tell who lied, or for SHA-1 if more of a piece came before
+//!   what stands in front of it than may wait.
+//! - **Who sends what is not true is named and asked for nothing more**, nor is anybody at the same address, or /64 of IPv6;
+//!   who had an honest part in a wrong piece is not.
+//! - **No file is written over that is not the torrent's**: see [`Add::folder`].
 //! - **What a peer can make grow is bounded**: see [`Session`] and [`SessionConfig`].
 //!
 //! What was found right, synced and not touched since is not hashed again; after a crash the rest is, by all workers.
@@ -39,6 +42,7 @@ mod metainfo;
 mod mse;
 mod peer;
 mod picker;
+mod priority;
 mod rarity;
 mod session;
 mod source;

@@ -1,7 +1,7 @@
 //! uTP: connections over UDP that give way to all others (BEP 29, with LEDBAT, RFC 6817).
 //!
 //! In the order of a byte's way out: [`Streams`] runs a machine whose peers are connections, and makes bytes of what it
-//! says; the `mux` has all connections of one socket; a [`Connection`] `send`s packets, as many at a time as `ledbat`
+//! says; the `mux` has all connections of one socket, as many as others may be `opening`; a [`Connection`] `send`s packets, as many at a time as `ledbat`
 //! lets, which goes by how long they queue (`delay`) and by what is lost (`rtt`); at the other end `receive` puts them in
 //! order. A [`Packet`] is the bytes.
 //!
@@ -15,6 +15,7 @@ mod connection;
 mod delay;
 mod ledbat;
 mod mux;
+mod opening;
 mod packet;
 mod receive;
 mod rtt;

@@ -270,6 +270,19 @@ async fn a_tracker_answers_strangers_with_no_more_than_they_send() {
         timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
         assert!(answer.contains(peers), "{compact}: {answer}");
     }
+    // BEP 3: in the long form with the name of each, unless it is said otherwise.
+    for (named, peer) in [
+        ("", "d2:ip9:127.0.0.17:peer id20:yyyyyyyyyyyyyyyyyyyy4:porti1ee"),
+        ("&no_peer_id=1", "d2:ip9:127.0.0.14:porti1ee"),
+    ] {
+        let (swarm, name) = ("x".repeat(20), "z".repeat(20));
+        let asked = format!("/announce?info_hash={swarm}&peer_id={name}&port=2&left=1&compact=0{named}");
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(format!("GET {asked} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.contains(peer), "{named}: {answer}");
+    }
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(b"POST / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();

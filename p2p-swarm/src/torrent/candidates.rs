@@ -4,6 +4,7 @@
 //! host that it names a few places, so that nobody fills the table, or has us call one host again and again. What trackers
 //! tell comes before what other sources do, that before what peers tell, and takes its place where there is no other.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -59,6 +60,12 @@ struct Candidate {
     clear: bool,
     /// Whether it speaks uTP, if that is known.
     utp: Option<bool>,
+}
+
+impl Candidate {
+    fn is_due(&self, now: Time) -> bool {
+        !self.busy && self.not_before <= now
+    }
 }
 
 impl Candidates {
@@ -120,11 +127,20 @@ impl Candidates {
         self.all.retain(|_, candidate| candidate.tracked);
     }
 
-    /// The next to try, which counts as busy then: those that the user named first, and those that peers told of last; of those that failed least the one
-    /// that was not tried for longest.
-    pub(crate) fn take(&mut self, now: Time) -> Option<SocketAddr> {
-        let due = self.all.iter().filter(|(_, c)| !c.busy && c.not_before <= now);
-        let addr = *due.min_by_key(|(_, c)| (c.origin, c.failures, c.turn))?.0;
+    /// Whether there is one to try.
+    pub(crate) fn has_any(&self, now: Time) -> bool {
+        self.all.values().any(|candidate| candidate.is_due(now))
+    }
+
+    /// The next to try, which counts as busy then: those that the user named first, and those that peers told of last; of those
+    /// that failed least the one with the highest priority (BEP 40), or that was not tried for longest.
+    pub(crate) fn take(
+        &mut self,
+        now: Time,
+        priority: impl Fn(SocketAddr) -> Option<u32>,
+    ) -> Option<SocketAddr> {
+        let due = self.all.iter().filter(|(_, candidate)| candidate.is_due(now));
+        let addr = *due.min_by_key(|(addr, c)| (c.origin, c.failures, Reverse(priority(**addr)), c.turn))?.0;
         let turn = self.turn();
         if let Some(candidate) = self.all.get_mut(&addr) {
             candidate.turn = turn;
@@ -212,6 +228,16 @@ impl Candidates {
         }
     }
 
+    /// Those that rest, and have not failed, may be tried again.
+    pub(crate) fn wake(&mut self) {
+        let rest = self.all.values_mut().filter(|candidate| candidate.failures == 0);
+        rest.for_each(|candidate| candidate.not_before = Time::ZERO);
+    }
+
+    pub(crate) fn knows(&self, addr: &SocketAddr) -> bool {
+        self.all.contains_key(addr)
+    }
+
     pub(crate) fn forget(&mut self, addr: SocketAddr) {
         self.all.remove(&addr);
     }
@@ -220,6 +246,7 @@ impl Candidates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
     fn addr(n: u16) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, 1], n))
@@ -235,17 +262,17 @@ mod tests {
         candidates.hear(addr(1), Origin::Peer);
         let mut now = Time::ZERO;
         for failure in 1..MAX_FAILURES {
-            assert_eq!(candidates.take(now), Some(addr(1)));
-            assert_eq!(candidates.take(now), None, "it is being tried");
+            assert_eq!(candidates.take(now, |_| None), Some(addr(1)));
+            assert_eq!(candidates.take(now, |_| None), None, "it is being tried");
             candidates.connected(addr(1), true);
             candidates.lost(addr(1), now, false);
             let pause = PAUSE * (1 << (failure - 1));
-            assert_eq!(candidates.take(now + pause / 2), None, "failure {failure}");
+            assert_eq!(candidates.take(now + pause / 2, |_| None), None, "failure {failure}");
             now += pause;
         }
-        assert_eq!(candidates.take(now), Some(addr(1)));
+        assert_eq!(candidates.take(now, |_| None), Some(addr(1)));
         candidates.lost(addr(1), now, true);
-        assert_eq!(candidates.take(now + PAUSE), Some(addr(1)), "it was of use");
+        assert_eq!(candidates.take(now + PAUSE, |_| None), Some(addr(1)), "it was of use");
         for _ in 1..MAX_FAILURES {
             candidates.lost(addr(1), now, false);
         }
@@ -256,11 +283,18 @@ mod tests {
     fn who_does_not_answer_over_utp_is_tried_over_tcp_at_once() {
         let mut candidates = Candidates::default();
         candidates.hear(addr(1), Origin::Peer);
-        assert_eq!((candidates.take(Time::ZERO), candidates.utp(&addr(1))), (Some(addr(1)), None));
+        assert_eq!((candidates.take(Time::ZERO, |_| None), candidates.utp(&addr(1))), (Some(addr(1)), None));
         candidates.was_not_reached(addr(1), Time::ZERO, Carrier::Utp);
-        assert_eq!((candidates.take(Time::ZERO), candidates.utp(&addr(1))), (Some(addr(1)), Some(false)));
+        assert_eq!(
+            (candidates.take(Time::ZERO, |_| None), candidates.utp(&addr(1))),
+            (Some(addr(1)), Some(false))
+        );
         candidates.was_not_reached(addr(1), Time::ZERO, Carrier::Tcp);
-        assert_eq!((candidates.take(Time::ZERO), candidates.utp(&addr(1))), (None, None), "then it waits");
+        assert_eq!(
+            (candidates.take(Time::ZERO, |_| None), candidates.utp(&addr(1))),
+            (None, None),
+            "then it waits"
+        );
         candidates.speaks_utp(&addr(1));
         assert_eq!(candidates.utp(&addr(1)), Some(true));
     }
@@ -271,7 +305,7 @@ mod tests {
         (1..5000).for_each(|n| candidates.hear(host(n), Origin::Peer));
         assert_eq!(candidates.all.len(), MAX_HEARSAY);
         candidates.hear("0.0.0.0:1".parse().unwrap(), Origin::Peer);
-        assert_eq!(candidates.take(Time::ZERO), Some(host(1)), "who was heard of first");
+        assert_eq!(candidates.take(Time::ZERO, |_| None), Some(host(1)), "who was heard of first");
     }
 
     #[test]
@@ -301,7 +335,7 @@ mod tests {
         (1..10).for_each(|n| candidates.hear(host(n), Origin::Peer));
         candidates.hear(addr(1), Origin::User);
         candidates.hear(host(9), Origin::User);
-        let first = [(); 2].map(|()| candidates.take(Time::ZERO));
+        let first = [(); 2].map(|()| candidates.take(Time::ZERO, |_| None));
         assert_eq!(first, [Some(host(9)), Some(addr(1))], "the one that was heard of first");
     }
     #[test]
@@ -313,7 +347,7 @@ mod tests {
         (1..10).for_each(|n| candidates.hear(addr(n), Origin::Tracker));
         let of_host = candidates.all.keys().filter(|known| known.ip() == addr(1).ip()).count();
         assert_eq!(of_host, MAX_OF_HOST);
-        assert_eq!(candidates.take(Time::ZERO), Some(host(2000)));
+        assert_eq!(candidates.take(Time::ZERO, |_| None), Some(host(2000)));
         (3000..4000).for_each(|n| candidates.hear(host(n), Origin::Peer));
         (3000..4000).for_each(|n| candidates.hear(host(n), Origin::Tracker));
         assert_eq!(candidates.all.len(), MAX_HEARSAY, "nor have trackers more room");
@@ -332,5 +366,20 @@ mod tests {
         candidates.only_from_trackers();
         [1, 3].into_iter().for_each(|n| candidates.lost(host(n), Time::ZERO, true));
         assert_eq!(candidates.all.into_keys().collect::<Vec<_>>(), [host(2), host(4)]);
+    }
+
+    #[test]
+    fn among_equals_the_highest_priority_is_first() {
+        let mut candidates = Candidates::default();
+        (1..=9).for_each(|n| candidates.hear(host(n), Origin::Peer));
+        candidates.hear(host(10), Origin::Tracker);
+        let priority = |addr: SocketAddr| {
+            let IpAddr::V4(ip) = addr.ip() else { return None };
+            Some(u32::from(ip.octets()[3]) * 5 % 11)
+        };
+        let mut order: Vec<SocketAddr> =
+            std::iter::from_fn(|| candidates.take(Time::ZERO, priority)).collect();
+        assert_eq!(order.remove(0), host(10), "whoever's word counts more");
+        assert!(order.len() == 9 && order.is_sorted_by_key(|addr| Reverse(priority(*addr))));
     }
 }

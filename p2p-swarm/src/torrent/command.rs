@@ -43,7 +43,9 @@ pub enum Source {
 pub struct Add {
     /// The torrent.
     pub torrent: Source,
-    /// The folder that its file, or its folder, lies in.
+    /// The folder that its file, or its folder, lies in. What is there of it is gone on with. A file of which nothing is right,
+    /// and that this torrent has not begun, is something else: it is not written over, but the torrent
+    /// [fails](crate::StoreError::Exists). So does one a file of which another torrent of the session [has](TorrentError::Taken).
     pub folder: PathBuf,
     /// Who may have it; more can be [added](AddPeers), and are heard of from trackers, other
     /// [sources](super::PeerSource) and peers. Of a private torrent only trackers tell (BEP 27): then these are passed over.
@@ -270,6 +272,9 @@ pub enum TorrentError {
         /// Its length.
         length: u64,
     },
+    /// A file of another torrent lies where one of this would.
+    #[error("{} is another torrent's: take another folder, or remove that torrent", .0.display())]
+    Taken(PathBuf),
     /// Its files are on their way to another folder.
     #[error("it is being moved already: wait until that is over")]
     Moving,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p_core::Time;
 
-use super::merkle::{BLOCK, Node, Range, height, proves};
+use super::merkle::{BLOCK, Node, proves};
 use super::metainfo::{Info, MAX_INFO, PieceLayers};
 use super::wire::HashRange;
 
@@ -26,7 +26,8 @@ const CHUNK: u32 = 512;
 pub(super) struct Metadata<P> {
     /// Who is asked, and when a piece of it last came.
     from: Option<(P, Time)>,
-    /// Until when that one may take.
+    /// Since when, and until when that one may take.
+    since: Time,
     until: Time,
     /// Who was asked last.
     last: Option<P>,
@@ -37,7 +38,15 @@ pub(super) struct Metadata<P> {
 
 impl<P> Default for Metadata<P> {
     fn default() -> Self {
-        Metadata { from: None, until: Time::ZERO, last: None, size: 0, pieces: Vec::new(), next: 0 }
+        Metadata {
+            from: None,
+            since: Time::ZERO,
+            until: Time::ZERO,
+            last: None,
+            size: 0,
+            pieces: Vec::new(),
+            next: 0,
+        }
     }
 }
 
@@ -54,12 +63,10 @@ impl<P: Copy + PartialEq> Metadata<P> {
 
     /// Asks a peer that says how long it is: the pieces to ask for, or `None` if that cannot be.
     pub(super) fn ask(&mut self, peer: P, size: u32, now: Time) -> Option<Vec<u32>> {
-        if size == 0 || size as usize > MAX_INFO {
-            return None;
-        }
-        let pieces = size.div_ceil(BLOCK);
+        let pieces = pieces(size)?;
         *self = Metadata {
             from: Some((peer, now)),
+            since: now,
             until: now + PATIENCE + PER_PIECE * pieces,
             last: Some(peer),
             size,
@@ -67,6 +74,14 @@ impl<P: Copy + PartialEq> Metadata<P> {
             next: 0,
         };
         Some((0..WINDOW).filter_map(|_| self.next()).collect())
+    }
+
+    /// Somebody else, who was not asked yet, says how long it is: whoever is asked may take no longer over it than over that
+    /// much. So nobody gains time by what it says of the length; who says less than is true has its say until it is asked.
+    pub(super) fn others_claim(&mut self, size: u32) {
+        if let Some(pieces) = pieces(size) {
+            self.until = self.until.min(self.since + PATIENCE + PER_PIECE * pieces);
+        }
     }
 
     fn next(&mut self) -> Option<u32> {
@@ -104,6 +119,11 @@ impl<P: Copy + PartialEq> Metadata<P> {
     }
 }
 
+/// How many pieces metadata of this length has; `None` if there is no such metadata.
+fn pieces(size: u32) -> Option<u32> {
+    (size > 0 && size as usize <= MAX_INFO).then(|| size.div_ceil(BLOCK))
+}
+
 /// Hashes of pieces that are being asked for: in chunks, each proved by itself, so whoever sends a wrong one has lied.
 #[derive(Debug)]
 pub(super) struct Hashes<P> {
@@ -113,20 +133,22 @@ pub(super) struct Hashes<P> {
     asked: BTreeMap<HashRange, (P, Time)>,
     /// When some last came.
     heard: Time,
-    /// What is there of each file's layer.
+    /// What is there of each file's layer; and how many hashes are not, in all.
     layers: BTreeMap<Node, Vec<Option<Node>>>,
+    missing: usize,
 }
 
 impl<P: Copy + PartialEq> Hashes<P> {
     /// Of a torrent of which nothing is there beyond its metadata.
     pub(super) fn new(info: Arc<Info>, now: Time) -> Hashes<P> {
         let base = info.piece_level();
-        let (mut open, mut layers) = (Vec::new(), BTreeMap::new());
+        let (mut open, mut layers, mut missing) = (Vec::new(), BTreeMap::new(), 0);
         for (file, root) in info.layered() {
             let pieces = info.pieces_of(file).len() as u32;
-            let height = height(file.length.div_ceil(BLOCK.into()));
+            let height = info.tree_height(pieces as usize);
             let length = pieces.next_power_of_two().clamp(2, CHUNK);
             if layers.insert(root, vec![None; pieces as usize]).is_none() {
+                missing += pieces as usize;
                 let chunks = (0..pieces).step_by(length as usize);
                 open.extend(chunks.map(|index| HashRange {
                     root,
@@ -138,12 +160,12 @@ impl<P: Copy + PartialEq> Hashes<P> {
             }
         }
         open.reverse();
-        Hashes { info, open, asked: BTreeMap::new(), heard: now, layers }
+        Hashes { info, open, asked: BTreeMap::new(), heard: now, layers, missing }
     }
 
     /// The layers, if they are all there.
     pub(super) fn whole(&self) -> Option<PieceLayers> {
-        self.each().collect()
+        if self.missing > 0 { None } else { self.each().collect() }
     }
 
     /// Those that are there, if nobody sends the others and SHA-1 can do without.
@@ -194,15 +216,14 @@ impl<P: Copy + PartialEq> Hashes<P> {
             return true;
         }
         self.asked.remove(&range);
-        let file = self.info.layered().find(|(_, root)| *root == range.root).map(|(file, _)| file);
-        let height = file.map_or(0, |file| height(file.length.div_ceil(BLOCK.into())));
-        let HashRange { base, index, length, proof, root } = range;
-        if !proves(&root, height, Range { base, index, length, proof }, hashes) {
+        let HashRange { index, length, root, .. } = range;
+        let layer = self.layers.get_mut(&root).map(Vec::as_mut_slice).unwrap_or_default();
+        if !proves(&root, self.info.tree_height(layer.len()), range.range(), hashes) {
             self.open.push(range);
             return false;
         }
-        let layer = self.layers.get_mut(&root).map(|nodes| &mut nodes[index as usize..]).unwrap_or_default();
-        for (place, hash) in layer.iter_mut().zip(&hashes[..length as usize]) {
+        for (place, hash) in layer[index as usize..].iter_mut().zip(&hashes[..length as usize]) {
+            self.missing -= usize::from(place.is_none());
             *place = Some(*hash);
         }
         self.heard = now;
@@ -214,7 +235,7 @@ impl<P: Copy + PartialEq> Hashes<P> {
 mod tests {
     use super::*;
     use crate::storage::MemoryFiles;
-    use crate::torrent::merkle::answer;
+    use crate::torrent::merkle::{answer, height};
     use crate::torrent::{CreateOptions, Format, Metainfo};
 
     #[test]

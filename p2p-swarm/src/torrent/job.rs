@@ -88,10 +88,12 @@ pub(crate) enum Work {
 /// What was done.
 #[derive(Debug)]
 pub(crate) enum Output {
-    /// The pieces that are known to be there, and those that are to be hashed.
+    /// The pieces that are known to be there, and those that are to be hashed; and the files that are there though nothing
+    /// says that this torrent has begun them.
     Opened {
         have: Bits,
         check: Bits,
+        strange: Vec<u32>,
     },
     /// Those of the pieces that are right.
     Checked(Vec<u32>),

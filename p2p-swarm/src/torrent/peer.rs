@@ -20,7 +20,8 @@ const MOST: u32 = 500;
 const UNTOLD: u32 = 250;
 /// So much more than the way there and back takes is asked for, so that no peer runs dry between two looks. 250 ms.
 const SLACK: Duration = Duration::from_millis(250);
-/// Bytes of blocks that a peer may send unasked. 1 MiB.
+/// Bytes of blocks that a peer may send unasked that does not know BEP 6: what it sends of what it was asked for before it
+/// choked this end cannot be told from that. Of others each request has one answer. 1 MiB.
 const MAX_UNASKED: u64 = 1 << 20;
 /// So many times as long as a peer may be silent it may owe one block. 6.
 const LONGEST: u32 = 6;
@@ -91,6 +92,8 @@ pub(super) struct Conn {
     /// Whether it says that it would rather have connections encrypted.
     pub encrypts: bool,
     pub metadata_size: Option<u32>,
+    /// Whether it was asked for metadata.
+    pub metadata_asked: bool,
     pub client: Option<String>,
     /// What it has; of no pieces while their number is not known.
     pub have: Bits,
@@ -104,6 +107,8 @@ pub(super) struct Conn {
     pub chokes: bool,
     /// Whether it wants something.
     pub interested: bool,
+    /// Whether it says that it wants nothing, whatever it lacks (BEP 21).
+    pub upload_only: bool,
     /// Since when it is sent what it asks for.
     pub unchoked: Option<Time>,
     /// Whether it was told that it has something that is wanted.
@@ -125,6 +130,8 @@ pub(super) struct Conn {
     pub wasted: u64,
     /// When it last sent a block, or began to owe one.
     pub progress: Time,
+    /// When a block last went over it, either way, or it began.
+    pub traded: Time,
     pub since: Time,
     pub heard: Time,
     pub told: Time,
@@ -164,6 +171,7 @@ impl Conn {
             wants_pex: false,
             encrypts: false,
             metadata_size: None,
+            metadata_asked: false,
             client: None,
             have: Bits::new(pieces),
             early: Vec::new(),
@@ -171,6 +179,7 @@ impl Conn {
             wanted: 0,
             chokes: true,
             interested: false,
+            upload_only: false,
             unchoked: None,
             interesting: false,
             asked: VecDeque::new(),
@@ -185,6 +194,7 @@ impl Conn {
             uploaded: 0,
             wasted: 0,
             progress: now,
+            traded: now,
             since: now,
             heard: now,
             told: now,
@@ -210,6 +220,11 @@ impl Conn {
         oldest.is_some_and(|oldest| now - self.progress > timeout || oldest > timeout * LONGEST)
     }
 
+    /// Whether it wants nothing of a torrent whose pieces are known.
+    pub(super) fn wants_nothing(&self) -> bool {
+        self.upload_only || self.is_seed()
+    }
+
     /// It does not owe a block any more: when it was asked for it.
     pub(super) fn settled(&mut self, block: &Block) -> Option<Time> {
         let at = self.asked.iter().position(|(asked, _)| asked == block)?;
@@ -224,13 +239,18 @@ impl Conn {
         self.withdrawn.push_back(block);
     }
 
+    /// It has answered what it need not any more; whether it was that.
+    pub(super) fn answered(&mut self, block: &Block) -> bool {
+        let at = self.withdrawn.iter().position(|withdrawn| withdrawn == block);
+        at.and_then(|at| self.withdrawn.remove(at)).is_some()
+    }
+
     /// A block has come that it does not owe: whether that may be. What it need not have sent crosses with the news.
     pub(super) fn may_send(&mut self, block: &Block) -> bool {
-        match self.withdrawn.iter().position(|withdrawn| withdrawn == block) {
-            Some(at) => _ = self.withdrawn.remove(at),
-            None => self.unasked += u64::from(block.length),
+        if !self.answered(block) {
+            self.unasked += u64::from(block.length);
         }
-        self.unasked <= MAX_UNASKED
+        self.unasked <= if self.features.fast { 0 } else { MAX_UNASKED }
     }
 }
 
@@ -248,6 +268,10 @@ mod tests {
         assert!((100..600).all(|piece| conn.may_send(&block(piece))) && conn.unasked == 0);
         assert!((0..64).all(|_| conn.may_send(&block(599))));
         assert!(!conn.may_send(&block(599)));
+        let mut conn = Conn::new(1, swarm, None, 100, Time::ZERO);
+        conn.features.fast = true;
+        conn.withdrawn(block(1));
+        assert!(conn.may_send(&block(1)) && !conn.may_send(&block(1)), "each request has one answer");
     }
 
     #[test]

@@ -174,6 +174,7 @@ impl<P: Peer> Picker<P> {
             aside: 0,
             wrong: BTreeMap::new(),
         };
+        picker.have.iter().for_each(|piece| picker.rarity.done(piece as u32));
         picker.want(priorities);
         picker
     }
@@ -223,10 +224,7 @@ impl<P: Peer> Picker<P> {
 
     /// How many pieces somebody has and are wanted.
     pub(crate) fn wanted_of(&self, theirs: &Bits) -> u32 {
-        match theirs.is_full() {
-            true => self.missing.count() as u32,
-            false => self.missing.iter().filter(|piece| theirs.contains(*piece)).count() as u32,
-        }
+        self.missing.common(theirs) as u32
     }
 
     /// A peer has a piece, or is gone that had it.
@@ -242,6 +240,11 @@ impl<P: Peer> Picker<P> {
     /// Whether each piece is somewhere among the peers.
     pub(crate) fn is_spread(&self) -> bool {
         self.rarity.is_spread()
+    }
+
+    /// The pieces that no peer has, in order.
+    pub(crate) fn unseen_by_all(&self) -> impl Iterator<Item = u32> {
+        self.rarity.unseen()
     }
 
     /// How many of the peers have a piece.
@@ -313,6 +316,10 @@ impl<P: Peer> Picker<P> {
         if self.begun.len() as u64 - self.aside >= self.missing.count() {
             return None;
         }
+        // Who has nothing new is not searched for it.
+        if open.is_none() && self.missing.common(theirs) == self.begun_of(theirs) {
+            return None;
+        }
         let least = open.map_or(Priority::Low, |open| self.priority(open));
         for priority in BY_PRIORITY.into_iter().take_while(|priority| *priority >= least) {
             let open = open.filter(|open| self.priority(*open) == priority);
@@ -326,6 +333,12 @@ impl<P: Peer> Picker<P> {
         None
     }
 
+    /// How many pieces somebody has that are wanted and were begun.
+    fn begun_of(&self, theirs: &Bits) -> u64 {
+        let of = |piece: &&u32| self.wants(**piece) && theirs.contains(u64::from(**piece));
+        self.begun.keys().filter(of).count() as u64
+    }
+
     /// A piece that is wanted so much and that nobody has begun; where one is open only one much rarer.
     fn fresh(&self, theirs: &Bits, priority: Priority, open: Option<u32>, rng: &mut Rng) -> Option<u32> {
         let fresh = |piece: &u32| {
@@ -335,7 +348,7 @@ impl<P: Peer> Picker<P> {
         };
         let count = self.have.len() as u32;
         match (self.order, open) {
-            (Order::Sequential, None) => (0..count).find(fresh),
+            (Order::Sequential, None) => self.missing.iter().map(|piece| piece as u32).find(fresh),
             (Order::Rarest, None) if self.have.count() < RANDOM_FIRST => {
                 let from = rng.index(count as usize) as u32;
                 (from..count).chain(0..from).find(fresh)
@@ -371,13 +384,13 @@ impl<P: Peer> Picker<P> {
     ) -> Option<Block> {
         let mut best: Option<(u8, u64, Block)> = None;
         for piece in self.begun.keys().filter(|piece| theirs.contains(u64::from(**piece))) {
-            for (asked, block) in self.out_of(peer, *piece).filter(|(_, block)| !mine(block)) {
+            for (asked, block) in self.out_of(peer, *piece) {
                 if best.is_some_and(|(fewest, ..)| asked > fewest) {
                     continue;
                 }
-                // Among equals any.
+                // Among equals any. To look whether it is the peer's own takes longest.
                 let draw = rng.next_u64();
-                if best.is_none_or(|(fewest, drawn, _)| (asked, draw) < (fewest, drawn)) {
+                if best.is_none_or(|(fewest, drawn, _)| (asked, draw) < (fewest, drawn)) && !mine(&block) {
                     best = Some((asked, draw, block));
                 }
             }
@@ -446,11 +459,14 @@ impl<P: Peer> Picker<P> {
         }
     }
 
-    /// A peer is gone: what only it was to be asked for, anybody is.
-    pub(crate) fn gone(&mut self, peer: P) {
+    /// A peer is gone: what only it was to be asked for, anybody is. Whether there was anything.
+    pub(crate) fn gone(&mut self, peer: P) -> bool {
+        let mut freed = false;
         for begun in self.begun.values_mut().filter(|begun| begun.alone == Some(peer)) {
             begun.alone = None;
+            freed = true;
         }
+        freed
     }
 
     /// A piece is right. What was wrong of it before, if anything was, is to be compared with it.
@@ -466,6 +482,7 @@ impl<P: Peer> Picker<P> {
         }
         self.urgent.retain(|(_, urgent)| *urgent != piece);
         self.have.insert(piece.into());
+        self.rarity.done(piece);
         self.wrong.remove(&piece)
     }
 

@@ -1,6 +1,7 @@
 //! The machine: a client with any number of torrents, for every connection of its listener.
 //!
 //! - `announcing`: what trackers and other sources are told, and what they tell;
+//! - `crowding`: who gives way where there are as many connections as there may be;
 //! - `links`: whom to connect to, handshakes, who else is there (BEP 11), and who goes;
 //! - `exchange`: what is had, wanted and asked for, both ways;
 //! - `gathering`: metadata and hashes for links, and for peers that have only a link;
@@ -9,6 +10,7 @@
 //! - `keeping`: what comes back from the worker: what is right, and who lied;
 //! - `moving`: files that go to another folder;
 //! - `opening`: what is there of a torrent when it is taken on;
+//! - `places`: where files lie, each torrent's apart;
 //! - `pausing`: what becomes of a torrent whose files cannot be written or read;
 //! - `reading`: files that are read while they come;
 //! - `selecting`: which files are wanted, and how much;
@@ -19,6 +21,7 @@
 
 mod announcing;
 mod config;
+mod crowding;
 mod exchange;
 mod gathering;
 mod holding;
@@ -28,6 +31,7 @@ mod links;
 mod moving;
 mod opening;
 mod pausing;
+mod places;
 mod reading;
 mod selecting;
 mod super_seeding;
@@ -67,14 +71,15 @@ pub use config::{Carriers, SessionConfig};
 
 /// Torrents of one session. 10,000.
 const MAX_TORRENTS: usize = 10_000;
-/// Addresses whose connections are refused, since somebody there lied. 1,000.
+/// Addresses whose connections are refused, since somebody there lied; the oldest is forgotten. 1,000.
 const MAX_BANNED: usize = 1000;
 
 /// A BitTorrent client.
 ///
 /// What it keeps in memory: of each torrent its metadata, at most 64 trackers, and some thirteen bytes for each piece, and for each connection a
 /// bit for each piece; at most `connections` of them. Of what peers say nothing else grows but requests, at most
-/// `requests_per_peer` of each, addresses, 1,000 for each torrent, and blocks that are not yet written.
+/// `requests_per_peer` of each, addresses, 1,000 for each torrent, blocks that are not yet written, and of each piece that is
+/// begun and has the first version's hash up to 1 MiB of blocks that came before those in front of them.
 ///
 /// ```
 /// use p2p_core::SimPeer;
@@ -106,8 +111,9 @@ pub struct Session<P> {
     name: PeerName,
     /// What encrypts its connections, if anything does.
     mse: Option<Mse>,
-    /// The port that peers are told to reach it at.
+    /// The port that peers are told to reach it at, and where others see it.
     listens: Option<u16>,
+    here: crowding::Here,
     torrents: BTreeMap<u64, Torrent<P>>,
     swarms: BTreeMap<SwarmId, u64>,
     conns: BTreeMap<P, Conn>,
@@ -119,7 +125,8 @@ pub struct Session<P> {
     /// Who is good for more, where that is limited, and for which torrent: connections, and web seeds.
     line: BTreeMap<P, u64>,
     last_fed: Option<P>,
-    banned: BTreeSet<SocketAddr>,
+    /// Where somebody lied, and when.
+    banned: BTreeMap<SocketAddr, Time>,
     /// Pieces that are right after they were wrong, until their blocks were hashed; by torrent and piece.
     suspects: BTreeMap<(u64, u32), Vec<Wrong<P>>>,
     /// Hashes that may be computed for peers until the next tick.
@@ -177,11 +184,12 @@ impl<P: Addressed> Session<P> {
             name: PeerName([0; 20]),
             mse: None,
             listens,
+            here: crowding::Here::new(listens),
             torrents: BTreeMap::new(),
             swarms: BTreeMap::new(),
             conns: BTreeMap::new(),
             nameless: BTreeMap::new(),
-            banned: BTreeSet::new(),
+            banned: BTreeMap::new(),
             suspects: BTreeMap::new(),
             hash_budget: gathering::HASH_BUDGET,
             readers: BTreeMap::new(),
@@ -265,6 +273,11 @@ impl<P: Addressed> Session<P> {
         }
         if self.torrents.len() >= MAX_TORRENTS {
             return Err(TorrentError::Full);
+        }
+        if let Source::Metainfo(metainfo) = &torrent
+            && let Some(path) = self.taken(None, metainfo.info(), &folder)
+        {
+            return Err(TorrentError::Taken(path));
         }
         self.next_torrent += 1;
         let number = self.next_torrent;

@@ -153,7 +153,8 @@ impl Tiers {
                 tracker.completed |= done;
                 tracker.id = reply.tracker_id.clone().or(tracker.id.take());
                 tracker.status.peers = reply.peers.len();
-                tracker.status.said = Some(Ok(AnnounceReply { peers: Vec::new(), ..reply.clone() }));
+                tracker.status.said =
+                    Some(Ok(AnnounceReply { peers: Vec::new(), names: Vec::new(), ..reply.clone() }));
                 let interval = reply.interval.max(reply.min_interval.unwrap_or_default()).max(SHORTEST);
                 self.next = if std::mem::take(&mut self.again) { now } else { now + interval };
                 tier[..=at].rotate_right(1);

@@ -96,6 +96,20 @@ pub enum PeerMsg {
     Goodbye,
 }
 
+impl PeerMsg {
+    /// Whether it is one of those that BEP 6 adds.
+    pub(super) fn is_fast(&self) -> bool {
+        matches!(
+            self,
+            PeerMsg::Suggest(_)
+                | PeerMsg::HaveAll
+                | PeerMsg::HaveNone
+                | PeerMsg::Reject(_)
+                | PeerMsg::AllowedFast(_)
+        )
+    }
+}
+
 /// How a connection begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handshake {

@@ -5,7 +5,7 @@
 //! So nothing is read back but to resume, to tell who has lied, and where more came early than may wait.
 //!
 //! - `arriving`: a piece that is not whole;
-//! - `looking`: what is there when a torrent is opened;
+//! - `looking`: what is there when a torrent is opened, and that it was begun;
 //! - `moving`: its files go to another folder;
 //! - `record`: what is written down of that, so that it need not be hashed each time.
 
@@ -156,9 +156,9 @@ impl<S: Storage> TorrentWorker<S> {
                 before.sync(storage)?;
                 torrents.remove(&number);
             }
-            let trust = trust && !doubtful.contains(&record::path(&folder, &info));
+            let doubtful = doubtful.contains(&record::path(&folder, &info));
             let torrent = torrents.entry(number).or_insert(Torrent::new(info, layers, folder, self.jobs));
-            return torrent.look(storage, trust);
+            return torrent.look(storage, trust, doubtful);
         }
         let torrent = torrents.get_mut(&number).ok_or(StoreError::NotOpen)?;
         if let Some(error) = torrent.failed.take() {
@@ -166,7 +166,10 @@ impl<S: Storage> TorrentWorker<S> {
         }
         match work {
             Work::Open { .. } | Work::Check { .. } => Err(StoreError::NotOpen),
-            Work::Write { piece, begin, data } => torrent.write(storage, piece, begin, data, buffer),
+            Work::Write { piece, begin, data } => {
+                torrent.begin(storage, doubtful)?;
+                torrent.write(storage, piece, begin, data, buffer)
+            }
             Work::Digests { piece } => {
                 let blocks = (0..torrent.info.block_count(piece)).map(|block| block * BLOCK);
                 let len = torrent.info.piece_len(piece);

@@ -4,7 +4,8 @@
 //! [`Kind::Reset`], which is no longer than any packet, at a limited rate. Who asks for a connection gets one answer of a
 //! header's length, and a place among those that have not shown that they heard it; if there is none left, that of
 //! whoever has waited for longest, of the same host if it is that which has too many. So nobody is drowned whose answer
-//! takes less time than such a flood needs to fill all places, and a host's own if the flood comes in its name.
+//! takes less time than such a flood needs to fill all places, and a host's own if the flood comes in its name. Who has
+//! shown it may still open too many one after the other: those are reset before anything is read of them.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -15,6 +16,7 @@ use p2p_core::foreign::TcpPeer;
 use p2p_core::{Rng, Time};
 
 use super::connection::{Connection, ConnectionConfig, Status};
+use super::opening::Opening;
 use super::packet::{Kind, Packet};
 use crate::bucket::Bucket;
 
@@ -32,6 +34,9 @@ pub struct UtpConfig {
     pub of_host: usize,
     /// Those that others have asked for, and not shown that they heard the answer. 128.
     pub unconfirmed: usize,
+    /// Connections that one host may open in a second, on the average; four times as many its subnet, a /24 or a /48, and
+    /// sixteen times as many all together. Bursts of four seconds' worth pass. 16.
+    pub opened_by_host: u32,
     /// Packets of no connection that are answered in a second. 64.
     pub resets: u32,
 }
@@ -43,6 +48,7 @@ impl Default for UtpConfig {
             connections: 1024,
             of_host: 64,
             unconfirmed: 128,
+            opened_by_host: 16,
             resets: 64,
         }
     }
@@ -88,6 +94,7 @@ pub(super) struct Mux {
     /// Those that others have asked for, and not shown that they heard the answer, by their number: in order.
     unconfirmed: BTreeMap<u64, TcpPeer>,
     accepted: u64,
+    opening: Opening,
     resets: Bucket,
 }
 
@@ -99,6 +106,7 @@ impl Mux {
             keys: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
             accepted: 0,
+            opening: Opening::new(config.opened_by_host),
             resets: Bucket::new(rate, rate * BURST, Time::ZERO),
             config,
         }
@@ -151,8 +159,11 @@ impl Mux {
                 let name = entry.name;
                 if let TcpPeer::Accepted { number, .. } = name
                     && entry.connection.status() != Status::Opening
+                    && self.unconfirmed.remove(&number).is_some()
+                    && entry.connection.status() == Status::Open
+                    && !self.opening.may(from.ip(), now)
                 {
-                    self.unconfirmed.remove(&number);
+                    entry.connection.reset();
                 }
                 Verdict::Of(name)
             }
@@ -222,7 +233,7 @@ impl Mux {
 }
 
 /// The addresses that are one host's.
-fn host(ip: IpAddr) -> RangeInclusive<IpAddr> {
+pub(super) fn host(ip: IpAddr) -> RangeInclusive<IpAddr> {
     match ip {
         IpAddr::V4(_) => ip..=ip,
         IpAddr::V6(six) => {

@@ -1,7 +1,7 @@
 //! Which bytes of which files a piece has, and what it must hash to.
 
 use super::{Info, Kind, PieceLayers, TorrentFile};
-use crate::torrent::merkle::{BLOCK, Node};
+use crate::torrent::merkle::{BLOCK, Node, height};
 use crate::torrent::wire::Block;
 
 /// A stretch of one file.
@@ -95,6 +95,12 @@ impl Info {
             0 => 0..0,
             _ => (file.offset / length) as u32..file.end().div_ceil(length) as u32,
         }
+    }
+
+    /// How many levels the root of a file of so many pieces, of two or more, lies above its leaves.
+    pub(crate) fn tree_height(&self, pieces: usize) -> u32 {
+        // Only the last piece may have fewer leaves than there is room for, and it has one.
+        self.piece_level() + height(pieces as u64)
     }
 
     /// What a piece must hash to; `None` while the layer that it would be in is not known, and SHA-1 does not say it.

@@ -208,3 +208,32 @@ fn what_is_not_wanted_any_more_is_set_aside_with_what_has_come_of_it() {
     picker.want(all_of_it);
     assert_eq!((picker.wanted(), picker.wanted_of(&all), picker.is_endgame()), (3, 2, true));
 }
+
+#[test]
+fn in_the_endgame_few_blocks_are_looked_for_among_the_peers_own() {
+    let mut rng = Rng::new(1);
+    let mut picker = picker(200, &mut rng);
+    let all = Bits::full(200);
+    while pick(&mut picker, A, &all, &mut rng).is_some_and(|_| !picker.is_endgame()) {}
+    let looked = std::cell::Cell::new(0);
+    let mine = |_: &Block| {
+        looked.set(looked.get() + 1);
+        false
+    };
+    let times = 100;
+    for _ in 0..times {
+        picker.pick(B, &all, None, mine, Time::ZERO, &mut rng).unwrap();
+    }
+    // Of n blocks in random order each is the least so far with a chance of 1/i: of 400 that is ln 400 + 0.6, 6.6.
+    assert!((times..10 * times).contains(&looked.get()), "{} for {times}", looked.get());
+}
+
+#[test]
+fn what_is_there_is_not_looked_through_for_what_is_not() {
+    let mut rng = Rng::new(1);
+    let mut picker = picker(50, &mut rng);
+    for left in (0..50).rev() {
+        finish(&mut picker, &mut rng);
+        assert_eq!(picker.rarity.rarest().count(), left);
+    }
+}

@@ -34,8 +34,13 @@ impl<P: Peer> Picker<P> {
         }
         let late =
             self.urgent.iter().filter(|(due, piece)| *due <= now && theirs.contains(u64::from(*piece)));
-        let out = late.flat_map(|(_, piece)| self.out_of(peer, *piece)).filter(|(_, block)| !mine(block));
-        let block = out.min_by_key(|(asked, _)| *asked).map(|(_, block)| block)?;
+        let mut best: Option<(u8, Block)> = None;
+        for (asked, block) in late.flat_map(|(_, piece)| self.out_of(peer, *piece)) {
+            if best.is_none_or(|(fewest, _)| asked < fewest) && !mine(&block) {
+                best = Some((asked, block));
+            }
+        }
+        let (_, block) = best?;
         Some(self.ask_again(block))
     }
 

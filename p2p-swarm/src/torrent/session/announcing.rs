@@ -205,6 +205,9 @@ impl<P: Addressed> Session<P> {
         if let Some((torrent, wanted)) = open.then.map(|then| (open.torrent, then)).or_else(next) {
             self.hand_out(cx, torrent, wanted);
         }
+        if let Ok(AnnounceReply { external: Some(ip), .. }) = &result {
+            self.here.seen(*ip);
+        }
         if !open.goodbye
             && let Some(torrent) = self.torrents.get_mut(&open.torrent)
             && let Some(tiers) = torrent.tiers.get_mut(&(open.swarm, open.source))

@@ -16,6 +16,9 @@ use crate::torrent::wire::{Block, PeerMsg};
 
 /// What a peer may say of its pieces before their number is known here. 4,096 messages.
 const MAX_EARLY: usize = 4096;
+/// Pieces of which a peer is told one by one. 65,536: 576 KiB, of the 4 MiB that may wait for it
+/// ([`Limits::queue_bytes_per_peer`](p2p_core::Limits)).
+const MAX_HAVES: usize = 1 << 16;
 /// How often a peer may say which pieces it has, all at once. 8: by BEP 3 and 6 once, and some say it again.
 const MAX_STATEMENTS: u32 = 8;
 /// Rejects in a row from a peer that has unchoked us, before it is left alone. 64.
@@ -24,6 +27,10 @@ const MAX_REJECTS: u32 = 64;
 impl<P: Addressed> Session<P> {
     /// A peer that has said who it is says something else.
     pub(super) fn heard(&mut self, cx: &mut Cx<'_, Self>, peer: P, msg: PeerMsg) {
+        // Only who has said that it knows these may send them (BEP 6).
+        if msg.is_fast() && self.conns.get(&peer).is_none_or(|conn| !conn.features.fast) {
+            return self.hang_up_on(cx, peer);
+        }
         match msg {
             PeerMsg::Have(_) => self.has(cx, peer, msg),
             PeerMsg::Bitfield(_) | PeerMsg::HaveAll | PeerMsg::HaveNone => self.states(cx, peer, msg),
@@ -33,14 +40,14 @@ impl<P: Addressed> Session<P> {
                 if let Some(conn) = self.conns.get_mut(&peer).filter(|conn| conn.chokes) {
                     conn.chokes = false;
                     conn.rejects = 0;
+                    self.fill(cx, peer);
                 }
-                self.fill(cx, peer);
             }
             PeerMsg::Interested => {
-                if let Some(conn) = self.conns.get_mut(&peer) {
+                if let Some(conn) = self.conns.get_mut(&peer).filter(|conn| !conn.interested) {
                     conn.interested = true;
+                    self.welcome(cx, peer);
                 }
-                self.welcome(cx, peer);
             }
             PeerMsg::NotInterested => {
                 if let Some(conn) = self.conns.get_mut(&peer) {
@@ -127,6 +134,15 @@ impl<P: Addressed> Session<P> {
         self.fill_all(cx, number);
     }
 
+    /// Tells a peer of pieces that are here. If these are too many to be told one by one it is left: when it comes back it
+    /// hears of all of them at once.
+    pub(super) fn tell_of(&mut self, cx: &mut Cx<'_, Self>, peer: P, pieces: &[u32]) {
+        if pieces.len() > MAX_HAVES {
+            return self.hang_up_on(cx, peer);
+        }
+        pieces.iter().for_each(|piece| cx.send(peer, PeerMsg::Have(*piece)));
+    }
+
     /// Understands what a peer said before the number of pieces was known.
     pub(super) fn catch_up(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let Some((torrent, conn)) = self.pair(peer) else { return };
@@ -201,15 +217,17 @@ impl<P: Addressed> Session<P> {
     }
 
     fn choked(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
-        let Some((torrent, conn)) = self.pair(peer) else { return };
+        let Some((torrent, conn)) = self.pair(peer).filter(|(_, conn)| !conn.chokes) else { return };
         conn.chokes = true;
         let number = torrent.number;
-        match conn.features.fast {
+        let freed = match conn.features.fast {
             // Each request is answered all the same (BEP 6); but what it alone was to be asked for, others are.
-            true => torrent.running().into_iter().for_each(|picker| picker.gone(peer)),
-            false => _ = self.release(peer, |_| false),
+            true => torrent.running().is_some_and(|picker| picker.gone(peer)),
+            false => !self.release(peer, |_| false).is_empty(),
+        };
+        if freed {
+            self.fill_all(cx, number);
         }
-        self.fill_all(cx, number);
     }
 
     /// What a peer was asked for, but for what it keeps, is to be asked of others: what that is.
@@ -248,6 +266,7 @@ impl<P: Addressed> Session<P> {
     fn rejected(&mut self, cx: &mut Cx<'_, Self>, peer: P, block: Block) {
         let Some((torrent, conn)) = self.pair(peer) else { return };
         if conn.settled(&block).is_none() {
+            conn.answered(&block);
             return;
         }
         if let Some(picker) = torrent.running() {
@@ -283,7 +302,7 @@ impl<P: Addressed> Session<P> {
             return;
         };
         conn.pipeline.came(now - at);
-        conn.progress = now;
+        (conn.progress, conn.traded) = (now, now);
         conn.rejects = 0;
         conn.down.add(bytes);
         conn.downloaded += bytes;
@@ -395,7 +414,7 @@ impl<P: Addressed> Session<P> {
                     let bytes = data.len() as u64;
                     conn.up.add(bytes);
                     conn.uploaded += bytes;
-                    conn.told = cx.now();
+                    (conn.told, conn.traded) = (cx.now(), cx.now());
                     torrent.up.add(bytes);
                     torrent.uploaded += bytes;
                     cx.send(peer, PeerMsg::Piece { piece: block.piece, begin: block.begin, data });

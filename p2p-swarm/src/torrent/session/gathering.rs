@@ -9,9 +9,9 @@ use sha2::Sha256;
 
 use super::{Session, Stage, TorrentId};
 use crate::torrent::address::Addressed;
-use crate::torrent::command::SessionEvent;
+use crate::torrent::command::{SessionEvent, TorrentError};
 use crate::torrent::gather::{Hashes, Metadata};
-use crate::torrent::merkle::{BLOCK, Node, answer, height};
+use crate::torrent::merkle::{BLOCK, Node, answer};
 use crate::torrent::metainfo::{Info, InfoHashes, Metainfo};
 use crate::torrent::peer::Conn;
 use crate::torrent::wire::{HashRange, MetadataMsg, PeerMsg};
@@ -40,12 +40,13 @@ impl<P: Addressed> Session<P> {
         match &mut torrent.stage {
             Stage::Metadata(metadata) => {
                 let Some(size) = conn.metadata_size.filter(|_| conn.wants_metadata) else { return };
-                if metadata.from(now).is_none()
-                    && let Some(pieces) = metadata.ask(peer, size, now)
-                {
-                    for piece in pieces {
+                if metadata.from(now).is_none() {
+                    conn.metadata_asked = true;
+                    for piece in metadata.ask(peer, size, now).unwrap_or_default() {
                         cx.send(peer, PeerMsg::Metadata(MetadataMsg::Request(piece)));
                     }
+                } else if !conn.metadata_asked {
+                    metadata.others_claim(size);
                 }
             }
             Stage::Hashes(hashes) if conn.name.is_some() && knows_hashes(conn, &torrent.hashes) => {
@@ -131,25 +132,45 @@ impl<P: Addressed> Session<P> {
             self.ban(cx, number, peer);
             return self.gather_all(cx, number);
         }
+        let folder = torrent.folder.clone();
         let info = match Info::parse(raw) {
             Ok(info) => Arc::new(info),
             // It is what the link stands for, and nobody else would send anything better.
             Err(error) => return self.give_up(cx, number, error.into()),
         };
+        if let Some(path) = self.taken(Some(number), &info, &folder) {
+            return self.give_up(cx, number, TorrentError::Taken(path));
+        }
+        let Some(torrent) = self.torrents.get_mut(&number) else { return };
         torrent.name = Some(info.name().into());
         torrent.info = Some(info.clone());
-        // A link may have named one of two swarms.
-        torrent.hashes = info.hashes();
-        if torrent.private() {
-            torrent.candidates.only_from_trackers();
-        }
-        self.learn_swarms(&info.hashes(), number);
+        // A link may have named one of two swarms, and another link the other: they are one torrent, which this one is.
+        let hashes = info.hashes();
+        torrent.hashes = hashes;
+        let named = hashes.swarms().filter_map(|swarm| self.swarms.get(&swarm).copied());
+        let others: Vec<u64> = named.filter(|other| *other != number).collect();
+        others.into_iter().for_each(|other| self.give_up(cx, other, TorrentError::Twice));
+        self.learn_swarms(&hashes, number);
         self.forget_open_sources(number);
+        self.leave_strangers_to_trackers(cx, number);
         if let Some(torrent) = self.torrents.get_mut(&number) {
             torrent.find_sources(&self.announcers, cx.rng());
             torrent.stage = Stage::Hashes(Hashes::new(info, cx.now()));
         }
         self.gather_all(cx, number);
+    }
+
+    /// Nobody but trackers may tell of a private torrent's peers (BEP 27): whom this end has dialled since somebody else has is
+    /// left alone. Who has connected has heard of it from a tracker: nobody else was told of this end while it was not known.
+    fn leave_strangers_to_trackers(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        let Some(torrent) = self.torrents.get_mut(&number).filter(|torrent| torrent.private()) else {
+            return;
+        };
+        torrent.candidates.only_from_trackers();
+        let tracked = |conn: &Conn| conn.listens.is_some_and(|addr| torrent.candidates.knows(&addr));
+        let of = self.conns.iter().filter(|(_, conn)| conn.torrent == number && conn.dialled);
+        let strangers: Vec<P> = of.filter(|(_, conn)| !tracked(conn)).map(|(peer, _)| *peer).collect();
+        strangers.into_iter().for_each(|peer| self.hang_up_on(cx, peer));
     }
 
     /// If no hashes are missing, or none that the torrent cannot do without, the files are opened.
@@ -172,13 +193,12 @@ impl<P: Addressed> Session<P> {
         let mut cost = 0;
         let nodes = torrent.info.as_ref().and_then(|info| {
             let layer = torrent.layers.get(&range.root).filter(|_| range.base == info.piece_level())?;
-            let (file, _) = info.layered().find(|(_, root)| *root == range.root)?;
             // One answer is always given, however long the layer is.
             if layer.len() > budget && budget < HASH_BUDGET {
                 return None;
             }
             cost = layer.len();
-            answer(layer, height(file.length.div_ceil(BLOCK.into())), range.range())
+            answer(layer, info.tree_height(layer.len()), range.range())
         });
         self.hash_budget = budget.saturating_sub(cost);
         cx.send(

@@ -25,7 +25,9 @@ impl<P: Addressed> Session<P> {
         }
         let written = result.is_ok();
         match (tag, result) {
-            (Tag::Open, Ok(Output::Opened { have, check })) => self.opened(cx, number, have, &check),
+            (Tag::Open, Ok(Output::Opened { have, check, strange })) => {
+                self.opened(cx, number, have, &check, strange);
+            }
             (Tag::Check { from, .. }, Ok(Output::Checked(right))) => self.checked(cx, number, from, &right),
             (Tag::Sync, Ok(Output::Synced)) => self.synced(cx, number),
             (Tag::Block(block), Ok(Output::Verified)) => self.verified(cx, number, block.piece),
@@ -185,6 +187,7 @@ impl<P: Addressed> Session<P> {
             cx.finish(waiting.op, SessionOutcome::Done(Ok(())));
         }
         cx.emit(SessionEvent::Done(TorrentId(number)));
+        self.say_what_is_wanted(cx, number);
         self.announce(cx, number);
     }
 

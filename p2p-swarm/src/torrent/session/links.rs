@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use p2p_core::{Cx, Time};
 
-use super::{Carriers, MAX_BANNED, Session, Stage, TorrentId};
+use super::{Carriers, MAX_BANNED, Session, Stage, Torrent, TorrentId};
 use crate::bits::Bits;
 use crate::torrent::address::{Addressed, Carrier, account};
 use crate::torrent::candidates::Origin;
@@ -42,14 +42,15 @@ impl<P: Addressed> Session<P> {
             Encryption::Required => true,
         };
         loop {
-            let room = self.conns.len() < self.config.connections;
-            let Some(torrent) = self.torrents.get_mut(&number) else { return };
-            let connected = torrent.peers.len() + torrent.strangers;
+            let Some(torrent) = self.torrents.get(&number) else { return };
             let ready = !torrent.held && !matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_));
-            if !ready || !room || connected >= self.config.peers || torrent.strangers >= HALF_OPEN {
+            let may = ready && torrent.strangers < HALF_OPEN && torrent.candidates.has_any(now);
+            if !may || !self.has_room_to_dial(cx, number) {
                 return;
             }
-            let Some(addr) = torrent.candidates.take(now) else { return };
+            let Some(torrent) = self.torrents.get_mut(&number) else { return };
+            let here = self.here;
+            let Some(addr) = torrent.candidates.take(now, |addr| here.priority(addr)) else { return };
             let Some(swarm) = torrent.hashes.swarms().next() else { return };
             let pieces = torrent.pieces();
             self.next_dial += 1;
@@ -58,7 +59,7 @@ impl<P: Addressed> Session<P> {
                 (Carriers::Utp, _) | (Carriers::Both, None | Some(true)) => Carrier::Utp,
             };
             let peer = P::dial(carrier, addr, self.next_dial);
-            let banned = self.banned.contains(&Self::account(&peer, Some(addr)));
+            let banned = self.banned.contains_key(&Self::account(&peer, Some(addr)));
             if banned {
                 torrent.candidates.forget(addr);
                 continue;
@@ -123,23 +124,12 @@ impl<P: Addressed> Session<P> {
             // What this end has dialled, and closed again before there was an answer.
             None if peer.dialled() == Some(true) => return,
             None => {
-                let banned = self.banned.contains(&Self::account(&peer, None));
-                let torrent = number.and_then(|number| self.torrents.get_mut(&number));
-                let full = self.conns.len() >= self.config.connections;
-                let host = account(peer.addr().ip());
-                let of_host = |(other, conn): &(&P, &Conn)| {
-                    Some(conn.torrent) == number && account(other.addr().ip()) == host
-                };
-                let many = !host.is_loopback() && self.conns.iter().filter(of_host).count() >= MAX_OF_HOST;
-                let Some(torrent) = torrent.filter(|_| !full) else { return cx.send(peer, PeerMsg::Goodbye) };
-                let closed = torrent.held || matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_));
-                let crowded = torrent.peers.len() + torrent.strangers >= self.config.peers;
-                let pieces = torrent.pieces();
-                if closed || crowded || many || banned {
+                let Some(number) = number.filter(|number| self.lets_in(cx, *number, &peer)) else {
                     return cx.send(peer, PeerMsg::Goodbye);
-                }
+                };
+                let Some(torrent) = self.torrents.get_mut(&number) else { return };
                 torrent.strangers += 1;
-                self.conns.insert(peer, Conn::new(torrent.number, swarm, None, pieces, now));
+                self.conns.insert(peer, Conn::new(number, swarm, None, torrent.pieces(), now));
                 self.greet(cx, peer, swarm);
             }
             // It answers, perhaps with the other name of a hybrid (BEP 52).
@@ -169,8 +159,22 @@ impl<P: Addressed> Session<P> {
         self.introduce(cx, peer);
     }
 
+    /// Whether a torrent takes somebody in who has connected.
+    fn lets_in(&mut self, cx: &mut Cx<'_, Self>, number: u64, peer: &P) -> bool {
+        let host = account(peer.addr().ip());
+        let of_host =
+            |(other, conn): &(&P, &Conn)| conn.torrent == number && account(other.addr().ip()) == host;
+        let many = !host.is_loopback() && self.conns.iter().filter(of_host).count() >= MAX_OF_HOST;
+        let open = self.torrents.get(&number).is_some_and(|torrent| {
+            !torrent.held && !matches!(torrent.stage, Stage::Opening(_) | Stage::Failed(_))
+        });
+        let banned = self.banned.contains_key(&Self::account(peer, None));
+        open && !many && !banned && self.has_room_for(cx, number, peer.addr())
+    }
+
     /// Whether it is this session itself, or a peer that is connected already. Of two connections that two peers have
-    /// made to each other at once both keep the same: that of whoever has the lower name.
+    /// made to each other at once both keep the same: that of whoever has the lower name. Names are told to everybody, so
+    /// they are one peer's only if they are one host's.
     fn is_double(&mut self, cx: &mut Cx<'_, Self>, peer: P, name: crate::torrent::PeerName) -> bool {
         if name == self.name {
             if let Some((torrent, conn)) = self.pair(peer)
@@ -182,7 +186,8 @@ impl<P: Addressed> Session<P> {
         }
         let Some(conn) = self.conns.get(&peer) else { return true };
         let same = |(other, twin): &(&P, &Conn)| {
-            **other != peer && twin.name == Some(name) && twin.torrent == conn.torrent
+            let host = account(other.addr().ip()) == account(peer.addr().ip());
+            host && **other != peer && twin.name == Some(name) && twin.torrent == conn.torrent
         };
         let Some((other, twin)) = self.conns.iter().find(same) else { return false };
         let keep_new = conn.dialled != twin.dialled && conn.dialled == (self.name < name);
@@ -195,9 +200,9 @@ impl<P: Addressed> Session<P> {
 
     /// Says what is here.
     fn introduce(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
-        let (port, queue, client) = (self.listens, self.config.requests_per_peer, self.config.client.clone());
         let dht_port = self.config.dht_port;
-        let encrypts = self.encryption() != Encryption::Off;
+        let torrent = self.conns.get(&peer).and_then(|conn| self.torrents.get(&conn.torrent));
+        let Some(abilities) = torrent.map(|torrent| self.abilities(torrent)) else { return };
         let Some((torrent, conn)) = self.pair(peer) else { return };
         let have = torrent.picker().map(Picker::have).filter(|_| !torrent.is_super_seeding());
         match have {
@@ -207,23 +212,37 @@ impl<P: Addressed> Session<P> {
             _ => {}
         }
         if conn.features.extended {
-            let private = torrent.private();
-            let extended = ExtendedHandshake {
-                metadata: Some(true),
-                pex: (!private).then_some(true),
-                metadata_size: torrent.info.as_ref().map(|info| info.raw().len() as u32),
-                port,
-                request_queue: Some(queue as u32),
-                client: Some(client),
-                upload_only: torrent.done && !torrent.is_super_seeding(),
-                encrypts,
-            };
-            cx.send(peer, PeerMsg::Extended(extended));
+            cx.send(peer, PeerMsg::Extended(abilities));
         }
         if let Some(port) = dht_port.filter(|_| conn.features.dht && !torrent.private()) {
             cx.send(peer, PeerMsg::Port(port));
         }
         conn.told = cx.now();
+    }
+
+    /// What this end can do for a torrent's peers beyond the handshake, and knows (BEP 10).
+    fn abilities(&self, torrent: &Torrent<P>) -> ExtendedHandshake {
+        ExtendedHandshake {
+            metadata: Some(true),
+            pex: (!torrent.private()).then_some(true),
+            metadata_size: torrent.info.as_ref().map(|info| info.raw().len() as u32),
+            port: self.listens,
+            request_queue: Some(self.config.requests_per_peer as u32),
+            client: Some(self.config.client.clone()),
+            upload_only: Some(torrent.done && !torrent.is_super_seeding()),
+            encrypts: self.encryption() != Encryption::Off,
+        }
+    }
+
+    /// Whether this end wants something of a torrent has changed: its peers hear of it (BEP 21). All else is said again, for some
+    /// programs take what is not said for what is not any more.
+    pub(super) fn say_what_is_wanted(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        let Some(torrent) = self.torrents.get(&number) else { return };
+        let abilities = self.abilities(torrent);
+        let extended = |peer: &&P| self.conns.get(*peer).is_some_and(|conn| conn.features.extended);
+        for peer in torrent.peers.iter().filter(extended) {
+            cx.send(*peer, PeerMsg::Extended(abilities.clone()));
+        }
     }
 
     /// A peer says at which port its node of the DHT listens (BEP 5). It has one, and says so once.
@@ -243,6 +262,7 @@ impl<P: Addressed> Session<P> {
         conn.metadata_size = extended.metadata_size.or(conn.metadata_size);
         conn.client = extended.client.or(conn.client.take());
         conn.encrypts = extended.encrypts;
+        conn.upload_only = extended.upload_only.unwrap_or(conn.upload_only);
         if let Some(requests) = extended.request_queue {
             conn.pipeline.most = requests.max(1);
         }
@@ -293,7 +313,7 @@ impl<P: Addressed> Session<P> {
         }
         let there = |peer: &P| {
             let conn = self.conns.get(peer)?;
-            let (addr, seed) = (conn.listens?, conn.is_seed());
+            let (addr, seed) = (conn.listens?, conn.wants_nothing());
             let utp = torrent.candidates.utp(&addr) == Some(true);
             Some(PexPeer { addr, seed, reachable: conn.dialled, encrypts: conn.encrypts, utp })
         };
@@ -362,11 +382,11 @@ impl<P: Addressed> Session<P> {
         let twin = self.conns.values().any(same);
         let preferred = encryption == Encryption::Preferred;
         let both = self.config.carriers == Carriers::Both;
-        let idle = conn.is_seed() && torrent.picker().is_some_and(|picker| picker.have().is_full());
+        let idle = conn.wants_nothing() && torrent.done;
         match conn.listens.filter(|_| !twin) {
             // That it goes says nothing of it.
             Some(addr) if torrent.held => torrent.candidates.rest(addr, now),
-            // Whoever of two that have everything goes first: neither has a reason to call again soon.
+            // Whoever of two that want nothing goes first: neither has a reason to call again soon.
             Some(addr) if idle => torrent.candidates.rest(addr, now + REST),
             Some(addr) if conn.dialled && !conn.reached && both => {
                 torrent.candidates.was_not_reached(addr, now, peer.carrier());
@@ -417,11 +437,13 @@ impl<P: Addressed> Session<P> {
         }
         let conn = self.conns.get(&peer);
         let account = Self::account(&peer, conn.and_then(|conn| conn.listens));
-        if self.banned.len() >= MAX_BANNED {
-            self.banned.pop_first();
-        }
-        if !self.banned.insert(account) && conn.is_none() {
+        let known = self.banned.insert(account, cx.now()).is_some();
+        if known && conn.is_none() {
             return;
+        }
+        if self.banned.len() > MAX_BANNED {
+            let oldest = self.banned.iter().min_by_key(|(_, since)| **since).map(|(account, _)| *account);
+            oldest.into_iter().for_each(|oldest| _ = self.banned.remove(&oldest));
         }
         cx.emit(SessionEvent::Lied(TorrentId(number), account));
         let same = |(other, conn): &(&P, &Conn)| Self::account(other, conn.listens) == account;

@@ -3,7 +3,7 @@
 //! Whatever was to be done with them before is done before, and what comes meanwhile waits for its turn. While it is being
 //! found out what is there they stay, and go then.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use p2p_core::{Cx, OpId};
 
@@ -35,6 +35,10 @@ impl Moving {
         self.asker
     }
 
+    pub(super) fn to(&self) -> &Path {
+        &self.to
+    }
+
     pub(super) fn is_begun(&self) -> bool {
         self.begun
     }
@@ -43,16 +47,21 @@ impl Moving {
 impl<P: Addressed> Session<P> {
     /// A torrent's files are to go elsewhere.
     pub(super) fn move_files(&mut self, cx: &mut Cx<'_, Self>, op: OpId, Move { torrent, folder }: Move) {
+        let info = self.torrents.get(&torrent.0).and_then(|torrent| torrent.info.clone());
+        let taken = info.and_then(|info| self.taken(Some(torrent.0), &info, &folder));
         let refused = match self.torrents.get_mut(&torrent.0) {
             None => TorrentError::Unknown,
             Some(torrent) => match (&torrent.stage, &torrent.moving) {
                 (Stage::Failed(why), _) => why.clone(),
                 (_, Some(_)) => TorrentError::Moving,
-                (_, None) => {
-                    torrent.moving = Some(Moving { asker: Some(op), to: folder, begun: false });
-                    let number = torrent.number;
-                    return self.move_on(cx, number);
-                }
+                (_, None) => match taken {
+                    Some(path) => TorrentError::Taken(path),
+                    None => {
+                        torrent.moving = Some(Moving { asker: Some(op), to: folder, begun: false });
+                        let number = torrent.number;
+                        return self.move_on(cx, number);
+                    }
+                },
             },
         };
         cx.finish(op, SessionOutcome::Done(Err(refused)));

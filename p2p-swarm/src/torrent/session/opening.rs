@@ -2,6 +2,9 @@
 //!
 //! A worker looks which pieces are there by what it has written down of them, and which may be; those are hashed a slice at
 //! a time, by as many workers as there are.
+//!
+//! A file that is there, and that this torrent is not known to have begun, may be anything of its name. If it is the torrent's
+//! in part, by whatever program, it is gone on with; if nothing of it is right it is somebody's, and is not written over.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -10,10 +13,11 @@ use p2p_core::Cx;
 
 use super::{Session, SessionEvent, Stage, TorrentId};
 use crate::bits::Bits;
+use crate::job::StoreError;
 use crate::torrent::address::Addressed;
 use crate::torrent::job::Tag;
+use crate::torrent::metainfo::{Info, TorrentFile};
 use crate::torrent::picker::Picker;
-use crate::torrent::wire::PeerMsg;
 use crate::worker::SLICE;
 
 /// Slices of one torrent that are hashed at a time: two for each of eight workers. 16.
@@ -29,6 +33,8 @@ pub(super) struct Opening {
     out: BTreeSet<u32>,
     /// Whether a worker looks, and nothing has failed since.
     begun: bool,
+    /// Files that may be something else.
+    strange: Vec<u32>,
 }
 
 impl Opening {
@@ -39,6 +45,23 @@ impl Opening {
 
     pub(super) fn is_begun(&self) -> bool {
         self.begun
+    }
+
+    /// A file that was there and is not the torrent's: it has pieces of its own, and none of them is right; or it has none, and
+    /// nothing of any file is.
+    fn something_else<'a>(&self, info: &'a Info) -> Option<&'a TorrentFile> {
+        let has = |piece: u32| self.have.contains(piece.into());
+        let is_one = |number: &u32| {
+            let file = *number as usize;
+            let of_it =
+                |piece: u32| info.spans(piece, 0, info.piece_len(piece)).all(|span| span.file == file);
+            let mut pieces = info.files().get(file).map_or(0..0, |file| info.pieces_of(file));
+            match pieces.clone().any(of_it) {
+                true => !pieces.any(has),
+                false => self.have.count() == 0,
+            }
+        };
+        self.strange.iter().find(|file| is_one(file)).and_then(|file| info.files().get(*file as usize))
     }
 }
 
@@ -56,11 +79,18 @@ fn slices(pieces: &Bits, most: u32) -> VecDeque<Range<u32>> {
 
 impl<P: Addressed> Session<P> {
     /// A worker has looked what is there.
-    pub(super) fn opened(&mut self, cx: &mut Cx<'_, Self>, number: u64, have: Bits, check: &Bits) {
+    pub(super) fn opened(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        number: u64,
+        have: Bits,
+        check: &Bits,
+        strange: Vec<u32>,
+    ) {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
         let (Stage::Opening(opening), Some(info)) = (&mut torrent.stage, &torrent.info) else { return };
         let most = (SLICE / u64::from(info.piece_length())).max(1) as u32;
-        *opening = Opening { have, left: slices(check, most), out: BTreeSet::new(), begun: true };
+        *opening = Opening { have, left: slices(check, most), out: BTreeSet::new(), begun: true, strange };
         // Who has hashed something writes down what came of it.
         torrent.fresh |= check.count() > 0;
         self.check_on(cx, number);
@@ -77,11 +107,15 @@ impl<P: Addressed> Session<P> {
             opening.out.insert(slice.start);
             begun.push(slice);
         }
-        let done = opening.out.is_empty();
-        let have = done.then(|| std::mem::take(&mut opening.have));
+        let done = opening.out.is_empty().then(|| std::mem::take(opening));
         begun.into_iter().for_each(|slice| torrent.check(cx, slice));
-        if let Some(have) = have {
-            self.begin(cx, number, have);
+        let (Some(opening), Some(info)) = (done, &torrent.info) else { return };
+        match opening.something_else(info) {
+            Some(file) => {
+                let path = torrent.folder.join(&file.path);
+                self.give_up(cx, number, StoreError::Exists(path).into());
+            }
+            None => self.begin(cx, number, opening.have),
         }
     }
 
@@ -114,10 +148,10 @@ impl<P: Addressed> Session<P> {
         // Who was asked for metadata is here already.
         let one_by_one = torrent.is_super_seeding();
         let peers: Vec<P> = torrent.peers.iter().copied().collect();
+        let have: Vec<u32> =
+            if one_by_one { Vec::new() } else { have.iter().map(|piece| piece as u32).collect() };
         for peer in peers {
-            if !one_by_one {
-                have.iter().for_each(|piece| cx.send(peer, PeerMsg::Have(piece as u32)));
-            }
+            self.tell_of(cx, peer, &have);
             self.catch_up(cx, peer);
         }
         self.finish(cx, number);
@@ -151,7 +185,7 @@ mod tests {
 
     use super::*;
     use crate::storage::{MemoryFiles, Storage};
-    use crate::torrent::command::{Add, SessionCommand, Source};
+    use crate::torrent::command::{Add, SessionCommand, Source, TorrentError};
     use crate::torrent::status::TorrentStage;
     use crate::torrent::worker::MemoryTorrents;
     use crate::torrent::{CreateOptions, Format, Metainfo, SessionConfig};
@@ -189,5 +223,50 @@ mod tests {
         }
         let status = script.machine().status(TorrentId::first()).unwrap();
         assert_eq!((slices, status.stage, status.pieces), (2, TorrentStage::Downloading, 4));
+    }
+
+    /// What becomes of a torrent of three files in whose place these lie.
+    fn takes(files: &MemoryFiles) -> (TorrentStage, Option<TorrentError>) {
+        let mut disk = MemoryFiles::default();
+        for (name, byte, length) in [("a", 1, 40_000), ("b", 2, 40_000), ("c", 3, 100)] {
+            disk.put(format!("t/{name}"), vec![byte; length]);
+        }
+        let options = CreateOptions { piece_length: Some(16_384), ..CreateOptions::default() };
+        let options = CreateOptions { format: Format::V1, ..options };
+        let metainfo = Metainfo::create(&mut disk, "t".as_ref(), &options).unwrap();
+        let mut script = Script::<Session<SimPeer>>::new(Session::new(SessionConfig::default(), None));
+        script.command(SessionCommand::Add(Add::new(Source::Metainfo(metainfo), "")));
+        crate::torrent::session::tests::work(&mut script, &mut MemoryTorrents::new(files.clone()));
+        let status = script.machine().status(TorrentId::first()).unwrap();
+        (status.stage, status.trouble)
+    }
+
+    #[test]
+    fn a_file_of_which_nothing_is_right_is_somebodys() {
+        let something_else =
+            |path: &str| (TorrentStage::Failed, Some(StoreError::Exists(path.into()).into()));
+        let goes_on = || (TorrentStage::Downloading, None);
+        let full = |byte: u8, length: usize| Some(vec![byte; length]);
+        let half = Some([vec![1; 20_000], vec![9; 20_000]].concat());
+        for (there, becomes) in [
+            ([full(9, 30_000), None, None], something_else("t/a")),
+            ([full(1, 40_000), full(9, 40_000), None], something_else("t/b")),
+            // It has no piece of its own, and nothing else says whose it is.
+            ([None, None, full(9, 100)], something_else("t/c")),
+            ([full(1, 40_000), None, full(9, 100)], goes_on()),
+            ([full(1, 16_384), None, None], goes_on()),
+            ([half, None, None], goes_on()),
+            ([full(1, 40_000), full(2, 10_000), None], goes_on()),
+            ([full(1, 0), None, None], goes_on()),
+            ([None, None, None], goes_on()),
+        ] {
+            let files = MemoryFiles::default();
+            let names = ["t/a", "t/b", "t/c"];
+            for (name, bytes) in names.into_iter().zip(&there) {
+                bytes.iter().for_each(|bytes| files.put(name, bytes.clone()));
+            }
+            assert_eq!(takes(&files), becomes);
+            assert_eq!(names.map(|name| files.read(name)), there, "nothing is written");
+        }
     }
 }

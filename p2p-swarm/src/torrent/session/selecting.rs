@@ -77,7 +77,12 @@ impl<P: Addressed> Session<P> {
             if let Some(picker) = torrent.running() {
                 picker.want(priorities);
             }
-            torrent.done &= torrent.picker().is_some_and(Picker::is_done);
+            if torrent.done && !torrent.picker().is_some_and(Picker::is_done) {
+                torrent.done = false;
+                // Those that were left since nothing was wanted of them may have it.
+                torrent.candidates.wake();
+                self.say_what_is_wanted(cx, number);
+            }
         }
         for peer in peers {
             if let Some((torrent, conn)) = self.pair(peer)

@@ -86,15 +86,15 @@ impl<P: Addressed> Session<P> {
     /// Tells all peers of what they were not told of.
     fn say_all(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let Some(torrent) = self.torrents.get(&number) else { return };
-        for peer in &torrent.peers {
-            let Some(conn) = self.conns.get_mut(peer) else { continue };
+        let (pieces, peers) = (torrent.pieces() as u32, torrent.peers.clone());
+        for peer in peers {
+            let Some(conn) = self.conns.get_mut(&peer) else { continue };
             conn.offered.clear();
             let told_of = std::mem::take(&mut conn.told_of);
-            let pieces = 0..torrent.pieces() as u32;
-            pieces
-                .filter(|piece| !told_of.contains(piece))
-                .for_each(|piece| cx.send(*peer, PeerMsg::Have(piece)));
+            let others: Vec<u32> = (0..pieces).filter(|piece| !told_of.contains(piece)).collect();
+            self.tell_of(cx, peer, &others);
         }
+        self.say_what_is_wanted(cx, number);
     }
 }
 
@@ -105,6 +105,5 @@ fn lacks(conn: &Conn) -> bool {
 
 /// A piece that nobody has and nobody was told of.
 fn next<P: Peer>(picker: &Picker<P>, conn: &Conn, out: &BTreeSet<u32>) -> Option<u32> {
-    let mut pieces = 0..picker.have().len() as u32;
-    pieces.find(|piece| picker.copies(*piece) == 0 && !out.contains(piece) && !conn.told_of.contains(piece))
+    picker.unseen_by_all().find(|piece| !out.contains(piece) && !conn.told_of.contains(piece))
 }

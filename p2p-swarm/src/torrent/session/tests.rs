@@ -27,6 +27,7 @@ pub(super) fn work<P: Addressed>(script: &mut Script<Session<P>>, worker: &mut M
 }
 
 const PIECES: u32 = 12;
+const BLOCK: u32 = 16384;
 
 fn content() -> Vec<u8> {
     (0..PIECES * 16384).map(|at| (at / 5) as u8).collect()
@@ -241,8 +242,10 @@ fn hashes_are_given_to_who_asks_for_them_rightly() {
 }
 
 mod holding;
+mod linking;
 mod moving;
 mod pausing;
+mod telling;
 
 const A: SimPeer = SimPeer(1);
 const B: SimPeer = SimPeer(2);
@@ -398,6 +401,32 @@ fn two_that_have_everything_do_not_call_each_other_again() {
     }
 }
 
+/// BEP 21.
+#[test]
+fn who_wants_nothing_says_so_and_is_left_by_who_has_everything() {
+    let mut alone = Alone::new(Format::V1, PIECES - 1, false);
+    let wants_nothing = |said: Vec<PeerMsg>| {
+        let said = said.into_iter().filter_map(|msg| match msg {
+            PeerMsg::Extended(extended) => extended.upload_only,
+            _ => None,
+        });
+        said.collect::<Vec<_>>()
+    };
+    alone.script.sent();
+    alone.greet(A);
+    assert_eq!(wants_nothing(alone.say(A, PeerMsg::Have(PIECES - 1))), [false]);
+    let asked = requests(&alone.say(A, PeerMsg::Unchoke));
+    assert_eq!(wants_nothing(alone.say(A, answer(BLOCK, asked[0]))), [true]);
+    for (said, left) in [(Some(false), false), (None, false), (Some(true), true)] {
+        let extended = ExtendedHandshake { upload_only: said, ..ExtendedHandshake::default() };
+        alone.say(A, PeerMsg::Extended(extended));
+        // What is said of other things is not said of this.
+        alone.say(A, PeerMsg::Extended(ExtendedHandshake::default()));
+        alone.script.advance(Duration::from_secs(1));
+        assert_eq!(alone.script.sent().contains(&(A, PeerMsg::Goodbye)), left, "{said:?}");
+    }
+}
+
 #[test]
 fn a_full_queue_of_jobs_puts_off_and_ends_nothing() {
     let mut alone = Alone::with_pieces(16384, Format::V1, 0, false);
@@ -455,6 +484,40 @@ fn a_full_queue_of_jobs_puts_off_and_ends_nothing() {
 }
 
 #[test]
+fn to_say_again_what_is_known_moves_nothing() {
+    let mut alone = Alone::new(Format::V1, 0, false);
+    [A, B].into_iter().for_each(|peer| alone.greet(peer));
+    let first = Block { piece: 0, begin: 0, length: BLOCK };
+    alone.say(B, PeerMsg::Have(0));
+    assert_eq!(requests(&alone.say(B, PeerMsg::Unchoke)), [first]);
+    // There is no room for the block: it is asked for again when a second is over, and not before.
+    alone.script.message(B, answer(BLOCK, first));
+    let [(id, job)] = alone.script.jobs().try_into().unwrap_or_else(|jobs| panic!("{jobs:?}"));
+    alone.script.done(id, p2p_core::Job::failed(&job, p2p_core::JobError::QueueFull));
+    for (peer, msg) in [(A, PeerMsg::Choke), (B, PeerMsg::Unchoke), (A, PeerMsg::Choke)] {
+        alone.script.message(peer, msg.clone());
+        assert_eq!(alone.script.sent(), [], "{msg:?}");
+    }
+    alone.script.advance(Duration::from_secs(1));
+    assert!(alone.script.sent().contains(&(B, PeerMsg::Request(first))));
+    // Who says again that it wants something does not come before those who have said it once.
+    let mut alone = Alone::with(
+        SessionConfig { slots: 1, ..SessionConfig::default() },
+        BLOCK,
+        Format::V1,
+        PIECES,
+        |metainfo| Add::new(Source::Metainfo(metainfo.clone()), ""),
+    );
+    alone.work();
+    [A, B].into_iter().for_each(|peer| alone.greet(peer));
+    assert!(alone.say(A, PeerMsg::Interested).contains(&PeerMsg::Unchoke));
+    assert_eq!(alone.say(B, PeerMsg::Interested), []);
+    alone.say(A, PeerMsg::NotInterested);
+    assert_eq!(alone.say(B, PeerMsg::Interested), []);
+    assert_eq!(alone.say(A, PeerMsg::Interested), []);
+}
+
+#[test]
 fn a_hybrid_link_goes_on_with_the_first_version_when_nobody_speaks_the_second() {
     let mut alone = Alone::new(Format::Hybrid, 0, true);
     alone.greet(A);
@@ -477,7 +540,10 @@ fn who_sends_what_nobody_asked_for_is_left_and_holds_up_nobody_for_long() {
     let whole = |metainfo: &Metainfo| Add::new(Source::Metainfo(metainfo.clone()), "");
     let mut alone = Alone::with(config, 16384, Format::V1, 0, whole);
     alone.work();
-    [A, B].into_iter().for_each(|peer| alone.greet(peer));
+    let swarm = alone.metainfo.info().hashes().swarms().next().unwrap();
+    let hello = Handshake { swarm, peer: PeerName([1; 20]), features: Features::default() };
+    alone.say(A, PeerMsg::Handshake(hello));
+    alone.greet(B);
     alone.script.sent();
     let unasked = |at: u32| answer(16384, Block { piece: at % PIECES, begin: 0, length: 16384 });
     for at in 0..64 {
@@ -489,6 +555,36 @@ fn who_sends_what_nobody_asked_for_is_left_and_holds_up_nobody_for_long() {
     assert_eq!(requests(&alone.say(B, PeerMsg::Unchoke)), []);
     alone.script.advance(Duration::from_secs(6));
     assert!(alone.script.sent().iter().any(|(to, msg)| *to == B && matches!(msg, PeerMsg::Request(_))));
+}
+
+/// BEP 6: whoever does not know it says nothing of it, and whoever does sends what it was asked for.
+#[test]
+fn who_breaks_the_rules_of_the_fast_extension_is_left() {
+    let mut alone = Alone::new(Format::V1, 3, false);
+    let swarm = alone.metainfo.info().hashes().swarms().next().unwrap();
+    let block = Block { piece: 0, begin: 0, length: BLOCK };
+    for msg in [
+        PeerMsg::HaveAll,
+        PeerMsg::HaveNone,
+        PeerMsg::Suggest(0),
+        PeerMsg::AllowedFast(0),
+        PeerMsg::Reject(block),
+        answer(BLOCK, Block { piece: 5, ..block }),
+    ] {
+        let says = |alone: &mut Alone, fast| {
+            let features = Features { fast, ..Features::default() };
+            let hello = Handshake { swarm, peer: PeerName([1; 20]), features };
+            alone.say(A, PeerMsg::Handshake(hello));
+            let left = alone.say(A, msg.clone()).contains(&PeerMsg::Goodbye);
+            alone.say(A, PeerMsg::Goodbye);
+            left
+        };
+        assert_eq!(
+            (says(&mut alone, true), says(&mut alone, false)),
+            (!msg.is_fast(), msg.is_fast()),
+            "{msg:?}"
+        );
+    }
 }
 
 #[test]

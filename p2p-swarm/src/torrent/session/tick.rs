@@ -73,9 +73,8 @@ impl<P: Addressed> Session<P> {
                 conn.told = now;
                 cx.send(*peer, PeerMsg::KeepAlive);
             }
-            // Two that have everything have nothing to do with each other.
-            let done = self.torrents.get(&conn.torrent).and_then(|torrent| torrent.picker());
-            if conn.is_seed() && done.is_some_and(|picker| picker.have().is_full()) {
+            // Two that want nothing have nothing to do with each other.
+            if conn.wants_nothing() && self.torrents.get(&conn.torrent).is_some_and(|torrent| torrent.done) {
                 useless.push(*peer);
             }
         }

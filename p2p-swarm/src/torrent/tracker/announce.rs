@@ -68,6 +68,8 @@ pub struct AnnounceReply {
     pub min_interval: Option<Duration>,
     /// Where peers listen.
     pub peers: Vec<SocketAddr>,
+    /// What they call themselves, in the same order; none, if not all of them are told.
+    pub names: Vec<PeerName>,
     /// How many of the swarm have everything.
     pub seeders: Option<u32>,
     /// How many have not.
@@ -194,16 +196,21 @@ fn count(value: &Value<'_>, key: &str) -> Option<u32> {
     u32::try_from(value.get(key)?.as_int()?).ok()
 }
 
-/// Peers in either form: a string of addresses (BEP 23), or a list of dictionaries (BEP 3).
-fn peers(value: Value<'_>) -> Vec<SocketAddr> {
+/// Peers in either form, a string of addresses (BEP 23) or a list of dictionaries (BEP 3); and their names, of those that have
+/// some.
+fn peers(value: Value<'_>) -> (Vec<SocketAddr>, Vec<PeerName>) {
     let one = |peer: Value<'_>| {
         // A host's name instead of its address is passed over.
         let ip: IpAddr = peer.get("ip")?.as_str()?.parse().ok()?;
-        Some(SocketAddr::new(ip, u16::try_from(peer.get("port")?.as_int()?).ok()?))
+        let name = peer.get("peer id").and_then(|name| Some(PeerName(name.as_bytes()?.try_into().ok()?)));
+        Some((SocketAddr::new(ip, u16::try_from(peer.get("port")?.as_int()?).ok()?), name))
     };
     match value.as_bytes() {
-        Some(bytes) => bytes.as_chunks().0.iter().take(MAX_PEERS).map(v4).collect(),
-        None => value.items().take(MAX_PEERS).filter_map(one).collect(),
+        Some(bytes) => (bytes.as_chunks().0.iter().take(MAX_PEERS).map(v4).collect(), Vec::new()),
+        None => {
+            let (peers, names): (Vec<_>, Vec<_>) = value.items().take(MAX_PEERS).filter_map(one).unzip();
+            (peers, names.into_iter().flatten().collect())
+        }
     }
 }
 
@@ -214,15 +221,19 @@ impl AnnounceReply {
     /// It is no answer, or says no.
     pub fn parse(body: &[u8]) -> Result<AnnounceReply, TrackerError> {
         let value = read(body)?;
-        let mut found = value.get("peers").map(peers).unwrap_or_default();
+        let (mut found, mut names) = value.get("peers").map(peers).unwrap_or_default();
         let six = value.get("peers6").and_then(|six| six.as_bytes()).unwrap_or_default();
         found.extend(six.as_chunks().0.iter().map(v6));
         found.truncate(MAX_PEERS);
+        if names.len() != found.len() {
+            names.clear();
+        }
         let external = value.get("external ip").and_then(|ip| ip.as_bytes());
         Ok(AnnounceReply {
             interval: seconds(&value, "interval").ok_or_else(|| malformed("it has no interval"))?,
             min_interval: seconds(&value, "min interval"),
             peers: found,
+            names,
             seeders: count(&value, "complete"),
             leechers: count(&value, "incomplete"),
             warning: value.get("warning message").and_then(|warning| warning.as_bytes()).map(text),
@@ -238,7 +249,8 @@ impl AnnounceReply {
         })
     }
 
-    /// What is sent over HTTP: peers as strings of addresses if `compact`, or else as dictionaries.
+    /// What is sent over HTTP: peers as strings of addresses if `compact`, or else as dictionaries, with their names if there are
+    /// any.
     pub fn encode(&self, compact: bool) -> Vec<u8> {
         bencode::dict(|d| {
             if let Some(seeders) = self.seeders {
@@ -267,9 +279,12 @@ impl AnnounceReply {
                 }
             } else {
                 d.list("peers", |list| {
-                    for peer in &self.peers {
+                    for (at, peer) in self.peers.iter().enumerate() {
                         list.dict(|d| {
                             d.bytes("ip", peer.ip().to_string());
+                            if let Some(PeerName(name)) = self.names.get(at) {
+                                d.bytes("peer id", name);
+                            }
                             d.int("port", peer.port().into());
                         });
                     }
@@ -314,7 +329,8 @@ mod tests {
         assert_eq!(reply.interval, Duration::from_secs(1800));
         // With its keys in disorder, a name, and a port that is none.
         let list = b"d5:peersld2:ip9:192.0.2.17:peer id20:aaaaaaaaaaaaaaaaaaaa4:porti6881eed2:ip7:example4:porti1eed2:ip3:::14:porti-1eee8:intervali1ee\n";
-        assert_eq!(AnnounceReply::parse(list).unwrap().peers, [addr("192.0.2.1:6881")]);
+        let reply = AnnounceReply::parse(list).unwrap();
+        assert_eq!((reply.peers, reply.names), (vec![addr("192.0.2.1:6881")], vec![PeerName([b'a'; 20])]));
     }
 
     #[test]
@@ -354,14 +370,18 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             peers in prop::collection::vec(any::<([u8; 4], u16)>(), 0..20), six in prop::collection::vec(any::<([u8; 16], u16)>(), 0..20),
-            compact in any::<bool>(), seeders in any::<Option<u32>>(), seconds in 0u64..80_000, external in any::<Option<[u8; 4]>>(),
+            named in any::<bool>(), seeders in any::<Option<u32>>(), seconds in 0u64..80_000, external in any::<Option<[u8; 4]>>(),
         ) {
             let four = peers.into_iter().map(SocketAddr::from);
+            let peers: Vec<SocketAddr> = four.chain(six.into_iter().map(SocketAddr::from)).collect();
+            let names = (0..peers.len()).filter(|_| named).map(|n| PeerName([n as u8; 20])).collect();
             let reply = AnnounceReply {
-                interval: Duration::from_secs(seconds), peers: four.chain(six.into_iter().map(SocketAddr::from)).collect(),
-                seeders, external: external.map(IpAddr::from), ..AnnounceReply::default()
+                interval: Duration::from_secs(seconds), peers, names, seeders, external: external.map(IpAddr::from),
+                ..AnnounceReply::default()
             };
-            prop_assert_eq!(AnnounceReply::parse(&reply.encode(compact)), Ok(reply));
+            let compact = AnnounceReply::parse(&reply.encode(true)).unwrap();
+            prop_assert_eq!(compact, AnnounceReply { names: Vec::new(), ..reply.clone() });
+            prop_assert_eq!(AnnounceReply::parse(&reply.encode(false)), Ok(reply));
         }
     }
 }

@@ -177,7 +177,11 @@ fn may_be_asked(url: &Url, addr: &SocketAddr) -> bool {
 /// An answer without what cannot be true: of this machine itself nobody far away knows.
 fn credible(tracker: SocketAddr, mut reply: AnnounceReply) -> AnnounceReply {
     if !tracker.ip().to_canonical().is_loopback() {
+        let before = reply.peers.len();
         reply.peers.retain(|peer| !peer.ip().to_canonical().is_loopback());
+        if reply.peers.len() < before {
+            reply.names.clear();
+        }
     }
     reply
 }

@@ -3,6 +3,9 @@
 //! All of it has bounds: swarms, peers in all and of one swarm, and peers of one host, in one swarm and in all, so that
 //! nobody fills the tables, or a swarm with addresses that are nobody's. Who finds no room is told of others and is not
 //! told of.
+//!
+//! A peer is an address, and what it calls itself (BEP 3's peer id): who says another's name from elsewhere is somebody else,
+//! beside it; and who speaks from where another does, as hosts behind one address do, cannot say that it goes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +16,7 @@ use p2p_core::{Rng, Time};
 use super::{Announce, AnnounceReply, Event, Scraped};
 use crate::torrent::address::account;
 use crate::torrent::metainfo::SwarmId;
+use crate::torrent::wire::PeerName;
 
 /// How a tracker behaves.
 #[derive(Clone, Debug)]
@@ -59,6 +63,7 @@ pub struct TrackerCounts {
 #[derive(Debug)]
 struct Member {
     addr: SocketAddr,
+    name: PeerName,
     seed: bool,
     until: Time,
 }
@@ -73,6 +78,10 @@ struct Swarm {
 }
 
 impl Swarm {
+    fn member(&self, addr: &SocketAddr) -> Option<&Member> {
+        self.members.get(*self.places.get(addr)?)
+    }
+
     fn remove(&mut self, addr: &SocketAddr) -> bool {
         let Some(at) = self.places.remove(addr) else { return false };
         let gone = self.members.swap_remove(at);
@@ -121,14 +130,17 @@ impl Swarms {
         let addr = SocketAddr::new(ip, announce.port);
         let seed = announce.left == 0;
         if announce.event == Event::Stopped {
-            self.forget(&announce.swarm, &addr);
+            let swarm = self.swarms.get(&announce.swarm);
+            if swarm.and_then(|swarm| swarm.member(&addr)).is_some_and(|known| known.name == announce.peer) {
+                self.forget(&announce.swarm, &addr);
+            }
         } else {
             self.remember(now, announce, addr, seed)?;
         }
         let most = if announce.event == Event::Stopped { 0 } else { most };
         let want = announce.want.map_or(50, |want| want as usize).min(most).min(self.config.answer);
         let Some(swarm) = self.swarms.get(&announce.swarm) else {
-            return Ok(self.reply(ip, 0, 0, Vec::new()));
+            return Ok(self.reply(ip, 0, 0));
         };
         let members = &swarm.members;
         let begin = if members.is_empty() { 0 } else { rng.index(members.len()) };
@@ -137,16 +149,16 @@ impl Swarms {
             member.addr != addr && member.until > now && !(seed && member.seed) && fits(&member.addr)
         };
         let around = members[begin..].iter().chain(&members[..begin]);
-        let peers = around.filter(of_use).take(want).map(|member| member.addr).collect();
-        Ok(self.reply(ip, swarm.seeds, members.len() - swarm.seeds, peers))
+        let told = around.filter(of_use).take(want).map(|member| (member.addr, member.name));
+        let (peers, names) = told.unzip();
+        Ok(AnnounceReply { peers, names, ..self.reply(ip, swarm.seeds, members.len() - swarm.seeds) })
     }
 
-    fn reply(&self, ip: IpAddr, seeds: usize, leechers: usize, peers: Vec<SocketAddr>) -> AnnounceReply {
+    fn reply(&self, ip: IpAddr, seeds: usize, leechers: usize) -> AnnounceReply {
         AnnounceReply {
             interval: self.config.interval,
             seeders: Some(seeds as u32),
             leechers: Some(leechers as u32),
-            peers,
             external: Some(ip),
             ..AnnounceReply::default()
         }
@@ -169,7 +181,7 @@ impl Swarms {
             if seed && !member.seed && announce.event == Event::Completed {
                 swarm.completed = swarm.completed.saturating_add(1);
             }
-            (member.seed, member.until) = (seed, until);
+            (member.name, member.seed, member.until) = (announce.peer, seed, until);
             return Ok(());
         }
         if !self.swarms.contains_key(&announce.swarm) && self.swarms.len() >= self.config.swarms {
@@ -189,7 +201,7 @@ impl Swarms {
         }
         let swarm = self.swarms.entry(announce.swarm).or_default();
         swarm.places.insert(addr, swarm.members.len());
-        swarm.members.push(Member { addr, seed, until });
+        swarm.members.push(Member { addr, name: announce.peer, seed, until });
         swarm.seeds += usize::from(seed);
         *self.hosts.entry(host).or_default() += 1;
         self.peers += 1;
@@ -237,7 +249,6 @@ impl Swarms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torrent::wire::PeerName;
 
     fn announce(swarm: u8, port: u16, left: u64, event: Event) -> Announce {
         Announce {
@@ -290,6 +301,31 @@ mod tests {
         assert_eq!(swarms.counts().peers, 3);
         tell(&mut swarms, 3, host(3), &announce(1, 1, 0, Event::Stopped)).unwrap();
         assert_eq!((swarms.counts().peers, swarms.scrape(&[2; 20])), (2, None));
+    }
+
+    #[test]
+    fn a_peer_is_an_address_and_a_name() {
+        let mut swarms = Swarms::new(TrackerConfig::default());
+        let named = |name: u8, event| Announce { peer: PeerName([name; 20]), ..announce(1, 1, 1, event) };
+        let told = |swarms: &mut Swarms| {
+            let reply = tell(swarms, 0, host(9), &announce(1, 9, 1, Event::Regular)).unwrap();
+            let mut told: Vec<_> = reply.peers.into_iter().zip(reply.names).collect();
+            told.sort_unstable();
+            told
+        };
+        let at = |n| SocketAddr::new(host(n), 1);
+        tell(&mut swarms, 0, host(1), &named(1, Event::Started)).unwrap();
+        // Its name from elsewhere is somebody else's.
+        tell(&mut swarms, 0, host(2), &named(1, Event::Started)).unwrap();
+        tell(&mut swarms, 0, host(2), &named(1, Event::Stopped)).unwrap();
+        // Another behind the same address says that it goes.
+        tell(&mut swarms, 0, host(1), &named(3, Event::Stopped)).unwrap();
+        assert_eq!(told(&mut swarms), [(at(1), PeerName([1; 20]))]);
+        // It has begun anew, by another name.
+        tell(&mut swarms, 0, host(1), &named(4, Event::Started)).unwrap();
+        assert_eq!(told(&mut swarms), [(at(1), PeerName([4; 20]))]);
+        tell(&mut swarms, 0, host(1), &named(4, Event::Stopped)).unwrap();
+        assert_eq!(told(&mut swarms), []);
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub struct ExtendedHandshake {
     pub request_queue: Option<u32>,
     /// What program it is.
     pub client: Option<String>,
-    /// Whether it wants nothing (BEP 21).
-    pub upload_only: bool,
+    /// Whether it wants nothing (BEP 21); `None`: as before, or no.
+    pub upload_only: Option<bool>,
     /// Whether it would rather have connections encrypted.
     pub encrypts: bool,
 }
@@ -146,7 +146,7 @@ impl ExtendedHandshake {
             port: number(value, "p").filter(|port| *port != 0),
             request_queue: number(value, "reqq"),
             client: client.map(|client| String::from_utf8_lossy(client).chars().take(64).collect()),
-            upload_only: number(value, "upload_only") == Some(1),
+            upload_only: number::<u8>(value, "upload_only").map(|said| said == 1),
             encrypts: number(value, "e") == Some(1),
         }
     }
@@ -174,8 +174,8 @@ impl ExtendedHandshake {
             if let Some(requests) = self.request_queue {
                 d.int("reqq", requests.into());
             }
-            if self.upload_only {
-                d.int("upload_only", 1);
+            if let Some(upload_only) = self.upload_only {
+                d.int("upload_only", upload_only.into());
             }
             if let Some(client) = &self.client {
                 d.bytes("v", client);

@@ -121,7 +121,7 @@ pub(in crate::torrent) fn message() -> BoxedStrategy<PeerMsg> {
                 port: Some(port),
                 request_queue,
                 client: Some(client),
-                upload_only: port % 2 == 0,
+                upload_only: (port % 3 > 0).then_some(port % 2 == 0),
                 encrypts: port % 3 == 0,
             })
         }),

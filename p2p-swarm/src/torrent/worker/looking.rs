@@ -24,8 +24,13 @@ use crate::worker::at;
 const CHUNK: u32 = 16 * BLOCK;
 
 impl<S: Storage> Torrent<S> {
-    /// Looks what is there, and makes the empty files that are not.
-    pub(super) fn look(&mut self, storage: &mut S, trust: bool) -> Result<Output, StoreError> {
+    /// Looks what is there, and makes the empty files that are not. What is in doubt was begun, though no record says so.
+    pub(super) fn look(
+        &mut self,
+        storage: &mut S,
+        trust: bool,
+        doubtful: bool,
+    ) -> Result<Output, StoreError> {
         let mut stamps = Vec::new();
         for (i, file) in self.info.files().iter().enumerate() {
             let path = self.path(i);
@@ -54,13 +59,18 @@ impl<S: Storage> Torrent<S> {
                 Err(_) => None,
             });
         }
-        self.record = if trust { Record::load(storage, &self.folder, &self.info) } else { None };
+        let record = Record::load(storage, &self.folder, &self.info);
+        let known = doubtful || record.is_some();
+        let there = |stamp: &Option<Stamp>| stamp.is_some_and(|stamp| stamp.len > 0);
+        let strange = (0..).zip(&stamps).filter(|(_, stamp)| !known && there(stamp)).map(|(file, _)| file);
+        let strange = strange.collect();
+        self.record = record.filter(|_| trust && !doubtful);
         let (have, check) = self.believe(&stamps);
         // Of the rest nobody knows whether what was hashed is synced.
         self.record.iter_mut().for_each(|record| record.have.clone_from(&have));
         self.stamps = stamps;
         self.proved = Bits::new(self.info.piece_count().into());
-        Ok(Output::Opened { have, check })
+        Ok(Output::Opened { have, check, strange })
     }
 
     /// Which pieces are there by the record, and which are to be hashed: those of which all files are there, and not all as
@@ -116,6 +126,23 @@ impl<S: Storage> Torrent<S> {
             arriving.follow(&expected, buffer);
         }
         Ok(arriving.proves(&expected))
+    }
+
+    /// Before anything is written it is written down that the torrent has begun its files, and nothing else of them: so they
+    /// are known for its own, whenever the process ends.
+    pub(super) fn begin(&mut self, storage: &mut S, doubtful: &BTreeSet<PathBuf>) -> Result<(), StoreError> {
+        if self.record.is_some() {
+            return Ok(());
+        }
+        let path = record::path(&self.folder, &self.info);
+        if doubtful.contains(&path) {
+            return Ok(());
+        }
+        let have = Bits::new(self.info.piece_count().into());
+        let record = Record { have, files: vec![None; self.info.files().len()] };
+        record.save(storage, &self.folder, &self.info).map_err(at(&path))?;
+        self.record = Some(record);
+        Ok(())
     }
 
     /// Writes down what is there: these pieces, and those that have come while that was said. What has come is synced; what

@@ -144,7 +144,7 @@ pub(super) fn look<S: Storage>(
     let folder = PathBuf::from(number.to_string());
     let work = Work::Open { info: metainfo.info().clone(), layers: metainfo.layers().clone(), folder, trust };
     match run(worker, number, work)? {
-        Output::Opened { have, check } => Ok((have, check)),
+        Output::Opened { have, check, .. } => Ok((have, check)),
         other => panic!("{other:?}"),
     }
 }

@@ -153,6 +153,8 @@ fn a_host_has_so_many_connections_and_all_have_so_many() {
     (0..100).for_each(|n| _ = world.asks(six(n), n));
     assert_eq!(world.mux.connections.len(), 64 + 64, "a /64 is a host");
     for n in 0..2000 {
+        // No faster than all may open them.
+        world.now += Duration::from_millis(10);
         if let Some((name, answer)) = world.asks(from(n, 1), 1) {
             world.confirms(from(n, 1), name, &answer);
         }
@@ -182,4 +184,22 @@ fn a_reset_bears_either_number() {
     assert_eq!(world.mux.dial(name, world.now, &mut world.rng), Ok(None));
     let (_, goes) = world.mux.get(&name).unwrap().connection.ids();
     assert!(matches!(world.receive(from(1, 1), packet(Kind::Reset, goes)), Verdict::Of(_)));
+}
+
+#[test]
+fn who_opens_one_after_the_other_is_reset_before_anything_is_read() {
+    let mut world = World::new();
+    let opens = |world: &mut World, host, n| {
+        let Some((name, answer)) = world.asks(from(host, n), n) else { return false };
+        let open = world.confirms(from(host, n), name, &answer);
+        assert!(open || matches!(world.mux.get(&name).unwrap().connection.status(), Status::Over(_)));
+        world.mux.remove(&name);
+        open
+    };
+    // Asked for in its name, and never confirmed: that costs it nothing.
+    (0..1000).for_each(|n| _ = world.asks(from(1, n), n));
+    assert_eq!((0..1000).filter(|n| opens(&mut world, 1, *n)).count(), 64);
+    assert!(opens(&mut world, 2, 1), "others may");
+    world.now += Duration::from_secs(1);
+    assert_eq!((0..1000).filter(|n| opens(&mut world, 1, *n)).count(), 16);
 }

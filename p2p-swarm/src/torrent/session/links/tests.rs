@@ -295,3 +295,24 @@ fn what_is_said_against_a_host_is_said_of_its_64_by_ipv6() {
     assert_ne!(account("192.0.2.1:5"), account("192.0.2.2:5"));
     assert_ne!(account("127.0.0.1:5"), account("127.0.0.1:6"), "of this machine each port is somebody");
 }
+
+#[test]
+fn a_name_is_one_peers_only_where_it_is() {
+    // Whichever of the two names is lower.
+    for name in [PeerName([0; 20]), PeerName([255; 20])] {
+        let mut hub = Hub::new(None, vec![addr(1)]);
+        let (dialled, _) = dialled(&mut hub.script).unwrap();
+        let hello = |hub: &Hub| {
+            let features = Features::default();
+            PeerMsg::Handshake(Handshake { swarm: hub.swarm, peer: name, features })
+        };
+        // Somebody else has heard of the name, and connects.
+        let thief = accepted(2);
+        hub.script.message(thief, hello(&hub));
+        hub.script.message(dialled, hello(&hub));
+        assert_eq!(hub.script.machine().conns.keys().copied().collect::<Vec<_>>(), [dialled, thief]);
+        let again = accepted(3);
+        hub.script.message(again, hello(&hub));
+        assert_eq!(hub.script.machine().conns.len(), 3);
+    }
+}

@@ -3,8 +3,7 @@
 use super::*;
 use crate::torrent::{Pause, Resume, SetRates};
 
-const ID: TorrentId = TorrentId(1);
-const BLOCK: u32 = 16384;
+pub(super) const ID: TorrentId = TorrentId(1);
 
 impl Alone {
     /// Tells the session something, and what came of it.
@@ -200,4 +199,25 @@ fn what_a_session_has_moved_it_knows_though_the_torrent_is_removed() {
     let SessionOutcome::Stats(after) = alone.asks(SessionCommand::Stats) else { panic!() };
     assert_eq!((after.torrents, after.peers), (vec![], 0));
     assert_eq!((after.downloaded, after.uploaded), (BLOCK.into(), BLOCK.into()));
+}
+
+#[test]
+fn what_was_begun_is_gone_on_with_though_nothing_of_it_is_right_yet() {
+    let mut alone = Alone::with_pieces(2 * BLOCK, Format::V1, 0, false);
+    alone.work();
+    let asked = alone.gives_all(A);
+    // A half of a piece is written, and the process ends.
+    alone.say(A, answer(2 * BLOCK, asked[0]));
+    let (torrent, mut files) = (Source::Metainfo(alone.metainfo.clone()), alone.disk.clone());
+    let adds = |files: &MemoryFiles| {
+        let mut script = Script::new(Session::<SimPeer>::new(SessionConfig::default(), None));
+        script.command(SessionCommand::Add(Add::new(torrent.clone(), "")));
+        work(&mut script, &mut MemoryTorrents::new(files.clone()));
+        script.machine().status(ID).unwrap().stage
+    };
+    assert_eq!(adds(&files), TorrentStage::Downloading);
+    // As it would be with nothing that says whose it is.
+    let record = files.names().into_iter().find(|name| *name != std::path::Path::new("t")).unwrap();
+    crate::storage::Storage::remove(&mut files, &record).unwrap();
+    assert_eq!(adds(&files), TorrentStage::Failed);
 }

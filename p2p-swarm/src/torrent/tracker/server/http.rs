@@ -10,7 +10,7 @@ use p2p_dht::bencode;
 use super::{CountPeers, SWEEP, Shared};
 use crate::torrent::http::HttpMsg;
 use crate::torrent::metainfo::SwarmId;
-use crate::torrent::tracker::{Announce, Event, MAX_SCRAPE, TrackerCounts};
+use crate::torrent::tracker::{Announce, AnnounceReply, Event, MAX_SCRAPE, TrackerCounts};
 use crate::torrent::wire::PeerName;
 
 /// How long a connection may last on which nothing is asked. 10 s.
@@ -109,10 +109,15 @@ impl HttpTracker {
                 let now = self.swarms.now(cx);
                 // Who does not say otherwise gets the short form (BEP 23).
                 let compact = query.number("compact") != Some(0);
+                let named = query.number("no_peer_id") != Some(1);
                 let announce = query.announce();
                 let reply = announce.and_then(|announce| {
                     let mut swarms = self.swarms.lock();
                     swarms.announce(now, from.addr().ip(), &announce, |_| true, usize::MAX, cx.rng())
+                });
+                let reply = reply.map(|reply| match named {
+                    true => reply,
+                    false => AnnounceReply { names: Vec::new(), ..reply },
                 });
                 (200, reply.map_or_else(failure, |reply| reply.encode(compact)))
             }

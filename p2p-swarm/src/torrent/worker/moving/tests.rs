@@ -52,7 +52,7 @@ fn what_is_there_moves_and_is_gone_on_with() {
         let mut worker = TorrentWorker::new(disk.clone());
         let (info, layers) = (metainfo.info().clone(), metainfo.layers().clone());
         let opened = run(&mut worker, 1, Work::Open { info, layers, folder: "x/y".into(), trust: true });
-        let Ok(Output::Opened { have, check }) = opened else { panic!("{opened:?}") };
+        let Ok(Output::Opened { have, check, .. }) = opened else { panic!("{opened:?}") };
         assert_eq!((have, check), (bits(40, [0, 1, 11, 20, 39]), Bits::new(40)));
     }
 }
