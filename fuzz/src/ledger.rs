@@ -1,16 +1,25 @@
 //! What `p2p-ledger` is sent: each value has one encoding, and what a chain is told, in whatever order, leaves it sound.
 
 use p2p_core::foreign::Codec;
-use p2p_core::{Contact, Key, Keypair};
+use p2p_core::{Contact, Key};
 use p2p_ledger::bitcoin::{BitcoinMsg, BitcoinNetwork};
 use p2p_ledger::{
-    BitcoinHeader, Block, BlockHeader, BlockId, Chain, ChainRules, Coins, CompactBlock, Contradiction,
-    Decode, Endorsement, Filter, Header, HeaderChain, HeaderRules, LedgerMsg, Lock, MemoryStore, MerkleProof,
-    NameMove, Notice, OutPoint, Output, Partial, ProofOfWork, Transaction, Tx, Verifier, Work,
-    transactions_root,
+    BitcoinHeader, Block, BlockHeader, CompactBlock, Contradiction, Decode, Endorsement, Filter, Inclusion,
+    LedgerMsg, MerkleProof, NameMove, Notice, Partial, Transaction, Tx, Work,
 };
 use p2p_overlay::HyParViewMsg;
 use sha2::{Digest, Sha256};
+
+#[path = "../../p2p-ledger/tests/support/model.rs"]
+mod model;
+#[path = "../../p2p-ledger/tests/ledger/support.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    clippy::unwrap_used,
+    reason = "helpers of tests, of which a part is needed here"
+)]
+mod support;
 
 /// A value of these bytes has no other encoding.
 fn decoded<T: Decode>(bytes: &[u8]) -> Option<T> {
@@ -105,52 +114,22 @@ pub fn name_move(bytes: &[u8]) {
     decoded::<NameMove>(bytes);
 }
 
-/// A proof that a transaction is in a block.
+/// A proof that a transaction is in a block, alone and with both.
 pub fn inclusion(bytes: &[u8]) {
+    if let Some(shown) = decoded::<Inclusion<BlockHeader<Work>, Transaction>>(bytes) {
+        let _: bool = shown.holds();
+    }
     if let Some(proof) = decoded::<MerkleProof>(bytes) {
         assert!(!proof.shows(&Key::ZERO, &Key::ZERO), "nobody knows what has the hash zero");
     }
 }
 
-type Format = BlockHeader<Work>;
-
-/// Blocks on random ones of those before, with random payments: every byte chooses something. Whatever comes, what there is
-/// adds up to what has been made, and the tip has the most work of all that are valid.
+/// Blocks on ones of those before, with payments: every byte chooses something. After each the chain agrees with the model that its
+/// own tests compare it with.
 pub fn ledger(bytes: &[u8]) {
-    let rules: ProofOfWork<Format> = ProofOfWork::regtest();
-    let seal = Work { bits: rules.limit, nonce: 0 };
-    let first = BlockHeader { height: 0, previous: BlockId::NONE, root: Key::ZERO, time: 1_000, seal };
-    let headers = HeaderChain::new(rules.clone(), first.clone(), HeaderRules::default());
-    let coins = Coins { maturity: 1, ..Coins::new(1, 100) };
-    let verifier = Verifier::new([1; 32]);
-    let mut chain = Chain::new(headers, coins, MemoryStore::default(), verifier, ChainRules::default());
-    let owner = Keypair::from_seed(&[1; 32]);
-    let pay = |value| Output { value, lock: Lock::Key(owner.id().into()) };
-    let (mut made, mut points): (Vec<Format>, Vec<OutPoint>) = (vec![first], Vec::new());
-    for choice in bytes.chunks_exact(4).take(24) {
-        let parent = made[usize::from(choice[0]) % made.len()].clone();
-        let coinbase = Transaction::coinbase(1, parent.height + 1, [pay(100 + u64::from(choice[1] / 250))]);
-        let mut transactions = vec![coinbase];
-        if choice[1] % 2 == 1 && !points.is_empty() {
-            let point = points[usize::from(choice[2]) % points.len()];
-            let mut payment = Transaction::new(1, [point], [pay(u64::from(choice[3])), pay(3)]);
-            payment.sign(0, &owner);
-            transactions.push(payment);
-        }
-        points.extend(transactions.iter().map(|one| one.out_point(0)));
-        let mut header = BlockHeader {
-            height: parent.height + 1,
-            previous: parent.id(),
-            root: transactions_root(&transactions),
-            time: parent.time + 600,
-            seal,
-        };
-        assert!(rules.mine(&mut header, 0, 1 << 20));
-        made.push(header.clone());
-        let _: Result<_, _> = chain.accept(Block { header, transactions }, u64::MAX / 2);
-        let sum: u64 =
-            Coins::<p2p_ledger::NoPredicate>::all(chain.store()).map(|(_, coin)| coin.output.value).sum();
-        assert_eq!(sum, chain.state().supply(&chain.view()));
-        assert!(chain.tip().work <= chain.headers().tip().work);
-    }
+    let (mut model, mut node) = (model::Model::default(), support::Node::new());
+    let steps = bytes.len().div_ceil(8).min(24);
+    let mut bytes = bytes.iter();
+    let mut choose = |below: u64| bytes.next().map_or(0, |byte| u64::from(*byte) % below);
+    (0..steps).for_each(|_| model.step(&mut choose, &mut node));
 }

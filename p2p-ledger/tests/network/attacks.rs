@@ -216,12 +216,12 @@ fn crowded(length: usize, root: &[u8]) -> Vec<CoinBlock> {
 /// work, has its turn after ten minutes.
 #[test]
 fn who_shows_a_chain_without_end_does_not_keep_others_waiting() {
-    let minimum_work = U256::from(2 * 16_000);
+    let minimum_work = U256::from(2 * 22_000);
     let rules = HeaderRules { minimum_work, ..HeaderRules::default() };
     let headers_timeout = Duration::from_secs(100);
     let config = LedgerConfig { headers_timeout, ..LedgerConfig::default() };
     let mut lone = Lone::configured(books(rules, PoolRules::default()), config);
-    let (endless, good) = (crowded(15_000, b"endless"), crowded(16_100, b"good"));
+    let (endless, good) = (crowded(21_000, b"endless"), crowded(22_100, b"good"));
     let answer = |chain: &[CoinBlock], locator: &[BlockId]| {
         let from = chain.iter().rposition(|block| locator.contains(&block.header.id()));
         let rest = &chain[from.map_or(0, |at| at + 1)..];
@@ -252,7 +252,7 @@ fn who_shows_a_chain_without_end_does_not_keep_others_waiting() {
         lone.advance(1);
     }
     assert_eq!(lone.banned(), []);
-    assert!(lone.books.chain().headers().tip().height >= 16_000);
+    assert!(lone.books.chain().headers().tip().height >= 22_000);
 }
 
 /// A peer shows the headers of a better branch, and keeps the bodies for itself. Another has them; and while nobody has,
