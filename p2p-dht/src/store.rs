@@ -92,6 +92,8 @@ pub struct StoreEntry<P> {
     pub own: bool,
     /// Stands for the publisher whose room at this node it takes; 0 if it takes nobody's.
     pub account: u64,
+    /// The sequence number that was here just before, whoever brought this copy; `None` if nothing was.
+    pub replaced: Option<u64>,
 }
 
 /// Why a record was not written.
@@ -140,7 +142,7 @@ impl<P: Peer> StoreEntry<P> {
     /// What is known of a record.
     pub fn new(record: &Record<P>, slot: Slot<P>, own: bool, account: u64) -> StoreEntry<P> {
         let (version, expires, size) = (record.version(), record.expires(), record.size());
-        StoreEntry { slot, version, expires, size, own, account }
+        StoreEntry { slot, version, expires, size, own, account, replaced: None }
     }
 
     /// What is there after `record` is written over `before`, and whether that is the new one.
@@ -160,8 +162,12 @@ impl<P: Peer> StoreEntry<P> {
         let Some(old) = before else { return Ok((new, true)) };
         let own = own || old.own;
         let (there, here) = (old.version, new.version);
+        let is_same = (there.sequence, there.hash) == (here.sequence, here.hash);
         if let Writer::Publisher { expected } = by {
-            let same_value = there.sequence == here.sequence && there.hash == here.hash;
+            // A swap that comes again has been made; but not if a copy has brought its value over that of another swap, to
+            // which this replica has said yes: so of two swaps of one number no replica says yes to both.
+            let is_made = |expected| old.replaced.is_none_or(|before| before <= expected);
+            let same_value = is_same && expected.is_none_or(is_made);
             let conflict = match slot.kind {
                 RecordKind::Mutable | RecordKind::Custom(_) => {
                     let outdated = there.sequence >= here.sequence;
@@ -179,10 +185,11 @@ impl<P: Peer> StoreEntry<P> {
                 return Err(WriteError::EndsBefore);
             }
         }
+        let replaced = if is_same { old.replaced } else { Some(there.sequence) };
         match new.version > old.version {
             // A copy that comes from another replica takes the room of whoever published it.
-            true if account == 0 => Ok((StoreEntry { own, account: old.account, ..new }, true)),
-            true => Ok((StoreEntry { own, ..new }, true)),
+            true if account == 0 => Ok((StoreEntry { own, account: old.account, replaced, ..new }, true)),
+            true => Ok((StoreEntry { own, replaced, ..new }, true)),
             false => Ok((StoreEntry { own, ..old }, false)),
         }
     }

@@ -84,6 +84,11 @@ impl<P: Peer> Doors<P> {
         }
     }
 
+    /// Whether a peer is taken for dead.
+    pub(crate) fn has_lost(&self, peer: P) -> bool {
+        self.lost.contains(&peer)
+    }
+
     /// A peer answers. Says whether it was taken for dead.
     pub(crate) fn found_again(&mut self, peer: P) -> bool {
         let lost = self.lost.len();

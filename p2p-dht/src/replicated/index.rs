@@ -256,7 +256,7 @@ impl<P: Keyed> Index<P> {
 
     /// Notes what is there. A newer copy has to be confirmed anew.
     pub(super) fn put(&mut self, entry: &StoreEntry<P>) {
-        let StoreEntry { slot, version, expires, size, own, account } = *entry;
+        let StoreEntry { slot, version, expires, size, own, account, replaced: _ } = *entry;
         let before = self.held.get(&slot).copied();
         if let Some(before) = before {
             self.take_out(&slot, &before);
@@ -301,7 +301,7 @@ impl<P: Keyed> Index<P> {
         let held = self.held.remove(slot)?;
         self.take_out(slot, &held);
         let Held { version, expires, size, own, account, .. } = held;
-        Some(StoreEntry { slot: *slot, version, expires, size, own, account })
+        Some(StoreEntry { slot: *slot, version, expires, size, own, account, replaced: None })
     }
 
     fn take_out(&mut self, slot: &Slot<P>, held: &Held) {

@@ -31,7 +31,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             return self.tell(cx, from, DhtMsg::Stored { id, result: Err(refusal) });
         }
         if let Some(held) = self.index.get(&slot)
-            && (held.version == version || copy && held.version > version)
+            // Whether a swap is made the worker knows.
+            && (if copy { held.version >= version } else { held.version == version && expected.is_none() })
         {
             self.repair.has_come(&slot, held.version);
             return self.tell(cx, from, DhtMsg::Stored { id, result: Ok(()) });

@@ -346,3 +346,32 @@ fn a_contact_that_has_moved_is_the_same_provider() {
     let [entry] = page[..] else { panic!("{page:?}") };
     assert!(matches!(entry.slot.kind, RecordKind::Provider(peer) if peer.addr.port() == 2), "{entry:?}");
 }
+
+/// What stands at a replica is over and done with for those who swap what was there before, whoever brought it.
+#[test]
+fn no_replica_says_yes_to_two_swaps_of_one_number() {
+    let swap = |expected| Writer::Publisher { expected: Some(expected) };
+    let publisher = Keypair::from_seed(&[1; 32]);
+    let write = |sequence: u64, by: Writer, before: Option<StoreEntry<SimPeer>>| {
+        let record =
+            Record::Mutable(Signed::new(&publisher, "", sequence, 2000, vec![sequence as u8]).unwrap());
+        StoreEntry::after_write(&record, record.slot(), false, 0, by, before).map(|(entry, _)| Some(entry))
+    };
+    let first = write(1, Writer::Publisher { expected: None }, None).unwrap();
+    let six = write(6, swap(1), first).unwrap();
+    assert!(write(6, swap(1), six).is_ok(), "the same swap again");
+    assert_eq!(write(7, swap(1), six), Err(WriteError::Conflict(6)));
+    // The other one has won elsewhere, and its copy comes before its writer does.
+    let seven = write(7, Writer::Replica, six).unwrap();
+    assert_eq!(write(7, swap(1), seven), Err(WriteError::Conflict(7)));
+    assert!(write(7, swap(6), seven).is_ok(), "that is what it has replaced here");
+    // Where the first has never been, a copy of the second says nothing against it.
+    let copied = write(7, Writer::Replica, first).unwrap();
+    assert!(write(7, swap(1), copied).is_ok());
+    assert_eq!(write(6, swap(1), copied), Err(WriteError::Conflict(7)));
+    // Nor where both have taken the same number.
+    let other = Record::Mutable(Signed::new(&publisher, "", 6, 2000, vec![0]).unwrap());
+    let (there, _) = StoreEntry::after_write(&other, other.slot(), false, 0, Writer::Replica, six).unwrap();
+    let late = StoreEntry::after_write(&other, other.slot(), false, 0, swap(1), Some(there));
+    assert_eq!(late, Err(WriteError::Conflict(6)));
+}

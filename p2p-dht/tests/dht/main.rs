@@ -17,4 +17,5 @@ mod records;
 mod removal;
 mod repair;
 mod survival;
+mod swaps;
 mod sweep;

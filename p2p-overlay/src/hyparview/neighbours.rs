@@ -88,6 +88,7 @@ impl<P: Keyed> HyParView<P> {
     /// Makes somebody a neighbour; if there is no room, a random other one has to go: of its subnet, if that has enough.
     pub(super) fn take_in(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         self.answered(cx, peer);
+        self.doors.found_again(peer);
         if self.views.is_active(peer) {
             return;
         }

@@ -31,10 +31,11 @@ impl<P: Keyed> HyParView<P> {
         {
             self.ask(cx, other, HyParViewMsg::Neighbour { urgent: true });
         }
-        // Seldom, one who was lost: does it lead to another network?
-        let door = match chance % SELDOM {
-            0 => self.doors.any(cx.rng()).filter(|door| !self.views.is_active(*door)),
-            _ => None,
+        // Seldom, one who was lost: does it lead to another network? Who has few neighbours may be in a small part of one, where
+        // few look: it tries every other time.
+        let door = match chance % SELDOM == 0 || few && chance % 2 == 1 {
+            true => self.doors.any(cx.rng()).filter(|door| !self.views.is_active(*door)),
+            false => None,
         };
         let to = door.or_else(|| self.views.any_active(cx.rng(), |_| true));
         let Some(to) = to else { return };
@@ -79,8 +80,9 @@ impl<P: Keyed> HyParView<P> {
         for peer in peers.into_iter().take(MAX_NAMED) {
             self.note(cx, peer, &mut shuffling.named);
         }
-        if self.doors.found_again(from) {
-            // It lives: whatever has kept the two apart may have cut the network in two.
+        if self.doors.has_lost(from) {
+            // It lives: whatever has kept the two apart may have cut the network in two. Until it is a neighbour it stays a way
+            // back.
             self.ask(cx, from, HyParViewMsg::Neighbour { urgent: true });
         }
     }

@@ -128,6 +128,49 @@ fn who_says_nothing_is_asked_and_then_lost() {
     assert!(script.sent().iter().any(|(to, msg)| *to == SimPeer(2) && matches!(msg, Msg::Ping)));
 }
 
+/// The tickets of the questions that go to somebody who was lost, in half an hour; the other neighbour goes on answering.
+fn questions_to_the_lost(script: &mut Node) -> Vec<u64> {
+    script.sent();
+    let mut tickets = Vec::new();
+    for _ in 0..180 {
+        script.advance(10 * SECOND);
+        script.message(SimPeer(1), Msg::Pong);
+        tickets.extend(script.sent().into_iter().filter_map(|(to, msg)| match msg {
+            Msg::Shuffle { ticket, steps: 0, .. } if to == SimPeer(2) => Some(ticket),
+            _ => None,
+        }));
+    }
+    tickets
+}
+
+/// Of some sixty shuffles every other.
+#[test]
+fn who_has_few_neighbours_often_asks_whether_the_lost_are_back() {
+    let mut script = node([1, 2]);
+    script.link(SimPeer(2), Link::Down(Down::Closed));
+    let asked = questions_to_the_lost(&mut script).len();
+    assert!((16..=48).contains(&asked), "{asked} times");
+}
+
+#[test]
+fn who_answers_and_is_late_to_be_a_neighbour_again_is_not_forgotten() {
+    let mut script = node([1, 2]);
+    script.link(SimPeer(2), Link::Down(Down::Closed));
+    let ticket = loop {
+        script.advance(10 * SECOND);
+        script.message(SimPeer(1), Msg::Pong);
+        let mut sent = script.sent().into_iter();
+        if let Some((_, Msg::Shuffle { ticket, .. })) = sent.find(|(to, _)| *to == SimPeer(2)) {
+            break ticket;
+        }
+    };
+    script.message(SimPeer(2), Msg::Shuffled { ticket, peers: Vec::new() });
+    assert!(matches!(script.sent()[..], [(SimPeer(2), Msg::Neighbour { urgent: true })]));
+    script.advance(3 * SECOND);
+    assert_eq!(active(&script), peers([1]));
+    assert!(!questions_to_the_lost(&mut script).is_empty());
+}
+
 #[test]
 fn who_is_alone_tries_all_it_knows_then_those_it_has_lost() {
     let mut script = node([1]);
