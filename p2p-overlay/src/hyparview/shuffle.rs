@@ -33,7 +33,7 @@ impl<P: Keyed> HyParView<P> {
         }
         // Seldom, one who was lost: does it lead to another network? Who has few neighbours may be in a small part of one, where
         // few look: it tries every other time.
-        let door = match chance % SELDOM == 0 || few && chance % 2 == 1 {
+        let door = match chance.is_multiple_of(SELDOM) || few && chance % 2 == 1 {
             true => self.doors.any(cx.rng()).filter(|door| !self.views.is_active(*door)),
             false => None,
         };
