@@ -10,6 +10,9 @@ use p2p_dht::{Dht, DhtCommand, DhtOutcome, GetError, Signed, Wanted};
 
 const NODES: u32 = 12;
 
+/// Which number is swapped for which; nothing is while it is read.
+type Swap = Option<(u64, u64)>;
+
 fn keypair() -> Keypair {
     Keypair::from_seed(&[9; 32])
 }
@@ -54,8 +57,8 @@ fn of_those_who_swap_a_value_one_does<O: Quick>() {
         sim.block_on(async move { node.publish(first, None).await.unwrap() });
         // What was swapped for what, and the highest number that was acknowledged.
         let (mut swapped, mut acknowledged) = (BTreeMap::new(), 1);
-        // Who is about what swap, or a read, and what had been acknowledged when it began.
-        let mut open: BTreeMap<OpId, (u32, Option<(u64, u64)>, u64)> = BTreeMap::new();
+        // Who is about what, and what had been acknowledged when it began.
+        let mut open: BTreeMap<OpId, (u32, Swap, u64)> = BTreeMap::new();
         for client in 0..5 {
             open.insert(sim.command(SimPeer(client), read()), (client, None, 1));
         }
