@@ -125,7 +125,8 @@ pub struct Move {
     pub folder: PathBuf,
 }
 
-/// Have nothing more to do with a torrent. Its files stay.
+/// Have nothing more to do with a torrent. Its files stay. It ends when nothing more is done with them: what has come is
+/// written, and what was to [move](Move) has. Until then they are [taken](TorrentError::Taken).
 #[derive(Clone, Copy, Debug)]
 pub struct Remove {
     /// The torrent.
@@ -275,7 +276,7 @@ pub enum TorrentError {
         /// Its length.
         length: u64,
     },
-    /// A file of another torrent lies where one of this would.
+    /// A file of another torrent lies where one of this would; also of one that is being [removed](Remove).
     #[error("{} is another torrent's: take another folder, or remove that torrent", .0.display())]
     Taken(PathBuf),
     /// Its files are on their way to another folder.
