@@ -56,6 +56,8 @@ struct Candidate {
     not_before: Time,
     /// There is a connection to it, or one is being made.
     busy: bool,
+    /// It is left alone since there is no use for it, whatever became of it before.
+    resting: bool,
     /// It was reached, and did not answer what was encrypted.
     clear: bool,
     /// Whether it speaks uTP, if that is known.
@@ -115,6 +117,7 @@ impl Candidates {
             failures: 0,
             not_before: Time::ZERO,
             busy: false,
+            resting: false,
             clear: false,
             utp: None,
         };
@@ -144,7 +147,7 @@ impl Candidates {
         let turn = self.turn();
         if let Some(candidate) = self.all.get_mut(&addr) {
             candidate.turn = turn;
-            candidate.busy = true;
+            (candidate.busy, candidate.resting) = (true, false);
         }
         Some(addr)
     }
@@ -162,7 +165,7 @@ impl Candidates {
     /// A connection to it could not be made, or did not last. If it was of use, what failed before is forgotten.
     pub(crate) fn lost(&mut self, addr: SocketAddr, now: Time, useful: bool) {
         if let Some(candidate) = self.all.get_mut(&addr) {
-            candidate.busy = false;
+            (candidate.busy, candidate.resting) = (false, false);
             candidate.failures = if useful { 1 } else { candidate.failures + 1 };
             candidate.not_before = now + PAUSE * (1 << (candidate.failures - 1).min(8));
             if candidate.failures >= MAX_FAILURES {
@@ -223,14 +226,14 @@ impl Candidates {
     /// It is not to be tried again before then.
     pub(crate) fn rest(&mut self, addr: SocketAddr, until: Time) {
         if let Some(candidate) = self.all.get_mut(&addr) {
-            candidate.busy = false;
+            (candidate.busy, candidate.resting) = (false, true);
             candidate.not_before = until;
         }
     }
 
-    /// Those that rest, and have not failed, may be tried again.
+    /// Those that rest may be tried again.
     pub(crate) fn wake(&mut self) {
-        let rest = self.all.values_mut().filter(|candidate| candidate.failures == 0);
+        let rest = self.all.values_mut().filter(|candidate| candidate.resting);
         rest.for_each(|candidate| candidate.not_before = Time::ZERO);
     }
 
@@ -277,6 +280,24 @@ mod tests {
             candidates.lost(addr(1), now, false);
         }
         assert!(candidates.all.is_empty());
+    }
+
+    #[test]
+    fn who_rests_may_be_woken_whatever_failed_before_and_who_has_failed_waits() {
+        let mut candidates = Candidates::default();
+        candidates.hear(host(1), Origin::Peer);
+        assert_eq!(candidates.take(Time::ZERO, |_| None), Some(host(1)));
+        // It broke once, and is made again.
+        candidates.lost(host(1), Time::ZERO, true);
+        let now = Time::ZERO + PAUSE;
+        assert_eq!(candidates.take(now, |_| None), Some(host(1)));
+        candidates.rest(host(1), now + 100 * PAUSE);
+        candidates.hear(host(2), Origin::Peer);
+        assert_eq!(candidates.take(now, |_| None), Some(host(2)));
+        candidates.lost(host(2), now, false);
+        assert_eq!(candidates.take(now, |_| None), None);
+        candidates.wake();
+        assert_eq!([(); 2].map(|()| candidates.take(now, |_| None)), [Some(host(1)), None]);
     }
 
     #[test]

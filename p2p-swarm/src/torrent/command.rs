@@ -45,7 +45,10 @@ pub struct Add {
     pub torrent: Source,
     /// The folder that its file, or its folder, lies in. What is there of it is gone on with. A file of which nothing is right,
     /// and that this torrent has not begun, is something else: it is not written over, but the torrent
-    /// [fails](crate::StoreError::Exists). So does one a file of which another torrent of the session [has](TorrentError::Taken).
+    /// [fails](crate::StoreError::Exists), also if that file is not wanted, or is room that another program has set aside for it.
+    /// So does one a file of which another torrent of the session [has](TorrentError::Taken). But a torrent that has begun one
+    /// of its files has begun them all: what is put in place of any of them while it is not worked on is taken for its own, and
+    /// written over if that is wanted.
     pub folder: PathBuf,
     /// Who may have it; more can be [added](AddPeers), and are heard of from trackers, other
     /// [sources](super::PeerSource) and peers. Of a private torrent only trackers tell (BEP 27): then these are passed over.
@@ -111,9 +114,9 @@ pub struct Read {
     pub range: Range<u64>,
 }
 
-/// Move a torrent's files to another folder, where nothing may lie in their place; it goes on meanwhile. Between file systems
-/// they are copied, which takes its time. If that fails they are where they were; if the process ends meanwhile each of them
-/// is whole in the one folder or the other.
+/// Move a torrent's files to another folder, where nothing may lie in their place, or in that of those that have not come yet;
+/// it goes on meanwhile. Between file systems they are copied, which takes its time. If that fails they are where they were; if
+/// the process ends meanwhile each of them is whole in the one folder or the other.
 #[derive(Clone, Debug)]
 pub struct Move {
     /// The torrent.
@@ -122,7 +125,8 @@ pub struct Move {
     pub folder: PathBuf,
 }
 
-/// Have nothing more to do with a torrent. Its files stay.
+/// Have nothing more to do with a torrent. Its files stay. It ends when nothing more is done with them: what has come is
+/// written, and what was to [move](Move) has. Until then they are [taken](TorrentError::Taken).
 #[derive(Clone, Copy, Debug)]
 pub struct Remove {
     /// The torrent.
@@ -272,7 +276,7 @@ pub enum TorrentError {
         /// Its length.
         length: u64,
     },
-    /// A file of another torrent lies where one of this would.
+    /// A file of another torrent lies where one of this would; also of one that is being [removed](Remove).
     #[error("{} is another torrent's: take another folder, or remove that torrent", .0.display())]
     Taken(PathBuf),
     /// Its files are on their way to another folder.

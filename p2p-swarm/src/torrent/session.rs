@@ -65,6 +65,7 @@ use super::wire::{Block, PeerMsg, PeerName};
 use crate::rate::Rate;
 use crate::serve::Serving;
 
+use places::Closing;
 use torrent::{Stage, Torrent, Waiting};
 
 pub use config::{Carriers, SessionConfig};
@@ -144,6 +145,8 @@ pub struct Session<P> {
     /// What that one was asked for; one for each web seed, of which a torrent has sixteen at most.
     fetches: BTreeMap<u64, web::Fetch>,
     next_fetch: u64,
+    /// Files that are in use still, by the torrent whose they were; as many as the worker is to close.
+    closing: BTreeMap<u64, Closing>,
     /// Ends that trackers are still to be told of, by torrent.
     goodbyes: VecDeque<(u64, ToAnnounce)>,
     /// Who waits until they were.
@@ -199,6 +202,7 @@ impl<P: Addressed> Session<P> {
             fetcher: None,
             fetches: BTreeMap::new(),
             next_fetch: 0,
+            closing: BTreeMap::new(),
             goodbyes: VecDeque::new(),
             stopping: Vec::new(),
             of_removed: (0, 0),
@@ -368,6 +372,7 @@ impl<P: Addressed> Session<P> {
         torrent.paused = None;
         // What was written may be lost: nothing is written down of it.
         torrent.close(cx);
+        self.closing.insert(number, Closing::of(torrent));
         for op in torrent.askers() {
             cx.finish(op, SessionOutcome::Done(Err(why.clone())));
         }
@@ -378,16 +383,19 @@ impl<P: Addressed> Session<P> {
         cx.emit(SessionEvent::Failed(TorrentId(number), why));
     }
 
-    fn remove(&mut self, cx: &mut Cx<'_, Self>, number: u64) -> bool {
+    /// Whether there was such a torrent. Whoever asks for that hears of it when its files are closed.
+    fn remove(&mut self, cx: &mut Cx<'_, Self>, number: u64, asker: Option<OpId>) -> bool {
         self.stop_readers(cx, number, &TorrentError::Unknown);
         self.forget_fetches(|of| of == number);
         self.say_goodbye(cx, number);
         self.hang_up(cx, number);
         let Some(mut torrent) = self.torrents.remove(&number) else { return false };
+        torrent.close(cx);
+        // What has failed may be being closed already.
+        self.closing.entry(number).or_insert_with(|| Closing::of(&torrent)).asker = asker;
         for op in torrent.askers() {
             cx.finish(op, SessionOutcome::Done(Err(TorrentError::Unknown)));
         }
-        torrent.close(cx);
         self.of_removed.0 += torrent.downloaded;
         self.of_removed.1 += torrent.uploaded;
         let mse = &self.mse;
@@ -476,7 +484,10 @@ impl<P: Addressed> Protocol for Session<P> {
             SessionCommand::Pause(Pause { torrent }) => SessionOutcome::Known(self.pause(cx, torrent.0)),
             SessionCommand::Resume(Resume { torrent }) => SessionOutcome::Known(self.resume(cx, torrent.0)),
             SessionCommand::Move(to) => return self.move_files(cx, op, to),
-            SessionCommand::Remove(Remove { torrent }) => SessionOutcome::Known(self.remove(cx, torrent.0)),
+            SessionCommand::Remove(Remove { torrent }) => match self.remove(cx, torrent.0, Some(op)) {
+                true => return,
+                false => SessionOutcome::Known(false),
+            },
             SessionCommand::Announcing(Announcing(kind)) => return self.announcer(cx, op, kind),
             SessionCommand::Announced(announced) => SessionOutcome::Known(self.announced(cx, announced)),
             SessionCommand::Fetching => return self.fetcher(cx, op),
@@ -493,6 +504,7 @@ impl<P: Addressed> Protocol for Session<P> {
 
     fn on_cancel(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         self.stopping.retain(|stopping| *stopping != op);
+        self.closing.values_mut().for_each(|closing| closing.forget(op));
         self.announcer_gone(cx, op);
         self.fetcher_gone(op);
         self.reader_gone(cx, op);

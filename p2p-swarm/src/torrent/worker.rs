@@ -52,7 +52,8 @@ pub struct TorrentWorker<S: Storage> {
     open: usize,
     jobs: u64,
     /// Where records lay of torrents of which a file could not be made safe: one for each such torrent. To try again says
-    /// nothing, since the system may have dropped what it could not write; so none is believed or written any more.
+    /// nothing, since the system may have dropped what it could not write; so none is believed any more, or written but to say
+    /// that the torrent was begun.
     doubtful: BTreeSet<PathBuf>,
 }
 
@@ -110,18 +111,17 @@ impl<S: Storage> TorrentWorker<S> {
         done
     }
 
-    /// Something went wrong: if what is written down of the torrent may not be so any more it is removed.
+    /// Something went wrong: what is written down of the torrent may not be so any more.
     fn distrust(&mut self, number: u64, error: &StoreError) {
         let Some(torrent) = self.torrents.get_mut(&number) else { return };
-        let path = record::path(&torrent.folder, &torrent.info);
         match error {
-            StoreError::Unsynced { .. } => _ = self.doubtful.insert(path.clone()),
+            StoreError::Unsynced { .. } => {
+                self.doubtful.insert(record::path(&torrent.folder, &torrent.info));
+            }
             StoreError::Changed(_) => {}
             _ => return,
         }
-        torrent.record = None;
-        // If it cannot be, how the files are must tell.
-        let _ = self.storage.remove(&path);
+        torrent.forget(&mut self.storage);
     }
 
     fn files_of(&self, number: u64) -> usize {
@@ -167,7 +167,7 @@ impl<S: Storage> TorrentWorker<S> {
         match work {
             Work::Open { .. } | Work::Check { .. } => Err(StoreError::NotOpen),
             Work::Write { piece, begin, data } => {
-                torrent.begin(storage, doubtful)?;
+                torrent.begin(storage);
                 torrent.write(storage, piece, begin, data, buffer)
             }
             Work::Digests { piece } => {

@@ -295,7 +295,7 @@ impl<P: Addressed> Session<P> {
     /// All torrents go; that is over when all trackers have heard it, or after a while.
     pub(super) fn stop(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         let numbers: Vec<u64> = self.torrents.keys().copied().collect();
-        numbers.into_iter().for_each(|number| _ = self.remove(cx, number));
+        numbers.into_iter().for_each(|number| _ = self.remove(cx, number, None));
         self.stopping.push(op);
         cx.set_timer(GOODBYE, SessionTimer::Stop);
         self.try_to_stop(cx);

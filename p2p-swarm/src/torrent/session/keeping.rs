@@ -35,6 +35,7 @@ impl<P: Addressed> Session<P> {
             (Tag::Trace(piece), Ok(Output::Digests(digests))) => self.traced(cx, number, piece, digests),
             (Tag::Try, Ok(_)) => self.works_again(cx, number, tag),
             (Tag::Move, Ok(_)) => self.moved(cx, number, Ok(())),
+            (Tag::Close, Ok(_)) => self.closed(cx, number),
             (_, Ok(_)) => {}
             // More has come than the worker can take in: it is asked for again, though not at once.
             (Tag::Block(block), Err(StoreError::Job(JobError::QueueFull))) => {
@@ -59,7 +60,7 @@ impl<P: Addressed> Session<P> {
             }
             (Tag::Move, Err(error)) => self.moved(cx, number, Err(error)),
             // Nobody needs it any more.
-            (Tag::Close, Err(_)) => {}
+            (Tag::Close, Err(_)) => self.closed(cx, number),
             (_, Err(error)) => self.trouble(cx, number, error, Again::Look),
         }
         if let Tag::Block(_) = tag {
@@ -185,6 +186,10 @@ impl<P: Addressed> Session<P> {
         }
         for waiting in torrent.waiting.drain(..) {
             cx.finish(waiting.op, SessionOutcome::Done(Ok(())));
+        }
+        // If anything could not be written it is not wanted any more.
+        if torrent.serves() {
+            self.go_on(cx, number);
         }
         cx.emit(SessionEvent::Done(TorrentId(number)));
         self.say_what_is_wanted(cx, number);

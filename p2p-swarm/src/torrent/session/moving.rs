@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use p2p_core::{Cx, OpId};
 
 use super::pausing::Again;
-use super::{Session, SessionOutcome, Stage};
+use super::{Session, SessionOutcome, Stage, places};
 use crate::job::StoreError;
 use crate::torrent::address::Addressed;
 use crate::torrent::command::{Move, TorrentError};
@@ -57,7 +57,10 @@ impl<P: Addressed> Session<P> {
                 (_, None) => match taken {
                     Some(path) => TorrentError::Taken(path),
                     None => {
-                        torrent.moving = Some(Moving { asker: Some(op), to: folder, begun: false });
+                        // However it is spelled, it is where it is.
+                        let same = places::plain(&folder) == places::plain(&torrent.folder);
+                        let to = if same { torrent.folder.clone() } else { folder };
+                        torrent.moving = Some(Moving { asker: Some(op), to, begun: false });
                         let number = torrent.number;
                         return self.move_on(cx, number);
                     }

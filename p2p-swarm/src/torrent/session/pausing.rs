@@ -12,7 +12,7 @@ use p2p_core::{Cx, Time};
 
 use super::moving::Moving;
 use super::opening::Opening;
-use super::{Session, SessionEvent, Stage, TorrentId};
+use super::{Session, SessionEvent, Stage, Torrent, TorrentId};
 use crate::job::StoreError;
 use crate::torrent::address::Addressed;
 use crate::torrent::command::TorrentError;
@@ -180,7 +180,9 @@ impl<P: Addressed> Session<P> {
     /// Tries again what has failed, if it is time.
     pub(super) fn try_again(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
         let now = cx.now();
-        let Some(torrent) = self.torrents.get_mut(&number).filter(|torrent| !torrent.held) else { return };
+        // What is to go elsewhere is looked at also while its user has paused it.
+        let tries = |torrent: &&mut Torrent<P>| !torrent.held || torrent.moving.is_some();
+        let Some(torrent) = self.torrents.get_mut(&number).filter(tries) else { return };
         // Nor is it looked at where its files were while they go elsewhere.
         let looked_at = torrent.is_looked_at() || torrent.moving.as_ref().is_some_and(Moving::is_begun);
         // Whatever a peer is asked for, or is written, is what it is tried with.

@@ -1,17 +1,21 @@
 //! Where the files of torrents lie: no two of a session write to one file.
 //!
 //! What one has proved and written down the other would write over, and nobody would notice. Paths are compared as they are
-//! given: what links, or a file system that takes `a` for `A`, make of them is not looked at.
+//! given: what links, or a file system that takes `a` for `A`, make of them is not looked at. Of a torrent that is worked on no
+//! more they are in use until the worker has closed them: what came before may still be written, or on its way elsewhere.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use super::{Session, Stage, Torrent};
+use p2p_core::{Cx, OpId};
+
+use super::{Session, SessionOutcome, Stage, Torrent};
 use crate::torrent::address::Addressed;
 use crate::torrent::metainfo::{Info, Kind};
 
 /// A path without the folders in it that are called `.`.
-fn plain(path: &Path) -> PathBuf {
+pub(super) fn plain(path: &Path) -> PathBuf {
     path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
@@ -34,18 +38,54 @@ impl<P: Addressed> Torrent<P> {
     }
 }
 
+/// The files of a torrent that is worked on no more, until they are closed.
+#[derive(Debug)]
+pub(super) struct Closing {
+    info: Option<Arc<Info>>,
+    folders: Vec<PathBuf>,
+    /// Who waits for that, if anybody does.
+    pub(super) asker: Option<OpId>,
+}
+
+impl Closing {
+    /// Those of a torrent that the worker is to close.
+    pub(super) fn of<P: Addressed>(torrent: &Torrent<P>) -> Closing {
+        let folders = torrent.folders().map(Path::to_path_buf).collect();
+        Closing { info: torrent.info.clone(), folders, asker: None }
+    }
+
+    /// Nobody waits any more who was told of that.
+    pub(super) fn forget(&mut self, op: OpId) {
+        self.asker = self.asker.filter(|asker| *asker != op);
+    }
+
+    /// Where they lie, and where they may.
+    fn places(&self) -> impl Iterator<Item = (&Info, &Path)> {
+        let folders = move |info| self.folders.iter().map(move |folder| (info, folder.as_path()));
+        self.info.as_deref().into_iter().flat_map(folders)
+    }
+}
+
 impl<P: Addressed> Session<P> {
-    /// The first file of a torrent that would lie, in this folder, where one of another torrent does that is worked on.
+    /// The worker has closed a torrent's files.
+    pub(super) fn closed(&mut self, cx: &mut Cx<'_, Self>, number: u64) {
+        if let Some(asker) = self.closing.remove(&number).and_then(|closing| closing.asker) {
+            cx.finish(asker, SessionOutcome::Known(true));
+        }
+    }
+
+    /// The first file of a torrent that would lie, in this folder, where one of another torrent does that is in use.
     pub(super) fn taken(&self, number: Option<u64>, info: &Info, folder: &Path) -> Option<PathBuf> {
         let here = top(info, folder);
         let others = self
             .torrents
             .iter()
             .filter(|(other, torrent)| Some(**other) != number && !matches!(torrent.stage, Stage::Failed(_)));
-        let theirs = others.filter_map(|(_, torrent)| Some((torrent, torrent.info.as_ref()?)));
+        let theirs = others.filter_map(|(_, torrent)| Some((torrent, torrent.info.as_deref()?)));
         let theirs = theirs.flat_map(|(torrent, info)| torrent.folders().map(move |folder| (info, folder)));
+        let closing = self.closing.values().flat_map(Closing::places);
         // Most have nothing to do with each other.
-        let mut near = theirs.filter(|(info, folder)| {
+        let mut near = theirs.chain(closing).filter(|(info, folder)| {
             let there = top(info, folder);
             there.starts_with(&here) || here.starts_with(&there)
         });
@@ -58,8 +98,6 @@ impl<P: Addressed> Session<P> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use p2p_core::{Script, SimPeer};
 
     use super::*;
@@ -84,6 +122,11 @@ mod tests {
     }
 
     impl Folders {
+        fn new() -> Folders {
+            let script = Script::new(Session::<SimPeer>::new(SessionConfig::default(), None));
+            Folders { script, worker: MemoryTorrents::new(MemoryFiles::default()) }
+        }
+
         fn asks(&mut self, command: SessionCommand) -> SessionOutcome {
             self.script.command(command);
             work(&mut self.script, &mut self.worker);
@@ -104,11 +147,7 @@ mod tests {
 
     #[test]
     fn no_two_torrents_write_to_one_file() {
-        let (script, worker) = (
-            Script::new(Session::<SimPeer>::new(SessionConfig::default(), None)),
-            MemoryTorrents::new(MemoryFiles::default()),
-        );
-        let mut folders = Folders { script, worker };
+        let mut folders = Folders::new();
         let taken = |path: &str| TorrentError::Taken(path.into());
         let show = |files: &[&str], kind| torrent("show", files, kind);
         let first = folders.adds(&show(&["/a", "/b/c"], 1), "f").unwrap();
@@ -124,6 +163,26 @@ mod tests {
         assert_eq!(folders.moves(first, "f"), SessionOutcome::Done(Ok(())), "its own are its own");
         folders.asks(SessionCommand::Remove(Remove { torrent: first }));
         assert_eq!(folders.moves(elsewhere, "f"), SessionOutcome::Done(Ok(())));
+    }
+
+    #[test]
+    fn files_of_what_is_removed_are_in_use_until_they_are_closed() {
+        let mut folders = Folders::new();
+        let first = folders.adds(&torrent("show", &["/a", "/b"], 1), "f").unwrap();
+        let other = torrent("show", &["/b", "/c"], 2);
+        // It is on its way from one folder to another.
+        let script = &mut folders.script;
+        script.command(SessionCommand::Move(Move { torrent: first, folder: "g".into() }));
+        let removed = script.command(SessionCommand::Remove(Remove { torrent: first }));
+        script.outcomes();
+        for folder in ["f", "g"] {
+            script.command(SessionCommand::Add(Add::new(Source::Metainfo(other.clone()), folder)));
+            let taken = TorrentError::Taken(format!("{folder}/show/b").into());
+            assert_eq!(script.outcomes().pop().unwrap().1, SessionOutcome::Added(Err(taken)));
+        }
+        work(script, &mut folders.worker);
+        assert_eq!(script.outcomes(), [(removed, SessionOutcome::Known(true))], "it is closed");
+        assert!(folders.adds(&other, "g").is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Torrent;
 use super::arriving::Arriving;
@@ -33,30 +33,17 @@ impl<S: Storage> Torrent<S> {
     ) -> Result<Output, StoreError> {
         let mut stamps = Vec::new();
         for (i, file) in self.info.files().iter().enumerate() {
+            if file.kind != Kind::File {
+                stamps.push(None);
+                continue;
+            }
             let path = self.path(i);
-            let there = match file.kind {
-                Kind::File => storage.kind(&path).map(Some),
-                _ => Ok(None),
-            };
-            stamps.push(match there {
-                Ok(None) => None,
-                Ok(Some(FileKind::File)) => {
-                    let stamp = storage.stamp(&path).map_err(at(&path))?;
-                    // What is longer than it should be is something else.
-                    if stamp.len > file.length {
-                        return Err(StoreError::Exists(path));
-                    }
-                    Some(stamp)
-                }
-                Ok(Some(FileKind::Folder | FileKind::Symlink | FileKind::Special)) => {
-                    return Err(StoreError::Exists(path));
-                }
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(&path)(error)),
-                Err(_) if file.length == 0 => {
+            stamps.push(match self.find(storage, i, &path)? {
+                None if file.length == 0 => {
                     storage.create(&path).map_err(at(&path))?;
                     Some(storage.stamp(&path).map_err(at(&path))?)
                 }
-                Err(_) => None,
+                there => there,
             });
         }
         let record = Record::load(storage, &self.folder, &self.info);
@@ -71,6 +58,28 @@ impl<S: Storage> Torrent<S> {
         self.stamps = stamps;
         self.proved = Bits::new(self.info.piece_count().into());
         Ok(Output::Opened { have, check, strange })
+    }
+
+    /// How a file is that should lie there, if it does. What is none, or is longer than it should be, is something else.
+    pub(super) fn find(
+        &self,
+        storage: &mut S,
+        file: usize,
+        path: &Path,
+    ) -> Result<Option<Stamp>, StoreError> {
+        match storage.kind(path) {
+            Ok(FileKind::File) => {}
+            Ok(FileKind::Folder | FileKind::Symlink | FileKind::Special) => {
+                return Err(StoreError::Exists(path.into()));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at(path)(error)),
+        }
+        let stamp = storage.stamp(path).map_err(at(path))?;
+        match stamp.len > self.info.files()[file].length {
+            true => Err(StoreError::Exists(path.into())),
+            false => Ok(Some(stamp)),
+        }
     }
 
     /// Which pieces are there by the record, and which are to be hashed: those of which all files are there, and not all as
@@ -129,20 +138,30 @@ impl<S: Storage> Torrent<S> {
     }
 
     /// Before anything is written it is written down that the torrent has begun its files, and nothing else of them: so they
-    /// are known for its own, whenever the process ends.
-    pub(super) fn begin(&mut self, storage: &mut S, doubtful: &BTreeSet<PathBuf>) -> Result<(), StoreError> {
+    /// are known for its own, whenever the process ends. Where that cannot be it is written all the same; but where there was
+    /// no room there may be some when the next block comes.
+    pub(super) fn begin(&mut self, storage: &mut S) {
         if self.record.is_some() {
-            return Ok(());
+            return;
         }
-        let path = record::path(&self.folder, &self.info);
-        if doubtful.contains(&path) {
-            return Ok(());
+        let begun = Record::begun(&self.info);
+        match begun.save(storage, &self.folder, &self.info) {
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {}
+            Ok(()) | Err(_) => self.record = Some(begun),
         }
-        let have = Bits::new(self.info.piece_count().into());
-        let record = Record { have, files: vec![None; self.info.files().len()] };
-        record.save(storage, &self.folder, &self.info).map_err(at(&path))?;
-        self.record = Some(record);
-        Ok(())
+    }
+
+    /// Nothing that is written down of what is there is believed any more, but that it was begun.
+    pub(super) fn forget(&mut self, storage: &mut S) {
+        let begun = Record::begun(&self.info);
+        self.record = match begun.save(storage, &self.folder, &self.info) {
+            Ok(()) => Some(begun),
+            Err(_) => {
+                // If that cannot be removed either, how the files are must tell.
+                let _ = storage.remove(&record::path(&self.folder, &self.info));
+                None
+            }
+        };
     }
 
     /// Writes down what is there: these pieces, and those that have come while that was said. What has come is synced; what

@@ -2,7 +2,8 @@
 //!
 //! Beside a torrent's file, or folder, lies a file that says which pieces were found right, and of each file how long it was
 //! and when it was last changed. It is written when all that it speaks of is synced, and takes the place of the one before
-//! at once. A file that is not as it was then is hashed again.
+//! at once. A file that is not as it was then is hashed again. That it is there says that the torrent has begun its files, also
+//! if it speaks of none.
 //!
 //! What comes later is written to other pieces than those that the record has. So these are there whatever a crash leaves of
 //! what came later, and also where it undoes that the file was seen to change.
@@ -55,6 +56,11 @@ fn write<S: Storage>(storage: &mut S, path: &Path, bytes: &[u8]) -> io::Result<(
 }
 
 impl Record {
+    /// That a torrent has begun its files, and nothing of what is there of them.
+    pub(super) fn begun(info: &Info) -> Record {
+        Record { have: Bits::new(info.piece_count().into()), files: vec![None; info.files().len()] }
+    }
+
     /// A dictionary: `files`, a list with a list of length, seconds and nanoseconds for each, empty for one that was not
     /// there; `info`, the torrent's hash; `pieces`, a bitfield as peers send it.
     fn encode(&self, info: &Info) -> Vec<u8> {

@@ -240,6 +240,24 @@ pub(super) fn write(worker: &mut TorrentWorker<Disk>, content: &[u8], which: &[u
     }
 }
 
+/// A block of a torrent of pieces of two is written, and is not the last of its piece, or is.
+pub(super) fn write_half(worker: &mut TorrentWorker<Disk>, content: &[u8], block: u32) {
+    let data = content[(block * BLOCK) as usize..][..BLOCK as usize].to_vec();
+    let write = Work::Write { piece: block / 2, begin: block % 2 * BLOCK, data: data.into() };
+    let done = run(worker, 1, write);
+    assert!(matches!(done, Ok(Output::Written | Output::Verified)), "{done:?}");
+}
+
+/// The files in a folder that a new worker does not know for the torrent's own.
+pub(super) fn strange(disk: &Disk, folder: &str, metainfo: &Metainfo) -> Vec<u32> {
+    let (info, layers) = (metainfo.info().clone(), metainfo.layers().clone());
+    let work = Work::Open { info, layers, folder: folder.into(), trust: true };
+    match run(&mut TorrentWorker::new(disk.clone()), 1, work) {
+        Ok(Output::Opened { strange, .. }) => strange,
+        other => panic!("{other:?}"),
+    }
+}
+
 pub(super) fn bits(len: u64, pieces: impl IntoIterator<Item = u32>) -> Bits {
     let mut bits = Bits::new(len);
     pieces.into_iter().for_each(|piece| _ = bits.insert(piece.into()));
@@ -321,6 +339,12 @@ fn believed(disk: &Disk, metainfo: &Metainfo) -> Bits {
     look(&mut TorrentWorker::new(disk.clone()), 1, metainfo, true).unwrap().0
 }
 
+/// Whether it is written down that a torrent was begun, and nothing else.
+fn is_begun(disk: &Disk, metainfo: &Metainfo) -> bool {
+    let record = Record::load(&mut disk.clone(), Path::new("1"), metainfo.info());
+    record == Some(Record::begun(metainfo.info()))
+}
+
 pub(super) fn has_record(disk: &Disk) -> bool {
     disk.files.names().iter().any(|name| name.extension().is_some_and(|end| end == "resume"))
 }
@@ -392,7 +416,41 @@ fn what_has_changed_is_not_believed_any_more() {
     disk.files.clone().resize(&mut file, 9 * u64::from(BLOCK)).unwrap();
     let read = run(&mut worker, 1, Work::Read(Block { piece: 9, begin: 0, length: BLOCK }));
     assert!(matches!(read, Err(StoreError::Changed(_))), "{read:?}");
-    assert!(!has_record(&disk));
+    assert!(is_begun(&disk, &metainfo));
+}
+
+#[test]
+fn a_file_of_which_nothing_is_right_yet_is_known_though_another_has_changed() {
+    let (metainfo, content) = torrent(2, LEN, 2 * BLOCK, Format::V2);
+    let disk = Disk::default();
+    let mut worker = TorrentWorker::new(disk.clone());
+    open(&mut worker, 1, &metainfo).unwrap();
+    // All of the first, and half a piece of the second.
+    (0..11).for_each(|block| write_half(&mut worker, &content, block));
+    run(&mut worker, 1, Work::Sync { have: bits(10, 0..5) }).unwrap();
+    let mut file = disk.files.clone().open(Path::new("1/t/000")).unwrap();
+    disk.files.clone().resize(&mut file, 5 * u64::from(BLOCK)).unwrap();
+    let read = run(&mut worker, 1, Work::Read(Block { piece: 4, begin: 0, length: BLOCK }));
+    assert!(matches!(read, Err(StoreError::Changed(_))), "{read:?}");
+    run(&mut worker, 1, Work::Close { have: None }).unwrap();
+    assert!(strange(&disk, "1", &metainfo).is_empty());
+}
+
+#[test]
+fn a_folder_that_takes_no_record_takes_a_download() {
+    let (metainfo, content) = torrent(1, LEN, BLOCK, Format::V2);
+    for kind in [ErrorKind::PermissionDenied, ErrorKind::StorageFull] {
+        let record = record::path(Path::new("1"), metainfo.info());
+        let disk = Disk { renaming_fails: Some((record, kind)), ..Disk::default() };
+        let mut worker = TorrentWorker::new(disk.clone());
+        open(&mut worker, 1, &metainfo).unwrap();
+        write(&mut worker, &content, &[0]);
+        assert_eq!(disk.files.names(), [Path::new("1/t/000")]);
+        // What was full has room.
+        worker.storage.renaming_fails = None;
+        write(&mut worker, &content, &[1]);
+        assert_eq!(is_begun(&disk, &metainfo), kind == ErrorKind::StorageFull);
+    }
 }
 
 #[test]
@@ -423,6 +481,10 @@ fn once_a_file_could_not_be_made_safe_nothing_is_written_down_of_it() {
     run(&mut worker, 2, Work::Write { piece: 0, begin: 0, data }).unwrap();
     run(&mut worker, 2, Work::Sync { have: bits(10, [0]) }).unwrap();
     assert!(has_record(&disk));
+    // But that it was begun is, which says nothing of what is there.
+    write(&mut worker, &content, &[2]);
+    run(&mut worker, 1, Work::Sync { have: bits(10, [0, 2]) }).unwrap();
+    assert!(is_begun(&disk, &metainfo));
 }
 
 #[test]

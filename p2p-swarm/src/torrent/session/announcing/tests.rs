@@ -301,6 +301,7 @@ fn who_leaves_and_comes_back_is_announced_when_the_tracker_has_heard_of_the_end(
     let mut tracked = Tracked::new(&["udp://a:1"], 1, Format::V1, false);
     let started = tracked.one();
     tracked.script.command(SessionCommand::Remove(Remove { torrent: TorrentId::first() }));
+    tracked.work();
     let torrent = Source::Metainfo(tracked.metainfo.clone());
     tracked.script.command(SessionCommand::Add(Add::new(torrent, "")));
     tracked.work();

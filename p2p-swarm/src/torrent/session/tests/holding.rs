@@ -172,13 +172,14 @@ fn a_limit_that_comes_takes_back_what_was_asked_for_beyond_it_and_one_that_goes_
 }
 
 #[test]
-fn of_what_is_not_there_nothing_is_paused_or_limited() {
+fn of_what_is_not_there_nothing_is_paused_limited_or_removed() {
     let mut alone = Alone::new(Format::V1, 0, false);
     let torrent = TorrentId(2);
     let rates = RateLimits::default();
     for command in [
         SessionCommand::Pause(Pause { torrent }),
         SessionCommand::Resume(Resume { torrent }),
+        SessionCommand::Remove(Remove { torrent }),
         SessionCommand::SetRates(SetRates { torrent: Some(torrent), rates }),
     ] {
         assert_eq!(alone.asks(command), SessionOutcome::Known(false));
@@ -195,7 +196,7 @@ fn what_a_session_has_moved_it_knows_though_the_torrent_is_removed() {
     let before = alone.script.machine().stats();
     assert_eq!((before.torrents, before.peers), (vec![ID], 1));
     assert_eq!((before.downloaded, before.uploaded), (BLOCK.into(), BLOCK.into()));
-    alone.asks(SessionCommand::Remove(Remove { torrent: ID }));
+    alone.script.command(SessionCommand::Remove(Remove { torrent: ID }));
     let SessionOutcome::Stats(after) = alone.asks(SessionCommand::Stats) else { panic!() };
     assert_eq!((after.torrents, after.peers), (vec![], 0));
     assert_eq!((after.downloaded, after.uploaded), (BLOCK.into(), BLOCK.into()));

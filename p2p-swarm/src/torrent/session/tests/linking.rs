@@ -114,7 +114,7 @@ fn two_links_to_the_two_swarms_of_a_hybrid_are_one_torrent() {
         for peer in [peer, peer + 1] {
             assert_eq!(alone.conn(SimPeer(peer)).torrent, id.0);
         }
-        alone.asks(SessionCommand::Remove(Remove { torrent: ID }));
+        alone.script.command(SessionCommand::Remove(Remove { torrent: ID }));
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::job::StoreError;
 use crate::torrent::job::TorrentDone;
+use crate::torrent::{Priority, SetPriorities};
 
 fn full() -> StoreError {
     StoreError::Io { path: "t".into(), what: "full".into() }
@@ -111,6 +112,20 @@ fn what_pauses_again_soon_rests_for_longer() {
     alone.script.advance(Duration::from_secs(61));
     alone.pause(A);
     assert_eq!(alone.next_try().0, 5);
+}
+
+#[test]
+fn who_wants_no_more_than_is_there_has_nothing_to_wait_for() {
+    let mut alone = Alone::new(Format::V1, 3, false);
+    alone.gives(A);
+    alone.pause(A);
+    alone.script.events();
+    let (torrent, files) = (TorrentId(1), vec![(0, Priority::Skip)]);
+    alone.script.command(SessionCommand::SetPriorities(SetPriorities { torrent, files }));
+    alone.work();
+    let status = alone.script.machine().status(torrent).unwrap();
+    assert_eq!((status.stage, status.trouble), (TorrentStage::Seeding, None));
+    assert_eq!(alone.script.events(), [SessionEvent::Resumed(torrent), SessionEvent::Done(torrent)]);
 }
 
 #[test]
