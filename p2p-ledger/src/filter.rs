@@ -125,14 +125,20 @@ impl Filter {
         self.count == 0
     }
 
+    /// The numbers that stand for its items, from the least.
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        let (mut bits, mut last) = (self.bits(), 0u64);
+        (0..self.count).map_while(move |_| {
+            last = last.saturating_add(bits.distance()?);
+            Some(last)
+        })
+    }
+
     /// Whether any of these is in it, as far as can be told.
     pub fn has_any<'a>(&self, key: &[u8; 16], items: impl IntoIterator<Item = &'a [u8]>) -> bool {
         let wanted = hashed(key, self.count, items);
         let mut wanted = wanted.iter().peekable();
-        let (mut bits, mut number) = (self.bits(), 0u64);
-        for _ in 0..self.count {
-            let Some(distance) = bits.distance() else { return false };
-            number = number.saturating_add(distance);
+        for number in self.numbers() {
             while wanted.next_if(|wanted| **wanted < number).is_some() {}
             match wanted.peek() {
                 None => return false,
@@ -147,10 +153,7 @@ impl Filter {
     pub fn has_all<'a>(&self, key: &[u8; 16], items: impl IntoIterator<Item = &'a [u8]>) -> bool {
         let wanted = hashed(key, self.count, items);
         let mut wanted = wanted.iter().peekable();
-        let (mut bits, mut number) = (self.bits(), 0u64);
-        for _ in 0..self.count {
-            let Some(distance) = bits.distance() else { return false };
-            number = number.saturating_add(distance);
+        for number in self.numbers() {
             while wanted.next_if(|wanted| **wanted == number).is_some() {}
             match wanted.peek() {
                 None => return true,

@@ -89,11 +89,9 @@ impl<P: Peer> Doors<P> {
         self.lost.contains(&peer)
     }
 
-    /// A peer answers. Says whether it was taken for dead.
-    pub(crate) fn found_again(&mut self, peer: P) -> bool {
-        let lost = self.lost.len();
+    /// A peer is there after all.
+    pub(crate) fn found_again(&mut self, peer: P) {
         self.lost.retain(|lost| *lost != peer);
-        self.lost.len() < lost
     }
 
     /// The node is shut out: all doors are to be tried.
