@@ -36,7 +36,8 @@ const MET: usize = 4;
 /// How many strangers.
 const STRANGERS: usize = 2;
 
-/// A node asks whether one of them leads to another network once in so many periods of its upkeep.
+/// A node asks whether one of them leads to another network once in so many periods of its upkeep; more often if it knows
+/// fewer.
 pub(crate) const SELDOM: u64 = 8;
 
 /// How long a node waits for the first door; twice as long for each that follows.
@@ -143,11 +144,23 @@ impl<P: Peer> Doors<P> {
         }
     }
 
+    /// Whom to ask in this period of the upkeep whether it leads to another network, if anybody, of those whom the node
+    /// does not know. Who knows few may be in a small part of one, where few look: all of a small network together ask
+    /// once in a period.
+    pub(crate) fn knock(&self, known: usize, knows: impl Fn(P) -> bool, rng: &mut Rng) -> Option<P> {
+        let is_time = rng.below(SELDOM.min(1 + known as u64)) == 0;
+        if is_time { self.one(|door| !knows(door), rng) } else { None }
+    }
+
     /// One of those through whom the node finds back.
     pub(crate) fn any(&self, rng: &mut Rng) -> Option<P> {
-        let most = self.lost.len() + self.seeds.len();
-        let doors = self.lost.iter().chain(&self.seeds);
-        (most > 0).then(|| rng.index(most)).and_then(|i| doors.copied().nth(i))
+        self.one(|_| true, rng)
+    }
+
+    fn one(&self, which: impl Fn(P) -> bool, rng: &mut Rng) -> Option<P> {
+        let doors = || self.lost.iter().chain(&self.seeds).copied().filter(|door| which(*door));
+        let most = doors().count();
+        (most > 0).then(|| rng.index(most)).and_then(|i| doors().nth(i))
     }
 }
 
@@ -212,6 +225,24 @@ mod tests {
         doors.hear(298);
         let round: Vec<_> = (0..8).filter_map(|_| doors.next()).collect();
         assert_eq!(round, [1, 2, 298, 199, 198, 197, 299, 1]);
+    }
+
+    #[test]
+    fn all_of_a_small_network_together_knock_once_in_a_period() {
+        let mut doors = Doors::new(0, [1, 2]);
+        doors.lose(3);
+        let rng = &mut Rng::new(1);
+        let mut knocks = |known: usize| {
+            let asked: Vec<_> = (0..8000).filter_map(|_| doors.knock(known, |door| door == 2, rng)).collect();
+            assert!(!asked.contains(&2), "who is known leads nowhere else");
+            (known + 1) * asked.len() / 80
+        };
+        for known in [1, 2, 4, 7] {
+            let percent = knocks(known);
+            assert!((90..110).contains(&percent), "{percent} knocks in 100 periods of {known} and one");
+        }
+        assert!((900..1100).contains(&knocks(79)), "one in eight periods each");
+        assert_eq!(Doors::new(0, [1]).knock(0, |_| true, rng), None);
     }
 
     /// Whoever may go on alone does so whatever strangers say.

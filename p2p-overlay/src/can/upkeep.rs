@@ -10,7 +10,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{CanMsg, CanTable};
-use crate::doors::SELDOM;
 use crate::structured::{Answer, LookupError, Maintenance, Next, Region, Replicas, Want};
 
 impl<P: Serialize + DeserializeOwned> Wire for CanMsg<P> {
@@ -60,9 +59,9 @@ impl<P: Keyed> CanTable<P> {
     }
 
     fn knock(&mut self, cx: &mut Cx<'_, Self>) {
-        let via = self.doors.any(cx.rng());
+        let knows = |door| self.position(door).is_some();
+        let via = self.doors.knock(self.neighbours.len(), knows, cx.rng());
         if via.is_some()
-            && cx.rng().below(SELDOM) == 0
             && let Some(claim) = cx.rng().choose(&self.claims).copied()
         {
             let key = claim.zone.key(cx.rng());

@@ -19,7 +19,6 @@ use serde::de::DeserializeOwned;
 
 use super::ring::{list, list_before};
 use super::{CHOICES, ChordMsg, ChordTable, MAX_SUCCESSORS, Spot};
-use crate::doors::SELDOM;
 use crate::lookup::part;
 use crate::structured::{Answer, Found, Maintenance, Next, Region, Replicas, Want};
 
@@ -88,8 +87,9 @@ impl<P: Keyed> ChordTable<P> {
     }
 
     fn knock(&mut self, cx: &mut Cx<'_, Self>) {
-        let via = self.doors.any(cx.rng());
-        if via.is_some() && cx.rng().below(SELDOM) == 0 {
+        let knows = |door| self.successors.iter().any(|spot| spot.peer == door);
+        let via = self.doors.knock(self.successors.len(), knows, cx.rng());
+        if via.is_some() {
             cx.emit(Want { tag: MERGE, key: self.key, replicas: 1, via });
         }
     }

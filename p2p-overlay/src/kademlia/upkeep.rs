@@ -13,7 +13,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{KademliaMsg, KademliaTable};
-use crate::doors::SELDOM;
 use crate::lookup::part;
 use crate::structured::{Answer, MAX_REPLICAS, Maintenance, Next, Region, Replicas, Want};
 
@@ -51,12 +50,13 @@ impl<P: Keyed> KademliaTable<P> {
         if let Some(level) = self.buckets.stalest(cx.now(), self.config.refresh) {
             self.want(cx, REFRESH, level);
         }
-        let neighbour = cx.rng().choose(&self.buckets.near()).copied();
+        let near = self.buckets.near();
+        let neighbour = cx.rng().choose(&near).copied();
         if let Some(neighbour) = neighbour {
             self.ask(cx, neighbour, |id| KademliaMsg::GetNeighbours { id });
         }
         let doubtful = self.buckets.doubtful(cx.now(), self.config.upkeep);
-        let lost = self.doors.any(cx.rng()).filter(|_| cx.rng().below(SELDOM) == 0);
+        let lost = self.doors.knock(near.len(), |door| near.contains(&door), cx.rng());
         for peer in doubtful.into_iter().chain(lost).filter(|peer| Some(*peer) != neighbour) {
             self.ask(cx, peer, |id| KademliaMsg::Ping { id });
         }

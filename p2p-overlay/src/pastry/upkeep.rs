@@ -89,21 +89,19 @@ impl<P: Keyed> PastryTable<P> {
         }
         let neighbours: Vec<P> = self.neighbours.peers().collect();
         let neighbour = cx.rng().choose(&neighbours).copied();
-        let seldom = cx.rng().below(SELDOM) == 0;
         match neighbour {
-            Some(neighbour) if seldom => {
+            Some(neighbour) if cx.rng().below(SELDOM) == 0 => {
                 self.ask(cx, neighbour, Asked::Peers, |id| PastryMsg::GetNeighbours { id });
             }
             Some(neighbour) => self.ping(cx, neighbour, 0),
             None => {}
         }
-        if seldom {
-            self.knock(cx);
-        }
+        self.knock(cx);
     }
 
     fn knock(&mut self, cx: &mut Cx<'_, Self>) {
-        let via = self.doors.any(cx.rng()).filter(|door| !self.leaves.holds(*door));
+        let knows = |door| self.leaves.holds(door);
+        let via = self.doors.knock(self.leaves.peers().count(), knows, cx.rng());
         if via.is_some() {
             let replicas = self.config.leaves.min(MAX_LEAVES) as u8;
             cx.emit(Want { tag: MERGE, key: self.key, replicas, via });

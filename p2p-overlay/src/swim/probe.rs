@@ -6,7 +6,6 @@ use p2p_core::{Cx, Peer, Time};
 
 use super::members::Change;
 use super::{MemberState, News, Swim, SwimMsg, SwimTimer};
-use crate::doors::SELDOM;
 use crate::membership::{Neighbour, Parting};
 
 /// Whom this node pings in this period.
@@ -48,10 +47,8 @@ impl<P: Peer> Swim<P> {
         self.members.forget(cx.now(), self.suspicion() * 4);
         self.rumours.retain(|rumour| rumour.peer() == self.me || self.members.state(rumour.peer()).is_some());
         self.relayed.retain(|relayed| relayed.at + self.config.period > cx.now());
-        if cx.rng().below(SELDOM) == 0
-            && let Some(door) = self.doors.any(cx.rng())
-            && self.members.state(door).is_none_or(|state| state == MemberState::Dead)
-        {
+        let knows = |door| self.members.state(door).is_some_and(|state| state != MemberState::Dead);
+        if let Some(door) = self.doors.knock(self.members.alive().len(), knows, cx.rng()) {
             cx.send(door, SwimMsg::Join { incarnation: self.incarnation });
         }
         let Some(peer) = self.next_target(cx) else { return };

@@ -14,7 +14,6 @@ use serde::de::DeserializeOwned;
 use super::levels::{LEVELS, Silence};
 use super::multicast::{Child, MAX_WELCOMED, Parent};
 use super::{Back, MAX_ASKED, MAX_BACKPOINTERS, MAX_PEERS, TapestryMsg, TapestryTable, digits_after};
-use crate::doors::SELDOM;
 use crate::structured::{Answer, Maintenance, Next, Region, Replicas, Want};
 
 impl<P: Serialize + DeserializeOwned> Wire for TapestryMsg<P> {
@@ -119,8 +118,9 @@ impl<P: Keyed> TapestryTable<P> {
     }
 
     fn knock(&mut self, cx: &mut Cx<'_, Self>) {
-        let via = self.doors.any(cx.rng());
-        if via.is_some() && cx.rng().below(SELDOM) == 0 {
+        let knows = |door| self.levels.find(door).is_some();
+        let via = self.doors.knock(self.levels.all().len(), knows, cx.rng());
+        if via.is_some() {
             cx.emit(Want { tag: MERGE, key: self.key, replicas: 1, via });
         }
     }
