@@ -4,7 +4,10 @@ use p2p_core::foreign::{Codec, PacketCodec, TcpPeer};
 use p2p_dht::mainline::Secret;
 use p2p_swarm::torrent::http::HttpCodec;
 use p2p_swarm::torrent::tracker::{AnnounceReply, UdpCodec};
-use p2p_swarm::torrent::{Encryption, Info, LsdCodec, Magnet, Metainfo, Mse, PeerCodec, PeerMsg, Url};
+use p2p_swarm::torrent::{
+    Encryption, ExtendedHandshake, Features, Handshake, Info, LsdCodec, Magnet, Metainfo, Mse, PeerCodec,
+    PeerMsg, PeerName, Url,
+};
 
 use crate::decoded;
 
@@ -28,15 +31,36 @@ pub fn magnet(bytes: &[u8]) {
     }
 }
 
-/// Everything a peer says over TCP, and in the simulator. What is understood is sent on and understood again.
-pub fn peer_wire(bytes: &[u8]) {
-    decoded::<PeerMsg>(bytes);
-    let (mut from, mut to) = (PeerCodec::default(), PeerCodec::default());
+/// A codec of a connection whose other end has said that it wants to hear everything.
+fn speaker() -> PeerCodec {
+    let (mut speaker, mut other, mut said) =
+        (PeerCodec::default(), PeerCodec::default(), bytes::BytesMut::new());
+    let features = Features { extended: true, ..Features::default() };
+    let hello = Handshake { swarm: [0; 20], peer: PeerName([0; 20]), features };
+    let wants = ExtendedHandshake { metadata: Some(true), pex: Some(true), ..ExtendedHandshake::default() };
+    for msg in [PeerMsg::Handshake(hello), PeerMsg::Extended(wants)] {
+        other.encode(msg, &mut said);
+    }
+    while let Ok(Some(_)) = speaker.decode(&mut said, &mut bytes::BytesMut::new()) {}
+    speaker
+}
+
+/// What is understood of a connection's bytes is sent on, and understood as the same.
+fn sent_on(bytes: &[u8]) {
+    let (mut from, mut to, mut listener) = (PeerCodec::default(), speaker(), PeerCodec::default());
     let (mut input, mut nothing) = (bytes::BytesMut::from(bytes), bytes::BytesMut::new());
     while let Ok(Some(message)) = from.decode(&mut input, &mut nothing) {
         let mut again = bytes::BytesMut::new();
-        to.encode(message, &mut again);
+        to.encode(message.clone(), &mut again);
+        assert_eq!(listener.decode(&mut again, &mut nothing), Ok(Some(message)));
+        assert!(again.is_empty());
     }
+}
+
+/// Everything a peer says over TCP, and in the simulator. What is understood is sent on and understood again.
+pub fn peer_wire(bytes: &[u8]) {
+    decoded::<PeerMsg>(bytes);
+    sent_on(bytes);
 }
 
 /// An extension message, after a handshake that has agreed on them.
@@ -46,10 +70,7 @@ pub fn extension(bytes: &[u8]) {
     input.extend_from_slice(&(bytes.len() as u32 + 1).to_be_bytes());
     input.extend_from_slice(&[20]);
     input.extend_from_slice(bytes);
-    let mut codec = PeerCodec::default();
-    while let Ok(Some(message)) = codec.decode(&mut input, &mut bytes::BytesMut::new()) {
-        codec.encode(message, &mut bytes::BytesMut::new());
-    }
+    sent_on(&input);
 }
 
 /// An encrypted handshake: bytes alone, at either end; or two ends that mean well, in whose way the bytes are.

@@ -48,7 +48,7 @@ pub struct HeaderRules {
     /// was final stays so. `None`: nothing is, as in the paper.
     pub finality: Option<u64>,
     /// The least work of a chain. Until it is reached, headers have to come in one call that reaches it, or through a
-    /// [`HeaderSync`]. None.
+    /// [`HeaderSync`]; or be [restored](HeaderChain::restore). None.
     pub minimum_work: U256,
     /// How many blocks' work of the present kind a branch may be behind the best chain. 144, as in Bitcoin Core.
     pub margin: u64,
@@ -167,6 +167,15 @@ impl<C: Consensus> HeaderChain<C> {
     /// Why the first that was not taken in was not. Those before it were, if they are enough to be kept.
     pub fn accept(&mut self, headers: &[C::Header], now: u64) -> Result<usize, Refused> {
         self.take(headers, now, true)
+    }
+
+    /// Takes in headers that its user has kept, in as many calls as it likes: they are checked as others are, but nobody fills
+    /// the memory with them, so they need not have the least work yet.
+    ///
+    /// # Errors
+    /// Why the first that was not taken in was not. Those before it were.
+    pub fn restore(&mut self, headers: &[C::Header], now: u64) -> Result<usize, Refused> {
+        self.take(headers, now, false)
     }
 
     /// Takes in the header of a block of this node's own, which is worth its room however many others there are.
@@ -402,7 +411,7 @@ impl<C: Consensus> HeaderChain<C> {
     }
 
     /// Takes in a header that has been checked before; `None` if it follows none that is here.
-    pub(crate) fn restore(&mut self, header: C::Header) -> Option<u32> {
+    pub(crate) fn put_back(&mut self, header: C::Header) -> Option<u32> {
         let base = self.index.find(&header.previous())?;
         let before = self.index.entry(base);
         let work = before.work.saturating_add(self.consensus.work(&header));

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::FutureExt;
 use futures::StreamExt;
 use futures::future::join_all;
 use p2p_core::{Handle, Worker};
 use p2p_ledger::{Ledger, LedgerError, Mined, Miner, Solo, Template};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{BlockOf, NodeOf, Pow, Terms};
 
@@ -101,12 +100,11 @@ pub async fn mine<T: Terms>(
                 break block;
             }
             let rest = at.elapsed() * 100_u32.saturating_sub(effort.percent) / effort.percent.max(1);
-            tokio::time::sleep(rest).await;
-            match changes.next().now_or_never() {
-                Some(Some(_)) => break None,
-                Some(None) => changes = pit.follow(),
-                None if began.elapsed() > RENEWED => break None,
-                None => {}
+            match timeout(rest, changes.next()).await {
+                Ok(Some(_)) => break None,
+                Ok(None) => changes = pit.follow(),
+                Err(_) if began.elapsed() > RENEWED => break None,
+                Err(_) => {}
             }
         };
         // Somebody else may have been faster.
@@ -115,5 +113,94 @@ pub async fn mine<T: Terms>(
         {
             found(&block);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Poll;
+
+    use futures::stream::{BoxStream, poll_fn};
+    use p2p_ledger::{
+        Block, BlockHeader, BlockId, Board, Change, Compact, Notice, Tip, TxId, Work, transactions_root,
+    };
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    struct Public;
+
+    impl Terms for Public {
+        const NAME: &'static str = "public";
+        type State = Board;
+
+        fn state(&self, chain: u32) -> Board {
+            Board { chain }
+        }
+    }
+
+    fn enough<T>() -> Result<T, LedgerError> {
+        Err(LedgerError::Refused("it is enough".into()))
+    }
+
+    /// It gives one block to work on, which takes for ever; somebody else is faster at once.
+    struct Elsewhere {
+        given: AtomicU32,
+        asked: &'static AtomicU32,
+    }
+
+    #[async_trait]
+    impl Ledger<Pow, Board> for Elsewhere {
+        async fn submit(&self, _: Notice) -> Result<TxId, LedgerError> {
+            enough()
+        }
+
+        async fn tip(&self) -> Result<Tip, LedgerError> {
+            enough()
+        }
+
+        async fn block(&self, _: u64) -> Result<Option<BlockOf<Public>>, LedgerError> {
+            enough()
+        }
+
+        fn follow(&self) -> BoxStream<'static, Change> {
+            let asked = self.asked;
+            let tip = Tip { id: BlockId::NONE, height: 1, work: Default::default() };
+            let change = Change { tip, disconnected: Vec::new(), connected: vec![BlockId::NONE] };
+            Box::pin(poll_fn(move |_| match asked.fetch_add(1, Ordering::Relaxed) {
+                0 => Poll::Ready(Some(change.clone())),
+                _ => Poll::Pending,
+            }))
+        }
+    }
+
+    #[async_trait]
+    impl Pit<Public> for Elsewhere {
+        async fn template(&self, _: Vec<u8>) -> Result<BlockOf<Public>, LedgerError> {
+            if self.given.fetch_add(1, Ordering::Relaxed) > 0 {
+                return enough();
+            }
+            let seal = Work { bits: Compact(0x0300_0001), nonce: 0 };
+            let (previous, root) = (BlockId::NONE, transactions_root::<Notice>(&[]));
+            let header = BlockHeader { height: 1, previous, root, time: 1_000, seal };
+            Ok(Block { header, transactions: Vec::new() })
+        }
+
+        async fn mined(&self, _: BlockOf<Public>) -> Result<(), LedgerError> {
+            enough()
+        }
+    }
+
+    /// It does not wait until the block is renewed anyway, nor until it has rested.
+    #[tokio::test]
+    async fn when_somebody_is_faster_the_next_block_is_mined_at_once() {
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        let pit = Elsewhere { given: AtomicU32::new(0), asked: &ASKED };
+        let effort = Effort { threads: 1, percent: 1 };
+        let rules = Pow::new(Compact(0x0300_0001), 10);
+        let ended = mine::<Public>(&pit, &rules, &[], effort, |_| {}).await;
+        assert_eq!((ended, ASKED.load(Ordering::Relaxed)), (enough(), 1), "it looks after the first range");
     }
 }

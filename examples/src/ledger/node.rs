@@ -1,5 +1,7 @@
 //! A process that keeps a chain together with others.
 
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -112,9 +114,19 @@ async fn founding<T: Terms>(
         None => new()?,
     };
     if let Some(file) = file {
-        std::fs::write(file, founding.to_bytes())?;
+        write(&file, &founding.to_bytes())?;
     }
     Ok(founding)
+}
+
+/// All of it or nothing, whenever the process dies.
+#[expect(clippy::disallowed_methods, reason = "a program has files")]
+fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let new = file.with_extension("new");
+    let mut written = File::create(&new)?;
+    written.write_all(bytes)?;
+    written.sync_all()?;
+    std::fs::rename(new, file)
 }
 
 /// Starts the machine and its keeper.

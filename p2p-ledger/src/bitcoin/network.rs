@@ -1,6 +1,7 @@
 //! Which of Bitcoin's networks is spoken with.
 
 use p2p_core::Key;
+use ruint::aliases::U256;
 
 use super::address::AddressPrefixes;
 use super::codec::BitcoinCodec;
@@ -29,6 +30,8 @@ pub struct BitcoinNetwork {
     pub first_filter: Key,
     /// What makes the next ones count.
     pub rules: ProofOfWork<BitcoinHeader>,
+    /// Work that its chain is known to have: less is shown by liars alone, and costs no memory.
+    pub minimum_work: U256,
 }
 
 impl BitcoinNetwork {
@@ -37,14 +40,18 @@ impl BitcoinNetwork {
         let first = first(1_231_006_505, 0x1d00_ffff, 2_083_236_893);
         let magic = [0xf9, 0xbe, 0xb4, 0xd9];
         let addresses = AddressPrefixes { key: 0, script: 5, witness: "bc" };
-        BitcoinNetwork::new(magic, 8333, addresses, first, &FIRST_SCRIPT, ProofOfWork::bitcoin())
+        let network =
+            BitcoinNetwork::new(magic, 8333, addresses, first, &FIRST_SCRIPT, ProofOfWork::bitcoin());
+        BitcoinNetwork { minimum_work: MAIN_WORK, ..network }
     }
 
     /// The one for tests, the third: its money is worth nothing.
     pub fn testnet() -> BitcoinNetwork {
         let first = first(1_296_688_602, 0x1d00_ffff, 414_098_458);
         let magic = [0x0b, 0x11, 0x09, 0x07];
-        BitcoinNetwork::new(magic, 18333, of_tests("tb"), first, &FIRST_SCRIPT, ProofOfWork::testnet())
+        let network =
+            BitcoinNetwork::new(magic, 18333, of_tests("tb"), first, &FIRST_SCRIPT, ProofOfWork::testnet());
+        BitcoinNetwork { minimum_work: TESTNET_WORK, ..network }
     }
 
     /// The fourth (BIP 94), where easy blocks make no others easy.
@@ -79,12 +86,13 @@ impl BitcoinNetwork {
         rules: ProofOfWork<BitcoinHeader>,
     ) -> BitcoinNetwork {
         let first_filter = Filter::new(&Filter::key(&first.id()), [script]).header(&Key::ZERO);
-        BitcoinNetwork { magic, port, addresses, first, first_filter, rules }
+        BitcoinNetwork { magic, port, addresses, first, first_filter, rules, minimum_work: U256::ZERO }
     }
 
-    /// The first header alone.
+    /// The first header alone. The least work of its chain is the network's, unless the rules want more.
     pub fn headers(&self, rules: HeaderRules) -> BitcoinHeaders {
-        HeaderChain::new(self.rules.clone(), self.first, rules)
+        let minimum_work = rules.minimum_work.max(self.minimum_work);
+        HeaderChain::new(self.rules.clone(), self.first, HeaderRules { minimum_work, ..rules })
     }
 
     /// A codec for one connection.
@@ -92,6 +100,11 @@ impl BitcoinNetwork {
         BitcoinCodec::new(self.magic)
     }
 }
+
+/// The work in the main network's chain of block 824,000, at the beginning of 2024 (Bitcoin Core 27, `nMinimumChainWork`).
+const MAIN_WORK: U256 = U256::from_limbs([0x98db_40af_5754_1800, 0x63c4_ebd2, 0, 0]);
+/// The same of the third test network's, of block 2,550,000.
+const TESTNET_WORK: U256 = U256::from_limbs([0xb14e_264b_a6c1_5db9, 0x0c59, 0, 0]);
 
 /// What addresses of networks for tests begin with.
 fn of_tests(witness: &'static str) -> AddressPrefixes {
@@ -126,6 +139,7 @@ mod tests {
     use super::*;
     use crate::bitcoin::BitcoinBlock;
     use crate::codec::{Decode, Encode};
+    use crate::headers::Refused;
 
     /// As Bitcoin Core's parameters and BIP 94 have them.
     #[test]
@@ -139,6 +153,33 @@ mod tests {
         for (network, name) in names {
             assert_eq!(network.first.id().to_string(), name);
         }
+    }
+
+    /// As Bitcoin Core prints it. Of the main network's chain the first header after the first, alone, is what anybody can show.
+    #[test]
+    fn a_chain_with_less_work_than_the_network_has_is_not_kept() {
+        let works = [
+            (BitcoinNetwork::main(), "63c4ebd298db40af57541800"),
+            (BitcoinNetwork::testnet(), "c59b14e264ba6c15db9"),
+            (BitcoinNetwork::testnet4(), "0"),
+            (BitcoinNetwork::regtest(), "0"),
+        ];
+        for (network, work) in works {
+            assert_eq!(network.minimum_work, U256::from_str_radix(work, 16).unwrap());
+        }
+        let hex =
+            b"010000006fe28c0ab6f1b372c1a6a246ae63f74f931e8365e15a089c68d6190000000000982051fd1e4ba744bb\
+                    be680e1fee14677ba1a3c3540bf7b1cdb606e857233e0e61bc6649ffff001d01e36299";
+        let second = BitcoinHeader::from_bytes(&HEXLOWER.decode(hex).unwrap()).unwrap();
+        let now = second.time();
+        let headers = |minimum_work| {
+            BitcoinNetwork::main().headers(HeaderRules { minimum_work, ..HeaderRules::default() })
+        };
+        for (wanted, needed) in [(U256::ZERO, MAIN_WORK), (U256::MAX, U256::MAX)] {
+            let refused = headers(wanted).accept(&[second], now);
+            assert_eq!(refused, Err(Refused::LowWork { needed, found: U256::from(0x1_0001_0001_u64) }));
+        }
+        assert_eq!(headers(U256::ZERO).restore(&[second], now), Ok(1), "what was kept may go on");
     }
 
     /// The main network's is in the tests of rust-bitcoin's users, the third test network's among BIP 158's vectors.

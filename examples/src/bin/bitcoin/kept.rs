@@ -45,7 +45,7 @@ impl Kept {
         file.read_to_end(&mut bytes).map_err(failed)?;
         let read = bytes.chunks(LEN as usize).map_while(|bytes| BitcoinHeader::from_bytes(bytes).ok());
         let headers: Vec<BitcoinHeader> = read.collect();
-        let refused = headers.chunks(SOME).try_for_each(|some| chain.accept(some, now).map(drop)).err();
+        let refused = headers.chunks(SOME).try_for_each(|some| chain.restore(some, now).map(drop)).err();
         // The chain need not end where the file does, nor be all the file's.
         let is_on_chain = |header: &&BitcoinHeader| chain.is_on_chain(&header.id());
         let height = headers.iter().take_while(is_on_chain).count() as u64;
