@@ -7,14 +7,15 @@
 //! zones that several nodes share (§3.4) and splitting the largest zone nearby (§3.7).
 //!
 //! In this order: [`Can`] and its configuration, what the tables say about a key; in `space` the geometry, in `zones`
-//! who claims what, in `neighbours` who is around, in `join`, `update`, `repair` and `upkeep` how the tables are kept.
-//! `converged` computes the zones of a whole network, for experiments that start at rest (`simulated`); `whole` says
+//! who claims what, in `neighbours` who is around, in `join`, `update`, `repair` and `upkeep` how the tables are kept,
+//! in `protocol` what comes in. `converged` computes the zones of a whole network, for experiments that start at rest (`simulated`); `whole` says
 //! what holds of one. `realities` are several such networks in one; `multicast` floods one.
 
 mod converged;
 mod join;
 mod multicast;
 mod neighbours;
+mod protocol;
 mod realities;
 mod repair;
 mod simulated;

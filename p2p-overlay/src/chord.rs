@@ -5,11 +5,12 @@
 //! *Reasoning about identifier spaces* (IEEE TSE 2017): the protocol as first published can lose its ring.
 //!
 //! In this order: [`Chord`] and its configuration, what the tables say about a key; in `ring` lists of peers, in `join`
-//! and `upkeep` how the tables are kept. `virtuals` lets a host run several nodes. `converged` computes the tables of a
+//! and `upkeep` how the tables are kept, in `protocol` what comes in. `virtuals` lets a host run several nodes. `converged` computes the tables of a
 //! whole ring directly, for experiments that start from a network at rest; `whole` says what holds of one.
 
 mod converged;
 mod join;
+mod protocol;
 mod ring;
 mod simulated;
 mod upkeep;

@@ -7,12 +7,13 @@
 //! those of Baumgart & Mies, *S/Kademlia* (2007), §4.4, and so are sibling lists, §4.2.
 //!
 //! In this order: [`Kademlia`] and its configuration, what the tables say about a key; in `buckets` the tables, in
-//! `seats` how they lie in memory, in `join` and `upkeep` how they are kept. `converged` computes the tables of a whole
+//! `seats` how they lie in memory, in `join` and `upkeep` how they are kept, in `protocol` what comes in. `converged` computes the tables of a whole
 //! network, for experiments that start at rest; `whole` says what holds of one.
 
 mod buckets;
 mod converged;
 mod join;
+mod protocol;
 mod seats;
 mod simulated;
 mod upkeep;

@@ -8,13 +8,14 @@
 //! Periodic recovery is Bamboo's (Rhea et al., *Handling churn in a DHT*, USENIX 2004).
 //!
 //! In this order: [`Pastry`] and its configuration, what the tables say about a key; in `leaves` and `rows` the
-//! tables, in `join`, `leases` and `upkeep` how they are kept. `converged` computes the tables of a whole network,
+//! tables, in `join`, `leases` and `upkeep` how they are kept, in `protocol` what comes in. `converged` computes the tables of a whole network,
 //! for experiments that start at rest; `whole` says what holds of one.
 
 mod converged;
 mod join;
 mod leases;
 mod leaves;
+mod protocol;
 mod rows;
 mod simulated;
 mod upkeep;

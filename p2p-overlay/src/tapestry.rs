@@ -10,8 +10,8 @@
 //! belongs in it (SPAA §2.2, Property 1).
 //!
 //! In this order: [`Tapestry`] and its configuration, what the tables say about a key; in `levels` the tables, in
-//! `join` how a node joins, in `multicast` how all who need it hear of it, in `upkeep` how it keeps its tables.
-//! `converged` computes the tables of a whole network, for experiments that start at rest; `whole` says what holds of one. On top of it are
+//! `join` how a node joins, in `multicast` how all who need it hear of it, in `upkeep` how it keeps its tables, in
+//! `protocol` what comes in. `converged` computes the tables of a whole network, for experiments that start at rest; `whole` says what holds of one. On top of it are
 //! [`Locate`] and [`TapestryObjects`], in `objects`.
 
 mod converged;
@@ -19,6 +19,7 @@ mod join;
 mod levels;
 mod multicast;
 mod objects;
+mod protocol;
 mod simulated;
 mod upkeep;
 mod whole;
@@ -37,7 +38,8 @@ use crate::subnets::SubnetLimits;
 
 use levels::Levels;
 use multicast::Multicast;
-use upkeep::{Asked, TapestryTimer};
+use protocol::TapestryTimer;
+use upkeep::Asked;
 
 pub use objects::{
     Locate, LocateError, LocateObject, Located, ObjectCommand, ObjectConfig, ObjectMsg, ObjectOutcome,

@@ -38,7 +38,7 @@ use p2p_core::{Cx, Keyed, Lane, Link, NoJob, OpId, Protocol, Time, Up, Wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::upkeep::CanTimer;
+use super::protocol::CanTimer;
 use super::{Can, CanMsg, Claim, MAX_NEIGHBOURS, Zone};
 use crate::bucket::{Bucket, Rate};
 use crate::pubsub::{Delivery, MAX_MESSAGE, Message, PubSubError, Topic, lane};

@@ -14,7 +14,7 @@ use p2p_core::{Cx, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Up, Wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::upkeep::CanTimer;
+use super::protocol::CanTimer;
 use super::{CanConfig, CanMsg, CanTable};
 use crate::routed::Routed;
 use crate::structured::{Answer, Maintenance, Next, Region, Replicas, Want};

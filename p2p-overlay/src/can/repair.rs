@@ -13,7 +13,8 @@
 use p2p_core::{Cx, Health, Keyed, Time};
 
 use super::neighbours::{Around, Neighbour};
-use super::upkeep::{CanTimer, GAP};
+use super::protocol::CanTimer;
+use super::upkeep::GAP;
 use super::zones::{Claims, MAX_ZONES, abuts, gaps, volume};
 use super::{CanMsg, CanTable, Claim, Zone};
 use crate::structured::Want;

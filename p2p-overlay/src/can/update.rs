@@ -9,7 +9,7 @@ use std::time::Duration;
 use p2p_core::{Cx, Keyed};
 
 use super::neighbours::{Around, Neighbour};
-use super::upkeep::CanTimer;
+use super::protocol::CanTimer;
 use super::zones::{Claims, MAX_ZONES, abuts, left_of, merge, overlap};
 use super::{CanMsg, CanState, CanTable, Claim, MAX_ASKED, MAX_NEIGHBOURS};
 

@@ -11,32 +11,24 @@
 //! is. Messages get lost: a node is asked three times before it is left out of the lists, and meanwhile no question goes
 //! by it. Fingers are only shortcuts: one that was silent is left out at once.
 
-use std::time::Duration;
+use p2p_core::{Cx, Key, Keyed, Suspicion};
 
-use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Suspicion, Time, Wire, prefetch};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
+use super::protocol::ChordTimer;
 use super::ring::{list, list_before};
-use super::{CHOICES, ChordMsg, ChordTable, MAX_SUCCESSORS, Spot};
-use crate::lookup::part;
-use crate::structured::{Answer, Found, Maintenance, Next, Region, Replicas, Want};
-
-impl<P: Serialize + DeserializeOwned> Wire for ChordMsg<P> {
-    const MAX_BYTES: usize = 4096;
-}
+use super::{CHOICES, ChordMsg, ChordTable, Spot};
+use crate::structured::{Found, Want};
 
 /// A [`ChordMsg::GetState`] that waits for its answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question<P> {
-    why: Asked<P>,
+    pub(super) why: Asked<P>,
     /// How often the peer was silent before.
-    silent: u32,
+    pub(super) silent: u32,
 }
 
 /// What it was sent for.
 #[derive(Clone, Copy, Debug)]
-enum Asked<P> {
+pub(super) enum Asked<P> {
     /// To stabilise with the first successor.
     Successor,
     /// To stabilise with a node between this one and its successor.
@@ -47,23 +39,14 @@ enum Asked<P> {
     Life,
 }
 
-/// Chord's timers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ChordTimer {
-    /// Time to stabilise, or to try to join.
-    Stabilize,
-    /// A question of the upkeep is late.
-    Late,
-}
-
 /// The tags of the lookups that a newcomer joins by, and by which two rings become one; the others are exponents of
 /// fingers.
 pub(super) const JOIN: u32 = u32::MAX;
-const MERGE: u32 = JOIN - 1;
+pub(super) const MERGE: u32 = JOIN - 1;
 const MAX_SUSPECTS: usize = 64;
 
 impl<P: Keyed> ChordTable<P> {
-    fn is_at_rest(&self) -> bool {
+    pub(super) fn is_at_rest(&self) -> bool {
         self.config.stabilize.is_zero()
     }
 
@@ -79,7 +62,7 @@ impl<P: Keyed> ChordTable<P> {
 
     // ---- upkeep
 
-    fn look_after(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn look_after(&mut self, cx: &mut Cx<'_, Self>) {
         self.stabilize(cx);
         self.ask_suspects(cx);
         (0..self.config.fingers).for_each(|_| self.fix_a_finger(cx));
@@ -94,7 +77,7 @@ impl<P: Keyed> ChordTable<P> {
         }
     }
 
-    fn on_knocked(&mut self, cx: &mut Cx<'_, Self>, found: &Found<P>) {
+    pub(super) fn on_knocked(&mut self, cx: &mut Cx<'_, Self>, found: &Found<P>) {
         let spot = self.spot(found.root());
         if !spot.is_keeper(&self.key) && self.would_be_first(&spot) {
             self.ask(cx, spot.peer, Asked::Between);
@@ -109,7 +92,7 @@ impl<P: Keyed> ChordTable<P> {
         }
     }
 
-    fn on_state(
+    pub(super) fn on_state(
         &mut self,
         cx: &mut Cx<'_, Self>,
         from: P,
@@ -175,7 +158,7 @@ impl<P: Keyed> ChordTable<P> {
         cx.emit(Want { tag: exponent as u32, key, replicas, via: None });
     }
 
-    fn on_finger(&mut self, exponent: usize, found: &Found<P>) {
+    pub(super) fn on_finger(&mut self, exponent: usize, found: &Found<P>) {
         let index = Key::<32>::BITS - 1 - exponent;
         let root = self.spot(found.root());
         let further = self.successors.first().is_some_and(|first| first.is_before(&root, &self.key));
@@ -193,7 +176,7 @@ impl<P: Keyed> ChordTable<P> {
 
     // ---- rectify
 
-    fn on_notify(&mut self, cx: &mut Cx<'_, Self>, from: P, before: &[P]) {
+    pub(super) fn on_notify(&mut self, cx: &mut Cx<'_, Self>, from: P, before: &[P]) {
         if !self.joined {
             return;
         }
@@ -246,7 +229,7 @@ impl<P: Keyed> ChordTable<P> {
         self.arm(cx);
     }
 
-    fn arm(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn arm(&mut self, cx: &mut Cx<'_, Self>) {
         match self.asked.next_deadline() {
             Some(at) => cx.set_timer(at - cx.now(), ChordTimer::Late),
             None => cx.clear_timer(ChordTimer::Late),
@@ -256,7 +239,7 @@ impl<P: Keyed> ChordTable<P> {
     // ---- the dead
 
     /// A peer was silent: it may be dead, or a message was lost.
-    fn suspect(&mut self, peer: P) {
+    pub(super) fn suspect(&mut self, peer: P) {
         if self.is_at_rest() {
             return;
         }
@@ -275,7 +258,7 @@ impl<P: Keyed> ChordTable<P> {
     }
 
     /// Asks those that were silent on a lookup's way.
-    fn ask_suspects(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn ask_suspects(&mut self, cx: &mut Cx<'_, Self>) {
         for peer in self.suspects.clone() {
             if !self.asked.iter().any(|(asked, _)| asked == peer) {
                 self.ask_again(cx, peer, Asked::Life, 1);
@@ -283,7 +266,12 @@ impl<P: Keyed> ChordTable<P> {
         }
     }
 
-    fn on_silence(&mut self, cx: &mut Cx<'_, Self>, peer: P, Question { why, silent }: Question<P>) {
+    pub(super) fn on_silence(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        peer: P,
+        Question { why, silent }: Question<P>,
+    ) {
         match silent + 1 < Suspicion::DEAD_AFTER {
             true => {
                 self.suspect(peer);
@@ -294,7 +282,12 @@ impl<P: Keyed> ChordTable<P> {
     }
 
     /// A peer is dead, and leaves these questions unanswered.
-    fn on_death(&mut self, cx: &mut Cx<'_, Self>, peer: P, questions: impl IntoIterator<Item = Asked<P>>) {
+    pub(super) fn on_death(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        peer: P,
+        questions: impl IntoIterator<Item = Asked<P>>,
+    ) {
         let was_first = self.successors.first().is_some_and(|first| first.peer == peer);
         self.forget(peer);
         questions.into_iter().for_each(|why| self.on_unanswered(cx, why, was_first));
@@ -347,151 +340,5 @@ impl<P: Keyed> ChordTable<P> {
                 }
             }
         }
-    }
-}
-
-impl<P: Keyed> Protocol for ChordTable<P> {
-    type Peer = P;
-    type Msg = ChordMsg<P>;
-    type Timer = ChordTimer;
-    type Command = Answer<P>;
-    type Item = ();
-    type Outcome = ();
-    type Event = Want<P>;
-    type Job = NoJob;
-
-    fn warm(&self) {
-        prefetch(&self.successors[..]);
-        prefetch(&self.fingers[..]);
-        self.asked.warm();
-    }
-
-    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
-        if self.is_at_rest() {
-            return;
-        }
-        match self.joined {
-            // A node of a ring at rest begins at any time of the period.
-            true => {
-                let first = cx.rng().duration(Duration::ZERO, self.config.stabilize);
-                cx.set_timer(first, ChordTimer::Stabilize);
-            }
-            false => self.on_timer(cx, ChordTimer::Stabilize),
-        }
-    }
-
-    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: ChordMsg<P>) {
-        if !self.joined {
-            // Whoever looks after the ring is in it; a newcomer looks its key up.
-            self.doors.meet(from);
-        }
-        match msg {
-            ChordMsg::GetState { id } => {
-                if self.joined {
-                    let successors = self.successors.iter().map(|spot| spot.peer).collect();
-                    cx.send(from, ChordMsg::State { id, predecessor: self.predecessor(), successors });
-                }
-            }
-            ChordMsg::State { id, predecessor, successors } => {
-                if let Some(Question { why, .. }) = self.asked.answer(id, from) {
-                    let successors = &successors[..successors.len().min(MAX_SUCCESSORS)];
-                    self.on_state(cx, from, why, predecessor, successors);
-                    self.arm(cx);
-                }
-            }
-            ChordMsg::Notify { before } => {
-                let before = &before[..before.len().min(MAX_SUCCESSORS)];
-                self.on_notify(cx, from, before);
-            }
-        }
-    }
-
-    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: ChordTimer) {
-        match timer {
-            ChordTimer::Stabilize => {
-                let period = match self.joined {
-                    true => self.config.stabilize,
-                    false => self.doors.patience(self.config.stabilize),
-                };
-                let next = cx.rng().duration(period / 2, period * 3 / 2);
-                cx.set_timer(next, ChordTimer::Stabilize);
-                match self.joined {
-                    true => self.look_after(cx),
-                    false => self.try_to_join(cx),
-                }
-            }
-            ChordTimer::Late => {
-                while let Some((peer, question)) = self.asked.expire(cx.now()) {
-                    self.on_silence(cx, peer, question);
-                }
-                self.arm(cx);
-            }
-        }
-    }
-
-    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, answer: Answer<P>) {
-        cx.finish(op, ());
-        match (answer.tag, answer.looked) {
-            (JOIN, Ok(found)) => self.on_joined(cx, &found),
-            (MERGE, Ok(found)) => self.on_knocked(cx, &found),
-            (exponent, Ok(found)) => self.on_finger(exponent as usize, &found),
-            (_, Err(_)) => {} // The timer tries again.
-        }
-    }
-
-    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
-        let Link::Down(Down::Unreachable | Down::TimedOut) = link else { return };
-        let given_up = std::iter::from_fn(|| self.asked.give_up(peer));
-        let questions: Vec<Asked<P>> = given_up.map(|question| question.why).collect();
-        self.on_death(cx, peer, questions);
-        self.arm(cx);
-    }
-}
-
-impl<P: Keyed> Maintenance for ChordTable<P> {
-    const CONVERGES: bool = false;
-
-    fn me(&self) -> P {
-        self.me
-    }
-    fn is_joined(&self) -> bool {
-        self.joined
-    }
-    fn next(&self, key: &Key, avoid: &[P], claimed: bool) -> Next<P> {
-        self.next_hop(key, avoid, claimed)
-    }
-    fn candidates(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
-        self.nearest(key, n, avoid)
-    }
-    fn distance(peer: &Key, key: &Key) -> Option<Key> {
-        Some(peer.distance(key))
-    }
-    fn upto(peer: &Key, key: &Key) -> Option<f64> {
-        Some(part(&key.distance(peer)))
-    }
-    fn neighbourhood(&self) -> Option<(usize, f64)> {
-        let last = self.successors.last()?;
-        Some((self.successors.len(), part(&last.distance(&self.key))))
-    }
-    fn replicas(&self, key: &Key, n: usize, claimed: bool) -> Replicas<P> {
-        self.replica_set(key, n, claimed)
-    }
-    fn mine(&self) -> Region {
-        self.region()
-    }
-    fn silent(&mut self, _now: Time, peer: P) {
-        self.suspect(peer);
-    }
-    fn attend(&mut self, cx: &mut Cx<'_, Self>) {
-        self.ask_suspects(cx);
-    }
-    fn heard(&mut self, _now: Time, peer: P) {
-        self.suspects.retain(|suspect| *suspect != peer);
-        if !self.joined {
-            self.doors.hear(peer);
-        }
-    }
-    fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
     }
 }

@@ -8,7 +8,8 @@
 use p2p_core::{Cx, Keyed};
 
 use super::levels::Levels;
-use super::upkeep::{Asked, JOIN, TapestryTimer};
+use super::protocol::TapestryTimer;
+use super::upkeep::{Asked, JOIN};
 use super::{Entering, MAX_BACKPOINTERS, TapestryMsg, TapestryTable};
 use crate::structured::Want;
 

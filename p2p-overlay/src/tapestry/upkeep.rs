@@ -5,20 +5,13 @@
 //! left a hole it asks for somebody to fill it. *Merge*, seldom: it looks up its own key through a peer that it has
 //! lost; if that leads to another node, it copies that one's levels as a newcomer does (`join`).
 
-use std::time::Duration;
-
-use p2p_core::{Cx, Down, Key, Keyed, Link, NoJob, OpId, Protocol, Time, Wire, prefetch};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use p2p_core::{Cx, Key, Keyed, Time};
 
 use super::levels::{LEVELS, Silence};
-use super::multicast::{Child, MAX_WELCOMED, Parent};
-use super::{Back, MAX_ASKED, MAX_BACKPOINTERS, MAX_PEERS, TapestryMsg, TapestryTable, digits_after};
-use crate::structured::{Answer, Maintenance, Next, Region, Replicas, Want};
-
-impl<P: Serialize + DeserializeOwned> Wire for TapestryMsg<P> {
-    const MAX_BYTES: usize = 8192;
-}
+use super::multicast::Child;
+use super::protocol::TapestryTimer;
+use super::{Back, MAX_ASKED, MAX_BACKPOINTERS, MAX_PEERS, TapestryMsg, TapestryTable};
+use crate::structured::Want;
 
 /// What a question of the upkeep was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -37,20 +30,9 @@ pub(super) enum Asked {
     Child(Child),
 }
 
-/// Tapestry's timers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TapestryTimer {
-    /// Time to look after the table, or to try to join.
-    Upkeep,
-    /// Time for a newcomer to look for nearer neighbours at the next level.
-    Nearest,
-    /// A question of the upkeep is late.
-    Late,
-}
-
 /// What a lookup of the upkeep is for, as its tag.
 pub(super) const JOIN: u32 = 0;
-const MERGE: u32 = 1;
+pub(super) const MERGE: u32 = 1;
 
 /// Of the peers that others name for full slots one in so many is asked how far it is: it may be nearer than those.
 const CURIOSITY: u64 = 8;
@@ -62,7 +44,7 @@ const NAMED_BACK: usize = 16;
 const FORGOTTEN: u32 = 3;
 
 impl<P: Keyed> TapestryTable<P> {
-    fn is_at_rest(&self) -> bool {
+    pub(super) fn is_at_rest(&self) -> bool {
         self.config.upkeep.is_zero()
     }
 
@@ -72,7 +54,7 @@ impl<P: Keyed> TapestryTable<P> {
 
     // ---- upkeep
 
-    fn look_after(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn look_after(&mut self, cx: &mut Cx<'_, Self>) {
         let level = cx.rng().index(self.levels.depth());
         self.compare(cx, level as u8);
         self.probe(cx);
@@ -93,7 +75,7 @@ impl<P: Keyed> TapestryTable<P> {
     }
 
     /// Sees to the levels in which a death has left a hole.
-    fn mend(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn mend(&mut self, cx: &mut Cx<'_, Self>) {
         if self.holes == 0 {
             return;
         }
@@ -165,7 +147,13 @@ impl<P: Keyed> TapestryTable<P> {
     }
 
     /// The question that a peer answers. An answer to something else is none.
-    fn answer(&mut self, cx: &mut Cx<'_, Self>, id: u32, from: P, fits: fn(&Asked) -> bool) -> Option<Asked> {
+    pub(super) fn answer(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        id: u32,
+        from: P,
+        fits: fn(&Asked) -> bool,
+    ) -> Option<Asked> {
         let why = self.asked.answer(id, from)?;
         if fits(&why) {
             return Some(why);
@@ -175,7 +163,7 @@ impl<P: Keyed> TapestryTable<P> {
     }
 
     /// Sets the timer to when the next answer is late: what every input ends with.
-    fn arm(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn arm(&mut self, cx: &mut Cx<'_, Self>) {
         match self.asked.next_deadline() {
             next if next == self.late => return,
             Some(at) => cx.set_timer(at - cx.now(), TapestryTimer::Late),
@@ -185,7 +173,7 @@ impl<P: Keyed> TapestryTable<P> {
     }
 
     /// Two neighbours of each slot of some levels; of one alone also who has this node in its table.
-    fn rows(&self, from: u8, upto: u8, asker: P) -> Vec<P> {
+    pub(super) fn rows(&self, from: u8, upto: u8, asker: P) -> Vec<P> {
         let upto = usize::from(upto).min(LEVELS - 1);
         let levels = self.levels.sharing(from.into()).chunk_by(|a, b| a.place() == b.place());
         let levels =
@@ -197,7 +185,7 @@ impl<P: Keyed> TapestryTable<P> {
         all.take(MAX_PEERS).collect()
     }
 
-    fn on_rows(&mut self, cx: &mut Cx<'_, Self>, from: P, why: Asked, peers: &[P]) {
+    pub(super) fn on_rows(&mut self, cx: &mut Cx<'_, Self>, from: P, why: Asked, peers: &[P]) {
         match why {
             Asked::Copy => self.on_copied(cx, from, peers),
             Asked::Compare { .. } => {
@@ -212,7 +200,7 @@ impl<P: Keyed> TapestryTable<P> {
     }
 
     /// A node that takes part has this one in its table.
-    fn on_backpointer(&mut self, now: Time, peer: P) {
+    pub(super) fn on_backpointer(&mut self, now: Time, peer: P) {
         let seen = now.as_secs_f64() as u32;
         if let Some(back) = self.back.iter_mut().find(|back| back.peer == peer) {
             back.seen = seen;
@@ -232,7 +220,7 @@ impl<P: Keyed> TapestryTable<P> {
     // ---- the dead
 
     /// A peer was silent. Says whether it should be asked again.
-    fn lose(&mut self, peer: P) -> bool {
+    pub(super) fn lose(&mut self, peer: P) -> bool {
         if self.is_at_rest() {
             return false;
         }
@@ -251,7 +239,7 @@ impl<P: Keyed> TapestryTable<P> {
         false
     }
 
-    fn on_silence(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked) {
+    pub(super) fn on_silence(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Asked) {
         let doubtful = self.lose(peer);
         match why {
             Asked::Ping { .. } if doubtful && !self.is_pinged(peer) => self.ping(cx, peer),
@@ -268,184 +256,5 @@ impl<P: Keyed> TapestryTable<P> {
             Asked::Compare { level } => self.holes |= 1 << level,
             Asked::Ping { .. } | Asked::Nearest | Asked::Child(_) => {}
         }
-    }
-}
-
-impl<P: Keyed> Protocol for TapestryTable<P> {
-    type Peer = P;
-    type Msg = TapestryMsg<P>;
-    type Timer = TapestryTimer;
-    type Command = Answer<P>;
-    type Item = ();
-    type Outcome = ();
-    type Event = Want<P>;
-    type Job = NoJob;
-
-    fn warm(&self) {
-        self.levels.warm();
-        prefetch(&self.back[..]);
-        self.asked.warm();
-    }
-
-    fn on_start(&mut self, cx: &mut Cx<'_, Self>) {
-        if self.is_at_rest() {
-            return;
-        }
-        match self.joined {
-            // A node of a network at rest begins at any time of the period.
-            true => {
-                let first = cx.rng().duration(Duration::ZERO, self.config.upkeep);
-                cx.set_timer(first, TapestryTimer::Upkeep);
-            }
-            false => self.on_timer(cx, TapestryTimer::Upkeep),
-        }
-    }
-
-    fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: TapestryMsg<P>) {
-        match msg {
-            TapestryMsg::Ping { id, joined } => {
-                if joined && !self.joined {
-                    self.doors.meet(from);
-                }
-                cx.send(from, TapestryMsg::Pong { id, joined: self.joined });
-                if joined && !self.is_at_rest() {
-                    self.on_backpointer(cx.now(), from);
-                }
-            }
-            TapestryMsg::Pong { id, joined } => {
-                let why = self.answer(cx, id, from, |why| matches!(why, Asked::Ping { .. }));
-                if let Some(Asked::Ping { at }) = why
-                    && joined
-                {
-                    self.levels.hear(from, Some(cx.now() - at));
-                }
-                self.settle_in(cx);
-            }
-            TapestryMsg::GetRows { id, from: first, upto } => {
-                if self.joined {
-                    cx.send(from, TapestryMsg::Rows { id, peers: self.rows(first, upto, from) });
-                }
-            }
-            TapestryMsg::Rows { id, peers } => {
-                let fits = |why: &Asked| matches!(why, Asked::Copy | Asked::Compare { .. } | Asked::Nearest);
-                if let Some(why) = self.answer(cx, id, from, fits) {
-                    self.on_rows(cx, from, why, &peers[..peers.len().min(MAX_PEERS)]);
-                }
-            }
-            TapestryMsg::Insert { id } => {
-                if self.joined {
-                    self.on_insert(cx, from, id);
-                }
-            }
-            TapestryMsg::Inserted { id, done } => {
-                if self.answer(cx, id, from, |why| matches!(why, Asked::Insert)).is_some() {
-                    self.on_inserted(done);
-                    self.settle_in(cx);
-                }
-            }
-            TapestryMsg::Multicast { id, newcomer, shared, level, patience } => {
-                if self.joined || self.entering.is_some() {
-                    let parent = Parent::Node(from, id);
-                    self.on_multicast(cx, parent, newcomer, shared, level, patience);
-                }
-            }
-            TapestryMsg::Acknowledge { id } => {
-                let why = self.answer(cx, id, from, |why| matches!(why, Asked::Child(_)));
-                if let Some(Asked::Child(child)) = why {
-                    self.on_acknowledged(cx, child);
-                }
-            }
-            TapestryMsg::Welcome { peers } => {
-                self.on_welcome(cx, from, &peers[..peers.len().min(MAX_WELCOMED)]);
-            }
-        }
-        self.mend(cx);
-        self.arm(cx);
-    }
-
-    fn on_timer(&mut self, cx: &mut Cx<'_, Self>, timer: TapestryTimer) {
-        match timer {
-            TapestryTimer::Upkeep => {
-                let period = match self.joined {
-                    true => self.config.upkeep,
-                    false => self.doors.patience(self.config.upkeep),
-                };
-                let next = cx.rng().duration(period / 2, period * 3 / 2);
-                cx.set_timer(next, TapestryTimer::Upkeep);
-                match self.joined {
-                    true => self.look_after(cx),
-                    false => self.try_to_join(cx),
-                }
-            }
-            TapestryTimer::Nearest => self.descend(cx),
-            TapestryTimer::Late => {
-                self.late = None;
-                while let Some((peer, why)) = self.asked.expire(cx.now()) {
-                    self.on_silence(cx, peer, why);
-                }
-                self.settle_in(cx);
-            }
-        }
-        self.mend(cx);
-        self.arm(cx);
-    }
-
-    fn on_command(&mut self, cx: &mut Cx<'_, Self>, op: OpId, answer: Answer<P>) {
-        cx.finish(op, ());
-        let Ok(found) = answer.looked else { return }; // The timer tries again.
-        match answer.tag {
-            JOIN => self.on_surrogate(cx, found.root()),
-            _ if self.joined && found.root() != self.me => self.copy(cx, found.root()),
-            _ => {}
-        }
-        self.arm(cx);
-    }
-
-    fn on_link(&mut self, cx: &mut Cx<'_, Self>, peer: P, link: Link) {
-        let Link::Down(Down::Unreachable | Down::TimedOut) = link else { return };
-        while self.lose(peer) {}
-        while let Some(why) = self.asked.give_up(peer) {
-            self.on_silence(cx, peer, why);
-        }
-        self.settle_in(cx);
-        self.mend(cx);
-        self.arm(cx);
-    }
-}
-
-impl<P: Keyed> Maintenance for TapestryTable<P> {
-    const CONVERGES: bool = false;
-
-    fn me(&self) -> P {
-        self.me
-    }
-    fn is_joined(&self) -> bool {
-        self.joined
-    }
-    fn next(&self, key: &Key, avoid: &[P], _claimed: bool) -> Next<P> {
-        self.next_hop(key, avoid)
-    }
-    fn candidates(&self, key: &Key, n: usize, avoid: &[P]) -> Vec<P> {
-        self.nearest(key, n, avoid)
-    }
-    fn distance(peer: &Key, key: &Key) -> Option<Key> {
-        Some(digits_after(peer, key))
-    }
-    fn replicas(&self, key: &Key, n: usize, _claimed: bool) -> Replicas<P> {
-        Self::replica_set(key, n)
-    }
-    fn mine(&self) -> Region {
-        self.region()
-    }
-    fn silent(&mut self, _now: Time, peer: P) {
-        self.lose(peer);
-    }
-    fn heard(&mut self, _now: Time, peer: P) {
-        if !self.joined {
-            self.doors.hear(peer);
-        }
-    }
-    fn take_changed(&mut self) -> bool {
-        self.levels.take_changed()
     }
 }
