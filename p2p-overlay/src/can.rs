@@ -4,7 +4,8 @@
 //! point in a d-dimensional torus (§2), a question goes to the neighbour whose zone is nearest to the point (§2.1), a
 //! newcomer gets half of the zone in which a random point lies (§2.2), and the zone of a node that dies goes to the
 //! smallest of its neighbours (§2.3). Of the improvements of §3: forwarding by progress over round-trip time (§3.3),
-//! zones that several nodes share (§3.4) and splitting the largest zone nearby (§3.7).
+//! zones that several nodes share (§3.4) and splitting the largest zone nearby (§3.7). Whoever leaves does so without a
+//! word, as if it had died: that it hands its zone over first (§2.3) is not built.
 //!
 //! In this order: [`Can`] and its configuration, what the tables say about a key; in `space` the geometry, in `zones`
 //! who claims what, in `neighbours` who is around, in `join`, `update`, `repair` and `upkeep` how the tables are kept,

@@ -3,6 +3,7 @@
 //! Stoica et al., *Chord: a scalable peer-to-peer lookup protocol for internet applications* (IEEE/ACM ToN 11(1),
 //! 2003), with the join, stabilise and rectify operations of Zave, *How to make Chord correct* (2015) and
 //! *Reasoning about identifier spaces* (IEEE TSE 2017): the protocol as first published can lose its ring.
+//! Whoever leaves does so without a word, as if it had died; voluntary departures (ToN §IV-E) are not built.
 //!
 //! In this order: [`Chord`] and its configuration, what the tables say about a key; in `ring` lists of peers, in `join`
 //! and `upkeep` how the tables are kept, in `protocol` what comes in. `virtuals` lets a host run several nodes. `converged` computes the tables of a

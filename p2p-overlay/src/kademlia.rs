@@ -140,6 +140,8 @@ impl KademliaConfig {
 
 /// The largest buckets.
 const MAX_K: usize = 32;
+/// How many questions of the upkeep wait at once. Half of them are not for whomever others name.
+const MAX_ASKED: usize = 256;
 /// S/Kademlia's η.
 const ETA: usize = 5;
 /// The most siblings: η times as many go into one message.
@@ -153,7 +155,7 @@ pub struct KademliaTable<P> {
     me: P,
     joined: bool,
     buckets: Buckets<P>,
-    /// Pings, and questions for neighbours.
+    /// Pings, and questions for neighbours; at most [`MAX_ASKED`].
     asked: Pending<P, ()>,
     /// The level whose range is refreshed next, after joining: from the nearest bucket to the furthest.
     exploring: Option<usize>,
@@ -204,7 +206,7 @@ impl<P: Keyed> KademliaTable<P> {
             joined: doors.is_founder(),
             buckets: Buckets::new(me.key(), config.most(), config.replacements, config.width())
                 .with(config.neighbourhood(), config.subnets),
-            asked: Pending::with_capacity(64),
+            asked: Pending::with_capacity(MAX_ASKED),
             exploring: None,
             doors,
             config,

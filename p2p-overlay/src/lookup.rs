@@ -144,8 +144,8 @@ enum Asking<P> {
 
 #[derive(Clone, Debug)]
 enum Question<P> {
-    /// Whether it accepts a question that is passed on.
-    Hop(Task<P>),
+    /// Whether it accepts a question that is passed on, and from whom that has come.
+    Hop(P, Task<P>),
     /// What it knows: of the iterative lookup with this ticket.
     Ask(u64),
 }
@@ -241,8 +241,8 @@ impl<P: Keyed> Lookups<P> {
                     trail: Trail::new(Vec::new()),
                 };
                 match via {
-                    Some(first) if first != table.me() => self.pass_on(cx, first, task, false),
-                    _ => self.route(cx, table, task),
+                    Some(first) if first != table.me() => self.pass_on(cx, first, table.me(), task, false),
+                    _ => self.route(cx, table, table.me(), task),
                 }
             }
             Mode::Iterative { parallel } => match M::CONVERGES {
@@ -347,7 +347,7 @@ impl<P: Keyed> Lookups<P> {
             }
             LookupMsg::Answer { id, hint } => match self.asked.answer(id, from) {
                 Some(Question::Ask(ticket)) => self.on_answer(cx, table, from, ticket, hint),
-                Some(hop @ Question::Hop(_)) => self.on_silence(cx, table, from, hop),
+                Some(hop @ Question::Hop(..)) => self.on_silence(cx, table, from, hop),
                 None => {}
             },
         }
@@ -423,10 +423,10 @@ impl<P: Keyed> Lookups<P> {
     ) {
         table.silent(cx.now(), peer);
         match question {
-            Question::Hop(mut task) => {
+            Question::Hop(from, mut task) => {
                 task.timeouts = task.timeouts.saturating_add(1);
                 task.trail.avoid(peer, AVOIDED);
-                self.route(cx, table, task);
+                self.route(cx, table, from, task);
             }
             Question::Ask(ticket) => {
                 let Some(index) = self.find_begun(ticket) else { return };

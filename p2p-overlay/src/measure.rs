@@ -140,6 +140,8 @@ pub struct Report {
     /// Lookups that ended at the node, or the nodes, that a brute-force look at all live nodes that take part gave at that
     /// moment.
     pub succeeded: u64,
+    /// The same by a look at all live nodes, those that are still joining among them: no lookup can end there yet.
+    pub succeeded_of_all: u64,
     /// Nodes that were alive whenever a lookup ended, all together, and of those the ones that took part.
     pub living: (u64, u64),
     /// Pairs of lookups of one key from two nodes at one time that both ended, and of those the ones that ended alike.
@@ -168,6 +170,11 @@ impl Report {
     /// The share of lookups that succeeded.
     pub fn success(&self) -> f64 {
         self.succeeded as f64 / self.lookups.max(1) as f64
+    }
+
+    /// The share of lookups that succeeded by a look at all live nodes.
+    pub fn success_of_all(&self) -> f64 {
+        self.succeeded_of_all as f64 / self.lookups.max(1) as f64
     }
 
     /// The share of pairs that agree.
@@ -308,10 +315,14 @@ impl Experiment {
             report.lookups += 1;
             let any = sim.alive().first().and_then(|peer| sim.node(*peer));
             let place = any.map_or(key, |node| node.place(&key));
-            let owners = O::owners(census.look(sim), &place, self.replicas.into());
+            census.look(sim);
+            let [owners, of_all] =
+                [&census.nodes, &census.all].map(|nodes| O::owners(nodes, &place, self.replicas.into()));
             report.living.0 += sim.alive().len() as u64;
             report.living.1 += (sim.alive().len() - census.outside.len()) as u64;
-            let right = outcome.as_ref().is_ok_and(|found| O::is_right(&found.peers, &owners));
+            let is_right = |owners| outcome.as_ref().is_ok_and(|found| O::is_right(&found.peers, owners));
+            let right = is_right(&owners);
+            report.succeeded_of_all += u64::from(is_right(&of_all));
             record::<O>(report, right, &outcome, at - began);
         }
     }
@@ -333,13 +344,14 @@ fn record<O: Simulated>(report: &mut Report, right: bool, looked: &Looked<SimPee
     }
 }
 
-/// All nodes that have joined, sorted by where they stand; counted again when who lives, or has joined, or where they
-/// stand may have changed.
+/// All nodes, and those that have joined, sorted by where they stand; counted again when who lives, or has joined, or where
+/// they stand may have changed.
 #[derive(Default)]
 struct Census {
     turnover: u64,
     /// Of each peer, by its number.
     keys: Vec<Key>,
+    all: Vec<(Key, SimPeer)>,
     nodes: Vec<(Key, SimPeer)>,
     /// Alive, but not joined when last counted.
     outside: Vec<SimPeer>,
@@ -348,7 +360,7 @@ struct Census {
 }
 
 impl Census {
-    fn look<O: Simulated>(&mut self, sim: &Sim<O>) -> &[(Key, SimPeer)] {
+    fn look<O: Simulated>(&mut self, sim: &Sim<O>) {
         let joined = |peer: &SimPeer| sim.node(*peer).is_some_and(O::is_joined);
         let said = sim.stats().said;
         let moved = self.moving.is_some_and(|before| before != said);
@@ -358,15 +370,17 @@ impl Census {
                 sim.alive().iter().partition(|peer| joined(peer));
             self.outside = outside;
             if let Some(places) = O::places(&mut inside.iter().filter_map(|peer| sim.node(*peer))) {
-                (self.nodes, self.moving) = (places, Some(said));
-                return &self.nodes;
+                // Who has not joined stands nowhere.
+                (self.all, self.nodes, self.moving) = (places.clone(), places, Some(said));
+                return;
             }
-            let newest = inside.iter().map(|peer| peer.index() + 1).max().unwrap_or(0);
+            let newest = sim.alive().iter().map(|peer| peer.index() + 1).max().unwrap_or(0);
             self.keys.extend((self.keys.len()..newest).map(|i| SimPeer(i as u32).key()));
-            self.nodes = inside.into_iter().map(|peer| (self.keys[peer.index()], peer)).collect();
-            self.nodes.sort_unstable();
+            self.all = sim.alive().iter().map(|peer| (self.keys[peer.index()], *peer)).collect();
+            self.all.sort_unstable();
+            self.nodes.clone_from(&self.all);
+            self.nodes.retain(|(_, peer)| !self.outside.contains(peer));
         }
-        &self.nodes
     }
 }
 

@@ -7,7 +7,8 @@
 //! A key has 64 digits in base 16. At each level the next digit is resolved; where nobody has it, the next digit that
 //! somebody has takes its place (surrogate routing, JSAC §II-B). So the root of a key is the node whose digits are the
 //! fewest steps after the key's, the first digit first, and all agree on it as long as a slot is empty only if nobody
-//! belongs in it (SPAA §2.2, Property 1).
+//! belongs in it (SPAA §2.2, Property 1). Whoever leaves does so without a word, as if it had died; voluntary deletion
+//! (JSAC §III-C) is not built.
 //!
 //! In this order: [`Tapestry`] and its configuration, what the tables say about a key; in `levels` the tables, in
 //! `join` how a node joins, in `multicast` how all who need it hear of it, in `upkeep` how it keeps its tables, in
@@ -173,8 +174,8 @@ struct Back<P> {
 /// A node that has found its surrogate.
 #[derive(Clone, Debug)]
 struct Entering<P> {
-    /// Everybody who needs to has heard of it.
-    spread: bool,
+    /// Everybody who needs to has heard of it: it waits until then for those it was told of.
+    spread: Option<Time>,
     /// Who has said so. At most [`MAX_BACKPOINTERS`].
     greeters: Vec<P>,
 }

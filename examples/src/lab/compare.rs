@@ -64,6 +64,7 @@ struct Row {
     overlay: Kind,
     joined: f64,
     success: f64,
+    success_of_all: f64,
     agreement: f64,
     hops: f64,
     timeouts: f64,
@@ -109,6 +110,7 @@ fn row(args: &Args, name: &'static str, workload: Workload, overlay: Kind) -> Ro
         overlay,
         joined: report.joined(),
         success: report.success(),
+        success_of_all: report.success_of_all(),
         agreement: report.agreement(),
         hops: report.hops.mean(),
         timeouts: report.timeouts.mean(),
@@ -126,16 +128,27 @@ fn print(text: &str) {
 
 fn table(output: &Output) {
     print(&format!(
-        "{:<9} {:<9} {:>7} {:>7} {:>7} {:>6} {:>8} {:>8} {:>8} {:>8}",
-        "network", "overlay", "joined", "right", "agree", "hops", "timeouts", "p50 ms", "p99 ms", "B/node/s"
+        "{:<9} {:<9} {:>7} {:>7} {:>7} {:>7} {:>6} {:>8} {:>8} {:>8} {:>8}",
+        "network",
+        "overlay",
+        "joined",
+        "right",
+        "of all",
+        "agree",
+        "hops",
+        "timeouts",
+        "p50 ms",
+        "p99 ms",
+        "B/node/s"
     ));
     for row in &output.rows {
         print(&format!(
-            "{:<9} {:<9} {:>7.4} {:>7.4} {:>7.4} {:>6.2} {:>8.3} {:>8.0} {:>8.0} {:>8.0}",
+            "{:<9} {:<9} {:>7.4} {:>7.4} {:>7.4} {:>7.4} {:>6.2} {:>8.3} {:>8.0} {:>8.0} {:>8.0}",
             row.workload,
             format!("{:?}", row.overlay).to_lowercase(),
             row.joined,
             row.success,
+            row.success_of_all,
             row.agreement,
             row.hops,
             row.timeouts,

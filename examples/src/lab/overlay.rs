@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use p2p_core::sim::{Encoding, Histogram, Latency, Network, Session};
+use p2p_core::sim::{Encoding, Histogram, Latency, Network, Session, TransitStub};
 use p2p_overlay::Mode;
 use p2p_overlay::measure::{Experiment, Start};
 use serde::Serialize;
@@ -88,6 +88,7 @@ enum Delay {
     Constant,
     Exponential,
     Plane,
+    TransitStub,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -182,6 +183,7 @@ fn experiment(args: &Args) -> Experiment {
         Delay::Constant => Latency::Constant(Duration::from_millis(50)),
         Delay::Exponential => Latency::Exponential(Duration::from_millis(50)),
         Delay::Plane => Latency::Plane(Duration::from_millis(100)),
+        Delay::TransitStub => Latency::TransitStub(TransitStub::default()),
     };
     Experiment {
         nodes: args.nodes,

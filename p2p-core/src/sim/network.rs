@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::SimPeer;
 use super::arrivals::Outbound;
 use super::fault::Cut;
+use super::latency::Latency;
 use crate::rng::mix;
 use crate::time::nanos;
 use crate::{Lane, Rng};
@@ -49,19 +50,6 @@ impl Default for Network {
             encoding: Encoding::Ignore,
         }
     }
-}
-
-/// How long a message is on the way.
-#[derive(Clone, Copy, Debug)]
-pub enum Latency {
-    /// Always this long.
-    Constant(Duration),
-    /// Anew for each message, uniform between the two.
-    Uniform(Duration, Duration),
-    /// Anew for each message, exponential with this mean.
-    Exponential(Duration),
-    /// Nodes lie at random in a unit square: the distance between them times this, which is one edge's worth.
-    Plane(Duration),
 }
 
 /// Which messages get lost.
@@ -151,24 +139,9 @@ impl Net {
         }
     }
 
-    /// Where a node lies in the unit square of [`Latency::Plane`].
-    pub(super) fn position(&self, peer: SimPeer) -> (f64, f64) {
-        let hash = mix(self.geography ^ mix(u64::from(peer.0)));
-        let unit = |bits: u64| bits as f64 / f64::from(u32::MAX);
-        (unit(hash >> 32), unit(hash & 0xffff_ffff))
-    }
-
     /// The time a message needs from one node to another, without jitter.
     pub(super) fn latency(&mut self, from: SimPeer, to: SimPeer) -> u64 {
-        match self.config.latency {
-            Latency::Constant(time) => nanos(time),
-            Latency::Uniform(min, max) => nanos(self.rng.duration(min, max)),
-            Latency::Exponential(mean) => (nanos(mean) as f64 * self.rng.exponential()) as u64,
-            Latency::Plane(edge) => {
-                let ((ax, ay), (bx, by)) = (self.position(from), self.position(to));
-                (nanos(edge) as f64 * libm::hypot(ax - bx, ay - by)) as u64
-            }
-        }
+        self.config.latency.draw(self.geography, &mut self.rng, from, to)
     }
 
     /// Decides what becomes of a message of `bytes`.
@@ -210,8 +183,7 @@ impl Net {
     }
 
     fn may_overtake(&self) -> bool {
-        let steady = matches!(self.config.latency, Latency::Constant(_) | Latency::Plane(_));
-        !steady || !self.config.jitter.is_zero() || !self.clogs.is_empty()
+        !self.config.latency.is_steady() || !self.config.jitter.is_zero() || !self.clogs.is_empty()
     }
 
     fn is_lost(&mut self, from: SimPeer) -> bool {
@@ -327,15 +299,5 @@ mod tests {
         let lost =
             (0..50_000).filter(|_| net.send(0, A, &mut out, B, Lane::Ordered, 0) == Fate::Lost).count();
         assert!((4600..5400).contains(&lost), "{lost} of 50,000");
-    }
-
-    #[test]
-    fn the_plane_is_symmetric_and_steady() {
-        let mut net =
-            net(Network { latency: Latency::Plane(Duration::from_millis(100)), ..Network::default() });
-        let there = net.latency(A, B);
-        assert_eq!(there, net.latency(B, A));
-        assert_eq!(there, net.latency(A, B));
-        assert!(there > 0 && there < 142 * MS);
     }
 }

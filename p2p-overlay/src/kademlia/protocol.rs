@@ -73,11 +73,7 @@ impl<P: Keyed> Protocol for KademliaTable<P> {
             KademliaMsg::Neighbours { id, peers } => {
                 if self.asked.answer(id, from).is_some() && !self.is_at_rest() {
                     let most = self.buckets.most_near().max(MAX_REPLICAS.into());
-                    for peer in peers.into_iter().take(most) {
-                        if peer != self.me && self.buckets.misses(peer) {
-                            self.ask(cx, peer, |id| KademliaMsg::Ping { id });
-                        }
-                    }
+                    peers.into_iter().take(most).for_each(|peer| self.consider(cx, peer));
                 }
                 self.arm(cx);
             }

@@ -267,6 +267,34 @@ proptest! {
     }
 }
 
+/// However many siblings a node has, all that are silent are asked; and whom others name takes half of the questions.
+#[test]
+fn all_neighbours_are_asked_and_names_leave_room_for_them() {
+    let peers: Vec<SimPeer> = (0..200).map(SimPeer).collect();
+    let config = KademliaConfig { siblings: 16, ..KademliaConfig::default() };
+    let mut script = Script::new(Kademlia::converged(&peers, config).swap_remove(0));
+    let (mut most, mut named, mut stranger) = (0, 0, 1000);
+    for _ in 0..600 {
+        script.advance(Duration::from_millis(100));
+        let (mut pings, mut strangers) = (0, 0);
+        for (to, msg) in script.sent() {
+            match msg {
+                RoutedMsg::Upkeep(KademliaMsg::Ping { .. }) if to.0 < 200 => pings += 1,
+                RoutedMsg::Upkeep(KademliaMsg::Ping { .. }) => strangers += 1,
+                RoutedMsg::Upkeep(KademliaMsg::GetNeighbours { id }) => {
+                    let peers = (stranger..stranger + 5000).map(SimPeer).collect();
+                    stranger += 5000;
+                    script.message(to, RoutedMsg::Upkeep(KademliaMsg::Neighbours { id, peers }));
+                }
+                _ => {}
+            }
+        }
+        (most, named) = (most.max(pings), named.max(strangers));
+    }
+    assert!(most > 63, "at most {most} neighbours are asked at once");
+    assert!((1..=super::MAX_ASKED / 2).contains(&named), "{named} strangers are asked at once");
+}
+
 /// The user's own lookup of a key counts as the refresh of its bucket (§2.3).
 #[test]
 fn what_its_user_has_looked_up_a_node_does_not_look_up_again() {

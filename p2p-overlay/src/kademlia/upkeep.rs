@@ -9,7 +9,7 @@
 use p2p_core::{Cx, Keyed, Time};
 
 use super::protocol::KademliaTimer;
-use super::{KademliaMsg, KademliaTable};
+use super::{KademliaMsg, KademliaTable, MAX_ASKED};
 use crate::structured::Want;
 
 /// What a lookup of the upkeep is for, as its tag.
@@ -33,14 +33,28 @@ impl<P: Keyed> KademliaTable<P> {
         if let Some(level) = self.buckets.stalest(cx.now(), self.config.refresh) {
             self.want(cx, REFRESH, level);
         }
-        let near = self.buckets.near();
-        let neighbour = cx.rng().choose(&near).copied();
+        let neighbour = cx.rng().choose(&self.buckets.near()).copied();
         if let Some(neighbour) = neighbour {
             self.ask(cx, neighbour, |id| KademliaMsg::GetNeighbours { id });
         }
         let doubtful = self.buckets.doubtful(cx.now(), self.config.upkeep);
-        let lost = self.doors.knock(near.len(), |door| near.contains(&door), cx.rng());
-        for peer in doubtful.into_iter().chain(lost).filter(|peer| Some(*peer) != neighbour) {
+        for peer in doubtful.into_iter().filter(|peer| Some(*peer) != neighbour) {
+            self.ask(cx, peer, |id| KademliaMsg::Ping { id });
+        }
+        self.knock(cx);
+    }
+
+    fn knock(&mut self, cx: &mut Cx<'_, Self>) {
+        let near = self.buckets.near();
+        if let Some(lost) = self.doors.knock(near.len(), |door| near.contains(&door), cx.rng()) {
+            self.ask(cx, lost, |id| KademliaMsg::Ping { id });
+        }
+    }
+
+    /// Somebody names a peer: if it is not known yet, and would be a neighbour, it is asked whether it lives.
+    pub(super) fn consider(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
+        let is_busy = self.asked.len() >= MAX_ASKED / 2;
+        if peer != self.me && !is_busy && self.buckets.misses(peer) {
             self.ask(cx, peer, |id| KademliaMsg::Ping { id });
         }
     }

@@ -36,11 +36,14 @@ pub struct Task<P> {
 #[derive(Clone, Debug)]
 pub(super) struct Held<P> {
     pub(super) again: Time,
+    /// Who has passed it on to this node; itself, if it asks.
+    from: P,
     task: Task<P>,
 }
 
-/// Of the answers that may go back through a node at once one in so many may go to one peer: it takes as many that
-/// ask for what never comes to keep others out, and then only from having answers go back.
+/// Of the questions that a node has passed on at once, of those that it holds, and of the answers that go back through it
+/// one in so many may be one peer's: it takes as many that ask for what never comes to keep others out, and then only
+/// from having that done for them.
 const SHARE: usize = 8;
 
 /// Where the answer to a lookup that was passed on goes back to.
@@ -61,8 +64,7 @@ impl<P: Keyed> Lookups<P> {
         hop: u32,
         mut task: Task<P>,
     ) {
-        // Half of the questions are for this node's own lookups.
-        let busy = self.asked.len() >= self.config.capacity / 2 || task.back && !self.may_relay(from);
+        let busy = !self.may_pass_on(from) || task.back && !self.may_relay(from);
         if busy || !table.is_joined() {
             return; // The sender will find somebody else.
         }
@@ -76,14 +78,15 @@ impl<P: Keyed> Lookups<P> {
             let until = cx.now() + self.config.timeout;
             self.relays.push(Relay { ticket: task.ticket, to: from, until });
         }
-        self.route(cx, table, task);
+        self.route(cx, table, from, task);
     }
 
-    /// Passes a question on, answers it, or gives it up.
+    /// Passes a question that has come from a peer on, answers it, or gives it up.
     pub(super) fn route<M: Maintenance<Peer = P>>(
         &mut self,
         cx: &mut Cx<'_, Routed<M>>,
         table: &mut M,
+        from: P,
         mut task: Task<P>,
     ) {
         let mut next = table.next(&task.key, &task.trail.avoid, task.claimed);
@@ -93,9 +96,9 @@ impl<P: Keyed> Lookups<P> {
         }
         match next {
             Next::Mine => self.answer(cx, table, task),
-            Next::Root(peer) => self.pass_on(cx, peer, task, true),
-            Next::Toward(peer) => self.pass_on(cx, peer, task, false),
-            Next::Later => self.hold(cx, task),
+            Next::Root(peer) => self.pass_on(cx, peer, from, task, true),
+            Next::Toward(peer) => self.pass_on(cx, peer, from, task, false),
+            Next::Later => self.hold(cx, table.me(), from, task),
             Next::Nowhere if task.origin != table.me() => {
                 cx.send(task.origin, RoutedMsg::Lookup(LookupMsg::Lost { ticket: task.ticket }));
             }
@@ -111,9 +114,10 @@ impl<P: Keyed> Lookups<P> {
     }
 
     /// Keeps a question that cannot be answered or passed on right now.
-    fn hold<M: Maintenance<Peer = P>>(&mut self, cx: &mut Cx<'_, Routed<M>>, task: Task<P>) {
-        if self.held.len() < self.config.capacity / 2 {
-            self.held.push(Held { again: cx.now() + self.config.hop_timeout, task });
+    fn hold<M: Maintenance<Peer = P>>(&mut self, cx: &mut Cx<'_, Routed<M>>, me: P, from: P, task: Task<P>) {
+        let theirs = self.held.iter().filter(|held| held.from == from).count();
+        if self.held.len() < self.config.capacity / 2 && (from == me || theirs < self.share()) {
+            self.held.push(Held { again: cx.now() + self.config.hop_timeout, from, task });
         }
     }
 
@@ -122,11 +126,11 @@ impl<P: Keyed> Lookups<P> {
     pub(super) fn route_held<M: Maintenance<Peer = P>>(&mut self, cx: &mut Cx<'_, Routed<M>>, table: &mut M) {
         let most = (self.config.timeout.as_nanos() / self.config.hop_timeout.as_nanos().max(1)) as u64;
         while let Some(at) = self.held.iter().position(|held| held.again <= cx.now()) {
-            let Held { mut task, .. } = self.held.swap_remove(at);
+            let Held { from, mut task, .. } = self.held.swap_remove(at);
             task.waits = task.waits.saturating_add(1);
             task.trail.avoid.clear();
             if u64::from(task.waits) < most {
-                self.route(cx, table, task);
+                self.route(cx, table, from, task);
             }
         }
     }
@@ -135,13 +139,14 @@ impl<P: Keyed> Lookups<P> {
         &mut self,
         cx: &mut Cx<'_, Routed<M>>,
         peer: P,
+        from: P,
         task: Task<P>,
         claimed: bool,
     ) {
         let deadline = cx.now() + self.config.hop_timeout;
         // What is kept says how the question came to this node, should it have to be routed again.
         let passed = Task { claimed, ..task.clone() };
-        if let Ok(hop) = self.asked.insert(peer, deadline, Question::Hop(task)) {
+        if let Ok(hop) = self.asked.insert(peer, deadline, Question::Hop(from, task)) {
             let task = passed;
             cx.send(peer, RoutedMsg::Lookup(LookupMsg::Forward { hop, task }));
         }
@@ -186,11 +191,24 @@ impl<P: Keyed> Lookups<P> {
         }
     }
 
-    /// Whether one more answer may go back to a peer through this node: no peer has more than its [`SHARE`].
+    /// How much of a kind one peer may have at once.
+    fn share(&self) -> usize {
+        self.config.capacity.div_ceil(SHARE)
+    }
+
+    /// Whether one more question of a peer's may be passed on. Half of the questions are for this node's own lookups.
+    fn may_pass_on(&self, from: P) -> bool {
+        let asked = self.asked.len();
+        let is_theirs =
+            |(_, asked): &(P, &Question<P>)| matches!(asked, Question::Hop(peer, _) if *peer == from);
+        let theirs = || self.asked.iter().filter(is_theirs).count();
+        asked < self.config.capacity / 2 && (asked < self.share() || theirs() < self.share())
+    }
+
+    /// Whether one more answer may go back to a peer through this node.
     fn may_relay(&self, to: P) -> bool {
-        let capacity = self.config.capacity;
         let theirs = self.relays.iter().filter(|relay| relay.to == to).count();
-        self.relays.len() < capacity && theirs < capacity.div_ceil(SHARE)
+        self.relays.len() < self.config.capacity && theirs < self.share()
     }
 
     fn take_relay(&mut self, ticket: u64) -> Option<P> {

@@ -26,6 +26,8 @@ struct Passing {
     script: Script<Chord<SimPeer>>,
     rng: Rng,
     ticket: u64,
+    /// Whoever it passes a question on to says nothing.
+    silent: bool,
 }
 
 impl Passing {
@@ -33,11 +35,11 @@ impl Passing {
         let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
         let config = ChordConfig { stabilize: Duration::ZERO, ..ChordConfig::default() };
         let script = Script::new(Chord::converged(&peers, config).swap_remove(0));
-        Passing { script, rng: Rng::new(1), ticket: 0 }
+        Passing { script, rng: Rng::new(1), ticket: 0, silent: false }
     }
 
     /// Whether it accepts one from that peer, the answer to which goes `back` through it or does not. Whoever it passes
-    /// it on to accepts it, and says no more.
+    /// it on to accepts it, unless all are silent, and says no more.
     fn accepts(&mut self, from: u32, back: bool) -> bool {
         let (from, script, rng) = (SimPeer(from), &mut self.script, &mut self.rng);
         let others = |key: &Key| script.machine().next(key, &[]) != Next::Mine;
@@ -49,7 +51,7 @@ impl Passing {
         for (to, msg) in script.sent() {
             match msg {
                 RoutedMsg::Lookup(LookupMsg::Accepted { .. }) => accepted = true,
-                RoutedMsg::Lookup(LookupMsg::Forward { hop, .. }) => {
+                RoutedMsg::Lookup(LookupMsg::Forward { hop, .. }) if !self.silent => {
                     script.message(to, RoutedMsg::Lookup(LookupMsg::Accepted { hop }));
                 }
                 _ => {}
@@ -77,6 +79,18 @@ fn no_peer_takes_more_than_its_share_of_the_relays() {
     assert_eq!((0..3000).filter(|_| node.accepts(1, true)).count(), 1024 / 8);
     assert!(node.accepts(1, false), "this needs no relay");
     assert_eq!((0..3000).filter(|_| node.accepts(2, true)).count(), 1024 / 8);
+}
+
+/// Half of the questions that may wait for an answer are for others, and an eighth of all for one peer.
+#[test]
+fn no_peer_takes_more_than_its_share_of_the_questions() {
+    let mut node = Passing { silent: true, ..Passing::new() };
+    for peer in 1..=4 {
+        assert_eq!((0..300).filter(|_| node.accepts(peer, false)).count(), 1024 / 8, "of {peer}");
+    }
+    assert!(!node.accepts(5, false));
+    node.script.advance(LookupConfig::default().hop_timeout * 20);
+    assert!(node.accepts(5, false), "nothing waits for ever");
 }
 
 /// A root that cannot say yet that it is the root lives, and is asked again when it may.

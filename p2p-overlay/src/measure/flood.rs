@@ -31,8 +31,8 @@ pub struct Floods {
     pub messages: u32,
     /// The seed of everything. 1.
     pub seed: u64,
-    /// How long a message takes along an edge of the square. 100 ms.
-    pub edge: Duration,
+    /// How long a message is on the way. Nodes lie in a square with edges of 100 ms.
+    pub latency: Latency,
     /// How the nodes behave.
     pub config: CanMulticastConfig,
 }
@@ -43,7 +43,7 @@ impl Default for Floods {
             nodes: 1000,
             messages: 100,
             seed: 1,
-            edge: Duration::from_millis(100),
+            latency: Latency::Plane(Duration::from_millis(100)),
             config: CanMulticastConfig::default(),
         }
     }
@@ -85,8 +85,7 @@ const OVER: Duration = Duration::from_secs(60);
 impl Floods {
     /// Builds the network, publishes one message after the other, and says how it went. The overlay's upkeep rests.
     pub fn run(&self, can: CanConfig) -> Report {
-        let latency = Latency::Plane(self.edge);
-        let network = Network { latency, encoding: Encoding::Measure, ..Network::default() };
+        let network = Network { latency: self.latency, encoding: Encoding::Measure, ..Network::default() };
         let mut sim = Sim::<Recorder<CanMulticast<SimPeer>>>::new(self.seed, network);
         let peers: Vec<SimPeer> = (0..self.nodes).map(SimPeer).collect();
         let topic = Topic::named("everybody");

@@ -35,8 +35,8 @@ pub struct Groups {
     pub groups: u32,
     /// The seed of everything. 1.
     pub seed: u64,
-    /// How long a message takes along an edge of the square. 100 ms.
-    pub edge: Duration,
+    /// How long a message is on the way. Nodes lie in a square with edges of 100 ms.
+    pub latency: Latency,
     /// How long the overlay looks after its tables before the groups are made, so that it can find out who is near.
     /// Zero.
     pub settle: Duration,
@@ -50,7 +50,7 @@ impl Default for Groups {
             nodes: 1000,
             groups: 1500,
             seed: 1,
-            edge: Duration::from_millis(100),
+            latency: Latency::Plane(Duration::from_millis(100)),
             settle: Duration::ZERO,
             config: ScribeConfig::default(),
         }
@@ -97,8 +97,7 @@ impl Groups {
 
     /// Builds the network and its trees, sends one message to each group, and says how it went.
     pub fn run<O: Simulated + SingleRoot>(&self, config: O::Config) -> Report {
-        let latency = Latency::Plane(self.edge);
-        let network = Network { latency, encoding: Encoding::Measure, ..Network::default() };
+        let network = Network { latency: self.latency, encoding: Encoding::Measure, ..Network::default() };
         let mut sim = Sim::<Recorder<Scribe<O>>>::new(self.seed, network);
         let peers: Vec<SimPeer> = (0..self.nodes).map(SimPeer).collect();
         let scribe = ScribeConfig { heartbeat: Duration::ZERO, ..self.config };

@@ -8,7 +8,7 @@
 use p2p_core::{Cx, Keyed, Time};
 
 use super::upkeep::Asked;
-use super::{PastryMsg, PastryTable};
+use super::{MAX_LEAVES, PastryMsg, PastryTable};
 use crate::structured::Next;
 
 /// How far a newcomer has come.
@@ -20,11 +20,15 @@ pub(super) struct Joining<P> {
     pub(super) avoid: Vec<P>,
     /// The leaves are being told, since then.
     pub(super) greeting: Option<Time>,
+    /// How many have been said hello to. At most [`MAX_GREETED`].
+    pub(super) greeted: usize,
 }
 
 /// How long the way to the own key may be, and how many on it may be silent.
 const MAX_PATH: usize = 40;
 pub(super) const MAX_AVOIDED: usize = 16;
+/// How many peers a newcomer says hello to: whoever goes on naming others, or coming himself, does not keep it out.
+const MAX_GREETED: usize = 4 * MAX_LEAVES;
 /// How many in each row a newcomer asks for theirs.
 const SECOND_STAGE: usize = 3;
 
@@ -39,7 +43,7 @@ impl<P: Keyed> PastryTable<P> {
             self.joined = true;
             return;
         };
-        self.joining = Some(Joining { path: vec![door], avoid: Vec::new(), greeting: None });
+        self.joining = Some(Joining { path: vec![door], avoid: Vec::new(), greeting: None, greeted: 0 });
         self.ask_the_way(cx);
     }
 
@@ -106,7 +110,10 @@ impl<P: Keyed> PastryTable<P> {
         if peer == self.me || is_unheard || self.leaves.holds(peer) || self.asked.iter().any(asked) {
             return;
         }
-        if self.leaves.wants(&self.spot(peer)) {
+        let is_wanted = self.leaves.wants(&self.spot(peer));
+        let Some(joining) = self.joining.as_mut().filter(|_| is_wanted) else { return };
+        if joining.greeted < MAX_GREETED {
+            joining.greeted += 1;
             self.hello(cx, peer, 0);
         }
     }

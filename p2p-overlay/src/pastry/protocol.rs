@@ -82,10 +82,10 @@ impl<P: Keyed> Protocol for PastryTable<P> {
                     }
                     self.take_leaf(cx, self.spot(from));
                     self.promise(cx.now(), from);
-                    leaves.iter().take(MAX_LEAVES).for_each(|leaf| match self.joined {
-                        true => self.consider(cx, *leaf, false),
-                        false => self.greet(cx, *leaf),
-                    });
+                    // A newcomer asks the sender for its leaves: nobody has it wait for names that it has not asked for.
+                    if self.joined {
+                        leaves.iter().take(MAX_LEAVES).for_each(|leaf| self.consider(cx, *leaf, false));
+                    }
                 }
             }
             PastryMsg::GetRow { id, row } => {

@@ -78,6 +78,11 @@ fn check(sim: &mut Sim<Pastry<SimPeer>>, every: Duration, span: Duration) -> Res
     Ok(())
 }
 
+fn either(seed: u64) -> PastryConfig {
+    let recovery = if seed.is_multiple_of(2) { Recovery::Periodic } else { Recovery::Reactive };
+    PastryConfig { recovery, ..PastryConfig::default() }
+}
+
 /// Of 24 nodes some crash and are back, some have slow clocks, messages are held up, and some stand still: for seconds,
 /// or for so long that others take their keys over, and do not know of it when they go on.
 fn in_trouble(seed: u64, careless: bool) -> Result<u64, String> {
@@ -92,10 +97,11 @@ fn in_trouble(seed: u64, careless: bool) -> Result<u64, String> {
     Ok(sim.trace())
 }
 
+/// Whatever way of recovery.
 #[test]
 fn at_most_one_node_accepts_a_key_under_churn() {
     run_seeds(4, |seed| {
-        let mut sim = world(seed, 24, PastryConfig::default(), false);
+        let mut sim = world(seed, 24, either(seed), false);
         let session = Session::Exponential { median: 45 * SECOND };
         sim.inject(churn(&mut Rng::stream(seed, 77), 24, 24, session, 120 * SECOND));
         check(&mut sim, 100 * MS, 120 * SECOND).unwrap();
@@ -122,9 +128,7 @@ fn at_most_one_node_accepts_a_key_while_messages_are_lost() {
 
 #[test]
 fn the_leaves_are_right_after_cuts_and_whatever_else_goes_wrong() {
-    run_seeds(3, |seed| {
-        troubled::<Pastry<SimPeer>>(seed, PastryConfig::default(), IN_PIECES, 600 * SECOND, |_| {})
-    });
+    run_seeds(3, |seed| troubled::<Pastry<SimPeer>>(seed, either(seed), IN_PIECES, 600 * SECOND, |_| {}));
 }
 
 #[test]
@@ -183,6 +187,35 @@ fn a_leaf_that_has_said_hello_is_not_forgotten_at_once() {
     assert_ne!(leaf(&script, Side::Behind), Some(silent));
     script.advance(7 * SECOND);
     assert_ne!(leaf(&script, Side::Ahead), Some(hello));
+}
+
+/// Strangers that say hello one after the other, each nearer than the one before, and name others, and are silent then, do not keep a
+/// newcomer out.
+#[test]
+fn whoever_goes_on_saying_hello_keeps_nobody_out() {
+    let there = SimPeer(1);
+    let mut near: Vec<SimPeer> = (1000..200_000).map(SimPeer).collect();
+    near.sort_by_key(|peer| SimPeer(0).key().ring_gap(&peer.key()));
+    let mut strangers = near[..400].iter().rev();
+    let mut script = Script::new(Pastry::with(SimPeer(0), [there], PastryConfig::default()));
+    script.advance(Duration::ZERO);
+    for id in 0..180 {
+        for (to, msg) in script.sent() {
+            let RoutedMsg::Upkeep(msg) = msg else { continue };
+            let answer = match msg {
+                _ if to != there => continue,
+                PastryMsg::Join { id, .. } => PastryMsg::Path { id, row: vec![], next: None, leaves: vec![] },
+                PastryMsg::Hello { id, .. } => PastryMsg::Leaves { id, leaves: vec![] },
+                _ => continue,
+            };
+            script.message(to, RoutedMsg::Upkeep(answer));
+        }
+        let stranger = *strangers.next().unwrap();
+        let leaves = near[..32].to_vec();
+        script.message(stranger, RoutedMsg::Upkeep(PastryMsg::Hello { id, leaves }));
+        script.advance(250 * MS);
+    }
+    assert!(script.machine().table().joined, "45 s were not enough");
 }
 
 /// Those who answer a hello know of a newcomer for the time of a lease: if the last answer takes longer, or the newcomer

@@ -275,8 +275,10 @@ impl<P: Keyed> PastryTable<P> {
             lease.from = lease.from.filter(|(from, _)| *from != peer);
         }
         if let Some(row) = row {
-            // Lazily (§2.4): whoever has the same row is asked for somebody in the place of the dead.
-            let peers: Vec<P> = self.rows.row(row).collect();
+            // Lazily (§2.4): whoever has the same row is asked for somebody in the place of the dead; where that row is
+            // empty, whoever shares a digit more.
+            let rows = (row..self.rows.len()).map(|row| self.rows.row(row).collect::<Vec<P>>());
+            let peers = rows.into_iter().find(|peers| !peers.is_empty()).unwrap_or_default();
             if let Some(&other) = cx.rng().choose(&peers) {
                 self.ask(cx, other, Asked::Peers, |id| PastryMsg::GetRow { id, row: row as u8 });
             }

@@ -29,7 +29,7 @@ impl<P: Keyed> TapestryTable<P> {
     pub(super) fn on_surrogate(&mut self, cx: &mut Cx<'_, Self>, surrogate: P) {
         // Who was here before may be named itself.
         if !self.joined && self.entering.is_none() && surrogate != self.me {
-            self.entering = Some(Entering { spread: false, greeters: Vec::new() });
+            self.entering = Some(Entering { spread: None, greeters: Vec::new() });
             self.copy(cx, surrogate);
         }
     }
@@ -49,9 +49,9 @@ impl<P: Keyed> TapestryTable<P> {
         }
     }
 
-    pub(super) fn on_inserted(&mut self, done: bool) {
+    pub(super) fn on_inserted(&mut self, cx: &mut Cx<'_, Self>, done: bool) {
         match &mut self.entering {
-            Some(entering) if done => entering.spread = true,
+            Some(entering) if done => entering.spread = Some(cx.now() + self.config.lookup.timeout),
             _ => self.entering = None, // The timer tries again.
         }
     }
@@ -67,10 +67,12 @@ impl<P: Keyed> TapestryTable<P> {
         }
     }
 
-    /// Once all have heard of this node, and those it was told of have answered, it takes part, and says so.
+    /// Once all have heard of this node, and those it was told of have answered, it takes part, and says so. Whoever goes on
+    /// telling it of others does not keep it out.
     pub(super) fn settle_in(&mut self, cx: &mut Cx<'_, Self>) {
+        let Some(until) = self.entering.as_ref().and_then(|entering| entering.spread) else { return };
         let waits = || self.asked.iter().any(|(_, asked)| matches!(asked, Asked::Ping { .. }));
-        if !self.entering.as_ref().is_some_and(|entering| entering.spread) || waits() {
+        if cx.now() < until && waits() {
             return;
         }
         let Some(entering) = self.entering.take() else { return };

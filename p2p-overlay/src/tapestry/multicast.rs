@@ -5,6 +5,10 @@
 //! and so on: each of them hears of it once. A node answers when all to whom it has passed the word on have answered;
 //! when the surrogate has heard from all, the newcomer has joined.
 //!
+//! How many digits all of them share with the newcomer nobody has to believe: whoever knows a member that shares more of
+//! them than itself passes the word to its slot alone. So one who makes newcomers up is heard by those around their
+//! places, and by few on the way there.
+//!
 //! *Two at once.* Whoever hears of a newcomer has it in its table from then on, though nothing goes by it yet, and says
 //! so to it ([`TapestryMsg::Welcome`]) with all other newcomers that it knows of. Were two nodes, A and B, to be
 //! missing in each other's tables, one of them, say B, would be alone in its slot of A's table: then all who share with
@@ -87,6 +91,8 @@ impl<P: Keyed> TapestryTable<P> {
             return parent.answer(cx, newcomer);
         }
         self.greet(cx, newcomer, shared);
+        // Where the newcomer fills a hole, or whoever has filled it already knows.
+        let level = level.max(shares as u8);
         self.spread(cx, newcomer, shared, level, patience.min(PATIENCE), parent);
     }
 
@@ -117,7 +123,12 @@ impl<P: Keyed> TapestryTable<P> {
         self.next_multicast = id.wrapping_add(1);
         self.multicasts.push(Multicast { id, newcomer, shared, parent, waiting: 0 });
         let mut children: Vec<(P, u8, u8)> = Vec::new();
-        for slot in self.levels.sharing(level.into()).chunk_by(|a, b| a.place() == b.place()) {
+        let key = newcomer.key();
+        let place = self.key.common_prefix(&key) / 4;
+        let nearer = self.levels.slot(place, key.digit(place, 4));
+        let is_filled = nearer.iter().any(|other| other.joined && other.peer != newcomer);
+        let hearers = if is_filled { nearer } else { self.levels.sharing(level.into()) };
+        for slot in hearers.chunk_by(|a, b| a.place() == b.place()) {
             let slot = slot.iter().filter(|other| other.peer != newcomer).enumerate();
             let told = slot.filter(|(rank, other)| *rank == 0 || !other.joined);
             children.extend(told.map(|(_, other)| child(other)));

@@ -7,7 +7,9 @@
 //!
 //! Pointers are soft state: they end unless they are published again, and where the way to a root changes they are
 //! passed on along the new one, for as long as they had left. Nobody believes them: whoever is said to have an object
-//! is asked, and answers the asker itself. As in the paper, nodes on the way are trusted to pass a message on.
+//! is asked, and answers the asker itself. Nor do others' words hide an object: where somebody else is said to have it
+//! already, or room is short, a node asks the newcomer itself before it keeps the pointer, and whoever has answered stands
+//! before whoever has not. As in the paper, nodes on the way are trusted to pass a message on.
 //!
 //! In this order: [`Locate`], the machine and its configuration, its messages; in `request` what users ask, in
 //! `pointers` the table, in `errand` how messages travel to a root, in `server` what is asked and done.
@@ -245,7 +247,7 @@ enum Asked<P> {
     Pass(Errand<P>),
     /// To say whether it has the object that this errand looks for.
     Seek(Errand<P>),
-    /// To say whether it has the object no more, as this errand says.
+    /// To say whether it has the object, as this errand says, or has it no more.
     Check(Errand<P>),
 }
 

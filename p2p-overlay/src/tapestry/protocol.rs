@@ -94,7 +94,7 @@ impl<P: Keyed> Protocol for TapestryTable<P> {
             }
             TapestryMsg::Inserted { id, done } => {
                 if self.answer(cx, id, from, |why| matches!(why, Asked::Insert)).is_some() {
-                    self.on_inserted(done);
+                    self.on_inserted(cx, done);
                     self.settle_in(cx);
                 }
             }

@@ -297,6 +297,59 @@ fn invented_newcomers_take_no_more_than_half_of_the_questions() {
     assert!((64..=MAX_ASKED / 2).contains(&told), "{told} questions");
 }
 
+/// Whoever says that a member, or somebody made up, is a newcomer who shares no digit with anybody is heard by few.
+#[test]
+fn made_up_newcomers_are_heard_of_by_few() {
+    let peers: Vec<SimPeer> = (0..400).map(SimPeer).collect();
+    let nodes = Tapestry::converged(&peers, TapestryConfig::default());
+    for newcomer in [SimPeer(7), SimPeer(1000), SimPeer(1001)] {
+        let told = |at: SimPeer, from: SimPeer, level: u8| {
+            let mut script = Script::new(nodes[at.0 as usize].table().clone());
+            let multicast = TapestryMsg::Multicast { id: 1, newcomer, shared: 0, level, patience: 14 };
+            script.message(from, multicast);
+            let told = script.sent().into_iter().filter_map(|(to, msg)| match msg {
+                TapestryMsg::Multicast { level, .. } => Some((to, level)),
+                _ => None,
+            });
+            told.collect::<Vec<_>>()
+        };
+        let (mut heard, mut queue) = (0, vec![(SimPeer(1), SimPeer(2), 0)]);
+        while let Some((at, from, level)) = queue.pop() {
+            heard += 1;
+            assert!(heard < 40, "of {newcomer}");
+            queue.extend(told(at, from, level).into_iter().map(|(to, level)| (to, at, level)));
+        }
+    }
+}
+
+/// A stranger that goes on naming newcomers does not keep one out.
+#[test]
+fn whoever_goes_on_naming_others_keeps_nobody_out() {
+    let config = TapestryConfig::default();
+    let mut script = Script::new(TapestryTable::new(SimPeer(0), [SimPeer(1)], config));
+    let tag = script.events().last().unwrap().tag;
+    let found = Found { peers: vec![SimPeer(1)], hops: 1, timeouts: 0, implausible: None };
+    script.command(Answer { tag, looked: Ok(found) });
+    let mut named = 100;
+    for _ in 0..60 {
+        for (to, msg) in script.sent() {
+            let answer = match msg {
+                _ if to != SimPeer(1) => continue,
+                TapestryMsg::GetRows { id, .. } => TapestryMsg::Rows { id, peers: vec![] },
+                TapestryMsg::Ping { id, .. } => TapestryMsg::Pong { id, joined: true },
+                TapestryMsg::Insert { id } => TapestryMsg::Inserted { id, done: true },
+                _ => continue,
+            };
+            script.message(to, answer);
+        }
+        named += 8;
+        let peers = (named..named + 8).map(SimPeer).collect();
+        script.message(SimPeer(99), TapestryMsg::Welcome { peers });
+        script.advance(SECOND / 4);
+    }
+    assert!(script.machine().is_joined());
+}
+
 /// Of two who join at once whoever is heard of second is told of the first, and the first of the second.
 #[test]
 fn newcomers_hear_of_each_other() {

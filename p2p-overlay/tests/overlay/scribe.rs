@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use p2p_core::sim::{Cut, Fault, FaultMix, Network, Sim, random_faults, run_seeds};
+use p2p_core::sim::{Network, Sim, run_seeds};
 use p2p_core::{Keyed, Rng, SimPeer};
 use p2p_overlay::measure::Recorder;
 use p2p_overlay::{
@@ -138,55 +138,6 @@ fn a_newcomer_that_becomes_the_root_takes_the_tree_over() {
     assert_eq!(world.root(topic), owner(&topic));
     assert_eq!(world.sim.node(old).unwrap().machine().parent(topic), Some(owner(&topic)));
     world.check();
-}
-
-/// Nodes crash and come back, stop for a while, hear nothing of each other: when all is quiet there is one tree for
-/// each topic.
-#[test]
-fn there_is_one_tree_when_quiet() {
-    run_seeds(10, |seed| {
-        let mut world = ring(seed, 40, ScribeConfig { max_children: 4, ..ScribeConfig::default() });
-        let mut rng = Rng::stream(seed, 7);
-        for i in 0..8 {
-            (0..20).for_each(|_| world.subscribe(topic(i), SimPeer(rng.below(40) as u32)));
-        }
-        world.sim.run_for(20 * SECOND);
-        let peers = world.sim.alive().to_vec();
-        let mix = FaultMix { crashes: 8, pauses: 8, cuts: 2, clogs: 8, drifts: 4 };
-        world.sim.inject(random_faults(&mut Rng::stream(seed, 78), &peers, 120 * SECOND, mix));
-        for i in 0..120 {
-            let publisher = *rng.choose(world.sim.alive()).unwrap();
-            world.publish(topic(i % 8), publisher);
-            world.sim.run_for(SECOND);
-        }
-        world.sim.run_for(600 * SECOND);
-        world.check();
-        (0..8).for_each(|i| assert!(world.reaches_all(topic(i), 5 * SECOND), "{:?}", topic(i)));
-        world.sim.trace()
-    });
-}
-
-#[test]
-fn two_halves_go_on_and_become_one_tree_again() {
-    run_seeds(3, |seed| {
-        let mut world = ring(seed, 40, ScribeConfig::default());
-        world.subscribe_all(topic(0));
-        world.sim.run_for(20 * SECOND);
-        let half: Vec<SimPeer> = (0..40).filter(|i| i % 3 == 0).map(SimPeer).collect();
-        let rest: Vec<SimPeer> = (0..40).filter(|i| i % 3 != 0).map(SimPeer).collect();
-        world.sim.inject(vec![(Duration::ZERO, Fault::Cut(Cut::between(half.clone(), rest.clone())))]);
-        world.sim.run_for(300 * SECOND);
-        for side in [&half, &rest] {
-            let text = world.publish(topic(0), side[1]);
-            world.sim.run_for(20 * SECOND);
-            assert_eq!(world.receivers(topic(0), &text), *side, "each half has its own tree");
-        }
-        world.sim.inject(vec![(Duration::ZERO, Fault::Heal)]);
-        world.sim.run_for(1800 * SECOND);
-        world.check();
-        assert!(world.reaches_all(topic(0), 5 * SECOND));
-        world.sim.trace()
-    });
 }
 
 /// A node of a full tree is somewhere below; nobody has more children than it may.

@@ -9,6 +9,7 @@ use super::super::*;
 use super::{SECOND, quick};
 use crate::measure::Simulated;
 use crate::structured::{Find, Overlay};
+use crate::trouble::{IN_PIECES, troubled};
 
 type Node = CanRealities<SimPeer>;
 
@@ -30,22 +31,11 @@ fn network(seed: u64, nodes: u32, config: CanConfig) -> Sim<Node> {
     sim
 }
 
-/// The share of the space that is somebody's, in each reality.
-fn covered(sim: &Sim<Node>) -> Vec<f64> {
-    let view = sim.view();
-    let nodes: Vec<&Node> = view.iter().map(|(_, node)| node).collect();
-    let volume = |reality: usize| {
-        let claims = nodes.iter().flat_map(|node| node.table().tables()[reality].claims());
-        claims.map(|claim| claim.zone.volume()).sum::<u128>() as f64 / (1u128 << 126) as f64
-    };
-    (0..nodes[0].table().tables().len()).map(volume).collect()
-}
-
 #[track_caller]
 fn settles(sim: &mut Sim<Node>, within: Duration) {
     let until = sim.now() + within;
-    while covered(sim).iter().any(|share| *share != 1.0) {
-        assert!(sim.now() < until, "{:?} of each reality are somebody's", covered(sim));
+    while let Err(why) = Node::is_whole(&sim.view()) {
+        assert!(sim.now() < until, "{why}");
         sim.run_for(SECOND);
     }
 }
@@ -77,6 +67,12 @@ fn each_reality_mends_after_churn() {
         settles(&mut sim, 180 * SECOND);
         sim.trace()
     });
+}
+
+#[test]
+fn each_reality_is_whole_after_cuts_and_whatever_else_goes_wrong() {
+    let config = CanConfig { realities: 2, ..quick(2) };
+    run_seeds(3, |seed| troubled::<Node>(seed, config, IN_PIECES, 600 * SECOND, |_| {}));
 }
 
 /// A lookup ends at the owner in any reality; one for a copy, in the reality to which its key leads.

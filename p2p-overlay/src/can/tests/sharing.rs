@@ -10,6 +10,7 @@ use super::super::*;
 use super::{SECOND, network, quick, settles};
 use crate::measure::Experiment;
 use crate::structured::{Find, Maintenance, Overlay};
+use crate::trouble::{IN_PIECES, troubled};
 
 const PEERS: u8 = 3;
 
@@ -84,6 +85,11 @@ fn a_network_that_shares_mends_after_random_faults() {
         settles(&mut sim, 300 * SECOND);
         sim.trace()
     });
+}
+
+#[test]
+fn shared_zones_tile_the_space_after_cuts_and_whatever_else_goes_wrong() {
+    run_seeds(3, |seed| troubled::<Can<SimPeer>>(seed, sharing(2), IN_PIECES, 600 * SECOND, |_| {}));
 }
 
 /// A zone is nobody's only when all who share it are dead: before that its keys are found as soon as somebody has been

@@ -90,7 +90,11 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
                 let until = cx.now() + Duration::from_millis(lifetime_ms.into()).min(most);
                 let next = self.next(&errand);
                 let known = self.pointers.find(&object, root, server).copied();
-                self.pointers.keep(object, Pointer { root, server, until, way, next });
+                let proved = server == from || server == self.me();
+                if !proved && known.is_none() && !self.pointers.has_room_for_hearsay(&object, root) {
+                    return self.check(cx, server, errand);
+                }
+                self.pointers.keep(object, Pointer { root, server, until, way, next, proved });
                 // Whoever has passed it on before, and to the same peer, need not again.
                 let again = known.is_some_and(|known| known.until >= until && known.next == next);
                 if ticket.is_some() || !again {
@@ -152,7 +156,10 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
                 self.on_published(cx, ticket, errand.root);
             }
             Task::Publish { server, ticket: Some(ticket), .. } => {
-                cx.send(server, ObjectMsg::Published { ticket, root: errand.root });
+                // What there was no room for is not known here.
+                if self.pointers.find(&errand.object, errand.root, server).is_some() {
+                    cx.send(server, ObjectMsg::Published { ticket, root: errand.root });
+                }
             }
             Task::Locate { origin, ticket } if origin == self.me() => self.on_missing(cx, ticket),
             Task::Locate { origin, ticket } => cx.send(origin, ObjectMsg::Missing { ticket }),
@@ -184,9 +191,9 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
         self.go_around(cx, server, errand);
     }
 
-    // ---- whoever has it no more
+    // ---- whoever is said to have it, or to have it no more
 
-    /// Somebody says that the server has an object no more: it is asked itself.
+    /// Whether the server has an object is asked of itself.
     fn check(&mut self, cx: &mut Cx<'_, Self>, server: P, errand: Errand<P>) {
         let object = errand.object;
         let deadline = cx.now() + self.overlay.table().hop_timeout();
@@ -195,8 +202,22 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
         }
     }
 
-    /// It has not: the pointer is forgotten here, and wherever this node has passed it on.
-    pub(super) fn give_up(&mut self, cx: &mut Cx<'_, Self>, server: P, errand: Errand<P>) {
+    /// It has.
+    pub(super) fn on_there(&mut self, cx: &mut Cx<'_, Self>, server: P, errand: Errand<P>) {
+        if let Task::Publish { .. } = errand.task {
+            self.arrive(cx, server, errand);
+        }
+    }
+
+    /// It has not, or does not answer.
+    pub(super) fn on_not_there(&mut self, cx: &mut Cx<'_, Self>, server: P, errand: Errand<P>) {
+        if let Task::Unpublish { .. } = errand.task {
+            self.give_up(cx, server, errand);
+        }
+    }
+
+    /// The pointer is forgotten here, and wherever this node has passed it on.
+    fn give_up(&mut self, cx: &mut Cx<'_, Self>, server: P, errand: Errand<P>) {
         let (object, root) = (errand.object, errand.root);
         let known = self.pointers.find(&object, root, server).copied();
         self.pointers.forget(&object, |other| other.root == root && other.server == server);
@@ -215,7 +236,7 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
         match question {
             Asked::Pass(errand) => self.go_around(cx, peer, errand),
             Asked::Seek(errand) => self.on_gone(cx, peer, errand),
-            Asked::Check(errand) => self.give_up(cx, peer, errand),
+            Asked::Check(errand) => self.on_not_there(cx, peer, errand),
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Pointer<P> {
     pub(super) way: u32,
     /// To whom this node has passed it on; to nobody, if this node is the root.
     pub(super) next: Option<P>,
+    /// The server has said so itself.
+    pub(super) proved: bool,
 }
 
 /// By object. At most as many as the bound it was made with, and of each object 16 for each of its roots.
@@ -50,15 +52,22 @@ impl<P: Peer> Pointers<P> {
         self.of(object).iter().find(|pointer| pointer.root == root && pointer.server == server)
     }
 
-    /// The nearest that has an object, some left out.
+    /// The nearest that has an object, some left out; of those alone who have said so themselves, if there are any.
     pub(super) fn nearest(&self, object: &Key, now: Time, avoid: &[P]) -> Option<P> {
         let all = self.of(object).iter().filter(|pointer| pointer.until > now);
         let all = all.filter(|pointer| !avoid.contains(&pointer.server));
-        all.min_by_key(|pointer| (pointer.way, pointer.server)).map(|pointer| pointer.server)
+        all.min_by_key(|pointer| (!pointer.proved, pointer.way, pointer.server)).map(|pointer| pointer.server)
+    }
+
+    /// Whether there is room for a server of whom others tell: nobody else has the object, and a quarter of all room is
+    /// left, which is for those who have said so themselves.
+    pub(super) fn has_room_for_hearsay(&self, object: &Key, root: u8) -> bool {
+        self.kept < self.capacity - self.capacity / 4
+            && self.of(object).iter().all(|other| other.root != root)
     }
 
     /// Keeps a pointer in the place of the one that there was, if there is room: of too many for one root the furthest
-    /// is forgotten.
+    /// is forgotten. What others say does not shorten what a server has said itself.
     pub(super) fn keep(&mut self, object: Key, pointer: Pointer<P>) {
         let full = self.kept >= self.capacity;
         if full && !self.objects.contains_key(&object) {
@@ -68,7 +77,8 @@ impl<P: Peer> Pointers<P> {
         let before = all.len();
         let same = |other: &Pointer<P>| other.root == pointer.root && other.server == pointer.server;
         if let Some(known) = all.iter_mut().find(|other| same(other)) {
-            *known = pointer;
+            let until = if pointer.proved { pointer.until } else { known.until.max(pointer.until) };
+            *known = Pointer { until, proved: known.proved || pointer.proved, ..pointer };
             return;
         }
         let same_root = || all.iter().enumerate().filter(|(_, other)| other.root == pointer.root);

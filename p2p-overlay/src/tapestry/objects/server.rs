@@ -183,7 +183,11 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
             ObjectMsg::Overlay(msg) => self.below(cx, |overlay, cx| overlay.on_message(cx, from, msg)),
             ObjectMsg::Pass { id, errand } => self.on_pass(cx, from, id, errand),
             // Whoever takes it over answers the asker, and has the object still if that is what it was asked.
-            ObjectMsg::Taken { id } => drop(self.asked.answer(id, from)),
+            ObjectMsg::Taken { id } => {
+                if let Some(Asked::Check(errand)) = self.asked.answer(id, from) {
+                    self.on_there(cx, from, errand);
+                }
+            }
             ObjectMsg::Published { ticket, root } => self.on_published(cx, ticket, root),
             ObjectMsg::Seek { id, object, origin, ticket, hops } => {
                 match self.published.contains_key(&object) {
@@ -201,7 +205,7 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
             },
             ObjectMsg::Gone { id } => match self.asked.answer(id, from) {
                 Some(Asked::Seek(errand)) => self.on_gone(cx, from, errand),
-                Some(Asked::Check(errand)) => self.give_up(cx, from, errand),
+                Some(Asked::Check(errand)) => self.on_not_there(cx, from, errand),
                 // An answer to something else is none.
                 Some(pass @ Asked::Pass(_)) => self.on_silence(cx, from, pass),
                 None => {}

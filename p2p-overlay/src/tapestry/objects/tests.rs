@@ -207,6 +207,77 @@ fn a_pointer_lasts_no_longer_than_this_node_allows() {
     assert_eq!(script.machine().pointers(), 0);
 }
 
+/// What strangers make up does not hide an object: it is not kept where somebody has said that it is here, nor does it
+/// come before that; and it does not end what is here.
+#[test]
+fn what_strangers_make_up_hides_no_object() {
+    let (mut script, stranger) = node();
+    let object = Key::of(b"x");
+    let invented = SimPeer(200);
+    script.message(stranger, errand(object, publish(invented, 1_000_000)));
+    assert_eq!(script.machine().pointers(), 1, "the first is believed");
+    // The server itself, and then another through somebody else: it is asked first.
+    script.message(SimPeer(1), errand(object, publish(SimPeer(1), 1_000_000)));
+    script.message(SimPeer(3), errand(object, publish(SimPeer(2), 1_000_000)));
+    let asked = script.sent().into_iter().find_map(|(to, msg)| match msg {
+        ObjectMsg::Check { id, .. } => Some((to, id)),
+        _ => None,
+    });
+    let Some((SimPeer(2), id)) = asked else { panic!("{asked:?}") };
+    assert_eq!(script.machine().pointers(), 2);
+    script.message(SimPeer(2), ObjectMsg::Taken { id });
+    assert_eq!(script.machine().pointers(), 3);
+    for i in 0..100 {
+        script.message(stranger, errand(object, publish(SimPeer(1000 + i), 1_000_000)));
+    }
+    script.message(stranger, errand(object, publish(SimPeer(1), 1)));
+    script.advance(5 * SECOND);
+    assert_eq!(script.machine().pointers(), 3);
+    let now = Time::ZERO;
+    let order = |avoid: &[SimPeer]| script.machine().pointers.nearest(&object, now, avoid);
+    let [first, second] = [order(&[]), order(&[SimPeer(1)])];
+    assert_eq!((first, second), (Some(SimPeer(1)), Some(SimPeer(2))));
+    assert_eq!(order(&[SimPeer(1), SimPeer(2)]), Some(invented), "whom nobody has asked comes last");
+}
+
+/// The last quarter of the room is for those who say themselves what they have; and what is not kept nobody is told of.
+#[test]
+fn hearsay_fills_no_more_than_three_quarters() {
+    let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
+    let config = TapestryConfig { upkeep: Duration::ZERO, ..TapestryConfig::default() };
+    let overlay = Tapestry::converged(&peers, config).remove(0);
+    let objects = ObjectConfig { pointers: 8, ..ObjectConfig::default() };
+    let mut script = Script::new(TapestryObjects::new(overlay, objects));
+    let me = SimPeer(0).key();
+    // Objects whose root this node is.
+    let mut own = (0..)
+        .map(|i: u32| Key::of(&i.to_be_bytes()))
+        .filter(|object| Tapestry::owners(&peers_by_key(&peers), &salted(object, 0), 1)[0].key() == me);
+    let mut told = |from: SimPeer, server: SimPeer| {
+        let object = own.next().unwrap();
+        let task = Task::Publish { server, ticket: Some(5), lifetime_ms: 1_000_000, way: 0 };
+        script.message(from, errand(object, task));
+        let said = script
+            .sent()
+            .into_iter()
+            .any(|(to, msg)| to == server && matches!(msg, ObjectMsg::Published { ticket: 5, root: 0 }));
+        (script.machine().pointers(), said)
+    };
+    for i in 1..=6 {
+        assert_eq!(told(SimPeer(3), SimPeer(100 + i)), (i as usize, true));
+    }
+    assert_eq!(told(SimPeer(3), SimPeer(200)), (6, false), "it is asked first");
+    assert_eq!(told(SimPeer(1), SimPeer(1)), (7, true));
+    assert_eq!(told(SimPeer(2), SimPeer(2)), (8, true));
+    assert_eq!(told(SimPeer(4), SimPeer(4)), (8, false), "there is no room");
+}
+
+fn peers_by_key(peers: &[SimPeer]) -> Vec<(Key, SimPeer)> {
+    let mut nodes: Vec<(Key, SimPeer)> = peers.iter().map(|peer| (peer.key(), *peer)).collect();
+    nodes.sort_unstable();
+    nodes
+}
+
 /// A peer that claims to have the object is believed when it is asked, not before: the asker hears from it itself.
 #[test]
 fn whoever_should_have_an_object_is_asked() {
@@ -236,15 +307,15 @@ proptest! {
     /// Whatever is published: no more than there is room for, and of one root's the nearest.
     #[test]
     fn pointers_are_bounded(
-        all in prop::collection::vec((0u8..4, 0u8..2, 0u32..40, 0u32..1000, 1u64..100), 1..400),
+        all in prop::collection::vec((0u8..4, 0u8..2, 0u32..40, 0u32..1000, 1u64..100, any::<bool>()), 1..400),
         capacity in 1usize..80,
     ) {
         let mut pointers = Pointers::with_capacity(capacity);
         let key = |object: u8| Key::of(&[object]);
-        for (object, root, server, way, until) in all {
+        for (object, root, server, way, until, proved) in all {
             let until = Time::ZERO + Duration::from_secs(until);
             let server = SimPeer(server);
-            pointers.keep(key(object), Pointer { root, server, until, way, next: None });
+            pointers.keep(key(object), Pointer { root, server, until, way, next: None, proved });
             prop_assert!(pointers.len() <= capacity);
             let count: usize = (0..4).map(|object| pointers.of(&key(object)).len()).sum();
             prop_assert_eq!(count, pointers.len());
@@ -258,7 +329,7 @@ proptest! {
         for object in (0..4).map(key) {
             let alive = pointers.of(&object);
             prop_assert!(alive.iter().all(|pointer| pointer.until > now));
-            let nearest = alive.iter().min_by_key(|pointer| (pointer.way, pointer.server));
+            let nearest = alive.iter().min_by_key(|pointer| (!pointer.proved, pointer.way, pointer.server));
             prop_assert_eq!(pointers.nearest(&object, now, &[]), nearest.map(|pointer| pointer.server));
         }
         let kept = (0..4).map(|object| pointers.of(&key(object)).len()).sum::<usize>();

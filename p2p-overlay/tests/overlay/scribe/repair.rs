@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use p2p_core::sim::{Session, churn, run_seeds};
+use p2p_core::sim::{Cut, Fault, FaultMix, Session, churn, random_faults, run_seeds};
 use p2p_core::{Rng, SimPeer};
 use p2p_overlay::measure::Simulated;
 use p2p_overlay::{
@@ -139,6 +139,70 @@ fn most_messages_arrive_under_churn() {
     members_come_and_go::<Pastry<SimPeer>>(1, pastry());
     members_come_and_go::<Tapestry<SimPeer>>(1, tapestry());
     members_come_and_go::<Can<SimPeer>>(1, can());
+}
+
+/// Nodes crash and come back, stop for a while, hear nothing of each other: when all is quiet there is one tree for
+/// each topic.
+fn much_goes_wrong<O: Simulated + SingleRoot>(seeds: u64, config: O::Config) {
+    run_seeds(seeds, |seed| {
+        let scribe = ScribeConfig { max_children: 4, ..ScribeConfig::default() };
+        let mut world: World<O> = world(seed, 40, config, scribe);
+        let mut rng = Rng::stream(seed, 7);
+        for i in 0..8 {
+            (0..20).for_each(|_| world.subscribe(topic(i), SimPeer(rng.below(40) as u32)));
+        }
+        world.sim.run_for(20 * SECOND);
+        let peers = world.sim.alive().to_vec();
+        let mix = FaultMix { crashes: 8, pauses: 8, cuts: 2, clogs: 8, drifts: 4 };
+        world.sim.inject(random_faults(&mut Rng::stream(seed, 78), &peers, 120 * SECOND, mix));
+        for i in 0..120 {
+            let publisher = *rng.choose(world.sim.alive()).unwrap();
+            world.publish(topic(i % 8), publisher);
+            world.sim.run_for(SECOND);
+        }
+        world.sim.run_for(600 * SECOND);
+        world.check();
+        (0..8).for_each(|i| assert!(world.reaches_all(topic(i), 5 * SECOND), "{:?}", topic(i)));
+        world.sim.trace()
+    });
+}
+
+#[test]
+fn there_is_one_tree_when_quiet() {
+    much_goes_wrong::<Chord<SimPeer>>(10, chord());
+    much_goes_wrong::<Pastry<SimPeer>>(2, pastry());
+    much_goes_wrong::<Tapestry<SimPeer>>(2, tapestry());
+    much_goes_wrong::<Can<SimPeer>>(2, can());
+}
+
+fn a_cut_is_mended<O: Simulated + SingleRoot>(seeds: u64, config: O::Config) {
+    run_seeds(seeds, |seed| {
+        let mut world: World<O> = world(seed, 40, config, ScribeConfig::default());
+        world.subscribe_all(topic(0));
+        world.sim.run_for(20 * SECOND);
+        let half: Vec<SimPeer> = (0..40).filter(|i| i % 3 == 0).map(SimPeer).collect();
+        let rest: Vec<SimPeer> = (0..40).filter(|i| i % 3 != 0).map(SimPeer).collect();
+        world.sim.inject(vec![(Duration::ZERO, Fault::Cut(Cut::between(half.clone(), rest.clone())))]);
+        world.sim.run_for(300 * SECOND);
+        for side in [&half, &rest] {
+            let text = world.publish(topic(0), side[1]);
+            world.sim.run_for(20 * SECOND);
+            assert_eq!(world.receivers(topic(0), &text), *side, "each half has its own tree");
+        }
+        world.sim.inject(vec![(Duration::ZERO, Fault::Heal)]);
+        world.sim.run_for(1800 * SECOND);
+        world.check();
+        assert!(world.reaches_all(topic(0), 5 * SECOND));
+        world.sim.trace()
+    });
+}
+
+#[test]
+fn two_halves_go_on_and_become_one_tree_again() {
+    a_cut_is_mended::<Chord<SimPeer>>(3, chord());
+    a_cut_is_mended::<Pastry<SimPeer>>(1, pastry());
+    a_cut_is_mended::<Tapestry<SimPeer>>(1, tapestry());
+    a_cut_is_mended::<Can<SimPeer>>(1, can());
 }
 
 /// A node's neighbours that live.
