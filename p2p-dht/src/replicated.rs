@@ -248,11 +248,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 let expires = self.until(cx, self.lifetime_of(op));
                 self.begin_put(cx, op, Record::Removable { key, value, owner, expires }, None, false);
             }
-            DhtCommand::Remove { key, secret } => {
+            DhtCommand::Remove { key, secret, value } => {
                 // It lasts longer than what it removes, which may end so much later than this clock says: those who keep
                 // it may be ahead of this node, and whoever put it ahead of them.
                 let expires = self.until(cx, self.config.lifetime).saturating_add(2 * SKEW);
-                self.begin_put(cx, op, Record::Removed { key, secret, expires }, None, false);
+                self.begin_put(cx, op, Record::Removed { key, secret, value, expires }, None, false);
             }
             DhtCommand::PutCustom { namespace, key, sequence, value, expected } => {
                 let expires = self.until(cx, self.lifetime_of(op));

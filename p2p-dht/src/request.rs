@@ -53,6 +53,8 @@ pub enum DhtCommand<P> {
         key: Key,
         /// The secret.
         secret: [u8; 32],
+        /// The value's hash.
+        value: Key,
     },
     /// See [`PutCustom`].
     PutCustom {
@@ -179,8 +181,8 @@ pub struct Provide(pub Key);
 /// [`DhtConfig::lifetime`](crate::DhtConfig). It is not published again by itself: put it again to make it last. Up to
 /// [`DhtConfig::max_providers`](crate::DhtConfig) values of one key are kept.
 ///
-/// Whoever knows the secret whose hash is the `owner` may [`Remove`] it, and nobody else (OpenDHT: `put` and `rm`). Of two
-/// values with one owner the one that ends later takes the other's place; one that would not is [`PutError::Taken`].
+/// Whoever knows the secret whose hash is the `owner` may [`Remove`] it, and nobody else (OpenDHT: `put` and `rm`). No put
+/// takes the place of another: different values lie beside one another, those with one owner too.
 ///
 /// ```
 /// use p2p_core::sim::{DiskModel, Network, Sim};
@@ -202,7 +204,7 @@ pub struct Provide(pub Key);
 /// sim.block_on(async move {
 ///     node.ask(PutAt { key, value: "ada".into(), owner: Key::of(&secret) }).await.unwrap().unwrap();
 ///     assert_eq!(node.ask(GetAt(key)).await.unwrap().unwrap(), ["ada"]);
-///     node.ask(Remove { key, secret }).await.unwrap().unwrap();
+///     node.ask(Remove { key, secret, value: Key::of(b"ada") }).await.unwrap().unwrap();
 ///     assert!(node.ask(GetAt(key)).await.unwrap().is_err());
 /// });
 /// ```
@@ -212,7 +214,8 @@ pub struct PutAt {
     pub key: Key,
     /// The value.
     pub value: Bytes,
-    /// The hash of the secret, [`Key::of`] its 32 bytes. The secret should be good: 32 random bytes.
+    /// The hash of the secret, [`Key::of`] its 32 bytes. The secret should be good, 32 random bytes, and each value have its own:
+    /// one that has removed a value is known, and removes all others that have it.
     pub owner: Key,
 }
 
@@ -221,7 +224,7 @@ pub struct PutAt {
 #[derive(Clone, Copy, Debug)]
 pub struct GetAt(pub Key);
 
-/// Removes the value that was put under a key with this secret, for those who read it from now on: what a quorum of
+/// Removes a value that was put under a key with this secret, for those who read it from now on: what a quorum of
 /// replicas know. The secret is known then, and of no more use.
 #[derive(Clone, Copy, Debug)]
 pub struct Remove {
@@ -229,6 +232,8 @@ pub struct Remove {
     pub key: Key,
     /// The secret.
     pub secret: [u8; 32],
+    /// The hash of the value, [`Key::of`] its bytes.
+    pub value: Key,
 }
 
 /// Stores a record of an application's own in the place of the one with the sequence number `expected`, if that is given, and goes
@@ -472,7 +477,8 @@ request!(PutAt, Result<Stored, PutError>, Stored, |this| DhtCommand::PutAt {
 });
 request!(Remove, Result<Stored, PutError>, Stored, |this| DhtCommand::Remove {
     key: this.key,
-    secret: this.secret
+    secret: this.secret,
+    value: this.value
 });
 request!(GetAt, Result<Vec<Bytes>, GetError>, Values, |this| DhtCommand::Get {
     key: this.0,

@@ -7,7 +7,7 @@ use p2p_core::{Cx, Key, NoJob, OpId};
 use p2p_overlay::{Looked, LookupError, MAX_REPLICAS, Overlay};
 
 use super::{DhtMsg, Question, Replicated, Wanted};
-use crate::record::{MAX_REMOVABLE, Record};
+use crate::record::{Record, RecordKind};
 use crate::request::{DhtItem, DhtOutcome, GetError, Newest, Said};
 
 /// A key whose replicas are being asked.
@@ -32,16 +32,16 @@ pub(super) struct Get<P> {
     answered: Vec<(P, Option<u64>)>,
     newest: Option<Newest>,
     providers: Vec<P>,
-    /// Values that can be removed, by their owners; and whose were. Of each as many as a replica gives, at most.
-    values: BTreeMap<Key, (u64, Bytes)>,
-    removed: BTreeSet<Key>,
+    /// Values that can be removed, by where they are kept; and which were. Of each as many as a replica gives, at most.
+    values: BTreeMap<RecordKind<P>, Bytes>,
+    removed: BTreeSet<RecordKind<P>>,
 }
 
-impl<P> Get<P> {
+impl<P: Ord> Get<P> {
     /// The values that nobody has removed.
     fn there(&self) -> impl Iterator<Item = &Bytes> {
-        let there = self.values.iter().filter(|(owner, _)| !self.removed.contains(owner));
-        there.map(|(_, (_, value))| value)
+        let there = self.values.iter().filter(|(kind, _)| !self.removed.contains(kind));
+        there.map(|(_, value)| value)
     }
 
     /// Notes a value with a sequence number, if that is the highest.
@@ -219,18 +219,14 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                         cx.item(op, DhtItem::Provider(peer));
                     }
                 }
-                (Wanted::Values, Record::Removable { key, value, owner, expires })
-                    if key == get.key && expires > now && value.len() <= MAX_REMOVABLE =>
+                (Wanted::Values, record @ (Record::Removable { key, .. } | Record::Removed { key, .. }))
+                    if key == get.key && record.expires() > now && record.check().is_ok() =>
                 {
-                    let newer = get.values.get(&owner).is_none_or(|(before, _)| *before < expires);
-                    if newer {
-                        get.values.insert(owner, (expires, value));
+                    let kind = record.slot().kind;
+                    match record {
+                        Record::Removable { value, .. } => drop(get.values.insert(kind, value)),
+                        _ => drop(get.removed.insert(kind)),
                     }
-                }
-                (Wanted::Values, Record::Removed { key, secret, expires })
-                    if key == get.key && expires > now =>
-                {
-                    get.removed.insert(Key::of(&secret));
                 }
                 // Not what was asked for.
                 _ => {}

@@ -336,7 +336,6 @@ impl<P: Copy> Put<P> {
         match (self.conflict(), self.lookup_error) {
             (_, Some(error)) if copies == 0 => Err(error.into()),
             (Some(sequence), _) if copies < needed => Err(match self.slot.kind {
-                RecordKind::Removable(_) if sequence == 0 => PutError::Taken,
                 RecordKind::Removable(_) => PutError::Removed,
                 RecordKind::Immutable
                 | RecordKind::Mutable

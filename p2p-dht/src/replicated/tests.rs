@@ -299,7 +299,8 @@ fn a_removal_outlasts_whatever_it_removes() {
     assert_eq!(bench.answer_to(PEER, put("ada", latest + 1)), Err(Refusal::Lifetime));
     assert_eq!(bench.answer_to(PEER, put("ada", latest)), Ok(()));
     // From a clock that is as much behind as clocks may be.
-    bench.script.command(DhtCommand::Remove { key, secret });
+    let value = Key::of(b"ada");
+    bench.script.command(DhtCommand::Remove { key, secret, value });
     let removed = loop {
         bench.work();
         if let Some((_, outcome)) = bench.script.outcomes().pop() {
@@ -311,7 +312,7 @@ fn a_removal_outlasts_whatever_it_removes() {
     let [Version { sequence: 1, expires, .. }] = bench.kept()[..] else { panic!("{:?}", bench.kept()) };
     assert!(expires >= latest + SKEW, "it ends at {expires}, and what was put at {latest} by a clock ahead");
     // Nobody can have it end sooner, and nobody puts what is removed.
-    let removal = |expires| Record::Removed { key, secret, expires };
+    let removal = |expires| Record::Removed { key, secret, value, expires };
     assert_eq!(bench.answer_to(PEER, removal(1000)), Ok(()));
     assert_eq!(bench.kept()[0].expires, expires);
     assert_eq!(bench.answer_to(PEER, put("ada", 2000)), Err(Refusal::Conflict(1)));
@@ -413,9 +414,10 @@ fn what_takes_no_more_room_than_before_is_never_refused_for_want_of_it() {
     assert!(bench.kept().iter().any(|version| version.expires == 3000));
     assert_eq!(account(&mut bench), before);
     // What takes more room needs a share.
-    assert_eq!(bench.answer_to(SimPeer(1), put("a longer value", 2000)), Err(Refusal::Full));
-    assert_eq!(bench.answer_to(SimPeer(1), put("avalue", 2000)), Ok(()));
-    assert_eq!(bench.answer_to(SimPeer(2), Record::Removed { key, secret, expires: 3000 }), Ok(()));
+    assert_eq!(bench.answer_to(SimPeer(1), put("another value", 2000)), Err(Refusal::Full));
+    assert_eq!(bench.answer_to(SimPeer(1), put("a value", 2000)), Ok(()));
+    let removed = Record::Removed { key, secret, value: Key::of(b"a value"), expires: 3000 };
+    assert_eq!(bench.answer_to(SimPeer(2), removed), Ok(()));
     assert_eq!((bench.room_for(SimPeer(1)), bench.room_for(SimPeer(2))), (0, 0));
 }
 

@@ -34,13 +34,8 @@ pub enum PutError {
         sequence: u64,
     },
     /// Whoever knows its secret has removed it: until that ends nobody can put it again. Take another secret.
-    #[error("a value with this secret was removed under this key: choose another secret")]
+    #[error("this value with this secret was removed under this key: choose another secret")]
     Removed,
-    /// Another value with this secret is under this key and ends as late or later: that one stays.
-    #[error(
-        "another value with this secret is under this key and lasts as long: choose another secret, or wait a second"
-    )]
-    Taken,
     /// This node has too much under way.
     #[error("too many puts and gets at once: wait for some to end")]
     Busy,
