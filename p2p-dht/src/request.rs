@@ -179,7 +179,7 @@ pub struct Provide(pub Key);
 
 /// Stores a value of at most [`MAX_REMOVABLE`](crate::MAX_REMOVABLE) bytes under any key, beside those of others, for
 /// [`DhtConfig::lifetime`](crate::DhtConfig). It is not published again by itself: put it again to make it last. Up to
-/// [`DhtConfig::max_providers`](crate::DhtConfig) values of one key are kept.
+/// [`DhtConfig::max_providers`](crate::DhtConfig) values of one key are kept, and not all of them of one publisher.
 ///
 /// Whoever knows the secret whose hash is the `owner` may [`Remove`] it, and nobody else (OpenDHT: `put` and `rm`). No put
 /// takes the place of another: different values lie beside one another, those with one owner too.

@@ -52,7 +52,9 @@ pub struct DhtConfig {
     /// How publishers share that room, those of one [subnet](p2p_core::Keyed::subnet) as one; and how the clients of this node
     /// share what it puts for them, which is no more than it could keep. By thresholds, four times what is free.
     pub allocation: Allocation,
-    /// How many providers of one key a node keeps, and gives, and how many values that can be removed. 64; at most 64.
+    /// How many providers of one key a node keeps, and gives, and how many values that can be removed. Who puts them takes at
+    /// most four times as many of these places as are free: 52 of 64 alone, and the next ten. Those of one subnet count as one
+    /// here, and all clients of a gateway do so at other nodes. 64; at most 64.
     pub max_providers: usize,
     /// How many bytes of values that others keep a node has in memory for a while, on the way of gets, 128 counted for each beside
     /// its own. With any, its gets of values under their hash go along the way first, and it passes on those of others. 0: then

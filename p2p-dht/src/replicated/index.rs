@@ -7,7 +7,8 @@
 //! Room is limited, and shared. What other replicas have, and what this node publishes itself, takes what there is. Of
 //! the rest a publisher may take so many times as much as is free ([`Allocation::Threshold`]; dynamic thresholds, Choudhury
 //! and Hahne 1998): as the node fills up, everybody may take less, and somebody new always finds some room. Or it takes its
-//! turn ([`Allocation::Fair`], see `fair`). What was taken is kept to its end, for it was acknowledged. Only a copy that others
+//! turn ([`Allocation::Fair`], see `fair`). Of the places for values under one key, and of those for its providers, everybody
+//! may take four times as many as are free, whatever the allocation, so that nobody closes a key to others. What was taken is kept to its end, for it was acknowledged. Only a copy that others
 //! should have by now, and of whom a write quorum says that it has it, makes room for another.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,9 @@ use super::{Allocation, DhtConfig, Wanted};
 use crate::fair::FairShares;
 use crate::record::{RecordKind, Slot, Version};
 use crate::store::StoreEntry;
+
+/// How many times as many of a key's places as are free one publisher may have.
+const PLACES: usize = 4;
 
 /// A record that this node keeps.
 #[derive(Clone, Copy, Debug)]
@@ -173,14 +177,22 @@ impl<P: Keyed> Index<P> {
         if before.is_some() {
             return true;
         }
-        let alike = match slot.kind {
-            RecordKind::Provider(_) => self.of(slot.key, Wanted::Providers, config.max_providers).len(),
-            RecordKind::Removable(_) => self.of(slot.key, Wanted::Values, config.max_providers).len(),
-            RecordKind::Immutable | RecordKind::Mutable | RecordKind::Custom(_) => 0,
-        };
-        alike < config.max_providers
+        self.has_place(slot, account, config)
             && free_records > 0
             && (taken.records as u64) < (free_records as u64).saturating_mul(share)
+    }
+
+    /// Whether a publisher may have one more of the places under a key, where they are numbered.
+    fn has_place(&self, slot: &Slot<P>, account: u64, config: &DhtConfig) -> bool {
+        let wanted = match slot.kind {
+            RecordKind::Provider(_) => Wanted::Providers,
+            RecordKind::Removable(_) => Wanted::Values,
+            RecordKind::Immutable | RecordKind::Mutable | RecordKind::Custom(_) => return true,
+        };
+        let alike = self.of(slot.key, wanted, config.max_providers);
+        let free = config.max_providers.saturating_sub(alike.len());
+        let is_theirs = |slot: &&Slot<P>| self.held.get(slot).is_some_and(|held| held.account == account);
+        free > 0 && (account == 0 || alike.iter().filter(is_theirs).count() < PLACES * free)
     }
 
     /// Whether it is this publisher's turn to have room for a record from now until a time, where there are turns. A renewal

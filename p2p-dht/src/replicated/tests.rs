@@ -421,6 +421,41 @@ fn what_takes_no_more_room_than_before_is_never_refused_for_want_of_it() {
     assert_eq!((bench.room_for(SimPeer(1)), bench.room_for(SimPeer(2))), (0, 0));
 }
 
+/// Whoever puts values under a key, or says of many peers that they provide what it names, leaves places for others: four times
+/// what is free, of 64 that is 52, of the 12 left ten, then two.
+#[test]
+fn nobody_closes_a_key_to_others() {
+    let key = Key::of(b"guests");
+    let mut bench = Bench::started();
+    let mut kept = |peer: u32, renewed: &str| {
+        let put = |i: u32| Record::Removable {
+            key,
+            value: format!("{peer} {i}").into(),
+            owner: Key::of(&[7; 32]),
+            expires: if renewed.is_empty() { 1000 } else { 2000 },
+        };
+        (0..100).take_while(|i| bench.answer_to(SimPeer(peer), put(*i)) == Ok(())).count()
+    };
+    assert_eq!([1, 2, 3, 4].map(|peer| kept(peer, "")), [52, 10, 2, 0]);
+    assert_eq!(kept(1, "renewed"), 52, "what is there stays");
+
+    // Over salted keys anybody may copy: that a peer provides something, too.
+    let peers: Vec<SimPeer> = (0..2).map(SimPeer).collect();
+    let node = Tapestry::converged(&peers, TapestryConfig::default()).swap_remove(0);
+    let mut bench = Bench::over(node, DhtConfig::default());
+    bench.work();
+    for i in 0..100 {
+        let record = Record::Provider { key, peer: SimPeer(1000 + i), expires: 1000 };
+        bench.script.message(PEER, DhtMsg::Store { id: i, record, expected: None, copy: true });
+        bench.work();
+    }
+    assert_eq!(bench.kept().len(), 52);
+    assert_eq!(
+        bench.answer_to(SimPeer(7), Record::Provider { key, peer: SimPeer(7), expires: 1000 }),
+        Ok(())
+    );
+}
+
 /// What a node puts for its clients takes their room, each client's for itself, where the node is a replica; and none of it is
 /// the node's own.
 #[test]

@@ -102,26 +102,44 @@ fn who_lies_about_a_value_hides_none<O: Quick>() {
     }
 }
 
+/// A node that keeps nothing under the key puts what it may there, and another the most of what is left; then a third has a place
+/// yet.
 fn values_end_and_are_bounded<O: Quick>() {
     let mut sim =
         world::<O>(1, 12, Network::default(), p2p_dht::DhtConfig { lifetime: 300 * SECOND, ..config() });
     let key = Key::of(b"guests");
-    let (here, there) = (sim.handle(SimPeer(2)), sim.handle(SimPeer(9)));
+    let long = "x".repeat(MAX_REMOVABLE + 1);
+    let first = sim.handle(SimPeer(2));
+    let too_long = put(key, &long, 1);
     sim.block_on(async move {
-        let long = "x".repeat(MAX_REMOVABLE + 1);
-        let refused = here.ask(put(key, &long, 1)).await.unwrap();
-        let too_long = InvalidRecord::TooLongToRemove { len: MAX_REMOVABLE + 1 };
-        assert_eq!(refused, Err(PutError::Invalid(too_long)));
-        for secret in 0..64 {
-            here.ask(put(key, &long[1..], secret)).await.unwrap().unwrap();
-        }
-        let full = here.ask(put(key, "one too many", 99)).await.unwrap();
-        assert!(matches!(full, Err(PutError::Quorum { copies: 0, .. })), "{full:?}");
+        let refused = first.ask(too_long).await.unwrap();
+        let error = InvalidRecord::TooLongToRemove { len: MAX_REMOVABLE + 1 };
+        assert_eq!(refused, Err(PutError::Invalid(error)));
+        first.ask(put(key, "first", 99)).await.unwrap().unwrap();
     });
-    let read = there.clone();
-    let all = sim.block_on(async move { read.ask(GetAt(key)).await.unwrap() });
-    assert_eq!(all.unwrap().len(), 64, "they fit into one answer");
+    let keeps = |peer: &SimPeer| sim.node(*peer).is_some_and(|node| node.held().len() > 0);
+    let others: Vec<SimPeer> = (0..12).map(SimPeer).filter(|peer| !keeps(peer)).collect();
+    let values: Vec<Bytes> = (0..64u8).map(|i| format!("{i:0>1024}").into()).collect();
+    let (mut left, mut stored) = (values.iter(), Vec::new());
+    for peer in &others[..3] {
+        let before = stored.len();
+        for value in left.by_ref() {
+            let (node, value, owner) = (sim.handle(*peer), value.clone(), Key::of(&[1; 32]));
+            let put = PutAt { key, value: value.clone(), owner };
+            match sim.block_on(async move { node.ask(put).await.unwrap() }) {
+                Ok(_) => stored.push(value),
+                Err(PutError::Quorum { copies: 0, .. }) => break,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(stored.len() > before, "{peer:?} has no place");
+    }
+    assert!(stored.len() >= 60, "{}", stored.len());
+    let read = sim.handle(others[3]);
+    let all = sim.block_on(async move { read.ask(GetAt(key)).await.unwrap().unwrap() });
+    assert!(stored.iter().all(|value| all.contains(value)), "they fit into one answer");
     sim.run_for(400 * SECOND);
+    let there = sim.handle(SimPeer(9));
     let ended = sim.block_on(async move { there.ask(GetAt(key)).await.unwrap() });
     assert!(matches!(ended, Err(GetError::NotFound { .. })), "{ended:?}");
 }
