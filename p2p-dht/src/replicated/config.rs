@@ -50,7 +50,8 @@ pub struct DhtConfig {
     /// How many bytes of records a node keeps. 1 GiB.
     pub max_bytes: u64,
     /// How publishers share that room, those of one [subnet](p2p_core::Keyed::subnet) as one; and how the clients of this node
-    /// share what it puts for them, which is no more than it could keep. By thresholds, four times what is free.
+    /// share what it puts for them, which is no more than it could keep. By thresholds, four times what is free. What one neighbour
+    /// copies is a share by threshold, too.
     pub allocation: Allocation,
     /// How many providers of one key a node keeps, and gives, and how many values that can be removed. Who puts them takes at
     /// most four times as many of these places as are free: 52 of 64 alone, and the next ten. Those of one subnet count as one

@@ -374,8 +374,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 return Verdict::Expects;
             }
             let ends = self.may_last(cx, slot, version);
-            let has_room = self.index.has_room(slot, 0, 0, &self.config) || self.index.spare().is_some();
-            if !ends || !self.is_responsible(&slot.key) || !has_room {
+            if !ends || !self.is_responsible(&slot.key) {
+                return Verdict::Refuses;
+            }
+            let account = self.copier(from, &slot.key);
+            if !self.index.has_room(slot, 0, account, &self.config) && self.index.spare().is_none() {
                 return Verdict::Refuses;
             }
             let crowded =

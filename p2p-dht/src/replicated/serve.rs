@@ -7,7 +7,7 @@ use p2p_overlay::{Next, Overlay, Replicas};
 
 use super::put::Put;
 use super::{DhtMsg, JobFor, PAGE, Question, Refusal, Replicated, Wanted};
-use crate::client::account_of;
+use crate::client::{account_of, copier_of};
 use crate::record::{InvalidRecord, MAX_VALUE, Record, RecordKind, Slot, Version};
 use crate::store::{StoreDone, StoreEntry, StoreJob, WriteError, Writer};
 
@@ -79,17 +79,25 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     /// Whose room a record takes that a peer sends: that of the client for whom this node puts it; what this node publishes
-    /// itself, and what another replica copies, takes nobody's.
+    /// itself takes nobody's; what a neighbour copies takes its share of copies.
     fn account(&self, from: O::Peer, id: u32, key: &Key, copy: bool) -> u64 {
         if from == self.overlay.me() {
             let Some(Question::Store(put)) = self.asked.get(id, from) else { return 0 };
             let client = self.puts.get(put).and_then(Put::client);
             return client.map_or(0, |client| client.account);
         }
-        if copy && !self.is_salted() && self.is_near(from, key) {
-            return 0;
+        match copy {
+            true => self.copier(from, key),
+            false => account_of(from),
         }
-        account_of(from)
+    }
+
+    /// Whose room a copy takes that a peer sends. Over salted keys anybody may be a replica, and is taken for a publisher.
+    pub(super) fn copier(&self, from: O::Peer, key: &Key) -> u64 {
+        match !self.is_salted() && self.is_near(from, key) {
+            true => copier_of(from),
+            false => account_of(from),
+        }
     }
 
     /// Notes what the worker says is there.

@@ -478,20 +478,33 @@ fn a_client_takes_its_share_and_leaves_room_for_another_and_for_the_node() {
     assert_eq!((there.len(), there.iter().filter(|entry| entry.own).count()), (36, 36));
 }
 
-/// What a publisher may not take, another replica's copies may: a node that others rely on has its room.
+/// That it copies a neighbour says itself: alone it takes no more than a publisher, beside what it publishes; whoever else
+/// copies finds room, and takes over what a node that others rely on should have. It is so where publishers take turns, too.
 #[test]
-fn copies_take_what_room_there_is() {
-    let config = DhtConfig { max_records: 90, ..DhtConfig::default() };
-    let peers: Vec<SimPeer> = (0..4).map(SimPeer).collect();
-    let node = Chord::converged(&peers, ChordConfig::default()).swap_remove(0);
-    let mut bench = Bench::over(node, config);
-    bench.work();
-    for i in 0..100 {
-        let record = Record::Immutable { value: format!("value {i}").into(), expires: 1000 };
-        bench.script.message(SimPeer(1), DhtMsg::Store { id: i, record, expected: None, copy: true });
+fn a_neighbour_that_says_it_copies_leaves_room_for_others() {
+    for allocation in [Allocation::Threshold(4), Allocation::Fair] {
+        let config = DhtConfig { max_records: 90, allocation, ..DhtConfig::default() };
+        let peers: Vec<SimPeer> = (0..4).map(SimPeer).collect();
+        let node = Chord::converged(&peers, ChordConfig::default()).swap_remove(0);
+        let mut bench = Bench::over(node, config);
         bench.work();
+        let copied = |bench: &mut Bench, peer: u32| {
+            let before = bench.kept().len();
+            for i in 0..100 {
+                let record = Record::Immutable { value: format!("{peer} {i}").into(), expires: 1000 };
+                let store = DhtMsg::Store { id: i, record, expected: None, copy: true };
+                bench.script.message(SimPeer(peer), store);
+                bench.work();
+            }
+            bench.kept().len() - before
+        };
+        assert_eq!(copied(&mut bench, 1), 72, "{allocation:?}");
+        let next = Record::Immutable { value: "offered".into(), expires: 1000 };
+        let next = [(next.slot(), next.version())];
+        assert_eq!(offers::offer(&mut bench, 1, &next), [Verdict::Refuses], "it is not sent in vain");
+        assert_eq!(offers::offer(&mut bench, 2, &next), [Verdict::Wants]);
+        assert_eq!([2, 3].map(|peer| copied(&mut bench, peer)), [15, 3], "{allocation:?}");
     }
-    assert_eq!(bench.kept().len(), 90);
 }
 
 /// A copy that this node should not have any more goes when there is no room, as soon as a quorum of those who should have
