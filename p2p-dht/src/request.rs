@@ -264,6 +264,9 @@ pub struct GetCustom {
 /// Says of many keys that this node has what they name, as [`Provide`] does of one, and goes on saying so. It takes some
 /// lookups for each node of the network, not one for each key; where copies lie at salted keys (CAN, Tapestry), it takes them
 /// all.
+///
+/// To say it again the node keeps a record of each: [`DhtConfig::max_records`](crate::DhtConfig) bounds them, with what it keeps
+/// for others. By default that is fewer than 65,536; what is more fails with [`PutError::Full`].
 #[derive(Clone, Debug)]
 pub struct ProvideAll(pub Vec<Key>);
 

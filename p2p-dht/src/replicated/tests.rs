@@ -8,7 +8,7 @@ use p2p_overlay::{Chord, ChordConfig, LookupMsg, Replicas, RoutedMsg, Tapestry, 
 use super::*;
 use crate::client::Client;
 use crate::record::RecordKind;
-use crate::request::{DhtOutcome, Options, WithdrawError, Withdrawn};
+use crate::request::{DhtOutcome, Options, PutError, WithdrawError, Withdrawn};
 use crate::store::MemoryStore;
 
 mod custom;
@@ -419,6 +419,27 @@ fn what_takes_no_more_room_than_before_is_never_refused_for_want_of_it() {
     let removed = Record::Removed { key, secret, value: Key::of(b"a value"), expires: 3000 };
     assert_eq!(bench.answer_to(SimPeer(2), removed), Ok(()));
     assert_eq!((bench.room_for(SimPeer(1)), bench.room_for(SimPeer(2))), (0, 0));
+}
+
+/// As the doc of [`ProvideAll`](crate::ProvideAll) says; the others are told one by one.
+#[test]
+fn a_node_provides_as_much_as_it_has_room_for_and_says_what_it_does_not() {
+    let mut bench =
+        Bench::over(Chord::create(SimPeer(0)), DhtConfig { max_records: 5, ..DhtConfig::default() });
+    bench.work();
+    let keys = (0..8u8).map(|i| Key::of(&[i])).collect();
+    bench.script.command(DhtCommand::ProvideAll { keys });
+    let swept = loop {
+        bench.work();
+        if let Some((_, outcome)) = bench.script.outcomes().pop() {
+            break outcome;
+        }
+        bench.script.advance(SECOND);
+    };
+    let DhtOutcome::Swept(Ok(swept)) = swept else { panic!("{swept:?}") };
+    assert_eq!((swept.stored, swept.failed), (5, 3));
+    assert!(swept.failures.iter().all(|(_, why)| *why == PutError::Full), "{:?}", swept.failures);
+    assert_eq!(bench.there().iter().filter(|entry| entry.own).count(), 5);
 }
 
 /// Whoever puts values under a key, or says of many peers that they provide what it names, leaves places for others: four times
