@@ -136,7 +136,7 @@ pub enum DhtTimer<T> {
     Paced,
     /// Time to publish own records again, and to forget those that have ended.
     Keep,
-    /// Time to go on with a put.
+    /// Time to go on with a put, or a get.
     Again(OpId),
     /// Time to go on with many records.
     Sweep(OpId),
@@ -492,7 +492,10 @@ impl<O: Overlay<Job = NoJob>> Protocol for Replicated<O> {
             DhtTimer::Slice => self.look_at_a_slice(cx),
             DhtTimer::Paced => self.send_copies(cx),
             DhtTimer::Keep => self.keep(cx),
-            DhtTimer::Again(op) => self.next_round(cx, op),
+            DhtTimer::Again(op) => {
+                self.next_round(cx, op);
+                self.next_look(cx, op);
+            }
             DhtTimer::Sweep(op) => self.sweep_on(cx, op),
             DhtTimer::Deadline(op) => {
                 self.conclude_put(cx, op);

@@ -324,7 +324,8 @@ impl<P> Withdraw<P> {
 /// How one call is carried out, where that is not as [`DhtConfig`](crate::DhtConfig) says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The call ends as soon as so many nodes have the record, or have said what they have; a put goes on at the others.
+    /// The call ends as soon as so many nodes have the record, or have said what they have; a put goes on at the others. More
+    /// than there are replicas are as many as there are.
     /// `None`: the configured quorum is needed, and a put or a search for providers ends when all have answered. A value
     /// under its hash ends a get by itself.
     pub quorum: Option<u8>,

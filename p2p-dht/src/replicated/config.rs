@@ -23,7 +23,8 @@ pub struct DhtConfig {
     /// roots of 2r such keys: all roots, where there are fewer.
     pub replicas: u8,
     /// How many of them must have it before it counts as stored; all, where the network has fewer nodes, or this node
-    /// finds no more because it is cut off: [`Stored::copies`](crate::Stored::copies) says how many. 5; at least 1.
+    /// knows no more because it is cut off: [`Stored::copies`](crate::Stored::copies) says how many. That lookups fail is no
+    /// reason: they are tried again some times. 5; at least 1.
     pub write_quorum: u8,
     /// How many of them must answer before the newest signed value counts as the newest. Together with the write
     /// quorum it should be more than all, so that one of them has what was stored last. 4; at least 1.

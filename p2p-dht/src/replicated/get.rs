@@ -6,7 +6,8 @@ use bytes::Bytes;
 use p2p_core::{Cx, Key, NoJob, OpId};
 use p2p_overlay::{Looked, LookupError, MAX_REPLICAS, Overlay};
 
-use super::{DhtMsg, Question, Replicated, Wanted};
+use super::put::{ROUNDS, may_pass};
+use super::{DhtMsg, DhtTimer, Question, Replicated, Wanted};
 use crate::record::{Record, RecordKind};
 use crate::request::{DhtItem, DhtOutcome, GetError, Newest, Said};
 
@@ -24,6 +25,7 @@ pub(super) struct Get<P> {
     finding: usize,
     located: Vec<P>,
     lookup_error: Option<LookupError>,
+    rounds_left: u8,
     /// To be asked, the first last.
     peers: Vec<P>,
     waiting: usize,
@@ -55,6 +57,23 @@ impl<P: Ord> Get<P> {
     fn asked(&self) -> usize {
         self.answered.len() + self.waiting + self.silent
     }
+
+    /// How many must answer: where there are fewer nodes, all of them, as far as they have been looked for and the last lookups
+    /// say so.
+    fn needed(&self, quorum: usize) -> usize {
+        match self.finding == 0 && self.lookup_error.is_none() {
+            true => quorum.min(self.asked()),
+            false => quorum,
+        }
+    }
+
+    /// Whether only the newest that a quorum has counts.
+    fn is_versioned(&self) -> bool {
+        match self.wanted {
+            Wanted::Mutable | Wanted::Custom(_) => true,
+            Wanted::Immutable | Wanted::Providers | Wanted::Values => false,
+        }
+    }
 }
 
 impl<O: Overlay<Job = NoJob>> Replicated<O> {
@@ -69,6 +88,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             finding: 0,
             located: Vec::new(),
             lookup_error: None,
+            rounds_left: ROUNDS - 1,
             peers: Vec::new(),
             waiting: 0,
             silent: 0,
@@ -118,6 +138,15 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 }
             }
         }
+    }
+
+    /// Lookups have failed, and too few peers were found: looks once more.
+    pub(super) fn next_look(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        let Some(get) = self.gets.get_mut(&op) else { return };
+        get.rounds_left -= 1;
+        (get.tried, get.lookup_error) = (0, None);
+        self.locate_for_get(cx, op);
+        self.advance_get(cx, op);
     }
 
     fn locate_for_get(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
@@ -256,7 +285,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             Wanted::Mutable | Wanted::Custom(_) => true,
             Wanted::Providers | Wanted::Values => early,
         };
-        let needed = quorum_of.min(get.asked());
+        let needed = get.needed(quorum_of);
         let answered = get.answered.len();
         let all_known = get.finding == 0 && needed > 0;
         let enough = quorum && (all_known && answered >= needed || early && answered >= quorum_of);
@@ -267,6 +296,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             // It was not here after all.
             get.answered.clear();
             return self.locate_for_get(cx, op);
+        }
+        let lost = get.is_versioned() && may_pass(get.lookup_error) && get.asked() < quorum_of;
+        if lost && get.rounds_left > 0 {
+            return cx.set_timer(self.config.settle, DhtTimer::Again(op));
         }
         self.conclude_get(cx, op);
     }
@@ -284,7 +317,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let quorum = self.quorum_of(op, self.config.read_quorum);
         let Some(get) = self.gets.remove(&op) else { return };
         self.forget_finds(cx, op);
-        let needed = if get.finding > 0 { quorum } else { quorum.min(get.asked()) };
+        let needed = get.needed(quorum);
         let (answered, silent) = (get.answered.len(), get.silent);
         let lookup_error = match get.asked() {
             0 => get.lookup_error.or(Some(LookupError::NoAnswer { timeouts: 0 })),
@@ -292,7 +325,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         };
         let result = match lookup_error {
             Some(error) if answered == 0 => Err(error.into()),
-            _ if matches!(get.wanted, Wanted::Mutable | Wanted::Custom(_)) && answered < needed => {
+            _ if get.is_versioned() && answered < needed => {
                 let newest = get.newest.clone().map(Box::new);
                 Err(GetError::Partial { answered, needed, silent, newest })
             }

@@ -12,8 +12,9 @@ use crate::record::{InvalidRecord, Record, RecordKind, Slot};
 use crate::request::{DhtOutcome, PutError, Said, Stored};
 use crate::store::StoreEntry;
 
-/// How often the responsible nodes are looked up, where some of those found did not keep the record.
-const ROUNDS: u8 = 4;
+/// How often the responsible nodes are looked up, where some of those found did not keep the record, or too few were found
+/// because lookups failed.
+pub(super) const ROUNDS: u8 = 4;
 
 /// A record on its way to its replicas: at most [`ROUNDS`] times [`DhtConfig::replicas`](super::DhtConfig) of them.
 #[derive(Clone, Debug)]
@@ -43,7 +44,7 @@ pub(super) struct Put<P> {
     /// Lookups and answers that are still to come.
     finding: usize,
     waiting: usize,
-    /// Somebody failed in this round.
+    /// Somebody failed in this round; or a lookup did.
     failed: bool,
     lookup_error: Option<LookupError>,
     /// Who has been asked in this round or before, and of all rounds the most.
@@ -181,7 +182,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         put.asked.retain(|peer| !again(peer));
         put.refused.retain(|(_, refusal)| *refusal != Refusal::NotResponsible);
         put.rounds_left -= 1;
-        put.failed = false;
+        (put.failed, put.lookup_error) = (false, None);
         put.tried = 0;
         put.located.clear();
         self.locate_for_put(cx, op);
@@ -278,10 +279,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         if put.finding > 0 || put.waiting > 0 {
             return;
         }
-        let short = put.stored.len() < self.config.replicas.into();
-        if put.failed && short && put.conflict().is_none() && put.rounds_left > 0 {
+        let short = put.failed && put.stored.len() < self.config.replicas.into();
+        let lost = may_pass(put.lookup_error) && put.stored.len() < put.quorum;
+        if (short || lost) && put.conflict().is_none() && put.rounds_left > 0 {
             let unsettled = put.refused.iter().any(|(_, refusal)| *refusal == Refusal::NotResponsible);
-            return match unsettled {
+            return match unsettled || lost {
                 true => cx.set_timer(self.config.settle, DhtTimer::Again(op)),
                 false => self.next_round(cx, op),
             };
@@ -307,6 +309,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 }
 
+/// Whether lookups have failed that another time may not: who knows nobody finds nobody.
+pub(super) fn may_pass(error: Option<LookupError>) -> bool {
+    error.is_some_and(|error| error != LookupError::NotJoined)
+}
+
 impl<P: Copy> Put<P> {
     /// Whether somebody has refused the record for this reason.
     pub(super) fn was_refused(&self, why: Refusal) -> bool {
@@ -328,8 +335,9 @@ impl<P: Copy> Put<P> {
 
     /// How a put has gone so far.
     fn result(&self) -> Result<Stored, PutError> {
-        // Where there are fewer nodes, all of them: as far as they have been looked for.
-        let most = if self.finding > 0 { usize::MAX } else { self.most.max(1) };
+        // Where there are fewer nodes, all of them: as far as they have been looked for, and the last lookups say so.
+        let all_known = self.finding == 0 && self.lookup_error.is_none();
+        let most = if all_known { self.most.max(1) } else { usize::MAX };
         let (copies, needed) = (self.stored.len(), self.quorum.min(most));
         let mut refusals: Vec<Refusal> = self.refused.iter().map(|(_, refusal)| *refusal).collect();
         refusals.extend(std::iter::repeat_n(Refusal::Silent, self.waiting));

@@ -14,6 +14,7 @@ use crate::store::MemoryStore;
 mod custom;
 mod fetch;
 mod offers;
+mod quorums;
 
 const SECOND: Duration = Duration::from_secs(1);
 const PEER: SimPeer = SimPeer(1);
