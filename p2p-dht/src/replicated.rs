@@ -172,8 +172,8 @@ enum JobFor<P> {
     Load { from: P, id: u32 },
     /// A peer wants a value, for itself or for another.
     Fetch { from: P, id: u32 },
-    /// To have what this node publishes itself.
-    Own { slot: Slot<P>, size: usize },
+    /// To have what this node publishes itself, with this put.
+    Own { op: OpId, slot: Slot<P>, size: usize },
     /// To publish it again.
     Republish,
     /// To copy what a peer wants of a batch.

@@ -153,7 +153,8 @@ pub struct Stored {
 }
 
 /// Stores a value under its hash, for [`DhtConfig::lifetime`](crate::DhtConfig), and goes on publishing it until
-/// [`Withdraw`].
+/// [`Withdraw`]: also after a restart, once it has ended well. With a quorum or a deadline of its own ([`Options`]) it ends
+/// before that is written down.
 #[derive(Clone, Debug)]
 pub struct Put(pub Bytes);
 

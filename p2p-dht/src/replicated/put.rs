@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_core::{Cx, Key, NoJob, OpId};
+use p2p_core::{Cx, JobError, Key, NoJob, OpId};
 use p2p_overlay::{Found, Looked, LookupError, Overlay};
 
 use super::{DhtMsg, DhtTimer, Question, Refusal, Replicated};
@@ -30,6 +30,9 @@ pub(super) struct Put<P> {
     again: bool,
     /// Whoever has asked for it has been told how it went, and it goes on.
     told: bool,
+    /// Enough have it, and it is being written down here, to be published again; or why it could not be.
+    keeping: bool,
+    unkept: Option<JobError>,
     /// How many nodes must have it before it counts as stored; and whether its user waits for no more than that.
     quorum: usize,
     early: bool,
@@ -135,6 +138,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             own,
             again,
             told: false,
+            keeping: false,
+            unkept: None,
             quorum: self.quorum_of(op, self.config.write_quorum),
             early: self.ends_early(op),
             rounds_left: if known.is_empty() { ROUNDS } else { 1 },
@@ -275,8 +280,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
 
     /// Ends the put, or looks for others in the place of those that failed.
     fn advance_put(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
-        let Some(put) = self.puts.get(&op) else { return };
-        if put.finding > 0 || put.waiting > 0 {
+        let Some(put) = self.puts.get_mut(&op) else { return };
+        if put.finding > 0 || put.waiting > 0 || put.keeping {
             return;
         }
         let short = put.failed && put.stored.len() < self.config.replicas.into();
@@ -288,13 +293,27 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 false => self.next_round(cx, op),
             };
         }
-        self.conclude_put(cx, op);
-        let Some(put) = self.puts.remove(&op) else { return };
         // What is published again may have been withdrawn meanwhile.
         let kept = !put.again || self.republished.contains_key(&put.slot);
         if kept && put.own && put.result().is_ok() {
-            self.keep_own(cx, put.record, put.slot);
+            put.keeping = true;
+            let (record, slot) = (put.record.clone(), put.slot);
+            return self.keep_own(cx, op, record, slot);
         }
+        self.end_put(cx, op);
+    }
+
+    /// What this node has put is written down, to be published again, or cannot be.
+    pub(super) fn own_kept(&mut self, cx: &mut Cx<'_, Self>, op: OpId, unkept: Option<JobError>) {
+        if let Some(put) = self.puts.get_mut(&op) {
+            put.unkept = unkept;
+            self.end_put(cx, op);
+        }
+    }
+
+    fn end_put(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        self.conclude_put(cx, op);
+        self.puts.remove(&op);
     }
 
     /// Tells whoever has asked for it how a put has gone, once.
@@ -341,6 +360,9 @@ impl<P: Copy> Put<P> {
         let (copies, needed) = (self.stored.len(), self.quorum.min(most));
         let mut refusals: Vec<Refusal> = self.refused.iter().map(|(_, refusal)| *refusal).collect();
         refusals.extend(std::iter::repeat_n(Refusal::Silent, self.waiting));
+        if let Some(why) = self.unkept {
+            return Err(PutError::Storage(why));
+        }
         match (self.conflict(), self.lookup_error) {
             (_, Some(error)) if copies == 0 => Err(error.into()),
             (Some(sequence), _) if copies < needed => Err(match self.slot.kind {

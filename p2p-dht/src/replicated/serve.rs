@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use p2p_core::{Cx, Key, NoJob};
+use p2p_core::{Cx, JobError, Key, NoJob};
 use p2p_overlay::{Next, Overlay, Replicas};
 
 use super::put::Put;
@@ -216,15 +216,27 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 };
                 self.tell(cx, from, DhtMsg::Stored { id, result });
             }
-            (JobFor::Own { slot, size }, StoreDone::Written(written)) => {
+            (JobFor::Own { op, slot, size }, StoreDone::Written(written)) => {
                 self.index.end(&slot, size, 0);
-                match written {
-                    Ok(entry) => self.kept(&entry),
+                let unkept = match written {
+                    Ok(entry) => {
+                        self.kept(&entry);
+                        None
+                    }
                     // The copy from before is, and is tried again.
-                    Err(_) if self.index.get(&slot).is_some_and(|held| held.own) => {}
+                    Err(_) if self.index.get(&slot).is_some_and(|held| held.own) => None,
                     // What is not here cannot be published again.
-                    Err(_) => drop(self.republished.remove(&slot)),
-                }
+                    Err(error) => {
+                        self.republished.remove(&slot);
+                        Some(match error {
+                            WriteError::Failed(why) => why,
+                            WriteError::Invalid | WriteError::Conflict(_) | WriteError::EndsBefore => {
+                                JobError::Storage
+                            }
+                        })
+                    }
+                };
+                self.own_kept(cx, op, unkept);
             }
             (JobFor::Load { from, id }, StoreDone::Read(Ok(mut records))) => {
                 let now = cx.wall().as_secs();

@@ -256,6 +256,32 @@ fn a_withdrawal_that_fails_is_said_and_changes_nothing() {
     assert!(bench.kept().is_empty(), "it has ended");
 }
 
+/// That a value is published until it is withdrawn nobody is told before it would be so after a restart.
+#[test]
+fn a_value_that_cannot_be_published_again_is_not_acknowledged() {
+    for fails in [false, true] {
+        let mut bench = Bench::started();
+        bench.script.command(DhtCommand::Put { value: "value".into() });
+        // The copy that it keeps as a replica, which is itself alone; then the one that it publishes.
+        bench.work();
+        let (id, job) = bench.script.jobs().pop().expect("its own copy");
+        assert!(matches!(job, StoreJob::Write { own: true, .. }), "{job:?}");
+        assert!(bench.script.outcomes().is_empty(), "not before it is written down");
+        let done = match fails {
+            true => job.failed(JobError::Storage),
+            false => bench.store.run(vec![job]).remove(0),
+        };
+        bench.script.done(id, done);
+        match &bench.script.outcomes()[..] {
+            [(_, DhtOutcome::Stored(Ok(_)))] if !fails => {}
+            [(_, DhtOutcome::Stored(Err(PutError::Storage(JobError::Storage))))] if fails => {}
+            other => panic!("{other:?}"),
+        }
+        bench.wait(30);
+        assert_eq!(bench.kept().is_empty(), fails, "it lasts a day, or has been published again");
+    }
+}
+
 /// What this node publishes it goes on publishing, as long as it has a copy of it.
 #[test]
 fn a_renewal_that_cannot_be_written_down_is_tried_again() {

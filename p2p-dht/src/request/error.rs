@@ -42,6 +42,9 @@ pub enum PutError {
     /// This node has no room for what it publishes.
     #[error("no room for another record at this node: raise DhtConfig::max_records or max_bytes")]
     Full,
+    /// Enough nodes have it, but this node could not write down that it publishes it: it ends in its time, unless it is put again.
+    #[error("stored at enough nodes, but this one cannot write down that it publishes it: {0}")]
+    Storage(JobError),
     /// The client has had its share of what this node puts for its clients.
     #[error(
         "this client has had its share of the room that the node takes for clients: wait until some of it has ended"
