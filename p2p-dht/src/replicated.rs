@@ -114,6 +114,10 @@ pub struct Replicated<O: Overlay> {
     loopback: VecDeque<Msg<O>>,
 }
 
+/// One in so many of the jobs that may be under way at once may be for one peer: it takes as many that ask without end to keep
+/// others from storing and reading.
+const SHARE: usize = 8;
+
 /// How many records the worker names at a time, at the start.
 const PAGE: usize = 1024;
 
@@ -184,6 +188,23 @@ enum JobFor<P> {
     Remove(StoreEntry<P>),
     /// Not to publish it any more.
     Disown { op: OpId, slot: Slot<P> },
+}
+
+impl<P: Copy> JobFor<P> {
+    /// The peer that waits for it.
+    fn asked_by(&self) -> Option<P> {
+        match self {
+            JobFor::Store { from, .. } | JobFor::Load { from, .. } | JobFor::Fetch { from, .. } => {
+                Some(*from)
+            }
+            JobFor::Own { .. }
+            | JobFor::Republish
+            | JobFor::Copy { .. }
+            | JobFor::Scan
+            | JobFor::Remove(_)
+            | JobFor::Disown { .. } => None,
+        }
+    }
 }
 
 impl<O: Overlay<Job = NoJob>> Replicated<O> {
@@ -447,6 +468,13 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
 
     fn is_busy(&self) -> bool {
         self.jobs.len() >= self.config.capacity
+    }
+
+    /// Whether too much is under way for one more thing that a peer asks: in all, or of what it has asked.
+    fn is_busy_for(&self, peer: O::Peer) -> bool {
+        let share = (self.config.capacity / SHARE).max(1);
+        let theirs = || self.jobs.values().filter(|job| job.asked_by() == Some(peer)).count();
+        self.is_busy() || self.jobs.len() >= share && peer != self.overlay.me() && theirs() >= share
     }
 }
 

@@ -62,7 +62,8 @@ pub struct DhtConfig {
     /// its own. With any, its gets of values under their hash go along the way first, and it passes on those of others. 0: then
     /// they go straight to those who keep the value.
     pub cache_bytes: u64,
-    /// How many puts and gets are under way at once, and how many jobs. One more is refused. 1024.
+    /// How many puts and gets are under way at once, and how many jobs, of which no more than an eighth for one peer. One more is
+    /// refused. 1024.
     pub capacity: usize,
 }
 

@@ -39,7 +39,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
         let account = self.account(from, id, &slot.key, copy);
         let account = self.index.payer(&slot, size, account, &self.config);
-        let refusal = match self.is_busy() {
+        let refusal = match self.is_busy_for(from) {
             true => Refusal::Busy,
             false if !self.make_room(cx, &slot, size, account) => Refusal::Full,
             false if !self.index.is_turn(size, account, cx.wall().as_secs(), record.expires()) => {
@@ -182,7 +182,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         key: Key,
         wanted: Wanted,
     ) {
-        if !self.scanned || self.is_busy() {
+        if !self.scanned || self.is_busy_for(from) {
             return; // It cannot tell: that is not the same as having nothing.
         }
         let slots = self.index.of(key, wanted, self.config.max_providers);

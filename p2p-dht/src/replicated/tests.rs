@@ -469,6 +469,30 @@ fn a_node_provides_as_much_as_it_has_room_for_and_says_what_it_does_not() {
     assert_eq!(bench.there().iter().filter(|entry| entry.own).count(), 5);
 }
 
+/// The worker is slow, and one peer stores and reads without end: it is told that the node is busy, and others are served.
+#[test]
+fn one_peer_has_an_eighth_of_the_jobs() {
+    let config = DhtConfig { capacity: 64, cache_bytes: 1 << 20, ..DhtConfig::default() };
+    let mut bench = Bench::over(offers::among(4), config);
+    bench.work();
+    let value = |i: u32| Record::Immutable { value: format!("value {i}").into(), expires: 1000 };
+    assert_eq!(bench.answer_to(SimPeer(1), value(0)), Ok(()));
+    let key = value(0).slot().key;
+    let store = |i| DhtMsg::Store { id: i, record: value(i), expected: None, copy: false };
+    let load = |i| DhtMsg::Load { id: i, key, wanted: Wanted::Immutable };
+    let fetch = |i| DhtMsg::Fetch { id: i, key, hops: 4 };
+    for i in 1..100 {
+        [store(i), load(i), fetch(i)].into_iter().for_each(|msg| bench.script.message(SimPeer(1), msg));
+    }
+    let busy = |(_, msg): &(SimPeer, _)| matches!(msg, DhtMsg::Stored { result: Err(Refusal::Busy), .. });
+    assert!(bench.script.sent().iter().any(busy));
+    assert_eq!(bench.script.jobs().len(), 8);
+    for msg in [store(200), load(200), fetch(200)] {
+        bench.script.message(SimPeer(2), msg);
+    }
+    assert_eq!(bench.script.jobs().len(), 3, "somebody else's");
+}
+
 /// Whoever puts values under a key, or says of many peers that they provide what it names, leaves places for others: four times
 /// what is free, of 64 that is 52, of the 12 left ten, then two.
 #[test]
