@@ -321,8 +321,10 @@ impl<P: Peer> Archive<P> {
         let done: Vec<Result<Key, PutError>> =
             stream::iter(puts).buffer_unordered(self.config.heads.into()).collect().await;
         let there = done.iter().filter(|done| done.is_ok()).count();
-        let failed = done.into_iter().find_map(Result::err);
-        match failed {
+        let mut failed: Vec<PutError> = done.into_iter().filter_map(Result::err).collect();
+        // One that has conflicts says more than the others.
+        failed.sort_by_key(|error| !matches!(error, PutError::Conflict { .. }));
+        match failed.into_iter().next() {
             Some(conflict @ PutError::Conflict { .. }) => Err(conflict.into()),
             Some(error) if 2 * there <= usize::from(self.config.heads) => Err(error.into()),
             _ => Ok(()),

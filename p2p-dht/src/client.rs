@@ -44,6 +44,16 @@ pub(crate) fn account_of<P: Keyed>(peer: P) -> u64 {
     key.as_bytes()[..8].iter().fold(0, |account, byte| account << 8 | u64::from(*byte)) | 1
 }
 
+/// Stands for the same as far as it copies what others have published. Never 0, and no publisher's.
+pub(crate) fn copier_of<P: Keyed>(peer: P) -> u64 {
+    account_of(peer) ^ 1 | 2
+}
+
+/// Whether this stands for somebody who copies.
+pub(crate) fn is_copier(account: u64) -> bool {
+    account != 0 && account & 1 == 0
+}
+
 /// A node's hash table, of which others make use through it.
 ///
 /// ```

@@ -49,7 +49,8 @@ pub enum Record<P> {
         key: Key,
         /// At most [`MAX_REMOVABLE`] bytes.
         value: Bytes,
-        /// The BLAKE3 hash of the secret that removes it. Of two values with one secret the one that ends later counts.
+        /// The BLAKE3 hash of the secret that removes it. It is no name: whoever reads the value knows it, and may put others
+        /// with it, which lie beside this one.
         owner: Key,
         /// Seconds since the Unix epoch.
         expires: u64,
@@ -60,6 +61,8 @@ pub enum Record<P> {
         key: Key,
         /// The secret.
         secret: [u8; 32],
+        /// The BLAKE3 hash of the value.
+        value: Key,
         /// Seconds since the Unix epoch.
         expires: u64,
     },
@@ -196,6 +199,14 @@ pub struct Slot<P> {
     pub kind: RecordKind<P>,
 }
 
+impl<P> Slot<P> {
+    /// Where a value under this key is kept, and that it is removed: of each pair of a secret's hash and a value's there is one.
+    fn of_removable(key: Key, owner: &Key, value: &Key) -> Slot<P> {
+        let pair = [owner.as_bytes().as_slice(), value.as_bytes()].concat();
+        Slot { key, kind: RecordKind::Removable(Key::of(&pair)) }
+    }
+}
+
 /// What kind of record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RecordKind<P> {
@@ -205,7 +216,7 @@ pub enum RecordKind<P> {
     Mutable,
     /// That this peer has what the key names.
     Provider(P),
-    /// A value, or that it is removed, by the hash of the secret that does that.
+    /// A value, or that it is removed, by the hash of two hashes: that of the secret, and that of the value.
     Removable(Key),
     /// What this namespace has.
     Custom(Key),
@@ -220,7 +231,7 @@ pub struct Version {
     pub sequence: u64,
     /// When it ends, in seconds since the Unix epoch.
     pub expires: u64,
-    /// The beginning of the hash of a signed value, of an application's own, or of one that can be removed; else 0.
+    /// The beginning of the hash of a signed value or of an application's own; else 0.
     pub hash: u64,
 }
 
@@ -237,10 +248,8 @@ impl<P: Copy> Record<P> {
             Record::Immutable { value, .. } => Slot { key: Key::of(value), kind: RecordKind::Immutable },
             Record::Mutable(signed) => Slot { key: signed.key(), kind: RecordKind::Mutable },
             Record::Provider { key, peer, .. } => Slot { key: *key, kind: RecordKind::Provider(*peer) },
-            Record::Removable { key, owner, .. } => Slot { key: *key, kind: RecordKind::Removable(*owner) },
-            Record::Removed { key, secret, .. } => {
-                Slot { key: *key, kind: RecordKind::Removable(Key::of(secret)) }
-            }
+            Record::Removable { key, value, owner, .. } => Slot::of_removable(*key, owner, &Key::of(value)),
+            Record::Removed { key, secret, value, .. } => Slot::of_removable(*key, &Key::of(secret), value),
             Record::Custom(custom) => Slot { key: custom.key, kind: RecordKind::Custom(custom.namespace) },
         }
     }
@@ -248,15 +257,12 @@ impl<P: Copy> Record<P> {
     /// Tells it from other copies.
     pub fn version(&self) -> Version {
         match self {
-            Record::Immutable { expires, .. } | Record::Provider { expires, .. } => {
-                Version { expires: *expires, ..Version::default() }
-            }
+            Record::Immutable { expires, .. }
+            | Record::Provider { expires, .. }
+            | Record::Removable { expires, .. } => Version { expires: *expires, ..Version::default() },
             Record::Mutable(signed) => {
                 let hash = beginning(&signed.value);
                 Version { sequence: signed.sequence, expires: signed.expires, hash }
-            }
-            Record::Removable { value, expires, .. } => {
-                Version { sequence: 0, expires: *expires, hash: beginning(value) }
             }
             Record::Removed { expires, .. } => Version { sequence: 1, expires: *expires, hash: 0 },
             Record::Custom(custom) => {

@@ -114,6 +114,10 @@ pub struct Replicated<O: Overlay> {
     loopback: VecDeque<Msg<O>>,
 }
 
+/// One in so many of the jobs that may be under way at once may be for one peer: it takes as many that ask without end to keep
+/// others from storing and reading.
+const SHARE: usize = 8;
+
 /// How many records the worker names at a time, at the start.
 const PAGE: usize = 1024;
 
@@ -136,7 +140,7 @@ pub enum DhtTimer<T> {
     Paced,
     /// Time to publish own records again, and to forget those that have ended.
     Keep,
-    /// Time to go on with a put.
+    /// Time to go on with a put, or a get.
     Again(OpId),
     /// Time to go on with many records.
     Sweep(OpId),
@@ -172,8 +176,8 @@ enum JobFor<P> {
     Load { from: P, id: u32 },
     /// A peer wants a value, for itself or for another.
     Fetch { from: P, id: u32 },
-    /// To have what this node publishes itself.
-    Own { slot: Slot<P>, size: usize },
+    /// To have what this node publishes itself, with this put.
+    Own { op: OpId, slot: Slot<P>, size: usize },
     /// To publish it again.
     Republish,
     /// To copy what a peer wants of a batch.
@@ -184,6 +188,23 @@ enum JobFor<P> {
     Remove(StoreEntry<P>),
     /// Not to publish it any more.
     Disown { op: OpId, slot: Slot<P> },
+}
+
+impl<P: Copy> JobFor<P> {
+    /// The peer that waits for it.
+    fn asked_by(&self) -> Option<P> {
+        match self {
+            JobFor::Store { from, .. } | JobFor::Load { from, .. } | JobFor::Fetch { from, .. } => {
+                Some(*from)
+            }
+            JobFor::Own { .. }
+            | JobFor::Republish
+            | JobFor::Copy { .. }
+            | JobFor::Scan
+            | JobFor::Remove(_)
+            | JobFor::Disown { .. } => None,
+        }
+    }
 }
 
 impl<O: Overlay<Job = NoJob>> Replicated<O> {
@@ -248,11 +269,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 let expires = self.until(cx, self.lifetime_of(op));
                 self.begin_put(cx, op, Record::Removable { key, value, owner, expires }, None, false);
             }
-            DhtCommand::Remove { key, secret } => {
+            DhtCommand::Remove { key, secret, value } => {
                 // It lasts longer than what it removes, which may end so much later than this clock says: those who keep
                 // it may be ahead of this node, and whoever put it ahead of them.
                 let expires = self.until(cx, self.config.lifetime).saturating_add(2 * SKEW);
-                self.begin_put(cx, op, Record::Removed { key, secret, expires }, None, false);
+                self.begin_put(cx, op, Record::Removed { key, secret, value, expires }, None, false);
             }
             DhtCommand::PutCustom { namespace, key, sequence, value, expected } => {
                 let expires = self.until(cx, self.lifetime_of(op));
@@ -448,6 +469,13 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     fn is_busy(&self) -> bool {
         self.jobs.len() >= self.config.capacity
     }
+
+    /// Whether too much is under way for one more thing that a peer asks: in all, or of what it has asked.
+    fn is_busy_for(&self, peer: O::Peer) -> bool {
+        let share = (self.config.capacity / SHARE).max(1);
+        let theirs = || self.jobs.values().filter(|job| job.asked_by() == Some(peer)).count();
+        self.is_busy() || self.jobs.len() >= share && peer != self.overlay.me() && theirs() >= share
+    }
 }
 
 impl<O: Overlay<Job = NoJob>> Protocol for Replicated<O> {
@@ -492,7 +520,10 @@ impl<O: Overlay<Job = NoJob>> Protocol for Replicated<O> {
             DhtTimer::Slice => self.look_at_a_slice(cx),
             DhtTimer::Paced => self.send_copies(cx),
             DhtTimer::Keep => self.keep(cx),
-            DhtTimer::Again(op) => self.next_round(cx, op),
+            DhtTimer::Again(op) => {
+                self.next_round(cx, op);
+                self.next_look(cx, op);
+            }
             DhtTimer::Sweep(op) => self.sweep_on(cx, op),
             DhtTimer::Deadline(op) => {
                 self.conclude_put(cx, op);

@@ -53,6 +53,8 @@ pub enum DhtCommand<P> {
         key: Key,
         /// The secret.
         secret: [u8; 32],
+        /// The value's hash.
+        value: Key,
     },
     /// See [`PutCustom`].
     PutCustom {
@@ -151,7 +153,8 @@ pub struct Stored {
 }
 
 /// Stores a value under its hash, for [`DhtConfig::lifetime`](crate::DhtConfig), and goes on publishing it until
-/// [`Withdraw`].
+/// [`Withdraw`]: also after a restart, once it has ended well. With a quorum or a deadline of its own ([`Options`]) it ends
+/// before that is written down.
 #[derive(Clone, Debug)]
 pub struct Put(pub Bytes);
 
@@ -177,10 +180,10 @@ pub struct Provide(pub Key);
 
 /// Stores a value of at most [`MAX_REMOVABLE`](crate::MAX_REMOVABLE) bytes under any key, beside those of others, for
 /// [`DhtConfig::lifetime`](crate::DhtConfig). It is not published again by itself: put it again to make it last. Up to
-/// [`DhtConfig::max_providers`](crate::DhtConfig) values of one key are kept.
+/// [`DhtConfig::max_providers`](crate::DhtConfig) values of one key are kept, and not all of them of one publisher.
 ///
-/// Whoever knows the secret whose hash is the `owner` may [`Remove`] it, and nobody else (OpenDHT: `put` and `rm`). Of two
-/// values with one owner the one that ends later takes the other's place; one that would not is [`PutError::Taken`].
+/// Whoever knows the secret whose hash is the `owner` may [`Remove`] it, and nobody else (OpenDHT: `put` and `rm`). No put
+/// takes the place of another: different values lie beside one another, those with one owner too.
 ///
 /// ```
 /// use p2p_core::sim::{DiskModel, Network, Sim};
@@ -202,7 +205,7 @@ pub struct Provide(pub Key);
 /// sim.block_on(async move {
 ///     node.ask(PutAt { key, value: "ada".into(), owner: Key::of(&secret) }).await.unwrap().unwrap();
 ///     assert_eq!(node.ask(GetAt(key)).await.unwrap().unwrap(), ["ada"]);
-///     node.ask(Remove { key, secret }).await.unwrap().unwrap();
+///     node.ask(Remove { key, secret, value: Key::of(b"ada") }).await.unwrap().unwrap();
 ///     assert!(node.ask(GetAt(key)).await.unwrap().is_err());
 /// });
 /// ```
@@ -212,7 +215,8 @@ pub struct PutAt {
     pub key: Key,
     /// The value.
     pub value: Bytes,
-    /// The hash of the secret, [`Key::of`] its 32 bytes. The secret should be good: 32 random bytes.
+    /// The hash of the secret, [`Key::of`] its 32 bytes. The secret should be good, 32 random bytes, and each value have its own:
+    /// one that has removed a value is known, and removes all others that have it.
     pub owner: Key,
 }
 
@@ -221,7 +225,7 @@ pub struct PutAt {
 #[derive(Clone, Copy, Debug)]
 pub struct GetAt(pub Key);
 
-/// Removes the value that was put under a key with this secret, for those who read it from now on: what a quorum of
+/// Removes a value that was put under a key with this secret, for those who read it from now on: what a quorum of
 /// replicas know. The secret is known then, and of no more use.
 #[derive(Clone, Copy, Debug)]
 pub struct Remove {
@@ -229,6 +233,8 @@ pub struct Remove {
     pub key: Key,
     /// The secret.
     pub secret: [u8; 32],
+    /// The hash of the value, [`Key::of`] its bytes.
+    pub value: Key,
 }
 
 /// Stores a record of an application's own in the place of the one with the sequence number `expected`, if that is given, and goes
@@ -259,6 +265,9 @@ pub struct GetCustom {
 /// Says of many keys that this node has what they name, as [`Provide`] does of one, and goes on saying so. It takes some
 /// lookups for each node of the network, not one for each key; where copies lie at salted keys (CAN, Tapestry), it takes them
 /// all.
+///
+/// To say it again the node keeps a record of each: [`DhtConfig::max_records`](crate::DhtConfig) bounds them, with what it keeps
+/// for others. By default that is fewer than 65,536; what is more fails with [`PutError::Full`].
 #[derive(Clone, Debug)]
 pub struct ProvideAll(pub Vec<Key>);
 
@@ -316,7 +325,8 @@ impl<P> Withdraw<P> {
 /// How one call is carried out, where that is not as [`DhtConfig`](crate::DhtConfig) says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The call ends as soon as so many nodes have the record, or have said what they have; a put goes on at the others.
+    /// The call ends as soon as so many nodes have the record, or have said what they have; a put goes on at the others. More
+    /// than there are replicas are as many as there are.
     /// `None`: the configured quorum is needed, and a put or a search for providers ends when all have answered. A value
     /// under its hash ends a get by itself.
     pub quorum: Option<u8>,
@@ -472,7 +482,8 @@ request!(PutAt, Result<Stored, PutError>, Stored, |this| DhtCommand::PutAt {
 });
 request!(Remove, Result<Stored, PutError>, Stored, |this| DhtCommand::Remove {
     key: this.key,
-    secret: this.secret
+    secret: this.secret,
+    value: this.value
 });
 request!(GetAt, Result<Vec<Bytes>, GetError>, Values, |this| DhtCommand::Get {
     key: this.0,

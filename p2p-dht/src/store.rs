@@ -56,7 +56,7 @@ pub enum Writer {
     /// Another replica, or this node for itself: the newer copy stays.
     Replica,
     /// A publisher. It is a conflict if a value with a sequence number, signed or an application's own, is not newer than what is
-    /// there; if what is there must have a certain one and has not; and if another value with one owner would stay. Nothing whose
+    /// there; if what is there must have a certain one and has not; and if the value was removed. Nothing whose
     /// end is signed may end before what it replaces, which could come back then.
     Publisher {
         /// That number.
@@ -102,7 +102,7 @@ pub enum WriteError {
     /// It is not genuine.
     Invalid,
     /// There is a value with this sequence number, which is not lower, or not the one that was expected; or the
-    /// value was removed (1); or there is another with this owner that ends as late or later (0).
+    /// value was removed (1).
     Conflict(u64),
     /// It ends before what it would replace.
     EndsBefore,
@@ -173,7 +173,7 @@ impl<P: Peer> StoreEntry<P> {
                     let outdated = there.sequence >= here.sequence;
                     !same_value && (outdated || expected.is_some_and(|expected| expected != there.sequence))
                 }
-                RecordKind::Removable(_) => !same_value && there > here,
+                RecordKind::Removable(_) => there.sequence > here.sequence,
                 RecordKind::Immutable | RecordKind::Provider(_) => false,
             };
             if conflict {

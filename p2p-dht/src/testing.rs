@@ -26,6 +26,8 @@ pub(crate) struct Inside {
     pub(crate) most: usize,
     pub(crate) gets: usize,
     pub(crate) puts: usize,
+    /// So many publications fail, those that come first.
+    pub(crate) busy: usize,
 }
 
 impl Table {
@@ -70,6 +72,10 @@ impl Dht<SimPeer> for Table {
         self.turn().await;
         let mut inside = self.0.lock().unwrap();
         let key = signed.key();
+        if inside.busy > 0 {
+            inside.busy -= 1;
+            return Err(PutError::Busy);
+        }
         match inside.signed.get(&key).map(Signed::sequence) {
             Some(there)
                 if there >= signed.sequence() || expected.is_some_and(|expected| expected != there) =>

@@ -253,3 +253,24 @@ fn each_version_stays_and_the_newest_is_found_by_any_of_its_heads() {
     })
     .unwrap();
 }
+
+/// Another device of the same owner has signed another version of that number: whatever else fails, and first, the commit says so.
+#[test]
+fn a_version_beside_anothers_of_one_number_is_a_conflict_whatever_else_fails() {
+    let (table, archive) = archive(SMALL, 200);
+    let owner = Keypair::from_seed(&[1; 32]);
+    let [first, second] = [b"first".as_slice(), b"second"].map(|object| store(&archive, object, 100));
+    let first = run(archive.commit(&owner, "notes", None, first, 100)).unwrap();
+    // Its head has come to one place so far.
+    let rival = Version { number: 2, ..first.clone() };
+    let head = Signed::new(&owner, salt("notes", NEWEST, 7), 2, 100, rival.to_bytes()).unwrap();
+    table.0.lock().unwrap().signed.insert(head.key(), head);
+    table.0.lock().unwrap().busy = 1;
+    let commit = run(archive.commit(&owner, "notes", Some(&first), second.clone(), 100));
+    let conflict = matches!(commit, Err(ArchiveError::Put(PutError::Conflict { sequence: 2 })));
+    assert!(conflict, "{commit:?}");
+    // Where nobody else has, one failure of eight is none.
+    let (table, archive) = self::archive(SMALL, 200);
+    table.0.lock().unwrap().busy = 1;
+    assert!(run(archive.commit(&owner, "notes", Some(&first), second, 100)).is_ok());
+}

@@ -100,7 +100,7 @@ impl<P: Endpoint> Mainline<P> {
             }
             Query::Put { token, item } => {
                 may_write(&token)?;
-                self.store.put(now, &me, *item)?;
+                self.store.put(now, &me, *item, from)?;
                 Answer::Written(response)
             }
             Query::SampleInfohashes { target, want } => {

@@ -9,13 +9,16 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use p2p_core::Time;
+use p2p_core::{Key, Subnet, Time};
 use p2p_overlay::Rate;
 
 use super::id::is_local;
 
 /// Sources that are remembered at once.
 const MOST: usize = 4096;
+/// Among how many rates all others are scattered, by their subnets: whoever forges addresses to use up what strangers have,
+/// has to send so many times as much, and what all of them are sent stays bounded.
+const OTHERS: usize = 4096;
 /// An answer to an address that has proved nothing is at most so many times as long as its question, beyond the budget.
 pub(super) const FACTOR: usize = 3;
 
@@ -28,12 +31,19 @@ struct Source {
     bytes: Time,
 }
 
+impl Source {
+    /// Whether it may do everything again.
+    fn is_whole(&self, now: Time) -> bool {
+        self.queries.max(self.writes).max(self.bytes) <= now
+    }
+}
+
 /// See the module's text.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sources {
     known: BTreeMap<SocketAddr, Source>,
-    /// All for which there is no room.
-    others: Source,
+    /// All for which there is no room, each with the others that [`scattered`] names alike: no more than [`OTHERS`].
+    others: BTreeMap<usize, Source>,
 }
 
 impl Sources {
@@ -58,7 +68,7 @@ impl Sources {
         if !self.known.contains_key(&name) && self.known.len() >= MOST {
             self.expire(now);
             if self.known.len() >= MOST {
-                return &mut self.others;
+                return self.others.entry(scattered(from)).or_default();
             }
         }
         self.known.entry(name).or_default()
@@ -66,7 +76,8 @@ impl Sources {
 
     /// Forgets those that may do everything again.
     pub(super) fn expire(&mut self, now: Time) {
-        self.known.retain(|_, source| source.queries.max(source.writes).max(source.bytes) > now);
+        self.known.retain(|_, source| !source.is_whole(now));
+        self.others.retain(|_, source| !source.is_whole(now));
     }
 }
 
@@ -91,6 +102,13 @@ pub(super) fn host_of(from: SocketAddr) -> SocketAddr {
         true => SocketAddr::new(ip, from.port()),
         false => SocketAddr::new(whole, 0),
     }
+}
+
+/// Which of the rates a source has for which there is no room.
+fn scattered(from: SocketAddr) -> usize {
+    let name = Key::<32>::of(format!("{:?}", Subnet::of(from.ip().to_canonical())).as_bytes());
+    let [first, second, ..] = *name.as_bytes();
+    usize::from(u16::from_be_bytes([first, second])) % OTHERS
 }
 
 /// Queries per source: 20 a second, 100 at once after a pause.
@@ -125,13 +143,41 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_sources_shares_one_rate_and_takes_no_more_memory() {
+    fn a_flood_of_sources_shares_a_rate_by_subnets_and_takes_no_more_memory() {
         let mut sources = Sources::default();
         let from = |n: u32| SocketAddr::from((std::net::Ipv4Addr::from_bits(0x1000_0000 + n), 1));
         let passed = (0..20_000).filter(|n| sources.may_ask(Time::ZERO, from(*n))).count();
-        assert_eq!((passed, sources.known.len()), (MOST + 100, MOST));
+        // The others are of 63 subnets.
+        let subnets = 20_000usize.div_ceil(256) - MOST / 256;
+        assert!((MOST + 100 * subnets / 2..=MOST + 100 * subnets).contains(&passed), "{passed}");
+        assert_eq!(sources.known.len(), MOST);
+        assert!(sources.others.len() <= subnets);
         let later = Time::ZERO + Duration::from_secs(60);
         assert!(sources.may_ask(later, from(99_999)));
-        assert_eq!(sources.known.len(), 1, "whoever may do everything again is forgotten");
+        assert_eq!(
+            (sources.known.len(), sources.others.len()),
+            (1, 0),
+            "whoever may do everything again is forgotten"
+        );
+    }
+
+    /// A sample of torrents is some 475 bytes beyond what is always sent.
+    #[test]
+    fn forged_addresses_do_not_cut_what_strangers_are_sent() {
+        let mut sources = Sources::default();
+        let from = |n: u32| SocketAddr::from((std::net::Ipv4Addr::from_bits(0x1000_0000 + (n << 8)), 1));
+        let forged = MOST as u32 + 2000;
+        (0..forged).for_each(|n| {
+            sources.may_send(Time::ZERO, from(n), 475);
+        });
+        let strangers = forged..forged + 1000;
+        let served = strangers
+            .filter(|n| sources.may_ask(Time::ZERO, from(*n)) && sources.may_send(Time::ZERO, from(*n), 475));
+        let served = served.count();
+        assert!(served > 950, "{served} of 1000");
+        // And what goes to addresses that have proved nothing is bounded.
+        let sent = (0..200_000).filter(|n| sources.may_send(Time::ZERO, from(20_000 + n), 475)).count();
+        assert!(sent <= OTHERS * 4096 / 475, "{sent}");
+        assert!(sources.others.len() <= OTHERS, "and what is remembered of them");
     }
 }

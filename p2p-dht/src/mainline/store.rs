@@ -1,8 +1,8 @@
 //! What this node keeps for others: peers of torrents, and items (BEP 44). In memory, bounded, for a while.
 //!
 //! Where there is no room what is furthest from this node's id has to go, since others keep that: filling a node up with
-//! what is none of its business displaces nothing that is. Who floods it with what is near, or a torrent with ports,
-//! displaces its own.
+//! what is none of its business displaces nothing that is. Who floods it with what is near, torrents or items, or a torrent
+//! with ports, displaces its own.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -50,7 +50,8 @@ const SAMPLED: usize = 20;
 
 /// Peers of a torrent at one host, as `sources` names it: any program there, and no flood of ports.
 const PEERS_PER_HOST: usize = 8;
-/// Where there is no room for all torrents, a host keeps one in so many of them that nobody else announces.
+/// Where there is no room for all torrents, a host keeps one in so many of them that nobody else announces; and so with items
+/// that nobody else puts.
 const SHARE: usize = 16;
 
 /// The peers of a torrent, and until when.
@@ -78,10 +79,6 @@ impl Torrent {
         }
         self.peers.insert(peer, until);
     }
-
-    fn is_of(&self, host: SocketAddr) -> bool {
-        self.sole == Some(host)
-    }
 }
 
 /// Something kept.
@@ -89,6 +86,52 @@ impl Torrent {
 pub(super) struct Kept {
     pub(super) item: KeptItem,
     expires: Time,
+    /// The host that alone has put it, if it is one.
+    sole: Option<SocketAddr>,
+}
+
+/// How many torrents or items a host alone has brought.
+#[derive(Clone, Debug, Default)]
+struct Hosts(BTreeMap<SocketAddr, usize>);
+
+impl Hosts {
+    /// One more is a host's alone.
+    fn own(&mut self, host: SocketAddr) {
+        *self.0.entry(host).or_default() += 1;
+    }
+
+    /// One less is.
+    fn disown(&mut self, host: SocketAddr) {
+        if let Some(count) = self.0.get_mut(&host) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(&host);
+            }
+        }
+    }
+
+    /// What has to go for one more, that a host brings, where there are as many as there may be; each comes with the host whose
+    /// alone it is. Whoever has more than its share, with nobody else in any, has the furthest of those displaced, by others
+    /// wherever theirs are and by itself for what is nearer. Where nobody has, the furthest of all has to go.
+    fn displaced(
+        &self,
+        kept: impl ExactSizeIterator<Item = (Key<20>, Option<SocketAddr>)>,
+        me: &Key<20>,
+        new: &Key<20>,
+        host: SocketAddr,
+    ) -> Option<Key<20>> {
+        let share = (kept.len() / SHARE).max(1);
+        let has_share = self.0.get(&host).is_some_and(|count| *count >= share);
+        let greedy = { self.0.iter() }.filter(|(_, count)| **count > share).max_by_key(|(_, count)| **count);
+        let (of, anyhow) = match greedy {
+            _ if has_share => (Some(host), false),
+            Some((greedy, _)) => (Some(*greedy), true),
+            None => (None, false),
+        };
+        let may_go = kept.filter(|(_, sole)| of.is_none() || *sole == of).map(|(key, _)| key);
+        let furthest = may_go.max_by_key(|key| key.xor(me))?;
+        (anyhow || new.xor(me) < furthest.xor(me)).then_some(furthest)
+    }
 }
 
 /// What it is.
@@ -107,17 +150,17 @@ pub(super) struct NotKept(pub(super) i64, pub(super) &'static str);
 pub(super) struct Store {
     limits: StoreLimits,
     torrents: BTreeMap<Key<20>, Torrent>,
-    /// How many torrents a host alone has announced.
-    sole: BTreeMap<SocketAddr, usize>,
+    torrent_hosts: Hosts,
     items: BTreeMap<Key<20>, Kept>,
+    item_hosts: Hosts,
     sample: Vec<Key<20>>,
     sampled: Option<Time>,
 }
 
 impl Store {
     pub(super) fn new(limits: StoreLimits) -> Store {
-        let (torrents, items) = (BTreeMap::new(), BTreeMap::new());
-        Store { limits, torrents, sole: BTreeMap::new(), items, sample: Vec::new(), sampled: None }
+        let (torrents, torrent_hosts, items, item_hosts) = Default::default();
+        Store { limits, torrents, torrent_hosts, items, item_hosts, sample: Vec::new(), sampled: None }
     }
 
     pub(super) fn torrents(&self) -> usize {
@@ -139,48 +182,35 @@ impl Store {
         kept.insert(peer, until, self.limits.peers_per_torrent);
         if is_new {
             kept.sole = Some(host);
-            *self.sole.entry(host).or_default() += 1;
+            self.torrent_hosts.own(host);
         } else if let Some(sole) = kept.sole.take_if(|sole| *sole != host) {
-            self.disown(sole);
+            self.torrent_hosts.disown(sole);
         }
         true
     }
 
-    /// Makes room for one more torrent, that a host announces. Whoever has more than its share of them, with nobody else in
-    /// any, has the furthest of those displaced, by others wherever their torrents are and by itself for what is nearer.
-    /// Where nobody has, the furthest of all has to go.
     fn make_room_for_torrent(&mut self, me: &Key<20>, new: &Key<20>, host: SocketAddr) -> bool {
         if self.torrents.len() < self.limits.torrents {
             return true;
         }
-        let share = (self.limits.torrents / SHARE).max(1);
-        let has_share = self.sole.get(&host).is_some_and(|count| *count >= share);
-        let greedy =
-            { self.sole.iter() }.filter(|(_, count)| **count > share).max_by_key(|(_, count)| **count);
-        let (of, anyhow) = match greedy {
-            _ if has_share => (Some(host), false),
-            Some((greedy, _)) => (Some(*greedy), true),
-            None => (None, false),
-        };
-        let may_go = self.torrents.iter().filter(|(_, torrent)| of.is_none_or(|host| torrent.is_of(host)));
-        let Some(furthest) = may_go.map(|(key, _)| *key).max_by_key(|key| key.xor(me)) else { return false };
-        if !anyhow && new.xor(me) >= furthest.xor(me) {
-            return false;
-        }
-        if let Some(sole) = self.torrents.remove(&furthest).and_then(|gone| gone.sole) {
-            self.disown(sole);
+        let kept = self.torrents.iter().map(|(key, torrent)| (*key, torrent.sole));
+        let Some(gone) = self.torrent_hosts.displaced(kept, me, new, host) else { return false };
+        if let Some(sole) = self.torrents.remove(&gone).and_then(|gone| gone.sole) {
+            self.torrent_hosts.disown(sole);
         }
         true
     }
 
-    /// One torrent less is a host's alone.
-    fn disown(&mut self, host: SocketAddr) {
-        if let Some(count) = self.sole.get_mut(&host) {
-            *count -= 1;
-            if *count == 0 {
-                self.sole.remove(&host);
-            }
+    fn make_room_for_item(&mut self, me: &Key<20>, new: &Key<20>, host: SocketAddr) -> bool {
+        if self.items.len() < self.limits.items {
+            return true;
         }
+        let kept = self.items.iter().map(|(target, kept)| (*target, kept.sole));
+        let Some(gone) = self.item_hosts.displaced(kept, me, new, host) else { return false };
+        if let Some(sole) = self.items.remove(&gone).and_then(|gone| gone.sole) {
+            self.item_hosts.disown(sole);
+        }
+        true
     }
 
     /// Some of a torrent's peers, chosen at random, of one kind of address.
@@ -210,7 +240,14 @@ impl Store {
     }
 
     /// Keeps an item, if it may (BEP 44). A signed one is checked last, since that costs most.
-    pub(super) fn put(&mut self, now: Time, me: &Key<20>, item: PutItem) -> Result<(), NotKept> {
+    pub(super) fn put(
+        &mut self,
+        now: Time,
+        me: &Key<20>,
+        item: PutItem,
+        from: SocketAddr,
+    ) -> Result<(), NotKept> {
+        let host = host_of(from);
         let (target, item) = match item {
             PutItem::Immutable(value) => (target_of(&value), KeptItem::Immutable(value)),
             PutItem::Mutable { item, cas } => {
@@ -224,10 +261,22 @@ impl Store {
                 (target, KeptItem::Mutable(item))
             }
         };
-        if !self.items.contains_key(&target) && !make_room(&mut self.items, self.limits.items, me, &target) {
+        let is_new = !self.items.contains_key(&target);
+        if is_new && !self.make_room_for_item(me, &target, host) {
             return Err(NotKept(202, "no room for this"));
         }
-        self.items.insert(target, Kept { item, expires: now + self.limits.item_lifetime });
+        let expires = now + self.limits.item_lifetime;
+        let kept = self.items.entry(target).or_insert_with(|| Kept {
+            item: item.clone(),
+            expires,
+            sole: Some(host),
+        });
+        (kept.item, kept.expires) = (item, expires);
+        if is_new {
+            self.item_hosts.own(host);
+        } else if let Some(sole) = kept.sole.take_if(|sole| *sole != host) {
+            self.item_hosts.disown(sole);
+        }
         Ok(())
     }
 
@@ -250,18 +299,24 @@ impl Store {
 
     /// Forgets whatever is too old.
     pub(super) fn expire(&mut self, now: Time) {
-        self.sole.clear();
+        self.torrent_hosts.0.clear();
         self.torrents.retain(|_, torrent| {
             torrent.peers.retain(|_, until| *until > now);
             let mut hosts = torrent.peers.keys().map(|peer| host_of(*peer));
             let Some(first) = hosts.next() else { return false };
             torrent.sole = hosts.all(|host| host == first).then_some(first);
             if let Some(sole) = torrent.sole {
-                *self.sole.entry(sole).or_default() += 1;
+                self.torrent_hosts.own(sole);
             }
             true
         });
-        self.items.retain(|_, kept| kept.expires > now);
+        self.items.retain(|_, kept| {
+            let is_kept = kept.expires > now;
+            if let Some(sole) = kept.sole.filter(|_| !is_kept) {
+                self.item_hosts.disown(sole);
+            }
+            is_kept
+        });
     }
 }
 
@@ -275,20 +330,6 @@ fn may_replace(kept: &MutableItem, new: &MutableItem, cas: Option<i64>) -> Resul
         return Err(NotKept(302, "sequence number less than current"));
     }
     Ok(())
-}
-
-/// Makes room for one more, unless everything there is nearer than it.
-fn make_room<T>(kept: &mut BTreeMap<Key<20>, T>, most: usize, me: &Key<20>, new: &Key<20>) -> bool {
-    if kept.len() < most {
-        return true;
-    }
-    // The furthest is among those with the other first bit, at the end of theirs that is further.
-    let Some(furthest) = kept.keys().max_by_key(|key| key.xor(me)).copied() else { return false };
-    let is_nearer = new.xor(me) < furthest.xor(me);
-    if is_nearer {
-        kept.remove(&furthest);
-    }
-    is_nearer
 }
 
 #[cfg(test)]
@@ -321,7 +362,7 @@ mod tests {
     fn put(store: &mut Store, sequence: i64, value: &str, cas: Option<i64>) -> Result<(), NotKept> {
         let keypair = Keypair::from_seed(&[7; 32]);
         let item = MutableItem::new(&keypair, "", sequence, bencode::bytes(value)).unwrap();
-        store.put(Time::ZERO, &ME, PutItem::Mutable { item, cas })
+        store.put(Time::ZERO, &ME, PutItem::Mutable { item, cas }, peer(1))
     }
 
     #[test]
@@ -341,7 +382,7 @@ mod tests {
         let mut store = store();
         let item = MutableItem::new(&Keypair::from_seed(&[7; 32]), "", 1, bencode::bytes("a")).unwrap();
         let forged = MutableItem { sequence: 2, ..item };
-        let result = store.put(Time::ZERO, &ME, PutItem::Mutable { item: forged, cas: None });
+        let result = store.put(Time::ZERO, &ME, PutItem::Mutable { item: forged, cas: None }, peer(1));
         assert_eq!(result, Err(NotKept(206, "invalid signature")));
         assert_eq!(store.items(), 0);
     }
@@ -444,5 +485,41 @@ mod tests {
         }
         store.expire(minutes(31));
         assert!(store.announce(minutes(31), &ME, key(100), peer(3)));
+    }
+
+    #[test]
+    fn a_host_alone_does_not_keep_others_items_out() {
+        let limits = StoreLimits { items: 32, ..StoreLimits::default() };
+        let mut store = Store::new(limits);
+        let item = |i: u32| PutItem::Immutable(bencode::bytes(format!("item {i}")).into());
+        let target = |i: u32| match item(i) {
+            PutItem::Immutable(value) => target_of(&value),
+            PutItem::Mutable { .. } => unreachable!(),
+        };
+        // What is nearest of many is ground by one host, the furthest of them are others'.
+        let mut by_distance: Vec<u32> = (0..200).collect();
+        by_distance.sort_by_key(|i| target(*i).xor(&ME));
+        let (near, far) = (&by_distance[..32], &by_distance[100..130]);
+        let mut put = |now: u64, i: u32, from: u8| store.put(minutes(now), &ME, item(i), peer(from)).is_ok();
+        assert!(near.iter().all(|i| put(0, *i, 1)), "there was room");
+        assert!(!put(0, by_distance[40], 1));
+        assert!((10..).zip(far).all(|(from, i)| put(1, *i, from)), "further, and others'");
+        assert!(!put(1, by_distance[150], 99), "nobody has more than a share now");
+        let held = |store: &Store, of: &[u32]| {
+            of.iter().filter(|i| store.item(minutes(1), &target(**i)).is_some()).count()
+        };
+        assert_eq!((held(&store, &near[..2]), held(&store, near), held(&store, far)), (2, 2, 30));
+        // What others put, too, is not that host's alone; and what has ended is nobody's.
+        let mut store = Store::new(limits);
+        for i in near {
+            store.put(minutes(0), &ME, item(*i), peer(1)).unwrap();
+            store.put(minutes(0), &ME, item(*i), peer(2)).unwrap();
+        }
+        assert!(store.put(minutes(1), &ME, item(far[0]), peer(3)).is_err());
+        store.expire(minutes(120));
+        assert_eq!((store.items(), store.item_hosts.0.len()), (0, 0));
+        store.put(minutes(120), &ME, item(far[0]), peer(1)).unwrap();
+        store.expire(minutes(240));
+        assert!(store.item_hosts.0.is_empty());
     }
 }

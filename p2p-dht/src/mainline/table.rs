@@ -125,10 +125,10 @@ impl<P: Peer> Table<P> {
             self.forget(|entry| entry.id == id);
         }
         let entry = Entry { id, peer, addr, heard: now, silent: 0, secure: is_secure_id(&id, addr.ip()) };
-        let fits = self.fits(level, &entry);
+        self.buckets[level].spares.retain(|spare| spare.id != id && spare.peer != peer);
+        let is_in = self.take_in(level, &entry);
         let bucket = &mut self.buckets[level];
-        bucket.spares.retain(|spare| spare.id != id && spare.peer != peer);
-        if fits && bucket.take_in(entry.clone()) {
+        if is_in {
             bucket.changed = now;
         } else if bucket.spares.len() < SPARES || bucket.spares.iter().any(|spare| now - spare.heard >= FRESH)
         {
@@ -175,7 +175,7 @@ impl<P: Peer> Table<P> {
         let spares = std::mem::take(&mut self.buckets[level].spares);
         let mut left = Vec::new();
         for spare in spares.into_iter().rev() {
-            if !(self.fits(level, &spare) && self.buckets[level].take_in(spare.clone())) {
+            if !self.take_in(level, &spare) {
                 left.insert(0, spare);
             }
         }
@@ -189,13 +189,23 @@ impl<P: Peer> Table<P> {
         }
     }
 
-    /// Whether few enough of a node's subnet are here, and nobody else at its address.
+    /// Takes a node in, if there may be one more of its subnet and there is room: in the place of the bad one at its address,
+    /// which has come back with another id.
+    fn take_in(&mut self, level: usize, new: &Entry<P>) -> bool {
+        let is_in = self.fits(level, new) && self.buckets[level].take_in(new.clone());
+        if is_in && self.subnets.is_some() {
+            self.forget(|entry| replaces(new, entry));
+        }
+        is_in
+    }
+
+    /// Whether few enough of a node's subnet are here, and at its address nobody else who is not bad.
     fn fits(&self, level: usize, new: &Entry<P>) -> bool {
         let Some(limits) = self.subnets.filter(|_| !is_local(new.addr.ip())) else { return true };
         let subnet = |entry: &Entry<P>| Subnet::of(entry.addr.ip());
-        let same = |entries: &[Entry<P>]| entries.iter().filter(|entry| subnet(entry) == subnet(new)).count();
-        let ip = |entry: &Entry<P>| -> IpAddr { entry.addr.ip().to_canonical() };
-        !self.all().any(|entry| ip(entry) == ip(new))
+        let counts = |entry: &&Entry<P>| subnet(entry) == subnet(new) && !replaces(new, entry);
+        let same = |entries: &[Entry<P>]| entries.iter().filter(counts).count();
+        !self.all().any(|entry| ip(entry) == ip(new) && !entry.is_bad())
             && same(&self.buckets[level].nodes) < limits.group
             && self.buckets.iter().map(|bucket| same(&bucket.nodes)).sum::<usize>() < limits.table
     }
@@ -258,6 +268,15 @@ impl<P: Peer> Table<P> {
         let has_lost_all = self.all().all(Entry::is_bad);
         self.all().filter(move |entry| has_lost_all || !entry.is_bad()).map(Entry::node)
     }
+}
+
+fn ip<P>(entry: &Entry<P>) -> IpAddr {
+    entry.addr.ip().to_canonical()
+}
+
+/// Whether an entry is a bad one at the address of a new one, where each has one place.
+fn replaces<P>(new: &Entry<P>, old: &Entry<P>) -> bool {
+    old.is_bad() && ip(old) == ip(new) && !is_local(ip(new))
 }
 
 impl<P> Bucket<P> {
@@ -375,6 +394,33 @@ mod tests {
         }
         let held: Vec<bool> = nodes.iter().map(|addr| table.at(*addr).is_some()).collect();
         assert_eq!(held, [true, false, true, false, true]);
+    }
+
+    /// Whether it comes after that is known, or before; and wherever the other one's place is.
+    #[test]
+    fn who_comes_back_to_its_address_with_another_id_takes_the_place_of_what_it_was() {
+        let public = |host: u8, port: u16| SocketAddr::from(([203, 0, host, 1], port));
+        let near = |n: u8| Key::new([&[0x40; 19][..], &[n]].concat().try_into().unwrap());
+        let full = || {
+            let mut table: Table<SocketAddr> = Table::new(ME, Some(SubnetLimits::default()));
+            (0..8).for_each(|n| table.answered(minutes(0), far(n), public(n, 1), public(n, 1)));
+            table
+        };
+        for again in [far(99), near(99)] {
+            let mut table = full();
+            let before = table.len();
+            table.answered(minutes(1), again, public(3, 2), public(3, 2));
+            assert!(table.at(public(3, 2)).is_none(), "the first may be there");
+            (0..2).for_each(|_| table.silent(public(3, 1)));
+            table.answered(minutes(2), again, public(3, 2), public(3, 2));
+            assert_eq!((table.at(public(3, 1)).is_none(), table.at(public(3, 2)).is_some()), (true, true));
+            assert_eq!(table.len(), before);
+        }
+        // It has waited.
+        let mut table = full();
+        table.answered(minutes(1), far(99), public(3, 2), public(3, 2));
+        (0..2).for_each(|_| table.silent(public(3, 1)));
+        assert_eq!((table.at(public(3, 1)).is_none(), table.at(public(3, 2)).is_some()), (true, true));
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
 
     pub(super) fn quorum_of(&self, op: OpId, default: u8) -> usize {
         let asked = self.calls.get(&op).and_then(|call| call.options.quorum);
-        asked.unwrap_or(default).max(1).into()
+        asked.unwrap_or(default).clamp(1, self.config.replicas).into()
     }
 
     /// Who has something put through this node.

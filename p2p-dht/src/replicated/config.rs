@@ -23,7 +23,8 @@ pub struct DhtConfig {
     /// roots of 2r such keys: all roots, where there are fewer.
     pub replicas: u8,
     /// How many of them must have it before it counts as stored; all, where the network has fewer nodes, or this node
-    /// finds no more because it is cut off: [`Stored::copies`](crate::Stored::copies) says how many. 5; at least 1.
+    /// knows no more because it is cut off: [`Stored::copies`](crate::Stored::copies) says how many. That lookups fail is no
+    /// reason: they are tried again some times. 5; at least 1.
     pub write_quorum: u8,
     /// How many of them must answer before the newest signed value counts as the newest. Together with the write
     /// quorum it should be more than all, so that one of them has what was stored last. 4; at least 1.
@@ -50,15 +51,19 @@ pub struct DhtConfig {
     /// How many bytes of records a node keeps. 1 GiB.
     pub max_bytes: u64,
     /// How publishers share that room, those of one [subnet](p2p_core::Keyed::subnet) as one; and how the clients of this node
-    /// share what it puts for them, which is no more than it could keep. By thresholds, four times what is free.
+    /// share what it puts for them, which is no more than it could keep. By thresholds, four times what is free. What one neighbour
+    /// copies is a share by threshold, too.
     pub allocation: Allocation,
-    /// How many providers of one key a node keeps, and gives, and how many values that can be removed. 64; at most 64.
+    /// How many providers of one key a node keeps, and gives, and how many values that can be removed. Who puts them takes at
+    /// most four times as many of these places as are free: 52 of 64 alone, and the next ten. Those of one subnet count as one
+    /// here, and all clients of a gateway do so at other nodes. 64; at most 64.
     pub max_providers: usize,
     /// How many bytes of values that others keep a node has in memory for a while, on the way of gets, 128 counted for each beside
     /// its own. With any, its gets of values under their hash go along the way first, and it passes on those of others. 0: then
     /// they go straight to those who keep the value.
     pub cache_bytes: u64,
-    /// How many puts and gets are under way at once, and how many jobs. One more is refused. 1024.
+    /// How many puts and gets are under way at once, and how many jobs, of which no more than an eighth for one peer. One more is
+    /// refused. 1024.
     pub capacity: usize,
 }
 

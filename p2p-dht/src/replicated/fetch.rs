@@ -152,7 +152,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             );
         }
         let slots = self.index.of(key, Wanted::Immutable, 1);
-        if !slots.is_empty() && !self.is_busy() {
+        if !slots.is_empty() && !self.is_busy_for(from) {
             return self.start(cx, StoreJob::Read(slots), JobFor::Fetch { from, id });
         }
         let next = self.toward(&key).filter(|next| *next != from && self.passing.cache.is_on());

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use p2p_core::{Cx, Key, NoJob, OpId};
 use p2p_overlay::{Looked, LookupError, MAX_REPLICAS, Overlay};
 
-use super::{DhtMsg, Question, Replicated, Wanted};
-use crate::record::{MAX_REMOVABLE, Record};
+use super::put::{ROUNDS, may_pass};
+use super::{DhtMsg, DhtTimer, Question, Replicated, Wanted};
+use crate::record::{Record, RecordKind};
 use crate::request::{DhtItem, DhtOutcome, GetError, Newest, Said};
 
 /// A key whose replicas are being asked.
@@ -24,6 +25,7 @@ pub(super) struct Get<P> {
     finding: usize,
     located: Vec<P>,
     lookup_error: Option<LookupError>,
+    rounds_left: u8,
     /// To be asked, the first last.
     peers: Vec<P>,
     waiting: usize,
@@ -32,16 +34,16 @@ pub(super) struct Get<P> {
     answered: Vec<(P, Option<u64>)>,
     newest: Option<Newest>,
     providers: Vec<P>,
-    /// Values that can be removed, by their owners; and whose were. Of each as many as a replica gives, at most.
-    values: BTreeMap<Key, (u64, Bytes)>,
-    removed: BTreeSet<Key>,
+    /// Values that can be removed, by where they are kept; and which were. Of each as many as a replica gives, at most.
+    values: BTreeMap<RecordKind<P>, Bytes>,
+    removed: BTreeSet<RecordKind<P>>,
 }
 
-impl<P> Get<P> {
+impl<P: Ord> Get<P> {
     /// The values that nobody has removed.
     fn there(&self) -> impl Iterator<Item = &Bytes> {
-        let there = self.values.iter().filter(|(owner, _)| !self.removed.contains(owner));
-        there.map(|(_, (_, value))| value)
+        let there = self.values.iter().filter(|(kind, _)| !self.removed.contains(kind));
+        there.map(|(_, value)| value)
     }
 
     /// Notes a value with a sequence number, if that is the highest.
@@ -54,6 +56,23 @@ impl<P> Get<P> {
     /// How many peers have been asked.
     fn asked(&self) -> usize {
         self.answered.len() + self.waiting + self.silent
+    }
+
+    /// How many must answer: where there are fewer nodes, all of them, as far as they have been looked for and the last lookups
+    /// say so.
+    fn needed(&self, quorum: usize) -> usize {
+        match self.finding == 0 && self.lookup_error.is_none() {
+            true => quorum.min(self.asked()),
+            false => quorum,
+        }
+    }
+
+    /// Whether only the newest that a quorum has counts.
+    fn is_versioned(&self) -> bool {
+        match self.wanted {
+            Wanted::Mutable | Wanted::Custom(_) => true,
+            Wanted::Immutable | Wanted::Providers | Wanted::Values => false,
+        }
     }
 }
 
@@ -69,6 +88,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             finding: 0,
             located: Vec::new(),
             lookup_error: None,
+            rounds_left: ROUNDS - 1,
             peers: Vec::new(),
             waiting: 0,
             silent: 0,
@@ -118,6 +138,15 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 }
             }
         }
+    }
+
+    /// Lookups have failed, and too few peers were found: looks once more.
+    pub(super) fn next_look(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        let Some(get) = self.gets.get_mut(&op) else { return };
+        get.rounds_left -= 1;
+        (get.tried, get.lookup_error) = (0, None);
+        self.locate_for_get(cx, op);
+        self.advance_get(cx, op);
     }
 
     fn locate_for_get(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
@@ -219,18 +248,14 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                         cx.item(op, DhtItem::Provider(peer));
                     }
                 }
-                (Wanted::Values, Record::Removable { key, value, owner, expires })
-                    if key == get.key && expires > now && value.len() <= MAX_REMOVABLE =>
+                (Wanted::Values, record @ (Record::Removable { key, .. } | Record::Removed { key, .. }))
+                    if key == get.key && record.expires() > now && record.check().is_ok() =>
                 {
-                    let newer = get.values.get(&owner).is_none_or(|(before, _)| *before < expires);
-                    if newer {
-                        get.values.insert(owner, (expires, value));
+                    let kind = record.slot().kind;
+                    match record {
+                        Record::Removable { value, .. } => drop(get.values.insert(kind, value)),
+                        _ => drop(get.removed.insert(kind)),
                     }
-                }
-                (Wanted::Values, Record::Removed { key, secret, expires })
-                    if key == get.key && expires > now =>
-                {
-                    get.removed.insert(Key::of(&secret));
                 }
                 // Not what was asked for.
                 _ => {}
@@ -260,7 +285,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             Wanted::Mutable | Wanted::Custom(_) => true,
             Wanted::Providers | Wanted::Values => early,
         };
-        let needed = quorum_of.min(get.asked());
+        let needed = get.needed(quorum_of);
         let answered = get.answered.len();
         let all_known = get.finding == 0 && needed > 0;
         let enough = quorum && (all_known && answered >= needed || early && answered >= quorum_of);
@@ -271,6 +296,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             // It was not here after all.
             get.answered.clear();
             return self.locate_for_get(cx, op);
+        }
+        let lost = get.is_versioned() && may_pass(get.lookup_error) && get.asked() < quorum_of;
+        if lost && get.rounds_left > 0 {
+            return cx.set_timer(self.config.settle, DhtTimer::Again(op));
         }
         self.conclude_get(cx, op);
     }
@@ -288,7 +317,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let quorum = self.quorum_of(op, self.config.read_quorum);
         let Some(get) = self.gets.remove(&op) else { return };
         self.forget_finds(cx, op);
-        let needed = if get.finding > 0 { quorum } else { quorum.min(get.asked()) };
+        let needed = get.needed(quorum);
         let (answered, silent) = (get.answered.len(), get.silent);
         let lookup_error = match get.asked() {
             0 => get.lookup_error.or(Some(LookupError::NoAnswer { timeouts: 0 })),
@@ -296,7 +325,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         };
         let result = match lookup_error {
             Some(error) if answered == 0 => Err(error.into()),
-            _ if matches!(get.wanted, Wanted::Mutable | Wanted::Custom(_)) && answered < needed => {
+            _ if get.is_versioned() && answered < needed => {
                 let newest = get.newest.clone().map(Box::new);
                 Err(GetError::Partial { answered, needed, silent, newest })
             }

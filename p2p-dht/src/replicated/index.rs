@@ -4,10 +4,11 @@
 //! jobs: so the last one is right. A record that goes is left out at once, and no answer to an earlier job may bring
 //! it back: none goes while such a job is under way.
 //!
-//! Room is limited, and shared. What other replicas have, and what this node publishes itself, takes what there is. Of
-//! the rest a publisher may take so many times as much as is free ([`Allocation::Threshold`]; dynamic thresholds, Choudhury
+//! Room is limited, and shared. What this node publishes itself takes what there is. Of the rest a publisher may take so many times as much as is free ([`Allocation::Threshold`]; dynamic thresholds, Choudhury
 //! and Hahne 1998): as the node fills up, everybody may take less, and somebody new always finds some room. Or it takes its
-//! turn ([`Allocation::Fair`], see `fair`). What was taken is kept to its end, for it was acknowledged. Only a copy that others
+//! turn ([`Allocation::Fair`], see `fair`). That a replica only copies what others have published, it says itself: what one copies
+//! has a share of its own, of the same size, and no turns, so that a node which takes a neighbour's place need not wait. Of the places for values under one key, and of those for its providers, everybody
+//! may take four times as many as are free, whatever the allocation, so that nobody closes a key to others. What was taken is kept to its end, for it was acknowledged. Only a copy that others
 //! should have by now, and of whom a write quorum says that it has it, makes room for another.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,9 +19,16 @@ use p2p_core::{Key, Keyed};
 use super::serve::SKEW;
 use super::summary::{Name, name};
 use super::{Allocation, DhtConfig, Wanted};
+use crate::client::is_copier;
 use crate::fair::FairShares;
 use crate::record::{RecordKind, Slot, Version};
 use crate::store::StoreEntry;
+
+/// How many times as many of a key's places as are free one publisher may have.
+const PLACES: usize = 4;
+
+/// How many times as much as is free one neighbour may copy, where publishers take turns.
+const COPIES: u64 = 4;
 
 /// A record that this node keeps.
 #[derive(Clone, Copy, Debug)]
@@ -163,8 +171,10 @@ impl<P: Keyed> Index<P> {
             return false;
         }
         let share = match (account, config.allocation) {
-            (0, _) | (_, Allocation::Fair) => u64::MAX,
+            (0, _) => u64::MAX,
             (_, Allocation::Threshold(share)) => share.max(1).into(),
+            (account, Allocation::Fair) if is_copier(account) => COPIES,
+            (_, Allocation::Fair) => u64::MAX,
         };
         let taken = self.accounts.get(&account).copied().unwrap_or_default();
         if taken.bytes + more > free_bytes.saturating_mul(share) {
@@ -173,21 +183,29 @@ impl<P: Keyed> Index<P> {
         if before.is_some() {
             return true;
         }
-        let alike = match slot.kind {
-            RecordKind::Provider(_) => self.of(slot.key, Wanted::Providers, config.max_providers).len(),
-            RecordKind::Removable(_) => self.of(slot.key, Wanted::Values, config.max_providers).len(),
-            RecordKind::Immutable | RecordKind::Mutable | RecordKind::Custom(_) => 0,
-        };
-        alike < config.max_providers
+        self.has_place(slot, account, config)
             && free_records > 0
             && (taken.records as u64) < (free_records as u64).saturating_mul(share)
+    }
+
+    /// Whether a publisher may have one more of the places under a key, where they are numbered.
+    fn has_place(&self, slot: &Slot<P>, account: u64, config: &DhtConfig) -> bool {
+        let wanted = match slot.kind {
+            RecordKind::Provider(_) => Wanted::Providers,
+            RecordKind::Removable(_) => Wanted::Values,
+            RecordKind::Immutable | RecordKind::Mutable | RecordKind::Custom(_) => return true,
+        };
+        let alike = self.of(slot.key, wanted, config.max_providers);
+        let free = config.max_providers.saturating_sub(alike.len());
+        let is_theirs = |slot: &&Slot<P>| self.held.get(slot).is_some_and(|held| held.account == account);
+        free > 0 && (account == 0 || alike.iter().filter(is_theirs).count() < PLACES * free)
     }
 
     /// Whether it is this publisher's turn to have room for a record from now until a time, where there are turns. A renewal
     /// takes one as well.
     pub(super) fn is_turn(&mut self, size: usize, account: u64, now: u64, until: u64) -> bool {
         match &mut self.fair {
-            Some((fair, least)) if account != 0 => {
+            Some((fair, least)) if account != 0 && !is_copier(account) => {
                 let coming = self.coming.bytes + self.coming.records as u64 * *least;
                 fair.admit(account, (size as u64).max(*least), (now, until), coming)
             }

@@ -54,12 +54,18 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     /// Keeps what this node has published, to publish it again.
-    pub(super) fn keep_own(&mut self, cx: &mut Cx<'_, Self>, record: Record<O::Peer>, slot: Slot<O::Peer>) {
+    pub(super) fn keep_own(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        op: OpId,
+        record: Record<O::Peer>,
+        slot: Slot<O::Peer>,
+    ) {
         let size = record.size();
         self.index.begin(slot, size, 0);
         self.published(cx, slot);
         let write = StoreJob::Write { record, slot, by: Writer::Replica, own: true, account: 0 };
-        self.start(cx, write, JobFor::Own { slot, size });
+        self.start(cx, write, JobFor::Own { op, slot, size });
     }
 
     /// Notes that a record was published now, and when that is due again.

@@ -159,8 +159,7 @@ pub enum Refusal {
         "the record has ended, ends before what it would replace, or lasts longer than the peer keeps records"
     )]
     Lifetime,
-    /// There is a value with this sequence number, signed or an application's own; or, under the secret of one that can be removed, another value
-    /// that lasts as long (0), or its removal (1).
+    /// There is a value with this sequence number, signed or an application's own; or the removal of this one (1).
     #[error("there is a value with sequence number {0}")]
     Conflict(u64),
     /// The replica has no room.

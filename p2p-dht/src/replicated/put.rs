@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_core::{Cx, Key, NoJob, OpId};
+use p2p_core::{Cx, JobError, Key, NoJob, OpId};
 use p2p_overlay::{Found, Looked, LookupError, Overlay};
 
 use super::{DhtMsg, DhtTimer, Question, Refusal, Replicated};
@@ -12,8 +12,9 @@ use crate::record::{InvalidRecord, Record, RecordKind, Slot};
 use crate::request::{DhtOutcome, PutError, Said, Stored};
 use crate::store::StoreEntry;
 
-/// How often the responsible nodes are looked up, where some of those found did not keep the record.
-const ROUNDS: u8 = 4;
+/// How often the responsible nodes are looked up, where some of those found did not keep the record, or too few were found
+/// because lookups failed.
+pub(super) const ROUNDS: u8 = 4;
 
 /// A record on its way to its replicas: at most [`ROUNDS`] times [`DhtConfig::replicas`](super::DhtConfig) of them.
 #[derive(Clone, Debug)]
@@ -29,6 +30,9 @@ pub(super) struct Put<P> {
     again: bool,
     /// Whoever has asked for it has been told how it went, and it goes on.
     told: bool,
+    /// Enough have it, and it is being written down here, to be published again; or why it could not be.
+    keeping: bool,
+    unkept: Option<JobError>,
     /// How many nodes must have it before it counts as stored; and whether its user waits for no more than that.
     quorum: usize,
     early: bool,
@@ -43,7 +47,7 @@ pub(super) struct Put<P> {
     /// Lookups and answers that are still to come.
     finding: usize,
     waiting: usize,
-    /// Somebody failed in this round.
+    /// Somebody failed in this round; or a lookup did.
     failed: bool,
     lookup_error: Option<LookupError>,
     /// Who has been asked in this round or before, and of all rounds the most.
@@ -134,6 +138,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             own,
             again,
             told: false,
+            keeping: false,
+            unkept: None,
             quorum: self.quorum_of(op, self.config.write_quorum),
             early: self.ends_early(op),
             rounds_left: if known.is_empty() { ROUNDS } else { 1 },
@@ -181,7 +187,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         put.asked.retain(|peer| !again(peer));
         put.refused.retain(|(_, refusal)| *refusal != Refusal::NotResponsible);
         put.rounds_left -= 1;
-        put.failed = false;
+        (put.failed, put.lookup_error) = (false, None);
         put.tried = 0;
         put.located.clear();
         self.locate_for_put(cx, op);
@@ -274,25 +280,40 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
 
     /// Ends the put, or looks for others in the place of those that failed.
     fn advance_put(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
-        let Some(put) = self.puts.get(&op) else { return };
-        if put.finding > 0 || put.waiting > 0 {
+        let Some(put) = self.puts.get_mut(&op) else { return };
+        if put.finding > 0 || put.waiting > 0 || put.keeping {
             return;
         }
-        let short = put.stored.len() < self.config.replicas.into();
-        if put.failed && short && put.conflict().is_none() && put.rounds_left > 0 {
+        let short = put.failed && put.stored.len() < self.config.replicas.into();
+        let lost = may_pass(put.lookup_error) && put.stored.len() < put.quorum;
+        if (short || lost) && put.conflict().is_none() && put.rounds_left > 0 {
             let unsettled = put.refused.iter().any(|(_, refusal)| *refusal == Refusal::NotResponsible);
-            return match unsettled {
+            return match unsettled || lost {
                 true => cx.set_timer(self.config.settle, DhtTimer::Again(op)),
                 false => self.next_round(cx, op),
             };
         }
-        self.conclude_put(cx, op);
-        let Some(put) = self.puts.remove(&op) else { return };
         // What is published again may have been withdrawn meanwhile.
         let kept = !put.again || self.republished.contains_key(&put.slot);
         if kept && put.own && put.result().is_ok() {
-            self.keep_own(cx, put.record, put.slot);
+            put.keeping = true;
+            let (record, slot) = (put.record.clone(), put.slot);
+            return self.keep_own(cx, op, record, slot);
         }
+        self.end_put(cx, op);
+    }
+
+    /// What this node has put is written down, to be published again, or cannot be.
+    pub(super) fn own_kept(&mut self, cx: &mut Cx<'_, Self>, op: OpId, unkept: Option<JobError>) {
+        if let Some(put) = self.puts.get_mut(&op) {
+            put.unkept = unkept;
+            self.end_put(cx, op);
+        }
+    }
+
+    fn end_put(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
+        self.conclude_put(cx, op);
+        self.puts.remove(&op);
     }
 
     /// Tells whoever has asked for it how a put has gone, once.
@@ -305,6 +326,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
         self.end_call(cx, op, DhtOutcome::Stored(result));
     }
+}
+
+/// Whether lookups have failed that another time may not: who knows nobody finds nobody.
+pub(super) fn may_pass(error: Option<LookupError>) -> bool {
+    error.is_some_and(|error| error != LookupError::NotJoined)
 }
 
 impl<P: Copy> Put<P> {
@@ -328,15 +354,18 @@ impl<P: Copy> Put<P> {
 
     /// How a put has gone so far.
     fn result(&self) -> Result<Stored, PutError> {
-        // Where there are fewer nodes, all of them: as far as they have been looked for.
-        let most = if self.finding > 0 { usize::MAX } else { self.most.max(1) };
+        // Where there are fewer nodes, all of them: as far as they have been looked for, and the last lookups say so.
+        let all_known = self.finding == 0 && self.lookup_error.is_none();
+        let most = if all_known { self.most.max(1) } else { usize::MAX };
         let (copies, needed) = (self.stored.len(), self.quorum.min(most));
         let mut refusals: Vec<Refusal> = self.refused.iter().map(|(_, refusal)| *refusal).collect();
         refusals.extend(std::iter::repeat_n(Refusal::Silent, self.waiting));
+        if let Some(why) = self.unkept {
+            return Err(PutError::Storage(why));
+        }
         match (self.conflict(), self.lookup_error) {
             (_, Some(error)) if copies == 0 => Err(error.into()),
             (Some(sequence), _) if copies < needed => Err(match self.slot.kind {
-                RecordKind::Removable(_) if sequence == 0 => PutError::Taken,
                 RecordKind::Removable(_) => PutError::Removed,
                 RecordKind::Immutable
                 | RecordKind::Mutable

@@ -25,7 +25,7 @@ use crate::store::StoreJob;
 pub(super) const SLICE: usize = 1024;
 /// How many batches are under way at once.
 const WINDOW: usize = 4;
-/// How often two nodes sum up once more at the most.
+/// How often records are looked at once more for one peer at the most.
 const TRIES: u8 = 3;
 /// How many times as long as for one change of neighbours is waited for the last of many.
 const PATIENCE: u32 = 8;
@@ -52,7 +52,7 @@ pub(super) struct Repair<P> {
     /// replicas of what is kept.
     due: BTreeSet<P>,
     pub(super) again: BTreeSet<P>,
-    /// How often each has been summed up with once more since neighbours changed, or the last pass over all began.
+    /// How often records were looked at once more for each since neighbours changed, or the last pass over all began.
     tries: BTreeMap<P, u8>,
     /// The peers' keys, in part.
     names: BTreeMap<P, u64>,
@@ -162,12 +162,24 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
 
     /// Some time from now sums up with a peer again: a few times, for what it refuses it may go on refusing.
     pub(super) fn sum_once_more(&mut self, cx: &mut Cx<'_, Self>, peer: O::Peer) {
-        let tries = self.repair.tries.entry(peer).or_default();
-        if *tries < TRIES {
-            *tries += 1;
+        if self.may_try(peer) {
             self.repair.again.insert(peer);
             self.on_neighbours_changed(cx);
         }
+    }
+
+    /// Some time from now looks at all records again, of which a peer expects some of others: a few times, for it may go on
+    /// expecting them.
+    fn look_once_more(&mut self, cx: &mut Cx<'_, Self>, peer: O::Peer) {
+        if self.may_try(peer) {
+            self.on_neighbours_changed(cx);
+        }
+    }
+
+    fn may_try(&mut self, peer: O::Peer) -> bool {
+        let tries = self.repair.tries.entry(peer).or_default();
+        *tries = tries.saturating_add(1);
+        *tries <= TRIES
     }
 
     pub(super) fn on_neighbours_changed(&mut self, cx: &mut Cx<'_, Self>) {
@@ -374,8 +386,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 return Verdict::Expects;
             }
             let ends = self.may_last(cx, slot, version);
-            let has_room = self.index.has_room(slot, 0, 0, &self.config) || self.index.spare().is_some();
-            if !ends || !self.is_responsible(&slot.key) || !has_room {
+            if !ends || !self.is_responsible(&slot.key) {
+                return Verdict::Refuses;
+            }
+            let account = self.copier(from, &slot.key);
+            if !self.index.has_room(slot, 0, account, &self.config) && self.index.spare().is_none() {
                 return Verdict::Refuses;
             }
             let crowded =
@@ -404,7 +419,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             // Whoever is sending it may fail: these are looked at again.
             match self.repair.shared.groups.values().any(|group| group.peers.contains(&from)) {
                 true => self.sum_once_more(cx, from),
-                false => self.on_neighbours_changed(cx),
+                false => self.look_once_more(cx, from),
             }
         }
         has.iter().for_each(|has| self.confirm(cx, &has.slot, has.version));

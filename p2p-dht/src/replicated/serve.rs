@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use p2p_core::{Cx, Key, NoJob};
+use p2p_core::{Cx, JobError, Key, NoJob};
 use p2p_overlay::{Next, Overlay, Replicas};
 
 use super::put::Put;
 use super::{DhtMsg, JobFor, PAGE, Question, Refusal, Replicated, Wanted};
-use crate::client::account_of;
+use crate::client::{account_of, copier_of};
 use crate::record::{InvalidRecord, MAX_VALUE, Record, RecordKind, Slot, Version};
 use crate::store::{StoreDone, StoreEntry, StoreJob, WriteError, Writer};
 
@@ -39,7 +39,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
         let account = self.account(from, id, &slot.key, copy);
         let account = self.index.payer(&slot, size, account, &self.config);
-        let refusal = match self.is_busy() {
+        let refusal = match self.is_busy_for(from) {
             true => Refusal::Busy,
             false if !self.make_room(cx, &slot, size, account) => Refusal::Full,
             false if !self.index.is_turn(size, account, cx.wall().as_secs(), record.expires()) => {
@@ -79,17 +79,25 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     /// Whose room a record takes that a peer sends: that of the client for whom this node puts it; what this node publishes
-    /// itself, and what another replica copies, takes nobody's.
+    /// itself takes nobody's; what a neighbour copies takes its share of copies.
     fn account(&self, from: O::Peer, id: u32, key: &Key, copy: bool) -> u64 {
         if from == self.overlay.me() {
             let Some(Question::Store(put)) = self.asked.get(id, from) else { return 0 };
             let client = self.puts.get(put).and_then(Put::client);
             return client.map_or(0, |client| client.account);
         }
-        if copy && !self.is_salted() && self.is_near(from, key) {
-            return 0;
+        match copy {
+            true => self.copier(from, key),
+            false => account_of(from),
         }
-        account_of(from)
+    }
+
+    /// Whose room a copy takes that a peer sends. Over salted keys anybody may be a replica, and is taken for a publisher.
+    pub(super) fn copier(&self, from: O::Peer, key: &Key) -> u64 {
+        match !self.is_salted() && self.is_near(from, key) {
+            true => copier_of(from),
+            false => account_of(from),
+        }
     }
 
     /// Notes what the worker says is there.
@@ -174,7 +182,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         key: Key,
         wanted: Wanted,
     ) {
-        if !self.scanned || self.is_busy() {
+        if !self.scanned || self.is_busy_for(from) {
             return; // It cannot tell: that is not the same as having nothing.
         }
         let slots = self.index.of(key, wanted, self.config.max_providers);
@@ -208,15 +216,27 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                 };
                 self.tell(cx, from, DhtMsg::Stored { id, result });
             }
-            (JobFor::Own { slot, size }, StoreDone::Written(written)) => {
+            (JobFor::Own { op, slot, size }, StoreDone::Written(written)) => {
                 self.index.end(&slot, size, 0);
-                match written {
-                    Ok(entry) => self.kept(&entry),
+                let unkept = match written {
+                    Ok(entry) => {
+                        self.kept(&entry);
+                        None
+                    }
                     // The copy from before is, and is tried again.
-                    Err(_) if self.index.get(&slot).is_some_and(|held| held.own) => {}
+                    Err(_) if self.index.get(&slot).is_some_and(|held| held.own) => None,
                     // What is not here cannot be published again.
-                    Err(_) => drop(self.republished.remove(&slot)),
-                }
+                    Err(error) => {
+                        self.republished.remove(&slot);
+                        Some(match error {
+                            WriteError::Failed(why) => why,
+                            WriteError::Invalid | WriteError::Conflict(_) | WriteError::EndsBefore => {
+                                JobError::Storage
+                            }
+                        })
+                    }
+                };
+                self.own_kept(cx, op, unkept);
             }
             (JobFor::Load { from, id }, StoreDone::Read(Ok(mut records))) => {
                 let now = cx.wall().as_secs();

@@ -8,12 +8,13 @@ use p2p_overlay::{Chord, ChordConfig, LookupMsg, Replicas, RoutedMsg, Tapestry, 
 use super::*;
 use crate::client::Client;
 use crate::record::RecordKind;
-use crate::request::{DhtOutcome, Options, WithdrawError, Withdrawn};
+use crate::request::{DhtOutcome, Options, PutError, WithdrawError, Withdrawn};
 use crate::store::MemoryStore;
 
 mod custom;
 mod fetch;
 mod offers;
+mod quorums;
 
 const SECOND: Duration = Duration::from_secs(1);
 const PEER: SimPeer = SimPeer(1);
@@ -255,6 +256,32 @@ fn a_withdrawal_that_fails_is_said_and_changes_nothing() {
     assert!(bench.kept().is_empty(), "it has ended");
 }
 
+/// That a value is published until it is withdrawn nobody is told before it would be so after a restart.
+#[test]
+fn a_value_that_cannot_be_published_again_is_not_acknowledged() {
+    for fails in [false, true] {
+        let mut bench = Bench::started();
+        bench.script.command(DhtCommand::Put { value: "value".into() });
+        // The copy that it keeps as a replica, which is itself alone; then the one that it publishes.
+        bench.work();
+        let (id, job) = bench.script.jobs().pop().expect("its own copy");
+        assert!(matches!(job, StoreJob::Write { own: true, .. }), "{job:?}");
+        assert!(bench.script.outcomes().is_empty(), "not before it is written down");
+        let done = match fails {
+            true => job.failed(JobError::Storage),
+            false => bench.store.run(vec![job]).remove(0),
+        };
+        bench.script.done(id, done);
+        match &bench.script.outcomes()[..] {
+            [(_, DhtOutcome::Stored(Ok(_)))] if !fails => {}
+            [(_, DhtOutcome::Stored(Err(PutError::Storage(JobError::Storage))))] if fails => {}
+            other => panic!("{other:?}"),
+        }
+        bench.wait(30);
+        assert_eq!(bench.kept().is_empty(), fails, "it lasts a day, or has been published again");
+    }
+}
+
 /// What this node publishes it goes on publishing, as long as it has a copy of it.
 #[test]
 fn a_renewal_that_cannot_be_written_down_is_tried_again() {
@@ -299,7 +326,8 @@ fn a_removal_outlasts_whatever_it_removes() {
     assert_eq!(bench.answer_to(PEER, put("ada", latest + 1)), Err(Refusal::Lifetime));
     assert_eq!(bench.answer_to(PEER, put("ada", latest)), Ok(()));
     // From a clock that is as much behind as clocks may be.
-    bench.script.command(DhtCommand::Remove { key, secret });
+    let value = Key::of(b"ada");
+    bench.script.command(DhtCommand::Remove { key, secret, value });
     let removed = loop {
         bench.work();
         if let Some((_, outcome)) = bench.script.outcomes().pop() {
@@ -311,7 +339,7 @@ fn a_removal_outlasts_whatever_it_removes() {
     let [Version { sequence: 1, expires, .. }] = bench.kept()[..] else { panic!("{:?}", bench.kept()) };
     assert!(expires >= latest + SKEW, "it ends at {expires}, and what was put at {latest} by a clock ahead");
     // Nobody can have it end sooner, and nobody puts what is removed.
-    let removal = |expires| Record::Removed { key, secret, expires };
+    let removal = |expires| Record::Removed { key, secret, value, expires };
     assert_eq!(bench.answer_to(PEER, removal(1000)), Ok(()));
     assert_eq!(bench.kept()[0].expires, expires);
     assert_eq!(bench.answer_to(PEER, put("ada", 2000)), Err(Refusal::Conflict(1)));
@@ -413,10 +441,91 @@ fn what_takes_no_more_room_than_before_is_never_refused_for_want_of_it() {
     assert!(bench.kept().iter().any(|version| version.expires == 3000));
     assert_eq!(account(&mut bench), before);
     // What takes more room needs a share.
-    assert_eq!(bench.answer_to(SimPeer(1), put("a longer value", 2000)), Err(Refusal::Full));
-    assert_eq!(bench.answer_to(SimPeer(1), put("avalue", 2000)), Ok(()));
-    assert_eq!(bench.answer_to(SimPeer(2), Record::Removed { key, secret, expires: 3000 }), Ok(()));
+    assert_eq!(bench.answer_to(SimPeer(1), put("another value", 2000)), Err(Refusal::Full));
+    assert_eq!(bench.answer_to(SimPeer(1), put("a value", 2000)), Ok(()));
+    let removed = Record::Removed { key, secret, value: Key::of(b"a value"), expires: 3000 };
+    assert_eq!(bench.answer_to(SimPeer(2), removed), Ok(()));
     assert_eq!((bench.room_for(SimPeer(1)), bench.room_for(SimPeer(2))), (0, 0));
+}
+
+/// As the doc of [`ProvideAll`](crate::ProvideAll) says; the others are told one by one.
+#[test]
+fn a_node_provides_as_much_as_it_has_room_for_and_says_what_it_does_not() {
+    let mut bench =
+        Bench::over(Chord::create(SimPeer(0)), DhtConfig { max_records: 5, ..DhtConfig::default() });
+    bench.work();
+    let keys = (0..8u8).map(|i| Key::of(&[i])).collect();
+    bench.script.command(DhtCommand::ProvideAll { keys });
+    let swept = loop {
+        bench.work();
+        if let Some((_, outcome)) = bench.script.outcomes().pop() {
+            break outcome;
+        }
+        bench.script.advance(SECOND);
+    };
+    let DhtOutcome::Swept(Ok(swept)) = swept else { panic!("{swept:?}") };
+    assert_eq!((swept.stored, swept.failed), (5, 3));
+    assert!(swept.failures.iter().all(|(_, why)| *why == PutError::Full), "{:?}", swept.failures);
+    assert_eq!(bench.there().iter().filter(|entry| entry.own).count(), 5);
+}
+
+/// The worker is slow, and one peer stores and reads without end: it is told that the node is busy, and others are served.
+#[test]
+fn one_peer_has_an_eighth_of_the_jobs() {
+    let config = DhtConfig { capacity: 64, cache_bytes: 1 << 20, ..DhtConfig::default() };
+    let mut bench = Bench::over(offers::among(4), config);
+    bench.work();
+    let value = |i: u32| Record::Immutable { value: format!("value {i}").into(), expires: 1000 };
+    assert_eq!(bench.answer_to(SimPeer(1), value(0)), Ok(()));
+    let key = value(0).slot().key;
+    let store = |i| DhtMsg::Store { id: i, record: value(i), expected: None, copy: false };
+    let load = |i| DhtMsg::Load { id: i, key, wanted: Wanted::Immutable };
+    let fetch = |i| DhtMsg::Fetch { id: i, key, hops: 4 };
+    for i in 1..100 {
+        [store(i), load(i), fetch(i)].into_iter().for_each(|msg| bench.script.message(SimPeer(1), msg));
+    }
+    let busy = |(_, msg): &(SimPeer, _)| matches!(msg, DhtMsg::Stored { result: Err(Refusal::Busy), .. });
+    assert!(bench.script.sent().iter().any(busy));
+    assert_eq!(bench.script.jobs().len(), 8);
+    for msg in [store(200), load(200), fetch(200)] {
+        bench.script.message(SimPeer(2), msg);
+    }
+    assert_eq!(bench.script.jobs().len(), 3, "somebody else's");
+}
+
+/// Whoever puts values under a key, or says of many peers that they provide what it names, leaves places for others: four times
+/// what is free, of 64 that is 52, of the 12 left ten, then two.
+#[test]
+fn nobody_closes_a_key_to_others() {
+    let key = Key::of(b"guests");
+    let mut bench = Bench::started();
+    let mut kept = |peer: u32, renewed: &str| {
+        let put = |i: u32| Record::Removable {
+            key,
+            value: format!("{peer} {i}").into(),
+            owner: Key::of(&[7; 32]),
+            expires: if renewed.is_empty() { 1000 } else { 2000 },
+        };
+        (0..100).take_while(|i| bench.answer_to(SimPeer(peer), put(*i)) == Ok(())).count()
+    };
+    assert_eq!([1, 2, 3, 4].map(|peer| kept(peer, "")), [52, 10, 2, 0]);
+    assert_eq!(kept(1, "renewed"), 52, "what is there stays");
+
+    // Over salted keys anybody may copy: that a peer provides something, too.
+    let peers: Vec<SimPeer> = (0..2).map(SimPeer).collect();
+    let node = Tapestry::converged(&peers, TapestryConfig::default()).swap_remove(0);
+    let mut bench = Bench::over(node, DhtConfig::default());
+    bench.work();
+    for i in 0..100 {
+        let record = Record::Provider { key, peer: SimPeer(1000 + i), expires: 1000 };
+        bench.script.message(PEER, DhtMsg::Store { id: i, record, expected: None, copy: true });
+        bench.work();
+    }
+    assert_eq!(bench.kept().len(), 52);
+    assert_eq!(
+        bench.answer_to(SimPeer(7), Record::Provider { key, peer: SimPeer(7), expires: 1000 }),
+        Ok(())
+    );
 }
 
 /// What a node puts for its clients takes their room, each client's for itself, where the node is a replica; and none of it is
@@ -441,20 +550,33 @@ fn a_client_takes_its_share_and_leaves_room_for_another_and_for_the_node() {
     assert_eq!((there.len(), there.iter().filter(|entry| entry.own).count()), (36, 36));
 }
 
-/// What a publisher may not take, another replica's copies may: a node that others rely on has its room.
+/// That it copies a neighbour says itself: alone it takes no more than a publisher, beside what it publishes; whoever else
+/// copies finds room, and takes over what a node that others rely on should have. It is so where publishers take turns, too.
 #[test]
-fn copies_take_what_room_there_is() {
-    let config = DhtConfig { max_records: 90, ..DhtConfig::default() };
-    let peers: Vec<SimPeer> = (0..4).map(SimPeer).collect();
-    let node = Chord::converged(&peers, ChordConfig::default()).swap_remove(0);
-    let mut bench = Bench::over(node, config);
-    bench.work();
-    for i in 0..100 {
-        let record = Record::Immutable { value: format!("value {i}").into(), expires: 1000 };
-        bench.script.message(SimPeer(1), DhtMsg::Store { id: i, record, expected: None, copy: true });
+fn a_neighbour_that_says_it_copies_leaves_room_for_others() {
+    for allocation in [Allocation::Threshold(4), Allocation::Fair] {
+        let config = DhtConfig { max_records: 90, allocation, ..DhtConfig::default() };
+        let peers: Vec<SimPeer> = (0..4).map(SimPeer).collect();
+        let node = Chord::converged(&peers, ChordConfig::default()).swap_remove(0);
+        let mut bench = Bench::over(node, config);
         bench.work();
+        let copied = |bench: &mut Bench, peer: u32| {
+            let before = bench.kept().len();
+            for i in 0..100 {
+                let record = Record::Immutable { value: format!("{peer} {i}").into(), expires: 1000 };
+                let store = DhtMsg::Store { id: i, record, expected: None, copy: true };
+                bench.script.message(SimPeer(peer), store);
+                bench.work();
+            }
+            bench.kept().len() - before
+        };
+        assert_eq!(copied(&mut bench, 1), 72, "{allocation:?}");
+        let next = Record::Immutable { value: "offered".into(), expires: 1000 };
+        let next = [(next.slot(), next.version())];
+        assert_eq!(offers::offer(&mut bench, 1, &next), [Verdict::Refuses], "it is not sent in vain");
+        assert_eq!(offers::offer(&mut bench, 2, &next), [Verdict::Wants]);
+        assert_eq!([2, 3].map(|peer| copied(&mut bench, peer)), [15, 3], "{allocation:?}");
     }
-    assert_eq!(bench.kept().len(), 90);
 }
 
 /// A copy that this node should not have any more goes when there is no room, as soon as a quorum of those who should have

@@ -34,19 +34,17 @@ pub enum PutError {
         sequence: u64,
     },
     /// Whoever knows its secret has removed it: until that ends nobody can put it again. Take another secret.
-    #[error("a value with this secret was removed under this key: choose another secret")]
+    #[error("this value with this secret was removed under this key: choose another secret")]
     Removed,
-    /// Another value with this secret is under this key and ends as late or later: that one stays.
-    #[error(
-        "another value with this secret is under this key and lasts as long: choose another secret, or wait a second"
-    )]
-    Taken,
     /// This node has too much under way.
     #[error("too many puts and gets at once: wait for some to end")]
     Busy,
     /// This node has no room for what it publishes.
     #[error("no room for another record at this node: raise DhtConfig::max_records or max_bytes")]
     Full,
+    /// Enough nodes have it, but this node could not write down that it publishes it: it ends in its time, unless it is put again.
+    #[error("stored at enough nodes, but this one cannot write down that it publishes it: {0}")]
+    Storage(JobError),
     /// The client has had its share of what this node puts for its clients.
     #[error(
         "this client has had its share of the room that the node takes for clients: wait until some of it has ended"

@@ -8,11 +8,11 @@ use p2p_dht::{
 };
 use p2p_overlay::{Kademlia, LookupMsg, RoutedMsg};
 
-type Msg<O> = DhtMsg<SimPeer, <O as Protocol>::Msg>;
-type World<O> = Sim<Liar<Replicated<O>>, MemoryStore<SimPeer>>;
+pub(crate) type Msg<O> = DhtMsg<SimPeer, <O as Protocol>::Msg>;
+pub(crate) type World<O> = Sim<Liar<Replicated<O>>, MemoryStore<SimPeer>>;
 
 /// Twelve nodes, two of which rewrite what they send.
-fn world_with_liars<O: Quick>(seed: u64, rewrite: fn(Msg<O>) -> Msg<O>) -> World<O> {
+pub(crate) fn world_with_liars<O: Quick>(seed: u64, rewrite: fn(Msg<O>) -> Msg<O>) -> World<O> {
     let workers = |_| MemoryStore::default();
     let mut sim = World::<O>::with_workers(seed, Network::default(), DiskModel::default(), workers);
     for i in 0..12 {
@@ -30,7 +30,11 @@ fn world_with_liars<O: Quick>(seed: u64, rewrite: fn(Msg<O>) -> Msg<O>) -> World
     sim
 }
 
-fn ask<O: Quick>(sim: &mut World<O>, peer: u32, command: DhtCommand<SimPeer>) -> DhtOutcome<SimPeer> {
+pub(crate) fn ask<O: Quick>(
+    sim: &mut World<O>,
+    peer: u32,
+    command: DhtCommand<SimPeer>,
+) -> DhtOutcome<SimPeer> {
     sim.command(SimPeer(peer), command);
     let until = sim.now() + 60 * SECOND;
     assert!(sim.run_to_outcome(until), "no outcome in a minute");

@@ -85,6 +85,41 @@ fn a_peer_that_falls_silent_while_copies_wait_for_it_does_not_end_repairs() {
     assert!(offered.last().is_some_and(|last| *last > 500), "it is offered copies at {offered:?}");
 }
 
+/// What a keeper says that it expects of others may never come: it is offered again, but not for ever.
+#[test]
+fn a_peer_that_always_expects_what_it_is_offered_is_offered_it_a_few_times() {
+    let node = among(40);
+    let keepers = |record: &Record<SimPeer>, n| match node.replicas(&record.slot().key, n) {
+        Replicas::Peers(peers) => peers,
+        Replicas::Keys(_) => panic!("Chord has no salted keys"),
+    };
+    let me = SimPeer(0);
+    let value = |i: u32| Record::<SimPeer>::Immutable { value: format!("value {i}").into(), expires: 50_000 };
+    // One that it takes, though others should have it: it has nothing in common with anybody.
+    let surplus = { (0..6000).map(value) }
+        .find(|record| keepers(record, 6).contains(&me) && !keepers(record, 3).contains(&me))
+        .expect("one of 6000");
+    let liar = keepers(&surplus, 3)[0];
+    let config = DhtConfig { replicas: 3, repair: 1000 * SECOND, ..DhtConfig::default() };
+    let mut bench = Bench::over(node, config);
+    bench.work();
+    send(&mut bench, 1, surplus);
+    let mut offered = 0;
+    for _ in 0..2000 {
+        bench.script.advance(SECOND);
+        bench.work();
+        for (to, msg) in bench.script.sent() {
+            if let DhtMsg::Offer { id, copies } = msg {
+                offered += u32::from(to == liar);
+                let verdict = if to == liar { Verdict::Expects } else { Verdict::Has };
+                bench.script.message(to, DhtMsg::Compared { id, verdicts: vec![verdict; copies.len()] });
+            }
+        }
+    }
+    // Four passes over all at most, and three more looks after each.
+    assert!((4..=16).contains(&offered), "{offered} times in two thousand seconds");
+}
+
 /// Whoever makes up peers and keys does not keep others from sending what they have.
 #[test]
 fn offers_that_nobody_keeps_are_no_reason_to_refuse_others() {
