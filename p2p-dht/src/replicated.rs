@@ -474,7 +474,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     fn is_busy_for(&self, peer: O::Peer) -> bool {
         let share = (self.config.capacity / SHARE).max(1);
         let theirs = || self.jobs.values().filter(|job| job.asked_by() == Some(peer)).count();
-        self.is_busy() || self.jobs.len() >= share && peer != self.overlay.me() && theirs() >= share
+        let is_half_taken = self.jobs.len() >= self.config.capacity / 2;
+        self.is_busy() || is_half_taken && peer != self.overlay.me() && theirs() >= share
     }
 }
 

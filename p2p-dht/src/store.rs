@@ -187,8 +187,10 @@ impl<P: Peer> StoreEntry<P> {
         }
         let replaced = if is_same { old.replaced } else { Some(there.sequence) };
         match new.version > old.version {
-            // A copy that comes from another replica takes the room of whoever published it.
-            true if account == 0 => Ok((StoreEntry { own, account: old.account, replaced, ..new }, true)),
+            // A copy that comes from another replica takes the room of whoever published it here.
+            true if by == Writer::Replica && old.account != 0 || account == 0 => {
+                Ok((StoreEntry { own, account: old.account, replaced, ..new }, true))
+            }
             true => Ok((StoreEntry { own, replaced, ..new }, true)),
             false => Ok((StoreEntry { own, ..old }, false)),
         }

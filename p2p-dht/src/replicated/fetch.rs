@@ -152,7 +152,10 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             );
         }
         let slots = self.index.of(key, Wanted::Immutable, 1);
-        if !slots.is_empty() && !self.is_busy_for(from) {
+        if !slots.is_empty() && self.is_busy_for(from) {
+            return self.tell(cx, from, DhtMsg::Fetched { id, found: None });
+        }
+        if !slots.is_empty() {
             return self.start(cx, StoreJob::Read(slots), JobFor::Fetch { from, id });
         }
         let next = self.toward(&key).filter(|next| *next != from && self.passing.cache.is_on());

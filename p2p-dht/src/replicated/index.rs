@@ -4,11 +4,13 @@
 //! jobs: so the last one is right. A record that goes is left out at once, and no answer to an earlier job may bring
 //! it back: none goes while such a job is under way.
 //!
-//! Room is limited, and shared. What this node publishes itself takes what there is. Of the rest a publisher may take so many times as much as is free ([`Allocation::Threshold`]; dynamic thresholds, Choudhury
-//! and Hahne 1998): as the node fills up, everybody may take less, and somebody new always finds some room. Or it takes its
-//! turn ([`Allocation::Fair`], see `fair`). That a replica only copies what others have published, it says itself: what one copies
-//! has a share of its own, of the same size, and no turns, so that a node which takes a neighbour's place need not wait. Of the places for values under one key, and of those for its providers, everybody
-//! may take four times as many as are free, whatever the allocation, so that nobody closes a key to others. What was taken is kept to its end, for it was acknowledged. Only a copy that others
+//! Room is limited, and shared. What this node publishes itself takes what there is. Of the rest a publisher may take so
+//! many times as much as is free ([`Allocation::Threshold`]; dynamic thresholds, Choudhury and Hahne 1998): as the node
+//! fills up everybody may take less, and a few that come next still find some room. Or it takes its turn
+//! ([`Allocation::Fair`], see `fair`). That a replica only copies what others have published, it says itself: what one
+//! copies has a share of its own, of the same size, and no turns, so that a node which takes a neighbour's place need not
+//! wait. Of the places for values under one key, and of those for its providers, everybody may take four times as many as
+//! are free, whatever the allocation. What was taken is kept to its end, for it was acknowledged. Only a copy that others
 //! should have by now, and of whom a write quorum says that it has it, makes room for another.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,8 +104,15 @@ pub(super) struct Index<P> {
     fair: Option<(FairShares, u64)>,
     /// Copies that this node need not have any more, by when they end.
     spare: BTreeSet<(u64, Slot<P>)>,
-    /// Jobs under way whose answer says what is in a slot.
-    changing: BTreeMap<Slot<P>, usize>,
+    /// Slots of which a job under way says what is in them.
+    changing: BTreeMap<Slot<P>, Changing>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Changing {
+    jobs: usize,
+    /// Whose room the last of them takes.
+    account: u64,
 }
 
 impl<P: Keyed> Index<P> {
@@ -195,10 +204,17 @@ impl<P: Keyed> Index<P> {
             RecordKind::Removable(_) => Wanted::Values,
             RecordKind::Immutable | RecordKind::Mutable | RecordKind::Custom(_) => return true,
         };
-        let alike = self.of(slot.key, wanted, config.max_providers);
-        let free = config.max_providers.saturating_sub(alike.len());
-        let is_theirs = |slot: &&Slot<P>| self.held.get(slot).is_some_and(|held| held.account == account);
-        free > 0 && (account == 0 || alike.iter().filter(is_theirs).count() < PLACES * free)
+        let held = self.of(slot.key, wanted, config.max_providers);
+        let of_held = held.iter().filter_map(|slot| self.held.get(slot)).map(|held| held.account);
+        let from = Slot { key: slot.key, kind: RecordKind::Immutable };
+        let coming = self.changing.range(from..).take_while(|(other, _)| other.key == slot.key);
+        let alike =
+            |other: &Slot<P>| std::mem::discriminant(&other.kind) == std::mem::discriminant(&slot.kind);
+        let coming = coming.filter(|(other, _)| alike(other) && !self.held.contains_key(other));
+        let accounts: Vec<u64> = of_held.chain(coming.map(|(_, changing)| changing.account)).collect();
+        let free = config.max_providers.saturating_sub(accounts.len());
+        let theirs = accounts.iter().filter(|other| **other == account).count();
+        free > 0 && (account == 0 || theirs < PLACES * free)
     }
 
     /// Whether it is this publisher's turn to have room for a record from now until a time, where there are turns. A renewal
@@ -217,7 +233,7 @@ impl<P: Keyed> Index<P> {
     /// whoever has stored what it replaces. Who renews the records of others frees no room for them to take again.
     pub(super) fn payer(&self, slot: &Slot<P>, size: usize, account: u64, config: &DhtConfig) -> u64 {
         match self.held.get(slot) {
-            _ if self.fair.is_some() => account,
+            _ if self.fair.is_some() && !is_copier(account) => account,
             Some(held) if size <= held.size && !self.has_room(slot, size, account, config) => held.account,
             _ => account,
         }
@@ -235,7 +251,8 @@ impl<P: Keyed> Index<P> {
         if account != 0 {
             self.accounts.entry(account).or_default().take(size);
         }
-        *self.changing.entry(slot).or_default() += 1;
+        let changing = self.changing.entry(slot).or_default();
+        *changing = Changing { jobs: changing.jobs + 1, account };
     }
 
     /// It has been, or has not.
@@ -243,7 +260,7 @@ impl<P: Keyed> Index<P> {
         self.coming.leave(size);
         self.leave(account, size);
         match self.changing.get_mut(slot) {
-            Some(jobs @ 2..) => *jobs -= 1,
+            Some(changing) if changing.jobs > 1 => changing.jobs -= 1,
             _ => drop(self.changing.remove(slot)),
         }
     }

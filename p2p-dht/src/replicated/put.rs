@@ -180,12 +180,12 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
     }
 
     /// Looks the responsible nodes up. Who was not responsible may be now: nodes have come or gone, and they do not
-    /// agree yet.
+    /// agree yet. Who was busy may have time.
     pub(super) fn next_round(&mut self, cx: &mut Cx<'_, Self>, op: OpId) {
         let Some(put) = self.puts.get_mut(&op) else { return };
-        let again = |peer: &O::Peer| put.refused.contains(&(*peer, Refusal::NotResponsible));
+        let again = |peer: &O::Peer| put.refused.iter().any(|(other, why)| other == peer && passes(*why));
         put.asked.retain(|peer| !again(peer));
-        put.refused.retain(|(_, refusal)| *refusal != Refusal::NotResponsible);
+        put.refused.retain(|(_, refusal)| !passes(*refusal));
         put.rounds_left -= 1;
         (put.failed, put.lookup_error) = (false, None);
         put.tried = 0;
@@ -287,7 +287,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         let short = put.failed && put.stored.len() < self.config.replicas.into();
         let lost = may_pass(put.lookup_error) && put.stored.len() < put.quorum;
         if (short || lost) && put.conflict().is_none() && put.rounds_left > 0 {
-            let unsettled = put.refused.iter().any(|(_, refusal)| *refusal == Refusal::NotResponsible);
+            let unsettled = put.refused.iter().any(|(_, refusal)| passes(*refusal));
             return match unsettled || lost {
                 true => cx.set_timer(self.config.settle, DhtTimer::Again(op)),
                 false => self.next_round(cx, op),
@@ -331,6 +331,11 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
 /// Whether lookups have failed that another time may not: who knows nobody finds nobody.
 pub(super) fn may_pass(error: Option<LookupError>) -> bool {
     error.is_some_and(|error| error != LookupError::NotJoined)
+}
+
+/// Whether whoever refuses a record so may take it a little later.
+fn passes(refusal: Refusal) -> bool {
+    matches!(refusal, Refusal::NotResponsible | Refusal::Busy)
 }
 
 impl<P: Copy> Put<P> {

@@ -168,8 +168,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
     }
 
-    /// Some time from now looks at all records again, of which a peer expects some of others: a few times, for it may go on
-    /// expecting them.
+    /// Some time from now looks at all records again, of which a peer expects some of others, or has not taken some: a few
+    /// times, for it may go on so.
     fn look_once_more(&mut self, cx: &mut Cx<'_, Self>, peer: O::Peer) {
         if self.may_try(peer) {
             self.on_neighbours_changed(cx);
@@ -389,7 +389,7 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
             if !ends || !self.is_responsible(&slot.key) {
                 return Verdict::Refuses;
             }
-            let account = self.copier(from, &slot.key);
+            let account = self.index.payer(slot, 0, self.copier(from, &slot.key), &self.config);
             if !self.index.has_room(slot, 0, account, &self.config) && self.index.spare().is_none() {
                 return Verdict::Refuses;
             }
@@ -490,8 +490,8 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         self.repair.outgoing = others;
         self.repair.again.remove(&peer);
         if self.repair.roots.forget_peer(peer) {
-            // What it should have had is somebody else's now, perhaps.
-            self.on_neighbours_changed(cx);
+            // What it should have had is somebody else's now, perhaps; or it is found again, and as silent.
+            self.look_once_more(cx, peer);
         }
         self.end_batch(cx, id);
         // Batches that it has answered before wait for these.

@@ -100,6 +100,13 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
         }
     }
 
+    /// Whether what could not be written is here all the same, or something newer: by an earlier write.
+    fn has_before(&self, slot: &Slot<O::Peer>, error: &WriteError) -> bool {
+        let is_one_value = !matches!(slot.kind, RecordKind::Mutable | RecordKind::Custom(_));
+        let is_outdated = !matches!(error, WriteError::Failed(_));
+        self.index.get(slot).is_some_and(|held| held.own) && (is_one_value || is_outdated)
+    }
+
     /// Notes what the worker says is there.
     pub(super) fn kept(&mut self, entry: &StoreEntry<O::Peer>) {
         self.index.put(entry);
@@ -223,11 +230,13 @@ impl<O: Overlay<Job = NoJob>> Replicated<O> {
                         self.kept(&entry);
                         None
                     }
-                    // The copy from before is, and is tried again.
-                    Err(_) if self.index.get(&slot).is_some_and(|held| held.own) => None,
+                    // The copy from before is, and is tried again, if that is the same.
+                    Err(error) if self.has_before(&slot, &error) => None,
                     // What is not here cannot be published again.
                     Err(error) => {
-                        self.republished.remove(&slot);
+                        if !self.index.get(&slot).is_some_and(|held| held.own) {
+                            self.republished.remove(&slot);
+                        }
                         Some(match error {
                             WriteError::Failed(why) => why,
                             WriteError::Invalid | WriteError::Conflict(_) | WriteError::EndsBefore => {

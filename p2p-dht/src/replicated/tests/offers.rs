@@ -26,7 +26,7 @@ pub(super) fn offer(bench: &mut Bench, from: u32, copies: &[(Slot<SimPeer>, Vers
 }
 
 /// A replica sends a copy.
-fn send(bench: &mut Bench, from: u32, record: Record<SimPeer>) {
+pub(super) fn send(bench: &mut Bench, from: u32, record: Record<SimPeer>) {
     bench.next += 1;
     let store = DhtMsg::Store { id: bench.next, record, expected: None, copy: true };
     bench.script.message(SimPeer(from), store);
