@@ -13,8 +13,8 @@
 //!   dialled now and then only, and whoever has named several where nobody is, is no longer believed.
 //! - **A push has to bear a nonce**: the servent identifier in each hit is half random, and only whoever has seen the
 //!   hit can ask for a push, a few times. So nobody makes servents connect to whom they want.
-//! - **Limits**: what one neighbour may send is bounded by a token bucket, hits by another; the hits that are passed on
-//!   for one query, and those taken from one source, are bounded too. Of what a neighbour may send, its own queries are
+//! - **Limits**: what one neighbour may send is bounded by a token bucket, hits by another, and who goes and comes again
+//!   finds them as it left them; the hits that are passed on for one query, and those taken from one source, are bounded too. Of what a neighbour may send, its own queries are
 //!   a small part, and of all its queries only its share is passed on, so that those of the others still fit (after
 //!   Daswani and Garcia-Molina, *Query-Flood DoS Attacks in Gnutella*, CCS 2002).
 //!
@@ -36,7 +36,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, Protocol};
+use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, PeerId, Protocol};
 
 use crate::bucket::Rate;
 use crate::place::Place;
@@ -45,7 +45,7 @@ use crate::search::{Library, SearchCommand, SearchError, SearchItem, SearchOutco
 
 use asking::Searching;
 use hosts::Hosts;
-use neighbours::{Neighbour, State};
+use neighbours::{Account, Neighbour, State};
 use passing::QueryRoute;
 use pushing::Pushing;
 
@@ -197,6 +197,8 @@ pub struct Gnutella<P: Place> {
     servent: Guid,
     library: Library,
     neighbours: BTreeMap<P, Neighbour>,
+    /// Of those who have left, the last 512 at least.
+    accounts: Recent<PeerId, Account>,
     hosts: Hosts<P>,
     /// The ways that pings have come; `None` for its own.
     pings: Recent<Guid, Option<P>>,
@@ -255,6 +257,7 @@ impl<P: Place> Gnutella<P> {
             servent: Guid([0; 16]),
             library: Library::new(config.items),
             neighbours: BTreeMap::new(),
+            accounts: Recent::new(1024),
             hosts,
             pings: Recent::new(config.routes),
             queries: Recent::new(config.routes),

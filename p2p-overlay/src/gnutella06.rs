@@ -13,8 +13,8 @@
 //!   far as what has come so far says, until enough has come. A leaf tells what it has, and when it has enough.
 //! - **Roles** change by [`Promotion`]: what is needed is how full the ultrapeers are, which pongs tell.
 //! - **Pushes** go back the way of the hit, over ultrapeers too, and bear the nonce of 0.4.
-//! - **Limits**: token buckets for what one neighbour may send, hits apart, and for its own queries, as in 0.4. Of a
-//!   leaf's searches its share is guided at once, the newest; of another ultrapeer's queries a share is passed on. So one
+//! - **Limits**: token buckets for what one neighbour may send, hits apart, and for its own queries, as in 0.4;
+//!   who goes and comes again finds them as it left them. Of a leaf's searches its share is guided at once, the newest; of another ultrapeer's queries a share is passed on. So one
 //!   leaf leaves the others their shares, and a flood among ultrapeers leaves what leaves need. Results that are passed
 //!   on for one query, and those taken from one source, are bounded. A table that is more than half full asks for
 //!   everything: its leaf gets nothing.
@@ -42,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, Protocol, Time, prefetch};
+use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, PeerId, Protocol, Time, prefetch};
 
 use crate::bucket::Rate;
 use crate::few::Few;
@@ -59,7 +59,7 @@ use crate::sharing::{Sharer, Wanted};
 use asking::Searching;
 use ggep::Room;
 use guiding::Guided;
-use neighbours::{Neighbour, State};
+use neighbours::{Account, Neighbour, State};
 use passing::Route;
 use tables::Made;
 
@@ -248,6 +248,8 @@ pub struct Gnutella06<P: Place> {
     /// What a neighbour was told of it last.
     made: Option<Made>,
     neighbours: Few<P, Neighbour>,
+    /// Of those who have left, the last 512 at least.
+    accounts: Recent<PeerId, Account>,
     /// What its pongs say of the room it has, and the bytes of that.
     told_room: (Room, Bytes),
     hosts: Hosts<P>,
@@ -321,6 +323,7 @@ impl<P: Place> Gnutella06<P> {
             table: Arc::new(table),
             made: None,
             neighbours: Few::new(),
+            accounts: Recent::new(1024),
             told_room: (Room::default(), Room::default().write()),
             hosts,
             queries: Recent::new(config.routes),

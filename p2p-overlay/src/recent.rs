@@ -29,6 +29,12 @@ impl<K: Ord, V> Recent<K, V> {
         true
     }
 
+    /// Notes an entry, in the place of what is noted of its key.
+    pub(crate) fn put(&mut self, key: K, value: V) {
+        self.remove(&key);
+        self.insert(key, value);
+    }
+
     /// What is noted of a key.
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.new.get(key).or_else(|| self.old.get(key))

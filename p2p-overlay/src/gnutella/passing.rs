@@ -69,7 +69,7 @@ impl<P: Place> Gnutella<P> {
     /// Somebody looks for something.
     pub(super) fn on_query(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: Descriptor) {
         let Some(neighbour) = self.neighbours.get_mut(&from) else { return };
-        if descriptor.hops == 0 && !neighbour.queries.take(cx.now(), self.config.queries) {
+        if descriptor.hops == 0 && !neighbour.account.queries.take(cx.now(), self.config.queries) {
             self.tally.dropped += 1;
             return;
         }
@@ -85,7 +85,8 @@ impl<P: Place> Gnutella<P> {
         self.answer(cx, from, &descriptor);
         let (Rate { every, burst }, most) = (self.config.descriptors, self.config.most.max(1) as u32);
         let share = Rate { every: every * most, burst: burst / most };
-        let passes = self.neighbours.get_mut(&from).is_some_and(|from| from.passing.take(cx.now(), share));
+        let passes =
+            self.neighbours.get_mut(&from).is_some_and(|from| from.account.passing.take(cx.now(), share));
         match passes {
             true => self.tally.queries += self.pass_on(cx, from, descriptor),
             false => self.tally.dropped += 1,

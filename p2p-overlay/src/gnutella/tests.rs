@@ -99,6 +99,19 @@ fn a_query_is_passed_on_once_and_not_back() {
 }
 
 #[test]
+fn who_goes_and_comes_again_has_what_it_had_left() {
+    let mut node = node(2);
+    let mut passed = |again: &[GnutellaMsg], id: u16| {
+        again.iter().for_each(|msg| node.message(SimPeer(1), msg.clone()));
+        (id..id + 40).for_each(|id| say(&mut node, 1, id, 4, 0, query("song")));
+        said(&mut node).into_iter().filter(|(to, _)| *to == 2).count()
+    };
+    assert_eq!(passed(&[], 0), 20, "as many at once");
+    assert_eq!(passed(&[GnutellaMsg::Connect], 100), 0);
+    assert_eq!(passed(&[GnutellaMsg::Refuse, GnutellaMsg::Connect], 200), 0);
+}
+
+#[test]
 fn hops_and_ttl_that_are_too_high_are_cut() {
     let mut node = node(2);
     say(&mut node, 1, 5, 255, 3, query("song"));

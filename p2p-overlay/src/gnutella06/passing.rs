@@ -56,7 +56,7 @@ impl<P: Place> Gnutella06<P> {
         let asker = neighbour.role;
         // A leaf passes nobody's on.
         let own = descriptor.hops == 0 || asker == Role::Leaf;
-        if own && !neighbour.queries.take(now, most) {
+        if own && !neighbour.account.queries.take(now, most) {
             self.tally.dropped += 1;
             return;
         }
@@ -136,7 +136,7 @@ impl<P: Place> Gnutella06<P> {
     fn pass_on(&mut self, cx: &mut Cx<'_, Self>, from: P, words: &Asked, descriptor: Descriptor) {
         let Some(descriptor) = descriptor.onward() else { return };
         let (now, share) = (cx.now(), self.config.passing);
-        if !self.neighbours.get_mut(&from).is_some_and(|from| from.passing.take(now, share)) {
+        if !self.neighbours.get_mut(&from).is_some_and(|from| from.account.passing.take(now, share)) {
             self.tally.dropped += 1;
             return;
         }

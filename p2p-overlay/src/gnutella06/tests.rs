@@ -276,12 +276,35 @@ fn an_ultrapeer_that_asks_for_much_has_its_share_passed_on() {
     }
     let sent = said(&mut node);
     let (leaves, others): (Vec<_>, Vec<_>) = sent.iter().partition(|(to, _)| *to == 1);
-    assert_eq!((leaves.len(), others.len()), (100, 20 * 3), "its share is twenty at once");
+    assert_eq!(
+        (leaves.len(), others.len()),
+        (99, 20 * 3),
+        "its share is twenty at once; it has connected, too"
+    );
     for id in 2000..3000 {
         say(&mut node, 102, id, 3, 0, query("song"));
     }
     let passed = said(&mut node).iter().filter(|(to, _)| *to > 100).count();
     assert_eq!(passed, 20 * 3, "another's share is its own");
+}
+
+#[test]
+fn who_goes_and_comes_again_has_what_it_had_left() {
+    let mut node = hub(0, 2);
+    let comes = [Gnutella06Msg::Connect, Gnutella06Msg::Agree].map(|msg| msg(hello(Role::Ultrapeer)));
+    let goes = Gnutella06Msg::Refuse(Vec::new());
+    let mut passed = |again: &[Gnutella06Msg], id: u16| {
+        again.iter().for_each(|msg| node.message(SimPeer(101), msg.clone()));
+        (id..id + 30).for_each(|id| say(&mut node, 101, id, 3, 0, query("song")));
+        said(&mut node).len()
+    };
+    assert_eq!(passed(&[], 0), 20, "as many at once");
+    assert_eq!(passed(&comes, 100), 0);
+    assert_eq!(passed(&[&[goes], &comes[..]].concat(), 200), 0);
+    let connects = (0..200).map(|_| comes[0].clone()).collect::<Vec<_>>();
+    connects.into_iter().for_each(|connect| node.message(SimPeer(102), connect));
+    let welcomes = node.sent().into_iter().filter(|(_, msg)| matches!(msg, Gnutella06Msg::Welcome(_)));
+    assert_eq!(welcomes.count(), 99, "each connection counts too");
 }
 
 #[test]

@@ -77,6 +77,28 @@ fn a_nick_is_whoever_has_it_first() {
     assert!(matches!(log_in(&mut server, 2, "ada")[..], [(SimPeer(2), NapsterMsg::LoginAck { .. })]));
 }
 
+/// A login counts as a hundred messages, of two thousand at once.
+#[test]
+fn who_logs_in_again_has_sent_what_it_has_sent() {
+    let mut server = server();
+    let mut answered = |nick: &str| {
+        let logged_in = log_in(&mut server, 1, nick).len();
+        for _ in 0..1850 {
+            let search = NapsterMsg::Search { words: "song".into(), most: 100, local_only: false };
+            server.message(SimPeer(1), search);
+        }
+        (logged_in, server.sent().len())
+    };
+    assert_eq!(answered("ada"), (1, 1850));
+    assert_eq!(answered("ada"), (0, 50), "what was left");
+    assert_eq!(answered("eve"), (0, 0));
+    server.link(SimPeer(1), Link::Down(Down::Closed));
+    assert_eq!(log_in(&mut server, 1, "ada"), []);
+    assert_eq!(log_in(&mut server, 2, "ada").len(), 1, "another is let in");
+    server.advance(Duration::from_secs(1));
+    assert_eq!(log_in(&mut server, 1, "bob").len(), 1);
+}
+
 #[test]
 fn nobody_is_sent_to_a_third() {
     let mut server = server();
