@@ -150,6 +150,35 @@ fn a_private_message_says_from_whom() {
     assert_eq!(server.sent(), [(SimPeer(2), said)]);
 }
 
+/// She waits for bob's file, who is reached; eve has seen the same results.
+#[test]
+fn nobody_sends_in_the_place_of_a_source_that_is_reached() {
+    let server = SimPeer(100);
+    let mut ada =
+        Script::new(Napster::client("ada", SimPeer(0).contact(), server.contact(), NapsterConfig::default()));
+    ada.message(server, NapsterMsg::LoginAck { email: String::new() });
+    let (nick, name) = ("bob".to_owned(), "song".to_owned());
+    let reference = bytes::Bytes::from_static(b"bob\nsong");
+    let hit = Hit { item: Item::new("song", 7), fetch: Fetch::Ask, reference };
+    let reach = |ada: &mut Machine| ada.command(NapsterCommand::Search(SearchCommand::Reach(hit.clone())));
+    let reached = |op, from| (op, NapsterOutcome::Search(SearchOutcome::Reached(Ok(from))));
+    let send = NapsterMsg::Send { nick: nick.clone(), name: name.clone(), size: 7 };
+    let op = reach(&mut ada);
+    ada.message(SimPeer(66), send.clone());
+    assert_eq!(ada.outcomes(), []);
+    let ack = |contact| {
+        let checksum = String::new();
+        NapsterMsg::DownloadAck { nick: nick.clone(), contact, name: name.clone(), checksum, link: 0 }
+    };
+    ada.message(server, ack(SimPeer(2).contact().unwrap()));
+    assert_eq!(ada.outcomes(), [reached(op, SimPeer(2))]);
+    // Who accepts no connections is asked to connect.
+    let op = reach(&mut ada);
+    ada.message(server, ack(crate::place::of_address("0.0.0.0:0".parse().unwrap())));
+    ada.message(SimPeer(2), send);
+    assert_eq!(ada.outcomes(), [reached(op, SimPeer(2))]);
+}
+
 // ---- worlds
 
 fn world(seed: u64, servers: u32, clients: u32) -> Sim<Napster<SimPeer>> {
