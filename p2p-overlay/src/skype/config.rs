@@ -67,6 +67,9 @@ pub struct SkypeConfig {
     pub checks: Rate,
     /// And of others, who so take nothing from them. One every 5 ms, 200 at once.
     pub checks_of_others: Rate,
+    /// How many rings a super-node passes on to one client: what a client hears of its super-node is for more than these.
+    /// One every 500 ms, 20 at once.
+    pub rings: Rate,
     /// How often it dials whom it knows by hearsay only. Every second, 20 at once.
     pub hearsay: Rate,
 }
@@ -102,6 +105,7 @@ impl Default for SkypeConfig {
             messages: Rate { every: Duration::from_millis(20), burst: 100 },
             checks: Rate { every: Duration::from_millis(2), burst: 500 },
             checks_of_others: Rate { every: Duration::from_millis(5), burst: 200 },
+            rings: Rate { every: Duration::from_millis(500), burst: 20 },
             hearsay: Rate { every: Duration::from_secs(1), burst: 20 },
         }
     }
