@@ -128,7 +128,7 @@ fn who_goes_and_comes_again_has_what_it_had_left() {
         given(&mut node).len()
     };
     assert_eq!(answered(&[], 0), 20, "as many at once");
-    assert_eq!(answered(&[comes.clone()], 100), 0);
+    assert_eq!(answered(std::slice::from_ref(&comes), 100), 0);
     assert_eq!(answered(&[KazaaMsg::Bye { known: Vec::new() }, comes], 200), 0);
 }
 
