@@ -89,7 +89,7 @@ pub struct GnutellaConfig {
     pub lies: u8,
     /// How often it connects to somebody who asks for a push. Every second, 5 at once.
     pub push: Rate,
-    /// How many results it passes on for one query. 256.
+    /// How many results it passes on for one query, of those that come by one neighbour. 64.
     pub hits_per_query: u16,
     /// How many hits one source may give one search. 32.
     pub hits_per_source: u16,
@@ -127,7 +127,7 @@ impl Default for GnutellaConfig {
             hearsay: Rate { every: Duration::from_secs(5), burst: 4 },
             lies: 3,
             push: Rate { every: Duration::from_secs(1), burst: 5 },
-            hits_per_query: 256,
+            hits_per_query: 64,
             hits_per_source: 32,
             results: 32,
             items: 10_000,

@@ -116,7 +116,7 @@ pub struct Gnutella06Config {
     pub answers: Rate,
     /// How often it dials whom it knows by hearsay only. Every 2 s, 10 at once.
     pub hearsay: Rate,
-    /// How many results it passes on for one query. 256.
+    /// How many results it passes on for one query, of those that come by one neighbour. 64.
     pub hits_per_query: u16,
     /// How many hits one source may give one search. 32.
     pub hits_per_source: u16,
@@ -156,7 +156,7 @@ impl Default for Gnutella06Config {
             passing: Rate { every: Duration::from_millis(500), burst: 20 },
             answers: Rate { every: Duration::from_millis(10), burst: 200 },
             hearsay: Rate { every: Duration::from_secs(2), burst: 10 },
-            hits_per_query: 256,
+            hits_per_query: 64,
             hits_per_source: 32,
             results: 32,
             items: 10_000,

@@ -214,10 +214,28 @@ fn a_leafs_search_is_guided() {
     assert!(probe.iter().all(|(to, _)| *to != next[0].0));
     node.advance(Duration::from_millis(2400));
     assert_eq!(said(&mut node), [], "three hops take longer");
-    say(&mut node, next[0].0, 5, 4, 2, hit(50, 50));
-    assert_eq!(to(&said(&mut node))[0].0, 1, "back to the leaf");
+    for (by, count) in [(next[0].0, 30), (probe[0].0, 20)] {
+        say(&mut node, by, 5, 4, 2, hit(50 + by, count));
+        assert_eq!(to(&said(&mut node))[0].0, 1, "back to the leaf");
+    }
     node.advance(Duration::from_secs(30));
     assert_eq!(said(&mut node), [], "enough");
+}
+
+/// It has whatever anybody asks for, two hundred times, each under another's name.
+#[test]
+fn who_makes_hits_up_neither_ends_a_search_nor_takes_the_room_of_others() {
+    let mut node = hub(1, 6);
+    say(&mut node, 1, 5, 3, 0, query("song"));
+    node.advance(Duration::from_millis(2400));
+    let asked = said(&mut node)[0].0;
+    (0..20).for_each(|i| say(&mut node, asked, 5, 4, 2, hit(1000 + i, 10)));
+    assert_eq!(said(&mut node).len(), 7, "64 are passed on, and the rest of the last");
+    node.advance(Duration::from_millis(3 * 2400));
+    let next = said(&mut node);
+    assert_eq!(next.len(), 1, "others are asked");
+    say(&mut node, next[0].0, 5, 4, 2, hit(50, 1));
+    assert_eq!(to(&said(&mut node))[0].0, 1, "and heard");
 }
 
 #[test]
