@@ -114,6 +114,9 @@ pub struct Gnutella06Config {
     pub passing: Rate,
     /// How many hits, pongs and tables. One every 10 ms, 200 at once.
     pub answers: Rate,
+    /// How often somebody may connect, or change its query table, before it is sent away. Every 2 s, 20 at once: servents
+    /// change theirs every 10 s or less often.
+    pub tables: Rate,
     /// How often it dials whom it knows by hearsay only. Every 2 s, 10 at once.
     pub hearsay: Rate,
     /// How many results it passes on for one query, of those that come by one neighbour. 64.
@@ -155,6 +158,7 @@ impl Default for Gnutella06Config {
             queries: Rate { every: Duration::from_secs(1), burst: 20 },
             passing: Rate { every: Duration::from_millis(500), burst: 20 },
             answers: Rate { every: Duration::from_millis(10), burst: 200 },
+            tables: Rate { every: Duration::from_secs(2), burst: 20 },
             hearsay: Rate { every: Duration::from_secs(2), burst: 10 },
             hits_per_query: 64,
             hits_per_source: 32,

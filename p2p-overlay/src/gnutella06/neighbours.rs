@@ -55,6 +55,8 @@ pub(super) struct Account {
     pub queries: Bucket,
     pub passing: Bucket,
     answers: Bucket,
+    /// Of query tables, its own and those that it is told because it connects.
+    pub tables: Bucket,
 }
 
 /// How far somebody is connected.
@@ -200,7 +202,8 @@ impl<P: Place> Gnutella06<P> {
             return cx.send(from, Gnutella06Msg::Refuse(tries));
         }
         let mut account = self.account_of(&from);
-        if !account.descriptors.take(cx.now(), self.config.descriptors) {
+        // A neighbour that is new is told the whole table.
+        if !account.tables.take(cx.now(), self.config.tables) {
             self.tally.dropped += 1;
             return;
         }
