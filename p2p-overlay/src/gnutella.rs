@@ -40,7 +40,7 @@ use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, PeerId, 
 
 use crate::bucket::Rate;
 use crate::place::Place;
-use crate::recent::Recent;
+use crate::recent::{Apart, Recent};
 use crate::search::{Library, SearchCommand, SearchError, SearchItem, SearchOutcome};
 
 use asking::Searching;
@@ -160,7 +160,8 @@ pub struct GnutellaTally {
 }
 
 /// A Gnutella 0.4 servent. It has at most [`GnutellaConfig::most`] neighbours and [`GnutellaConfig::guests`], with ten
-/// pongs of each, knows 512 hosts, and remembers [`GnutellaConfig::routes`] pings, queries and ways to servents.
+/// pongs of each, knows 512 hosts, and remembers [`GnutellaConfig::routes`] pings, queries and ways to servents, and a quarter as many
+/// queries of its users.
 ///
 /// Its users hold a [`Handle`](p2p_core::Handle), which is a [`Search`](crate::Search):
 ///
@@ -202,8 +203,8 @@ pub struct Gnutella<P: Place> {
     hosts: Hosts<P>,
     /// The ways that pings have come; `None` for its own.
     pings: Recent<Guid, Option<P>>,
-    /// The ways that queries have come.
-    queries: Recent<Guid, QueryRoute<P>>,
+    /// The ways that queries have come: of its users', and of others'.
+    queries: Apart<Guid, QueryRoute<P>>,
     pushing: Pushing<P>,
     searches: BTreeMap<OpId, Searching>,
     /// The number of the last connection it has made.
@@ -260,7 +261,7 @@ impl<P: Place> Gnutella<P> {
             accounts: Recent::new(1024),
             hosts,
             pings: Recent::new(config.routes),
-            queries: Recent::new(config.routes),
+            queries: Apart::new(config.routes),
             pushing: Pushing::new(config.routes),
             searches: BTreeMap::new(),
             number: 0,

@@ -52,7 +52,7 @@ use crate::gnutella::passing::{wanted, wanted_of};
 use crate::gnutella::pushing::Pushing;
 use crate::place::Place;
 use crate::promotion::{Promotion, PromotionConfig, Role};
-use crate::recent::Recent;
+use crate::recent::{Apart, Recent};
 use crate::search::{Hit, Item, Library, SearchCommand, SearchError, SearchItem, SearchOutcome, Searcher};
 use crate::sharing::{Sharer, Wanted};
 
@@ -200,8 +200,8 @@ pub struct Gnutella06Tally {
 
 /// A Gnutella 0.6 servent, leaf or ultrapeer. It has at most [`Gnutella06Config::leaves`] leaves and
 /// [`Gnutella06Config::degree`] ultrapeers, handshakes under way among them, with a query table of at most 32 KiB of each;
-/// it knows 512 hosts, remembers [`Gnutella06Config::routes`] queries, and guides [`Gnutella06Config::guided`] of its
-/// leaves and [`Gnutella06Config::capacity`] of its users.
+/// it knows 512 hosts, remembers [`Gnutella06Config::routes`] queries and a quarter as many of its leaves and users, and
+/// guides [`Gnutella06Config::guided`] of its leaves and [`Gnutella06Config::capacity`] of its users.
 ///
 /// Its users hold a [`Handle`](p2p_core::Handle), which is a [`Search`](crate::Search):
 ///
@@ -257,8 +257,8 @@ pub struct Gnutella06<P: Place> {
     /// What its pongs say of the room it has, and the bytes of that.
     told_room: (Room, Bytes),
     hosts: Hosts<P>,
-    /// The ways that queries have come.
-    queries: Recent<Guid, Route<P>>,
+    /// The ways that queries have come: of those that begin here, of its users and leaves, and of others.
+    queries: Apart<Guid, Route<P>>,
     guided: BTreeMap<Guid, Guided<P>>,
     pushing: Pushing<P>,
     searches: BTreeMap<OpId, Searching>,
@@ -330,7 +330,7 @@ impl<P: Place> Gnutella06<P> {
             accounts: Recent::new(1024),
             told_room: (Room::default(), Room::default().write()),
             hosts,
-            queries: Recent::new(config.routes),
+            queries: Apart::new(config.routes),
             guided: BTreeMap::new(),
             pushing: Pushing::new(config.routes),
             searches: BTreeMap::new(),

@@ -175,7 +175,7 @@ impl<P: Place> Gnutella<P> {
         let query = Descriptor { id, ttl: search.radius, hops: 0, payload };
         search.asked.charge(&query, peers.len());
         search.asked.cost.peers = search.asked.cost.peers.max(peers.len() as u64);
-        self.queries.insert(id, QueryRoute::new(Way::Own(op)));
+        self.queries.insert_own(id, QueryRoute::new(Way::Own(op)));
         self.tally.queries += peers.len() as u64;
         for peer in peers {
             self.tell(cx, peer, query.clone());

@@ -246,6 +246,20 @@ fn no_neighbour_fills_a_search_alone() {
 }
 
 #[test]
+fn queries_of_others_do_not_displace_its_own() {
+    let config = GnutellaConfig { routes: 8, ..GnutellaConfig::default() };
+    let mut node = Script::new(Gnutella::new(ME.contact(), [], config));
+    (1..=2).for_each(|peer| node.message(SimPeer(peer), GnutellaMsg::Connect));
+    node.sent();
+    search(&mut node, "song", Scope::default());
+    let id = said(&mut node)[0].1.id;
+    (0..20).for_each(|other| say(&mut node, 1, other, 4, 1, query("tune")));
+    let descriptor = Descriptor { id, ttl: 1, hops: 0, payload: hit(guid(90), at(9), &["song"]) };
+    node.message(SimPeer(2), GnutellaMsg::Descriptor(descriptor));
+    assert_eq!(hits(&mut node).len(), 1);
+}
+
+#[test]
 fn a_search_ends_when_enough_has_come() {
     let mut node = node(1);
     let op = search(&mut node, "song", Scope { hits: 2, ..Scope::default() });

@@ -44,7 +44,7 @@ impl<P: Place> Gnutella06<P> {
         let id = Guid::random(cx.rng());
         let mut asked = Collecting::new(query, scope, cx.now());
         cx.set_timer(scope.deadline, Gnutella06Timer::Search(op));
-        self.queries.insert(id, Route::new(Way::Own(op), self.config.ttl));
+        self.queries.insert_own(id, Route::new(Way::Own(op), self.config.ttl));
         let payload = Payload::Query { min_speed: 0, criteria, extension };
         match self.role() {
             Role::Leaf => {

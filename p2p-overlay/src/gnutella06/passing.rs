@@ -76,7 +76,12 @@ impl<P: Place> Gnutella06<P> {
             }
             return;
         }
-        self.queries.insert(descriptor.id, Route::new(Way::Via(from), descriptor.ttl));
+        let route = Route::new(Way::Via(from), descriptor.ttl);
+        match asker {
+            // It is guided here, if this is an ultrapeer.
+            Role::Leaf => self.queries.insert_own(descriptor.id, route),
+            Role::Ultrapeer => self.queries.insert(descriptor.id, route),
+        }
         self.tally.reached += 1;
         self.answer(cx, from, &descriptor);
         match (self.role(), asker) {

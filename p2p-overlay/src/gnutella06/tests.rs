@@ -238,6 +238,17 @@ fn a_leafs_search_is_guided() {
     assert_eq!(said(&mut node), [], "enough");
 }
 
+#[test]
+fn queries_of_ultrapeers_do_not_displace_those_that_are_guided_here() {
+    let config = Gnutella06Config { routes: 8, ..config() };
+    let mut node = hub_of(Gnutella06::new(ME.contact(), [], Role::Ultrapeer, config), 1, 3);
+    say(&mut node, 1, 500, 3, 0, query("song"));
+    (0..20).for_each(|other| say(&mut node, 101, other, 3, 1, query("tune")));
+    said(&mut node);
+    say(&mut node, 102, 500, 4, 2, hit(50, 1));
+    assert_eq!(to(&said(&mut node))[0].0, 1);
+}
+
 /// It has whatever anybody asks for, two hundred times, each under another's name.
 #[test]
 fn who_makes_hits_up_neither_ends_a_search_nor_takes_the_room_of_others() {
