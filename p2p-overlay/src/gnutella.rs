@@ -13,10 +13,11 @@
 //!   dialled now and then only, and whoever has named several where nobody is, is no longer believed.
 //! - **A push has to bear a nonce**: the servent identifier in each hit is half random, and only whoever has seen the
 //!   hit can ask for a push, a few times. So nobody makes servents connect to whom they want.
-//! - **Limits**: what one neighbour may send is bounded by a token bucket, hits by another, and who goes and comes again
-//!   finds them as it left them; the hits that are passed on for one query, and those taken from one source, are bounded too. Of what a neighbour may send, its own queries are
-//!   a small part, and of all its queries only its share is passed on, so that those of the others still fit (after
-//!   Daswani and Garcia-Molina, *Query-Flood DoS Attacks in Gnutella*, CCS 2002).
+//! - **Limits**: what one neighbour may send is bounded by a token bucket, hits by another, and who goes and comes
+//!   again finds them as it left them; for one query the hits are bounded that each neighbour brings, and each source
+//!   gives. Of what a neighbour may send, its own queries are a small part, and of all its
+//!   queries only its share is passed on, so that those of the others still fit (after Daswani and Garcia-Molina,
+//!   *Query-Flood DoS Attacks in Gnutella*, CCS 2002).
 //!
 //! In this order: [`Gnutella`], its configuration, and how inputs are told apart. Then `request` (what users ask),
 //! `descriptor` and `codec` (bytes), `neighbours` (who is connected, pings), `hosts` (who might be), `passing`
@@ -160,8 +161,8 @@ pub struct GnutellaTally {
 }
 
 /// A Gnutella 0.4 servent. It has at most [`GnutellaConfig::most`] neighbours and [`GnutellaConfig::guests`], with ten
-/// pongs of each, knows 512 hosts, and remembers [`GnutellaConfig::routes`] pings, queries and ways to servents, and a quarter as many
-/// queries of its users.
+/// pongs of each, knows 512 hosts, and remembers [`GnutellaConfig::routes`] pings, queries and ways to servents, and a
+/// quarter as many queries of its users.
 ///
 /// Its users hold a [`Handle`](p2p_core::Handle), which is a [`Search`](crate::Search):
 ///

@@ -13,11 +13,11 @@
 //!   far as what has come so far says, until enough has come. A leaf tells what it has, and when it has enough.
 //! - **Roles** change by [`Promotion`]: what is needed is how full the ultrapeers are, which pongs tell.
 //! - **Pushes** go back the way of the hit, over ultrapeers too, and bear the nonce of 0.4.
-//! - **Limits**: token buckets for what one neighbour may send, hits apart, and for its own queries, as in 0.4;
-//!   who goes and comes again finds them as it left them. Of a leaf's searches its share is guided at once, the newest; of another ultrapeer's queries a share is passed on. So one
-//!   leaf leaves the others their shares, and a flood among ultrapeers leaves what leaves need. Results that are passed
-//!   on for one query, and those taken from one source, are bounded. A table that is more than half full asks for
-//!   everything: its leaf gets nothing.
+//! - **Limits**: token buckets for what one neighbour may send, hits apart, and for its own queries, as in 0.4; who
+//!   goes and comes again finds them as it left them. Of a leaf's searches its share is guided at once, the newest; of
+//!   another ultrapeer's queries a share is passed on. So one leaf leaves the others their shares, and a flood among
+//!   ultrapeers leaves what leaves need. For one query the results are bounded that
+//!   each neighbour brings, and each source gives. A table that is more than half full asks for everything: its leaf gets nothing.
 //!
 //! In this order: [`Gnutella06`], its configuration, how inputs are told apart. Then `handshake`, `codec` and `deflated`
 //! (bytes), `qrp` and `update` (query tables), `ggep` (what pongs say beside), `neighbours` (who is connected, and as what),
