@@ -5,7 +5,9 @@
 //! has room for 1,024 keys: 32 MiB. Whoever shares a file gives it to the network; it need not stay.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -16,6 +18,7 @@ use p2p_overlay::{
     FreenetConfig, FreenetError, Hit, Hits, Insert, Item, MAX_BLOCK, Query, Retrieve, Scope, Search,
     SearchError, hashes_of, is_plain_name,
 };
+use tokio::io::AsyncWriteExt;
 
 use crate::Failure;
 
@@ -107,6 +110,24 @@ fn split(content: &[u8]) -> Result<(Key, Vec<FreenetBlock>), FreenetError> {
     Ok((key, blocks))
 }
 
+/// Puts a file in its place as a whole, over nothing: whoever is killed before that leaves none of its name.
+async fn keep(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    tokio::fs::create_dir_all(folder).await?;
+    let part = folder.join(format!(".p2p-{}-{number}.part", std::process::id()));
+    let mut file = tokio::fs::File::create(&part).await?;
+    let written = async {
+        file.write_all(content).await?;
+        file.sync_all().await?;
+        // A hard link does not replace what is there, as a new name would.
+        tokio::fs::hard_link(&part, folder.join(name)).await
+    };
+    let written = written.await;
+    tokio::fs::remove_file(&part).await?;
+    written
+}
+
 type Fetched = Result<Downloaded<Contact>, DownloadError<Contact>>;
 
 async fn fetch(node: FreenetFiles, Download { hits, name }: Download<Contact>) -> Fetched {
@@ -132,13 +153,10 @@ async fn fetch(node: FreenetFiles, Download { hits, name }: Download<Contact>) -
     if content.len() as u64 != size || !hashes.iter().all(|hash| right.contains(hash)) {
         return Err(DownloadError::Lies { peers: Vec::new() });
     }
-    let failed = |error: std::io::Error| DownloadError::Folder(FolderError::Io(error.to_string()));
-    let path = node.out.join(&name);
-    tokio::fs::create_dir_all(&node.out).await.map_err(failed)?;
-    if tokio::fs::try_exists(&path).await.map_err(failed)? {
-        return Err(FolderError::Exists(name).into());
-    }
-    tokio::fs::write(&path, &content).await.map_err(failed)?;
+    keep(&node.out, &name, &content).await.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => FolderError::Exists(name.clone()),
+        _ => FolderError::Io(error.to_string()),
+    })?;
     Ok(Downloaded { name, size, hashes: right.to_vec(), resumed: 0, sources: Vec::new() })
 }
 
@@ -162,5 +180,24 @@ impl Fetcher<Contact> for FreenetFiles {
     fn fetch(&self, download: Download<Contact>) -> Fetching<Contact> {
         let node = self.clone();
         Fetching::new(stream::once(async move { Err(fetch(node, download).await) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is there stays, and what is not put in its place leaves nothing.
+    #[tokio::test]
+    async fn a_file_is_kept_as_a_whole_and_over_nothing() {
+        let folder = std::env::temp_dir().join(format!("p2p-freenet-{}", std::process::id()));
+        let all = || std::fs::read_dir(&folder).map(|all| all.count());
+        keep(&folder, "song", b"first").await.unwrap();
+        let again = keep(&folder, "song", b"second").await.map_err(|error| error.kind());
+        assert_eq!(again, Err(ErrorKind::AlreadyExists));
+        assert_eq!(std::fs::read(folder.join("song")).unwrap(), b"first");
+        assert!(keep(&folder, "no/folder", b"third").await.is_err());
+        assert_eq!(all().unwrap(), 1);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -11,6 +11,10 @@ use std::ops::Range;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use p2p_core::net::Node;
+use p2p_core::{Contact, Wire};
+use p2p_overlay::{Gossip, HyParViewConfig, PlumtreeConfig, PubSub, Publish, Topic};
+use serde::{Deserialize, Serialize};
 use support::{Running, number};
 
 fn chat(args: &[&str]) -> Running {
@@ -90,4 +94,49 @@ fn all_hear_all_that_one_says_though_one_of_them_stops() {
     stopped.signal("CONT");
     writeln!(all[0].input, "{:0100}", 2 * lines).unwrap();
     hears(processes, &stopped, lines..2 * lines + 1, all_is_kept);
+}
+
+/// A line as the program has it.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    number: u64,
+    text: String,
+}
+
+impl Wire for Line {}
+
+/// Somebody speaks whose program has no such limits.
+#[test]
+fn what_no_user_can_have_typed_is_not_shown() {
+    let chat = chat(&[]);
+    let contact: Contact = chat.says("contact").parse().unwrap();
+    chat.says("room");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let node = Node::builder().network("chat").bind("127.0.0.1:0").await.unwrap();
+        let (membership, tree) = (HyParViewConfig::default(), PlumtreeConfig::default());
+        let machine = Gossip::with(node.contact(), [contact], membership, tree);
+        let gossip = node.spawn("gossip/1", machine).unwrap();
+        let topic = Topic::named("lobby");
+        let _messages = gossip.subscribe(topic).await.unwrap();
+        let lines =
+            ["one\nada: two".to_owned(), "\u{1b}[2J".to_owned(), "x".repeat(2001), "hello".to_owned()];
+        // Until it is there and hears.
+        for number in 1.. {
+            let text = lines[number % lines.len()].clone();
+            let bytes = Line { number: number as u64, text }.to_bytes().into();
+            let _said = gossip.ask(Publish { topic, bytes }).await.unwrap();
+            if number % lines.len() != 3 {
+                continue;
+            }
+            if let Some(heard) = chat.hears_soon() {
+                assert!(heard.ends_with(": hello") || heard.starts_with('('), "{heard:?}");
+                // Once more, for whatever came before the first that was heard.
+                if number > 20 {
+                    break;
+                }
+            }
+        }
+        node.shutdown().await;
+    });
 }

@@ -21,7 +21,8 @@
 //! - **A newcomer's key is BLAKE3 of its identity**, which the connection proves. In §3.5 several nodes draw it
 //!   together, so that nobody chooses it; here who wants a key that begins with n certain bits has to make 2^n
 //!   identities.
-//! - **A data source is hearsay.** A node that it has never heard from is dialled now and then only.
+//! - **A data source is hearsay**, and so is a newcomer of whom others tell. A node that it has never heard from is dialled
+//!   now and then only, and takes no more than a quarter of the table from those that it has heard from.
 //! - **Inserts in a small network**: one that cannot go as many hops as wanted (§3.3: it comes back to the inserter)
 //!   is begun again with half of them.
 //! - Replies do not say how far the data was. Nodes talk in the clear to each other, but for what the transport
@@ -195,7 +196,7 @@ impl<P: Keyed + Serialize + DeserializeOwned> Freenet<P> {
     pub fn new(me: P, seeds: impl IntoIterator<Item = P>, config: FreenetConfig) -> Freenet<P> {
         let seeds: Vec<P> = seeds.into_iter().filter(|seed| *seed != me).take(config.routes).collect();
         let mut routes = Routes::new(config.routes);
-        seeds.iter().for_each(|seed| routes.insert(seed.key(), *seed));
+        seeds.iter().for_each(|seed| routes.insert(seed.key(), *seed, true));
         Freenet {
             me,
             config,
@@ -266,7 +267,9 @@ impl<P: Keyed + Serialize + DeserializeOwned> Protocol for Freenet<P> {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_, Self>, from: P, msg: FreenetMsg<P>) {
-        self.neighbours.insert(from, Bucket::default());
+        if self.neighbours.insert(from, Bucket::default()) {
+            self.routes.heard(from);
+        }
         self.charge(&msg);
         match msg {
             FreenetMsg::Request { id, htl, key } => {

@@ -13,10 +13,11 @@
 //!   dialled now and then only, and whoever has named several where nobody is, is no longer believed.
 //! - **A push has to bear a nonce**: the servent identifier in each hit is half random, and only whoever has seen the
 //!   hit can ask for a push, a few times. So nobody makes servents connect to whom they want.
-//! - **Limits**: what one neighbour may send is bounded by a token bucket, hits by another; the hits that are passed on
-//!   for one query, and those taken from one source, are bounded too. Of what a neighbour may send, its own queries are
-//!   a small part, and of all its queries only its share is passed on, so that those of the others still fit (after
-//!   Daswani and Garcia-Molina, *Query-Flood DoS Attacks in Gnutella*, CCS 2002).
+//! - **Limits**: what one neighbour may send is bounded by a token bucket, hits by another, and who goes and comes
+//!   again finds them as it left them; for one query the hits are bounded that each neighbour brings, and each source
+//!   gives. Of what a neighbour may send, its own queries are a small part, and of all its
+//!   queries only its share is passed on, so that those of the others still fit (after Daswani and Garcia-Molina,
+//!   *Query-Flood DoS Attacks in Gnutella*, CCS 2002).
 //!
 //! In this order: [`Gnutella`], its configuration, and how inputs are told apart. Then `request` (what users ask),
 //! `descriptor` and `codec` (bytes), `neighbours` (who is connected, pings), `hosts` (who might be), `passing`
@@ -36,16 +37,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, Protocol};
+use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, PeerId, Protocol};
 
 use crate::bucket::Rate;
 use crate::place::Place;
-use crate::recent::Recent;
+use crate::recent::{Apart, Recent};
 use crate::search::{Library, SearchCommand, SearchError, SearchItem, SearchOutcome};
 
 use asking::Searching;
 use hosts::Hosts;
-use neighbours::{Neighbour, State};
+use neighbours::{Account, Neighbour, State};
 use passing::QueryRoute;
 use pushing::Pushing;
 
@@ -89,7 +90,7 @@ pub struct GnutellaConfig {
     pub lies: u8,
     /// How often it connects to somebody who asks for a push. Every second, 5 at once.
     pub push: Rate,
-    /// How many results it passes on for one query. 256.
+    /// How many results it passes on for one query, of those that come by one neighbour. 64.
     pub hits_per_query: u16,
     /// How many hits one source may give one search. 32.
     pub hits_per_source: u16,
@@ -127,7 +128,7 @@ impl Default for GnutellaConfig {
             hearsay: Rate { every: Duration::from_secs(5), burst: 4 },
             lies: 3,
             push: Rate { every: Duration::from_secs(1), burst: 5 },
-            hits_per_query: 256,
+            hits_per_query: 64,
             hits_per_source: 32,
             results: 32,
             items: 10_000,
@@ -160,7 +161,8 @@ pub struct GnutellaTally {
 }
 
 /// A Gnutella 0.4 servent. It has at most [`GnutellaConfig::most`] neighbours and [`GnutellaConfig::guests`], with ten
-/// pongs of each, knows 512 hosts, and remembers [`GnutellaConfig::routes`] pings, queries and ways to servents.
+/// pongs of each, knows 512 hosts, and remembers [`GnutellaConfig::routes`] pings, queries and ways to servents, and a
+/// quarter as many queries of its users.
 ///
 /// Its users hold a [`Handle`](p2p_core::Handle), which is a [`Search`](crate::Search):
 ///
@@ -197,11 +199,13 @@ pub struct Gnutella<P: Place> {
     servent: Guid,
     library: Library,
     neighbours: BTreeMap<P, Neighbour>,
+    /// Of those who have left, the last 512 at least.
+    accounts: Recent<PeerId, Account>,
     hosts: Hosts<P>,
     /// The ways that pings have come; `None` for its own.
     pings: Recent<Guid, Option<P>>,
-    /// The ways that queries have come.
-    queries: Recent<Guid, QueryRoute<P>>,
+    /// The ways that queries have come: of its users', and of others'.
+    queries: Apart<Guid, QueryRoute<P>>,
     pushing: Pushing<P>,
     searches: BTreeMap<OpId, Searching>,
     /// The number of the last connection it has made.
@@ -255,9 +259,10 @@ impl<P: Place> Gnutella<P> {
             servent: Guid([0; 16]),
             library: Library::new(config.items),
             neighbours: BTreeMap::new(),
+            accounts: Recent::new(1024),
             hosts,
             pings: Recent::new(config.routes),
-            queries: Recent::new(config.routes),
+            queries: Apart::new(config.routes),
             pushing: Pushing::new(config.routes),
             searches: BTreeMap::new(),
             number: 0,

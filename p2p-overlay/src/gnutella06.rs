@@ -13,11 +13,11 @@
 //!   far as what has come so far says, until enough has come. A leaf tells what it has, and when it has enough.
 //! - **Roles** change by [`Promotion`]: what is needed is how full the ultrapeers are, which pongs tell.
 //! - **Pushes** go back the way of the hit, over ultrapeers too, and bear the nonce of 0.4.
-//! - **Limits**: token buckets for what one neighbour may send, hits apart, and for its own queries, as in 0.4. Of a
-//!   leaf's searches its share is guided at once, the newest; of another ultrapeer's queries a share is passed on. So one
-//!   leaf leaves the others their shares, and a flood among ultrapeers leaves what leaves need. Results that are passed
-//!   on for one query, and those taken from one source, are bounded. A table that is more than half full asks for
-//!   everything: its leaf gets nothing.
+//! - **Limits**: token buckets for what one neighbour may send, hits apart, and for its own queries, as in 0.4; who
+//!   goes and comes again finds them as it left them. Of a leaf's searches its share is guided at once, the newest; of
+//!   another ultrapeer's queries a share is passed on. So one leaf leaves the others their shares, and a flood among
+//!   ultrapeers leaves what leaves need. For one query the results are bounded that
+//!   each neighbour brings, and each source gives. A table that is more than half full asks for everything: its leaf gets nothing.
 //!
 //! In this order: [`Gnutella06`], its configuration, how inputs are told apart. Then `handshake`, `codec` and `deflated`
 //! (bytes), `qrp` and `update` (query tables), `ggep` (what pongs say beside), `neighbours` (who is connected, and as what),
@@ -42,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, Protocol, Time, prefetch};
+use p2p_core::{Contact, Cx, Down, HostCache, Learnt, Link, NoJob, OpId, PeerId, Protocol, Time, prefetch};
 
 use crate::bucket::Rate;
 use crate::few::Few;
@@ -52,14 +52,14 @@ use crate::gnutella::passing::{wanted, wanted_of};
 use crate::gnutella::pushing::Pushing;
 use crate::place::Place;
 use crate::promotion::{Promotion, PromotionConfig, Role};
-use crate::recent::Recent;
+use crate::recent::{Apart, Recent};
 use crate::search::{Hit, Item, Library, SearchCommand, SearchError, SearchItem, SearchOutcome, Searcher};
 use crate::sharing::{Sharer, Wanted};
 
 use asking::Searching;
 use ggep::Room;
 use guiding::Guided;
-use neighbours::{Neighbour, State};
+use neighbours::{Account, Neighbour, State};
 use passing::Route;
 use tables::Made;
 
@@ -114,9 +114,12 @@ pub struct Gnutella06Config {
     pub passing: Rate,
     /// How many hits, pongs and tables. One every 10 ms, 200 at once.
     pub answers: Rate,
+    /// How often somebody may connect, or change its query table, before it is sent away. Every 2 s, 20 at once: servents
+    /// change theirs every 10 s or less often.
+    pub tables: Rate,
     /// How often it dials whom it knows by hearsay only. Every 2 s, 10 at once.
     pub hearsay: Rate,
-    /// How many results it passes on for one query. 256.
+    /// How many results it passes on for one query, of those that come by one neighbour. 64.
     pub hits_per_query: u16,
     /// How many hits one source may give one search. 32.
     pub hits_per_source: u16,
@@ -155,8 +158,9 @@ impl Default for Gnutella06Config {
             queries: Rate { every: Duration::from_secs(1), burst: 20 },
             passing: Rate { every: Duration::from_millis(500), burst: 20 },
             answers: Rate { every: Duration::from_millis(10), burst: 200 },
+            tables: Rate { every: Duration::from_secs(2), burst: 20 },
             hearsay: Rate { every: Duration::from_secs(2), burst: 10 },
-            hits_per_query: 256,
+            hits_per_query: 64,
             hits_per_source: 32,
             results: 32,
             items: 10_000,
@@ -196,8 +200,8 @@ pub struct Gnutella06Tally {
 
 /// A Gnutella 0.6 servent, leaf or ultrapeer. It has at most [`Gnutella06Config::leaves`] leaves and
 /// [`Gnutella06Config::degree`] ultrapeers, handshakes under way among them, with a query table of at most 32 KiB of each;
-/// it knows 512 hosts, remembers [`Gnutella06Config::routes`] queries, and guides [`Gnutella06Config::guided`] of its
-/// leaves and [`Gnutella06Config::capacity`] of its users.
+/// it knows 512 hosts, remembers [`Gnutella06Config::routes`] queries and a quarter as many of its leaves and users, and
+/// guides [`Gnutella06Config::guided`] of its leaves and [`Gnutella06Config::capacity`] of its users.
 ///
 /// Its users hold a [`Handle`](p2p_core::Handle), which is a [`Search`](crate::Search):
 ///
@@ -248,11 +252,13 @@ pub struct Gnutella06<P: Place> {
     /// What a neighbour was told of it last.
     made: Option<Made>,
     neighbours: Few<P, Neighbour>,
+    /// Of those who have left, the last 512 at least.
+    accounts: Recent<PeerId, Account>,
     /// What its pongs say of the room it has, and the bytes of that.
     told_room: (Room, Bytes),
     hosts: Hosts<P>,
-    /// The ways that queries have come.
-    queries: Recent<Guid, Route<P>>,
+    /// The ways that queries have come: of those that begin here, of its users and leaves, and of others.
+    queries: Apart<Guid, Route<P>>,
     guided: BTreeMap<Guid, Guided<P>>,
     pushing: Pushing<P>,
     searches: BTreeMap<OpId, Searching>,
@@ -321,9 +327,10 @@ impl<P: Place> Gnutella06<P> {
             table: Arc::new(table),
             made: None,
             neighbours: Few::new(),
+            accounts: Recent::new(1024),
             told_room: (Room::default(), Room::default().write()),
             hosts,
-            queries: Recent::new(config.routes),
+            queries: Apart::new(config.routes),
             guided: BTreeMap::new(),
             pushing: Pushing::new(config.routes),
             searches: BTreeMap::new(),

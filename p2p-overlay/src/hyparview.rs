@@ -15,7 +15,9 @@
 //!   answers again becomes a neighbour. So does a node that was alone;
 //! - who has few neighbours, and is refused by others, insists; and rarely a node changes a neighbour for one of the
 //!   passive view. Groups whose nodes have no room but for each other, which small networks fall into by chance, would
-//!   stay apart for ever.
+//!   stay apart for ever;
+//! - a stranger in whose favour others have to go, or who names others, does so now and then only, and so do all strangers
+//!   together: whoever comes without end does not have a node change its neighbours without end.
 //!
 //! In this order: [`HyParView`] and its configuration, what nodes say to each other, how inputs are told apart. Then
 //! `views` (the two lists), `join` (into the network, and back into it), `neighbours` (agreeing, parting, replacing)
@@ -39,7 +41,7 @@ use crate::doors::Doors;
 use crate::membership::{Membership, MembershipCommand, Neighbour, Parting};
 use crate::subnets::SubnetLimits;
 
-use neighbours::Asked;
+use neighbours::{Asked, Strangers};
 use shuffle::Shuffling;
 use views::Views;
 
@@ -64,7 +66,7 @@ use views::Views;
 /// ```
 ///
 /// It keeps as many peers as [`HyParViewConfig::active`] and [`HyParViewConfig::passive`] say, as many questions as the
-/// former, and up to 32 peers through whom it finds back.
+/// former, and up to 32 peers through whom it finds back; it remembers how often the last 256 strangers have come.
 pub struct HyParView<P> {
     me: P,
     config: Arc<HyParViewConfig>,
@@ -75,6 +77,7 @@ pub struct HyParView<P> {
     refused: Vec<P>,
     shuffling: Option<Shuffling<P>>,
     doors: Doors<P>,
+    strangers: Strangers<P>,
     /// It knows nobody, and tries the doors.
     joining: bool,
     /// It has had neighbours.
@@ -141,7 +144,7 @@ const MAX_NAMED: usize = 32;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum HyParViewMsg<P> {
     /// From a newcomer to somebody in the network, who takes it for a neighbour whatever that costs, and makes it
-    /// known. Answered by [`HyParViewMsg::Accepted`].
+    /// known. Answered by [`HyParViewMsg::Accepted`]; by [`HyParViewMsg::Disconnect`] if strangers come too often.
     Join,
     /// From whoever was joined to its neighbours, and on at random: somebody has come. Whoever it ends at asks the
     /// newcomer to be its neighbour.
@@ -240,6 +243,7 @@ impl<P: Keyed> HyParView<P> {
             refused: Vec::new(),
             shuffling: None,
             doors: Doors::new(me, seeds),
+            strangers: Strangers::default(),
             joining: false,
             was_in: false,
             left: false,

@@ -67,7 +67,7 @@ use crate::search::{Library, SearchCommand, SearchItem, SearchOutcome, Searcher}
 use asking::Searching;
 use index::Index;
 use known::SuperNodes;
-use neighbours::{Kind, Neighbour};
+use neighbours::{Account, Kind, Neighbour};
 use passing::Asked;
 use probing::Probing;
 use reaching::Reaching;
@@ -153,6 +153,8 @@ pub struct Kazaa<P: Place> {
     /// Of a super-node: what its ordinary nodes share.
     index: Index<P>,
     neighbours: BTreeMap<P, Neighbour>,
+    /// Of those who have left, the last 512 at least.
+    accounts: Recent<PeerId, Account>,
     seeds: Vec<Contact>,
     nodes: SuperNodes,
     /// Those that are probed to choose among them.
@@ -244,6 +246,7 @@ impl<P: Place> Kazaa<P> {
             library: Library::new(config.items),
             index: Index::new(config.index),
             neighbours: BTreeMap::new(),
+            accounts: Recent::new(1024),
             seeds: seeds.into_iter().collect(),
             nodes: SuperNodes::new(config.known),
             probing: BTreeMap::new(),

@@ -54,7 +54,8 @@ pub struct NapsterConfig {
     pub results_each: usize,
     /// How many others one user may have on the hot list. 100.
     pub hot: usize,
-    /// How many messages a user may send it. One every 10 ms, 2,000 at once: that is what a newcomer shares.
+    /// How many messages a user may send it; a login counts as 100. One every 10 ms, 2,000 at once: that is what a
+    /// newcomer shares, twice.
     pub messages: Rate,
     /// How fast a client's line is, as it tells others: 0 unknown, 10 the fastest. 0.
     pub link: u8,

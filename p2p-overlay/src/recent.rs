@@ -29,6 +29,12 @@ impl<K: Ord, V> Recent<K, V> {
         true
     }
 
+    /// Notes an entry, in the place of what is noted of its key.
+    pub(crate) fn put(&mut self, key: K, value: V) {
+        self.remove(&key);
+        self.insert(key, value);
+    }
+
     /// What is noted of a key.
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.new.get(key).or_else(|| self.old.get(key))
@@ -48,6 +54,43 @@ impl<K: Ord, V> Recent<K, V> {
     /// Forgets a key.
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         self.new.remove(key).or_else(|| self.old.remove(key))
+    }
+}
+
+/// Two such memories: what a node keeps for its own, and what others make it keep, who so displace nothing of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Apart<K, V> {
+    own: Recent<K, V>,
+    others: Recent<K, V>,
+}
+
+impl<K: Ord, V> Apart<K, V> {
+    /// An empty one of at most so many entries of others, and a quarter as many of its own.
+    pub(crate) const fn new(most: usize) -> Apart<K, V> {
+        Apart { own: Recent::new(most.div_ceil(4)), others: Recent::new(most) }
+    }
+
+    /// Notes an entry of its own.
+    pub(crate) fn insert_own(&mut self, key: K, value: V) {
+        self.own.put(key, value);
+    }
+
+    /// Notes an entry of others.
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        self.others.insert(key, value);
+    }
+
+    /// What is noted of a key.
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        self.own.get(key).or_else(|| self.others.get(key))
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        match self.own.get_mut(key) {
+            Some(value) => Some(value),
+            None => self.others.get_mut(key),
+        }
     }
 }
 

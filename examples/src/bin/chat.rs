@@ -6,6 +6,9 @@
 //! ```
 //!
 //! A room is a topic. The latest lines are kept by all; a newcomer asks one of them for what it has missed.
+//!
+//! Names are not proved: lines are not signed, and whoever passes one on, or tells what was said before, can have said it in
+//! another's name. Lines that no terminal should see, or that are too long, are not shown and not kept.
 
 #![expect(clippy::print_stdout, reason = "a program talks on the terminal")]
 
@@ -58,8 +61,11 @@ struct Room {
 }
 
 impl Room {
-    /// Shows a line, unless it was shown before.
+    /// Shows a line, unless it was shown before, or is none that a user can have typed.
     fn hear(&mut self, speaker: PeerId, line: Line) {
+        if line.text.len() > LONGEST || line.text.contains(char::is_control) {
+            return;
+        }
         let known = self.last.get(&speaker);
         if known.is_some_and(|last| *last >= line.number) || (known.is_none() && self.last.len() >= SPEAKERS)
         {
@@ -80,7 +86,7 @@ fn room(room: &Shared) -> std::sync::MutexGuard<'_, Room> {
     room.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Everybody hears what anybody types.
+/// Everybody hears what anybody types. Names are not proved: a line may be another's than it says.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
@@ -151,6 +157,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             line = lines.next_line(), if under_way.len() < UNDER_WAY => match line? {
                 Some(text) if text.is_empty() => {}
                 Some(text) if text.len() > LONGEST => println!("(a line has at most {LONGEST} bytes)"),
+                Some(text) if text.contains(char::is_control) => {
+                    println!("(a line has no control characters)");
+                }
                 Some(text) => {
                     let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros();
                     number = u64::try_from(now).unwrap_or(u64::MAX).max(number + 1);

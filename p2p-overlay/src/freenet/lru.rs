@@ -49,6 +49,17 @@ impl<K: Ord + Copy, V> Lru<K, V> {
         Some(value)
     }
 
+    /// All values, to be changed: nothing of that counts as a use.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.entries.values_mut().map(|(value, _)| value)
+    }
+
+    /// Of those that are such, the one used least lately.
+    pub(super) fn oldest(&self, is_it: impl Fn(&V) -> bool) -> Option<K> {
+        let by_use = self.order.values();
+        by_use.copied().find(|key| self.entries.get(key).is_some_and(|(value, _)| is_it(value)))
+    }
+
     /// Takes out the one used least lately.
     pub(super) fn pop_oldest(&mut self) -> Option<(K, V)> {
         let (_, key) = self.order.pop_first()?;

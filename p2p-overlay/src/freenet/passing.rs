@@ -98,6 +98,11 @@ impl<P: Keyed + Serialize + DeserializeOwned> Freenet<P> {
         self.neighbours.get_mut(&from).is_some_and(|bucket| bucket.take(cx.now(), rate))
     }
 
+    /// Whether somebody has said something, or is one of those through whom this node has joined: more than hearsay.
+    fn knows(&self, peer: &P) -> bool {
+        self.neighbours.get(peer).is_some() || self.seeds.contains(peer)
+    }
+
     fn await_answer(&mut self, id: u64, what: What, key: Key, asker: Asker<P>) {
         let (stage, tried) = (Stage::Asked, BTreeSet::new());
         self.pending.insert(id, Pending { what, key, asker, stage, next: None, htl: 0, tried });
@@ -117,7 +122,7 @@ impl<P: Keyed + Serialize + DeserializeOwned> Freenet<P> {
     /// The next best node is asked, with so many hops to live; if there is none, who has asked tries another.
     fn go_on(&mut self, cx: &mut Cx<'_, Self>, id: u64, htl: u16) {
         if self.routes.len() == 0 {
-            self.seeds.iter().for_each(|seed| self.routes.insert(seed.key(), *seed));
+            self.seeds.iter().for_each(|seed| self.routes.insert(seed.key(), *seed, true));
         }
         let Some(pending) = self.pending.get_mut(&id) else { return };
         let asker = pending.asker;
@@ -252,7 +257,8 @@ impl<P: Keyed + Serialize + DeserializeOwned> Freenet<P> {
     fn keep(&mut self, cx: &mut Cx<'_, Self>, key: Key, source: P, block: &FreenetBlock) -> P {
         self.store.insert(key, block.clone());
         if source != self.me {
-            self.routes.insert(key, source);
+            let heard = self.knows(&source);
+            self.routes.insert(key, source, heard);
         }
         if cx.rng().chance(self.config.claims) { self.me } else { source }
     }
@@ -337,13 +343,14 @@ impl<P: Keyed + Serialize + DeserializeOwned> Freenet<P> {
             self.tally.limited += u64::from(node != self.me);
             return;
         }
-        self.routes.insert(node.key(), node);
+        let heard = self.knows(&node);
+        self.routes.insert(node.key(), node, heard);
         let htl = htl.min(self.config.announce).saturating_sub(1);
         if htl > 0 {
             let others = self.routes.iter().map(|(_, peer)| peer);
             let others: Vec<P> = others
                 .filter(|peer| ![from, node, self.me].contains(peer))
-                .filter(|peer| self.neighbours.get(peer).is_some() || self.seeds.contains(peer))
+                .filter(|peer| self.knows(peer))
                 .collect();
             if let Some(next) = cx.rng().choose(&others) {
                 cx.send(*next, FreenetMsg::Announce { node, htl });

@@ -56,22 +56,49 @@ impl Store {
     }
 }
 
-/// Who has had which key; so many entries at most. One peer may stand under several.
+/// Who has had which key; so many entries at most. One peer may stand under several. Who is known by hearsay only takes
+/// nobody's place under a key, and has a quarter of a full table at most: whoever names many displaces no more.
 #[derive(Debug)]
 pub(super) struct Routes<P> {
-    entries: Lru<Key, P>,
+    entries: Lru<Key, Route<P>>,
+    /// How many of them are hearsay.
+    hearsay: usize,
     most: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Route<P> {
+    peer: P,
+    /// Whether it has said something itself.
+    heard: bool,
 }
 
 impl<P: Peer> Routes<P> {
     pub(super) const fn new(most: usize) -> Routes<P> {
-        Routes { entries: Lru::new(), most }
+        Routes { entries: Lru::new(), hearsay: 0, most }
     }
 
-    pub(super) fn insert(&mut self, key: Key, peer: P) {
-        self.entries.insert(key, peer);
+    pub(super) fn insert(&mut self, key: Key, peer: P, heard: bool) {
+        let known = self.entries.entries().get(&key).map(|(route, _)| *route);
+        if known.is_some_and(|known| known.heard && !heard) {
+            return;
+        }
+        self.hearsay -= usize::from(known.is_some_and(|known| !known.heard));
+        self.hearsay += usize::from(!heard);
+        self.entries.insert(key, Route { peer, heard });
         while self.entries.len() > self.most {
-            self.entries.pop_oldest();
+            let hearsay = self.hearsay * 4 > self.most;
+            let Some(oldest) = self.entries.oldest(|route| !(hearsay && route.heard)) else { break };
+            let route = self.entries.remove(&oldest);
+            self.hearsay -= usize::from(route.is_some_and(|route| !route.heard));
+        }
+    }
+
+    /// Somebody has said something for the first time.
+    pub(super) fn heard(&mut self, peer: P) {
+        for route in self.entries.values_mut().filter(|route| route.peer == peer && !route.heard) {
+            route.heard = true;
+            self.hearsay -= 1;
         }
     }
 
@@ -81,7 +108,8 @@ impl<P: Peer> Routes<P> {
 
     /// Somebody is gone, or lies.
     pub(super) fn forget(&mut self, peer: P) {
-        self.entries.retain(|known| *known != peer);
+        self.entries.retain(|route| route.peer != peer);
+        self.hearsay = self.entries.values_mut().filter(|route| !route.heard).count();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -89,7 +117,7 @@ impl<P: Peer> Routes<P> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, P)> {
-        self.entries.entries().iter().map(|(key, (peer, _))| (*key, *peer))
+        self.entries.entries().iter().map(|(key, (route, _))| (*key, route.peer))
     }
 
     /// All entries, those with the closest keys first, by the shorter way around the ring.
@@ -103,7 +131,7 @@ impl<P: Peer> Routes<P> {
             let down = below.peek().map(|(other, _)| other.distance(&key))?;
             if up <= down { above.next() } else { below.next() }
         });
-        sorted.take(entries.len()).map(|(key, (peer, _))| (*key, *peer))
+        sorted.take(entries.len()).map(|(key, (route, _))| (*key, route.peer))
     }
 }
 
@@ -135,7 +163,7 @@ mod tests {
             let mut routes = Routes::new(100);
             let mut expected: Vec<Key> = keys.into_iter().map(Key::new).collect();
             for other in &expected {
-                routes.insert(*other, 7u32);
+                routes.insert(*other, 7u32, true);
             }
             expected.sort_by_key(|other| other.ring_gap(&key));
             let got: Vec<Key> = routes.nearest(key).map(|(key, _)| key).collect();

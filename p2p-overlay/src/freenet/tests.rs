@@ -256,6 +256,28 @@ fn tables_keep_to_their_bounds() {
     assert_eq!(machine.stored(), 5 * (8 + BLOCK_OVERHEAD));
 }
 
+#[test]
+fn who_names_many_displaces_no_more_than_a_quarter() {
+    let requests = Rate { every: Duration::from_nanos(1), burst: 1000 };
+    let mut node = node(FreenetConfig { routes: 40, requests, ..FreenetConfig::default() });
+    let announce = |peer: u32| FreenetMsg::Announce { node: SimPeer(peer), htl: 1 };
+    (100..137).for_each(|peer| node.message(SimPeer(peer), announce(peer)));
+    let flood = |node: &mut Node, names: std::ops::Range<u32>| {
+        names.for_each(|name| node.message(SimPeer(9), announce(name)));
+        node.machine().routes().filter(|(_, peer)| peer.0 < 1000).count()
+    };
+    assert_eq!(flood(&mut node, 1000..1500), 30);
+    // Who has said something is hearsay no longer.
+    let (_, named) = node.machine().routes().find(|(_, peer)| peer.0 >= 1000).unwrap();
+    node.message(named, FreenetMsg::Stored { id: 0 });
+    assert!(flood(&mut node, 2000..2500) >= 29);
+    assert!(node.machine().routes().any(|(_, peer)| peer == named));
+    // Nor does hearsay take the place of who has had a key.
+    let (key, heard) = node.machine().routes().find(|(_, peer)| (100..137).contains(&peer.0)).unwrap();
+    assert_eq!(key, heard.key());
+    assert_eq!(node.machine().routes().count(), 40);
+}
+
 /// Thirty nodes, each of which knows the one before it.
 fn network(seed: u64) -> Sim<Freenet<SimPeer>> {
     let mut sim = Sim::new(seed, Network::default());

@@ -35,6 +35,8 @@ pub(crate) struct Collecting {
     seen: BTreeSet<(PeerId, u32)>,
     /// And how many hits each source has given.
     sources: BTreeMap<PeerId, u16>,
+    /// How many have come by each neighbour.
+    ways: BTreeMap<PeerId, usize>,
     pub cost: Cost,
 }
 
@@ -46,6 +48,7 @@ impl Collecting {
             deadline: now + scope.deadline,
             seen: BTreeSet::new(),
             sources: BTreeMap::new(),
+            ways: BTreeMap::new(),
             cost: Cost::default(),
         }
     }
@@ -77,8 +80,20 @@ impl Collecting {
         self.cost.duplicates += 1;
     }
 
-    /// A hit comes; what of it is new, of at most `most` from one source.
-    pub(crate) fn hits<P: Place>(&mut self, descriptor: &Descriptor, most: u16) -> Vec<Hit<P>> {
+    /// A hit comes by one of so many neighbours; what of it is new, of at most `most` from one source. But who a source is,
+    /// it says itself: so of what is wanted each neighbour brings its share at most, which is a half where there are others,
+    /// and no less than what one source may give.
+    pub(crate) fn hits<P: Place>(
+        &mut self,
+        descriptor: &Descriptor,
+        by: P,
+        neighbours: usize,
+        most: u16,
+    ) -> Vec<Hit<P>> {
+        let wanted = self.wanted();
+        let share = wanted.div_ceil(neighbours.clamp(1, 2)).max(most.into());
+        let by = by.account();
+        let mut brought = self.ways.get(&by).copied().unwrap_or(0);
         let Payload::QueryHit(hit) = &descriptor.payload else { return Vec::new() };
         self.cost.messages += 1;
         self.cost.bytes += descriptor.wire_size() as u64;
@@ -91,7 +106,7 @@ impl Collecting {
         let mut news = Vec::new();
         for shared in &hit.results {
             let given = self.sources.get(&source).copied().unwrap_or(0);
-            if given >= most || self.is_enough() {
+            if given >= most || brought >= share || self.seen.len() >= wanted {
                 break;
             }
             let Some(item) = item(shared) else { continue };
@@ -102,6 +117,8 @@ impl Collecting {
                 self.cost.peers += 1;
             }
             self.sources.insert(source, given + 1);
+            brought += 1;
+            self.ways.insert(by, brought);
             let fetch = if push { Fetch::Push } else { Fetch::Direct(P::at(hit.contact, 0)) };
             let reference = reference(hit.servent, shared.index);
             news.push(Hit { item, fetch, reference });
@@ -158,7 +175,7 @@ impl<P: Place> Gnutella<P> {
         let query = Descriptor { id, ttl: search.radius, hops: 0, payload };
         search.asked.charge(&query, peers.len());
         search.asked.cost.peers = search.asked.cost.peers.max(peers.len() as u64);
-        self.queries.insert(id, QueryRoute::new(Way::Own(op)));
+        self.queries.insert_own(id, QueryRoute::new(Way::Own(op)));
         self.tally.queries += peers.len() as u64;
         for peer in peers {
             self.tell(cx, peer, query.clone());
@@ -193,9 +210,10 @@ impl<P: Place> Gnutella<P> {
     }
 
     /// A hit for a query of its own.
-    pub(super) fn on_own_hit(&mut self, cx: &mut Cx<'_, Self>, op: OpId, descriptor: &Descriptor) {
+    pub(super) fn on_own_hit(&mut self, cx: &mut Cx<'_, Self>, by: P, op: OpId, descriptor: &Descriptor) {
+        let neighbours = self.neighbours().count();
         let Some(search) = self.searches.get_mut(&op) else { return };
-        for hit in search.asked.hits(descriptor, self.config.hits_per_source) {
+        for hit in search.asked.hits(descriptor, by, neighbours, self.config.hits_per_source) {
             cx.item(op, SearchItem::Hit(hit));
         }
         if search.asked.is_enough() {

@@ -137,7 +137,8 @@ fn forged_pongs_turn_few_on_a_victim() {
     assert!(defended.0 * 2 < open.0, "defended {defended:?}, open {open:?}");
 }
 
-/// The attackers answer everything with a thousand results: how many of two hundred hits are honest.
+/// The attackers answer everything with a thousand results, each fifty under another name: how many of two hundred hits are
+/// honest.
 fn honest_hits_among_spam(defended: bool) -> (usize, usize) {
     let lie = || -> Rewrite<Gnutella<SimPeer>> {
         Box::new(|_, to, msg| match &msg {
@@ -151,8 +152,9 @@ fn honest_hits_among_spam(defended: bool) -> (usize, usize) {
                         name: format!("song {part} {i}").into(),
                         extension: Default::default(),
                     };
-                    let payload =
-                        Payload::QueryHit(QueryHit { results: (0..50).map(shared).collect(), ..hit.clone() });
+                    let contact = SimPeer(5000 + part).contact().unwrap();
+                    let results = (0..50).map(shared).collect();
+                    let payload = Payload::QueryHit(QueryHit { contact, results, ..hit.clone() });
                     (to, GnutellaMsg::Descriptor(Descriptor { payload, ..descriptor.clone() }))
                 });
                 forged.collect()

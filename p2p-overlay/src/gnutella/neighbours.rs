@@ -20,13 +20,20 @@ pub(super) struct Neighbour {
     heard: Time,
     /// Where others reach it, as it says itself and as its address allows.
     pub contact: Option<Contact>,
-    pub descriptors: Bucket,
-    pub queries: Bucket,
-    pub passing: Bucket,
-    pub answers: Bucket,
-    lies: u8,
+    pub account: Account,
     /// The newest last; each with when it came.
     pongs: Vec<(Pong, Time)>,
+}
+
+/// What somebody has had of its limits: who goes, and comes again, finds it as it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Account {
+    descriptors: Bucket,
+    pub queries: Bucket,
+    pub passing: Bucket,
+    answers: Bucket,
+    /// How many it has named that are not there.
+    lies: u8,
 }
 
 /// How far somebody is connected.
@@ -41,19 +48,8 @@ pub(super) enum State {
 }
 
 impl Neighbour {
-    fn new(state: State, contact: Option<Contact>, now: Time) -> Neighbour {
-        Neighbour {
-            state,
-            since: now,
-            heard: now,
-            contact,
-            descriptors: Bucket::default(),
-            queries: Bucket::default(),
-            passing: Bucket::default(),
-            answers: Bucket::default(),
-            lies: 0,
-            pongs: Vec::new(),
-        }
+    fn new(state: State, contact: Option<Contact>, account: Account, now: Time) -> Neighbour {
+        Neighbour { state, since: now, heard: now, contact, account, pongs: Vec::new() }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -62,7 +58,7 @@ impl Neighbour {
 
     /// Whether it has named this many, too many, that are not there.
     fn lies(&self, too_many: u8) -> bool {
-        self.lies >= too_many
+        self.account.lies >= too_many
     }
 }
 
@@ -86,10 +82,16 @@ impl<P: Place> Gnutella<P> {
             };
             let peer = self.dial(contact);
             self.tally.hearsay += u64::from(hearsay);
-            self.neighbours.insert(peer, Neighbour::new(State::Dialled, Some(contact), cx.now()));
+            let account = self.account_of(&peer);
+            self.neighbours.insert(peer, Neighbour::new(State::Dialled, Some(contact), account, cx.now()));
             cx.set_timer(self.config.dial_timeout, GnutellaTimer::Dial(peer));
             cx.send(peer, GnutellaMsg::Connect);
         }
+    }
+
+    /// What somebody who comes has had before.
+    fn account_of(&self, peer: &P) -> Account {
+        self.accounts.get(&peer.account()).copied().unwrap_or_default()
     }
 
     /// The name of a new connection.
@@ -113,7 +115,8 @@ impl<P: Place> Gnutella<P> {
             None if self.count(State::Guest) < self.config.guests => State::Guest,
             None => return cx.send(from, GnutellaMsg::Refuse),
         };
-        self.neighbours.insert(from, Neighbour::new(state, from.contact(), cx.now()));
+        let account = self.account_of(&from);
+        self.neighbours.insert(from, Neighbour::new(state, from.contact(), account, cx.now()));
         cx.send(from, GnutellaMsg::Accept);
         if state == State::Up {
             self.is_up(cx, from);
@@ -145,12 +148,13 @@ impl<P: Place> Gnutella<P> {
     pub(super) fn lost(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Option<Down>) {
         let Some(neighbour) = self.neighbours.remove(&peer) else { return };
         cx.clear_timer(GnutellaTimer::Dial(peer));
+        self.accounts.put(peer.account(), neighbour.account);
         match neighbour.state {
             State::Up => cx.emit(GnutellaEvent::Down(peer)),
             State::Dialled if matches!(why, Some(Down::Unreachable | Down::TimedOut)) => {
                 let liar = neighbour.contact.and_then(|contact| self.hosts.failed(contact));
                 if let Some(liar) = liar.and_then(|liar| self.neighbours.get_mut(&liar)) {
-                    liar.lies = liar.lies.saturating_add(1);
+                    liar.account.lies = liar.account.lies.saturating_add(1);
                 }
             }
             State::Dialled | State::Guest => {}
@@ -207,8 +211,8 @@ impl<P: Place> Gnutella<P> {
         neighbour.heard = now;
         let answer = matches!(descriptor.payload, Payload::Pong(_) | Payload::QueryHit(_));
         let passes = match answer {
-            true => neighbour.answers.take(now, self.config.answers),
-            false => neighbour.descriptors.take(now, self.config.descriptors),
+            true => neighbour.account.answers.take(now, self.config.answers),
+            false => neighbour.account.descriptors.take(now, self.config.descriptors),
         };
         let most = self.config.ttl;
         if !passes || neighbour.state == State::Dialled || descriptor.hops >= most || !descriptor.is_sound() {

@@ -15,11 +15,11 @@ use crate::search::{ContentHash, Hit, Item, Library, MAX_HASHES, Query, words};
 use crate::sharing::Wanted;
 
 /// The way that a query has come.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct QueryRoute<P> {
     pub way: Way<P>,
-    /// Results that have gone back on it.
-    results: u16,
+    /// Results that have come for it.
+    results: Shares<P>,
 }
 
 /// Whose a question is.
@@ -33,6 +33,8 @@ pub(super) enum Way<P> {
 
 /// A hit is split above so many bytes of results (§3.2.4.2: all servents pass on 2 KiB).
 const HIT_BYTES: usize = 1800;
+/// Of more neighbours one query has no results: more than a servent has at once.
+const MOST_SHARES: usize = 64;
 /// Who made the servent, in hits (§A.1.2).
 const VENDOR: &[u8; 4] = b"P2PR";
 /// What stands between extensions of one field (§3.2.4.3).
@@ -40,7 +42,35 @@ const SEPARATOR: u8 = 0x1c;
 
 impl<P> QueryRoute<P> {
     pub(super) fn new(way: Way<P>) -> QueryRoute<P> {
-        QueryRoute { way, results: 0 }
+        QueryRoute { way, results: Shares::default() }
+    }
+}
+
+/// How many results of one query each neighbour has brought, so that none takes the room of what comes by another.
+#[derive(Clone, Debug)]
+pub(crate) struct Shares<P>(Vec<(P, u16)>);
+
+impl<P> Default for Shares<P> {
+    fn default() -> Shares<P> {
+        Shares(Vec::new())
+    }
+}
+
+impl<P: Place> Shares<P> {
+    /// So many more come by a neighbour; how many of them are within its share.
+    pub(crate) fn add(&mut self, by: P, results: usize, most: u16) -> u16 {
+        let at = match self.0.iter().position(|(peer, _)| *peer == by) {
+            Some(at) => at,
+            None if self.0.len() >= MOST_SHARES => return 0,
+            None => {
+                self.0.push((by, 0));
+                self.0.len() - 1
+            }
+        };
+        let brought = &mut self.0[at].1;
+        let within = results.min(most.saturating_sub(*brought).into()) as u16;
+        *brought += within;
+        within
     }
 }
 
@@ -69,7 +99,7 @@ impl<P: Place> Gnutella<P> {
     /// Somebody looks for something.
     pub(super) fn on_query(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: Descriptor) {
         let Some(neighbour) = self.neighbours.get_mut(&from) else { return };
-        if descriptor.hops == 0 && !neighbour.queries.take(cx.now(), self.config.queries) {
+        if descriptor.hops == 0 && !neighbour.account.queries.take(cx.now(), self.config.queries) {
             self.tally.dropped += 1;
             return;
         }
@@ -85,7 +115,8 @@ impl<P: Place> Gnutella<P> {
         self.answer(cx, from, &descriptor);
         let (Rate { every, burst }, most) = (self.config.descriptors, self.config.most.max(1) as u32);
         let share = Rate { every: every * most, burst: burst / most };
-        let passes = self.neighbours.get_mut(&from).is_some_and(|from| from.passing.take(cx.now(), share));
+        let passes =
+            self.neighbours.get_mut(&from).is_some_and(|from| from.account.passing.take(cx.now(), share));
         match passes {
             true => self.tally.queries += self.pass_on(cx, from, descriptor),
             false => self.tally.dropped += 1,
@@ -119,18 +150,19 @@ impl<P: Place> Gnutella<P> {
             self.tally.dropped += 1;
             return;
         };
-        route.results = route.results.saturating_add(hit.results.len() as u16);
+        let way = route.way;
+        let is_own = matches!(way, Way::Own(_));
+        let results = hit.results.len();
         // Nobody answers its own question.
-        if route.results > self.config.hits_per_query && !matches!(route.way, Way::Own(_))
-            || route.way == Way::Via(from)
+        if way == Way::Via(from)
+            || !is_own && route.results.add(from, results, self.config.hits_per_query) == 0
         {
             self.tally.dropped += 1;
             return;
         }
-        let way = route.way;
         self.pushing.on_hit(hit.servent, from, |known| self.neighbours.contains_key(known));
         match way {
-            Way::Own(op) => self.on_own_hit(cx, op, &descriptor),
+            Way::Own(op) => self.on_own_hit(cx, from, op, &descriptor),
             Way::Via(via) => self.tally.hits += u64::from(self.pass_back(cx, via, descriptor)),
         }
     }

@@ -99,6 +99,19 @@ fn a_query_is_passed_on_once_and_not_back() {
 }
 
 #[test]
+fn who_goes_and_comes_again_has_what_it_had_left() {
+    let mut node = node(2);
+    let mut passed = |again: &[GnutellaMsg], id: u16| {
+        again.iter().for_each(|msg| node.message(SimPeer(1), msg.clone()));
+        (id..id + 40).for_each(|id| say(&mut node, 1, id, 4, 0, query("song")));
+        said(&mut node).into_iter().filter(|(to, _)| *to == 2).count()
+    };
+    assert_eq!(passed(&[], 0), 20, "as many at once");
+    assert_eq!(passed(&[GnutellaMsg::Connect], 100), 0);
+    assert_eq!(passed(&[GnutellaMsg::Refuse, GnutellaMsg::Connect], 200), 0);
+}
+
+#[test]
 fn hops_and_ttl_that_are_too_high_are_cut() {
     let mut node = node(2);
     say(&mut node, 1, 5, 255, 3, query("song"));
@@ -170,14 +183,16 @@ fn a_hit_goes_back_the_way_that_the_query_has_come() {
 }
 
 #[test]
-fn one_query_does_not_bring_hits_without_end() {
-    let mut node = node(2);
+fn one_query_does_not_bring_hits_without_end_and_no_neighbour_takes_anothers_room() {
+    let mut node = node(3);
     say(&mut node, 1, 5, 4, 0, query("song"));
     said(&mut node);
     for number in 0..40 {
         say(&mut node, 2, 5, 4, 0, hit(guid(100 + number), at(9), &["song"; 10]));
     }
-    assert_eq!(said(&mut node).len(), 25, "256 results");
+    assert_eq!(said(&mut node).len(), 7, "64 results, and the rest of the last");
+    say(&mut node, 3, 5, 4, 0, hit(guid(90), at(8), &["song"; 10]));
+    assert_eq!(said(&mut node).len(), 1);
 }
 
 fn search(node: &mut Node, words: &str, scope: Scope) -> OpId {
@@ -207,6 +222,41 @@ fn hits_of_one_source_are_counted_and_its_repetitions_are_none() {
     let GnutellaOutcome::Search(SearchOutcome::Searched(Ok(searched))) = outcomes[0].1 else { panic!() };
     assert_eq!((searched.end, searched.cost.messages, searched.cost.duplicates), (End::Deadline, 3, 1));
     assert!(!searched.cost.whole && searched.cost.bytes > 3 * super::descriptor::HEADER as u64);
+}
+
+/// Whoever says another name each time is not more than one neighbour.
+#[test]
+fn no_neighbour_fills_a_search_alone() {
+    for (neighbours, most) in [(4, 100), (1, 200)] {
+        let mut node = node(neighbours);
+        search(&mut node, "song", Scope { hits: 200, ..Scope::default() });
+        let id = said(&mut node)[0].1.id;
+        let comes = |node: &mut Node, from: u32, source: u32| {
+            let payload = hit(guid(90), at(source), &["song"; 1]);
+            let descriptor = Descriptor { id, ttl: 1, hops: 0, payload };
+            node.message(SimPeer(from), GnutellaMsg::Descriptor(descriptor));
+        };
+        (0..200).for_each(|source| comes(&mut node, 1, 1000 + source));
+        assert_eq!(hits(&mut node).len(), most, "of {neighbours} neighbours");
+        if neighbours > 1 {
+            comes(&mut node, 2, 9);
+            assert_eq!(hits(&mut node).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn queries_of_others_do_not_displace_its_own() {
+    let config = GnutellaConfig { routes: 8, ..GnutellaConfig::default() };
+    let mut node = Script::new(Gnutella::new(ME.contact(), [], config));
+    (1..=2).for_each(|peer| node.message(SimPeer(peer), GnutellaMsg::Connect));
+    node.sent();
+    search(&mut node, "song", Scope::default());
+    let id = said(&mut node)[0].1.id;
+    (0..20).for_each(|other| say(&mut node, 1, other, 4, 1, query("tune")));
+    let descriptor = Descriptor { id, ttl: 1, hops: 0, payload: hit(guid(90), at(9), &["song"]) };
+    node.message(SimPeer(2), GnutellaMsg::Descriptor(descriptor));
+    assert_eq!(hits(&mut node).len(), 1);
 }
 
 #[test]

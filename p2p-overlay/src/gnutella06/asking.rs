@@ -44,7 +44,7 @@ impl<P: Place> Gnutella06<P> {
         let id = Guid::random(cx.rng());
         let mut asked = Collecting::new(query, scope, cx.now());
         cx.set_timer(scope.deadline, Gnutella06Timer::Search(op));
-        self.queries.insert(id, Route::new(Way::Own(op), self.config.ttl));
+        self.queries.insert_own(id, Route::new(Way::Own(op), self.config.ttl));
         let payload = Payload::Query { min_speed: 0, criteria, extension };
         match self.role() {
             Role::Leaf => {
@@ -85,10 +85,11 @@ impl<P: Place> Gnutella06<P> {
     }
 
     /// A hit for a query of its own.
-    pub(super) fn on_own_hit(&mut self, cx: &mut Cx<'_, Self>, op: OpId, descriptor: &Descriptor) {
+    pub(super) fn on_own_hit(&mut self, cx: &mut Cx<'_, Self>, by: P, op: OpId, descriptor: &Descriptor) {
+        let neighbours = self.neighbours.len();
         let Some(search) = self.searches.get_mut(&op) else { return };
         let before = search.asked.found();
-        for hit in search.asked.hits(descriptor, self.config.hits_per_source) {
+        for hit in search.asked.hits(descriptor, by, neighbours, self.config.hits_per_source) {
             cx.item(op, SearchItem::Hit(hit));
         }
         let (id, found) = (search.id, search.asked.found());

@@ -34,6 +34,7 @@ fn config(defended: bool) -> Gnutella06Config {
             queries: ANY,
             passing: ANY,
             answers: ANY,
+            tables: ANY,
             guided: usize::MAX,
             hits_per_query: u16::MAX,
             ..config

@@ -10,6 +10,7 @@ use p2p_core::{Cx, Time};
 
 use super::passing::{Way, asked};
 use super::{Asked, Gnutella06, Gnutella06Timer};
+use crate::gnutella::passing::Shares;
 use crate::gnutella::{Descriptor, Guid, Payload};
 use crate::place::Place;
 use crate::promotion::Role;
@@ -30,6 +31,8 @@ pub(super) struct Guided<P> {
     /// How many results have come, and how many would do.
     pub results: u32,
     enough: u32,
+    /// How many of them by whom.
+    shares: Shares<P>,
     /// Which neighbours have been asked,
     asked: BTreeSet<P>,
     /// and how many ultrapeers altogether, by their degrees.
@@ -85,6 +88,7 @@ impl<P: Place> Gnutella06<P> {
             words,
             results: 0,
             enough: enough.max(1),
+            shares: Shares::default(),
             asked: BTreeSet::new(),
             // This ultrapeer itself.
             horizon: 1,
@@ -140,10 +144,11 @@ impl<P: Place> Gnutella06<P> {
         }
     }
 
-    /// Results have come for a query, perhaps for one that is guided here.
-    pub(super) fn count_results(&mut self, id: &Guid, results: u16) {
+    /// Results have come for a query, perhaps for one that is guided here: no neighbour alone makes it end.
+    pub(super) fn count_results(&mut self, id: &Guid, by: P, results: usize) {
         if let Some(guided) = self.guided.get_mut(id) {
-            guided.results = guided.results.saturating_add(results.into());
+            let within = guided.shares.add(by, results, self.config.hits_per_source);
+            guided.results = guided.results.saturating_add(within.into());
         }
     }
 

@@ -45,10 +45,18 @@ pub(super) struct Neighbour {
     pub reader: TableReader,
     /// and what it was told last.
     pub told: Option<Arc<QueryTable>>,
+    pub account: Account,
+}
+
+/// What somebody has had of its limits: who goes, and comes again, finds it as it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Account {
     descriptors: Bucket,
     pub queries: Bucket,
     pub passing: Bucket,
     answers: Bucket,
+    /// Of query tables, its own and those that it is told because it connects.
+    pub tables: Bucket,
 }
 
 /// How far somebody is connected.
@@ -63,7 +71,7 @@ pub(super) enum State {
 }
 
 impl Neighbour {
-    fn new(state: State, role: Role, contact: Option<Contact>, now: Time) -> Neighbour {
+    fn new(state: State, role: Role, contact: Option<Contact>, account: Account, now: Time) -> Neighbour {
         Neighbour {
             state,
             role,
@@ -77,10 +85,7 @@ impl Neighbour {
             takes_tables: false,
             reader: TableReader::default(),
             told: None,
-            descriptors: Bucket::default(),
-            queries: Bucket::default(),
-            passing: Bucket::default(),
-            answers: Bucket::default(),
+            account,
         }
     }
 
@@ -170,7 +175,8 @@ impl<P: Place> Gnutella06<P> {
             self.number += 1;
             self.tally.dials += 1;
             let peer = P::at(contact, self.number);
-            let dialled = Neighbour::new(State::Dialled, Role::Ultrapeer, Some(contact), cx.now());
+            let account = self.account_of(&peer);
+            let dialled = Neighbour::new(State::Dialled, Role::Ultrapeer, Some(contact), account, cx.now());
             self.neighbours.insert(peer, dialled);
             cx.set_timer(self.config.dial_timeout, Gnutella06Timer::Dial(peer));
             cx.send(peer, Gnutella06Msg::Connect(self.hello()));
@@ -183,9 +189,7 @@ impl<P: Place> Gnutella06<P> {
             // It has forgotten that it is one.
             Some(State::Up) => self.lost(cx, from, None),
             // Both have dialled, or it dials again.
-            Some(State::Dialled | State::Welcomed) => {
-                self.neighbours.remove(&from);
-            }
+            Some(State::Dialled | State::Welcomed) => drop(self.remove(from)),
             None => {}
         }
         let role = if hello.ultrapeer == Some(true) { Role::Ultrapeer } else { Role::Leaf };
@@ -197,7 +201,13 @@ impl<P: Place> Gnutella06<P> {
         if self.role() == Role::Leaf || self.count(role) >= most {
             return cx.send(from, Gnutella06Msg::Refuse(tries));
         }
-        let mut neighbour = Neighbour::new(State::Welcomed, role, from.contact(), cx.now());
+        let mut account = self.account_of(&from);
+        // A neighbour that is new is told the whole table.
+        if !account.tables.take(cx.now(), self.config.tables) {
+            self.tally.dropped += 1;
+            return;
+        }
+        let mut neighbour = Neighbour::new(State::Welcomed, role, from.contact(), account, cx.now());
         neighbour.introduced(&hello, self.config.ttl);
         self.neighbours.insert(from, neighbour);
         cx.set_timer(self.config.dial_timeout, Gnutella06Timer::Dial(from));
@@ -211,7 +221,7 @@ impl<P: Place> Gnutella06<P> {
             return;
         };
         if hello.ultrapeer != Some(true) {
-            self.neighbours.remove(&from);
+            self.remove(from);
             cx.clear_timer(Gnutella06Timer::Dial(from));
             return cx.send(from, Gnutella06Msg::Refuse(Vec::new()));
         }
@@ -272,9 +282,21 @@ impl<P: Place> Gnutella06<P> {
         self.look_for_neighbours(cx);
     }
 
+    /// What somebody who comes has had before.
+    fn account_of(&self, peer: &P) -> Account {
+        self.accounts.get(&peer.account()).copied().unwrap_or_default()
+    }
+
+    /// Forgets a neighbour, but for what it has had.
+    fn remove(&mut self, peer: P) -> Option<Neighbour> {
+        let neighbour = self.neighbours.remove(&peer)?;
+        self.accounts.put(peer.account(), neighbour.account);
+        Some(neighbour)
+    }
+
     /// A connection has ended, or is given up.
     pub(super) fn lost(&mut self, cx: &mut Cx<'_, Self>, peer: P, why: Option<Down>) {
-        let Some(neighbour) = self.neighbours.remove(&peer) else { return };
+        let Some(neighbour) = self.remove(peer) else { return };
         self.stale |= neighbour.role == Role::Leaf;
         cx.clear_timer(Gnutella06Timer::Dial(peer));
         self.drop_guided(cx, |way| way == Way::Via(peer));
@@ -406,8 +428,8 @@ impl<P: Place> Gnutella06<P> {
         let answer =
             matches!(descriptor.payload, Payload::Pong(_) | Payload::QueryHit(_) | Payload::Route(_));
         let passes = match answer {
-            true => neighbour.answers.take(now, self.config.answers),
-            false => neighbour.descriptors.take(now, self.config.descriptors),
+            true => neighbour.account.answers.take(now, self.config.answers),
+            false => neighbour.account.descriptors.take(now, self.config.descriptors),
         };
         let most = self.config.most_hops;
         if !passes || neighbour.state != State::Up || descriptor.hops >= most || !descriptor.is_sound() {

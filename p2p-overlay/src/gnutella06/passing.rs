@@ -5,18 +5,18 @@ use p2p_core::{Contact, Cx, OpId};
 
 use super::neighbours::Neighbour;
 use super::{Asked, Gnutella06, Gnutella06Event, Gnutella06Msg};
-use crate::gnutella::passing::{answers, hit_of, query};
+use crate::gnutella::passing::{Shares, answers, hit_of, query};
 use crate::gnutella::pushing::Pushed;
 use crate::gnutella::{Descriptor, Guid, Payload};
 use crate::place::Place;
 use crate::promotion::Role;
 
 /// The way that a query has come.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Route<P> {
     pub way: Way<P>,
-    /// Results that have gone back on it.
-    results: u16,
+    /// Results that have come for it.
+    results: Shares<P>,
     /// How far it was asked to go.
     ttl: u8,
 }
@@ -32,7 +32,7 @@ pub(super) enum Way<P> {
 
 impl<P> Route<P> {
     pub(super) fn new(way: Way<P>, ttl: u8) -> Route<P> {
-        Route { way, results: 0, ttl }
+        Route { way, results: Shares::default(), ttl }
     }
 }
 
@@ -56,7 +56,7 @@ impl<P: Place> Gnutella06<P> {
         let asker = neighbour.role;
         // A leaf passes nobody's on.
         let own = descriptor.hops == 0 || asker == Role::Leaf;
-        if own && !neighbour.queries.take(now, most) {
+        if own && !neighbour.account.queries.take(now, most) {
             self.tally.dropped += 1;
             return;
         }
@@ -76,7 +76,12 @@ impl<P: Place> Gnutella06<P> {
             }
             return;
         }
-        self.queries.insert(descriptor.id, Route::new(Way::Via(from), descriptor.ttl));
+        let route = Route::new(Way::Via(from), descriptor.ttl);
+        match asker {
+            // It is guided here, if this is an ultrapeer.
+            Role::Leaf => self.queries.insert_own(descriptor.id, route),
+            Role::Ultrapeer => self.queries.insert(descriptor.id, route),
+        }
         self.tally.reached += 1;
         self.answer(cx, from, &descriptor);
         match (self.role(), asker) {
@@ -136,7 +141,7 @@ impl<P: Place> Gnutella06<P> {
     fn pass_on(&mut self, cx: &mut Cx<'_, Self>, from: P, words: &Asked, descriptor: Descriptor) {
         let Some(descriptor) = descriptor.onward() else { return };
         let (now, share) = (cx.now(), self.config.passing);
-        if !self.neighbours.get_mut(&from).is_some_and(|from| from.passing.take(now, share)) {
+        if !self.neighbours.get_mut(&from).is_some_and(|from| from.account.passing.take(now, share)) {
             self.tally.dropped += 1;
             return;
         }
@@ -169,24 +174,24 @@ impl<P: Place> Gnutella06<P> {
     /// Somebody has something.
     pub(super) fn on_hit(&mut self, cx: &mut Cx<'_, Self>, from: P, descriptor: Descriptor) {
         let Payload::QueryHit(hit) = &descriptor.payload else { return };
-        let results = hit.results.len() as u16;
+        let results = hit.results.len();
         let Some(route) = self.queries.get_mut(&descriptor.id) else {
             self.tally.dropped += 1;
             return;
         };
-        route.results = route.results.saturating_add(results);
+        let way = route.way;
+        let is_own = matches!(way, Way::Own(_));
         // Nobody answers its own question.
-        if route.results > self.config.hits_per_query && !matches!(route.way, Way::Own(_))
-            || route.way == Way::Via(from)
+        if way == Way::Via(from)
+            || !is_own && route.results.add(from, results, self.config.hits_per_query) == 0
         {
             self.tally.dropped += 1;
             return;
         }
-        let way = route.way;
         self.pushing.on_hit(hit.servent, from, |known| self.neighbours.contains_key(known));
-        self.count_results(&descriptor.id, results);
+        self.count_results(&descriptor.id, from, results);
         match way {
-            Way::Own(op) => self.on_own_hit(cx, op, &descriptor),
+            Way::Own(op) => self.on_own_hit(cx, from, op, &descriptor),
             Way::Via(via) => self.tally.hits += u64::from(self.pass_back(cx, via, descriptor)),
         }
     }

@@ -80,6 +80,11 @@ impl<P: Place> Gnutella06<P> {
     /// A neighbour says what it might have.
     pub(super) fn on_route(&mut self, cx: &mut Cx<'_, Self>, from: P, update: &RouteUpdate) {
         let Some(neighbour) = self.neighbours.get_mut(&from) else { return };
+        // A whole patch costs as much time as all of a table, however short it is.
+        let whole = matches!(update, RouteUpdate::Patch { number, of, .. } if number == of);
+        if whole && !neighbour.account.tables.take(cx.now(), self.config.tables) {
+            return self.part(cx, from, "too many query tables", &[]);
+        }
         self.stale |= neighbour.role == Role::Leaf;
         if neighbour.reader.apply(update).is_err() {
             // Nothing that it says later can be understood.

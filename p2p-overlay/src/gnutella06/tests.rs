@@ -195,6 +195,22 @@ fn a_table_that_cannot_be_is_the_end() {
 
 // ---- searches
 
+#[test]
+fn who_changes_its_table_without_end_is_sent_away() {
+    let mut node = hub(1, 1);
+    // It has connected, too.
+    (0..19).for_each(|_| tells(&mut node, 1, "blue monday"));
+    assert_eq!(node.machine().leaves().count(), 1);
+    tells(&mut node, 1, "ruby tuesday");
+    assert_eq!(node.machine().leaves().count(), 0);
+    for _ in 0..20 {
+        tells(&mut node, 101, "blue monday");
+        node.advance(Duration::from_secs(2));
+        say(&mut node, 101, 7, 1, 0, Payload::Ping { extension: Bytes::new() });
+    }
+    assert_eq!(node.machine().ultrapeers().count(), 1, "now and then it may");
+}
+
 /// A leaf asks; its ultrapeer probes a third of its neighbours, of those who might have it, then asks one at a time, until
 /// enough has come.
 #[test]
@@ -214,10 +230,39 @@ fn a_leafs_search_is_guided() {
     assert!(probe.iter().all(|(to, _)| *to != next[0].0));
     node.advance(Duration::from_millis(2400));
     assert_eq!(said(&mut node), [], "three hops take longer");
-    say(&mut node, next[0].0, 5, 4, 2, hit(50, 50));
-    assert_eq!(to(&said(&mut node))[0].0, 1, "back to the leaf");
+    for (by, count) in [(next[0].0, 30), (probe[0].0, 20)] {
+        say(&mut node, by, 5, 4, 2, hit(50 + by, count));
+        assert_eq!(to(&said(&mut node))[0].0, 1, "back to the leaf");
+    }
     node.advance(Duration::from_secs(30));
     assert_eq!(said(&mut node), [], "enough");
+}
+
+#[test]
+fn queries_of_ultrapeers_do_not_displace_those_that_are_guided_here() {
+    let config = Gnutella06Config { routes: 8, ..config() };
+    let mut node = hub_of(Gnutella06::new(ME.contact(), [], Role::Ultrapeer, config), 1, 3);
+    say(&mut node, 1, 500, 3, 0, query("song"));
+    (0..20).for_each(|other| say(&mut node, 101, other, 3, 1, query("tune")));
+    said(&mut node);
+    say(&mut node, 102, 500, 4, 2, hit(50, 1));
+    assert_eq!(to(&said(&mut node))[0].0, 1);
+}
+
+/// It has whatever anybody asks for, two hundred times, each under another's name.
+#[test]
+fn who_makes_hits_up_neither_ends_a_search_nor_takes_the_room_of_others() {
+    let mut node = hub(1, 6);
+    say(&mut node, 1, 5, 3, 0, query("song"));
+    node.advance(Duration::from_millis(2400));
+    let asked = said(&mut node)[0].0;
+    (0..20).for_each(|i| say(&mut node, asked, 5, 4, 2, hit(1000 + i, 10)));
+    assert_eq!(said(&mut node).len(), 7, "64 are passed on, and the rest of the last");
+    node.advance(Duration::from_millis(3 * 2400));
+    let next = said(&mut node);
+    assert_eq!(next.len(), 1, "others are asked");
+    say(&mut node, next[0].0, 5, 4, 2, hit(50, 1));
+    assert_eq!(to(&said(&mut node))[0].0, 1, "and heard");
 }
 
 #[test]
@@ -282,6 +327,25 @@ fn an_ultrapeer_that_asks_for_much_has_its_share_passed_on() {
     }
     let passed = said(&mut node).iter().filter(|(to, _)| *to > 100).count();
     assert_eq!(passed, 20 * 3, "another's share is its own");
+}
+
+#[test]
+fn who_goes_and_comes_again_has_what_it_had_left() {
+    let mut node = hub(0, 2);
+    let comes = [Gnutella06Msg::Connect, Gnutella06Msg::Agree].map(|msg| msg(hello(Role::Ultrapeer)));
+    let goes = Gnutella06Msg::Refuse(Vec::new());
+    let mut passed = |again: &[Gnutella06Msg], id: u16| {
+        again.iter().for_each(|msg| node.message(SimPeer(101), msg.clone()));
+        (id..id + 30).for_each(|id| say(&mut node, 101, id, 3, 0, query("song")));
+        said(&mut node).len()
+    };
+    assert_eq!(passed(&[], 0), 20, "as many at once");
+    assert_eq!(passed(&comes, 100), 0);
+    assert_eq!(passed(&[&[goes], &comes[..]].concat(), 200), 0);
+    let connects = (0..200).map(|_| comes[0].clone()).collect::<Vec<_>>();
+    connects.into_iter().for_each(|connect| node.message(SimPeer(102), connect));
+    let welcomes = node.sent().into_iter().filter(|(_, msg)| matches!(msg, Gnutella06Msg::Welcome(_)));
+    assert_eq!(welcomes.count(), 19, "each connection may bring a query table, and draws one");
 }
 
 #[test]

@@ -44,6 +44,9 @@ impl<P: Keyed> HyParView<P> {
 
     pub(super) fn on_join(&mut self, cx: &mut Cx<'_, Self>, from: P) {
         let was_active = self.views.is_active(from);
+        if !was_active && !self.strangers.may(cx.now(), from) {
+            return self.disconnect(cx, from);
+        }
         self.take_in(cx, from);
         cx.send(from, HyParViewMsg::Accepted);
         if !was_active {

@@ -1,9 +1,13 @@
 //! Agreeing to be neighbours, parting, and finding another in somebody's place (DSN 2007 §4.3).
 
-use p2p_core::{Cx, Keyed};
+use std::time::Duration;
+
+use p2p_core::{Cx, Keyed, Time};
 
 use super::{HyParView, HyParViewMsg, HyParViewTimer, MAX_NAMED};
+use crate::bucket::{Bucket, Rate};
 use crate::membership::{Neighbour, Parting};
+use crate::recent::Recent;
 
 /// Somebody who was asked to be a neighbour.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +15,33 @@ pub(super) struct Asked<P> {
     pub(super) peer: P,
     /// Whether it is wanted though somebody else has to go for it: a newcomer is.
     urgent: bool,
+}
+
+/// How often one stranger may have somebody go for it, or name others: every 2 s, 8 at once.
+const STRANGER: Rate = Rate { every: Duration::from_secs(2), burst: 8 };
+/// How often all of them: five in a second, and 200 at once, for networks in which all come together.
+const STRANGERS: Rate = Rate { every: Duration::from_millis(200), burst: 200 };
+
+/// How often those have come who are no neighbours.
+#[derive(Debug)]
+pub(super) struct Strangers<P> {
+    each: Recent<P, Bucket>,
+    all: Bucket,
+}
+
+impl<P: Ord> Default for Strangers<P> {
+    fn default() -> Strangers<P> {
+        Strangers { each: Recent::new(512), all: Bucket::default() }
+    }
+}
+
+impl<P: Ord + Copy> Strangers<P> {
+    /// Whether a stranger may once more.
+    pub(super) fn may(&mut self, now: Time, peer: P) -> bool {
+        self.each.insert(peer, Bucket::default());
+        self.each.get_mut(&peer).is_some_and(|bucket| bucket.take(now, STRANGER))
+            && self.all.take(now, STRANGERS)
+    }
 }
 
 impl<P: Keyed> HyParView<P> {
@@ -36,7 +67,8 @@ impl<P: Keyed> HyParView<P> {
     }
 
     pub(super) fn on_neighbour(&mut self, cx: &mut Cx<'_, Self>, from: P, urgent: bool) {
-        if urgent || self.has_room_for(from) || self.views.is_active(from) {
+        let has_room = self.has_room_for(from) || self.views.is_active(from);
+        if has_room || urgent && self.strangers.may(cx.now(), from) {
             self.take_in(cx, from);
             return cx.send(from, HyParViewMsg::Accepted);
         }

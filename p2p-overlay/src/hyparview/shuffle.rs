@@ -60,6 +60,9 @@ impl<P: Keyed> HyParView<P> {
         if origin == self.me || (origin != from && !self.views.is_active(from)) || peers.len() > MAX_NAMED {
             return;
         }
+        if !self.views.is_active(from) && !self.strangers.may(cx.now(), from) {
+            return;
+        }
         let steps = steps.min(self.config.shuffle_walk);
         if steps > 0
             && let Some(next) = self.views.any_active(cx.rng(), |peer| peer != from && peer != origin)

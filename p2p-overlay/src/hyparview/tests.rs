@@ -99,6 +99,36 @@ fn strangers_decide_nothing() {
 }
 
 #[test]
+fn who_comes_without_end_does_not_have_others_go_without_end() {
+    let come = |script: &mut Node| {
+        let events = script.events();
+        events.iter().filter(|event| matches!(event, Neighbour::Up(peer) if peer.0 >= 9)).count()
+    };
+    let mut script = node(1..=5);
+    for _ in 0..50 {
+        script.message(SimPeer(9), Msg::Join);
+        script.message(SimPeer(9), Msg::Disconnect { stays: true, others: Vec::new() });
+    }
+    assert_eq!(come(&mut script), 8, "one, as often at once");
+    let mut script = node(1..=5);
+    (1000..1300).for_each(|peer| script.message(SimPeer(peer), Msg::Neighbour { urgent: true }));
+    assert_eq!(come(&mut script), 200, "and all");
+    let refused = script.sent().into_iter().filter(|(_, msg)| matches!(msg, Msg::Refused));
+    assert_eq!(refused.count(), 100);
+}
+
+#[test]
+fn a_stranger_does_not_name_others_without_end() {
+    let mut script = node(1..=5);
+    for ticket in 0..50 {
+        let others = peers(100..132);
+        script.message(SimPeer(9), Msg::Shuffle { origin: SimPeer(9), ticket, steps: 0, peers: others });
+    }
+    let answers = script.sent().into_iter().filter(|(_, msg)| matches!(msg, Msg::Shuffled { .. }));
+    assert_eq!(answers.count(), 8);
+}
+
+#[test]
 fn a_dead_neighbour_is_replaced_by_one_who_answers() {
     let mut script = node(1..=5);
     let others = peers([6, 7]);

@@ -151,7 +151,7 @@ impl<P: Place> Kazaa<P> {
         }
         if self.signer.is_some() {
             let (now, rate) = (cx.now(), self.config.checks);
-            let may = self.neighbours.get_mut(from).is_some_and(|one| one.checks.take(now, rate));
+            let may = self.neighbours.get_mut(from).is_some_and(|one| one.account.checks.take(now, rate));
             let Shared { item, word } = shared.clone();
             let hit = Source { id: id_of(from), listen, item, word };
             if !may || Self::worth(self.signer.as_ref(), &hit, cx.wall(), self.config.lifetime) != Worth::Good

@@ -25,6 +25,12 @@ pub(super) struct Neighbour {
     rtt: Duration,
     /// How much room it has, if it is a super-node.
     pub room: Places,
+    pub account: Account,
+}
+
+/// What somebody has had of its limits: who goes, and comes again, finds it as it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Account {
     messages: Bucket,
     pub queries: Bucket,
     pub offers: Bucket,
@@ -44,7 +50,7 @@ pub(super) enum Kind {
 }
 
 impl Neighbour {
-    fn new(kind: Kind, up: bool, contact: Option<Contact>, now: Time) -> Neighbour {
+    fn new(kind: Kind, up: bool, contact: Option<Contact>, account: Account, now: Time) -> Neighbour {
         Neighbour {
             kind,
             up,
@@ -53,10 +59,7 @@ impl Neighbour {
             probe: None,
             rtt: Duration::ZERO,
             room: Places::default(),
-            messages: Bucket::default(),
-            queries: Bucket::default(),
-            offers: Bucket::default(),
-            checks: Bucket::default(),
+            account,
         }
     }
 }
@@ -81,7 +84,7 @@ impl<P: Place> Kazaa<P> {
     /// Whether somebody may say something now.
     pub(super) fn takes(&mut self, cx: &Cx<'_, Self>, from: &P) -> bool {
         match self.neighbours.get_mut(from) {
-            Some(neighbour) => neighbour.messages.take(cx.now(), self.config.messages),
+            Some(neighbour) => neighbour.account.messages.take(cx.now(), self.config.messages),
             None => self.strangers.take(cx.now(), self.config.strangers),
         }
     }
@@ -122,7 +125,8 @@ impl<P: Place> Kazaa<P> {
             Role::Ultrapeer => (Kind::Super, true),
         };
         let digest = (!as_super && !self.library.is_empty()).then(|| digest(self.shared(cx.wall())));
-        self.neighbours.insert(peer, Neighbour::new(kind, false, Some(contact), cx.now()));
+        let account = self.account_of(&peer);
+        self.neighbours.insert(peer, Neighbour::new(kind, false, Some(contact), account, cx.now()));
         cx.set_timer(self.config.dial_timeout, KazaaTimer::Join(peer));
         cx.send(peer, KazaaMsg::Join { as_super, listen: self.listen, digest });
     }
@@ -163,9 +167,10 @@ impl<P: Place> Kazaa<P> {
             return cx.send(from, KazaaMsg::Refuse { known });
         }
         cx.clear_timer(KazaaTimer::Join(from));
-        let mut neighbour = Neighbour::new(kind, true, listen, cx.now());
+        let mut neighbour = Neighbour::new(kind, true, listen, self.account_of(&from), cx.now());
         if let Some(before) = self.neighbours.get(&from) {
             neighbour.contact = listen.or(before.contact);
+            neighbour.account = before.account;
         }
         self.neighbours.insert(from, neighbour);
         let entrusted =
@@ -273,9 +278,15 @@ impl<P: Place> Kazaa<P> {
         }
     }
 
-    /// Forgets a neighbour, and all that it shares; what it was.
+    /// What somebody who comes has had before.
+    fn account_of(&self, peer: &P) -> Account {
+        self.accounts.get(&peer.account()).copied().unwrap_or_default()
+    }
+
+    /// Forgets a neighbour, and all that it shares, but for what it has had; what it was.
     fn remove(&mut self, cx: &mut Cx<'_, Self>, peer: P) -> Option<Kind> {
         let neighbour = self.neighbours.remove(&peer)?;
+        self.accounts.put(peer.account(), neighbour.account);
         cx.clear_timer(KazaaTimer::Join(peer));
         if neighbour.up {
             cx.emit(KazaaEvent::Down(peer));

@@ -83,7 +83,7 @@ impl<P: Place> Kazaa<P> {
         // Each question becomes as many as there are neighbours.
         let (now, config) = (cx.now(), self.config);
         let takes = match self.neighbours.get_mut(&from) {
-            Some(neighbour) => neighbour.queries.take(now, config.asks),
+            Some(neighbour) => neighbour.account.queries.take(now, config.asks),
             None => self.visits.take(now, config.visits),
         };
         let Some(query) = sound(query).filter(|_| takes) else {
@@ -189,7 +189,7 @@ impl<P: Place> Kazaa<P> {
             return self.give(cx, from, id, listen, found);
         }
         let neighbour = self.neighbours.get_mut(&from).filter(|one| one.up && one.kind == Kind::Super);
-        let passes = neighbour.is_some_and(|neighbour| neighbour.queries.take(now, config.queries))
+        let passes = neighbour.is_some_and(|neighbour| neighbour.account.queries.take(now, config.queries))
             && self.passing.take(now, config.passing);
         if !passes || origin.id == listen.id {
             self.tally.dropped += 1;
@@ -229,7 +229,7 @@ impl<P: Place> Kazaa<P> {
         }
         // Nobody is sent what a third says that it has asked for.
         let (now, rate) = (cx.now(), self.config.offers);
-        if !self.neighbours.get_mut(&from).is_some_and(|one| one.offers.take(now, rate)) {
+        if !self.neighbours.get_mut(&from).is_some_and(|one| one.account.offers.take(now, rate)) {
             self.tally.dropped += 1;
             return;
         }

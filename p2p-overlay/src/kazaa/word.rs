@@ -36,7 +36,7 @@ pub struct Word {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Worth {
     Good,
-    /// It was true once.
+    /// It was true once, or is of a time to come: then a clock is wrong, and nobody knows whose.
     Over,
     Forged,
 }
@@ -55,7 +55,7 @@ impl Word {
     /// What it is worth as the word of this key for a hit.
     pub(super) fn worth(self, key: &PeerId, hit: &Source, wall: Duration, lifetime: Duration) -> Worth {
         match self.age(wall) {
-            None => Worth::Forged,
+            None => Worth::Over,
             Some(age) if age > lifetime => Worth::Over,
             Some(_) => {
                 let signing = self.signing(key, hit.listen.as_ref(), &hit.item);
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(worth(&good, NOW + DAY), Worth::Good);
         assert_eq!(worth(&good, NOW + DAY + second), Worth::Over);
         assert_eq!(worth(&good, NOW - SKEW), Worth::Good, "clocks differ");
-        assert_eq!(worth(&good, NOW - SKEW - second), Worth::Forged, "nobody signs for later");
+        assert_eq!(worth(&good, NOW - SKEW - second), Worth::Over, "nobody signs for later");
         let later = Word { made: good.word.unwrap().made + 5, ..good.word.unwrap() };
         assert_eq!(worth(&Source { word: Some(later), ..good }, NOW), Worth::Forged);
     }

@@ -53,6 +53,8 @@ struct Searching {
 struct Reaching {
     nick: String,
     name: String,
+    /// Whether the source was asked to connect.
+    pushed: bool,
 }
 
 type Out<'a, 'b, P> = &'a mut Cx<'b, Napster<P>>;
@@ -413,7 +415,7 @@ impl<P: Place> Client<P> {
         }
         cx.set_timer(self.config.push_timeout, NapsterTimer::Reach(op));
         cx.send(server, NapsterMsg::Download { nick: nick.clone(), name: name.clone() });
-        self.reaches.insert(op, Reaching { nick, name });
+        self.reaches.insert(op, Reaching { nick, name, pushed: false });
     }
 
     fn reaching(&self, nick: &str, name: &str) -> Option<OpId> {
@@ -431,12 +433,17 @@ impl<P: Place> Client<P> {
         let Some(server) = self.server().filter(|_| self.listen.is_some()) else {
             return self.end_reach(cx, op, Err(SearchError::Unreachable));
         };
+        if let Some(reach) = self.reaches.get_mut(&op) {
+            reach.pushed = true;
+        }
         cx.send(server, NapsterMsg::Push { nick: nick.to_owned(), name: name.to_owned() });
     }
 
-    /// Somebody has connected to send a file.
+    /// Somebody has connected to send a file: as whom, it says itself, and of a source that was asked to connect it is not
+    /// known where it is. Of no other it is believed.
     fn on_send(&mut self, cx: Out<'_, '_, P>, from: P, nick: &str, name: &str) {
-        match self.reaching(nick, name) {
+        let asked = self.reaching(nick, name);
+        match asked.filter(|op| self.reaches.get(op).is_some_and(|reach| reach.pushed)) {
             Some(op) => self.end_reach(cx, op, Ok(from)),
             None => cx.send(from, NapsterMsg::Error("not asked for".into())),
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use p2p_core::{Contact, Cx};
+use p2p_core::{Contact, Cx, PeerId};
 
 use super::link::NapsterLinkMsg;
 use super::linked::Links;
@@ -11,10 +11,13 @@ use super::msg::{NapsterFile, NapsterMsg};
 use super::{Napster, NapsterConfig, NapsterLinks, can_be_quoted, is_nick};
 use crate::bucket::Bucket;
 use crate::place::{Place, of_address};
+use crate::recent::Recent;
 use crate::search::{Item, Library, Query};
 
 /// The most results of one search (OpenNap, 200).
 const MOST_RESULTS: u16 = 100;
+/// As how many messages a login counts: all other servers are told of it, and all who wait for the user.
+const LOGIN: u32 = 100;
 /// What is put in the place of a checksum that is not known.
 pub(super) const NO_CHECKSUM: &str = "00000000000000000000000000000000";
 
@@ -22,6 +25,8 @@ pub(super) const NO_CHECKSUM: &str = "00000000000000000000000000000000";
 pub(super) struct Server<P> {
     pub config: NapsterConfig,
     users: BTreeMap<P, User>,
+    /// What those have sent who have left, the last 512 at least.
+    parted: Recent<PeerId, Bucket>,
     nicks: BTreeMap<String, P>,
     files: Library<P>,
     /// Who wants to know when somebody comes and goes.
@@ -43,6 +48,7 @@ impl<P: Place> Server<P> {
         Server {
             config,
             users: BTreeMap::new(),
+            parted: Recent::new(1024),
             nicks: BTreeMap::new(),
             files: Library::new(config.files),
             watchers: BTreeMap::new(),
@@ -132,10 +138,17 @@ impl<P: Place> Server<P> {
         if let Some(why) = why {
             return cx.send(from, NapsterMsg::Error(why.into()));
         }
-        // Whoever logs in anew shares anew.
+        // Whoever logs in anew shares anew, and has sent what it has sent.
+        let before = self.users.get(&from).map(|user| user.bucket);
+        let before = before.or_else(|| self.parted.get(&from.account()).copied());
+        let mut bucket = before.unwrap_or_default();
+        let messages = self.config.messages;
+        if !bucket.take_many(cx.now(), messages, LOGIN.min(messages.burst)) {
+            return;
+        }
         self.gone(cx, from);
         let contact = contact.filter(|contact| from.may_be(contact));
-        let (hot, bucket, link) = (BTreeSet::new(), Bucket::default(), link.min(10));
+        let (hot, link) = (BTreeSet::new(), link.min(10));
         self.users.insert(from, User { nick: nick.clone(), contact, link, hot, bucket });
         self.nicks.insert(nick.clone(), from);
         cx.send(from, NapsterMsg::LoginAck { email: "anon@napster.com".into() });
@@ -158,6 +171,7 @@ impl<P: Place> Server<P> {
     /// A user has left.
     pub(super) fn gone(&mut self, cx: &mut Cx<'_, Napster<P>>, peer: P) {
         let Some(user) = self.users.remove(&peer) else { return };
+        self.parted.put(peer.account(), user.bucket);
         self.nicks.remove(&user.nick);
         self.files.remove_all_of(&peer);
         for nick in &user.hot {

@@ -77,6 +77,28 @@ fn a_nick_is_whoever_has_it_first() {
     assert!(matches!(log_in(&mut server, 2, "ada")[..], [(SimPeer(2), NapsterMsg::LoginAck { .. })]));
 }
 
+/// A login counts as a hundred messages, of two thousand at once.
+#[test]
+fn who_logs_in_again_has_sent_what_it_has_sent() {
+    let mut server = server();
+    let mut answered = |nick: &str| {
+        let logged_in = log_in(&mut server, 1, nick).len();
+        for _ in 0..1850 {
+            let search = NapsterMsg::Search { words: "song".into(), most: 100, local_only: false };
+            server.message(SimPeer(1), search);
+        }
+        (logged_in, server.sent().len())
+    };
+    assert_eq!(answered("ada"), (1, 1850));
+    assert_eq!(answered("ada"), (0, 50), "what was left");
+    assert_eq!(answered("eve"), (0, 0));
+    server.link(SimPeer(1), Link::Down(Down::Closed));
+    assert_eq!(log_in(&mut server, 1, "ada"), []);
+    assert_eq!(log_in(&mut server, 2, "ada").len(), 1, "another is let in");
+    server.advance(Duration::from_secs(1));
+    assert_eq!(log_in(&mut server, 1, "bob").len(), 1);
+}
+
 #[test]
 fn nobody_is_sent_to_a_third() {
     let mut server = server();
@@ -126,6 +148,35 @@ fn a_private_message_says_from_whom() {
     server.message(SimPeer(1), NapsterMsg::Private { nick: "bob".into(), text: "hello there".into() });
     let said = NapsterMsg::Private { nick: "ada".into(), text: "hello there".into() };
     assert_eq!(server.sent(), [(SimPeer(2), said)]);
+}
+
+/// She waits for bob's file, who is reached; eve has seen the same results.
+#[test]
+fn nobody_sends_in_the_place_of_a_source_that_is_reached() {
+    let server = SimPeer(100);
+    let mut ada =
+        Script::new(Napster::client("ada", SimPeer(0).contact(), server.contact(), NapsterConfig::default()));
+    ada.message(server, NapsterMsg::LoginAck { email: String::new() });
+    let (nick, name) = ("bob".to_owned(), "song".to_owned());
+    let reference = bytes::Bytes::from_static(b"bob\nsong");
+    let hit = Hit { item: Item::new("song", 7), fetch: Fetch::Ask, reference };
+    let reach = |ada: &mut Machine| ada.command(NapsterCommand::Search(SearchCommand::Reach(hit.clone())));
+    let reached = |op, from| (op, NapsterOutcome::Search(SearchOutcome::Reached(Ok(from))));
+    let send = NapsterMsg::Send { nick: nick.clone(), name: name.clone(), size: 7 };
+    let op = reach(&mut ada);
+    ada.message(SimPeer(66), send.clone());
+    assert_eq!(ada.outcomes(), []);
+    let ack = |contact| {
+        let checksum = String::new();
+        NapsterMsg::DownloadAck { nick: nick.clone(), contact, name: name.clone(), checksum, link: 0 }
+    };
+    ada.message(server, ack(SimPeer(2).contact().unwrap()));
+    assert_eq!(ada.outcomes(), [reached(op, SimPeer(2))]);
+    // Who accepts no connections is asked to connect.
+    let op = reach(&mut ada);
+    ada.message(server, ack(crate::place::of_address("0.0.0.0:0".parse().unwrap())));
+    ada.message(SimPeer(2), send);
+    assert_eq!(ada.outcomes(), [reached(op, SimPeer(2))]);
 }
 
 // ---- worlds

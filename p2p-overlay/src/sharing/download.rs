@@ -28,7 +28,9 @@ impl<S: Sharer> Sharing<S> {
         hits.retain(|hit| {
             index += 1;
             let same = hit.item.hashes.iter().any(|hash| first.hashes.contains(hash));
-            hit.item.size == first.size && (same || first_only || index == 1)
+            // Without a hash nothing shows what a file is: of the same name and size it may be the same.
+            let alike = first_only && hit.item.name == first.name;
+            hit.item.size == first.size && (same || alike || index == 1)
         });
         if !is_plain_name(&name) || hits.iter().any(|hit| S::wanted(hit).is_none()) {
             return refused(cx, DownloadError::BadHit);

@@ -5,6 +5,8 @@
 //! a greeting, a request, or `GIV`, after which whoever was dialled sends its requests. Connections are kept for more
 //! requests, which come one after the other: a request before the answer to the last one is not taken in.
 //!
+//! `HEAD` is answered by what the head of the whole file's answer would be (RFC 9110 §9.3.2).
+//!
 //! A range is `bytes=a-b` or `bytes=a-`; others count as none, which RFC 9110 §14.2 allows.
 //!
 //! In this order: [`HttpCodec`], which tells connections apart; [`Server`] and [`Client`], the two ends of one that is
@@ -127,7 +129,9 @@ struct Server {
 #[derive(Debug)]
 struct Answering {
     id: u32,
-    /// Whether it asked for a range.
+    /// Whether it asked for the head alone,
+    head: bool,
+    /// or for a range.
     ranged: bool,
     /// Whether the connection ends with the answer.
     close: bool,
@@ -146,13 +150,19 @@ impl Server {
         let Some(lines) = greeting(input, MAX_HEAD)? else { return Ok(None) };
         let lines = String::from_utf8_lossy(&lines);
         let (first, headers) = lines.split_once('\n').unwrap_or((&lines, ""));
-        let wrong = || Malformed(format!("expected GET /get/… or GET /uri-res/N2R?…; came {first:?}"));
-        let path = first.strip_prefix("GET ").ok_or_else(wrong)?;
+        let wrong =
+            || Malformed(format!("expected GET or HEAD, and /get/… or /uri-res/N2R?…; came {first:?}"));
+        let (path, head) = match (first.strip_prefix("GET "), first.strip_prefix("HEAD ")) {
+            (Some(path), _) => (path, false),
+            (None, Some(path)) => (path, true),
+            (None, None) => return Err(wrong()),
+        };
         // Some old servents do not encode spaces (§2.8.1).
         let (path, version) = path.rsplit_once(" HTTP/").ok_or_else(wrong)?;
         let wanted = wanted(path.trim()).ok_or_else(wrong)?;
         let headers = Headers(headers);
-        let range = headers.get("range").and_then(range);
+        // Ranges are for GET alone (RFC 9110 §14.2).
+        let range = headers.get("range").and_then(range).filter(|_| !head);
         let kept = headers.get("connection").map(str::to_ascii_lowercase);
         let close = match kept.as_deref() {
             Some("close") => true,
@@ -161,8 +171,9 @@ impl Server {
         };
         self.last = self.last.wrapping_add(1);
         let id = self.last;
-        self.answering = Some(Answering { id, ranged: range.is_some(), close, begun: false });
-        let (start, end) = range.unwrap_or((0, u64::MAX));
+        self.answering = Some(Answering { id, head, ranged: range.is_some(), close, begun: false });
+        // One byte of the file shows that it is there, and how long.
+        let (start, end) = range.unwrap_or((0, if head { 1 } else { u64::MAX }));
         Ok(Some(Transfer::Get { id, wanted, start, end }))
     }
 
@@ -178,7 +189,8 @@ impl Server {
                     let status = if answering.ranged { "206 Partial Content" } else { "200 OK" };
                     begin(&mut head, status, answering.close);
                     line(&mut head, "Content-Type", "application/binary");
-                    line(&mut head, "Content-Length", &end.saturating_sub(at).to_string());
+                    let length = if answering.head { size } else { end.saturating_sub(at) };
+                    line(&mut head, "Content-Length", &length.to_string());
                     if answering.ranged {
                         let last = end.saturating_sub(1);
                         line(&mut head, "Content-Range", &format!("bytes {at}-{last}/{size}"));
@@ -189,7 +201,9 @@ impl Server {
                     head.push_str("\r\n");
                     output.put_slice(head.as_bytes());
                 }
-                output.put_slice(&data);
+                if !answering.head {
+                    output.put_slice(&data);
+                }
                 if at.saturating_add(data.len() as u64) < end {
                     return After::Open;
                 }

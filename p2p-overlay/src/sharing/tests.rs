@@ -438,6 +438,17 @@ fn a_source_that_does_not_do_its_part_is_replaced() {
 }
 
 #[test]
+fn without_a_hash_another_file_of_the_same_size_is_not_fetched_instead() {
+    let mut node = node(SharingConfig::default());
+    let hits = [NAME, "Ruby Tuesday.mp3", NAME];
+    let hits = hits.iter().zip(4..).map(|(name, peer)| hit_of(peer, &Item::new(*name, FILE))).collect();
+    let op = node.command(SharingCommand::Download(Download { hits, name: None }));
+    let sources = &node.machine().downloads[&op].sources;
+    let hits: Vec<_> = sources.iter().map(|source| source.hit.clone()).collect();
+    assert_eq!(hits, [4, 6].map(|peer| hit_of(peer, &Item::new(NAME, FILE))));
+}
+
+#[test]
 fn what_is_too_long_or_too_much_is_refused() {
     let config = SharingConfig { downloads: 1, most: 10, ..SharingConfig::default() };
     let mut node = node(config);

@@ -1,6 +1,6 @@
 //! Calls: directly, then reversed, then through a super-node that relays.
 
-use p2p_core::{Contact, Cx, OpId, PeerId};
+use p2p_core::{Contact, Cx, OpId, PeerId, Time};
 
 use super::presence::Presence;
 use super::request::{Call, CallError, Called, SkypeOutcome, Way};
@@ -8,6 +8,7 @@ use super::ring::{CallOffer, Ring};
 use super::searching::Why;
 use super::ticket::{RelayJoin, Ticket};
 use super::{Skype, SkypeEvent, SkypeMsg, SkypeNode, SkypeTimer};
+use crate::bucket::Bucket;
 use crate::place::Place;
 
 /// How many relays are tried, one after the other.
@@ -194,12 +195,28 @@ impl<P: Place> SkypeNode<P> {
 
     // ---- as a super-node
 
-    /// Passes a ring on to a client.
+    /// Passes a ring on to a client, if it is true, and for it: as one of others it is looked at here, and rings that
+    /// nobody has made leave the client room to hear of its super-node what else it has to hear.
     pub(super) fn on_forward(&mut self, cx: &mut Cx<'_, Skype<P>>, to: &str, ring: Box<Ring>) {
-        match self.directory.client(to) {
-            Some(client) if self.is_super() => cx.send(client, SkypeMsg::Ring(ring)),
-            _ => self.tally.dropped += 1,
+        let client = self.directory.client(to).filter(|_| self.is_super());
+        let key = self.directory.get(to).map(Presence::key);
+        if let (Some(client), Some(key)) = (client, key)
+            && ring.is_for(&key, cx.wall())
+            && self.believes(cx, ring.caller(), false)
+            && self.may_check(cx.now(), false)
+            && ring.is_signed()
+            && self.may_ring(cx.now(), client)
+        {
+            return cx.send(client, SkypeMsg::Ring(ring));
         }
+        self.tally.dropped += 1;
+    }
+
+    /// Whether a client is passed one more ring.
+    fn may_ring(&mut self, now: Time, client: P) -> bool {
+        self.rings.insert(client, Bucket::default());
+        let rate = self.config.rings;
+        self.rings.get_mut(&client).is_some_and(|bucket| bucket.take(now, rate))
     }
 
     // ---- as who is called

@@ -16,6 +16,9 @@ pub struct SkypeConfig {
     pub logins_each: Rate,
     /// How often all may. Every 5 ms, 200 at once.
     pub logins: Rate,
+    /// How many new names those of one subnet get, where addresses are rented: see
+    /// [`Keyed::subnet`](p2p_core::Keyed::subnet). One a minute, 20 at once.
+    pub names_each: Rate,
     /// How many super-nodes an ordinary node is a client of; at most [`MAX_THROUGH`](super::MAX_THROUGH). 2.
     pub homes: usize,
     /// How many clients a super-node has at most. 100.
@@ -64,6 +67,9 @@ pub struct SkypeConfig {
     pub checks: Rate,
     /// And of others, who so take nothing from them. One every 5 ms, 200 at once.
     pub checks_of_others: Rate,
+    /// How many rings a super-node passes on to one client: what a client hears of its super-node is for more than these.
+    /// One every 500 ms, 20 at once.
+    pub rings: Rate,
     /// How often it dials whom it knows by hearsay only. Every second, 20 at once.
     pub hearsay: Rate,
 }
@@ -75,6 +81,7 @@ impl Default for SkypeConfig {
             certified: Duration::from_secs(7 * 24 * 3600),
             logins_each: Rate { every: Duration::from_secs(5), burst: 5 },
             logins: Rate { every: Duration::from_millis(5), burst: 200 },
+            names_each: Rate { every: Duration::from_secs(60), burst: 20 },
             homes: 2,
             clients: 100,
             wanted: 6,
@@ -98,6 +105,7 @@ impl Default for SkypeConfig {
             messages: Rate { every: Duration::from_millis(20), burst: 100 },
             checks: Rate { every: Duration::from_millis(2), burst: 500 },
             checks_of_others: Rate { every: Duration::from_millis(5), burst: 200 },
+            rings: Rate { every: Duration::from_millis(500), burst: 20 },
             hearsay: Rate { every: Duration::from_secs(1), burst: 20 },
         }
     }

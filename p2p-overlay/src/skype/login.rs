@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use p2p_core::{Cx, Keypair, PeerId, Time};
+use p2p_core::{Cx, Keyed, Keypair, PeerId, Subnet, Time};
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{Certificate, is_user_name};
@@ -59,12 +59,15 @@ pub enum LoginError {
     BadRequest,
 }
 
-/// At most [`SkypeConfig::names`] names; it remembers how often 4,096 peers have asked.
+/// At most [`SkypeConfig::names`] names; it remembers how often 4,096 peers have asked, and from how many of 4,096 subnets new
+/// names have come.
 pub(super) struct Server<P> {
     config: SkypeConfig,
     keypair: Keypair,
     names: BTreeMap<String, PeerId>,
     askers: Recent<P, Bucket>,
+    /// A key costs nothing, and a name is for ever: so new ones are counted by where they come from.
+    subnets: Recent<Subnet, Bucket>,
     all: Bucket,
 }
 
@@ -75,7 +78,8 @@ impl<P: Place> Server<P> {
         config: SkypeConfig,
     ) -> Server<P> {
         let names = names.into_iter().take(config.names).collect();
-        Server { config, keypair, names, askers: Recent::new(4096), all: Bucket::default() }
+        let (askers, subnets) = (Recent::new(4096), Recent::new(4096));
+        Server { config, keypair, names, askers, subnets, all: Bucket::default() }
     }
 
     pub(super) fn names(&self) -> &BTreeMap<String, PeerId> {
@@ -117,12 +121,21 @@ impl<P: Place> Server<P> {
         {
             return Err(LoginError::BadRequest);
         }
-        match self.names.get(name) {
-            Some(owner) if owner != key => Err(LoginError::Taken),
+        match self.names.get(name).copied() {
+            Some(owner) if owner != *key => Err(LoginError::Taken),
             Some(_) => Ok(false),
             None if self.names.len() >= self.config.names => Err(LoginError::Full),
+            None if !self.admits(now, &from) => Err(LoginError::Busy),
             None => Ok(true),
         }
+    }
+
+    /// Whether those of a peer's subnet may have one more new name.
+    fn admits(&mut self, now: Time, from: &P) -> bool {
+        let Some(subnet) = from.contact().and_then(|contact| contact.subnet()) else { return true };
+        self.subnets.insert(subnet, Bucket::default());
+        let rate = self.config.names_each;
+        self.subnets.get_mut(&subnet).is_some_and(|bucket| bucket.take(now, rate))
     }
 
     /// A name is somebody's from now on.

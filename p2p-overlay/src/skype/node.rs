@@ -40,6 +40,8 @@ pub(super) struct SkypeNode<P: Place> {
     pub(super) directory: Directory<P>,
     /// How much each sends that is heard.
     pub(super) senders: Recent<P, Bucket>,
+    /// How many rings each client was passed.
+    pub(super) rings: Recent<P, Bucket>,
     pub(super) checks: Bucket,
     pub(super) checks_of_others: Bucket,
     /// The highest number known of each key, and its certificate, which need not be checked again.
@@ -86,6 +88,7 @@ impl<P: Place> SkypeNode<P> {
             // Its clients and itself, and clients that have become super-nodes next to it, whom it still hears of.
             directory: Directory::new(config.clients + config.degree + 1),
             senders: Recent::new(4096),
+            rings: Recent::new(1024),
             checks: Bucket::default(),
             checks_of_others: Bucket::default(),
             latest: Recent::new(4096),

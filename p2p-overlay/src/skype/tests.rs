@@ -1,3 +1,4 @@
+mod calls;
 mod login;
 mod relays;
 mod worlds;

@@ -118,6 +118,21 @@ fn a_flood_of_questions_leaves_ordinary_nodes_their_share() {
 }
 
 #[test]
+fn who_goes_and_comes_again_has_what_it_had_left() {
+    let mut node = hub(1, 0);
+    share(&mut node, 1, &["song"]);
+    let comes = KazaaMsg::Join { as_super: false, listen: None, digest: None };
+    let mut answered = |again: &[KazaaMsg], id: u64| {
+        again.iter().for_each(|msg| node.message(SimPeer(1), msg.clone()));
+        (id..id + 40).for_each(|id| node.message(SimPeer(1), ask(id, "song", 1, 0)));
+        given(&mut node).len()
+    };
+    assert_eq!(answered(&[], 0), 20, "as many at once");
+    assert_eq!(answered(std::slice::from_ref(&comes), 100), 0);
+    assert_eq!(answered(&[KazaaMsg::Bye { known: Vec::new() }, comes], 200), 0);
+}
+
+#[test]
 fn no_source_fills_an_answer_alone() {
     let mut node = hub(3, 1);
     let many: Vec<String> = (0..100).map(|i| format!("song {i}")).collect();

@@ -62,6 +62,23 @@ fn who_hands_on_a_forged_hit_is_not_listened_to() {
     assert_eq!(node.machine().parent(), None);
 }
 
+/// This node's clock stands where time begins.
+#[test]
+fn whose_clock_is_slow_bans_nobody() {
+    let kazaa = Kazaa::new(ME.contact(), [place(101)], Role::Leaf, KazaaConfig::default());
+    let mut node = Script::new(kazaa.with_key(simulated_keypair(ME)));
+    answer_probes(&mut node, |_| Some(room()));
+    node.message(SimPeer(101), KazaaMsg::Welcome { room: room(), entrusted: false, known: Vec::new() });
+    node.sent();
+    node.command(search("song", 9, Reach::Auto));
+    let (_, id) = asked(&mut node)[0];
+    let Shared { item, word } = signed_by(1, "song", Duration::from_secs(3600));
+    let hits = vec![Source { id: place(1).id, listen: Some(place(1)), item, word }];
+    node.message(SimPeer(101), KazaaMsg::Results { id, via: place(101), hits });
+    assert!(node.items().is_empty(), "it is not believed");
+    assert_eq!((node.machine().tally().banned, node.machine().parent()), (0, Some(SimPeer(101))));
+}
+
 /// Between two of one super-node's: the asker signs, and the source connects, once.
 #[test]
 fn a_source_connects_to_who_has_signed_that_it_wants_this() {

@@ -78,6 +78,23 @@ fn a_request_may_name_the_content() {
 }
 
 #[test]
+fn whoever_asks_for_the_head_gets_that_of_the_whole() {
+    let mut server = codec(false);
+    let request = b"HEAD /get/1/a HTTP/1.1\r\nRange: bytes=5-\r\n\r\n";
+    assert_eq!(decode(&mut server, request), Ok(vec![got(by_number(1, "a"), 0, 1)]));
+    let data = Bytes::from_static(b"a");
+    let part = Transfer::Part { id: 1, at: 0, end: 1, size: 600, hash: None, data };
+    let (head, after) = encode(&mut server, part);
+    assert!(
+        head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("\r\nContent-Length: 600\r\n"),
+        "{head}"
+    );
+    assert!(head.ends_with("\r\n\r\n") && after == After::Open, "no body, and the next request may come");
+    let next = decode(&mut server, b"GET /get/1/a HTTP/1.1\r\n\r\n").unwrap();
+    assert!(matches!(next[..], [SharingMsg::Transfer(Transfer::Get { id: 2, .. })]), "{next:?}");
+}
+
+#[test]
 fn names_may_be_encoded_or_not() {
     for path in ["/get/1/a%20b%c3%A9.mp3", "/get/1/a bé.mp3", "/get/1/a%20bé.mp3"] {
         let request = format!("GET {path} HTTP/1.1\r\n\r\n");
@@ -181,8 +198,8 @@ fn one_port_serves_greetings_and_requests() {
 fn what_is_no_request_or_answer_is_refused() {
     let endless = [b"GET /get/1/".to_vec(), vec![b'x'; MAX_HEAD]].concat();
     let wrong: [&[u8]; 7] = [
-        b"HEAD /get/1/x HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\n\r\n",
         b"GET /get/-1/x HTTP/1.1\r\n\r\n",
         b"GET /get/1/x\r\n\r\n",
         b"GET /uri-res/N2R?urn:sha1:x HTTP/1.1\r\n\r\n",

@@ -102,6 +102,22 @@ fn no_name_is_certified_before_it_is_written_down() {
 }
 
 #[test]
+fn one_subnet_does_not_take_all_names() {
+    let mut server = Script::new(Skype::<Contact>::login_server(key(0), [], config()));
+    let log_in = |server: &mut Script<Skype<Contact>>, peer: u32, subnet: u8| {
+        let from = Contact::new(key(peer).id(), ([8, 8, subnet, peer as u8], 4000).into());
+        let request = LoginRequest::new(&key(peer), &name(peer), &key(0).id(), Duration::ZERO);
+        server.message(from, SkypeMsg::Login(request));
+        matches!(server.sent().pop(), Some((_, SkypeMsg::Certified(_))))
+    };
+    assert_eq!((1..40).filter(|peer| log_in(&mut server, *peer, 1)).count(), 20, "as many at once");
+    assert!(log_in(&mut server, 50, 2), "another subnet's are its own");
+    server.advance(Duration::from_secs(60));
+    assert!(log_in(&mut server, 1, 1), "who has a name keeps it");
+    assert!(log_in(&mut server, 51, 1) && !log_in(&mut server, 52, 1));
+}
+
+#[test]
 fn users_are_found_by_their_profiles_too() {
     let mut sim = Sim::<Node>::new(1, Network::default());
     sim.spawn(|_| Skype::login_server(key(0), [], config()));
