@@ -12,6 +12,7 @@ use p2p_core::{Job, JobError, Peer, Wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::client::is_copier;
 use crate::record::{Record, RecordKind, Slot, Version};
 
 pub use memory::MemoryStore;
@@ -188,7 +189,7 @@ impl<P: Peer> StoreEntry<P> {
         let replaced = if is_same { old.replaced } else { Some(there.sequence) };
         match new.version > old.version {
             // A copy that comes from another replica takes the room of whoever published it here.
-            true if by == Writer::Replica && old.account != 0 || account == 0 => {
+            true if is_copier(account) && old.account != 0 || account == 0 => {
                 Ok((StoreEntry { own, account: old.account, replaced, ..new }, true))
             }
             true => Ok((StoreEntry { own, replaced, ..new }, true)),

@@ -210,7 +210,8 @@ impl<P: Keyed> Index<P> {
         let coming = self.changing.range(from..).take_while(|(other, _)| other.key == slot.key);
         let alike =
             |other: &Slot<P>| std::mem::discriminant(&other.kind) == std::mem::discriminant(&slot.kind);
-        let coming = coming.filter(|(other, _)| alike(other) && !self.held.contains_key(other));
+        let coming =
+            coming.filter(|(other, _)| alike(other) && *other != slot && !self.held.contains_key(other));
         let accounts: Vec<u64> = of_held.chain(coming.map(|(_, changing)| changing.account)).collect();
         let free = config.max_providers.saturating_sub(accounts.len());
         let theirs = accounts.iter().filter(|other| **other == account).count();

@@ -41,9 +41,9 @@ pub(super) struct Held<P> {
     task: Task<P>,
 }
 
-/// Of the questions that a node has passed on at once, of those that it holds, and of the answers that go back through it
-/// one in so many may be one peer's: it takes as many that ask for what never comes to keep others out, and then only
-/// from having that done for them.
+/// Of the answers that go back through a node at once one in so many may be one peer's; and so it is of the questions that
+/// it has passed on, and of those that it holds, once half of their room is taken. It takes as many that ask for what never
+/// comes to keep others out, and then only from having that done for them.
 const SHARE: usize = 8;
 
 /// Where the answer to a lookup that was passed on goes back to.
@@ -116,7 +116,8 @@ impl<P: Keyed> Lookups<P> {
     /// Keeps a question that cannot be answered or passed on right now.
     fn hold<M: Maintenance<Peer = P>>(&mut self, cx: &mut Cx<'_, Routed<M>>, me: P, from: P, task: Task<P>) {
         let theirs = self.held.iter().filter(|held| held.from == from).count();
-        if self.held.len() < self.config.capacity / 2 && (from == me || theirs < self.share()) {
+        let has_room = from == me || self.held.len() < self.config.capacity / 4 || theirs < self.share();
+        if has_room && self.held.len() < self.config.capacity / 2 {
             self.held.push(Held { again: cx.now() + self.config.hop_timeout, from, task });
         }
     }
@@ -202,7 +203,7 @@ impl<P: Keyed> Lookups<P> {
         let is_theirs =
             |(_, asked): &(P, &Question<P>)| matches!(asked, Question::Hop(peer, _) if *peer == from);
         let theirs = || self.asked.iter().filter(is_theirs).count();
-        asked < self.config.capacity / 2 && (asked < self.share() || theirs() < self.share())
+        asked < self.config.capacity / 2 && (asked < self.config.capacity / 4 || theirs() < self.share())
     }
 
     /// Whether one more answer may go back to a peer through this node.

@@ -8,7 +8,7 @@
 use p2p_core::{Cx, Keyed, Time};
 
 use super::upkeep::Asked;
-use super::{MAX_LEAVES, PastryMsg, PastryTable};
+use super::{PastryMsg, PastryTable};
 use crate::structured::Next;
 
 /// How far a newcomer has come.
@@ -20,15 +20,11 @@ pub(super) struct Joining<P> {
     pub(super) avoid: Vec<P>,
     /// The leaves are being told, since then.
     pub(super) greeting: Option<Time>,
-    /// How many have been said hello to. At most [`MAX_GREETED`].
-    pub(super) greeted: usize,
 }
 
 /// How long the way to the own key may be, and how many on it may be silent.
 const MAX_PATH: usize = 40;
 pub(super) const MAX_AVOIDED: usize = 16;
-/// How many peers a newcomer says hello to: whoever goes on naming others, or coming himself, does not keep it out.
-const MAX_GREETED: usize = 4 * MAX_LEAVES;
 /// How many in each row a newcomer asks for theirs.
 const SECOND_STAGE: usize = 3;
 
@@ -43,7 +39,7 @@ impl<P: Keyed> PastryTable<P> {
             self.joined = true;
             return;
         };
-        self.joining = Some(Joining { path: vec![door], avoid: Vec::new(), greeting: None, greeted: 0 });
+        self.joining = Some(Joining { path: vec![door], avoid: Vec::new(), greeting: None });
         self.ask_the_way(cx);
     }
 
@@ -103,17 +99,17 @@ impl<P: Keyed> PastryTable<P> {
         row.iter().for_each(|peer| self.consider(cx, *peer, true));
     }
 
-    /// Says hello to a peer that would be a leaf and does not know of this node yet, unless it has just been silent.
+    /// Says hello to a peer that would be a leaf and does not know of this node yet, unless it has just been silent. Half of a
+    /// lease is the time for that: whoever goes on naming others, or comes himself, does not keep it out, and those who
+    /// have answered know of it still.
     pub(super) fn greet(&mut self, cx: &mut Cx<'_, Self>, peer: P) {
         let asked = |(to, what): (P, &Asked)| to == peer && matches!(what, Asked::Hello { .. });
         let is_unheard = self.unheard.iter().any(|(other, until)| *other == peer && *until > cx.now());
         if peer == self.me || is_unheard || self.leaves.holds(peer) || self.asked.iter().any(asked) {
             return;
         }
-        let is_wanted = self.leaves.wants(&self.spot(peer));
-        let Some(joining) = self.joining.as_mut().filter(|_| is_wanted) else { return };
-        if joining.greeted < MAX_GREETED {
-            joining.greeted += 1;
+        let is_late = self.greeting().is_some_and(|since| cx.now() >= since + self.config.lease / 2);
+        if !is_late && self.leaves.wants(&self.spot(peer)) {
             self.hello(cx, peer, 0);
         }
     }

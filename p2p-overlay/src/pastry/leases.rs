@@ -30,7 +30,7 @@ impl<P: Keyed> PastryTable<P> {
         }
         if self.is_out_of_touch(cx.now()) {
             let greeting = Some(cx.now());
-            self.joining = Some(Joining { path: Vec::new(), avoid: Vec::new(), greeting, greeted: 0 });
+            self.joining = Some(Joining { path: Vec::new(), avoid: Vec::new(), greeting });
             let leaves: Vec<P> = self.leaves.peers().collect();
             return leaves.into_iter().for_each(|leaf| self.hello(cx, leaf, 0));
         }

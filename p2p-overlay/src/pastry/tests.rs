@@ -215,7 +215,8 @@ fn whoever_goes_on_saying_hello_keeps_nobody_out() {
         script.message(stranger, RoutedMsg::Upkeep(PastryMsg::Hello { id, leaves }));
         script.advance(250 * MS);
     }
-    assert!(script.machine().table().joined, "45 s were not enough");
+    let table = script.machine().table();
+    assert!(table.joined && table.known_until > Time::ZERO + 40 * SECOND, "it is known, and stays so");
 }
 
 /// Those who answer a hello know of a newcomer for the time of a lease: if the last answer takes longer, or the newcomer

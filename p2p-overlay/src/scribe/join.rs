@@ -196,7 +196,7 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
         {
             return cx.send(peer, ScribeMsg::Join(Join { claimed: false, ..join }));
         }
-        match self.has_entries_left() && self.has_trees_left(join.child) && self.add_tree(cx, topic) {
+        match self.has_entries_left() && self.has_trees_left() && self.add_tree(cx, topic) {
             true => {
                 if let Some(Tree { place: Place::Seeking(seek), .. }) = self.trees.get_mut(&topic) {
                     seek.avoid.clone_from(&join.trail.avoid);
@@ -229,14 +229,10 @@ impl<O: SingleRoot<Job = NoJob>> Scribe<O> {
         cx.send(to, ScribeMsg::Join(Join { claimed, ..join }));
     }
 
-    /// Whether there is room for one more tree in which this node is for others alone: half of all are for its users; and
-    /// half of that is the most that one child has it take part in.
-    fn has_trees_left(&self, child: O::Peer) -> bool {
+    /// Whether there is room for one more tree in which this node is for others alone: half of all are for its users.
+    fn has_trees_left(&self) -> bool {
         let for_others = self.trees.values().filter(|tree| tree.members.is_empty());
-        let (all, of_child) = for_others.fold((0, 0), |(all, of_child), tree| {
-            (all + 1, of_child + usize::from(tree.children.contains_key(&child)))
-        });
-        all < self.config.max_topics.div_ceil(2) && of_child < self.config.max_topics.div_ceil(4)
+        for_others.count() < self.config.max_topics.div_ceil(2)
     }
 
     fn has_entries_left(&self) -> bool {

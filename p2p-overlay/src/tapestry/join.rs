@@ -10,8 +10,11 @@ use p2p_core::{Cx, Keyed};
 use super::levels::Levels;
 use super::protocol::TapestryTimer;
 use super::upkeep::{Asked, JOIN};
-use super::{Entering, MAX_BACKPOINTERS, TapestryMsg, TapestryTable};
+use super::{Entering, MAX_ASKED, MAX_BACKPOINTERS, TapestryMsg, TapestryTable};
 use crate::structured::Want;
+
+/// Newcomers that others name are asked while fewer questions wait.
+const MAX_NAMED: usize = MAX_ASKED / 8;
 
 impl<P: Keyed> TapestryTable<P> {
     pub(super) fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {
@@ -62,8 +65,12 @@ impl<P: Keyed> TapestryTable<P> {
         if entering.greeters.len() < MAX_BACKPOINTERS && !entering.greeters.contains(&from) {
             entering.greeters.push(from);
         }
-        for &peer in peers.iter().chain(&[from]) {
-            self.consider(cx, peer, true);
+        self.consider(cx, from, true);
+        for &peer in peers {
+            // Those that its surrogate has named, and whoever speaks for himself, have room however many others are named.
+            if self.asked.len() < MAX_NAMED {
+                self.consider(cx, peer, true);
+            }
         }
     }
 

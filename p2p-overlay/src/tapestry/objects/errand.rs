@@ -209,10 +209,18 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
         }
     }
 
-    /// It has not, or does not answer.
+    /// It has not.
     pub(super) fn on_not_there(&mut self, cx: &mut Cx<'_, Self>, server: P, errand: Errand<P>) {
         if let Task::Unpublish { .. } = errand.task {
             self.give_up(cx, server, errand);
+        }
+    }
+
+    /// It does not answer: no pointer is kept, and others on the way may hear from it.
+    fn on_no_word(&mut self, cx: &mut Cx<'_, Self>, server: P, errand: Errand<P>) {
+        match errand.task {
+            Task::Publish { .. } => self.go_on(cx, errand),
+            Task::Unpublish { .. } | Task::Locate { .. } => self.give_up(cx, server, errand),
         }
     }
 
@@ -236,7 +244,7 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
         match question {
             Asked::Pass(errand) => self.go_around(cx, peer, errand),
             Asked::Seek(errand) => self.on_gone(cx, peer, errand),
-            Asked::Check(errand) => self.on_not_there(cx, peer, errand),
+            Asked::Check(errand) => self.on_no_word(cx, peer, errand),
         }
     }
 

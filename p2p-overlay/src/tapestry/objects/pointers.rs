@@ -67,7 +67,7 @@ impl<P: Peer> Pointers<P> {
     }
 
     /// Keeps a pointer in the place of the one that there was, if there is room: of too many for one root the furthest
-    /// is forgotten. What others say does not shorten what a server has said itself.
+    /// is forgotten. What others say of a server that has spoken for itself does not shorten its time, nor does it move it.
     pub(super) fn keep(&mut self, object: Key, pointer: Pointer<P>) {
         let full = self.kept >= self.capacity;
         if full && !self.objects.contains_key(&object) {
@@ -78,7 +78,8 @@ impl<P: Peer> Pointers<P> {
         let same = |other: &Pointer<P>| other.root == pointer.root && other.server == pointer.server;
         if let Some(known) = all.iter_mut().find(|other| same(other)) {
             let until = if pointer.proved { pointer.until } else { known.until.max(pointer.until) };
-            *known = Pointer { until, proved: known.proved || pointer.proved, ..pointer };
+            let way = if known.proved && !pointer.proved { known.way } else { pointer.way };
+            *known = Pointer { until, way, proved: known.proved || pointer.proved, ..pointer };
             return;
         }
         let same_root = || all.iter().enumerate().filter(|(_, other)| other.root == pointer.root);
@@ -92,6 +93,12 @@ impl<P: Peer> Pointers<P> {
             all.push(pointer);
         }
         self.kept += all.len() - before;
+    }
+
+    /// A server has said that it has an object.
+    pub(super) fn prove(&mut self, object: &Key, server: P) {
+        let all = self.objects.get_mut(object).into_iter().flatten();
+        all.filter(|pointer| pointer.server == server).for_each(|pointer| pointer.proved = true);
     }
 
     /// Forgets some of an object's pointers.

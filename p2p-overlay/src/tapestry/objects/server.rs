@@ -183,11 +183,11 @@ impl<P: Keyed + Serialize + DeserializeOwned> TapestryObjects<P> {
             ObjectMsg::Overlay(msg) => self.below(cx, |overlay, cx| overlay.on_message(cx, from, msg)),
             ObjectMsg::Pass { id, errand } => self.on_pass(cx, from, id, errand),
             // Whoever takes it over answers the asker, and has the object still if that is what it was asked.
-            ObjectMsg::Taken { id } => {
-                if let Some(Asked::Check(errand)) = self.asked.answer(id, from) {
-                    self.on_there(cx, from, errand);
-                }
-            }
+            ObjectMsg::Taken { id } => match self.asked.answer(id, from) {
+                Some(Asked::Check(errand)) => self.on_there(cx, from, errand),
+                Some(Asked::Seek(errand)) => self.pointers.prove(&errand.object, from),
+                Some(Asked::Pass(_)) | None => {}
+            },
             ObjectMsg::Published { ticket, root } => self.on_published(cx, ticket, root),
             ObjectMsg::Seek { id, object, origin, ticket, hops } => {
                 match self.published.contains_key(&object) {
