@@ -35,7 +35,7 @@ pub(super) struct Server {
     late: Duration,
     took: Duration,
     /// They have taken too long, and it is not waited for until it has shown all.
-    is_overdue: bool,
+    pub(super) is_overdue: bool,
     /// It was asked for filter hashes and has not given them: while there are some that it has not, it is not waited for.
     pub(super) withholds: bool,
     /// It was late with an answer, and has given none since: nobody waits for it.

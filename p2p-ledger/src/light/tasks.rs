@@ -142,6 +142,11 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         }
     }
 
+    /// Servers show more than was known: what is waited for may yet come.
+    pub(super) fn be_patient(&mut self, now: Time) {
+        self.tasks.values_mut().for_each(|task| task.until = now + self.config.patience);
+    }
+
     // ---- what is asked next
 
     /// Asks for what it lacks, or ends it.
