@@ -145,6 +145,9 @@ pub struct LightConfig {
     /// long late, each by what is over a fifth of `timeout`, or take five times as long in all, is not waited for until it has
     /// shown all that it has. Nor is a block for longer than half, once all were asked, of which servers say different things. 60 s.
     pub patience: Duration,
+    /// The longest block of the chain, in bytes, which is its [`ChainRules::block_bytes`](crate::ChainRules::block_bytes): a server is
+    /// asked for no more blocks at once than a link holds, of 1 MiB three. 1 MiB.
+    pub block_bytes: usize,
 }
 
 impl Default for LightConfig {
@@ -153,6 +156,7 @@ impl Default for LightConfig {
             timeout: Duration::from_secs(10),
             poll: Duration::from_secs(10),
             patience: Duration::from_secs(60),
+            block_bytes: 1 << 20,
         }
     }
 }

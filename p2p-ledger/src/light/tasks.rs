@@ -267,7 +267,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         if rest.is_empty() && !all.is_empty() {
             return self.give_up(cx, id);
         }
-        let free = rest.into_iter().filter(|peer| self.has_room(*peer));
+        let free = rest.into_iter().filter(|peer| self.has_room(*peer) && self.fits(*peer, &ask));
         let Some(peer) = cx.rng().choose(&free.collect::<Vec<_>>()).copied() else { return };
         if let Some(task) = self.tasks.get_mut(&id) {
             (task.open, task.on) = (1, on);

@@ -257,6 +257,45 @@ fn a_live_liar_about_a_block_that_nobody_has_keeps_nobody_waiting_for_long() {
     }
 }
 
+/// A link holds 4 MiB: whole blocks for users, and those of which servers say different things, have room there together. What is
+/// disputed comes first.
+#[test]
+fn no_more_blocks_are_asked_for_at_once_than_a_link_holds() {
+    let (blocks, paying, _) = with_a_payment();
+    let no_blocks: Lie = |_, ask, answer| match ask {
+        LightAsk::Block(_) => None,
+        _ => Some(answer),
+    };
+    let lies: Lie = |about, ask, answer| match ask {
+        LightAsk::Block(_) => None,
+        _ => hides_a_block(about, ask, answer),
+    };
+    for (block_bytes, window) in [(1 << 20, 3), (3 << 19, 2), (3 << 20, 1)] {
+        let config = LightConfig { block_bytes, ..LightConfig::default() };
+        let mut client = Client::with(HeaderRules::default(), 0, config);
+        let servers = [no_blocks, lies].map(|lie| client.start(&blocks, &paying, lie));
+        client.enlist([servers[0]]);
+        for height in 1..=3 {
+            client.script.command(LightCommand::Block(height));
+        }
+        client.exchange();
+        client.enlist([servers[1]]);
+        let asked = |client: &Client| -> Vec<LightAsk> {
+            let of_it = client.asked.iter().filter(|(of, ask)| *of == 1 && matches!(ask, LightAsk::Block(_)));
+            of_it.map(|(_, ask)| ask.clone()).collect()
+        };
+        let first = asked(&client);
+        assert_eq!(first.len(), window, "of {block_bytes} bytes");
+        assert!(window * block_bytes <= 3 << 20);
+        let answer = client.servers[0].serve(&first[0]);
+        let id = client.unanswered[0];
+        client.script.message(SimPeer(1), LedgerMsg::Light(LightMsg::Answer(id, answer)));
+        client.exchange();
+        let disputed = LightAsk::Block(paying.header.id());
+        assert_eq!(asked(&client)[window.min(2)], disputed, "of {block_bytes} bytes");
+    }
+}
+
 #[test]
 fn where_nobody_answers_users_are_told_so_after_a_while() {
     let mut client = Client::asking(HeaderRules::default(), 3);
