@@ -26,7 +26,8 @@ pub trait State: Send + 'static {
     type Error: std::error::Error + Clone + PartialEq + Send + Sync + 'static;
 
     /// Does what one transaction does, in a block at this place after what is done already; says what it pays for that.
-    /// Signatures are not checked but added to `checks`. After an error the view is thrown away.
+    /// Signatures are not checked but added to `checks`: which those are follows from the transaction and from what it uses up,
+    /// wherever it stands, so that what was in a block need not be checked again. After an error the view is thrown away.
     ///
     /// # Errors
     /// It may not be there.

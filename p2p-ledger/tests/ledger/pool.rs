@@ -111,7 +111,8 @@ fn no_more_than_a_family_depends_on_each_other() {
     }
 }
 
-/// What waits is applied anew after a block that may have changed what it depends on; its signatures are good already.
+/// What waits is applied anew after blocks that may have changed what it depends on, and what was in a block comes back when that
+/// is undone; their signatures are good already.
 #[test]
 fn signatures_of_what_waits_are_checked_once() {
     let board = Board { chain: CHAIN };
@@ -131,6 +132,14 @@ fn signatures_of_what_waits_are_checked_once() {
     assert_eq!((checked, outcome.connected.len()), (11, 1));
     pool.follow(&mut chain, &outcome, 0).unwrap();
     assert_eq!((pool.len(), chain.verifier().checked()), (10, 11));
+    let mut parent = genesis();
+    let longer = [(); 2].map(|()| {
+        parent = follow(&Pow::regtest(), &parent, transactions_root::<Notice>(&[]));
+        chain.accept(Block { header: parent.clone(), transactions: Vec::new() }, NOW).unwrap()
+    });
+    assert_eq!((longer[1].disconnected.len(), longer[1].connected.len()), (1, 2));
+    pool.follow(&mut chain, &longer[1], 0).unwrap();
+    assert_eq!((pool.len(), chain.verifier().checked()), (11, 11));
 }
 
 #[test]
