@@ -307,8 +307,8 @@ impl<S: State> Pool<S> {
     }
 
     /// Follows the chain after it has changed: what is in its blocks goes, and what conflicts with that; what was in blocks
-    /// that were undone comes back, if it can. If footprints do not [tell all](State::footprints_tell_all), everything is
-    /// looked at anew, but for the signatures that were checked.
+    /// that were undone comes back, if it can. What reads what the blocks change is looked at anew, but for its signatures; after a
+    /// block was undone all is.
     ///
     /// # Errors
     /// The storage failed.
@@ -318,27 +318,26 @@ impl<S: State> Pool<S> {
         outcome: &Outcome<S::Error>,
         now: u64,
     ) -> Result<(), StoreError> {
+        let mut doubtful = BTreeSet::new();
         for id in &outcome.connected {
             for transaction in chain.block(id)?.into_iter().flat_map(|block| block.transactions) {
                 self.graph.remove(&transaction.id());
-                let conflicts = self.graph.users(&chain.state().footprint(&transaction));
-                for id in self.graph.with_descendants(conflicts) {
-                    self.graph.remove(&id);
-                }
+                let footprint = chain.state().footprint(&transaction);
+                self.graph.take(&self.graph.with_descendants(self.graph.users(&footprint)));
+                doubtful.extend(self.graph.readers(&footprint));
             }
-        }
-        let changed = !outcome.connected.is_empty() && !chain.state().footprints_tell_all();
-        if outcome.disconnected.is_empty() && !changed {
-            return Ok(());
         }
         let mut again = Vec::new();
         for id in outcome.disconnected.iter().rev() {
             again.extend(chain.block(id)?.into_iter().flat_map(|block| block.transactions));
         }
-        let waited = std::mem::take(&mut self.graph);
-        let waited = waited.into_entries();
-        let waited =
-            waited.map(|entry| (entry.transaction, entry.arrived, Checked::These(entry.signatures)));
+        let waited = match outcome.disconnected.is_empty() {
+            true => self.graph.take(&self.graph.with_descendants(doubtful)),
+            false => std::mem::take(&mut self.graph).into_entries().collect(),
+        };
+        let waited = waited
+            .into_iter()
+            .map(|entry| (entry.transaction, entry.arrived, Checked::These(entry.signatures)));
         let again = again.into_iter().map(|one| (one, now, Checked::All));
         for (transaction, arrived, checked) in again.chain(waited) {
             // Another error: it is in the new branch, or cannot be any more, or never could alone, as a block's first.
