@@ -150,7 +150,8 @@ impl<C: Consensus, S: State, D: Store> Chain<C, S, D> {
         let chain = self;
         let mut found = Ok(());
         chain.store.scan(&[0, HEADER], &mut |_, bytes| {
-            let restored = C::Header::from_bytes(bytes).ok().and_then(|header| chain.headers.put_back(header));
+            let restored =
+                C::Header::from_bytes(bytes).ok().and_then(|header| chain.headers.put_back(header));
             match restored {
                 Some(at) => drop(chain.stored.insert(at)),
                 None => found = Err(StoreError("it holds another chain".into())),
