@@ -127,7 +127,8 @@ impl<T: Terms> Founding<T> {
         format!("{}-{:08x}/1", T::NAME, self.number())
     }
 
-    /// What makes its headers count: the work follows what is put in within some ten blocks.
+    /// What makes its headers count: the work follows what is put in within some ten blocks, and so that nobody can do that by stamping
+    /// his own, a time is taken that is an eighth as long ahead, or 5 s.
     pub fn rules(&self) -> Pow {
         let retarget = Retarget::Asert { half_life: self.spacing.saturating_mul(10) };
         Pow::new(Compact(self.bits), self.spacing).retargeted(retarget)

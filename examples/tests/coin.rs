@@ -7,12 +7,13 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use p2p_core::Wire;
+use p2p_core::{Key, Wire};
 use p2p_examples::ledger::{Founding, Terms};
 use p2p_ledger::{
-    Batch, Cached, Coins, Encode, Header, Lock, MemoryStore, NoPredicate, Pool, PoolRules, PublicKey,
-    RedbStore, Store, template,
+    Batch, Cached, Coins, Consensus, Encode, Fault, Header, Lock, MemoryStore, NoPredicate, Past, Pool,
+    PoolRules, PublicKey, RedbStore, Refused, Store, template,
 };
+use ruint::aliases::U256;
 use serde::{Deserialize, Serialize};
 use support::{Node, Running, eventually, number, run_with_input, said};
 
@@ -57,31 +58,67 @@ fn height(contact: &str) -> u64 {
     said(&status, "tip").split_once(' ').unwrap().0.parse().unwrap()
 }
 
-/// Who mines ends, well; then the others agree on one chain, and what all wallets have is what there is. A last block may be
-/// lost with its miner, and with it a payment: that waits again then, until somebody mines.
-fn agree(nodes: &[Node], mut miners: Vec<Node>, purses: &[&Purse<'_>], mines: impl Fn() -> Node) {
+/// The chain is long ahead of its schedule, and so a miner stamps a block as late as the others take it, to have the next ones for
+/// nothing: they are hardly easier.
+#[test]
+fn a_time_ahead_makes_no_blocks_easy() {
+    for spacing in [1, 10, 86_400] {
+        let terms = Currency { subsidy: 50, maturity: 4 };
+        let founding = Founding { time: 1_000_000, bits: 0x207f_ffff, spacing, terms };
+        let (rules, mut chain, now) = (founding.rules(), founding.headers(), founding.time + 10);
+        let mut add = |time: u64, now: u64| {
+            let headers = chain.after(&[], usize::MAX);
+            let first = chain.at(0).cloned();
+            let all: Vec<_> = first.iter().chain(&headers).collect();
+            let at = |height: u64| all.get(height as usize).copied();
+            let past = Past::new(headers.len() as u64, &at);
+            let mut next = rules.draft(&past, Key::ZERO, time.max(past.median_time() + 1));
+            assert!(rules.mine(&mut next, 0, 1 << 20));
+            chain.accept(std::slice::from_ref(&next), now).map(|_| next.seal.bits.target().unwrap())
+        };
+        for _ in 0..54 {
+            add(0, now).unwrap();
+        }
+        let Err(Refused::Fault(Fault::TooNew { latest, .. })) = add(u64::MAX, now) else {
+            panic!("a time at the end of all times is taken, {spacing} s apart");
+        };
+        let before = add(latest, now).unwrap();
+        let after = add(latest + 1, latest).unwrap();
+        assert!(after / before < U256::from(2), "{} times as easy, {spacing} s apart", after / before);
+    }
+}
+
+/// Who mines ends, well; then the others agree on one chain, and say the same of it.
+fn end_mining(nodes: &[&Node], miners: &mut Vec<Node>) -> String {
     let through = &nodes[0].contact;
+    // The last one alone decides between two that were found at once.
+    while let Some(miner) = miners.pop() {
+        if miners.is_empty() {
+            let higher = height(through) + 1;
+            eventually("another block", || match height(through) {
+                now if now >= higher => Ok(()),
+                now => Err(format!("{now} of {higher}")),
+            });
+        }
+        assert!(miner.running.interrupted().0, "it ends well");
+    }
+    eventually("one chain", || {
+        let status = |one: &&Node| coin(&["status", "--join", &one.contact]);
+        let all: Vec<String> = nodes.iter().map(status).collect::<Result<_, _>>()?;
+        match all.iter().all(|one| *one == all[0]) {
+            true => Ok(all[0].clone()),
+            false => Err(format!("{all:?}")),
+        }
+    })
+}
+
+/// Who mines ends, and what all wallets have is what there is. A last block may be lost with its miner, and with it a payment: that
+/// waits again then, until somebody mines.
+fn agree(nodes: &[Node], mut miners: Vec<Node>, purses: &[&Purse<'_>], mines: impl Fn() -> Node) {
+    let (all, through) = (nodes.iter().collect::<Vec<&Node>>(), &nodes[0].contact);
     let pending = || -> u64 { purses.iter().map(|purse| purse.has(through)[2]).sum() };
     let agreed = loop {
-        // The last one alone decides between two that were found at once.
-        while let Some(miner) = miners.pop() {
-            if miners.is_empty() {
-                let higher = height(through) + 1;
-                eventually("another block", || match height(through) {
-                    now if now >= higher => Ok(()),
-                    now => Err(format!("{now} of {higher}")),
-                });
-            }
-            assert!(miner.running.interrupted().0, "it ends well");
-        }
-        let agreed = eventually("one chain", || {
-            let status = |one: &Node| coin(&["status", "--join", &one.contact]);
-            let all: Vec<String> = nodes.iter().map(status).collect::<Result<_, _>>()?;
-            match all.iter().all(|one| *one == all[0]) {
-                true => Ok(all[0].clone()),
-                false => Err(format!("{all:?}")),
-            }
-        });
+        let agreed = end_mining(&all, &mut miners);
         if pending() == 0 {
             break agreed;
         }
@@ -210,7 +247,8 @@ fn a_partition_heals_and_no_payment_is_lost() {
         });
     }
 
-    miners.iter_mut().for_each(|miner| miner.running.kill());
+    // Both halves stand at one block: or a coin of the half that loses would be paid with, and that payment be none for ever.
+    end_mining(&near.iter().chain(&others).collect::<Vec<&Node>>(), &mut miners);
     let acknowledged = height(&others[0].contact);
     others.iter_mut().for_each(|one| one.running.kill());
     others[0] = far(&[], 0);
@@ -221,13 +259,14 @@ fn a_partition_heals_and_no_payment_is_lost() {
     }
     alice.does(&join, &["send", &carols[0], "123456"]).unwrap();
     bob.does(&there, &["send", &carols[1], "1000"]).unwrap();
-    for (i, miner) in miners.iter_mut().enumerate() {
-        *miner = mines([&join, &there][i % 2], i);
-    }
+    miners.extend((0..mining).map(|i| mines([&join, &there][i % 2], i)));
     let paid = |through: &str, amount: u64| {
         eventually("a payment in a block", || match carol.has(through) {
             [ready, 0, 0] if ready == amount => Ok(()),
-            has => Err(format!("{has:?} of {amount}")),
+            has => {
+                let heights = [&join, &there].map(|contact| height(contact));
+                Err(format!("{has:?} of {amount} at {through}; the halves are at {heights:?}"))
+            }
         });
     };
     paid(&join, 123_456);

@@ -145,6 +145,25 @@ fn lab_floods_searches_gossips_and_requests() {
     assert_eq!(ledger["races"].as_array().unwrap().len(), 18);
     assert!(ledger["races"][0]["simulated"].as_f64().unwrap() < 0.4, "{ledger}");
     assert!(ledger["spread"]["median_ms"].as_f64().unwrap() > 0.0, "{ledger}");
+    let pools = ledger["selfish"].as_array().unwrap();
+    let differs =
+        |pool: &Value| (pool["simulated"].as_f64().unwrap() - pool["formula"].as_f64().unwrap()).abs();
+    assert!(pools.len() == 21 && pools.iter().all(|pool| differs(pool) < 0.06), "{ledger}");
+    // Four times the work for a while, and then as much as before.
+    for rule in ledger["difficulty"].as_array().unwrap() {
+        let phase = |at: usize, what: &str| rule["phases"][at][what].as_f64().unwrap();
+        assert!(phase(1, "at_first") < 0.5 && phase(2, "at_first") > 1.5, "{rule}");
+        assert!((0.6..1.2).contains(&phase(1, "in_the_end")), "{rule}");
+    }
+    let forks = &ledger["forks"][0];
+    assert_eq!((&forks["interval_s"], &forks["blocks"]), (&1.0.into(), &10.into()));
+    assert!(forks["in_vain"].as_u64().unwrap() < 10, "{ledger}");
+    let drawn = std::fs::read_to_string(&plot).unwrap();
+    let points = |line: &str| {
+        line.split('"').find(|part| part.contains(',')).map(|part| part.split_whitespace().count())
+    };
+    let lines = drawn.split("points=").skip(1).filter(|line| points(line) == Some(6));
+    assert_eq!(lines.count(), 2 * 3, "of each share two, over six depths");
     std::fs::remove_file(plot).unwrap();
     let freenet = lab_of("freenet", &["--nodes", "50", "--steps", "100", "--probes", "20"]);
     // Where there are so few nodes most of them are asked at the worst.

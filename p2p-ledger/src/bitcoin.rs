@@ -2,7 +2,8 @@
 //! over TCP, shows that a transaction is in one of its blocks, and finds what pays to somebody. Feature `bitcoin`.
 //!
 //! - **Headers** come from every node that it was given, and are checked: the chain is the one with the most work that any of them
-//!   shows. New ones are said unasked (BIP 130).
+//!   shows. New ones are said unasked (BIP 130). Where a chain must have a least work ([`BitcoinNetwork::minimum_work`]) a long one
+//!   comes twice ([`HeaderSync`](crate::HeaderSync)): what has not shown that work yet is followed, and not kept.
 //! - **Transactions** are looked for in whole blocks, of which nothing can be left out. That costs up to 1 MB for each, for they come
 //!   without witnesses; or by filters (BIP 37), if [`BitcoinConfig::filters`] says so: then the node learns, roughly, what is looked
 //!   for, may keep it to itself, and sends no more than that.
@@ -13,7 +14,7 @@
 //! - **Proofs** ([`MerkleBlock`]) are Bitcoin Core's own: what `gettxoutproof` gives, and `verifytxoutproof` takes.
 //!
 //! What nodes say is bounded: a message by 4,000,000 bytes, and by what [`Limits`](p2p_core::Limits) let wait; there are at most 16
-//! nodes, and nothing that was not asked for is kept; of each node at most 2,000 filter headers that are not believed yet, 32 bytes
+//! nodes, and nothing that was not asked for is kept; of each node while its headers are followed by themselves some 18,000 of them, 2 MB; at most 2,000 filter headers that are not believed yet, 32 bytes
 //! for every 1,000th block, and while nodes name several filters of a block the filter that it has named, and the block once for all. What is
 //! believed of filters takes 64 bytes for each block from a little before where somebody scans. A node that has provably lied is
 //! not dialled again. Addresses that nodes tell are not looked at: whom to trust with being one honest node among some is for the
@@ -115,7 +116,8 @@ pub struct BitcoinConfig {
     pub timeout: Duration,
     /// After how much silence a node is asked whether it is there. 60 s.
     pub silence: Duration,
-    /// How long a user's question waits while no node answers it and the chain does not grow. 120 s.
+    /// How long a user's question waits while no node answers it and the chain does not grow. A node whose headers have too little
+    /// work yet is waited for up to ten times as long. 120 s.
     pub patience: Duration,
 }
 

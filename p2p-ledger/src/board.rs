@@ -223,7 +223,8 @@ impl State for Board {
     }
 
     /// A signer's notices in a topic follow each other. Those of several signers do not exclude each other: one that was
-    /// admitted in the same pool is found to be a writer or not when it is applied.
+    /// admitted in the same pool is found to be a writer or not when it is applied. Who is removed has no part in the notice that
+    /// removes him, but his posts read what it changes.
     fn footprint(&self, notice: &Notice) -> Footprint {
         let slot = |number: u64| {
             let mut slot = key(b'n', &notice.topic, &notice.by.0);
@@ -240,12 +241,13 @@ impl State for Board {
             first.extend_from_slice(&0u64.to_le_bytes());
             makes.push(first);
         }
-        Footprint { uses, makes }
-    }
-
-    /// Who is removed has no part in the notice that removes.
-    fn footprints_tell_all(&self) -> bool {
-        false
+        let may_write = |who: &PublicKey| vec![key(b'w', &notice.topic, &who.0)];
+        let (reads, changes) = match &notice.act {
+            Act::Post { .. } => (may_write(&notice.by), Vec::new()),
+            Act::Remove(who) => (Vec::new(), may_write(who)),
+            Act::Open { .. } | Act::Admit(_) => Default::default(),
+        };
+        Footprint { uses, makes, reads, changes }
     }
 }
 

@@ -281,7 +281,7 @@ impl<P: Predicate> State for Coins<P> {
         let id = transaction.id();
         let made = (0..transaction.outputs.len() as u32).map(|index| coin_key(&OutPoint { id, index }));
         let used = transaction.inputs.iter().map(|input| coin_key(&input.previous));
-        Footprint { uses: used.collect(), makes: made.collect() }
+        Footprint { uses: used.collect(), makes: made.collect(), ..Footprint::default() }
     }
 
     /// `to` is the encoding of the [`Lock`] that the new coins and the fees are locked by, and may be followed by up to

@@ -46,6 +46,7 @@ use std::time::Duration;
 
 use p2p_core::{Cx, Link, NoJob, OpId, Protocol, Time};
 use p2p_overlay::Membership;
+use ruint::aliases::U256;
 
 use crate::consensus::Consensus;
 use crate::headers::{GENESIS, HeaderChain, HeaderSync, Tip};
@@ -116,6 +117,8 @@ pub struct LightNode<M: Membership, C: Consensus, S: State> {
     liars: BTreeMap<M::Peer, Arc<str>>,
     /// Servers whose headers are followed by themselves.
     syncing: BTreeMap<M::Peer, HeaderSync<C>>,
+    /// The most work that the chain has had, and the greatest height up to which filters were believed.
+    grown: (U256, u64),
     open: BTreeMap<u32, Open<M::Peer>>,
     /// The number of the last question to a server.
     asked: u32,
@@ -138,10 +141,13 @@ pub struct LightConfig {
     pub timeout: Duration,
     /// How often each server is asked what it has, beside what it says unasked. 10 s.
     pub poll: Duration,
-    /// How long a user's question waits while nothing comes of it. A server whose answers about headers and filters are half as
+    /// How long a user's question waits while nothing comes of it, and neither the chain grows nor what is believed of filters. A server whose answers about headers and filters are half as
     /// long late, each by what is over a fifth of `timeout`, or take five times as long in all, is not waited for until it has
     /// shown all that it has. Nor is a block for longer than half, once all were asked, of which servers say different things. 60 s.
     pub patience: Duration,
+    /// The longest block of the chain, in bytes, which is its [`ChainRules::block_bytes`](crate::ChainRules::block_bytes): a server is
+    /// asked for no more blocks at once than a link holds, of 1 MiB three. 1 MiB.
+    pub block_bytes: usize,
 }
 
 impl Default for LightConfig {
@@ -150,6 +156,7 @@ impl Default for LightConfig {
             timeout: Duration::from_secs(10),
             poll: Duration::from_secs(10),
             patience: Duration::from_secs(60),
+            block_bytes: 1 << 20,
         }
     }
 }
@@ -183,6 +190,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
             servers: BTreeMap::new(),
             liars: BTreeMap::new(),
             syncing: BTreeMap::new(),
+            grown: (U256::ZERO, 0),
             open: BTreeMap::new(),
             asked: 0,
             tasks: BTreeMap::new(),
@@ -216,6 +224,11 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
     /// Does all that can be done now.
     fn go_on(&mut self, cx: &mut Cx<'_, Self>) {
         self.believe(cx);
+        let (work, height) = (self.chain.tip().work, self.belief.height());
+        let grown = (self.grown.0.max(work), self.grown.1.max(height));
+        if std::mem::replace(&mut self.grown, grown) != grown {
+            self.be_patient(cx.now());
+        }
         self.hear_the_others(cx);
         self.settle_dispute(cx);
         self.ask_filter_hashes(cx);

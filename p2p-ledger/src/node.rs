@@ -274,8 +274,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// How many jobs one neighbour may have open, and how many bytes of its they may hold: two of the largest blocks.
 const MOST_JOBS: usize = 64;
 const MOST_HELD: usize = 2 * MAX_BLOCK;
-/// How many bytes of bodies a neighbour is asked for at once.
-const WINDOW_BYTES: usize = MAX_BLOCK;
+/// How many bytes of bodies a neighbour is asked for at once, or a light client's server.
+pub(crate) const WINDOW_BYTES: usize = MAX_BLOCK;
 /// How far behind the best header a node has better things to do than transactions.
 const BEHIND: u64 = 10;
 

@@ -181,16 +181,16 @@ impl<S: State> Pool<S> {
         transaction: S::Tx,
         now: u64,
     ) -> Result<Vec<TxId>, PoolError<S::Error>> {
-        self.admit(chain, transaction, now, None)
+        self.admit(chain, transaction, now, Checked::No)
     }
 
-    /// The same of one whose signatures have been checked, if they are those with this hash.
+    /// The same of one whose signatures may have been checked before.
     fn admit<C: Consensus, D: Store>(
         &mut self,
         chain: &mut Chain<C, S, D>,
         transaction: S::Tx,
         now: u64,
-        checked: Option<Key>,
+        checked: Checked,
     ) -> Result<Vec<TxId>, PoolError<S::Error>> {
         let id = transaction.id();
         if self.graph.get(&id).is_some() {
@@ -224,8 +224,13 @@ impl<S: State> Pool<S> {
         let evicted = self.make_room(own, &replaced, &ancestors)?;
         // What is dear to check comes last.
         let signatures = checks.digest();
-        let is_good = checked == Some(signatures) || chain.verifier().verify(&checks);
-        is_good.then_some(()).ok_or(PoolError::Signature)?;
+        let are_checked = match checked {
+            Checked::No => false,
+            Checked::These(hash) => hash == signatures,
+            Checked::All => true,
+        };
+        let are_good = are_checked || chain.verifier().verify(&checks);
+        are_good.then_some(()).ok_or(PoolError::Signature)?;
         replaced.iter().chain(&evicted).for_each(|id| drop(self.graph.remove(id)));
         let wtxid = transaction.wtxid();
         self.graph.insert(id, Entry::new(transaction, wtxid, signatures, own, now, parents, footprint));
@@ -302,8 +307,8 @@ impl<S: State> Pool<S> {
     }
 
     /// Follows the chain after it has changed: what is in its blocks goes, and what conflicts with that; what was in blocks
-    /// that were undone comes back, if it can. If footprints do not [tell all](State::footprints_tell_all), everything is
-    /// looked at anew, but for the signatures that were checked.
+    /// that were undone comes back, if it can. What reads what the blocks change is looked at anew, but for its signatures; after a
+    /// block was undone all is.
     ///
     /// # Errors
     /// The storage failed.
@@ -313,27 +318,28 @@ impl<S: State> Pool<S> {
         outcome: &Outcome<S::Error>,
         now: u64,
     ) -> Result<(), StoreError> {
+        let mut doubtful = BTreeSet::new();
         for id in &outcome.connected {
             for transaction in chain.block(id)?.into_iter().flat_map(|block| block.transactions) {
                 self.graph.remove(&transaction.id());
-                let conflicts = self.graph.users(&chain.state().footprint(&transaction));
-                for id in self.graph.with_descendants(conflicts) {
-                    self.graph.remove(&id);
-                }
+                let footprint = chain.state().footprint(&transaction);
+                self.graph.take(&self.graph.with_descendants(self.graph.users(&footprint)));
+                doubtful.extend(self.graph.readers(&footprint));
             }
-        }
-        let changed = !outcome.connected.is_empty() && !chain.state().footprints_tell_all();
-        if outcome.disconnected.is_empty() && !changed {
-            return Ok(());
         }
         let mut again = Vec::new();
         for id in outcome.disconnected.iter().rev() {
             again.extend(chain.block(id)?.into_iter().flat_map(|block| block.transactions));
         }
-        let waited = std::mem::take(&mut self.graph);
-        let waited = waited.into_entries();
-        let waited = waited.map(|entry| (entry.transaction, entry.arrived, Some(entry.signatures)));
-        for (transaction, arrived, checked) in again.into_iter().map(|one| (one, now, None)).chain(waited) {
+        let waited = match outcome.disconnected.is_empty() {
+            true => self.graph.take(&self.graph.with_descendants(doubtful)),
+            false => std::mem::take(&mut self.graph).into_entries().collect(),
+        };
+        let waited = waited
+            .into_iter()
+            .map(|entry| (entry.transaction, entry.arrived, Checked::These(entry.signatures)));
+        let again = again.into_iter().map(|one| (one, now, Checked::All));
+        for (transaction, arrived, checked) in again.chain(waited) {
             // Another error: it is in the new branch, or cannot be any more, or never could alone, as a block's first.
             if let Err(PoolError::Store(failure)) = self.admit(chain, transaction, arrived, checked) {
                 return Err(failure);
@@ -354,6 +360,17 @@ impl<S: State> Pool<S> {
         going.iter().for_each(|id| drop(self.graph.remove(id)));
         going.into_iter().collect()
     }
+}
+
+/// Which signatures of a transaction are known to be good.
+#[derive(Clone, Copy, Debug)]
+enum Checked {
+    /// None.
+    No,
+    /// Those with this hash: it has waited before.
+    These(Key),
+    /// All: it was in a block of the chain.
+    All,
 }
 
 fn failed<E>(view: &View<'_>, error: E) -> PoolError<E> {

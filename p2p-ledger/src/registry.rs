@@ -215,20 +215,20 @@ impl State for Registry {
     fn footprint(&self, done: &NameMove) -> Footprint {
         // The number's length is fixed and no key of the state begins so: no two names share a slot.
         let slot = |name: &[u8], number: u64| [b"m", name, &number.to_le_bytes()[..]].concat();
-        match &done.step {
+        let (uses, makes) = match &done.step {
             Move::Commit(commitment) => {
                 let key = commitment_key(&done.by, commitment);
-                Footprint { uses: vec![[&key[..], b"made"].concat()], makes: vec![key] }
+                (vec![[&key[..], b"made"].concat()], vec![key])
             }
             Move::Claim { name, secret } => {
                 let key = commitment_key(&done.by, &Registry::commitment(&done.by, name, secret));
-                Footprint { uses: vec![key, name_key(name)], makes: vec![slot(name, 0)] }
+                (vec![key, name_key(name)], vec![slot(name, 0)])
             }
-            Move::Set { name, number, .. } | Move::Transfer { name, number, .. } => Footprint {
-                uses: vec![slot(name, *number)],
-                makes: vec![slot(name, number.saturating_add(1))],
-            },
-        }
+            Move::Set { name, number, .. } | Move::Transfer { name, number, .. } => {
+                (vec![slot(name, *number)], vec![slot(name, number.saturating_add(1))])
+            }
+        };
+        Footprint { uses, makes, ..Footprint::default() }
     }
 }
 

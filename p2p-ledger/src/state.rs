@@ -26,7 +26,8 @@ pub trait State: Send + 'static {
     type Error: std::error::Error + Clone + PartialEq + Send + Sync + 'static;
 
     /// Does what one transaction does, in a block at this place after what is done already; says what it pays for that.
-    /// Signatures are not checked but added to `checks`. After an error the view is thrown away.
+    /// Signatures are not checked but added to `checks`: which those are follows from the transaction and from what it uses up,
+    /// wherever it stands, so that what was in a block need not be checked again. After an error the view is thrown away.
     ///
     /// # Errors
     /// It may not be there.
@@ -52,16 +53,11 @@ pub trait State: Send + 'static {
         transactions.iter().try_for_each(|one| self.apply(view, place, one, checks).map(drop))
     }
 
-    /// What a transaction uses up and what it makes, in names that no two machines of a chain share. Two that use up the same
-    /// exclude each other; one that uses up what another makes comes after it. A pool of waiting transactions goes by
-    /// that.
+    /// What a transaction uses up and what it makes, what it reads and what it changes, in names that no two machines of a chain
+    /// share. Two that use up the same exclude each other; one that uses up what another makes comes after it; one that reads
+    /// what another changes may be invalid after it. By nothing else can what is valid become invalid: a pool of waiting
+    /// transactions goes by that.
     fn footprint(&self, transaction: &Self::Tx) -> Footprint;
-
-    /// Whether what is valid can become invalid only by what its footprint shares with others. If not, a pool looks at all
-    /// that waits after each block. It is so unless a machine says otherwise.
-    fn footprints_tell_all(&self) -> bool {
-        true
-    }
 
     /// The transaction that a block at this place begins with, if there is such a thing; `fees` is what the others pay,
     /// `to` says who gets it, in the machine's own words.
@@ -71,11 +67,15 @@ pub trait State: Send + 'static {
     }
 }
 
-/// What a transaction uses up and what it makes.
+/// What a transaction has to do with others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// What there can be one user of.
     pub uses: Vec<Vec<u8>>,
     /// What it makes for others to use.
     pub makes: Vec<Vec<u8>>,
+    /// What must be as it is, and may be read by others too.
+    pub reads: Vec<Vec<u8>>,
+    /// What is not as it was for those that read it.
+    pub changes: Vec<Vec<u8>>,
 }

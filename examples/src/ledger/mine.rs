@@ -5,9 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::future::join_all;
+use futures::stream::BoxStream;
 use p2p_core::{Handle, Worker};
-use p2p_ledger::{Ledger, LedgerError, Mined, Miner, Solo, Template};
-use tokio::time::{Instant, timeout};
+use p2p_ledger::{Change, Ledger, LedgerError, Mined, Miner, Solo, Template};
+use tokio::time::{Instant, sleep};
 
 use super::{BlockOf, NodeOf, Pow, Terms};
 
@@ -100,11 +101,11 @@ pub async fn mine<T: Terms>(
                 break block;
             }
             let rest = at.elapsed() * 100_u32.saturating_sub(effort.percent) / effort.percent.max(1);
-            match timeout(rest, changes.next()).await {
-                Ok(Some(_)) => break None,
-                Ok(None) => changes = pit.follow(),
-                Err(_) if began.elapsed() > RENEWED => break None,
-                Err(_) => {}
+            match rests(&mut changes, sleep(rest)).await {
+                Woken::Changed => break None,
+                Woken::Ended => changes = pit.follow(),
+                Woken::Rested if began.elapsed() > RENEWED => break None,
+                Woken::Rested => {}
             }
         };
         // Somebody else may have been faster.
@@ -116,14 +117,38 @@ pub async fn mine<T: Terms>(
     }
 }
 
+/// Why a miner works again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    /// The chain has changed.
+    Changed,
+    /// No changes come any more.
+    Ended,
+    /// It has rested.
+    Rested,
+}
+
+/// Rests until then, or until the chain changes.
+async fn rests(changes: &mut BoxStream<'static, Change>, rested: impl Future<Output = ()>) -> Woken {
+    tokio::select! {
+        biased;
+        change = changes.next() => if change.is_some() { Woken::Changed } else { Woken::Ended },
+        () = rested => Woken::Rested,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::task::Poll;
 
-    use futures::stream::{BoxStream, poll_fn};
+    use futures::FutureExt;
+    use futures::channel::mpsc;
+    use futures::future::{pending, ready};
+    use futures::stream::poll_fn;
     use p2p_ledger::{
-        Block, BlockHeader, BlockId, Board, Change, Compact, Notice, Tip, TxId, Work, transactions_root,
+        Block, BlockHeader, BlockId, Board, Compact, Notice, Tip, TxId, Work, transactions_root,
     };
     use serde::{Deserialize, Serialize};
 
@@ -139,6 +164,11 @@ mod tests {
         fn state(&self, chain: u32) -> Board {
             Board { chain }
         }
+    }
+
+    fn change() -> Change {
+        let tip = Tip { id: BlockId::NONE, height: 1, work: Default::default() };
+        Change { tip, disconnected: Vec::new(), connected: vec![BlockId::NONE] }
     }
 
     fn enough<T>() -> Result<T, LedgerError> {
@@ -167,10 +197,8 @@ mod tests {
 
         fn follow(&self) -> BoxStream<'static, Change> {
             let asked = self.asked;
-            let tip = Tip { id: BlockId::NONE, height: 1, work: Default::default() };
-            let change = Change { tip, disconnected: Vec::new(), connected: vec![BlockId::NONE] };
             Box::pin(poll_fn(move |_| match asked.fetch_add(1, Ordering::Relaxed) {
-                0 => Poll::Ready(Some(change.clone())),
+                0 => Poll::Ready(Some(change())),
                 _ => Poll::Pending,
             }))
         }
@@ -193,7 +221,25 @@ mod tests {
         }
     }
 
-    /// It does not wait until the block is renewed anyway, nor until it has rested.
+    /// However much is left of a rest, a change ends it; and where there is none to take, a change is heard of all the same.
+    #[tokio::test]
+    async fn a_change_ends_a_rest() {
+        let (told, changes) = mpsc::unbounded();
+        let mut changes = changes.boxed();
+        assert_eq!(rests(&mut changes, ready(())).await, Woken::Rested);
+        {
+            let mut resting = pin!(rests(&mut changes, pending()));
+            assert_eq!(resting.as_mut().now_or_never(), None);
+            told.unbounded_send(change()).unwrap();
+            assert_eq!(resting.as_mut().now_or_never(), Some(Woken::Changed));
+        }
+        told.unbounded_send(change()).unwrap();
+        assert_eq!(rests(&mut changes, ready(())).await, Woken::Changed);
+        drop(told);
+        assert_eq!(rests(&mut changes, pending()).now_or_never(), Some(Woken::Ended));
+    }
+
+    /// It does not wait until the block is renewed anyway.
     #[tokio::test]
     async fn when_somebody_is_faster_the_next_block_is_mined_at_once() {
         static ASKED: AtomicU32 = AtomicU32::new(0);

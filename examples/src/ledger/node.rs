@@ -119,14 +119,17 @@ async fn founding<T: Terms>(
     Ok(founding)
 }
 
-/// All of it or nothing, whenever the process dies.
+/// All of it or nothing, whenever the process dies or the machine does.
 #[expect(clippy::disallowed_methods, reason = "a program has files")]
 fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let new = file.with_extension("new");
     let mut written = File::create(&new)?;
     written.write_all(bytes)?;
     written.sync_all()?;
-    std::fs::rename(new, file)
+    std::fs::rename(new, file)?;
+    // The new name is safe when the folder is. Where folders cannot be opened, renaming is safe by itself.
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new("."))).map_or(Ok(()), |folder| folder.sync_all())
 }
 
 /// Starts the machine and its keeper.

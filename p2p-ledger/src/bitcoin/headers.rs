@@ -1,6 +1,6 @@
 //! Headers: the first are asked of one node after the other, lest all send the same; then each says what is new.
 
-use p2p_core::Cx;
+use p2p_core::{Cx, Time};
 use p2p_overlay::Place;
 
 use super::BitcoinClient;
@@ -11,6 +11,9 @@ use crate::id::BlockId;
 
 /// Which part of the timeout a node has for itself that does not make the chain grow.
 const TURN: u32 = 6;
+/// For how many times the patience others wait for a node whose headers are followed by themselves, and make nothing grow yet: of a
+/// long chain without end nobody knows that it has none. 20 minutes; Bitcoin Core gives its first node 15, and 1 ms for each header.
+const MOST_PATIENCE: u32 = 10;
 
 impl<P: Place> BitcoinClient<P> {
     /// Whether a node has shown what it has, and so have all others that are there and answer, or are dialled for the first time.
@@ -58,7 +61,8 @@ impl<P: Place> BitcoinClient<P> {
     }
 
     pub(super) fn headers_came(&mut self, cx: &mut Cx<'_, Self>, at: usize, headers: &[BitcoinHeader]) {
-        let Some(link) = &mut self.nodes[at].link else { return };
+        let node = &mut self.nodes[at];
+        let Some(link) = &mut node.link else { return };
         let connects = |first: &BitcoinHeader| match &link.sync {
             Some(sync) => sync.step() == SyncStep::After(first.previous()),
             None => self.chain.place(&first.previous()).is_some(),
@@ -74,13 +78,29 @@ impl<P: Place> BitcoinClient<P> {
         cx.rng().fill(&mut secret);
         let (work, now) = (self.chain.tip().work, cx.wall().as_secs());
         let after = link.asked.take().map_or(0, |(_, after)| after);
+        let was_syncing = link.sync.is_some();
         let followed = follow(&mut self.chain, &mut link.sync, headers, (after, MAX_HEADERS), now, secret);
-        if self.chain.tip().work > work {
+        let is_syncing = link.sync.is_some();
+        let end = cx.now() + MOST_PATIENCE * self.config.patience;
+        node.syncing_until = match (&followed, was_syncing) {
+            _ if is_syncing => node.syncing_until.or(Some(end)),
+            // They have all the work that was needed.
+            (Followed::More(_), true) => None,
+            (_, true) => Some(Time::ZERO),
+            (_, false) => node.syncing_until,
+        };
+        // What is seen for the first time gets on, too.
+        let gets_on = is_syncing && node.syncing_until > Some(cx.now());
+        node.is_late |= is_syncing && !gets_on;
+        if gets_on || self.chain.tip().work > work {
             link.turn = cx.now() + self.config.timeout / TURN;
         }
         let shown = headers.last().and_then(|last| self.chain.place(&last.id()));
         link.height = link.height.max(shown.map_or(0, |place| place.height));
         link.shown = shown.map(|place| place.id).or(link.shown);
+        if gets_on {
+            self.be_patient(cx.now());
+        }
         match followed {
             Followed::More(after) => self.ask_headers(cx, at, after),
             Followed::All | Followed::Unconnected => self.nodes[at].done(),

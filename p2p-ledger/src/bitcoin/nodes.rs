@@ -57,8 +57,10 @@ pub(super) struct Node<P> {
     next: Time,
     /// How often in a row it was lost before it had shown its headers.
     failures: u32,
-    /// It was asked for its headers and has not sent them: nobody waits for it until it has shown them all.
+    /// It was asked for its headers and has not sent them, or not come to their end: nobody waits for it until it has shown them all.
     pub(super) is_late: bool,
+    /// Until when others wait for it while its headers are followed by themselves: no longer, once they have ended with too little work.
+    pub(super) syncing_until: Option<Time>,
     /// How many blocks it was asked for in vain since it last gave one.
     pub(super) withheld: u32,
     /// What it says of filters.
@@ -113,6 +115,7 @@ impl<P: Place> Node<P> {
             next: Time::ZERO,
             failures: 0,
             is_late: false,
+            syncing_until: None,
             withheld: 0,
             said: Said::from(0),
             checkpoints: None,

@@ -58,6 +58,9 @@ pub enum BitcoinError {
     /// No node could be reached in time that has it.
     #[error("no node could be reached that answers")]
     NoNode,
+    /// No chain that a node has shown has the least work that it must have ([`HeaderRules::minimum_work`](crate::HeaderRules::minimum_work)).
+    #[error("no node could be reached whose chain has the least work that it must have")]
+    LowWork,
     /// None of the nodes serves the filters of blocks.
     #[error("no node that could be reached serves the filters of blocks (BIP 157)")]
     NoFilters,

@@ -143,7 +143,7 @@ impl<P: Place> BitcoinClient<P> {
         }
     }
 
-    /// The chain grows: what is waited for may yet come.
+    /// The chain grows, or a node shows more: what is waited for may yet come.
     pub(super) fn be_patient(&mut self, now: Time) {
         self.tasks.values_mut().for_each(|task| task.until = now + self.config.patience);
     }
@@ -169,7 +169,11 @@ impl<P: Place> BitcoinClient<P> {
             (None, Want::Prove(Prove { block, .. }) | Want::Matching(block)) if synced => {
                 self.fail(cx, op, BitcoinError::NotOnChain(block));
             }
-            _ if is_late => self.fail(cx, op, BitcoinError::NoNode),
+            _ if is_late => {
+                let has_shown_all = |node: &Node<P>| node.ready().is_some_and(|link| link.is_done);
+                let is_low = !self.chain.has_enough_work() && self.nodes.iter().any(has_shown_all);
+                self.fail(cx, op, if is_low { BitcoinError::LowWork } else { BitcoinError::NoNode });
+            }
             (Some(block), _) if task.next <= now => {
                 let (items, whole) = (task.items.clone(), task.whole);
                 match self.best_for(op, block.height) {

@@ -11,8 +11,9 @@
 //!   minutes older than the one before it, which leaves no room for a time warp.
 //! - [`Retarget::Window`]: Bitcoin's with all intervals, each window beginning with the header that the last ended with.
 //! - [`Retarget::Asert`]: at every block, by how far the chain is ahead of an ideal schedule; twice as hard for each
-//!   half-life that it is. Nothing but the last header's time and height matters, so there is no window to play with. The
-//!   arithmetic is that of aserti3-2d (Bitcoin Cash, 2020), bit for bit.
+//!   half-life that it is. Nothing but the last header's time and height matters, so there is no window to play with; but a time
+//!   that is a half-life ahead makes the next target twice as easy, so times may be ahead by a small part of it alone
+//!   ([`ProofOfWork::ahead`](super::ProofOfWork::ahead)). The arithmetic is that of aserti3-2d (Bitcoin Cash, 2020), bit for bit.
 
 use ruint::Uint;
 use ruint::aliases::U256;

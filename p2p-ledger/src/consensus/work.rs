@@ -9,6 +9,9 @@ use super::{Consensus, Fault, MEDIAN_SPAN, Past, Retarget, check_height, check_n
 use crate::header::{Header, WorkHeader};
 use crate::target::Compact;
 
+/// By how many seconds the clocks of honest nodes may differ.
+const CLOCKS_DIFFER: u64 = 5;
+
 /// Proof of work in headers of format `H`, which decides the hash: BLAKE3 for [`BlockHeader`](crate::BlockHeader), SHA-256
 /// twice for [`BitcoinHeader`](crate::BitcoinHeader).
 #[derive(Debug)]
@@ -19,7 +22,8 @@ pub struct ProofOfWork<H> {
     pub spacing: u64,
     /// How the target follows the work that is put in.
     pub retarget: Retarget,
-    /// How many seconds a header's time may be ahead of ours.
+    /// How many seconds a header's time may be ahead of ours. What this allows a miner can take off the work of the headers after
+    /// his: with ASERT, as much as if his had been so late, so it is to be small beside the half-life.
     pub ahead: u64,
     format: PhantomData<fn() -> H>,
 }
@@ -33,10 +37,10 @@ impl<H> Clone for ProofOfWork<H> {
 
 impl<H: WorkHeader> ProofOfWork<H> {
     /// With this limit and spacing, by ASERT with a half-life of 288 spacings, two days of Bitcoin's, as Bitcoin Cash has
-    /// it; times may be two hours ahead.
+    /// it; times may be twelve spacings ahead, two hours of Bitcoin's.
     pub fn new(limit: Compact, spacing: u64) -> ProofOfWork<H> {
         let retarget = Retarget::Asert { half_life: spacing.saturating_mul(288) };
-        ProofOfWork { limit, spacing, retarget, ahead: 2 * 3600, format: PhantomData }
+        ProofOfWork { limit, spacing, retarget, ahead: spacing.saturating_mul(12), format: PhantomData }
     }
 
     /// Bitcoin's: a limit of 2^224, ten minutes, every 2,016 blocks. Of its rules for headers only that of BIP 34, 65 and
@@ -61,9 +65,18 @@ impl<H: WorkHeader> ProofOfWork<H> {
         ProofOfWork::new(Compact(0x207f_ffff), 600).retargeted(Retarget::Never)
     }
 
-    /// The same with another way to follow the work that is put in.
+    /// The same with another way to follow the work that is put in. With ASERT times may then be ahead by an eighth of the half-life
+    /// at most, which makes what follows 9 % easier; but always by 5 s, for clocks differ.
     pub fn retargeted(self, retarget: Retarget) -> ProofOfWork<H> {
-        ProofOfWork { retarget, ..self }
+        let ahead = match retarget {
+            Retarget::Asert { half_life } => self.ahead.min((half_life / 8).max(CLOCKS_DIFFER)),
+            Retarget::Never
+            | Retarget::Bitcoin { .. }
+            | Retarget::Testnet { .. }
+            | Retarget::Testnet4 { .. }
+            | Retarget::Window { .. } => self.ahead,
+        };
+        ProofOfWork { retarget, ahead, ..self }
     }
 
     /// The target of whatever comes next, if that has this time.

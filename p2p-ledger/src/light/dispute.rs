@@ -1,7 +1,7 @@
 //! Disputes: a block of which servers say different things is fetched, and its filter made anew; then it is known who lies.
 //!
-//! All that may have it are asked at the same time, and users' questions take no room from that: so nobody can keep an honest
-//! server from being asked. Who says that it is not there may only have had no room, and is asked again. Users wait until everybody
+//! All that may have it are asked at the same time, before anything more is asked for users: so nobody can keep an honest server
+//! from being asked, though where blocks are long it has to give those first that it was asked for already. Who says that it is not there may only have had no room, and is asked again. Users wait until everybody
 //! has had its chance twice; after half of their patience once is enough.
 //!
 //! If nobody has given it, what is believed of it already stays, or else what most of those that answer say is believed; where as
@@ -143,8 +143,9 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
     fn ask_disputed(&mut self, cx: &mut Cx<'_, Self>, peer: M::Peer, block: BlockId) {
         let is_asked = self.open_of(peer, |what| *what == What::Disputed(block)) > 0;
         let has_room = self.open_of(peer, |what| matches!(what, What::Disputed(_))) < MOST_OF_ONE;
-        if !is_asked && has_room {
-            self.ask(cx, peer, LightAsk::Block(block), What::Disputed(block));
+        let ask = LightAsk::Block(block);
+        if !is_asked && has_room && self.fits(peer, &ask) {
+            self.ask(cx, peer, ask, What::Disputed(block));
         }
     }
 

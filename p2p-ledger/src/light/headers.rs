@@ -49,6 +49,10 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         let followed = follow(&mut self.chain, &mut sync, &headers, (after, MAX_HEADERS), now, secret);
         if let Some(sync) = sync {
             self.syncing.insert(from, sync);
+            // Nothing grows by it yet.
+            if self.servers.get(&from).is_some_and(|server| !server.is_done && !server.is_overdue) {
+                self.be_patient(cx.now());
+            }
         }
         if !by_itself {
             self.has_shown(from, &headers, Some(tip));

@@ -10,7 +10,7 @@ use super::{LightAnswer, LightAsk, LightEvent, LightMsg, LightNode};
 use crate::consensus::Consensus;
 use crate::filter::Said;
 use crate::id::BlockId;
-use crate::node::LedgerMsg;
+use crate::node::{LedgerMsg, WINDOW_BYTES};
 use crate::state::State;
 
 /// How many servers there are, and how many that have lied are remembered.
@@ -35,7 +35,7 @@ pub(super) struct Server {
     late: Duration,
     took: Duration,
     /// They have taken too long, and it is not waited for until it has shown all.
-    is_overdue: bool,
+    pub(super) is_overdue: bool,
     /// It was asked for filter hashes and has not given them: while there are some that it has not, it is not waited for.
     pub(super) withholds: bool,
     /// It was late with an answer, and has given none since: nobody waits for it.
@@ -52,6 +52,8 @@ pub(super) struct Open<P> {
     pub(super) of: P,
     since: Time,
     pub(super) what: What,
+    /// The answer is a whole block.
+    is_block: bool,
 }
 
 /// What a question is for.
@@ -132,9 +134,16 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         self.open.values().filter(|open| open.of == peer && kind(&open.what)).count()
     }
 
+    /// Whether a server may be asked this, too: it is no block, or one that has room on its link.
+    pub(super) fn fits(&self, peer: M::Peer, ask: &LightAsk) -> bool {
+        let window = (WINDOW_BYTES / self.config.block_bytes.max(1)).max(1);
+        let blocks = self.open.values().filter(|open| open.of == peer && open.is_block);
+        !is_block(ask) || blocks.count() < window
+    }
+
     pub(super) fn ask(&mut self, cx: &mut Cx<'_, Self>, of: M::Peer, ask: LightAsk, what: What) {
         self.asked = self.asked.wrapping_add(1);
-        self.open.insert(self.asked, Open { of, since: cx.now(), what });
+        self.open.insert(self.asked, Open { of, since: cx.now(), what, is_block: is_block(&ask) });
         cx.send(of, LedgerMsg::Light(LightMsg::Ask(self.asked, ask)));
     }
 
@@ -251,4 +260,8 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         let due: Vec<M::Peer> = due.map(|(peer, _)| *peer).collect();
         due.into_iter().for_each(|peer| self.ask_headers(cx, peer, None));
     }
+}
+
+fn is_block(ask: &LightAsk) -> bool {
+    matches!(ask, LightAsk::Block(_))
 }

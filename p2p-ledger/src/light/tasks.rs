@@ -142,6 +142,11 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         }
     }
 
+    /// Servers show more than was known: what is waited for may yet come.
+    pub(super) fn be_patient(&mut self, now: Time) {
+        self.tasks.values_mut().for_each(|task| task.until = now + self.config.patience);
+    }
+
     // ---- what is asked next
 
     /// Asks for what it lacks, or ends it.
@@ -262,7 +267,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
         if rest.is_empty() && !all.is_empty() {
             return self.give_up(cx, id);
         }
-        let free = rest.into_iter().filter(|peer| self.has_room(*peer));
+        let free = rest.into_iter().filter(|peer| self.has_room(*peer) && self.fits(*peer, &ask));
         let Some(peer) = cx.rng().choose(&free.collect::<Vec<_>>()).copied() else { return };
         if let Some(task) = self.tasks.get_mut(&id) {
             (task.open, task.on) = (1, on);

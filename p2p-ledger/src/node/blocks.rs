@@ -128,8 +128,12 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         self.bodies.want(height, id, from);
         // The answer that is on its way is to what lacks there.
         let is_open = state.partial.as_ref().is_some_and(|(open, _)| open.id() == id);
+        if is_open {
+            // It may come twice, asked for and unasked. But each time all that waits is gone through for it.
+            return self.annoy(cx, from, 5);
+        }
         // Whoever else was asked may keep it for himself.
-        if is_open || !self.bodies.may_come(&id, from) {
+        if !self.bodies.may_come(&id, from) {
             return;
         }
         let at = partial.missing();

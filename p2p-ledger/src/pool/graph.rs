@@ -93,6 +93,8 @@ pub(super) struct Graph<T> {
     /// Who uses up what, and who makes it.
     users: BTreeMap<Vec<u8>, TxId>,
     makers: BTreeMap<Vec<u8>, TxId>,
+    /// Who reads what.
+    readers: BTreeMap<Vec<u8>, BTreeSet<TxId>>,
     /// The least worth first, of these the last that came.
     by_worth: BTreeSet<(Rate, Reverse<u64>, TxId)>,
     bytes: usize,
@@ -106,6 +108,7 @@ impl<T> Default for Graph<T> {
             by_wtxid: BTreeMap::new(),
             users: BTreeMap::new(),
             makers: BTreeMap::new(),
+            readers: BTreeMap::new(),
             by_worth: BTreeSet::new(),
             bytes: 0,
             next: 0,
@@ -138,6 +141,18 @@ impl<T> Graph<T> {
     /// Who makes what this uses up.
     pub(super) fn makers(&self, footprint: &Footprint) -> BTreeSet<TxId> {
         footprint.uses.iter().filter_map(|slot| self.makers.get(slot).copied()).collect()
+    }
+
+    /// Who reads what this changes.
+    pub(super) fn readers(&self, footprint: &Footprint) -> BTreeSet<TxId> {
+        footprint.changes.iter().filter_map(|slot| self.readers.get(slot)).flatten().copied().collect()
+    }
+
+    /// What one pays with all that it depends on.
+    pub(super) fn package(&self, entry: &Entry<T>) -> Rate {
+        let before = self.with_ancestors(entry.parents.iter().copied());
+        let rates = before.iter().filter_map(|id| self.entries.get(id)).map(|entry| entry.own);
+        rates.fold(entry.own, Rate::and)
     }
 
     /// These and all that they depend on.
@@ -183,6 +198,11 @@ impl<T> Graph<T> {
         self.entries.get(id).map_or(u64::MAX, |entry| entry.order)
     }
 
+    /// Takes these out, parents before children.
+    pub(super) fn take(&mut self, ids: &BTreeSet<TxId>) -> Vec<Entry<T>> {
+        self.sorted(ids).iter().filter_map(|id| self.remove(id)).collect()
+    }
+
     pub(super) fn into_entries(self) -> impl Iterator<Item = Entry<T>> {
         let mut all: Vec<Entry<T>> = self.entries.into_values().collect();
         all.sort_by_key(|entry| entry.order);
@@ -203,6 +223,9 @@ impl<T> Graph<T> {
         self.bytes += entry.own.bytes as usize;
         self.users.extend(entry.footprint.uses.iter().map(|slot| (slot.clone(), id)));
         self.makers.extend(entry.footprint.makes.iter().map(|slot| (slot.clone(), id)));
+        for slot in &entry.footprint.reads {
+            self.readers.entry(slot.clone()).or_default().insert(id);
+        }
         for parent in &entry.parents {
             if let Some(parent) = self.entries.get_mut(parent) {
                 parent.children.insert(id);
@@ -231,6 +254,14 @@ impl<T> Graph<T> {
         for slot in &entry.footprint.makes {
             if self.makers.get(slot) == Some(id) {
                 self.makers.remove(slot);
+            }
+        }
+        for slot in &entry.footprint.reads {
+            if let Some(readers) = self.readers.get_mut(slot) {
+                readers.remove(id);
+                if readers.is_empty() {
+                    self.readers.remove(slot);
+                }
             }
         }
         for parent in &entry.parents {
@@ -278,7 +309,11 @@ impl<T> Graph<T> {
             assert!(entry.parents.iter().all(|parent| self.entries[parent].order < entry.order));
             assert!(entry.children.iter().all(|child| self.entries[child].parents.contains(id)));
             assert!(entry.footprint.uses.iter().all(|slot| self.users[slot] == *id));
+            assert!(entry.footprint.reads.iter().all(|slot| self.readers[slot].contains(id)));
         }
+        let read: usize = self.entries.values().map(|entry| entry.footprint.reads.len()).sum();
+        assert_eq!(self.readers.values().map(BTreeSet::len).sum::<usize>(), read);
+        assert!(self.readers.values().all(|readers| !readers.is_empty()));
     }
 }
 
@@ -308,7 +343,9 @@ mod tests {
                     let uses = (0..count).map(|_| free.swap_remove(rng.index(free.len()))).collect();
                     let makes: Vec<_> = (0..rng.below(3)).map(|i| slot(1_000 * n + i)).collect();
                     free.extend(makes.iter().cloned());
-                    let (footprint, wtxid) = (Footprint { uses, makes }, WtxId(Key::of(&n.to_be_bytes())));
+                    let reads = (0..3).filter(|_| rng.chance(0.3)).map(slot).collect();
+                    let footprint = Footprint { uses, makes, reads, changes: Vec::new() };
+                    let wtxid = WtxId(Key::of(&n.to_be_bytes()));
                     let own = Rate { fee: rng.below(100), bytes: 1 + rng.below(100) };
                     let parents = graph.makers(&footprint);
                     graph.insert(TxId(Key::of(&n.to_le_bytes())), Entry::new((), wtxid, Key::ZERO, own, n, parents, footprint));

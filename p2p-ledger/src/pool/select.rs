@@ -33,9 +33,8 @@ impl<S: State> Pool<S> {
         let mut packages: BTreeMap<TxId, Rate> = BTreeMap::new();
         let mut best: BTreeSet<(Reverse<Rate>, u64, TxId)> = BTreeSet::new();
         for id in self.graph.in_order() {
-            let family = self.graph.with_ancestors([id]);
-            let rates = family.iter().filter_map(|id| self.graph.get(id)).map(|entry| entry.own);
-            let package = rates.reduce(Rate::and).unwrap_or(Rate { fee: 0, bytes: 0 });
+            let Some(entry) = self.graph.get(&id) else { continue };
+            let package = self.graph.package(entry);
             packages.insert(id, package);
             best.insert((Reverse(package), self.graph.order(&id), id));
         }

@@ -86,7 +86,7 @@ impl State for Words {
     }
 
     fn footprint(&self, word: &Word) -> Footprint {
-        Footprint { uses: vec![word.to_bytes()], makes: Vec::new() }
+        Footprint { uses: vec![word.to_bytes()], ..Footprint::default() }
     }
 }
 

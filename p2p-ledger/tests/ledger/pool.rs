@@ -1,10 +1,13 @@
 //! What waits for a block, and what is made of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use p2p_core::Worker;
 use p2p_ledger::{
-    Act, Age, Block, Board, Chain, ChainRules, CoinError, Encode, Header, HeaderChain, HeaderRules, Lock,
-    MemoryStore, Miner, Notice, OutPoint, Part, Pool, PoolError, PoolRules, Solo, Transaction, Tx, Verifier,
-    Witness, template, transactions_root,
+    Act, Age, Block, Board, BoardError, Chain, ChainRules, Checks, CoinError, Encode, Footprint, Header,
+    HeaderChain, HeaderRules, Lock, MemoryStore, Miner, Notice, OutPoint, Part, Place, Pool, PoolError,
+    PoolRules, PublicKey, Solo, State, Transaction, Tx, Verifier, View, Witness, template, transactions_root,
 };
 
 use crate::support::{
@@ -111,7 +114,8 @@ fn no_more_than_a_family_depends_on_each_other() {
     }
 }
 
-/// What waits is applied anew after a block that may have changed what it depends on; its signatures are good already.
+/// What waits is applied anew after blocks that may have changed what it depends on, and what was in a block comes back when that
+/// is undone; their signatures are good already.
 #[test]
 fn signatures_of_what_waits_are_checked_once() {
     let board = Board { chain: CHAIN };
@@ -131,6 +135,14 @@ fn signatures_of_what_waits_are_checked_once() {
     assert_eq!((checked, outcome.connected.len()), (11, 1));
     pool.follow(&mut chain, &outcome, 0).unwrap();
     assert_eq!((pool.len(), chain.verifier().checked()), (10, 11));
+    let mut parent = genesis();
+    let longer = [(); 2].map(|()| {
+        parent = follow(&Pow::regtest(), &parent, transactions_root::<Notice>(&[]));
+        chain.accept(Block { header: parent.clone(), transactions: Vec::new() }, NOW).unwrap()
+    });
+    assert_eq!((longer[1].disconnected.len(), longer[1].connected.len()), (1, 2));
+    pool.follow(&mut chain, &longer[1], 0).unwrap();
+    assert_eq!((pool.len(), chain.verifier().checked()), (11, 11));
 }
 
 #[test]
@@ -365,4 +377,70 @@ fn what_a_block_has_made_invalid_waits_no_more() {
     assert_eq!(pool.iter().map(Tx::id).collect::<Vec<_>>(), [stays.id()]);
     let late = 7 + PoolRules::default().expiry;
     assert_eq!((pool.expire(late).len(), pool.expire(late + 1).len()), (0, 1), "it has waited since it came");
+}
+
+/// A board that counts how many notices were applied.
+#[derive(Clone)]
+struct Counting(Board, Arc<AtomicUsize>);
+
+impl State for Counting {
+    type Tx = Notice;
+    type Error = BoardError;
+
+    fn apply(
+        &self,
+        view: &mut View<'_>,
+        place: &Place,
+        notice: &Notice,
+        checks: &mut Checks,
+    ) -> Result<u64, BoardError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.apply(view, place, notice, checks)
+    }
+
+    fn footprint(&self, notice: &Notice) -> Footprint {
+        self.0.footprint(notice)
+    }
+}
+
+/// Twenty writers' posts wait, and one of them may write no more: nobody else's are looked at again.
+#[test]
+fn after_a_block_that_alone_is_looked_at_which_it_may_have_made_invalid() {
+    let (board, applied) = (Board { chain: CHAIN }, Arc::new(AtomicUsize::new(0)));
+    let headers = HeaderChain::new(Pow::regtest(), genesis(), HeaderRules::default());
+    let (store, verifier) = (MemoryStore::default(), Verifier::new([9; 32]));
+    let counting = Counting(board, applied.clone());
+    let mut chain = Chain::new(headers, counting, store, verifier, ChainRules::default());
+    let mut pool: Pool<Counting> = Pool::new(PoolRules::default());
+    let owner = keypair(1);
+    let open = board.open(&owner, b"news");
+    let topic = open.topic;
+    let owners = |number: u64, act| board.notice(&owner, topic, number, act);
+    type Counted = Chain<Pow, Counting, MemoryStore>;
+    let follow_up = |pool: &mut Pool<Counting>, chain: &mut Counted, notices: Vec<Notice>| {
+        let header = follow(&Pow::regtest(), chain.tip_header(), transactions_root(&notices));
+        let outcome = chain.accept(Block { header, transactions: notices }, NOW).unwrap();
+        assert_eq!(outcome.connected.len(), 1);
+        applied.store(0, Ordering::Relaxed);
+        pool.follow(chain, &outcome, 0).unwrap();
+        applied.load(Ordering::Relaxed)
+    };
+    let writers: Vec<_> = (2..22).map(keypair).collect();
+    let admitted = (1..).zip(&writers).map(|(number, writer)| owners(number, Act::Admit(writer.id().into())));
+    let opening: Vec<Notice> = std::iter::once(open).chain(admitted).collect();
+    follow_up(&mut pool, &mut chain, opening);
+    for writer in &writers {
+        for number in 0..2 {
+            let content = p2p_core::Key::of(&[number as u8]);
+            pool.add(&mut chain, board.notice(writer, topic, number, Act::Post { content }), 0).unwrap();
+        }
+    }
+    let content = p2p_core::Key::of(b"the owner's");
+    assert_eq!(follow_up(&mut pool, &mut chain, vec![owners(21, Act::Post { content })]), 0);
+    assert_eq!(pool.len(), 40);
+    let removed = owners(22, Act::Remove(writers[7].id().into()));
+    assert_eq!(follow_up(&mut pool, &mut chain, vec![removed]), 2);
+    assert_eq!(pool.len(), 38);
+    let gone: PublicKey = writers[7].id().into();
+    assert!(pool.iter().all(|notice| notice.by != gone));
 }

@@ -350,6 +350,25 @@ fn a_compact_block_that_comes_twice_is_put_together_once() {
     assert_eq!(lone.banned(), []);
 }
 
+/// All that waits is gone through each time that it comes, and what it lacks never does.
+#[test]
+fn who_sends_one_compact_block_without_end_is_no_neighbour_for_long() {
+    let (blocks, coin) = funded();
+    let mut lone = Lone::at(&blocks);
+    let mined = spend(1, coin, [pay(3, SUBSIDY - 60)]);
+    let new = block(&blocks[blocks.len() - 1].header, 1, &[mined]);
+    let is_heard = |lone: &mut Lone, name: &[u8]| {
+        lone.sent();
+        lone.says(1, LedgerMsg::Have(vec![WtxId(Key::of(name))]));
+        !lone.sent().is_empty()
+    };
+    (0..21).for_each(|nonce| sends_compact(&mut lone, &CompactBlock::of(&new, nonce)));
+    assert!(is_heard(&mut lone, b"as often as it may"));
+    sends_compact(&mut lone, &CompactBlock::of(&new, 21));
+    assert!(!is_heard(&mut lone, b"once more"));
+    assert_eq!(lone.banned(), [], "it has proved nothing");
+}
+
 /// Who is first with a compact block keeps what it lacks for himself. The next who has it is asked at once.
 #[test]
 fn who_is_first_with_a_compact_block_and_keeps_the_rest_holds_nobody_up() {

@@ -17,6 +17,7 @@ use p2p_ledger::{
     LedgerMsg, LightAnswer, LightAsk, LightCommand, LightConfig, LightEvent, LightMsg, LightNode,
     LightOutcome, Mark, PoolRules, Prove, Scan, Scanned, Tip, Transaction, Tx, TxId, put_blob, put_count,
 };
+use ruint::aliases::U256;
 
 use super::support::{
     Books, CoinBlock, Fixed, Light, MATURITY, Msg, Pow, SUBSIDY, block, books, branch, genesis, headers, pay,

@@ -27,6 +27,7 @@ pub(super) struct Server {
     filters: BTreeMap<SimPeer, Bloom>,
     /// Who is told of new blocks.
     told: BTreeMap<SimPeer, BlockId>,
+    headers_sent: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,7 +47,7 @@ impl Server {
     pub(super) fn new(blocks: Vec<BitcoinBlock>, lie: Lie) -> Server {
         let services = NODE_NETWORK | NODE_BLOOM;
         let (filters, told) = (BTreeMap::new(), BTreeMap::new());
-        Server { blocks, services, lie, about_filters: None, filters, told }
+        Server { blocks, services, lie, about_filters: None, filters, told, headers_sent: 0 }
     }
 
     fn tip(&self) -> BlockId {
@@ -81,6 +82,7 @@ impl Server {
                     }
                     headers.push(forged);
                 }
+                self.headers_sent += headers.len();
                 cx.send(from, BitcoinMsg::Headers(headers));
             }
             BitcoinMsg::FilterLoad(filter) => drop(self.filters.insert(from, filter)),
@@ -180,11 +182,18 @@ impl World {
     }
 
     fn with(seed: u64, servers: Vec<Server>, config: BitcoinConfig, rules: HeaderRules) -> World {
-        let network = Network {
-            latency: Latency::Uniform(Duration::from_millis(10), Duration::from_millis(200)),
-            encoding: Encoding::RoundTrip,
-            ..Network::default()
-        };
+        let latency = Latency::Uniform(Duration::from_millis(10), Duration::from_millis(200));
+        let network = Network { latency, encoding: Encoding::RoundTrip, ..Network::default() };
+        World::over(network, seed, servers, config, rules)
+    }
+
+    fn over(
+        network: Network,
+        seed: u64,
+        servers: Vec<Server>,
+        config: BitcoinConfig,
+        rules: HeaderRules,
+    ) -> World {
         let mut sim = Sim::new(seed, network);
         let again = servers.clone();
         sim.population(move |birth| Machine::Server(again[birth.peer.0 as usize].clone()));
@@ -369,8 +378,38 @@ fn a_long_chain_is_followed_by_itself_until_it_has_the_work() {
         let servers = vec![Server::new(blocks.clone(), Lie::None)];
         let mut world = World::with(seed, servers, BitcoinConfig::default(), needed(5_000));
         let synced = world.ask(BitcoinCommand::Synced);
-        assert!(matches!(synced, BitcoinOutcome::Synced(Err(BitcoinError::NoNode))), "{synced:?}");
+        assert!(matches!(synced, BitcoinOutcome::Synced(Err(BitcoinError::LowWork))), "{synced:?}");
     });
+}
+
+/// It takes longer than anybody is patient until a chain has shown the work that it must have, and until then none of it is kept: it
+/// is waited for, and asked of one node.
+#[test]
+fn a_long_chain_is_waited_for_before_it_has_the_work() {
+    let blocks = blocks(9_000, 1);
+    let rules = HeaderRules { minimum_work: U256::from(2 * 8_000), ..HeaderRules::default() };
+    let config = BitcoinConfig { patience: Duration::from_secs(10), ..BitcoinConfig::default() };
+    let servers = vec![Server::new(blocks.clone(), Lie::None); 3];
+    let slow = Network { latency: Latency::Constant(Duration::from_secs(2)), ..Network::default() };
+    let mut world = World::over(slow, 1, servers, config, rules);
+    assert_eq!(world.synced().height, 9_000);
+    let sent: Vec<usize> = (0..3).map(|i| world.server(i).headers_sent).collect();
+    assert!(sent.iter().sum::<usize>() < 2 * 9_000 + 3 * 2_000, "{sent:?}");
+}
+
+/// A node shows ever more headers that have too little work, each message in time.
+#[test]
+fn a_chain_without_end_keeps_nobody_waiting_for_ever() {
+    let config = BitcoinConfig { patience: Duration::from_secs(2), ..BitcoinConfig::default() };
+    let rules = HeaderRules { minimum_work: U256::from(1_000_000), ..HeaderRules::default() };
+    let servers = vec![Server::new(blocks(30_000, 1), Lie::None)];
+    let slow = Network { latency: Latency::Constant(Duration::from_millis(900)), ..Network::default() };
+    let mut world = World::over(slow, 1, servers, config, rules);
+    world.sim.run_for(Duration::from_secs(4));
+    let synced = world.ask(BitcoinCommand::Synced);
+    assert!(matches!(synced, BitcoinOutcome::Synced(Err(BitcoinError::NoNode))), "{synced:?}");
+    let waited = world.sim.now().since(Time::ZERO).as_secs();
+    assert!((20..30).contains(&waited), "ten times its patience, and not {waited} s");
 }
 
 #[test]

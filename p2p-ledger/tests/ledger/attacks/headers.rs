@@ -5,6 +5,7 @@ use p2p_ledger::{
     BlockError, BlockHeader, ChainRules, Compact, Fault, Header, HeaderChain, HeaderRules, ProofOfWork,
     Refused, Retarget, Work,
 };
+use ruint::aliases::U256;
 
 use crate::support::{Light, NOW, Node, Pow, SUBSIDY, block, branch, follow, genesis, light};
 
@@ -47,9 +48,37 @@ fn a_time_warp_works_on_bitcoins_windows_alone() {
         }
         easiest / seal.bits.target().unwrap()
     };
-    assert!(easiest_after(Retarget::Bitcoin { blocks }) >= ruint::aliases::U256::from(16));
-    assert!(easiest_after(Retarget::Window { blocks }) < ruint::aliases::U256::from(2));
-    assert!(easiest_after(Retarget::Asert { half_life: 288 * 600 }) < ruint::aliases::U256::from(2));
+    assert!(easiest_after(Retarget::Bitcoin { blocks }) >= U256::from(16));
+    assert!(easiest_after(Retarget::Window { blocks }) < U256::from(2));
+    assert!(easiest_after(Retarget::Asert { half_life: 288 * 600 }) < U256::from(2));
+}
+
+/// Who has found a header stamps it as late as the others take it, so that those after it are easy, which he finds alone.
+#[test]
+fn a_time_ahead_of_ours_makes_little_easy() {
+    let seal = Work { bits: Compact(0x2001_0000), nonce: 0 };
+    for spacing in [1, 10, 600] {
+        let rules: Pow = ProofOfWork::new(Compact(0x207f_ffff), spacing);
+        let quick = rules.clone().retargeted(Retarget::Asert { half_life: 10 * spacing });
+        for rules in [rules, quick] {
+            let first = BlockHeader { seal, ..genesis() };
+            let now = first.time + spacing;
+            let mut chain = HeaderChain::new(rules.clone(), first.clone(), HeaderRules::default());
+            let mut stamped = |time| {
+                let mut next = BlockHeader { time, ..follow(&rules, &first, Key::ZERO) };
+                assert!(rules.mine(&mut next, 0, 1 << 20));
+                chain.accept(std::slice::from_ref(&next), now).map(|_| next)
+            };
+            let Err(Refused::Fault(Fault::TooNew { latest, .. })) = stamped(u64::MAX) else {
+                panic!("a time at the end of all times is taken, {spacing} s apart");
+            };
+            let next = stamped(latest).unwrap();
+            let at = |height: u64| [&first, &next].get(height as usize).copied();
+            let easy = rules.next_bits(&p2p_ledger::Past::new(1, &at), latest + spacing);
+            let times = easy.target().unwrap() / seal.bits.target().unwrap();
+            assert!(times < U256::from(2), "{times} times as easy, {spacing} s apart");
+        }
+    }
 }
 
 #[test]

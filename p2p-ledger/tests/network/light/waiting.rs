@@ -78,33 +78,33 @@ fn a_server_that_never_comes_to_the_end_of_its_headers_keeps_nobody_waiting_for_
     assert_eq!(tip.height, blocks.len() as u64, "so far there are filters");
 }
 
-/// It answers all that it is asked in time, and no answer is late; but there are many, and another server has nothing at all.
+/// It answers all that it is asked in time, and no answer is late; but there are many, and another server has nothing at all. The
+/// first question of a user waits for that, also where nothing of the chain is kept before all of its work was seen.
 #[test]
 fn a_server_that_gets_on_is_waited_for_however_long_it_takes() {
     let blocks = branch(&genesis(), 1, 4_100);
-    let config = LightConfig { patience: Duration::from_secs(8), ..LightConfig::default() };
-    let mut client = Client::with(HeaderRules::default(), 0, config);
-    let servers = [client.start(&blocks, &blocks[0], honest), client.start(&[], &blocks[0], honest)];
-    for server in servers {
-        client.script.command(LightCommand::Enlist(SimPeer(server)));
-    }
-    client.script.outcomes();
-    client.script.command(LightCommand::Tip);
-    let mut rounds = 0;
-    while client.outcomes.is_empty() {
-        let sent = client.sent();
-        (0..3).for_each(|_| client.script.advance(Duration::from_millis(500)));
-        client.answer(sent);
-        rounds += 1;
-        assert!(rounds < 100, "it does not get on");
-        // A question waits for as long as its patience.
-        let told = client.script.outcomes().into_iter().map(|(_, outcome)| outcome);
-        client.outcomes.extend(told.filter(|outcome| matches!(outcome, LightOutcome::Tip(Ok(_)))));
+    let config = LightConfig { patience: Duration::from_secs(4), ..LightConfig::default() };
+    for minimum in [0, 4_000] {
+        let rules = HeaderRules { minimum_work: U256::from(2 * minimum), ..HeaderRules::default() };
+        let mut client = Client::with(rules, 0, config);
+        let servers = [client.start(&blocks, &blocks[0], honest), client.start(&[], &blocks[0], honest)];
+        for server in servers {
+            client.script.command(LightCommand::Enlist(SimPeer(server)));
+        }
+        client.script.outcomes();
         client.script.command(LightCommand::Tip);
+        let mut rounds = 0;
+        while client.outcomes.is_empty() {
+            let sent = client.sent();
+            (0..3).for_each(|_| client.script.advance(Duration::from_millis(500)));
+            client.answer(sent);
+            rounds += 1;
+            assert!(rounds < 100, "it does not get on");
+        }
+        let outcome = client.outcomes.pop().unwrap();
+        assert!(matches!(outcome, LightOutcome::Tip(Ok(Tip { height: 4_100, .. }))), "{outcome:?}");
+        assert!(rounds >= 4, "{rounds} rounds of 1.5 s, and a patience is 4 s");
     }
-    let Some(LightOutcome::Tip(Ok(tip))) = client.outcomes.pop() else { panic!("no tip") };
-    assert_eq!(tip.height, 4_100);
-    assert!(rounds >= 4, "{rounds} rounds of 1.5 s, and half a patience is 4 s");
 }
 
 /// It gives the hashes of filters, but takes as long as it may for each answer; another gives them at once.
@@ -254,6 +254,45 @@ fn a_live_liar_about_a_block_that_nobody_has_keeps_nobody_waiting_for_long() {
         assert!(
             matches!(client.scan(Mark::START, &nines()), Ok(Scanned::Found(_, found)) if *found == paying)
         );
+    }
+}
+
+/// A link holds 4 MiB: whole blocks for users, and those of which servers say different things, have room there together. What is
+/// disputed comes first.
+#[test]
+fn no_more_blocks_are_asked_for_at_once_than_a_link_holds() {
+    let (blocks, paying, _) = with_a_payment();
+    let no_blocks: Lie = |_, ask, answer| match ask {
+        LightAsk::Block(_) => None,
+        _ => Some(answer),
+    };
+    let lies: Lie = |about, ask, answer| match ask {
+        LightAsk::Block(_) => None,
+        _ => hides_a_block(about, ask, answer),
+    };
+    for (block_bytes, window) in [(1 << 20, 3), (3 << 19, 2), (3 << 20, 1)] {
+        let config = LightConfig { block_bytes, ..LightConfig::default() };
+        let mut client = Client::with(HeaderRules::default(), 0, config);
+        let servers = [no_blocks, lies].map(|lie| client.start(&blocks, &paying, lie));
+        client.enlist([servers[0]]);
+        for height in 1..=3 {
+            client.script.command(LightCommand::Block(height));
+        }
+        client.exchange();
+        client.enlist([servers[1]]);
+        let asked = |client: &Client| -> Vec<LightAsk> {
+            let of_it = client.asked.iter().filter(|(of, ask)| *of == 1 && matches!(ask, LightAsk::Block(_)));
+            of_it.map(|(_, ask)| ask.clone()).collect()
+        };
+        let first = asked(&client);
+        assert_eq!(first.len(), window, "of {block_bytes} bytes");
+        assert!(window * block_bytes <= 3 << 20);
+        let answer = client.servers[0].serve(&first[0]);
+        let id = client.unanswered[0];
+        client.script.message(SimPeer(1), LedgerMsg::Light(LightMsg::Answer(id, answer)));
+        client.exchange();
+        let disputed = LightAsk::Block(paying.header.id());
+        assert_eq!(asked(&client)[window.min(2)], disputed, "of {block_bytes} bytes");
     }
 }
 
