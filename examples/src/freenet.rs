@@ -116,7 +116,13 @@ async fn keep(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     tokio::fs::create_dir_all(folder).await?;
     let part = folder.join(format!(".p2p-{}-{number}.part", std::process::id()));
-    let mut file = tokio::fs::File::create(&part).await?;
+    // What a process of this number has left may be another name of a file that is whole.
+    if let Err(error) = tokio::fs::remove_file(&part).await
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut file = tokio::fs::File::options().write(true).create_new(true).open(&part).await?;
     let written = async {
         file.write_all(content).await?;
         file.sync_all().await?;
@@ -124,7 +130,8 @@ async fn keep(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
         tokio::fs::hard_link(&part, folder.join(name)).await
     };
     let written = written.await;
-    tokio::fs::remove_file(&part).await?;
+    // A part that stays is in nobody's way.
+    drop(tokio::fs::remove_file(&part).await);
     written
 }
 

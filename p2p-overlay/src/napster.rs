@@ -54,7 +54,7 @@ pub struct NapsterConfig {
     pub results_each: usize,
     /// How many others one user may have on the hot list. 100.
     pub hot: usize,
-    /// How many messages a user may send it; a login counts as 100. One every 10 ms, 2,000 at once: that is what a
+    /// How many messages a user may send it; a login counts as 100. One every 10 ms, 2,200 at once: that is what a
     /// newcomer shares, twice.
     pub messages: Rate,
     /// How fast a client's line is, as it tells others: 0 unknown, 10 the fastest. 0.
@@ -87,7 +87,7 @@ impl Default for NapsterConfig {
             files: 100_000,
             results_each: 32,
             hot: 100,
-            messages: Rate { every: Duration::from_millis(10), burst: 2000 },
+            messages: Rate { every: Duration::from_millis(10), burst: 2_200 },
             link: 0,
             items: 1000,
             login: Duration::from_secs(10),

@@ -41,6 +41,8 @@ impl<T: Terms> Pit<T> for Handle<NodeOf<T>> {
 
 /// How many nonces a thread tries before it looks up.
 const RANGE: u64 = 1 << 14;
+/// How long a miner rests whose block was refused, if nothing changes.
+const REFUSED: Duration = Duration::from_secs(1);
 /// How often a block is made anew with what has come meanwhile.
 const RENEWED: Duration = Duration::from_secs(2);
 
@@ -103,16 +105,22 @@ pub async fn mine<T: Terms>(
             let rest = at.elapsed() * 100_u32.saturating_sub(effort.percent) / effort.percent.max(1);
             match rests(&mut changes, sleep(rest)).await {
                 Woken::Changed => break None,
-                Woken::Ended => changes = pit.follow(),
-                Woken::Rested if began.elapsed() > RENEWED => break None,
+                Woken::Ended => {
+                    changes = pit.follow();
+                    sleep(rest).await;
+                }
                 Woken::Rested => {}
             }
+            if began.elapsed() > RENEWED {
+                break None;
+            }
         };
-        // Somebody else may have been faster.
-        if let Some(block) = block
-            && pit.mined(block.clone()).await.is_ok()
-        {
-            found(&block);
+        if let Some(block) = block {
+            match pit.mined(block.clone()).await {
+                Ok(()) => found(&block),
+                // Somebody else has been faster, which changes the chain; or its time has not come yet.
+                Err(_) => drop(rests(&mut changes, sleep(REFUSED)).await),
+            }
         }
     }
 }

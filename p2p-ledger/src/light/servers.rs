@@ -242,7 +242,7 @@ impl<M: Membership, C: Consensus, S: State> LightNode<M, C, S> {
                 (server.late, server.took) = (Duration::ZERO, Duration::ZERO);
             }
             let is_late = server.late + waits.saturating_sub(prompt) >= patience / 2;
-            let is_too_long = server.took + waits >= MOST_PATIENCE * patience;
+            let is_too_long = server.took + waits >= patience.saturating_mul(MOST_PATIENCE);
             server.is_overdue = !has_shown_all && (is_late || is_too_long);
         }
     }

@@ -126,15 +126,15 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         let height = self.standing.as_ref().map_or(0, |standing| standing.tip.height + 1);
         let Some(state) = self.peers.get_mut(&from) else { return };
         self.bodies.want(height, id, from);
-        // The answer that is on its way is to what lacks there.
-        let is_open = state.partial.as_ref().is_some_and(|(open, _)| open.id() == id);
-        if is_open {
-            // It may come twice, asked for and unasked. But each time all that waits is gone through for it.
+        // It may come twice, asked for and unasked, or another at once. But each time all that waits is gone through for it.
+        let open = state.partial.as_ref().map(|(open, _)| open.id());
+        if open == Some(id) {
+            // The answer that is on its way is to what lacks there.
             return self.annoy(cx, from, 5);
         }
         // Whoever else was asked may keep it for himself.
         if !self.bodies.may_come(&id, from) {
-            return;
+            return self.annoy(cx, from, 2);
         }
         let at = partial.missing();
         if let Some((before, _)) = state.partial.replace((partial, until))
@@ -144,6 +144,9 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
         }
         self.bodies.ask(&id, from, until);
         cx.send(from, LedgerMsg::GetMissing { id, at });
+        if open.is_some() {
+            self.annoy(cx, from, 5);
+        }
     }
 
     pub(super) fn on_missing(
@@ -225,7 +228,9 @@ impl<M: Membership, C: Consensus, S: State> LedgerNode<M, C, S> {
             Refusal::LowWork => "its chain has too little work".into(),
             Refusal::Unconnected => "the block before it is not known".into(),
             Refusal::Mutated => "its header does not commit to its body".into(),
-            Refusal::Later => "it has less work than the tip, or the storage failed".into(),
+            Refusal::Later => {
+                "it has less work than the tip, its time is too far ahead, or the storage failed".into()
+            }
         });
         self.take_in(cx, None, done);
         match (invalid.or(refused), self.tip()) {

@@ -204,8 +204,7 @@ impl<P: Place> Gnutella06<P> {
         let mut account = self.account_of(&from);
         // A neighbour that is new is told the whole table.
         if !account.tables.take(cx.now(), self.config.tables) {
-            self.tally.dropped += 1;
-            return;
+            return cx.send(from, Gnutella06Msg::Refuse(tries));
         }
         let mut neighbour = Neighbour::new(State::Welcomed, role, from.contact(), account, cx.now());
         neighbour.introduced(&hello, self.config.ttl);

@@ -144,7 +144,7 @@ impl<P: Place> Server<P> {
         let mut bucket = before.unwrap_or_default();
         let messages = self.config.messages;
         if !bucket.take_many(cx.now(), messages, LOGIN.min(messages.burst)) {
-            return;
+            return cx.send(from, NapsterMsg::Error("too often".into()));
         }
         self.gone(cx, from);
         let contact = contact.filter(|contact| from.may_be(contact));

@@ -197,10 +197,11 @@ impl<P: Place> SkypeNode<P> {
 
     /// Passes a ring on to a client, if it is true, and for it: as one of others it is looked at here, and rings that
     /// nobody has made leave the client room to hear of its super-node what else it has to hear.
-    pub(super) fn on_forward(&mut self, cx: &mut Cx<'_, Skype<P>>, to: &str, ring: Box<Ring>) {
+    pub(super) fn on_forward(&mut self, cx: &mut Cx<'_, Skype<P>>, from: P, to: &str, ring: Box<Ring>) {
         let client = self.directory.client(to).filter(|_| self.is_super());
         let key = self.directory.get(to).map(Presence::key);
         if let (Some(client), Some(key)) = (client, key)
+            && from.may_be(&ring.caller().whereabouts().contact)
             && ring.is_for(&key, cx.wall())
             && self.believes(cx, ring.caller(), false)
             && self.may_check(cx.now(), false)

@@ -141,7 +141,7 @@ impl<P: Place> SkypeNode<P> {
             found @ SkypeMsg::Found { .. } => self.on_found(cx, from, found),
             SkypeMsg::Watch { name } => self.on_watch(cx, from, name),
             SkypeMsg::Told { name, presence } => self.on_told(cx, from, &name, presence),
-            SkypeMsg::Forward { to, ring } => self.on_forward(cx, &to, ring),
+            SkypeMsg::Forward { to, ring } => self.on_forward(cx, from, &to, ring),
             SkypeMsg::Ring(ring) => self.on_ring(cx, from, *ring),
             SkypeMsg::Accept { call, reversed } => self.on_accept(cx, from, call, reversed),
             SkypeMsg::Confirm { call } => self.on_confirm(cx, from, call),

@@ -70,10 +70,10 @@ fn kademlia_under_churn() {
 
 #[test]
 fn pastry_under_churn() {
-    assert_eq!(trace::<Pastry<SimPeer>>(), "4dff0aa7b5fe9702");
+    assert_eq!(trace::<Pastry<SimPeer>>(), "9ef113058ab19e76");
 }
 
 #[test]
 fn tapestry_under_churn() {
-    assert_eq!(trace::<Tapestry<SimPeer>>(), "8cdc6e45f78b1a3c");
+    assert_eq!(trace::<Tapestry<SimPeer>>(), "8c789da257aac737");
 }

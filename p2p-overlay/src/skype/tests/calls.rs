@@ -26,10 +26,11 @@ fn hub() -> Script<Node> {
     hub
 }
 
-/// How many of these rings come to the client; each peer forwards one.
+/// How many of these rings come to the client, if whoever calls has them forwarded.
 fn passed(hub: &mut Script<Node>, rings: impl IntoIterator<Item = Ring>) -> usize {
-    for (ring, peer) in rings.into_iter().zip(100..) {
-        hub.message(SimPeer(peer), SkypeMsg::Forward { to: name(CLIENT), ring: Box::new(ring) });
+    for ring in rings {
+        let caller = SimPeer::at(ring.caller().whereabouts().contact, 0);
+        hub.message(caller, SkypeMsg::Forward { to: name(CLIENT), ring: Box::new(ring) });
     }
     let sent = hub.sent();
     sent.iter().filter(|(to, msg)| to.0 == CLIENT && matches!(msg, SkypeMsg::Ring(_))).count()
@@ -42,6 +43,9 @@ fn a_super_node_passes_on_what_is_true_and_for_its_client() {
     assert_eq!(passed(&mut hub, [ring(presence(2, 0), 2, 3, 6)]), 0, "for another");
     assert_eq!(passed(&mut hub, [ring(presence(2, 0), 4, CLIENT, 7)]), 0, "another has signed it");
     assert_eq!(passed(&mut hub, [ring(presence(4, 5), 4, CLIENT, 8)]), 0, "nobody has certified the name");
+    let again = Box::new(ring(presence(2, 0), 2, CLIENT, 9));
+    hub.message(SimPeer(100), SkypeMsg::Forward { to: name(CLIENT), ring: again });
+    assert!(hub.sent().is_empty(), "whoever has heard it cannot send it on");
 }
 
 #[test]
