@@ -14,7 +14,7 @@ use super::{Entering, MAX_ASKED, MAX_BACKPOINTERS, TapestryMsg, TapestryTable};
 use crate::structured::Want;
 
 /// Newcomers that others name are asked while fewer questions wait.
-const MAX_NAMED: usize = MAX_ASKED / 8;
+const MAX_NAMED: usize = MAX_ASKED / 4;
 
 impl<P: Keyed> TapestryTable<P> {
     pub(super) fn try_to_join(&mut self, cx: &mut Cx<'_, Self>) {

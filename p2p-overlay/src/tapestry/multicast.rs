@@ -5,10 +5,6 @@
 //! and so on: each of them hears of it once. A node answers when all to whom it has passed the word on have answered;
 //! when the surrogate has heard from all, the newcomer has joined.
 //!
-//! How many digits all of them share with the newcomer nobody has to believe: whoever knows a member that shares more of
-//! them than itself passes the word to that one alone, unless it is silent, and to other newcomers. So one who makes
-//! newcomers up is heard by those around their places, and by few on the way there.
-//!
 //! *Two at once.* Whoever hears of a newcomer has it in its table from then on, though nothing goes by it yet, and says
 //! so to it ([`TapestryMsg::Welcome`]) with all other newcomers that it knows of. Were two nodes, A and B, to be
 //! missing in each other's tables, one of them, say B, would be alone in its slot of A's table: then all who share with
@@ -19,7 +15,7 @@
 
 use p2p_core::{Cx, Keyed};
 
-use super::levels::{LEVELS, Neighbour};
+use super::levels::Neighbour;
 use super::upkeep::Asked;
 use super::{MAX_ASKED, TapestryMsg, TapestryTable};
 use crate::structured::Next;
@@ -30,10 +26,6 @@ pub(super) struct Multicast<P> {
     id: u32,
     newcomer: P,
     shared: u8,
-    /// From which level on the word is passed on.
-    level: u8,
-    /// To one alone who is nearer to the newcomer, of those who have joined.
-    narrow: bool,
     parent: Parent<P>,
     /// How many have not answered.
     waiting: u16,
@@ -123,42 +115,21 @@ impl<P: Keyed> TapestryTable<P> {
         }
         let id = self.next_multicast;
         self.next_multicast = id.wrapping_add(1);
-        let nearer = self.nearer(newcomer);
-        let narrow = nearer.is_some();
-        self.multicasts.push(Multicast { id, newcomer, shared, level, narrow, parent, waiting: 0 });
-        let newcomers = self.levels.sharing(level.into()).iter().filter(|other| !other.joined);
-        let mut children: Vec<(P, u8, u8)> = newcomers.map(child).chain(nearer).collect();
-        if !narrow {
-            children.extend(self.members(newcomer, level));
+        self.multicasts.push(Multicast { id, newcomer, shared, parent, waiting: 0 });
+        let mut children: Vec<(P, u8, u8)> = Vec::new();
+        for slot in self.levels.sharing(level.into()).chunk_by(|a, b| a.place() == b.place()) {
+            let slot = slot.iter().filter(|other| other.peer != newcomer).enumerate();
+            let told = slot.filter(|(rank, other)| *rank == 0 || !other.joined);
+            children.extend(told.map(|(_, other)| child(other)));
         }
-        let patience = (patience / 2).saturating_sub(1);
-        for (peer, level, digit) in children.into_iter().filter(|(peer, ..)| *peer != newcomer) {
+        for (peer, level, digit) in children {
+            let patience = (patience / 2).saturating_sub(1);
             self.pass_on(cx, peer, Child { multicast: id, level, digit, patience, again: false });
         }
         let waits = self.multicasts.last().is_some_and(|multicast| multicast.waiting > 0);
         if !waits || patience == 0 {
             self.end(cx, id);
         }
-    }
-
-    /// Who has joined, is well, and shares more digits with a newcomer than this node.
-    fn nearer(&self, newcomer: P) -> Option<(P, u8, u8)> {
-        let key = newcomer.key();
-        let level = self.key.common_prefix(&key) / 4;
-        let slot = if level < LEVELS { self.levels.slot(level, key.digit(level, 4)) } else { &[] };
-        let is_well = |other: &&Neighbour<P>| other.joined && !other.is_doubtful() && other.peer != newcomer;
-        slot.iter().find(is_well).map(child)
-    }
-
-    /// One of each slot from a level on, and where this node shares more digits with the newcomer, from that on: the first that
-    /// has joined.
-    fn members(&self, newcomer: P, level: u8) -> Vec<(P, u8, u8)> {
-        let shares = self.key.common_prefix(&newcomer.key()) / 4;
-        let slots = self.levels.sharing(shares.max(level.into())).chunk_by(|a, b| a.place() == b.place());
-        let first = |slot: &[Neighbour<P>]| {
-            slot.iter().find(|other| other.joined && other.peer != newcomer).map(child)
-        };
-        slots.filter_map(first).collect()
     }
 
     fn pass_on(&mut self, cx: &mut Cx<'_, Self>, peer: P, child: Child) {
@@ -188,23 +159,8 @@ impl<P: Keyed> TapestryTable<P> {
     pub(super) fn on_silent_child(&mut self, cx: &mut Cx<'_, Self>, peer: P, child: Child) {
         let slot = self.levels.slot(child.level.into(), child.digit);
         let other = slot.iter().find(|other| other.peer != peer && other.joined && !other.is_doubtful());
-        let multicast = self.multicasts.iter_mut().find(|other| other.id == child.multicast);
-        match (other.filter(|_| !child.again), multicast) {
-            (Some(other), _) => {
-                let other = other.peer;
-                self.pass_on(cx, other, Child { again: true, ..child });
-            }
-            // The hole that the newcomer fills is that of the dead.
-            (None, Some(multicast)) if multicast.narrow => {
-                multicast.narrow = false;
-                let (newcomer, level) = (multicast.newcomer, multicast.level);
-                for (to, level, digit) in self.members(newcomer, level) {
-                    if to != peer {
-                        self.pass_on(cx, to, Child { level, digit, again: true, ..child });
-                    }
-                }
-            }
-            _ => {}
+        if let Some(other) = other.filter(|_| !child.again) {
+            self.pass_on(cx, other.peer, Child { again: true, ..child });
         }
         self.on_acknowledged(cx, child);
     }

@@ -297,55 +297,6 @@ fn invented_newcomers_take_no_more_than_half_of_the_questions() {
     assert!((64..=MAX_ASKED / 2).contains(&told), "{told} questions");
 }
 
-/// Whoever says that a member, or somebody made up, is a newcomer who shares no digit with anybody is heard by few.
-#[test]
-fn made_up_newcomers_are_heard_of_by_few() {
-    let peers: Vec<SimPeer> = (0..400).map(SimPeer).collect();
-    let nodes = Tapestry::converged(&peers, TapestryConfig::default());
-    for newcomer in [SimPeer(7), SimPeer(1000), SimPeer(1001)] {
-        let told = |at: SimPeer, from: SimPeer, level: u8| {
-            let mut script = Script::new(nodes[at.0 as usize].table().clone());
-            let multicast = TapestryMsg::Multicast { id: 1, newcomer, shared: 0, level, patience: 14 };
-            script.message(from, multicast);
-            let told = script.sent().into_iter().filter_map(|(to, msg)| match msg {
-                TapestryMsg::Multicast { level, .. } => Some((to, level)),
-                _ => None,
-            });
-            told.collect::<Vec<_>>()
-        };
-        let (mut heard, mut queue) = (0, vec![(SimPeer(1), SimPeer(2), 0)]);
-        while let Some((at, from, level)) = queue.pop() {
-            heard += 1;
-            assert!(heard < 40, "of {newcomer}");
-            queue.extend(told(at, from, level).into_iter().map(|(to, level)| (to, at, level)));
-        }
-    }
-}
-
-/// Whoever is nearer to a newcomer is told alone; if it is silent, for the newcomer may fill its place, all others are.
-#[test]
-fn the_word_goes_around_whoever_has_died() {
-    let peers: Vec<SimPeer> = (0..64).map(SimPeer).collect();
-    let table = Tapestry::converged(&peers, TapestryConfig::default())[0].table().clone();
-    let alone = |newcomer: &SimPeer| {
-        let (key, place) = (newcomer.key(), table.key.common_prefix(&newcomer.key()) / 4);
-        place == 1 && table.slot(place, key.digit(place, 4)).count() == 1
-    };
-    let newcomer = (100..).map(SimPeer).find(alone).unwrap();
-    let nearer = table.slot(1, newcomer.key().digit(1, 4)).next().unwrap();
-    let others = table.levels.sharing(1).iter().filter(|other| other.peer != nearer).count();
-    let mut script = Script::new(table);
-    script.message(peers[1], TapestryMsg::Multicast { id: 7, newcomer, shared: 1, level: 1, patience: 14 });
-    let told = |script: &mut Script<TapestryTable<SimPeer>>| {
-        let told = script.sent().into_iter().filter(|(_, msg)| matches!(msg, TapestryMsg::Multicast { .. }));
-        told.map(|(to, _)| to).collect::<Vec<_>>()
-    };
-    assert_eq!(told(&mut script), [nearer]);
-    script.advance(7 * LookupConfig::default().hop_timeout);
-    let told = told(&mut script);
-    assert_eq!((told.len(), told.contains(&nearer)), (others, false), "{told:?}");
-}
-
 /// A stranger that goes on naming newcomers does not keep one out.
 #[test]
 fn whoever_goes_on_naming_others_keeps_nobody_out() {

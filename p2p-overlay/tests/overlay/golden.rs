@@ -75,5 +75,5 @@ fn pastry_under_churn() {
 
 #[test]
 fn tapestry_under_churn() {
-    assert_eq!(trace::<Tapestry<SimPeer>>(), "8c789da257aac737");
+    assert_eq!(trace::<Tapestry<SimPeer>>(), "09b7b95e3f390ce4");
 }
