@@ -117,7 +117,7 @@ pub struct BitcoinConfig {
     /// After how much silence a node is asked whether it is there. 60 s.
     pub silence: Duration,
     /// How long a user's question waits while no node answers it and the chain does not grow. A node whose headers have too little
-    /// work yet is waited for up to ten times as long. 120 s.
+    /// work yet is waited for up to ten times as long, one after the other. 120 s.
     pub patience: Duration,
 }
 

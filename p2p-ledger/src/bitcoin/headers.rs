@@ -14,8 +14,6 @@ const TURN: u32 = 6;
 /// For how many times the patience others wait for a node whose headers are followed by themselves, and make nothing grow yet: of a
 /// long chain without end nobody knows that it has none. 20 minutes; Bitcoin Core gives its first node 15, and 1 ms for each header.
 const MOST_PATIENCE: u32 = 10;
-/// For how many of those it is asked alone.
-const ALONE: u32 = 2;
 
 impl<P: Place> BitcoinClient<P> {
     /// Whether a node has shown what it has, and so have all others that are there and answer, or are dialled for the first time.
@@ -83,8 +81,7 @@ impl<P: Place> BitcoinClient<P> {
         let was_syncing = link.sync.is_some();
         let followed = follow(&mut self.chain, &mut link.sync, headers, (after, MAX_HEADERS), now, secret);
         let is_syncing = link.sync.is_some();
-        let patience = self.config.patience;
-        let end = cx.now() + patience.saturating_mul(MOST_PATIENCE);
+        let end = cx.now() + self.config.patience.saturating_mul(MOST_PATIENCE);
         node.syncing_until = match (&followed, was_syncing) {
             _ if is_syncing => node.syncing_until.or(Some(end)),
             // They have all the work that was needed.
@@ -95,9 +92,7 @@ impl<P: Place> BitcoinClient<P> {
         // What is seen for the first time gets on, too.
         let gets_on = is_syncing && node.syncing_until > Some(cx.now());
         node.is_late |= is_syncing && !gets_on;
-        // But others are asked beside it before long: it may show old headers, one message after the other.
-        let begins = node.syncing_until > Some(cx.now() + patience.saturating_mul(MOST_PATIENCE - ALONE));
-        if is_syncing && begins || self.chain.tip().work > work {
+        if gets_on || self.chain.tip().work > work {
             link.turn = cx.now() + self.config.timeout / TURN;
         }
         let shown = headers.last().and_then(|last| self.chain.place(&last.id()));

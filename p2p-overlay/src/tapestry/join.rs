@@ -61,7 +61,13 @@ impl<P: Keyed> TapestryTable<P> {
 
     /// Somebody has heard of this node.
     pub(super) fn on_welcome(&mut self, cx: &mut Cx<'_, Self>, from: P, peers: &[P]) {
-        let Some(entering) = &mut self.entering else { return };
+        let Some(entering) = &mut self.entering else {
+            // It was on its way for longer than the word that all have heard: its sender is told, as the others were.
+            if self.joined {
+                self.consider(cx, from, true);
+            }
+            return;
+        };
         if entering.greeters.len() < MAX_BACKPOINTERS && !entering.greeters.contains(&from) {
             entering.greeters.push(from);
         }
