@@ -75,5 +75,5 @@ fn pastry_under_churn() {
 
 #[test]
 fn tapestry_under_churn() {
-    assert_eq!(trace::<Tapestry<SimPeer>>(), "09b7b95e3f390ce4");
+    assert_eq!(trace::<Tapestry<SimPeer>>(), "1b57f651da583d24");
 }
