@@ -59,8 +59,10 @@ pub struct LookupConfig {
     /// lookups in which chance may raise a false alarm; 0.001 is reasonable. Such a lookup asks for 16 peers at least.
     /// For Chord, Kademlia and Pastry; of the others distances do not tell how dense nodes are. `None`: no check.
     pub density_check: Option<f64>,
-    /// How many questions wait at a node at once, own and others'. One more is not accepted. Of the answers that go back
-    /// through it, of which there are as many at most, no more than an eighth go to one peer. 1024.
+    /// How many questions wait at a node at once, own and others'. One more is not accepted. Half of them may be others',
+    /// and once a quarter are, no more than an eighth of all may be one peer's; so it is of those that it holds because it
+    /// cannot answer yet. Of the answers that go back through it, of which there are as many at most, no more than an
+    /// eighth go to one peer. 1024.
     pub capacity: usize,
 }
 
